@@ -1,0 +1,63 @@
+"""Everything that can go wrong, and the exit code that it ends with.
+
+DatapilotError
+├── ArtifactRefused     1   the file is not what dbt wrote, or the instance does not want it
+├── UsageError          2   an option, a local file or a setting is missing or wrong
+├── AccessDenied        3   token, instance name or permission
+├── NotFound            4   no such instance, integration, environment or artifact
+├── Unavailable         5   nothing is wrong with the request: trying again may help
+└── Interrupted     128+n   ended by signal n
+
+A message names the thing, the cause and what to do next; it never holds a token, a query string
+or user-info. Exit codes are never renumbered.
+"""
+
+
+class DatapilotError(Exception):
+    """Anything that a user, a file or a network can cause. `str()` of it is for people."""
+
+    exit_code = 1
+
+    @property
+    def kind(self) -> str:
+        """The word that machines compare, such as "access_denied": stable, for `--json`."""
+        name = type(self).__name__
+        return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+
+
+class ArtifactRefused(DatapilotError):
+    """The artifact is not what dbt wrote, dbt could not use it, or the instance refuses it."""
+
+    exit_code = 1
+
+
+class UsageError(DatapilotError):
+    """An option, a local file or a setting is missing or wrong."""
+
+    exit_code = 2
+
+
+class AccessDenied(DatapilotError):
+    """The instance does not admit this token, this instance name, or this action."""
+
+    exit_code = 3
+
+
+class NotFound(DatapilotError):
+    """No such instance, integration, environment or artifact."""
+
+    exit_code = 4
+
+
+class Unavailable(DatapilotError):
+    """The instance, or the way to it, does not work now; trying again may help."""
+
+    exit_code = 5
+
+
+class Interrupted(DatapilotError):
+    """Ended by a signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by signal {number}; what was current on the instance is still current")
+        self.exit_code = 128 + number
