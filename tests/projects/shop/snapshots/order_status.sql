@@ -1,0 +1,6 @@
+{% snapshot order_status %}
+{{ config(unique_key='order_id', strategy='check', check_cols=['status']) }}
+
+select order_id, status from {{ ref('stg_orders') }}
+
+{% endsnapshot %}
