@@ -7,7 +7,8 @@ A part is asked for with `need`; programs inside it with `program`:
 
 Environments live under `.envs/` of the checkout, or where DATAPILOT_TEST_ENVS says. Each is made once, under
 a lock, and again when its row of `REQUIREMENTS` changes. A part that can't be had skips the test, saying why;
-with DATAPILOT_TEST_REQUIRE=all (continuous integration) it fails the test instead.
+with DATAPILOT_TEST_REQUIRE=all it fails the test instead, with DATAPILOT_TEST_REQUIRE=installable unless the
+part is "manifests", the only one that nothing can install.
 """
 
 import hashlib
@@ -52,12 +53,13 @@ def need(part: str) -> Path:
     part: a row of `REQUIREMENTS` (the environment's folder; "node": the folder that holds node_modules),
     "chromium" (the executable), or "manifests" (the folder of real artifacts).
 
-    A part that can't be had skips the test, or fails it when DATAPILOT_TEST_REQUIRE=all.
+    A part that can't be had skips the test, or fails it when DATAPILOT_TEST_REQUIRE says so.
     """
     found = _look_for(part)
     if isinstance(found, Path):
         return found
-    if os.environ.get("DATAPILOT_TEST_REQUIRE") == "all":
+    required = os.environ.get("DATAPILOT_TEST_REQUIRE")
+    if required == "all" or (required == "installable" and part != "manifests"):
         pytest.fail(f"{part} is required here: {found}", pytrace=False)
     pytest.skip(f"without {part}: {found}")
 
