@@ -25,7 +25,7 @@ class Run:
         return {name: value for name, value in known.items() if value}
 
 
-# name, the variable that gives it away, then the variables of commit, branch and build URL: the first that is set counts.
+# Name, the variable that gives it away, then those of commit, branch and build URL: the first that is set counts.
 _CIS: list[tuple[str, str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = [
     ("GitHub Actions", "GITHUB_ACTIONS", ("GITHUB_SHA",), ("GITHUB_HEAD_REF", "GITHUB_REF_NAME"), ()),
     ("GitLab CI", "GITLAB_CI", ("CI_COMMIT_SHA",), ("CI_COMMIT_REF_NAME",), ("CI_JOB_URL", "CI_PIPELINE_URL")),

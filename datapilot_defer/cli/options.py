@@ -1,0 +1,154 @@
+"""Options that several commands share, and the way from them to an instance."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from datapilot_defer import config, credentials
+from datapilot_defer.cli.report import Report
+from datapilot_defer.credentials import Credentials
+from datapilot_defer.deadline import Deadline
+from datapilot_defer.errors import UsageError
+
+if TYPE_CHECKING:
+    from datapilot_defer.client import Instance
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_TIMEOUT_S = 600.0
+
+
+def instance_options(command: F) -> F:
+    """Add --token, --instance-name, --backend-url, --allow-http and --timeout, passed on as `**access`."""
+    for option in reversed(_INSTANCE_OPTIONS):
+        command = option(command)
+    return command
+
+
+_INSTANCE_OPTIONS = [
+    click.option(
+        "--token",
+        metavar="TOKEN",
+        help="Token that admits you; better: environment variable ALTIMATE_API_KEY or DATAPILOT_TOKEN.",
+    ),
+    click.option(
+        "--instance-name", metavar="NAME", help="Instance name. [ALTIMATE_INSTANCE_NAME, DATAPILOT_INSTANCE_NAME]"
+    ),
+    click.option(
+        "--backend-url",
+        metavar="URL",
+        help=f"URL of the instance. [ALTIMATE_URL, DATAPILOT_URL; default: {credentials.DEFAULT_URL}]",
+    ),
+    click.option("--allow-http", is_flag=True, help="Allow a URL without TLS for a host that is not this machine."),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=1, max=86400),
+        metavar="SECONDS",
+        help=f"Time for the whole command. [DATAPILOT_TIMEOUT; default: {DEFAULT_TIMEOUT_S:g}]",
+    ),
+]
+
+
+def environment_option(*, default: str | None = "PROD") -> Callable[[F], F]:
+    """Add --environment in all its spellings."""
+    return click.option(
+        "--environment",
+        "--dbt_core_integration_environment",
+        "--dbt_integration_environment",
+        "environment",
+        metavar="NAME",
+        default=default,
+        show_default=True,
+        help="Environment of the integration, such as PROD; upper and lower case are the same.",
+    )
+
+
+def integration_options(command: F) -> F:
+    """Add --integration-id and --integration-name in all their spellings."""
+    by_id = click.option(
+        "--integration-id",
+        "--dbt_core_integration_id",
+        "--dbt_integration_id",
+        "integration_id",
+        type=click.IntRange(min=1),
+        help="Id of the integration.",
+    )
+    by_name = click.option(
+        "--integration-name",
+        "--dbt_core_integration_name",
+        "--dbt_integration_name",
+        "integration_name",
+        metavar="NAME",
+        help="Name of the integration, instead of its id.",
+    )
+    return by_id(by_name(command))
+
+
+def one_integration(integration_id: int | None, integration_name: str | None) -> int | str:
+    """The integration as it was named. Raises UsageError unless it was named in exactly one way."""
+    if integration_id is not None and integration_name:
+        raise UsageError("give --integration-id or --integration-name, not both")
+    named = integration_id if integration_id is not None else integration_name
+    if not named:
+        raise UsageError("say which integration: --integration-id or --integration-name; `datapilot dbt integrations list` shows them")
+    return named
+
+
+def find_credentials(
+    report: Report, *, token: str | None, instance_name: str | None, backend_url: str | None, allow_http: bool
+) -> Credentials:
+    """The credentials for this call; the token is hidden in all output from here on."""
+    if token:
+        report.hide(token)
+        report.warn("--token shows the token in process lists and CI logs; set ALTIMATE_API_KEY instead")
+    options = credentials.given(token=token, instance_name=instance_name, url=backend_url)
+    found = credentials.resolve(
+        options,
+        environ=os.environ,
+        ask=_ask if report.interactive else None,
+        allow_http=allow_http,
+    )
+    report.hide(found.token.value)
+    report.detail(f"URL from {found.url.origin}, instance name from {found.instance_name.origin}, token from {found.token.origin}")
+    return found
+
+
+def connect(
+    report: Report,
+    *,
+    token: str | None,
+    instance_name: str | None,
+    backend_url: str | None,
+    allow_http: bool,
+    timeout: float | None,
+) -> Instance:
+    """The instance that the options, the environment variables and the stored credentials lead to."""
+    found = find_credentials(
+        report, token=token, instance_name=instance_name, backend_url=backend_url, allow_http=allow_http
+    )
+    from datapilot_defer.client import Instance
+
+    deadline = Deadline(timeout or _timeout_variable() or DEFAULT_TIMEOUT_S)
+    run = report.run.name if report.run else ""
+    return Instance(found, deadline=deadline, note=report.note, detail=report.detail, ci=run)
+
+
+def _timeout_variable() -> float | None:
+    setting = config.from_environ(os.environ, ("DATAPILOT_TIMEOUT",))
+    if setting is None:
+        return None
+    try:
+        seconds = float(setting.value)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 86400:
+        raise UsageError(f"{setting.origin} is {setting.value!r}: set it to a number of seconds, 1 to 86400")
+    return seconds
+
+
+def _ask(words: str) -> str:
+    return str(click.prompt(words.capitalize(), hide_input=words == "token", err=True))

@@ -1,0 +1,280 @@
+"""Requests that end: within a deadline, after a bounded number of tries, never with a token at the wrong host."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from datapilot_defer.client import faults
+from datapilot_defer.config import switched_on
+from datapilot_defer.credentials import is_loopback
+from datapilot_defer.deadline import Deadline
+from datapilot_defer.errors import Unavailable, UsageError
+
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 60.0
+MAX_TRIES = 6
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0  # full jitter: a wait is random between 0 and its bound, which doubles
+MAX_ANSWER_BYTES = 64 * 1024 * 1024  # an answer of the API, not an artifact
+MAX_REDIRECTS = 5
+_CHUNK = 256 * 1024
+
+Say = Callable[[str], None]
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: status, headers and, unless it went to a file, the body."""
+
+    status: int
+    headers: requests.structures.CaseInsensitiveDict[str]
+    body: bytes = field(default=b"", repr=False)
+
+    def json(self) -> object:
+        """The body as JSON, or None when it is something else."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request, repeatable as often as needed. what: the act in words, for messages."""
+
+    what: str
+    method: str
+    url: str
+    params: Mapping[str, str | int] | None = None
+    body: object = None
+    upload: bytes | None = field(default=None, repr=False)
+    sink: BinaryIO | None = None
+    repeatable: bool = True
+    progress: Progress = lambda _: None
+
+
+class _Token(requests.auth.AuthBase):
+    """The token and the instance name of every call to the API. As `auth` it also keeps ~/.netrc away."""
+
+    def __init__(self, token: str, instance_name: str) -> None:
+        self._headers = {"Authorization": f"Bearer {token}", "x-tenant": instance_name}
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers.update(self._headers)
+        return request
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Nothing: a signed URL carries its own permission, and ~/.netrc has no say."""
+    return request
+
+
+class Transport:
+    """Sends requests for one command. note: told of each wait; detail: of each request."""
+
+    def __init__(self, base_url: str, *, deadline: Deadline, user_agent: str, note: Say, detail: Say) -> None:
+        self.base_url = base_url
+        self.deadline = deadline
+        self._note, self._detail = note, detail
+        self._user_agent = user_agent
+        self._api = self._session()
+        self._storage = self._session()
+        self._storage.auth = _no_auth
+
+    def authenticate(self, token: str, instance_name: str) -> None:
+        """Send these with every later call to the API, and to nobody else."""
+        self._api.auth = _Token(token, instance_name)
+
+    def api(self, request: Request) -> Answer:
+        """A call to the instance's API; `request.url` is a path. Redirects are followed only on the same host."""
+        return self._follow(self._api, request, self.base_url + request.url, self._same_origin)
+
+    def storage(self, request: Request) -> Answer:
+        """A transfer at a signed URL, without the token. Redirects are followed to any host that is as safe."""
+        self._need_safe(request.url, request.what)
+        return self._follow(self._storage, request, request.url, self._need_safe)
+
+    def _follow(
+        self, session: requests.Session, request: Request, url: str, check: Callable[[str, str], None]
+    ) -> Answer:
+        for _ in range(MAX_REDIRECTS):
+            answer = self._repeat(session, request, url)
+            location = answer.headers.get("Location")
+            if answer.status not in (301, 302, 303, 307, 308) or not location:
+                return answer
+            if request.method != "GET" and answer.status not in (307, 308):
+                raise Unavailable(
+                    f"{request.what}: {faults.origin(url)} redirects in a way that would lose the request"
+                )
+            url = urljoin(url, location)
+            check(url, request.what)
+        raise Unavailable(f"{request.what}: {faults.origin(url)} redirects in a circle")
+
+    def _repeat(self, session: requests.Session, request: Request, url: str) -> Answer:
+        for tries in range(1, MAX_TRIES + 1):
+            answer, fault = self._try(session, request, url)
+            if fault is None and answer is not None:
+                return answer
+            assert fault is not None  # noqa: S101 - one of the two is there
+            may_repeat = fault.again and (request.repeatable or fault.unsent)
+            if not may_repeat or tries == MAX_TRIES:
+                after = f" (tried {tries} times)" if tries > 1 else ""
+                raise Unavailable(f"{request.what}: {fault.message}{after}")
+            self._wait(request, fault, tries)
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _wait(self, request: Request, fault: faults.Fault, tries: int) -> None:
+        bound = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (tries - 1))
+        wait = fault.wait_s if fault.wait_s is not None else random.uniform(0, bound)  # noqa: S311 - no secret
+        if wait > self.deadline.remaining():
+            raise Unavailable(
+                f"{request.what}: {fault.message}; the next try would be in {wait:.0f} s, "
+                f"past the {self.deadline.seconds:g} s of --timeout"
+            )
+        self._note(f"{request.what}: {fault.message}; try {tries + 1} of {MAX_TRIES} in {wait:.1f} s")
+        time.sleep(wait)
+
+    def _try(self, session: requests.Session, request: Request, url: str) -> tuple[Answer | None, faults.Fault | None]:
+        began = time.monotonic()
+        try:
+            answer = self.deadline.run(lambda: self._send(session, request, url), request.what)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            wrapped = error if isinstance(error, requests.RequestException) else requests.ConnectionError(error)
+            fault = faults.of_error(wrapped, url)
+            self._detail(f"{request.method} {faults.origin(url)}{urlsplit(url).path}: {fault.message}")
+            return None, fault
+        took = (time.monotonic() - began) * 1000
+        self._detail(
+            f"{request.method} {faults.origin(url)}{urlsplit(url).path}: HTTP {answer.status} in {took:.0f} ms"
+        )
+        if answer.status in faults.RETRIED_STATUS:
+            return None, faults.of_status(answer.status, answer.headers, url)
+        return answer, None
+
+    def _send(self, session: requests.Session, request: Request, url: str) -> Answer:
+        read_timeout = max(0.1, min(READ_TIMEOUT_S, self.deadline.remaining()))
+        body = None if request.upload is None else _Body(request.upload, request.progress, self.deadline)
+        with session.request(
+            request.method,
+            url,
+            params=request.params,
+            json=request.body,
+            data=body,
+            timeout=(min(CONNECT_TIMEOUT_S, read_timeout), read_timeout),
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            if request.sink is not None and response.status_code == 200:
+                self._receive(response, request)
+                return Answer(response.status_code, response.headers)
+            return Answer(response.status_code, response.headers, self._small(response, request))
+
+    def _receive(self, response: requests.Response, request: Request) -> None:
+        """Write the body to the sink, from its beginning, whatever an earlier try left there."""
+        sink = request.sink
+        if sink is None:
+            return
+        request.progress(-sink.seek(0, os.SEEK_END))
+        sink.seek(0)
+        sink.truncate()
+        for chunk in response.iter_content(_CHUNK):
+            self.deadline.check(request.what)
+            sink.write(chunk)
+            request.progress(len(chunk))
+
+    def _small(self, response: requests.Response, request: Request) -> bytes:
+        chunks, size = [], 0
+        for chunk in response.iter_content(_CHUNK):
+            self.deadline.check(request.what)
+            size += len(chunk)
+            if size > MAX_ANSWER_BYTES:
+                raise Unavailable(f"{request.what}: {faults.origin(response.url)} answers without end")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _same_origin(self, url: str, what: str) -> None:
+        if faults.origin(url).lower() != self.base_url:
+            raise UsageError(
+                f"{what}: {self.base_url} redirects to {faults.origin(url)}, where the token does not go; "
+                "if that is the instance's address, give it as --backend-url"
+            )
+
+    def _need_safe(self, url: str, what: str) -> None:
+        parts = urlsplit(url)
+        same_host = parts.netloc.lower() == urlsplit(self.base_url).netloc
+        if parts.scheme != "https" and not is_loopback(parts.hostname or "") and not same_host:
+            raise Unavailable(
+                f"{what}: {faults.origin(url)} is not https, so no artifact goes there or comes from there"
+            )
+
+    def _session(self) -> requests.Session:
+        session = requests.Session()
+        session.headers.update({"User-Agent": self._user_agent, "Accept": "application/json, */*"})
+        bundle = _authorities(os.environ)
+        if bundle:
+            session.verify = bundle
+        if switched_on(os.environ, "DATAPILOT_SYSTEM_CERTIFICATES"):
+            session.mount("https://", _system_adapter())
+        return session
+
+
+class _Body:
+    """Bytes on their way out: counted for the progress bar, stopped at the deadline, never copied as a whole."""
+
+    def __init__(self, content: bytes, progress: Progress, deadline: Deadline) -> None:
+        self._view = memoryview(content)
+        self._sent = 0
+        self._progress, self._deadline = progress, deadline
+
+    def __len__(self) -> int:
+        return len(self._view)
+
+    def read(self, size: int = -1) -> bytes:
+        self._deadline.check("the upload")
+        end = len(self._view) if size < 0 else self._sent + size
+        chunk = bytes(self._view[self._sent : end])
+        self._sent += len(chunk)
+        self._progress(len(chunk))
+        return chunk
+
+
+def _authorities(environ: Mapping[str, str]) -> str | None:
+    """The file or folder with own certificate authorities. requests itself does not know SSL_CERT_FILE."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        path = environ.get(name)
+        if path and not os.path.exists(path):  # noqa: PTH110 - a string is what requests takes
+            raise UsageError(f"environment variable {name} names {path}, which is not there")
+        if path:
+            return path
+    return None
+
+
+def _system_adapter() -> HTTPAdapter:
+    try:
+        import ssl
+
+        import truststore
+    except ImportError:
+        raise UsageError(
+            "DATAPILOT_SYSTEM_CERTIFICATES needs one more package: pip install 'datapilot-defer[truststore]'"
+        ) from None
+
+    class SystemStore(HTTPAdapter):
+        """An adapter that asks the operating system which certificates to believe."""
+
+        def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool: Any) -> None:
+            context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            super().init_poolmanager(connections, maxsize, block, ssl_context=context, **pool)
+
+    return SystemStore()

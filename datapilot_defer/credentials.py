@@ -1,0 +1,200 @@
+"""Instance URL, instance name and token: always as one set.
+
+A token goes to the URL that it was stored with and nowhere else. Each of the three is looked for as option,
+environment variable, config file, keyring; the first that is found wins. What is refused is a mixture in which
+a token would reach a URL that it does not belong to.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from datapilot_defer import config
+from datapilot_defer.config import Setting
+from datapilot_defer.errors import AccessDenied, UsageError
+
+DEFAULT_URL = "https://api.myaltimate.com"  # Source: the default of altimate-datapilot-cli 0.3.8.
+_PARTS = ("url", "instance_name", "token")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What one instance needs to admit a caller. `url` has no trailing slash."""
+
+    url: Setting
+    instance_name: Setting
+    token: Setting
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one place gives: any of the three may be missing. stored: written down earlier, not given for this call."""
+
+    url: Setting | None = None
+    instance_name: Setting | None = None
+    token: Setting | None = None
+    stored: bool = False
+
+
+Ask = Callable[[str], str]
+Stored = Callable[[str | None, str | None], Source | None]
+
+
+def given(*, token: str | None, instance_name: str | None, url: str | None) -> Source:
+    """What was given as options; an empty option counts as not given."""
+
+
+    def option(part: str, value: str | None) -> Setting | None:
+        return Setting(value, f"option {config.OPTIONS[part]}") if value else None
+
+    return Source(option("url", url), option("instance_name", instance_name), option("token", token))
+
+
+def from_environ(environ: Mapping[str, str]) -> Source:
+    """What the environment variables give; `DATAPILOT_*` wins over `ALTIMATE_*`."""
+    url, name, token = (config.from_environ(environ, config.VARIABLES[part]) for part in _PARTS)
+    return Source(url, name, token)
+
+
+def from_file(environ: Mapping[str, str]) -> Source:
+    """What the config file gives. Raises UsageError when it is broken."""
+    file = config.read_config_file(environ)
+    url, name, token = (file.get(config.FILE_KEYS[part], environ) for part in _PARTS)
+    return Source(url, name, token, stored=True)
+
+
+def resolve(
+    options: Source,
+    *,
+    environ: Mapping[str, str],
+    keyring: Stored | None = None,
+    ask: Ask | None = None,
+    allow_http: bool = False,
+) -> Credentials:
+    """The set to use for this call.
+
+    keyring: looks a set up in the system's keyring by URL and instance name; None leaves the keyring alone.
+    ask: asks somebody at a terminal for what is missing, hidden when it is the token; None where nobody is there.
+    allow_http: the user has said that an address without TLS is meant.
+    Raises UsageError when something is missing, malformed, or a mixture that would send a token elsewhere.
+    """
+    sources = _sources(options, environ, keyring)
+    url_source = next((source for source in sources if source.url), None)
+    url = _checked_url(url_source.url if url_source and url_source.url else Setting(DEFAULT_URL, "default"), allow_http)
+    name = next((source.instance_name for source in sources if source.instance_name), None)
+    token_source = next((source for source in sources if source.token), None)
+    if token_source is not None:
+        _refuse_mixture(token_source, url_source, url, allow_http)
+    token = token_source.token if token_source else None
+    name = name or _ask("instance_name", "instance name", ask)
+    token = token or _ask("token", "token", ask)
+    return Credentials(url, _checked_header("instance name", name), _checked_header("token", token))
+
+
+def _sources(options: Source, environ: Mapping[str, str], keyring: Stored | None) -> list[Source]:
+    """The places in the order in which they win; slower ones are looked at only while something is missing."""
+    sources = [options, from_environ(environ)]
+    if _complete(sources):
+        return sources
+    sources.append(from_file(environ))
+    if keyring is not None and not any(source.token for source in sources):
+        url = next((source.url.value.rstrip("/") for source in sources if source.url), None)
+        name = next((source.instance_name.value for source in sources if source.instance_name), None)
+        kept = keyring(url, name)
+        sources += [kept] if kept else []
+    return sources
+
+
+def _complete(sources: list[Source]) -> bool:
+    """Whether all three are there. A missing URL may be in the config file."""
+    return all(any(getattr(source, part) for source in sources) for part in _PARTS)
+
+
+def _refuse_mixture(token_source: Source, url_source: Source | None, url: Setting, allow_http: bool) -> None:
+    token = token_source.token
+    if token is None or token_source is url_source:
+        return
+    if token_source.url or token_source.stored:
+        home = _checked_url(token_source.url or Setting(DEFAULT_URL, "default"), allow_http)
+        if home.value != url.value:
+            raise UsageError(
+                f"the token from {token.origin} belongs to {home.value}, so it is not sent to {url.value} "
+                f"({url.origin}); give the token of that instance too, with --token or DATAPILOT_TOKEN"
+            )
+    elif url_source and url_source.stored and url_source.token and token.origin.startswith("option"):
+        raise UsageError(
+            f"{token.origin} would go to {url.value}, which {url.origin} holds together with another token; "
+            "say with --backend-url which instance it is for"
+        )
+
+
+def _ask(part: str, words: str, ask: Ask | None) -> Setting:
+    if ask is not None:
+        return Setting(ask(words), "prompt")
+    variables = " or ".join(reversed(config.VARIABLES[part]))
+    raise UsageError(
+        f"no {words}: give {config.OPTIONS[part]}, set environment variable {variables}, or run `datapilot auth login`"
+    )
+
+
+def _checked_header(words: str, setting: Setting) -> Setting:
+    value = setting.value
+    if not value.isascii() or not value.isprintable() or value != value.strip():
+        raise UsageError(
+            f"the {words} from {setting.origin} holds a line break, a blank at an end or a character "
+            "that is not ASCII: was it pasted whole, and nothing else?"
+        )
+    return setting
+
+
+def _checked_url(setting: Setting, allow_http: bool) -> Setting:
+    """The URL without a trailing slash, or the reason why it is none."""
+    parts = urlsplit(setting.value)
+    problem = _url_problem(setting.value)
+    if problem is None and parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname or ""):
+        problem = "http would send the token unencrypted: write https://, or add --allow-http if that is meant"
+    if problem:
+        raise UsageError(f"the instance URL from {setting.origin} can't be used: {problem}")
+    return Setting(f"{parts.scheme}://{parts.netloc.lower()}", setting.origin)
+
+
+def _url_problem(value: str) -> str | None:
+    """What is wrong with an instance's URL. It is quoted only where it can hold no secret."""
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        return "it is malformed; it looks like https://host or https://host:port"
+    if parts.username is not None or "@" in parts.netloc:
+        return "it holds a user or a password; give only https://host"
+    if parts.scheme not in ("http", "https"):
+        return f"it has to begin with https:// (it is {value.split('?')[0]!r})"
+    if not parts.hostname:
+        return "it names no host; it looks like https://host or https://host:port"
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        return f"it has a path or more; give only {parts.scheme}://{parts.netloc}"
+    if not value.isascii() or not value.isprintable() or " " in value:
+        return "it holds a blank or a character that is not ASCII"
+    return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this host is the machine itself."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def denied(credentials: Credentials) -> AccessDenied:
+    """The error for a set that the instance does not accept, saying where each part came from."""
+    return AccessDenied(
+        f"{credentials.url.value} does not accept the token (from {credentials.token.origin}) for instance name "
+        f"{credentials.instance_name.value!r} (from {credentials.instance_name.origin}); "
+        "check that both belong together and that the token is not revoked"
+    )

@@ -1,0 +1,125 @@
+"""The act of onboarding: validate every artifact, then upload every artifact, then start the ingestion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from datapilot_defer.artifact import Artifact, Kind, read
+from datapilot_defer.errors import AccessDenied, ArtifactRefused, Unavailable
+from datapilot_defer.validation import validate
+
+if TYPE_CHECKING:
+    from datapilot_defer.client import Instance, Stored, UploadPlace
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Artifacts that may be uploaded, the manifest first, and what is worth saying about them."""
+
+    artifacts: tuple[Artifact, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Onboarded:
+    """What the instance has confirmed. unchanged: it held exactly these bytes before."""
+
+    integration_id: int
+    environment: str
+    files: tuple[tuple[Artifact, Stored], ...]
+    status_url: str
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the instance says of every artifact that it is the one that it already held."""
+        return all(stored.unchanged for _, stored in self.files)
+
+
+def check(paths: Mapping[Kind, str], *, strict: bool, readable_by: str | None, verbose: bool) -> Checked:
+    """Read each file once and validate it, before anything is sent.
+
+    Raises ArtifactRefused with every problem of every file; UsageError for a file that is not there.
+    """
+    artifacts = [read(paths[kind], kind) for kind in Kind if kind in paths]
+    refusals: list[str] = []
+    warnings: list[str] = []
+    for artifact in artifacts:
+        verdict = validate(artifact, strict=strict, readable_by=readable_by, limit=None if verbose else 10)
+        refusals += [] if verdict.accepted else verdict.describe()
+        warnings += [f"{artifact.path}: {warning}" for warning in verdict.warnings]
+    if refusals:
+        raise ArtifactRefused("\n".join(["nothing was uploaded:", *refusals]))
+    return Checked(tuple(artifacts), (*warnings, *_differences(artifacts)))
+
+
+def _differences(artifacts: Sequence[Artifact]) -> list[str]:
+    """Where the artifacts do not come from one invocation of one project."""
+    first, *others = artifacts
+    said = []
+    for other in others:
+        if first.project_name and other.project_name and first.project_name != other.project_name:
+            said.append(f"{other.path} is of project {other.project_name!r}, {first.path} of {first.project_name!r}")
+        elif first.invocation_id and other.invocation_id and first.invocation_id != other.invocation_id:
+            said.append(f"{other.path} and {first.path} come from different invocations of dbt")
+    return said
+
+
+def onboard(
+    instance: Instance,
+    checked: Checked,
+    *,
+    integration: int | str,
+    environment: str,
+    facts: Mapping[str, object],
+    progress: Progress,
+) -> Onboarded:
+    """Send every artifact, have each confirmed, and start the ingestion.
+
+    integration: its id, or its name. facts: what goes along with each artifact (commit, branch, build_url, force).
+    All are transferred before the first is confirmed, and the manifest is confirmed first: when anything fails
+    until then, what was current on the instance is still current.
+    Raises AccessDenied, NotFound, ArtifactRefused or Unavailable.
+    """
+    instance.check_credentials()
+    instance.check_permissions()
+    integration_id = integration if isinstance(integration, int) else instance.integration_by_name(integration).id
+    places = [
+        _transfer(instance, artifact, integration_id, environment, progress) for artifact in checked.artifacts
+    ]
+    files = [
+        (artifact, _confirm(instance, place, artifact, facts))
+        for artifact, place in zip(checked.artifacts, places, strict=True)
+    ]
+    instance.start_ingestion(integration_id, environment)
+    return Onboarded(integration_id, environment, tuple(files), instance.status_url(integration_id, environment))
+
+
+def _transfer(
+    instance: Instance, artifact: Artifact, integration_id: int, environment: str, progress: Progress
+) -> UploadPlace:
+    name = artifact.kind.value
+    for _ in range(2):  # a signed URL may expire while one waits to try again: it is asked for anew, once
+        place = instance.upload_place(artifact.kind, integration_id, environment)
+        with progress(f"Uploading {name}", artifact.size_bytes) as advance:
+            if instance.upload(place, artifact.content, name, advance):
+                return place
+    raise AccessDenied(
+        f"the storage refuses the {name} at a URL that the instance has just signed; "
+        "is a proxy in between, or the clock of this machine or of the storage wrong?"
+    )
+
+
+def _confirm(instance: Instance, place: UploadPlace, artifact: Artifact, facts: Mapping[str, object]) -> Stored:
+    own = {"sha256": artifact.sha256, "size_bytes": artifact.size_bytes}
+    stored = instance.verify_upload(place, artifact.kind.value, {**own, **facts})
+    if stored.sha256 is not None and stored.sha256 != artifact.sha256:
+        raise Unavailable(
+            f"the instance holds other bytes than {artifact.path}: sha256 {stored.sha256}, not {artifact.sha256}; "
+            "onboard it again"
+        )
+    return stored
