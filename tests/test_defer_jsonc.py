@@ -1,0 +1,141 @@
+import random
+import re
+
+import pytest
+
+from datapilot_defer.defer.jsonc import NotJsoncError, parse, put
+
+PATH = ["dbt.deferConfigPerProject", "shop", "deferToProduction"]
+
+TYPICAL = """\
+// settings of the team
+{
+  "editor.tabSize": 2, /* two */
+  "dbt.deferConfigPerProject": {
+    // the shop
+    "shop": {
+      "deferToProduction": false, // for now
+      "favorState":true,
+    },
+  },
+  "url": "http://not-a-comment/*x*/",
+}
+"""
+
+
+def test_an_edit_changes_only_the_bytes_of_the_value() -> None:
+    assert put(TYPICAL, PATH, True) == TYPICAL.replace('"deferToProduction": false', '"deferToProduction": true')
+
+
+def test_an_edit_to_the_value_that_is_there_changes_nothing() -> None:
+    assert put(TYPICAL, PATH, False) == TYPICAL
+
+
+def test_a_new_key_joins_the_others_in_their_manner() -> None:
+    expected = TYPICAL.replace('"favorState":true,\n', '"favorState":true,\n      "dbtCoreIntegrationId": 7,\n')
+    assert put(TYPICAL, [*PATH[:2], "dbtCoreIntegrationId"], 7) == expected
+
+
+def test_a_comment_stays_with_the_member_that_it_is_about() -> None:
+    text = '{\n\t"a": 1 // about a\n}\n'
+    assert put(text, ["b"], 2) == '{\n\t"a": 1, // about a\n\t"b": 2\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", '{\n    "a": {\n        "b": 1\n    }\n}\n'),
+        ("// only a comment", '// only a comment\n{\n    "a": {\n        "b": 1\n    }\n}\n'),
+        ("{}", '{\n    "a": {\n        "b": 1\n    }\n}'),
+        ("{ /* none yet */ }\n", '{ /* none yet */\n    "a": {\n        "b": 1\n    }\n}\n'),
+        ('{"x": 1}', '{"x": 1, "a": {\n    "b": 1\n}}'),
+        ('{"x": 1 // one\n}', '{"x": 1, // one\n"a": {\n    "b": 1\n}\n}'),
+        ('{\r\n\t"x": 1\r\n}', '{\r\n\t"x": 1,\r\n\t"a": {\r\n\t\t"b": 1\r\n\t}\r\n}'),
+    ],
+    ids=["empty", "comment", "no members", "comment inside", "one line", "one line and comment", "tabs and CRLF"],
+)
+def test_objects_on_the_way_are_made(text: str, expected: str) -> None:
+    assert put(text, ["a", "b"], 1) == expected
+
+
+def test_a_byte_order_mark_survives() -> None:
+    assert put('\ufeff{"a": 1}', ["a"], 2) == '\ufeff{"a": 2}'
+
+
+def test_the_last_of_repeated_keys_counts_and_is_the_one_that_is_changed() -> None:
+    assert put('{"a": 1, "a": 2}', ["a"], 3) == '{"a": 1, "a": 3}'
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('{"a": 1', "line 1, column 8"),
+        ('{"a" 1}', "line 1, column 6"),
+        ("{a: 1}", "line 1, column 2"),
+        ('{"a": }', "line 1, column 7"),
+        ('{"a": tru}', "line 1, column 7"),
+        ('{"a": "\\x"}', "line 1, column 7"),
+        ('{\n"a": 1} x', "line 2, column 9"),
+        ('{"a": [1 2]}', "line 1, column 10"),
+        ("{/* never closed", "line 1, column 2"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_what_is_not_json_with_comments_is_refused_saying_where(text: str, where: str) -> None:
+    with pytest.raises(NotJsoncError, match=re.escape(where)):
+        parse(text)
+
+
+def test_something_on_the_way_that_is_no_object_is_not_overwritten() -> None:
+    with pytest.raises(NotJsoncError, match=r"a\.b is not an object"):
+        put('{"a": {"b": [1]}}', ["a", "b", "c"], 1)
+    with pytest.raises(NotJsoncError, match="the whole is not an object"):
+        put("[1]", ["a"], 1)
+
+
+def test_a_thousand_random_edits_change_the_value_and_nothing_else() -> None:
+    chance = random.Random(5)
+    for _ in range(1000):
+        text = _random_object(chance, 0)
+        before = parse(text).value
+        assert isinstance(before, dict)
+        path = [chance.choice("abc") for _ in range(chance.randint(1, 3))]
+        if _blocked(before, path):
+            with pytest.raises(NotJsoncError, match="is not an object"):
+                put(text, path, "new")
+            continue
+        edited = put(text, path, "new")
+        assert parse(edited).value == _with(before, path, "new")
+        if path[0] not in before:  # nothing is replaced, so every comment is still there
+            assert re.findall("//.*|/[*]", edited) == re.findall("//.*|/[*]", text)
+
+
+def _blocked(before: object, path: list[str]) -> bool:
+    if not isinstance(before, dict):
+        return True
+    return len(path) > 1 and path[0] in before and _blocked(before[path[0]], path[1:])
+
+
+def _with(before: dict[str, object], path: list[str], value: object) -> dict[str, object]:
+    inner = before.get(path[0], {})
+    assert isinstance(inner, dict) or len(path) == 1
+    new = value if len(path) == 1 or not isinstance(inner, dict) else _with(inner, path[1:], value)
+    return {**before, path[0]: new}
+
+
+def _random_object(chance: random.Random, depth: int) -> str:
+    """An object of up to three members, with comments, line breaks and commas where they may be."""
+
+    def gap() -> str:
+        return chance.choice(["", " ", "\n", "\n  ", f"// c{chance.randint(0, 99)}\n", "/* d */"])
+
+    keys = chance.sample("abc", chance.randint(0, 3))
+    values = [
+        chance.choice(["1", "null", '"x"', "[1,2,]"])
+        if depth > 1 or chance.random() < 0.4
+        else _random_object(chance, depth + 1)
+        for _ in keys
+    ]
+    members = [f'{gap()}"{key}"{gap()}:{gap()}{value}{gap()}' for key, value in zip(keys, values, strict=True)]
+    trailing = "," + gap() if members and chance.random() < 0.3 else ""
+    return "{" + ",".join(members) + trailing + gap() + "}"
