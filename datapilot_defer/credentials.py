@@ -46,7 +46,6 @@ Stored = Callable[[str | None, str | None], Source | None]
 def given(*, token: str | None, instance_name: str | None, url: str | None) -> Source:
     """What was given as options; an empty option counts as not given."""
 
-
     def option(part: str, value: str | None) -> Setting | None:
         return Setting(value, f"option {config.OPTIONS[part]}") if value else None
 

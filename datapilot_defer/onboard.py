@@ -88,9 +88,7 @@ def onboard(
     instance.check_credentials()
     instance.check_permissions()
     integration_id = integration if isinstance(integration, int) else instance.integration_by_name(integration).id
-    places = [
-        _transfer(instance, artifact, integration_id, environment, progress) for artifact in checked.artifacts
-    ]
+    places = [_transfer(instance, artifact, integration_id, environment, progress) for artifact in checked.artifacts]
     files = [
         (artifact, _confirm(instance, place, artifact, facts))
         for artifact, place in zip(checked.artifacts, places, strict=True)

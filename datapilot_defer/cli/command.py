@@ -51,7 +51,9 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what a user, a file or a network can cause ends in a message and an exit code."""
-        report = Report(**{name: ctx.params.pop(f"report_{name}") for name in ("json", "quiet", "verbose", "log_format")})
+        report = Report(
+            **{name: ctx.params.pop(f"report_{name}") for name in ("json", "quiet", "verbose", "log_format")}
+        )
         report.run = ci.detect(os.environ)
         set_report(ctx, report)
         try:
@@ -82,7 +84,9 @@ def _usage_failure(error: click.UsageError) -> dict[str, object]:
 
 def _common_options() -> list[click.Option]:
     return [
-        click.Option(["--json", "report_json"], is_flag=True, help="Print the result as one JSON object, as last line."),
+        click.Option(
+            ["--json", "report_json"], is_flag=True, help="Print the result as one JSON object, as last line."
+        ),
         click.Option(["-q", "--quiet", "report_quiet"], is_flag=True, help="Say only warnings, errors and the result."),
         click.Option(["-v", "--verbose", "--debug", "report_verbose"], is_flag=True, help="Say every step."),
         click.Option(

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from datapilot_defer import config, credentials
+from datapilot_defer import config, credential_store, credentials
 from datapilot_defer.cli.report import Report
 from datapilot_defer.credentials import Credentials
 from datapilot_defer.deadline import Deadline
-from datapilot_defer.errors import UsageError
+from datapilot_defer.errors import Unavailable, UsageError
 
 if TYPE_CHECKING:
     from datapilot_defer.client import Instance
@@ -94,7 +94,10 @@ def one_integration(integration_id: int | None, integration_name: str | None) ->
         raise UsageError("give --integration-id or --integration-name, not both")
     named = integration_id if integration_id is not None else integration_name
     if not named:
-        raise UsageError("say which integration: --integration-id or --integration-name; `datapilot dbt integrations list` shows them")
+        raise UsageError(
+            "say which integration: --integration-id or --integration-name; "
+            "`datapilot dbt integrations list` shows them"
+        )
     return named
 
 
@@ -109,11 +112,14 @@ def find_credentials(
     found = credentials.resolve(
         options,
         environ=os.environ,
+        keyring=_keyring(report) if credential_store.keyring_wanted(os.environ) else None,
         ask=_ask if report.interactive else None,
         allow_http=allow_http,
     )
     report.hide(found.token.value)
-    report.detail(f"URL from {found.url.origin}, instance name from {found.instance_name.origin}, token from {found.token.origin}")
+    report.detail(
+        f"URL from {found.url.origin}, instance name from {found.instance_name.origin}, token from {found.token.origin}"
+    )
     return found
 
 
@@ -130,6 +136,11 @@ def connect(
     found = find_credentials(
         report, token=token, instance_name=instance_name, backend_url=backend_url, allow_http=allow_http
     )
+    return instance_at(report, found, timeout)
+
+
+def instance_at(report: Report, found: Credentials, timeout: float | None) -> Instance:
+    """The instance of these credentials; timeout as the option gives it."""
     from datapilot_defer.client import Instance
 
     deadline = Deadline(timeout or _timeout_variable() or DEFAULT_TIMEOUT_S)
@@ -148,6 +159,19 @@ def _timeout_variable() -> float | None:
     if not 1 <= seconds <= 86400:
         raise UsageError(f"{setting.origin} is {setting.value!r}: set it to a number of seconds, 1 to 86400")
     return seconds
+
+
+def _keyring(report: Report) -> credentials.Stored:
+    """The keyring as one more place to look in: when it can't be used, that is said, and the search goes on."""
+
+    def look_up(url: str | None, instance_name: str | None) -> credentials.Source | None:
+        try:
+            return credential_store.look_up(url, instance_name)
+        except Unavailable as error:
+            report.detail(str(error))
+            return None
+
+    return look_up
 
 
 def _ask(words: str) -> str:

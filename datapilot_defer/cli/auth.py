@@ -1,0 +1,171 @@
+"""`datapilot auth`: credentials, kept in the system's keyring."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from datapilot_defer import credential_store, credentials
+from datapilot_defer.cli.command import Command
+from datapilot_defer.cli.options import find_credentials, instance_at, instance_options
+from datapilot_defer.cli.report import Report, current_report
+from datapilot_defer.config import Setting
+from datapilot_defer.credentials import Credentials
+from datapilot_defer.errors import AccessDenied, DatapilotError, NotFound, Unavailable, UsageError
+
+if TYPE_CHECKING:
+    from datapilot_defer.client import Instance
+
+
+@click.command("login", cls=Command)
+@click.option("--token-stdin", is_flag=True, help="Read the token from standard input.")
+@click.option("--token-file", metavar="FILE", help="Read the token from a file.")
+@click.option(
+    "--store",
+    type=click.Choice(["keyring", "file"]),
+    default="keyring",
+    show_default=True,
+    help="Where to keep it: the system's keyring, or ~/.altimate/altimate.json, readable by you only.",
+)
+@instance_options
+def login(
+    token_stdin: bool,
+    token_file: str | None,
+    store: str,
+    token: str | None,
+    instance_name: str | None,
+    backend_url: str | None,
+    allow_http: bool,
+    timeout: float | None,
+) -> None:
+    """Keep the credentials of an instance, once it has accepted them."""
+    report = current_report()
+    token = _given_token(report, token, token_stdin=token_stdin, token_file=token_file)
+    if report.interactive:
+        backend_url = backend_url or click.prompt("Instance URL", default=credentials.DEFAULT_URL, err=True)
+        instance_name = instance_name or click.prompt("Instance name", err=True)
+        token = token or click.prompt("Token", hide_input=True, err=True)
+    report.hide(token or "\n")
+    found = credentials.resolve(
+        credentials.given(token=token, instance_name=instance_name, url=backend_url),
+        environ={} if token else os.environ,
+        allow_http=allow_http,
+    )
+    instance_at(report, found, timeout).check_credentials()
+    place = _keep(report, found, store)
+    name, url = found.instance_name.value, found.url.value
+    report.result(
+        {"ok": True, "instance_name": name, "url": url, "stored_in": place},
+        f"Logged in to {url} as instance name {name!r}; the credentials are in {place}.",
+    )
+
+
+def _given_token(report: Report, token: str | None, *, token_stdin: bool, token_file: str | None) -> str | None:
+    if sum(map(bool, (token, token_stdin, token_file))) > 1:
+        raise UsageError("give the token in one way only: --token-stdin, --token-file or --token")
+    if token:
+        report.warn("--token shows the token in process lists and in the shell's history; use --token-stdin")
+    try:
+        if token_file:
+            return Path(token_file).read_text(encoding="utf-8").strip()
+        return click.get_text_stream("stdin").read().strip() if token_stdin else token
+    except UnicodeDecodeError:
+        raise UsageError("what was given as token is no text") from None
+    except OSError as error:
+        raise UsageError(f"can't read the token from {token_file}: {error.strerror}") from None
+
+
+def _keep(report: Report, found: Credentials, store: str) -> str:
+    """Store the set; returns where, in words."""
+    if store == "file":
+        return str(credential_store.save_in_file(found, os.environ))
+    if not credential_store.keyring_wanted(os.environ):
+        raise UsageError("in CI the keyring is not used: set ALTIMATE_API_KEY there, or give --store file")
+    try:
+        credential_store.save_in_keyring(found)
+    except Unavailable as error:
+        offer = f"{error}; keep the credentials in ~/.altimate/altimate.json, readable by you only?"
+        if not report.interactive:
+            raise UsageError(f"{error}; nothing was stored. --store file keeps them in a file instead") from None
+        if not click.confirm(offer[0].upper() + offer[1:], err=True):
+            raise UsageError("nothing was stored") from None
+        return str(credential_store.save_in_file(found, os.environ))
+    return "the system's keyring"
+
+
+@click.command("logout", cls=Command)
+@click.option("--instance-name", metavar="NAME", help="Instance name; needed when several are kept.")
+@click.option("--backend-url", metavar="URL", help="URL of the instance.")
+def logout(instance_name: str | None, backend_url: str | None) -> None:
+    """Forget the credentials of an instance, in the keyring and in the config file."""
+    report = current_report()
+    url = backend_url.rstrip("/") if backend_url else None
+    places = _forget_in_keyring(report, url, instance_name)
+    kept = credential_store.file_set(os.environ)
+    if kept and instance_name in (None, kept[0]) and url in (None, kept[1]):
+        places.append(str(credential_store.remove_from_file(os.environ)))
+    if not places:
+        raise NotFound("no such credentials are kept here; `datapilot auth status` shows what is used")
+    report.result({"ok": True, "removed_from": places}, f"Logged out: removed from {' and '.join(places)}.")
+
+
+def _forget_in_keyring(report: Report, url: str | None, instance_name: str | None) -> list[str]:
+    if not credential_store.keyring_wanted(os.environ):
+        return []
+    try:
+        found = credential_store.look_up(url, instance_name)
+        if found is None or found.url is None or found.instance_name is None:
+            return []
+        credential_store.remove_from_keyring(found.instance_name.value, found.url.value)
+    except Unavailable as error:
+        report.warn(str(error))
+        return []
+    return [f"the system's keyring ({found.instance_name.value} at {found.url.value})"]
+
+
+@click.command("status", cls=Command)
+@instance_options
+def status(timeout: float | None, **access: Any) -> None:
+    """Show which credentials would be used, where each part comes from, and what the instance says to them."""
+    report = current_report()
+    found = find_credentials(report, **access)
+    error, may_upload = _accepted(instance_at(report, found, timeout))
+    parts = {"url": found.url, "instance_name": found.instance_name, "token": found.token}
+    data: dict[str, object] = {
+        "ok": error is None,
+        "exit_code": error.exit_code if error else 0,
+        "accepted": None if isinstance(error, Unavailable) else error is None,
+        "may_upload": may_upload,
+        **{name: {"value": _shown(name, part), "origin": part.origin} for name, part in parts.items()},
+    }
+    lines = [f"{name.replace('_', ' ') + ':':15}{_shown(name, part)}  ({part.origin})" for name, part in parts.items()]
+    verdict = str(error) if error else f"yes{', and the token may upload' if may_upload else '; it may not upload'}"
+    report.result(data, "\n".join([*lines, f"{'accepted:':15}{verdict}"]))
+    report.exit(error.exit_code if error else 0)
+
+
+def _accepted(instance: Instance) -> tuple[DatapilotError | None, bool | None]:
+    """Why the credentials can't be used, if so; and whether they may upload, where that is known."""
+    try:
+        instance.check_credentials()
+    except DatapilotError as error:
+        return error, None
+    try:
+        instance.check_permissions()
+    except AccessDenied:
+        return None, False
+    except DatapilotError:
+        return None, None
+    return None, True
+
+
+def _shown(name: str, part: Setting) -> str:
+    return masked(part.value) if name == "token" else part.value
+
+
+def masked(token: str) -> str:
+    """A token as it may be shown: nothing of it but that it is there."""
+    return f"*** ({len(token)} characters)"

@@ -1,0 +1,150 @@
+"""`datapilot dbt integrations`: what an instance holds, and the way back to an earlier manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from datapilot_defer.cli.command import Command
+from datapilot_defer.cli.options import (
+    connect,
+    environment_option,
+    instance_options,
+    integration_options,
+    one_integration,
+)
+from datapilot_defer.cli.report import Report, current_report
+
+if TYPE_CHECKING:
+    from datapilot_defer.client import Instance, Integration
+
+
+@click.command("list", cls=Command)
+@instance_options
+def list_(**access: Any) -> None:
+    """List the integrations of an instance."""
+    report = current_report()
+    every = connect(report, **access).integrations()
+    rows = [
+        (str(each.id), each.name, ", ".join(each.environments), each.last_upload_at or "nothing uploaded yet")
+        for each in every
+    ]
+    empty = "No integrations yet: `datapilot dbt integrations create --name NAME` makes one."
+    text = table(("id", "name", "environments", "last upload"), rows) if rows else empty
+    report.result({"integrations": [_as_json(each) for each in every]}, text)
+
+
+@click.command("create", cls=Command)
+@click.option("--name", required=True, metavar="NAME", help="Name of the integration, such as the dbt project's.")
+@environment_option()
+@instance_options
+def create(name: str, environment: str, **access: Any) -> None:
+    """Make an integration, the place that receives one dbt project's artifacts."""
+    report = current_report()
+    made = connect(report, **access).create_integration(name, environment)
+    text = (
+        f"Created integration {made}, {name!r}, with environment {environment}.\n"
+        f"Onboard to it: datapilot dbt onboard --integration-id {made} --environment {environment}"
+    )
+    report.result({"id": made, "name": name, "environments": [environment]}, text)
+
+
+@click.command("show", cls=Command)
+@integration_options
+@environment_option()
+@instance_options
+def show(integration_id: int | None, integration_name: str | None, environment: str, **access: Any) -> None:
+    """Show one environment of an integration and how its last ingestions went."""
+    report = current_report()
+    instance, found = _named(report, integration_id, integration_name, access)
+    about = instance.show(found, environment)
+    rows = [
+        (str(entry.get("time") or ""), str(entry.get("type") or ""), str(entry.get("log_file") or ""))
+        for entry in _entries(about, "sync_history")
+    ]
+    lines = [
+        f"Integration {found}, {about.get('name')!r}, environment {environment}",
+        f"Last upload: {about.get('last_file_upload_time') or 'nothing uploaded yet'}",
+        f"Page: {instance.status_url(found, environment)}",
+    ]
+    text = "\n".join([*lines, *([table(("time", "ingestion", "log"), rows)] if rows else [])])
+    report.result({**about, "status_url": instance.status_url(found, environment)}, text)
+
+
+@click.command("history", cls=Command)
+@integration_options
+@environment_option()
+@instance_options
+def history(integration_id: int | None, integration_name: str | None, environment: str, **access: Any) -> None:
+    """List what was onboarded to an environment, newest first; `*` marks what is current."""
+    report = current_report()
+    instance, found = _named(report, integration_id, integration_name, access)
+    uploads = _entries(instance.show(found, environment), "history")
+    head = ("", "file id", "kind", "uploaded", "dbt", "models", "bytes", "commit", "sha256")
+    text = table(head, [_history_row(upload) for upload in uploads])
+    if not uploads:
+        text = "No history: nothing was onboarded yet, or this instance keeps none."
+    report.result({"integration_id": found, "environment": environment, "history": uploads}, text)
+
+
+def _history_row(upload: Mapping[str, Any]) -> tuple[str, ...]:
+    keys = ("dbt_core_integration_file_id", "file_type", "uploaded_at", "dbt_version", "model_count", "size_bytes")
+    facts = ["" if upload.get(key) is None else str(upload.get(key)) for key in keys]
+    commit, sha256 = str(upload.get("commit") or "")[:8], str(upload.get("sha256") or "")[:12]
+    return ("*" if upload.get("current") else "", *facts, commit, sha256)
+
+
+@click.command("restore", cls=Command)
+@integration_options
+@environment_option()
+@click.option("--file-id", type=click.IntRange(min=1), required=True, help="The file id that `history` shows.")
+@instance_options
+def restore(
+    integration_id: int | None, integration_name: str | None, environment: str, file_id: int, **access: Any
+) -> None:
+    """Make an earlier artifact the current one again, for everybody who defers to this environment."""
+    report = current_report()
+    instance, found = _named(report, integration_id, integration_name, access)
+    stored = instance.restore(found, environment, file_id)
+    data = {
+        "ok": True,
+        "integration_id": found,
+        "environment": environment,
+        "file_id": file_id,
+        "sha256": stored.sha256,
+    }
+    report.result(data, f"File {file_id} is current again in integration {found}, environment {environment}.")
+
+
+def _named(
+    report: Report, integration_id: int | None, integration_name: str | None, access: Mapping[str, Any]
+) -> tuple[Instance, int]:
+    """The instance, and the id of the integration that was named."""
+    integration = one_integration(integration_id, integration_name)
+    instance = connect(report, **access)
+    return instance, integration if isinstance(integration, int) else instance.integration_by_name(integration).id
+
+
+def _entries(about: Mapping[str, object], key: str) -> list[Mapping[str, Any]]:
+    entries = about.get(key)
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _as_json(integration: Integration) -> dict[str, object]:
+    return {**asdict(integration), "environments": list(integration.environments)}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Text in columns, each as wide as its widest cell; cells hold no control characters."""
+    cells = [[_printable(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    )
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -1,0 +1,39 @@
+"""The root group `datapilot`, for our own two console scripts. Other hosts mount the commands themselves.
+
+Each command's module imports no more than Click; what is slow is imported when the command runs.
+"""
+
+from __future__ import annotations
+
+import click
+
+from datapilot_defer.cli import integrations as _integrations
+from datapilot_defer.cli.neighbour import Neighbourly
+from datapilot_defer.cli.onboard import onboard
+
+
+@click.group("datapilot", cls=Neighbourly)
+@click.version_option(package_name="datapilot-defer", prog_name="datapilot-defer")
+def root() -> None:
+    """Get production's dbt manifest to every laptop and CI job, and defer to it."""
+
+
+@root.group("dbt", cls=Neighbourly)
+def dbt() -> None:
+    """Onboard, validate and pull dbt's artifacts; turn defer on and off."""
+
+
+@dbt.group("integrations")
+def integrations() -> None:
+    """The places on an instance that receive a dbt project's artifacts."""
+
+
+for _command in (
+    _integrations.list_,
+    _integrations.create,
+    _integrations.show,
+    _integrations.history,
+    _integrations.restore,
+):
+    integrations.add_command(_command)
+dbt.add_command(onboard)
