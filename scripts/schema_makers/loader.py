@@ -1,0 +1,293 @@
+"""Says, as a JSON schema, what dbt-core's own loader accepts as a manifest. Run by `scripts/schemas` inside dbt 1.11.
+
+`WritableManifest.read_and_check_versions` doesn't use the published schema. It upgrades older versions in place
+and then builds dataclasses with code that mashumaro generates from their types: `List[str]` takes whatever can
+be iterated, `str` and `bool` take anything, `int` takes what `int()` takes, a union takes what any member takes.
+This walks the same types and writes down the same rules. What a class does beside its types (`__pre_deserialize__`,
+`__post_init__`) is in HOOKS, and a hook that is not known here stops the run.
+
+`title` holds the words for messages: "expected <title>".
+"""
+
+import dataclasses
+import enum
+import json
+import re
+import sys
+import typing
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from dbt.artifacts.resources.v1.components import HasRelationMetadata
+from dbt.artifacts.schemas.manifest import WritableManifest
+from dbt.artifacts.utils.validation import HTML_COLORS
+from dbt.version import __version__
+from dbt_common.contracts.config.properties import AdditionalPropertiesMixin
+from dbt_common.dataclass_schema import dbtClassMixin
+
+ANYTHING = {}
+NUMBERS = {
+    int: {"title": "a whole number", "type": ["number", "boolean", "string"], "format": "python-int"},
+    float: {"title": "a number", "type": ["number", "boolean", "string"], "format": "python-float"},
+    datetime: {"title": "a date and time", "type": "string", "format": "dateutil"},
+    uuid.UUID: {"title": "a UUID", "type": "string", "format": "python-uuid"},
+}
+CASELESS_COLORS = "|".join("".join(f"[{c}{c.upper()}]" for c in color) for color in HTML_COLORS)
+COLOR = {
+    "title": "the name of an HTML color, or its hexadecimal code",
+    "anyOf": [
+        {"type": "string", "pattern": f"^$|#([0-9a-fA-F]{{3}}){{1,2}}\n?$|^({CASELESS_COLORS})$"},
+        {"enum": [None, False, 0, [], {}]},
+    ],
+}
+HOOK_TEXT = {"type": "string", "format": "dbt-hook"}
+# A model's contract needs a careful on_schema_change when it is incremental (NodeConfig.__post_init__).
+TRUTHY_CONTRACT = {"properties": {"enforced": {"not": {"enum": [None, False, 0, "", [], {}]}}}, "required": ["enforced"]}
+CONTRACT = {
+    "if": {
+        "properties": {"contract": TRUTHY_CONTRACT, "materialized": {"const": "incremental"}},
+        "required": ["contract", "materialized"],
+    },
+    "then": {
+        "properties": {"on_schema_change": {"title": "append_new_columns or fail (the model has an enforced contract)",
+                                            "enum": ["append_new_columns", "fail"]}},
+        "required": ["on_schema_change"],
+    },
+}
+KNOWN_HOOKS = {
+    "AdditionalPropertiesMixin.__pre_deserialize__",
+    "ColumnInfo.__pre_deserialize__",
+    "ExternalPartition.__post_init__",
+    "HasRelationMetadata.__pre_deserialize__",
+    "ModelConfig.__post_init__",
+    "ModelConfig.__pre_deserialize__",
+    "NodeAndTestConfig.__post_init__",
+    "NodeConfig.__post_init__",
+    "NodeConfig.__pre_deserialize__",
+    "SourceConfig.__post_init__",
+    "UnitTestConfig.__post_init__",
+}
+HOOKS = ("__pre_deserialize__", "__post_deserialize__", "__post_init__")
+
+
+class Walk:
+    """Collects the classes of one variant. before: None for version 12, else the highest version it is for."""
+
+    def __init__(self, before=None):
+        self.before = before
+        self.defs = {}
+
+    def value(self, kind):
+        """What the generated code accepts for a type."""
+        origin, args = typing.get_origin(kind), typing.get_args(kind)
+        if origin is typing.Annotated:
+            return self.value(args[0])
+        if origin is typing.Union:
+            return self.union(args)
+        if origin is typing.Literal:
+            return {"const": args[0].value if isinstance(args[0], enum.Enum) else args[0]}
+        if dataclasses.is_dataclass(kind):
+            return self.reference(kind)
+        return self.plain(kind, origin, args)
+
+    def plain(self, kind, origin, args):
+        if kind in NUMBERS:
+            return dict(NUMBERS[kind])
+        if kind in (typing.Any, object, bool, type(None)):
+            return ANYTHING
+        base = origin or kind
+        if issubclass(base, enum.Enum):
+            return enumeration(base)
+        if issubclass(base, str):
+            return ANYTHING
+        if issubclass(base, Mapping):
+            return {"title": "an object", "type": "object", **when("additionalProperties", self.value(args[1]))}
+        if issubclass(base, Sequence):
+            return sequence(self.value(args[0]))
+        raise TypeError(f"no rule for {kind!r}: look at how mashumaro unpacks it")
+
+    def union(self, args):
+        branches = [self.value(arg) for arg in args]
+        if len(args) == 2 and type(None) in args:  # Optional: null, or the other
+            return nullable(self.value(next(arg for arg in args if arg is not type(None))))
+        if ANYTHING in branches:
+            return ANYTHING  # also None among three: the code for it lets every value pass
+        return {"anyOf": branches}
+
+    def reference(self, cls):
+        if cls.__name__ not in self.defs:
+            self.defs[cls.__name__] = {}  # stops the recursion
+            self.defs[cls.__name__] = self.fields(cls)
+        return {"$ref": f"#/$defs/{cls.__name__}{self.suffix}"}
+
+    @property
+    def suffix(self):
+        return f"-{self.before}" if self.before else ""
+
+    def fields(self, cls):
+        check_hooks(cls)
+        hints = typing.get_type_hints(cls, include_extras=True)
+        properties, required = {}, []
+        for field in dataclasses.fields(cls):
+            name = field.metadata.get("alias", field.name)
+            rule = self.value(hints[field.name])
+            optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+            if field.default is None:
+                rule = nullable(rule)
+            if rule:
+                properties[name] = rule
+            if not optional:
+                required.append(name)
+        return self.special(cls, {"title": "an object", "type": "object", "properties": properties, "required": required})
+
+    def special(self, cls, schema):
+        properties, required = schema["properties"], schema["required"]
+        if issubclass(cls, AdditionalPropertiesMixin):
+            properties["_extra"] = {"title": "an object", "type": "object"}
+        if issubclass(cls, HasRelationMetadata):
+            required.remove("database")
+        if "pre-hook" in properties or "post-hook" in properties:
+            for name in ("pre-hook", "post-hook"):
+                properties[name] = self.hooks()
+            schema.update(CONTRACT)
+            self.reference_docs(properties)
+        if cls.__name__ == "ModelConfig":
+            self.freshness(properties)
+        if cls.__name__ == "ExternalPartition":
+            for name in ("name", "data_type"):
+                properties[name] = {"not": {"const": ""}}
+                required.append(name)
+        return upgraded(cls, schema, self.before) if self.before else schema
+
+    def hooks(self):
+        hook = {"$ref": f"#/$defs/Hook{self.suffix}"}
+        items = {"anyOf": [hook, HOOK_TEXT]}
+        return {"title": "a list", "type": ["array", "object", "string"], "format": "dbt-hook-letters", "items": items}
+
+    def reference_docs(self, properties):
+        docs = self.defs["Docs"]
+        docs["properties"] = {**docs["properties"], "node_color": COLOR}
+        assert properties["docs"]["$ref"].startswith("#/$defs/Docs")
+
+    def freshness(self, properties):
+        """Left alone unless it has build_after; then count and period go together."""
+        inner = properties["freshness"]["anyOf"][1]
+        build = self.defs[self.defs["ModelFreshness"]["properties"]["build_after"]["$ref"].split("/")[-1].split("-")[0]]
+        no_period = {"enum": [None, "", False, 0, [], {}]}
+        build["anyOf"] = [
+            {"properties": {"count": {"not": {"type": "null"}}, "period": {"not": no_period}}, "required": ["count", "period"]},
+            {"properties": {"count": {"type": "null"}, "period": no_period}},
+        ]
+        properties["freshness"] = {"if": {"type": "object", "required": ["build_after"]}, "then": inner}
+
+
+def upgraded(cls, schema, before):
+    """The same class after `upgrade_manifest_json`, told as rules on what the file holds before it."""
+    properties, required = schema["properties"], schema["required"]
+    refs = {"title": "a list", "type": ["array", "object", "string"],
+            "items": {"if": {"type": "array"}, "then": {"minItems": 1}}}
+    if "refs" in properties or cls.__name__ == "Seed":
+        properties["refs"] = refs
+    if cls.__name__ == "Seed":
+        for name in ("language", "sources", "metrics", "compiled_path", "compiled", "compiled_code",
+                     "extra_ctes_injected", "extra_ctes", "relation_name"):
+            properties.pop(name, None)
+    if cls.__name__ == "Documentation":
+        properties.pop("resource_type")
+        required.remove("resource_type")
+    if cls.__name__ == "Metric" and before <= 9:  # dropped before anything reads them
+        return {"title": "a metric", "type": "object", "required": ["resource_type"],
+                "properties": {"resource_type": {"const": "metric"}}}
+    if before == 10 and "filter" in properties:
+        properties["filter"] = nullable({"$ref": "#/$defs/WhereFilter-10"})
+    return schema
+
+
+def when(key, schema):
+    return {key: schema} if schema else {}
+
+
+def enumeration(cls):
+    values = [member.value for member in cls]
+    title = "one of " + ", ".join(map(str, values))
+    if not any("_missing_" in base.__dict__ for base in cls.__mro__ if base.__module__ != "enum"):
+        return {"title": title, "enum": values}
+    letters = "|".join("".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else re.escape(c) for c in v) for v in values)
+    return {"title": title, "type": "string", "pattern": f"^({letters})$"}
+
+
+def sequence(item):
+    """Anything that can be iterated. A string yields letters, an object its keys; few classes take those."""
+    if item == ANYTHING:
+        return {"title": "a list", "type": ["array", "object", "string"]}
+    return {"title": "a list", "type": ["array", "object", "string"], "items": item, "maxProperties": 0, "maxLength": 0}
+
+
+def nullable(schema):
+    if not schema:
+        return schema
+    if "enum" in schema:
+        return {**schema, "title": schema["title"] + ", or null", "enum": [*schema["enum"], None]}
+    if "type" in schema:
+        kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        return {**schema, "title": schema.get("title", kinds[0]) + " or null", "type": [*kinds, "null"]}
+    return {"anyOf": [{"type": "null"}, schema]}
+
+
+def check_hooks(cls):
+    for base in cls.__mro__:
+        for name in HOOKS:
+            if name in base.__dict__ and base.__module__.startswith("dbt") and base is not dbtClassMixin:
+                if f"{base.__name__}.{name}" not in KNOWN_HOOKS:
+                    raise TypeError(f"{base.__name__}.{name} is new: read it, and write its rule down here")
+
+
+def manifest(before=None):
+    """The rules for one range of schema versions: 12; or at most 11, 10 or 9."""
+    walk = Walk(before)
+    top = walk.fields(WritableManifest)
+    walk.defs.pop("WritableManifest", None)
+    if before:
+        forgiven = {"groups", "group_map", "unit_tests", "semantic_models", "saved_queries"}
+        top["properties"]["disabled"] = {**top["properties"]["disabled"], "type": "object", "title": "an object"}
+        if before <= 9:
+            forgiven |= {"metrics", "disabled"}
+            del top["properties"]["metrics"]
+        top["required"] = [name for name in top["required"] if name not in forgiven]
+    return top, {name + walk.suffix: rule for name, rule in walk.defs.items()}
+
+
+def share(result):
+    """Let variants and classes share the rules in which they don't differ."""
+    while True:
+        text = {name: json.dumps(rule, sort_keys=True) for name, rule in result["$defs"].items()}
+        same = {}
+        for name in sorted(text):
+            twin = next((other for other in sorted(text) if text[other] == text[name]), name)
+            if twin != name:
+                same[name] = twin
+        if not same:
+            return result
+        kept = {name: rule for name, rule in result["$defs"].items() if name not in same}
+        result = rename({**result, "$defs": kept}, {f"#/$defs/{old}": f"#/$defs/{new}" for old, new in same.items()})
+
+
+def rename(value, names):
+    if isinstance(value, dict):
+        return {key: rename(inner, names) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [rename(inner, names) for inner in value]
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def main():
+    result = {"dbt_version": __version__, "variants": {}, "$defs": {}}
+    for before in (None, 11, 10, 9):
+        top, definitions = manifest(before)
+        result["variants"][str(before or 12)] = top
+        result["$defs"].update(definitions)
+    json.dump(share(result), sys.stdout)
+
+
+main()
