@@ -1,0 +1,159 @@
+"""The calls of one onboarding: a signed URL, the check that the file arrived whole, the start of ingestion."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import BaseModel, Field
+
+from datapilot_defer.artifact import Kind
+from datapilot_defer.errors import Unavailable
+from datapilot_defer.instance import guards, transfer
+from datapilot_defer.instance.access import AnyCaller, Caller
+from datapilot_defer.storage import files, ingestions, integrations
+from datapilot_defer.storage.files import File
+from datapilot_defer.storage.integrations import Integration
+from datapilot_defer.storage.records import now
+
+router = APIRouter(tags=["onboarding"])
+Id = Annotated[int, Field(ge=1, le=transfer.MAX_ID)]
+Text = Annotated[str, Field(max_length=2000)]
+
+# A manifest is held in memory while it is looked at; this many at a time.
+_looking = threading.Semaphore(2)
+
+
+class Upload(BaseModel):
+    """What verify_upload is told; the public clients send the id alone."""
+
+    dbt_core_integration_file_id: Id
+    sha256: Text | None = None
+    size_bytes: int | None = None
+    commit: Text | None = None
+    branch: Text | None = None
+    build_url: Text | None = None
+    force: bool = False
+
+
+class Place(BaseModel):
+    """One environment of one integration."""
+
+    dbt_core_integration_id: Id
+    dbt_core_integration_environment_type: Text
+
+
+@router.get("/dbt/v1/signed_url")
+def signed_url(
+    caller: AnyCaller,
+    dbt_core_integration_id: Annotated[int, Query(ge=1, le=transfer.MAX_ID)],
+    dbt_core_integration_environment_type: Annotated[str, Query(max_length=2000)],
+    file_type: Kind,
+) -> dict[str, object]:
+    """Announce a file; gives the URL to PUT its bytes to."""
+    caller.require("upload", dbt_core_integration_id)
+    integration = caller.integration(dbt_core_integration_id)
+    environment = caller.environment(integration, dbt_core_integration_environment_type)
+    with caller.records.write() as connection:
+        file_id = files.announce(
+            connection, environment_id=environment.id, token_id=caller.token.id, kind=file_type.value
+        )
+    return {"url": transfer.upload_url(caller, file_id), "dbt_core_integration_file_id": file_id}
+
+
+@router.post("/dbt/v1/verify_upload")
+def verify_upload(caller: AnyCaller, body: Upload) -> dict[str, object]:
+    """Make an uploaded file current, if it arrived whole and no guard refuses it. Repeating it changes nothing."""
+    file, integration = _uploaded(caller, body)
+    if file.uploaded_at is not None:
+        return _receipt(file, unchanged=False)
+    with _looking:
+        content = caller.blobs.read(caller.owner.id, str(file.sha256))
+        facts = guards.recognised(content, Kind(file.kind))
+        del content
+    refused, unchanged = _publish(caller, file, integration, facts, body)
+    if refused:
+        raise HTTPException(409, refused)
+    return _receipt(file, unchanged=unchanged)
+
+
+@router.post("/dbt/v1/start_dbt_ingestion")
+def start_dbt_ingestion(caller: AnyCaller, body: Place) -> dict[str, object]:
+    """Have the instance look at an environment's current files more closely; what it finds is in sync_history."""
+    caller.require("upload", body.dbt_core_integration_id)
+    integration = caller.integration(body.dbt_core_integration_id)
+    environment = caller.environment(integration, body.dbt_core_integration_environment_type)
+    with caller.records.write() as connection:
+        newest = files.history(connection, environment.id, limit=1)
+        if newest and newest[0][0].token_id == caller.token.id and newest[0][0].refusal:
+            # altimate-datapilot-cli ignores verify_upload's answer; this one it reports.
+            raise HTTPException(409, f"the last upload was refused: {newest[0][0].refusal}")
+        if not files.currents(connection, environment.id):
+            raise HTTPException(404, f"nothing was uploaded to integration {integration.id}, {environment.name}, yet")
+        ingestions.request_ingestion(connection, environment.id)
+    return {"ok": True}
+
+
+def _uploaded(caller: Caller, body: Upload) -> tuple[File, Integration]:
+    """Give the caller's own upload, if it is what the caller says it is. Raises 403, 404, 422."""
+    file_id = body.dbt_core_integration_file_id
+    with caller.records.read() as connection:
+        place, file = files.place_of(connection, file_id), files.find_file(connection, file_id)
+    if place is None or file is None or place[0] != caller.owner.id:
+        raise HTTPException(404, f"instance {caller.owner.name!r} has no file {file_id}")
+    caller.require("upload", place[1])
+    if file.token_id != caller.token.id:
+        raise HTTPException(403, f"file {file_id} was announced with another token")
+    if file.sha256 is None:
+        raise HTTPException(422, f"file {file_id} did not arrive: PUT its bytes to the signed URL first")
+    if body.sha256 not in (None, file.sha256) or body.size_bytes not in (None, file.size_bytes):
+        arrived = f"{file.size_bytes} bytes with sha256 {file.sha256}"
+        raise HTTPException(422, f"what arrived as file {file_id} is not what was sent, but {arrived}; upload it again")
+    return file, caller.integration(place[1])
+
+
+def _publish(
+    caller: Caller, file: File, integration: Integration, facts: guards.Facts, body: Upload
+) -> tuple[str | None, bool]:
+    """Make a file current, unless a guard says why not; and whether the same bytes were current before."""
+    with caller.records.write() as connection:
+        files.lock(connection, file.environment_id)
+        if files.find_file(connection, file.id) != file:
+            raise HTTPException(
+                409, f"file {file.id} was uploaded or verified again meanwhile: ask for a new signed URL"
+            )
+        before = files.current(connection, file.environment_id, file.kind)
+        unchanged = before is not None and before.sha256 == file.sha256
+        manifest = file.kind == Kind.MANIFEST.value
+        # Read again: another upload may have decided which project this is.
+        latest = integrations.find_integration(connection, caller.owner.id, integration.id) or integration
+        refused = guards.refusal(latest, before, facts) if manifest and not body.force and not unchanged else None
+        if refused:
+            files.change(connection, file.id, refusal=refused)
+            return refused, False
+        _still_whole(caller, file)
+        origin = {"commit": body.commit, "branch": body.branch, "build_url": body.build_url}
+        files.change(connection, file.id, uploaded_at=now(), refusal=None, **asdict(facts), **origin)
+        files.publish(connection, file)
+        integrations.touch_integration(
+            connection, integration.id, project_name=facts.project_name if manifest else None
+        )
+    return None, unchanged
+
+
+def _still_whole(caller: Caller, file: File) -> None:
+    """Inside the transaction, which no sweep runs beside: a record never appears without its blob."""
+    if not caller.blobs.has(caller.owner.id, str(file.sha256)):
+        raise Unavailable(f"the bytes of file {file.id} are gone; upload it again")
+
+
+def _receipt(file: File, *, unchanged: bool) -> dict[str, object]:
+    return {
+        "ok": True,
+        "dbt_core_integration_file_id": file.id,
+        "sha256": file.sha256,
+        "size_bytes": file.size_bytes,
+        "unchanged": unchanged,
+    }

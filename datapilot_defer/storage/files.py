@@ -1,0 +1,169 @@
+"""Files of an environment: announced, arrived, verified; and which of them was current when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Row, Select, delete, func, select
+
+from datapilot_defer.storage.records import now
+from datapilot_defer.storage.tables import environments, files, integrations, publications, tokens
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+@dataclass(frozen=True)
+class File:
+    """One upload of an artifact. sha256 is None until it arrived whole, uploaded_at until it was verified.
+
+    refusal: why a guard did not let it become current. changes: JSON, see `instance.inspection`.
+    """
+
+    id: int
+    environment_id: int
+    token_id: int
+    kind: str
+    created_at: datetime
+    sha256: str | None
+    size_bytes: int | None
+    uploaded_at: datetime | None
+    refusal: str | None
+    dbt_version: str | None
+    schema_version: int | None
+    project_name: str | None
+    node_count: int | None
+    model_count: int | None
+    generated_at: datetime | None
+    invocation_id: str | None
+    commit: str | None
+    branch: str | None
+    build_url: str | None
+    ingestion: str | None
+    changes: str | None
+
+
+def announce(connection: Connection, *, environment_id: int, token_id: int, kind: str) -> int:
+    """Make the record of an upload to come; gives its id."""
+    values = {"environment_id": environment_id, "token_id": token_id, "kind": kind, "created_at": now()}
+    key: Any = connection.execute(files.insert().values(**values)).inserted_primary_key
+    return int(key[0])
+
+
+def find_file(connection: Connection, file_id: int) -> File | None:
+    """Give a file by its id."""
+    row = connection.execute(select(files).where(files.c.id == file_id)).first()
+    return _file(row) if row else None
+
+
+def place_of(connection: Connection, file_id: int) -> tuple[int, int, int] | None:
+    """Give the ids of the instance, the integration and the environment that a file belongs to."""
+    joined = files.join(environments, files.c.environment_id == environments.c.id).join(integrations)
+    query = select(integrations.c.instance_id, integrations.c.id, environments.c.id).select_from(joined)
+    row = connection.execute(query.where(files.c.id == file_id)).first()
+    return (row[0], row[1], row[2]) if row else None
+
+
+def arrived(connection: Connection, file_id: int, *, sha256: str, size_bytes: int) -> bool:
+    """Record which blob a file is; False when it was verified before: then it stays what it was."""
+    open_one = (files.c.id == file_id) & files.c.uploaded_at.is_(None)
+    values = {"sha256": sha256, "size_bytes": size_bytes, "refusal": None}
+    return connection.execute(files.update().where(open_one).values(**values)).rowcount == 1
+
+
+def change(connection: Connection, file_id: int, **values: object) -> None:
+    """Set fields of a file."""
+    connection.execute(files.update().where(files.c.id == file_id).values(**values))
+
+
+def publish(connection: Connection, file: File) -> None:
+    """Make a verified file the current one of its environment and kind, from now on."""
+    values = {"environment_id": file.environment_id, "kind": file.kind, "file_id": file.id, "since": now()}
+    connection.execute(publications.insert().values(**values))
+
+
+def lock(connection: Connection, environment_id: int) -> None:
+    """Let nobody else publish to this environment until the transaction ends."""
+    connection.execute(select(environments.c.id).where(environments.c.id == environment_id).with_for_update())
+
+
+def current(connection: Connection, environment_id: int, kind: str, *, at: datetime | None = None) -> File | None:
+    """Give the file of a kind that is current in an environment, or was at a moment."""
+    query = _published(environment_id).where(publications.c.kind == kind)
+    if at is not None:
+        query = query.where(publications.c.since <= at)
+    row = connection.execute(query.order_by(publications.c.id.desc()).limit(1)).first()
+    return _file(row) if row else None
+
+
+def currents(connection: Connection, environment_id: int) -> Sequence[File]:
+    """Give the current file of each kind in an environment."""
+    newest = select(func.max(publications.c.id)).where(publications.c.environment_id == environment_id)
+    query = _published(environment_id).where(publications.c.id.in_(newest.group_by(publications.c.kind)))
+    return [_file(row) for row in connection.execute(query)]
+
+
+def previous(connection: Connection, file: File) -> File | None:
+    """Give the file of the same kind that was verified before this one."""
+    earlier = (files.c.environment_id == file.environment_id) & (files.c.kind == file.kind) & (files.c.id < file.id)
+    query = select(files).where(earlier, files.c.uploaded_at.is_not(None)).order_by(files.c.id.desc()).limit(1)
+    row = connection.execute(query).first()
+    return _file(row) if row else None
+
+
+def history(connection: Connection, environment_id: int, *, limit: int) -> Sequence[tuple[File, str]]:
+    """Give an environment's files that are verified or were refused, the newest first, with their tokens' names."""
+    query = select(files, tokens.c.name.label("token_name")).join(tokens, files.c.token_id == tokens.c.id)
+    shown = files.c.uploaded_at.is_not(None) | files.c.refusal.is_not(None)
+    query = query.where(files.c.environment_id == environment_id, shown).order_by(files.c.id.desc()).limit(limit)
+    return [(_file(row), row.token_name) for row in connection.execute(query)]
+
+
+def environments_with_files(connection: Connection) -> list[int]:
+    """Give the ids of all environments that hold a verified file."""
+    return list(connection.scalars(select(publications.c.environment_id).distinct()))
+
+
+def retain(connection: Connection, environment_id: int, *, count: int, age: timedelta | None) -> int:
+    """Forget files of an environment beyond the newest `count` of a kind or older than `age`; never a current one."""
+    keep = {each.id for each in currents(connection, environment_id)}
+    verified = (files.c.environment_id == environment_id) & files.c.uploaded_at.is_not(None)
+    seen: dict[str, int] = {}
+    drop = []
+    for row in connection.execute(select(files).where(verified).order_by(files.c.id.desc())):
+        seen[row.kind] = seen.get(row.kind, 0) + 1
+        too_old = age is not None and now() - row.uploaded_at > age
+        if row.id not in keep and (seen[row.kind] > count or too_old):
+            drop.append(row.id)
+    for file_id in drop:
+        connection.execute(delete(publications).where(publications.c.file_id == file_id))
+        connection.execute(delete(files).where(files.c.id == file_id))
+    return len(drop)
+
+
+def forget_unfinished(connection: Connection, age: timedelta) -> None:
+    """Forget uploads that were announced longer ago than `age` and never verified."""
+    stale = files.c.uploaded_at.is_(None) & (files.c.created_at < now() - age)
+    connection.execute(delete(files).where(stale))
+
+
+def needs_blob(connection: Connection, owner: int, sha256: str) -> bool:
+    """Whether a file of the instance with the id `owner` is this blob."""
+    joined = files.join(environments, files.c.environment_id == environments.c.id).join(integrations)
+    query = select(files.c.id).select_from(joined)
+    return (
+        connection.execute(query.where(files.c.sha256 == sha256, integrations.c.instance_id == owner)).first()
+        is not None
+    )
+
+
+def _published(environment_id: int) -> Select[Any]:
+    joined = select(files).join(publications, publications.c.file_id == files.c.id)
+    return joined.where(publications.c.environment_id == environment_id)
+
+
+def _file(row: Row[Any]) -> File:
+    return File(**{name: value for name, value in row._mapping.items() if name != "token_name"})

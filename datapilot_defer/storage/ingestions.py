@@ -1,0 +1,93 @@
+"""Ingestions: what was asked for, who works on it, how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import or_, select
+
+from datapilot_defer.storage.records import now
+from datapilot_defer.storage.tables import ingestions
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+QUEUED, IN_PROGRESS, COMPLETED, FAILED = "Queued", "In Progress", "Completed", "Failed"
+
+# Whoever works on an ingestion says so more often than this; one that nobody works on is taken up again.
+LEASE = timedelta(seconds=15)
+
+
+@dataclass(frozen=True)
+class Ingestion:
+    """One ingestion of an environment's current files. status: "Queued", "In Progress", "Completed" or "Failed"."""
+
+    id: int
+    environment_id: int
+    status: str
+    created_at: datetime
+    lease_until: datetime | None
+    attempts: int
+    finished_at: datetime | None
+    log: str
+
+
+def request_ingestion(connection: Connection, environment_id: int) -> int:
+    """Ask for an ingestion; one that nobody has begun serves two who ask. Gives its id."""
+    waiting = (ingestions.c.environment_id == environment_id) & (ingestions.c.status == QUEUED)
+    found = connection.scalar(select(ingestions.c.id).where(waiting))
+    if found is not None:
+        return int(found)
+    values = {"environment_id": environment_id, "status": QUEUED, "created_at": now()}
+    key: Any = connection.execute(ingestions.insert().values(**values)).inserted_primary_key
+    return int(key[0])
+
+
+def take(connection: Connection) -> Ingestion | None:
+    """Take the oldest ingestion that nobody works on; from now on its lease must be renewed."""
+    abandoned = (ingestions.c.status == IN_PROGRESS) & (ingestions.c.lease_until < now())
+    free = or_(ingestions.c.status == QUEUED, abandoned)
+    row = connection.execute(
+        select(ingestions).where(free).order_by(ingestions.c.id).limit(1).with_for_update(skip_locked=True)
+    ).first()
+    if row is None:
+        return None
+    taken = {"status": IN_PROGRESS, "lease_until": now() + LEASE, "attempts": row.attempts + 1}
+    connection.execute(ingestions.update().where(ingestions.c.id == row.id).values(**taken))
+    return Ingestion(**{**row._mapping, **taken})
+
+
+def renew(connection: Connection, ingestion_id: int) -> None:
+    """Say that an ingestion is being worked on."""
+    mine = ingestions.update().where(ingestions.c.id == ingestion_id)
+    connection.execute(mine.values(lease_until=now() + LEASE))
+
+
+def finish(connection: Connection, ingestion_id: int, *, status: str, log: str) -> None:
+    """Record how an ingestion ended."""
+    mine = ingestions.update().where(ingestions.c.id == ingestion_id)
+    connection.execute(mine.values(status=status, log=log, finished_at=now(), lease_until=None))
+
+
+def give_back(connection: Connection, ingestion_id: int) -> None:
+    """Let somebody else take an ingestion that was begun."""
+    mine = ingestions.update().where(ingestions.c.id == ingestion_id)
+    connection.execute(mine.values(status=QUEUED, lease_until=None))
+
+
+def find_ingestion(connection: Connection, environment_id: int, ingestion_id: int) -> Ingestion | None:
+    """Give an ingestion of an environment."""
+    mine = (ingestions.c.environment_id == environment_id) & (ingestions.c.id == ingestion_id)
+    row = connection.execute(select(ingestions).where(mine)).first()
+    return Ingestion(**row._mapping) if row else None
+
+
+def list_ingestions(connection: Connection, environment_id: int, *, limit: int) -> Sequence[Ingestion]:
+    """Give an environment's ingestions, the newest first."""
+    query = select(ingestions).where(ingestions.c.environment_id == environment_id)
+    return [
+        Ingestion(**row._mapping) for row in connection.execute(query.order_by(ingestions.c.id.desc()).limit(limit))
+    ]
