@@ -7,7 +7,6 @@ In the keyring each set is one entry, a JSON object under the user name "<instan
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -114,7 +113,7 @@ def _write(file: config.ConfigFile, values: Mapping[str, object], environ: Mappi
         # A temporary file is 0600 from its first byte on, and the rename keeps that.
         with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".altimate", delete=False) as new:
             new.write(json.dumps(values, indent=2) + "\n")
-        os.replace(new.name, path)
+        Path(new.name).replace(path)
     except OSError as error:
         raise UsageError(f"can't write the config file {path}: {error.strerror}") from None
     return path

@@ -48,7 +48,8 @@ def login(
         backend_url = backend_url or click.prompt("Instance URL", default=credentials.DEFAULT_URL, err=True)
         instance_name = instance_name or click.prompt("Instance name", err=True)
         token = token or click.prompt("Token", hide_input=True, err=True)
-    report.hide(token or "\n")
+    if token:
+        report.hide(token)
     found = credentials.resolve(
         credentials.given(token=token, instance_name=instance_name, url=backend_url),
         environ={} if token else os.environ,

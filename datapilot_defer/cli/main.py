@@ -7,15 +7,28 @@ from __future__ import annotations
 
 import click
 
+from datapilot_defer.cli import auth as _auth
 from datapilot_defer.cli import integrations as _integrations
+from datapilot_defer.cli.doctor import doctor
 from datapilot_defer.cli.neighbour import Neighbourly
 from datapilot_defer.cli.onboard import onboard
+from datapilot_defer.cli.settings import show as _show_settings
 
 
 @click.group("datapilot", cls=Neighbourly)
 @click.version_option(package_name="datapilot-defer", prog_name="datapilot-defer")
 def root() -> None:
     """Get production's dbt manifest to every laptop and CI job, and defer to it."""
+
+
+@root.group("auth")
+def auth() -> None:
+    """Credentials of instances, kept in the system's keyring."""
+
+
+@root.group("config")
+def config() -> None:
+    """The settings that are in effect."""
 
 
 @root.group("dbt", cls=Neighbourly)
@@ -36,4 +49,8 @@ for _command in (
     _integrations.restore,
 ):
     integrations.add_command(_command)
+for _command in (_auth.login, _auth.logout, _auth.status):
+    auth.add_command(_command)
+config.add_command(_show_settings)
 dbt.add_command(onboard)
+root.add_command(doctor)

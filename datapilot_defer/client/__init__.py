@@ -40,6 +40,10 @@ class Instance:
             home = f"https://{self.credentials.instance_name.value}.app.myaltimate.com"
         return f"{home}/settings/integrations/{integration_id}/{quote(environment, safe='')}"
 
+    def health(self) -> str | None:
+        """Raises Unavailable when nothing answers; returns the Date header, the instance's idea of the time."""
+        return self._answer(Request("reaching the instance", "GET", "/health")).headers.get("Date")
+
     def check_credentials(self) -> None:
         """Raises AccessDenied when the instance does not know the token under this instance name."""
         answer = self._call("checking the credentials", "GET", "/dbt/v3/validate-credentials")

@@ -1,0 +1,45 @@
+"""`datapilot doctor`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from datapilot_defer.cli.command import Command
+from datapilot_defer.cli.options import environment_option, find_credentials, instance_at, instance_options
+from datapilot_defer.cli.report import current_report
+
+
+@click.command("doctor", cls=Command)
+@click.option("--integration-id", type=click.IntRange(min=1), help="Also try the host that this one's uploads go to.")
+@environment_option()
+@instance_options
+def doctor(integration_id: int | None, environment: str, timeout: float | None, **access: Any) -> None:
+    """Try step by step what an onboarding needs, and say in plain words what does not work.
+
+    The exit code is that of the first step that failed. Nothing is changed on the instance.
+    """
+    from datapilot_defer import doctor as examination
+
+    report = current_report()
+    found = find_credentials(report, **access)
+    lines = [f"ok      configuration: {found.url.value} (from {found.url.origin}), token from {found.token.origin}"]
+    steps = []
+    for step in examination.examine(
+        instance_at(report, found, timeout or 60),
+        integration=integration_id,
+        environment=environment,
+        environ=os.environ,
+    ):
+        steps.append(step)
+        lines.append(f"{'FAILED' if step.error else 'ok':7} {step.name}: {step.said}")
+    code = next((step.error.exit_code for step in steps if step.error), 0)
+    data = {
+        "ok": code == 0,
+        "exit_code": code,
+        "steps": [{"name": step.name, "ok": step.error is None, "said": step.said} for step in steps],
+    }
+    report.result(data, "\n".join(lines))
+    report.exit(code)

@@ -1,0 +1,120 @@
+"""What stands between this machine and an instance, tried step by step."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from datapilot_defer import credential_store
+from datapilot_defer.artifact import Kind
+from datapilot_defer.deadline import Deadline
+from datapilot_defer.errors import DatapilotError, NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from datapilot_defer.client import Instance
+
+MAX_CLOCK_OFFSET_S = 300  # signed URLs of object stores stop working at 5 to 15 minutes
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that was tried. error: None when it works; what was found is in `said`."""
+
+    name: str
+    said: str
+    error: DatapilotError | None = None
+
+
+def examine(
+    instance: Instance, *, integration: int | None, environment: str, environ: Mapping[str, str]
+) -> Iterator[Step]:
+    """Try everything that an onboarding needs, in the order in which it needs it, each by itself.
+
+    integration: an id, to try the upload host too. Nothing is changed on the instance.
+    """
+    url = urlsplit(instance.url)
+    host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
+    proxy = _proxy(url.scheme, host)
+    attempts: list[tuple[str, Callable[[], str]]] = [
+        ("proxy", lambda: f"{proxy} is used for {host}" if proxy else "none is used for this host"),
+        *([] if proxy else [("DNS", lambda: _resolve(host, port))]),
+        ("TLS and clock", lambda: _clock(instance)),
+        ("credentials", lambda: _said(instance.check_credentials, "accepted")),
+        ("permission", lambda: _said(instance.check_permissions, "the token may upload")),
+        ("upload host", lambda: _upload_host(instance, integration, environment)),
+        ("keyring", lambda: _keyring(environ)),
+    ]
+    for name, attempt in attempts:
+        try:
+            yield Step(name, attempt())
+        except DatapilotError as error:
+            yield Step(name, str(error), error)
+
+
+def _said(attempt: Callable[[], None], words: str) -> str:
+    attempt()
+    return words
+
+
+def _proxy(scheme: str, host: str) -> str | None:
+    """Host and port of the proxy for this host, without its user and password."""
+    found = getproxies().get(scheme) or getproxies().get("all")
+    if not found or proxy_bypass(host):
+        return None
+    return urlsplit(found).netloc.rpartition("@")[2] or found
+
+
+def _resolve(host: str, port: int) -> str:
+    try:
+        found = Deadline(10).run(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), f"resolving {host}")
+    except socket.gaierror:
+        raise Unavailable(f"the name {host} can't be resolved: is it spelled right, and is the network up?") from None
+    return f"{host} is {', '.join(sorted({str(entry[4][0]) for entry in found}))}"
+
+
+def _clock(instance: Instance) -> str:
+    date = instance.health()
+    try:
+        theirs = parsedate_to_datetime(date or "")
+    except ValueError:
+        return "it answers; it does not say what time it is"
+    offset = (datetime.now(timezone.utc) - theirs).total_seconds()
+    if abs(offset) > MAX_CLOCK_OFFSET_S:
+        raise Unavailable(
+            f"the clocks are {abs(offset):.0f} s apart; signed URLs will be refused: set this machine's clock"
+        )
+    return "it answers, and the clocks agree"
+
+
+def _upload_host(instance: Instance, integration: int | None, environment: str) -> str:
+    if integration is None:
+        return "not tried; give --integration-id to try it"
+    place = instance.upload_place(Kind.MANIFEST, integration, environment)
+    parts = urlsplit(place.url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    if _proxy(parts.scheme, host):
+        return f"{host}, through the proxy"
+    if not host:
+        raise NotFound("the instance signed a URL without a host")
+    try:
+        with socket.create_connection((host, port), timeout=10):
+            return f"{host} takes connections"
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise Unavailable(f"{host}, where uploads go, can't be reached from here ({reason}): is it blocked?") from None
+
+
+def _keyring(environ: Mapping[str, str]) -> str:
+    if not credential_store.keyring_wanted(environ):
+        return "not asked in CI"
+    try:
+        found = credential_store.look_up(None, None)
+    except Unavailable as error:
+        return f"{error}; environment variables and the config file work without it"
+    return "holds credentials" if found else "works; no credentials in it"
