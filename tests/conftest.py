@@ -13,6 +13,7 @@ from keyring.backend import KeyringBackend
 from keyring.errors import PasswordDeleteError
 
 from tests.dbt_project import Shop, copy_shop, production
+from tests.instances import instance as instance
 
 _SETTINGS = (
     *("ALTIMATE_", "DATAPILOT_", "DBT_", "SHOP_", "AIRFLOW_", "PYTHON_KEYRING_"),

@@ -1,0 +1,106 @@
+"""What a user installs: the wheel is whole, works without any of our development tools, and starts quickly."""
+
+import configparser
+import re
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.parts import REPOSITORY, executable, run
+
+SLOW = {
+    *("requests", "urllib3", "jsonschema", "jsonschema_rs", "keyring", "msgspec", "yaml", "asyncio"),
+    *("fastapi", "pydantic", "uvicorn", "sqlalchemy", "obstore", "jinja2"),
+}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of what is committed or about to be: nothing that an earlier build left."""
+    source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    files = run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]).split("\0")
+    for name in filter(None, files):
+        if (REPOSITORY / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((REPOSITORY / name).read_bytes())
+    run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", built, source])
+    (wheel,) = built.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment that holds the wheel and its dependencies, no extra and nothing of ours."""
+    environment = tmp_path_factory.mktemp("installed")
+    venv.create(environment, with_pip=True)
+    run([executable(environment, "python"), "-m", "pip", "install", "--quiet", wheel])
+    return environment
+
+
+def test_the_wheel_holds_schemas_types_and_pages(wheel: Path) -> None:
+    names = {name.split("/", 1)[1] for name in zipfile.ZipFile(wheel).namelist() if name.startswith("datapilot_defer/")}
+    package = REPOSITORY / "datapilot_defer"
+    sources = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
+    assert names == {name for name in sources if "__pycache__" not in name}
+    assert {"py.typed", "__main__.py"} <= names
+    assert any(name.startswith("schemas/") for name in names)
+    assert any(name.startswith("instance/templates/") for name in names)
+
+
+def test_the_wheel_holds_nothing_but_the_package(wheel: Path) -> None:
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {re.sub(r"-[\d.]+\.dist-info$", ".dist-info", top) for top in tops} == {
+        "datapilot_defer",
+        "datapilot_defer.dist-info",
+    }
+    assert any(name.endswith("licenses/LICENSE") for name in zipfile.ZipFile(wheel).namelist())
+
+
+def test_the_wheel_names_both_programs(wheel: Path) -> None:
+    (name,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/entry_points.txt"))
+    points = configparser.ConfigParser(delimiters="=")
+    points.read_string(zipfile.ZipFile(wheel).read(name).decode())
+    assert set(points["console_scripts"]) == {"datapilot", "datapilot-defer"}
+    assert len(set(points["console_scripts"].values())) == 1
+
+
+@pytest.mark.parametrize("name", ["datapilot", "datapilot-defer"])
+def test_both_installed_programs_are_the_same(installed: Path, name: str) -> None:
+    assert run([executable(installed, name), "--help"]) == run(
+        [executable(installed, "python"), "-m", "datapilot_defer", "--help"]
+    )
+
+
+def test_an_installation_without_extras_validates_a_manifest(installed: Path, artifacts: Path) -> None:
+    said = run([executable(installed, "datapilot"), "dbt", "validate", artifacts / "manifest.json"])
+    assert "accepted" in said
+
+
+def test_hosting_without_its_extra_says_what_to_install(installed: Path, tmp_path: Path) -> None:
+    command = [str(executable(installed, "datapilot")), "instance", "serve", "--data", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", stdin=subprocess.DEVNULL)
+    assert done.returncode == 2
+    assert 'pip install "datapilot-defer[instance]"' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_imports_nothing_that_is_slow() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "datapilot_defer", "--help"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=REPOSITORY, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "click" in imported
+    assert {name for name in imported if name.split(".")[0] in SLOW} == set()
+    assert {
+        name for name in imported if name.startswith(("datapilot_defer.instance", "datapilot_defer.storage"))
+    } == set()
+
+
+def test_the_changelog_has_a_heading_for_this_version() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg", encoding="utf-8")
+    headings = re.findall(r"^## (\S+)", (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert headings[0] == "Unreleased" or headings[0] == setup["metadata"]["version"]
