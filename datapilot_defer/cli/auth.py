@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ def _given_token(report: Report, token: str | None, *, token_stdin: bool, token_
     try:
         if token_file:
             return Path(token_file).read_text(encoding="utf-8").strip()
-        return click.get_text_stream("stdin").read().strip() if token_stdin else token
+        return sys.stdin.read().strip() if token_stdin else token
     except UnicodeDecodeError:
         raise UsageError("what was given as token is no text") from None
     except OSError as error:

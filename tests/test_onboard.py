@@ -1,0 +1,458 @@
+"""The main job, as whole commands: against a real instance, and against one that knows nothing but the protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands import Outcome, access, datapilot
+from tests.instances import RunningInstance
+from tests.protocol_server import TOKEN, ProtocolServer, Reply, Seen, protocol_server
+
+
+@pytest.fixture
+def hosted() -> Iterator[ProtocolServer]:
+    """An instance of which nothing is known but the protocol."""
+    with protocol_server() as server:
+        yield server
+
+
+@pytest.fixture
+def manifest(artifacts: Path) -> Path:
+    """Production's manifest, as dbt wrote it."""
+    return artifacts / "manifest.json"
+
+
+@pytest.fixture(autouse=True)
+def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry at once: that is about time, and these tests are about answers."""
+    monkeypatch.setattr("datapilot_defer.client.transport.FIRST_WAIT_S", 0.001)
+
+
+def create(instance: RunningInstance, name: str = "shop", environment: str = "PROD") -> int:
+    """Make an integration; returns its id."""
+    made = datapilot(
+        *("dbt", "integrations", "create", "--name", name, "--environment", environment, "--json"), env=access(instance)
+    )
+    assert made.exit_code == 0, made.said
+    assert made.json["name"] == name
+    assert made.json["environments"] == [environment]
+    return int(made.json["id"])
+
+
+def current(instance: RunningInstance, integration: int, folder: Path) -> str | None:
+    """The sha256 of the manifest that a reader gets now."""
+    pulled = datapilot(
+        "dbt", "pull", "--integration-id", integration, "--output", folder, "--json", env=access(instance)
+    )
+    if pulled.exit_code:
+        return None
+    return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_instance_holds_afterwards_what_dbt_wrote(
+    instance: RunningInstance, manifest: Path, tmp_path: Path
+) -> None:
+    integration = create(instance)
+    done = datapilot(
+        *("dbt", "onboard", "--integration-id", integration, "--manifest-path", manifest, "--json"),
+        env=access(instance),
+    )
+    assert done.exit_code == 0, done.said
+    (artifact,) = done.json["artifacts"]
+    assert artifact["sha256"] == sha256(manifest) == current(instance, integration, tmp_path / "state")
+    assert artifact["size_bytes"] == manifest.stat().st_size
+    assert (artifact["kind"], artifact["schema_version"], artifact["dbt_version"]) == ("manifest", 12, "1.11.16")
+    assert done.json["status_url"] == f"{instance.url}/settings/integrations/{integration}/PROD"
+
+
+def test_all_five_kinds_arrive_by_the_spellings_of_the_neighbouring_uploader(
+    instance: RunningInstance, artifacts: Path
+) -> None:
+    create(instance)
+    done = datapilot(
+        *("dbt", "onboard", "--token", instance.token, "--instance-name", instance.instance_name),
+        *("--backend-url", instance.url, "--dbt_core_integration_name", "shop"),
+        *("--dbt_core_integration_environment", "prod", "--manifest-path", artifacts / "manifest.json"),
+        *("--catalog-path", artifacts / "catalog.json", "--run-results-path", artifacts / "run_results.json"),
+        *("--sources-path", artifacts / "sources.json"),
+        *("--semantic-manifest-path", artifacts / "semantic_manifest.json", "--json"),
+    )
+    assert done.exit_code == 0, done.said
+    kinds = [artifact["kind"] for artifact in done.json["artifacts"]]
+    assert kinds == ["manifest", "catalog", "run_results", "sources", "semantic_manifest"]
+    assert "--token shows the token" in done.stderr
+    assert instance.token not in done.said
+
+
+def test_a_person_reads_what_went_where(instance: RunningInstance, manifest: Path) -> None:
+    integration = create(instance)
+    done = datapilot(
+        "dbt", "onboard", "--integration-id", integration, "--manifest-path", manifest, env=access(instance)
+    )
+    assert done.exit_code == 0, done.said
+    nodes = len(json.loads(manifest.read_bytes())["nodes"])
+    for part in (f"integration {integration}", "PROD", sha256(manifest), "dbt 1.11.16", f"{nodes} nodes", instance.url):
+        assert part in done.stdout
+
+
+def test_an_instance_that_knows_only_the_protocol_takes_everything(hosted: ProtocolServer, artifacts: Path) -> None:
+    done = datapilot(
+        *("dbt", "onboard", "--integration-name", "shop", "--manifest-path", artifacts / "manifest.json"),
+        *("--catalog-path", artifacts / "catalog.json", "--json"),
+        env=hosted.access,
+    )
+    assert done.exit_code == 0, done.said
+    assert set(hosted.uploads.values()) == {
+        (artifacts / f"{kind}.json").read_bytes() for kind in ("manifest", "catalog")
+    }
+    assert sorted(hosted.verified) == sorted(hosted.uploads)
+    assert hosted.asked[-1] == "POST /dbt/v1/start_dbt_ingestion"
+    assert hosted.asked.count("POST /dbt/v1/start_dbt_ingestion") == 1
+
+
+def test_the_upload_carries_neither_token_nor_content_type(hosted: ProtocolServer, manifest: Path) -> None:
+    assert onboard_to(hosted, manifest).exit_code == 0
+    (put,) = [request for request in hosted.seen if request.method == "PUT"]
+    assert not {"Authorization", "x-tenant", "Content-Type"} & set(put.headers)
+    assert put.headers["Content-Length"] == str(manifest.stat().st_size)
+
+
+def test_the_manifest_is_found_as_dbt_finds_it(
+    hosted: ProtocolServer, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    (project / "models").mkdir(parents=True)
+    (project / "dbt_project.yml").write_text("name: shop\ntarget-path: out\n", encoding="utf-8")
+    for place in ("out", "elsewhere"):
+        (project / place).mkdir()
+        shutil.copy(manifest, project / place)
+    monkeypatch.chdir(project / "models")
+    took = datapilot("dbt", "onboard", "--integration-id", 7, "--dry-run")
+    assert f"Taking {project / 'out' / 'manifest.json'}" in took.stderr
+    took = datapilot("dbt", "onboard", "--integration-id", 7, "--dry-run", env={"DBT_TARGET_PATH": "elsewhere"})
+    assert f"Taking {project / 'elsewhere' / 'manifest.json'}" in took.stderr
+    monkeypatch.chdir(tmp_path)
+    took = datapilot("dbt", "onboard", "--integration-id", 7, "--dry-run", "--project-dir", "project")
+    assert f"Taking {project / 'out' / 'manifest.json'}" in took.stderr
+    took = datapilot("dbt", "onboard", "--integration-id", 7, "--dry-run")
+    assert took.exit_code == 2
+    assert "dbt_project.yml" in took.stderr
+
+
+def test_a_dry_run_asks_nobody(hosted: ProtocolServer, manifest: Path) -> None:
+    done = datapilot(
+        *("dbt", "onboard", "--integration-id", 7, "--manifest-path", manifest, "--dry-run", "--json"),
+        env=hosted.access,
+    )
+    assert done.exit_code == 0
+    assert done.json["artifacts"][0]["sha256"] == sha256(manifest)
+    assert hosted.seen == []
+
+
+def test_nothing_is_uploaded_when_one_of_the_artifacts_is_refused(hosted: ProtocolServer, artifacts: Path) -> None:
+    done = datapilot(
+        *("dbt", "onboard", "--integration-id", 7, "--manifest-path", artifacts / "manifest.json"),
+        *("--catalog-path", artifacts / "run_results.json"),
+        env=hosted.access,
+    )
+    assert done.exit_code == 1
+    assert "run_results" in done.stderr
+    assert hosted.seen == []
+
+
+def onboard_to(server: ProtocolServer, manifest: Path, *more: object) -> Outcome:
+    """Onboard to integration 7 of a server."""
+    return datapilot(
+        *("dbt", "onboard", "--integration-id", 7, "--manifest-path", manifest, "--timeout", 20, *more),
+        env=server.access,
+    )
+
+
+def always(reply: Reply) -> Callable[[Seen], Reply]:
+    return lambda _: reply
+
+
+HTML = Reply(b"<html><body>Bad Gateway</body></html>", 502)
+LOGIN_PAGE = Reply(b"<html><body>Log in</body></html>", 200)
+BAD_ANSWERS = [
+    ("GET /dbt/v3/validate-credentials", Reply({"detail": "no"}, 401), 3, "does not accept the token"),
+    ("GET /dbt/v3/validate-credentials", Reply({"detail": "no such instance"}, 404), 4, "no such instance"),
+    ("GET /dbt/v3/validate-credentials", HTML, 5, "HTTP 502"),
+    ("GET /dbt/v3/validate-credentials", LOGIN_PAGE, 5, "not JSON"),
+    ("GET /dbt/v3/validate-credentials", Reply({"ok": False}), 3, "does not accept the token"),
+    ("GET /dbt/v1/validate-permissions", Reply({"detail": "read only"}, 403), 3, "read only"),
+    ("GET /dbt/v1/signed_url", Reply({"detail": "No integration 7"}, 404), 4, "No integration 7"),
+    ("GET /dbt/v1/signed_url", Reply({"detail": "quota"}, 402), 3, "quota"),
+    ("GET /dbt/v1/signed_url", Reply({"detail": [{"loc": ["query", "id"], "msg": "bad"}]}, 422), 2, "id: bad"),
+    ("GET /dbt/v1/signed_url", Reply({"url": None}), 5, "lacks"),
+    ("GET /dbt/v1/signed_url", Reply([]), 5, "lacks"),
+    ("POST /dbt/v1/verify_upload", Reply({"detail": "sha256 differs"}, 422), 1, "sha256 differs"),
+    ("POST /dbt/v1/verify_upload", Reply({"detail": "another project"}, 409), 1, "another project"),
+    ("POST /dbt/v1/verify_upload", HTML, 5, "HTTP 502"),
+    ("POST /dbt/v1/verify_upload", Reply({"ok": False, "message": "lost"}), 5, "lost"),
+    ("POST /dbt/v1/verify_upload", Reply({"ok": True, "sha256": "0" * 64}), 5, "other bytes"),
+    ("POST /dbt/v1/start_dbt_ingestion", Reply({"ok": False, "detail": "queue full"}), 5, "queue full"),
+    ("POST /dbt/v1/start_dbt_ingestion", Reply({"detail": "not here"}, 404), 4, "not here"),
+    ("POST /dbt/v1/start_dbt_ingestion", Reply({"detail": "later"}, 503), 5, "HTTP 503"),
+]
+
+
+@pytest.mark.parametrize(("route", "reply", "exit_code", "words"), BAD_ANSWERS)
+def test_every_answer_is_checked(
+    route: str, reply: Reply, exit_code: int, words: str, hosted: ProtocolServer, manifest: Path
+) -> None:
+    hosted.answers[route] = always(reply)
+    done = onboard_to(hosted, manifest, "--json")
+    assert done.exit_code == exit_code, done.said
+    assert words in done.json["error"]["message"]
+    assert done.json["exit_code"] == exit_code
+    assert done.json["ok"] is False
+    assert TOKEN not in done.said
+    assert "s3cret" not in done.said
+
+
+def test_a_refused_upload_is_asked_for_anew_and_then_given_up(hosted: ProtocolServer, manifest: Path) -> None:
+    serve = hosted.reply
+
+    def refuse(request: Seen) -> Reply:
+        return Reply(b"<Error/>", 403) if request.method == "PUT" else serve(request)
+
+    hosted.reply = refuse  # type: ignore[method-assign]
+    done = onboard_to(hosted, manifest)
+    assert done.exit_code == 3
+    assert "clock" in done.stderr
+    assert hosted.asked.count("GET /dbt/v1/signed_url") == 2
+    assert hosted.verified == []
+
+
+def test_a_redirect_to_another_host_does_not_get_the_token(hosted: ProtocolServer, manifest: Path) -> None:
+    with protocol_server() as other:
+        hosted.answers["GET /dbt/v3/validate-credentials"] = always(
+            Reply({}, 307, {"Location": f"{other.url}/dbt/v3/validate-credentials"})
+        )
+        done = onboard_to(hosted, manifest)
+        assert done.exit_code == 2
+        assert f"redirects to {other.url}" in done.stderr
+        assert other.seen == []
+
+
+def test_a_name_that_two_integrations_have_is_refused_with_their_ids(hosted: ProtocolServer, manifest: Path) -> None:
+    hosted.integrations.append({**hosted.integrations[0], "id": 8})
+    done = datapilot("dbt", "onboard", "--integration-name", "shop", "--manifest-path", manifest, env=hosted.access)
+    assert done.exit_code == 2
+    assert "ids 7, 8" in done.stderr
+
+
+def test_an_unknown_name_is_answered_with_those_that_there_are(hosted: ProtocolServer, manifest: Path) -> None:
+    done = datapilot("dbt", "onboard", "--integration-name", "shpo", "--manifest-path", manifest, env=hosted.access)
+    assert done.exit_code == 4
+    assert "'shpo'" in done.stderr
+    assert "'shop'" in done.stderr
+
+
+def test_a_dead_port_is_said_to_be_one(manifest: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    done = datapilot(
+        *("dbt", "onboard", "--integration-id", 7, "--manifest-path", manifest),
+        env={"ALTIMATE_URL": url, "ALTIMATE_API_KEY": "t", "ALTIMATE_INSTANCE_NAME": "acme"},
+    )
+    assert done.exit_code == 5
+    assert f"nothing listens at {url} (connection refused)" in done.stderr
+
+
+def test_an_instance_that_never_answers_costs_no_more_than_the_timeout(manifest: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        done = datapilot(
+            *("dbt", "onboard", "--integration-id", 7, "--manifest-path", manifest, "--timeout", 1),
+            env={"ALTIMATE_URL": url, "ALTIMATE_API_KEY": "t", "ALTIMATE_INSTANCE_NAME": "acme"},
+        )
+    assert done.exit_code == 5
+    assert "--timeout" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "exit_code", "words"),
+    [
+        ({"ALTIMATE_API_KEY": "wrong"}, 3, "does not accept the token"),
+        ({"ALTIMATE_INSTANCE_NAME": "other"}, 3, "'other'"),
+        ({"ALTIMATE_API_KEY": ""}, 2, "no token"),
+        ({"ALTIMATE_INSTANCE_NAME": ""}, 2, "no instance name"),
+    ],
+)
+def test_wrong_credentials_are_named(
+    change: dict[str, str], exit_code: int, words: str, instance: RunningInstance, manifest: Path
+) -> None:
+    done = datapilot(
+        *("dbt", "onboard", "--integration-id", create(instance), "--manifest-path", manifest),
+        env={**access(instance), **change},
+    )
+    assert done.exit_code == exit_code
+    assert words in done.stderr
+    assert instance.token not in done.said
+
+
+def test_a_token_that_may_only_read_uploads_nothing(instance: RunningInstance, manifest: Path) -> None:
+    integration = create(instance)
+    done = datapilot(
+        *("dbt", "onboard", "--integration-id", integration, "--manifest-path", manifest),
+        env=access(instance, instance.new_token("read")),
+    )
+    assert done.exit_code == 3
+
+
+@pytest.mark.parametrize("named", [("--integration-id", 999), ("--integration-name", "nobody")])
+def test_an_unknown_integration_is_not_found(
+    named: tuple[str, object], instance: RunningInstance, manifest: Path
+) -> None:
+    done = datapilot("dbt", "onboard", *named, "--manifest-path", manifest, env=access(instance))
+    assert done.exit_code == 4, done.said
+
+
+def bad_file(folder: Path, name: str, artifacts: Path) -> Path:
+    """Make one of the files that nobody should upload."""
+    whole = (artifacts / "manifest.json").read_bytes()
+    contents = {
+        "empty": b"",
+        "truncated": whole[: len(whole) // 2],
+        "not dbt's": b'{"name": "a web app", "icons": []}',
+        "run results": (artifacts / "run_results.json").read_bytes(),
+        "too old": whole.replace(b"manifest/v12.json", b"manifest/v3.json"),
+        "a list": b"[1, 2]",
+        "UTF-16": whole.decode().encode("utf-16"),
+    }
+    path = folder / "manifest.json"
+    path.write_bytes(contents[name])
+    return path
+
+
+@pytest.mark.parametrize("name", ["empty", "truncated", "not dbt's", "run results", "too old", "a list", "UTF-16"])
+def test_what_is_no_manifest_is_refused_and_the_current_one_stays(
+    name: str, instance: RunningInstance, manifest: Path, artifacts: Path, tmp_path: Path
+) -> None:
+    integration = create(instance)
+    onboard = ("dbt", "onboard", "--integration-id", integration, "--manifest-path")
+    assert datapilot(*onboard, manifest, env=access(instance)).exit_code == 0
+    path = bad_file(tmp_path, name, artifacts)
+    done = datapilot(*onboard, path, "--json", env=access(instance))
+    assert done.exit_code == 1, done.said
+    assert str(path) in done.json["error"]["message"]
+    assert current(instance, integration, tmp_path / "state") == sha256(manifest)
+
+
+def test_a_missing_file_and_a_folder_are_usage_errors(hosted: ProtocolServer, tmp_path: Path) -> None:
+    missing = onboard_to(hosted, tmp_path / "nowhere.json")
+    folder = onboard_to(hosted, tmp_path)
+    assert (missing.exit_code, folder.exit_code) == (2, 2)
+    assert str(tmp_path / "nowhere.json") in missing.stderr
+    assert "folder" in folder.stderr
+    assert hosted.seen == []
+
+
+def test_a_relative_path_that_is_not_there_is_said_with_the_folder_it_was_looked_for_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = datapilot("dbt", "onboard", "--integration-id", 7, "--manifest-path", "target/manifest.json")
+    assert done.exit_code == 2
+    assert os.fspath(tmp_path) in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--integration-id", "seven"),
+        ("--integration-id", "0"),
+        ("--integration-id", "7", "--integration-name", "shop"),
+        (),
+    ],
+)
+def test_an_integration_is_named_in_exactly_one_way(arguments: tuple[str, ...], manifest: Path) -> None:
+    done = datapilot("dbt", "onboard", *arguments, "--manifest-path", manifest, "--json")
+    assert done.exit_code == 2
+    assert done.json["error"]["kind"] == "usage_error"
+
+
+def test_onboarding_the_same_bytes_again_can_be_told_by_the_exit_code(
+    instance: RunningInstance, manifest: Path
+) -> None:
+    onboard = ("dbt", "onboard", "--integration-id", create(instance), "--manifest-path", manifest, "--json")
+    first = datapilot(*onboard, "--exit-code-unchanged", 99, env=access(instance))
+    again = datapilot(*onboard, "--exit-code-unchanged", 99, env=access(instance))
+    plain = datapilot(*onboard, env=access(instance))
+    assert [first.exit_code, again.exit_code, plain.exit_code] == [0, 99, 0]
+    assert (first.json["unchanged"], again.json["unchanged"]) == (False, True)
+
+
+def test_soft_fail_forgives_an_unavailable_instance_and_nothing_else(hosted: ProtocolServer, manifest: Path) -> None:
+    hosted.answers["POST /dbt/v1/verify_upload"] = always(HTML)
+    forgiven = onboard_to(hosted, manifest, "--soft-fail", "--json")
+    assert forgiven.exit_code == 0
+    assert "NOT ONBOARDED" in forgiven.stderr
+    assert forgiven.json["ok"] is False
+    hosted.answers["POST /dbt/v1/verify_upload"] = always(Reply({"detail": "no"}, 409))
+    assert onboard_to(hosted, manifest, "--soft-fail").exit_code == 1
+    hosted.answers["GET /dbt/v3/validate-credentials"] = always(Reply({"detail": "no"}, 401))
+    assert onboard_to(hosted, manifest, "--soft-fail").exit_code == 3
+
+
+def test_history_lists_what_was_onboarded_and_restore_goes_back(
+    instance: RunningInstance, manifest: Path, tmp_path: Path
+) -> None:
+    integration = create(instance)
+    changed = tmp_path / "manifest.json"
+    changed.write_bytes(manifest.read_bytes() + b"\n")
+    for path in (manifest, changed):
+        done = datapilot(
+            "dbt", "onboard", "--integration-id", integration, "--manifest-path", path, env=access(instance)
+        )
+        assert done.exit_code == 0, done.said
+    history = ("dbt", "integrations", "history", "--integration-id", integration)
+    newest, oldest = datapilot(*history, "--json", env=access(instance)).json["history"]
+    assert (newest["sha256"], oldest["sha256"]) == (sha256(changed), sha256(manifest))
+    assert "*" in datapilot(*history, env=access(instance)).stdout
+    file_id = oldest["dbt_core_integration_file_id"]
+    restored = datapilot(
+        *("dbt", "integrations", "restore", "--integration-id", integration, "--file-id", file_id), env=access(instance)
+    )
+    assert restored.exit_code == 0, restored.said
+    assert current(instance, integration, tmp_path / "state") == sha256(manifest)
+
+
+def test_integrations_are_listed_and_shown(instance: RunningInstance, manifest: Path) -> None:
+    empty = datapilot("dbt", "integrations", "list", env=access(instance))
+    assert "No integrations yet" in empty.stdout
+    integration = create(instance, "shop", "STAGING")
+    listed = datapilot("dbt", "integrations", "list", "--json", env=access(instance)).json["integrations"]
+    assert [(each["id"], each["name"], each["environments"]) for each in listed] == [(integration, "shop", ["STAGING"])]
+    onboard = (
+        "dbt",
+        "onboard",
+        "--integration-id",
+        integration,
+        "--environment",
+        "staging",
+        "--manifest-path",
+        manifest,
+    )
+    assert datapilot(*onboard, env=access(instance)).exit_code == 0
+    show = ("dbt", "integrations", "show", "--integration-name", "shop", "--environment", "Staging")
+    shown = datapilot(*show, env=access(instance))
+    assert shown.exit_code == 0, shown.said
+    assert f"Integration {integration}" in shown.stdout
+    unknown = datapilot("dbt", "integrations", "show", "--integration-id", integration, env=access(instance))
+    assert unknown.exit_code == 4
+    assert "STAGING" in unknown.stderr
