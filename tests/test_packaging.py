@@ -103,4 +103,4 @@ def test_the_changelog_has_a_heading_for_this_version() -> None:
     setup = configparser.ConfigParser()
     setup.read(REPOSITORY / "setup.cfg", encoding="utf-8")
     headings = re.findall(r"^## (\S+)", (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert headings[0] == "Unreleased" or headings[0] == setup["metadata"]["version"]
+    assert headings[0] in ("Unreleased", setup["metadata"]["version"])
