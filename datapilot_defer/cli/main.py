@@ -12,6 +12,7 @@ from datapilot_defer.cli import integrations as _integrations
 from datapilot_defer.cli.doctor import doctor
 from datapilot_defer.cli.neighbour import Neighbourly
 from datapilot_defer.cli.onboard import onboard
+from datapilot_defer.cli.pull import pull
 from datapilot_defer.cli.settings import show as _show_settings
 
 
@@ -53,4 +54,5 @@ for _command in (_auth.login, _auth.logout, _auth.status):
     auth.add_command(_command)
 config.add_command(_show_settings)
 dbt.add_command(onboard)
+dbt.add_command(pull)
 root.add_command(doctor)

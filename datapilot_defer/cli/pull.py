@@ -1,0 +1,147 @@
+"""`datapilot dbt pull`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from datapilot_defer.artifact import Kind
+from datapilot_defer.cli.command import Command
+from datapilot_defer.cli.options import environment_option, instance_options, integration_options, one_integration
+from datapilot_defer.cli.pulling import Access, as_json, dbt_option, max_age_option, offline_option
+from datapilot_defer.cli.report import Report, current_report
+from datapilot_defer.errors import UsageError
+
+if TYPE_CHECKING:
+    from datapilot_defer.pull import Pulled
+
+
+@click.command("pull", cls=Command)
+@integration_options
+@environment_option(default=None)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="State directory to pull into, made if needed. [default: one that persists in the user's cache folder]",
+)
+@click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice([kind.value for kind in Kind]),
+    multiple=True,
+    help="What to pull; may be given several times. [default: manifest]",
+)
+@click.option("--at", metavar="TIME", help="Pull what was current then: ISO time, such as 2026-11-22T09:00Z.")
+@click.option("--file-id", type=click.IntRange(min=1), help="Pull this earlier artifact; see `integrations history`.")
+@max_age_option
+@offline_option
+@click.option(
+    "--readable-by",
+    metavar="VERSION",
+    envvar="DATAPILOT_READABLE_BY",
+    show_envvar=True,
+    help="Refuse a manifest that this dbt, such as 1.11, can't read. [default: the version of the dbt on PATH]",
+)
+@dbt_option
+@click.option("--force", is_flag=True, help="Pull anew, and over files that no pull put there.")
+@instance_options
+def pull(
+    integration_id: int | None,
+    integration_name: str | None,
+    environment: str | None,
+    output: Path | None,
+    kinds: tuple[str, ...],
+    at: str | None,
+    file_id: int | None,
+    max_age: float | None,
+    offline: bool,
+    readable_by: str | None,
+    dbt_path: str | None,
+    force: bool,
+    **rest: Any,
+) -> None:
+    """Pull an environment's artifacts into a state directory, for `dbt --state`.
+
+    Prints the folder. What is there already costs one small request. When the instance can't be reached, what was
+    pulled before is used, with a warning; --max-age bounds how old it may be.
+    """
+    from datapilot_defer.pull import Wish
+    from datapilot_defer.pull import pull as pull_artifacts
+
+    report = current_report()
+    access = Access(report, rest)
+    wish = Wish(
+        access.integration_id(one_integration(integration_id, integration_name)),
+        environment,
+        tuple(dict.fromkeys(Kind(kind) for kind in kinds)) or (Kind.MANIFEST,),
+        file_id,
+        _moment(at),
+        readable_by or _installed(report, dbt_path),
+        max_age,
+    )
+    if output is not None:
+        output = output.absolute()
+        _refuse_target(output)
+    if file_id and len(wish.kinds) > 1:
+        raise UsageError("--file-id names one artifact: give at most one --kind with it")
+    pulled = pull_artifacts(access.source(wish, output), wish, force=force, offline=offline)
+    report.note(_said(pulled, wish.where))
+    data = {"ok": True, "integration_id": wish.integration_id, **as_json(pulled)}
+    report.result(data, str(pulled.folder))
+
+
+def _said(pulled: Pulled, where: str) -> str:
+    from datapilot_defer.pull import age
+
+    verb = "Offline" if pulled.offline else "Unchanged" if pulled.unchanged else "Pulled"
+    manifest = pulled.manifest
+    if manifest is None:
+        return f"{verb}: {', '.join(entry.kind for entry in pulled.entries)} of {where}"
+    return f"{verb}: manifest of {where}, written by dbt {manifest.dbt_version} ({age(manifest)})"
+
+
+def _moment(at: str | None) -> str | None:
+    """A time as the instance takes it: ISO, with a zone (UTC when none is given)."""
+    from datetime import datetime, timezone
+
+    if at is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(at.replace("Z", "+00:00"))
+    except ValueError:
+        raise UsageError(f"--at {at} is no ISO time: write 2026-11-22T09:00Z or 2026-11-22") from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+
+
+def _installed(report: Report, dbt_path: str | None) -> str | None:
+    """The version of the dbt that will read it, as far as there is one: a machine that only pulls needs none."""
+    from datapilot_defer.defer import dbt
+
+    if not dbt_path and dbt.look(None, os.environ) is None:
+        return None
+    try:
+        return dbt.find(dbt_path, os.environ).series
+    except UsageError as error:
+        if dbt_path:
+            raise
+        report.detail(f"{error}; so the manifest is not checked against a version of dbt")
+        return None
+
+
+def _refuse_target(output: Path) -> None:
+    """dbt writes its own manifest to its target folder before it looks at the state, and then defers nothing."""
+    from datapilot_defer.defer import project
+
+    for start in (output.parent, Path.cwd()):
+        folder = next((each for each in (start, *start.parents) if (each / project.FILE).is_file()), None)
+        if folder is not None and project.is_target(output, project.read(folder.resolve(), os.environ)):
+            raise UsageError(
+                f"{output} is dbt's own target folder: dbt would overwrite the manifest before it defers to it, and "
+                "silently not defer; take another folder"
+            )

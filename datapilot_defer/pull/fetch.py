@@ -1,0 +1,158 @@
+"""Fetching: every artifact is downloaded and checked before the first of them appears."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datapilot_defer.artifact import Artifact, Kind, from_bytes
+from datapilot_defer.errors import ArtifactRefused, NotFound, Unavailable, UsageError
+from datapilot_defer.pull import state_directory
+from datapilot_defer.pull.state_directory import Entry, Record
+from datapilot_defer.pull.wish import Pulled, Source, Wish
+
+if TYPE_CHECKING:
+    from datapilot_defer.client import Download, Instance
+
+
+def place(instance: Instance, kind: Kind, wish: Wish) -> Download:
+    """Where the instance has it. Raises NotFound, saying what there is instead."""
+    try:
+        return instance.fetch_artifact_url(
+            kind, wish.integration_id, environment=wish.environment, file_id=wish.file_id, at=wish.at
+        )
+    except NotFound as error:
+        raise _explained(error, instance, kind, wish) from None
+
+
+def same(entry: Entry | None, place: Download) -> bool:
+    """Whether what the instance has is what was pulled: by its bytes, or where those are not told by its file id."""
+    if entry is None:
+        return False
+    return entry.sha256 == place.sha256 if place.sha256 else entry.file_id == place.file_id
+
+
+def fetch(source: Source, wish: Wish, *, force: bool) -> Pulled:
+    """Fetch what is new, check all of it, and only then let it appear. force: write over files of others."""
+    instance = source.connect(None)
+    place(instance, wish.kinds[0], wish)  # nothing there: say so before a folder is made
+    with state_directory.locked(source.folder):
+        before = None if force else state_directory.read_record(source.folder)
+        if source.guarded and not force:
+            _refuse_foreign(source, wish, before)
+        known = before if before and before.origin == source.origin(wish) else None
+        # Asked again under the lock: the first answer may be older than what another process has written since.
+        places = _places(instance, wish, known)
+        kept = {kind: entry for kind in places if (entry := _kept(source.folder, known, kind, places[kind], wish))}
+        fresh = {kind: _download(instance, kind, places[kind], source, wish) for kind in places if kind not in kept}
+        entries = kept | {kind: _entry(artifact, places[kind], wish) for kind, artifact in fresh.items()}
+        environment = places[wish.kinds[0]].environment or wish.environment
+        record = Record(source.origin(wish), environment, tuple(entries.values()))
+        gone = [Kind(entry.kind) for entry in (before.entries if before else ()) if Kind(entry.kind) not in entries]
+        state_directory.put(source.folder, fresh, record, gone=gone)
+    _warn_of_environment(source, wish, places[wish.kinds[0]])
+    return Pulled(source.folder, tuple(entries[kind] for kind in wish.kinds), environment, unchanged=not fresh)
+
+
+def _places(instance: Instance, wish: Wish, known: Record | None) -> dict[Kind, Download]:
+    """Where everything is: what is wanted, and what was pulled beside it before, so that the set stays one set."""
+    places = {kind: place(instance, kind, wish) for kind in wish.kinds}
+    for entry in known.entries if known and wish.file_id is None else ():
+        if Kind(entry.kind) not in places:
+            try:
+                places[Kind(entry.kind)] = place(instance, Kind(entry.kind), wish)
+            except NotFound:
+                continue  # no longer there: it leaves the set
+    return places
+
+
+def _kept(folder: Path, known: Record | None, kind: Kind, place: Download, wish: Wish) -> Entry | None:
+    entry = known.entry(kind) if known else None
+    if entry is None or not same(entry, place) or not wish.can_use(entry):
+        return None
+    return entry if state_directory.whole(folder, entry) else None
+
+
+def _download(instance: Instance, kind: Kind, place: Download, source: Source, wish: Wish) -> Artifact:
+    """The artifact, whole and readable by dbt. Raises Unavailable when it arrived damaged, else ArtifactRefused."""
+    try:
+        with tempfile.TemporaryFile(dir=source.folder) as file:
+            with source.progress(kind.value, place.size_bytes or 0) as progress:
+                instance.download(place, file, kind.value, progress)
+            file.seek(0)
+            content = file.read()
+    except OSError as error:
+        raise state_directory.unwritable(source.folder, error) from None
+    digest = hashlib.sha256(content).hexdigest()
+    if place.sha256 not in (None, digest):
+        raise Unavailable(
+            f"the {kind.value} of {wish.where} arrived damaged (sha256 {digest[:12]}…, the instance has "
+            f"{str(place.sha256)[:12]}…); what was pulled before is untouched"
+        )
+    return from_bytes(content, path=str(source.folder / kind.file_name), kind=kind)
+
+
+def _entry(artifact: Artifact, place: Download, wish: Wish) -> Entry:
+    """The record of an artifact. Raises ArtifactRefused when dbt could not read it."""
+    from datapilot_defer.validation import validate
+
+    verdict = validate(artifact, readable_by=wish.readable_by if artifact.kind is Kind.MANIFEST else None)
+    if not verdict.accepted:
+        reader = f" that dbt {wish.readable_by} can read" if wish.readable_by else ""
+        lines = "\n".join(verdict.describe())
+        raise ArtifactRefused(f"{wish.where} has no {artifact.kind.value}{reader}; nothing was changed here:\n{lines}")
+    return Entry(
+        kind=artifact.kind.value,
+        sha256=artifact.sha256,
+        size_bytes=artifact.size_bytes,
+        file_id=place.file_id,
+        schema_version=artifact.schema_version,
+        dbt_version=artifact.dbt_version,
+        project_name=artifact.project_name,
+        generated_at=artifact.generated_at.isoformat() if artifact.generated_at else None,
+        uploaded_at=place.uploaded_at,
+        commit=place.commit,
+        branch=place.branch,
+        build_url=place.build_url,
+        readable_by=verdict.readable_by,
+    )
+
+
+def _refuse_foreign(source: Source, wish: Wish, record: Record | None) -> None:
+    in_the_way = state_directory.foreign(source.folder, list(wish.kinds), record)
+    if in_the_way:
+        raise UsageError(
+            f"{in_the_way[0]} was not put there by a pull; take another folder, or write over it with --force"
+        )
+
+
+def _warn_of_environment(source: Source, wish: Wish, place: Download) -> None:
+    """An instance that ignores the environment hands out another one's artifact without a word."""
+    if wish.environment and place.environment is None:
+        source.warn(
+            f"{source.url} does not say which environment it answers for, so this may not be {wish.environment}'s; "
+            "it may not tell environments apart when an artifact is fetched"
+        )
+
+
+def _explained(error: NotFound, instance: Instance, kind: Kind, wish: Wish) -> NotFound:
+    """The same error with what there is instead."""
+    found = next((each for each in instance.integrations() if each.id == wish.integration_id), None)
+    if found is None:
+        known = ", ".join(f"{each.id} ({each.name})" for each in instance.integrations()[:20]) or "none yet"
+        return NotFound(f"no integration {wish.integration_id} on {instance.url}; there are: {known}")
+    names = {name.lower() for name in found.environments}
+    if wish.environment and names and wish.environment.lower() not in names:
+        there = ", ".join(found.environments)
+        return NotFound(f"integration {found.id} ({found.name}) has no environment {wish.environment}; it has: {there}")
+    if wish.pin:
+        return NotFound(
+            f"{wish.where} has no {kind.value} at {wish.pin}; `datapilot dbt integrations history` lists them"
+        )
+    environment = wish.environment or next(iter(found.environments), "PROD")
+    return NotFound(
+        f"no {kind.value} was onboarded to integration {found.id} ({found.name}), environment {environment} yet; the "
+        f"production job does that with `datapilot dbt onboard --integration-id {found.id} --environment {environment}`"
+    )

@@ -1,0 +1,202 @@
+"""A state directory: the folder handed to `dbt --state`, with a record of where its artifacts came from.
+
+Several processes may use one at once. Writers hold its lock; readers need none, for a file appears whole by
+renaming. A set of files is checked whole before the first of them appears, and the record appears last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote, urlsplit
+
+from datapilot_defer.artifact import Artifact, Kind
+from datapilot_defer.errors import Unavailable, UsageError
+
+RECORD = "datapilot.json"
+VERSION = 1  # of the record; a newer one was written by a newer datapilot-defer
+LOCK_TIMEOUT_S = 120.0
+_LOCK = ".datapilot.lock"
+_TEMPORARY = re.compile(r"\.datapilot-.*\.tmp")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that Windows keeps for itself
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One pulled artifact, as the record has it. Times are ISO, in UTC; readable_by: versions of dbt that read it."""
+
+    kind: str
+    sha256: str
+    size_bytes: int
+    file_id: int
+    schema_version: int | None = None
+    dbt_version: str | None = None
+    project_name: str | None = None
+    generated_at: str | None = None
+    uploaded_at: str | None = None
+    commit: str | None = None
+    branch: str | None = None
+    build_url: str | None = None
+    readable_by: tuple[str, ...] = ()
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since dbt wrote it; None when it does not say when."""
+        if self.generated_at is None:
+            return None
+        return max(0.0, (datetime.now(timezone.utc) - datetime.fromisoformat(self.generated_at)).total_seconds())
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a state directory holds. origin: the instance, integration and environment, in one line."""
+
+    origin: str
+    environment: str | None
+    entries: tuple[Entry, ...] = ()
+    version: int = field(default=VERSION)
+
+    def entry(self, kind: Kind) -> Entry | None:
+        """What it says of this kind."""
+        return next((entry for entry in self.entries if entry.kind == kind.value), None)
+
+
+def default_folder(url: str, instance_name: str, integration_id: int, environment: str | None, pin: str | None) -> Path:
+    """The folder that persists for one environment of an integration, in the user's cache folder.
+
+    pin: names one earlier artifact; it gets a folder of its own.
+    """
+    from platformdirs import user_cache_path
+
+    last = (environment or "default") + (f"@{pin}" if pin else "")
+    parts = (urlsplit(url).netloc, instance_name, str(integration_id), last)
+    return user_cache_path("datapilot-defer", appauthor=False).joinpath("state", *map(_part, parts))
+
+
+def _part(name: str) -> str:
+    """A name as one part of a path, on every system. Upper and lower case are the same."""
+    part = quote(name.lower(), safe="@+=,")
+    part = f"_{part}" if part.startswith(".") or _RESERVED.fullmatch(part) else part
+    return part if len(part) <= 80 else f"{part[:60]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
+def read_record(folder: Path) -> Record | None:
+    """What the folder says it holds; None when it says nothing that can be read. Raises UsageError when a newer
+    datapilot-defer wrote it."""
+    try:
+        said = json.loads((folder / RECORD).read_bytes())
+        if said["version"] > VERSION:
+            raise UsageError(
+                f"{folder} was written by a newer datapilot-defer: upgrade this one, or write over it with --force"
+            )
+        entries = tuple(Entry(**{**entry, "readable_by": tuple(entry["readable_by"])}) for entry in said["entries"])
+        record = Record(str(said["origin"]), said["environment"], entries)
+        for entry in entries:
+            _ = Kind(entry.kind), entry.age_s
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record
+
+
+def whole(folder: Path, entry: Entry) -> bool:
+    """Whether the file on disk is still what was pulled."""
+    try:
+        with (folder / Kind(entry.kind).file_name).open("rb") as file:
+            return _sha256(file) == entry.sha256
+    except OSError:
+        return False
+
+
+def foreign(folder: Path, kinds: list[Kind], record: Record | None) -> list[Path]:
+    """The files in the way that no pull has put there, or that somebody changed since."""
+    paths = {kind: folder / kind.file_name for kind in kinds}
+    mine = {kind for kind in kinds if record and (entry := record.entry(kind)) and whole(folder, entry)}
+    return [path for kind, path in paths.items() if kind not in mine and path.exists()]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder against other processes; the folder is made when it is not there.
+
+    The operating system drops the lock of a process that dies. Raises UsageError when the folder can't be written
+    to, Unavailable when another process holds it for too long.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / _LOCK, timeout=LOCK_TIMEOUT_S)
+        lock.acquire()
+    except Timeout:
+        raise Unavailable(f"another process has been writing to {folder} for {LOCK_TIMEOUT_S:g} s") from None
+    except NotImplementedError:  # a file system without locks: renaming alone still never shows half a file
+        yield
+        return
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    try:
+        _sweep(folder)
+        yield
+    finally:
+        lock.release()
+
+
+def put(folder: Path, artifacts: Mapping[Kind, Artifact], record: Record, *, gone: Sequence[Kind] = ()) -> None:
+    """Make these the folder's artifacts, all or none; call it under the lock. Raises UsageError when that fails.
+
+    gone: kinds that leave the folder. The manifest appears last, for it is what a reader looks for first.
+    """
+    kinds = sorted(artifacts, key=lambda kind: kind is Kind.MANIFEST)
+    files = {kind.file_name: artifacts[kind].content for kind in kinds}
+    files[RECORD] = json.dumps(asdict(record), indent=2, ensure_ascii=False).encode()
+    staged: dict[str, Path] = {}
+    try:
+        for name, content in files.items():
+            staged[name] = _staged(folder, content)
+        for name, path in staged.items():
+            path.replace(folder / name)
+        for kind in gone:
+            (folder / kind.file_name).unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    finally:
+        _sweep(folder)
+
+
+def _staged(folder: Path, content: bytes) -> Path:
+    """A file on disk beside the others, under a name that no reader knows."""
+    handle, path = tempfile.mkstemp(prefix=".datapilot-", suffix=".tmp", dir=folder)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(path).chmod(0o644)  # mkstemp's 0600 would keep a colleague or a container from reading it
+    return Path(path)
+
+
+def unwritable(folder: Path, error: OSError) -> UsageError:
+    """The error for a folder that can't be written to."""
+    return UsageError(f"can't write to {folder}: {error.strerror or error}; give another folder with --output")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a process that was killed left half written; nobody else writes, for we hold the lock."""
+    for path in folder.iterdir():
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
