@@ -88,8 +88,10 @@ def resolve(
     if token_source is not None:
         _refuse_mixture(token_source, url_source, url, allow_http)
     token = token_source.token if token_source else None
-    name = name or _ask("instance_name", "instance name", ask)
-    token = token or _ask("token", "token", ask)
+    if ask is None and (name is None or token is None):
+        raise _missing(name, token)
+    name = name or Setting(ask("instance name") if ask else "", "prompt")
+    token = token or Setting(ask("token") if ask else "", "prompt")
     return Credentials(url, _checked_header("instance name", name), _checked_header("token", token))
 
 
@@ -130,12 +132,13 @@ def _refuse_mixture(token_source: Source, url_source: Source | None, url: Settin
         )
 
 
-def _ask(part: str, words: str, ask: Ask | None) -> Setting:
-    if ask is not None:
-        return Setting(ask(words), "prompt")
-    variables = " or ".join(reversed(config.VARIABLES[part]))
-    raise UsageError(
-        f"no {words}: give {config.OPTIONS[part]}, set environment variable {variables}, or run `datapilot auth login`"
+def _missing(name: Setting | None, token: Setting | None) -> UsageError:
+    """The error for what nobody gave, and nobody is there to be asked for."""
+    parts = {"instance name": None if name else "instance_name", "token": None if token else "token"}
+    missing = {words: part for words, part in parts.items() if part}
+    ways = [f"{config.VARIABLES[part][-1]} (or {config.OPTIONS[part]})" for part in missing.values()]
+    return UsageError(
+        f"no {' and no '.join(missing)}: set environment variable {' and '.join(ways)}, or run `datapilot auth login`"
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datapilot_defer.client import Instance
 
 MAX_CLOCK_OFFSET_S = 300  # signed URLs of object stores stop working at 5 to 15 minutes
+_NEED_THE_INSTANCE = ("TLS and clock", "credentials", "permission", "upload host")
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,15 @@ def examine(
         ("upload host", lambda: _upload_host(instance, integration, environment)),
         ("keyring", lambda: _keyring(environ)),
     ]
+    unreachable = False
     for name, attempt in attempts:
+        if unreachable and name in _NEED_THE_INSTANCE:
+            yield Step(name, "not tried")
+            continue
         try:
             yield Step(name, attempt())
         except DatapilotError as error:
+            unreachable = unreachable or isinstance(error, Unavailable)
             yield Step(name, str(error), error)
 
 

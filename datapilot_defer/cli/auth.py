@@ -102,7 +102,10 @@ def _keep(report: Report, found: Credentials, store: str) -> str:
 @click.option("--instance-name", metavar="NAME", help="Instance name; needed when several are kept.")
 @click.option("--backend-url", metavar="URL", help="URL of the instance.")
 def logout(instance_name: str | None, backend_url: str | None) -> None:
-    """Forget the credentials of an instance, in the keyring and in the config file."""
+    """Forget the credentials of an instance.
+
+    They are removed from the keyring and from the config file.
+    """
     report = current_report()
     url = backend_url.rstrip("/") if backend_url else None
     places = _forget_in_keyring(report, url, instance_name)
@@ -131,7 +134,10 @@ def _forget_in_keyring(report: Report, url: str | None, instance_name: str | Non
 @click.command("status", cls=Command)
 @instance_options
 def status(timeout: float | None, **access: Any) -> None:
-    """Show which credentials would be used, where each part comes from, and what the instance says to them."""
+    """Show which credentials would be used.
+
+    Says where each part comes from, whether the instance accepts them, and what they allow.
+    """
     report = current_report()
     found = find_credentials(report, **access)
     error, may_upload = _accepted(instance_at(report, found, timeout))

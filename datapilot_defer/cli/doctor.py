@@ -17,7 +17,9 @@ from datapilot_defer.cli.report import current_report
 @environment_option()
 @instance_options
 def doctor(integration_id: int | None, environment: str, timeout: float | None, **access: Any) -> None:
-    """Try step by step what an onboarding needs, and say in plain words what does not work.
+    """Find out what stands in the way of an onboarding.
+
+    Tries each step by itself and says in plain words what does not work.
 
     The exit code is that of the first step that failed. Nothing is changed on the instance.
     """
@@ -28,7 +30,7 @@ def doctor(integration_id: int | None, environment: str, timeout: float | None, 
     lines = [f"ok      configuration: {found.url.value} (from {found.url.origin}), token from {found.token.origin}"]
     steps = []
     for step in examination.examine(
-        instance_at(report, found, timeout or 60),
+        instance_at(report, found, timeout or 60, max_tries=1),
         integration=integration_id,
         environment=environment,
         environ=os.environ,

@@ -42,7 +42,7 @@ def list_(**access: Any) -> None:
 @environment_option()
 @instance_options
 def create(name: str, environment: str, **access: Any) -> None:
-    """Make an integration, the place that receives one dbt project's artifacts."""
+    """Make an integration, to receive one dbt project's artifacts."""
     report = current_report()
     made = connect(report, **access).create_integration(name, environment)
     text = (
@@ -57,7 +57,7 @@ def create(name: str, environment: str, **access: Any) -> None:
 @environment_option()
 @instance_options
 def show(integration_id: int | None, integration_name: str | None, environment: str, **access: Any) -> None:
-    """Show one environment of an integration and how its last ingestions went."""
+    """Show an environment and how its last ingestions went."""
     report = current_report()
     instance, found = _named(report, integration_id, integration_name, access)
     about = instance.show(found, environment)
@@ -79,7 +79,10 @@ def show(integration_id: int | None, integration_name: str | None, environment: 
 @environment_option()
 @instance_options
 def history(integration_id: int | None, integration_name: str | None, environment: str, **access: Any) -> None:
-    """List what was onboarded to an environment, newest first; `*` marks what is current."""
+    """List what was onboarded, newest first.
+
+    `*` marks what is current.
+    """
     report = current_report()
     instance, found = _named(report, integration_id, integration_name, access)
     uploads = _entries(instance.show(found, environment), "history")
@@ -105,7 +108,10 @@ def _history_row(upload: Mapping[str, Any]) -> tuple[str, ...]:
 def restore(
     integration_id: int | None, integration_name: str | None, environment: str, file_id: int, **access: Any
 ) -> None:
-    """Make an earlier artifact the current one again, for everybody who defers to this environment."""
+    """Make an earlier artifact the current one again.
+
+    Everybody who defers to this environment gets it with the next pull.
+    """
     report = current_report()
     instance, found = _named(report, integration_id, integration_name, access)
     stored = instance.restore(found, environment, file_id)

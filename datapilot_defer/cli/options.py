@@ -139,13 +139,15 @@ def connect(
     return instance_at(report, found, timeout)
 
 
-def instance_at(report: Report, found: Credentials, timeout: float | None) -> Instance:
+def instance_at(report: Report, found: Credentials, timeout: float | None, *, max_tries: int | None = None) -> Instance:
     """The instance of these credentials; timeout as the option gives it."""
-    from datapilot_defer.client import Instance
+    from datapilot_defer.client import MAX_TRIES, Instance
 
     deadline = Deadline(timeout or _timeout_variable() or DEFAULT_TIMEOUT_S)
     run = report.run.name if report.run else ""
-    return Instance(found, deadline=deadline, note=report.note, detail=report.detail, ci=run)
+    return Instance(
+        found, deadline=deadline, note=report.note, detail=report.detail, ci=run, max_tries=max_tries or MAX_TRIES
+    )
 
 
 def _timeout_variable() -> float | None:

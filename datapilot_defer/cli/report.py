@@ -16,6 +16,7 @@ import click
 from datapilot_defer import ci
 from datapilot_defer.errors import DatapilotError
 
+_SHORTEST_SECRET = 8  # hiding "x" everywhere would hide the message
 _META = "datapilot_defer.report"
 
 
@@ -40,7 +41,9 @@ class Report:
         return self.run is not None and self.run.name == "GitHub Actions"
 
     def hide(self, secret: str) -> None:
-        """From now on, print `***` wherever this text would appear."""
+        """From now on, print `***` wherever this text would appear. What is too short to be a secret stays."""
+        if len(secret) < _SHORTEST_SECRET:
+            return
         if self._on_github and secret not in self._secrets:
             click.echo(f"::add-mask::{secret}", err=True)
         self._secrets.append(secret)

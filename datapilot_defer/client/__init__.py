@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 from datapilot_defer.artifact import Kind
 from datapilot_defer.client import wire
-from datapilot_defer.client.transport import Answer, Progress, Request, Say, Transport
+from datapilot_defer.client.transport import MAX_TRIES, Answer, Progress, Request, Say, Transport
 from datapilot_defer.client.wire import Download, Integration, Stored, UploadPlace
 from datapilot_defer.credentials import DEFAULT_URL, Credentials, denied
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import AccessDenied, ArtifactRefused, NotFound, Unavailable, UsageError
 
-__all__ = ["Download", "Instance", "Integration", "Stored", "UploadPlace"]
+__all__ = ["MAX_TRIES", "Download", "Instance", "Integration", "Stored", "UploadPlace"]
 
 _API = "/dbt/v1"
 
@@ -27,10 +27,21 @@ class Instance:
     note: told, in a line each, why and how long it waits; detail: told of each request.
     """
 
-    def __init__(self, credentials: Credentials, *, deadline: Deadline, note: Say, detail: Say, ci: str = "") -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        deadline: Deadline,
+        note: Say,
+        detail: Say,
+        ci: str = "",
+        max_tries: int = MAX_TRIES,
+    ) -> None:
         self.credentials = credentials
         self.url = credentials.url.value
-        self._transport = Transport(self.url, deadline=deadline, user_agent=user_agent(ci), note=note, detail=detail)
+        self._transport = Transport(
+            self.url, deadline=deadline, user_agent=user_agent(ci), note=note, detail=detail, max_tries=max_tries
+        )
         self._transport.authenticate(credentials.token.value, credentials.instance_name.value)
 
     def status_url(self, integration_id: int, environment: str) -> str:

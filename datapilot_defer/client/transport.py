@@ -83,11 +83,14 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
 class Transport:
     """Sends requests for one command. note: told of each wait; detail: of each request."""
 
-    def __init__(self, base_url: str, *, deadline: Deadline, user_agent: str, note: Say, detail: Say) -> None:
+    def __init__(
+        self, base_url: str, *, deadline: Deadline, user_agent: str, note: Say, detail: Say, max_tries: int = MAX_TRIES
+    ) -> None:
         self.base_url = base_url
         self.deadline = deadline
         self._note, self._detail = note, detail
         self._user_agent = user_agent
+        self._max_tries = max_tries
         self._api = self._session()
         self._storage = self._session()
         self._storage.auth = _no_auth
@@ -122,13 +125,13 @@ class Transport:
         raise Unavailable(f"{request.what}: {faults.origin(url)} redirects in a circle")
 
     def _repeat(self, session: requests.Session, request: Request, url: str) -> Answer:
-        for tries in range(1, MAX_TRIES + 1):
+        for tries in range(1, self._max_tries + 1):
             answer, fault = self._try(session, request, url)
             if fault is None and answer is not None:
                 return answer
             assert fault is not None  # noqa: S101 - one of the two is there
             may_repeat = fault.again and (request.repeatable or fault.unsent)
-            if not may_repeat or tries == MAX_TRIES:
+            if not may_repeat or tries == self._max_tries:
                 after = f" (tried {tries} times)" if tries > 1 else ""
                 raise Unavailable(f"{request.what}: {fault.message}{after}")
             self._wait(request, fault, tries)
@@ -142,7 +145,7 @@ class Transport:
                 f"{request.what}: {fault.message}; the next try would be in {wait:.0f} s, "
                 f"past the {self.deadline.seconds:g} s of --timeout"
             )
-        self._note(f"{request.what}: {fault.message}; try {tries + 1} of {MAX_TRIES} in {wait:.1f} s")
+        self._note(f"{request.what}: {fault.message}; try {tries + 1} of {self._max_tries} in {wait:.1f} s")
         time.sleep(wait)
 
     def _try(self, session: requests.Session, request: Request, url: str) -> tuple[Answer | None, faults.Fault | None]:
