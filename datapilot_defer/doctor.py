@@ -30,6 +30,7 @@ class Step:
     name: str
     said: str
     error: DatapilotError | None = None
+    tried: bool = True
 
 
 def examine(
@@ -54,7 +55,7 @@ def examine(
     unreachable = False
     for name, attempt in attempts:
         if unreachable and name in _NEED_THE_INSTANCE:
-            yield Step(name, "not tried")
+            yield Step(name, "not tried", tried=False)
             continue
         try:
             yield Step(name, attempt())

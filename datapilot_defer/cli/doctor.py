@@ -36,12 +36,13 @@ def doctor(integration_id: int | None, environment: str, timeout: float | None, 
         environ=os.environ,
     ):
         steps.append(step)
-        lines.append(f"{'FAILED' if step.error else 'ok':7} {step.name}: {step.said}")
+        mark = "FAILED" if step.error else "ok" if step.tried else "-"
+        lines.append(f"{mark:7} {step.name}: {step.said}")
     code = next((step.error.exit_code for step in steps if step.error), 0)
     data = {
         "ok": code == 0,
         "exit_code": code,
-        "steps": [{"name": step.name, "ok": step.error is None, "said": step.said} for step in steps],
+        "steps": [{"name": step.name, "ok": step.error is None and step.tried, "said": step.said} for step in steps],
     }
     report.result(data, "\n".join(lines))
     report.exit(code)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from datapilot_defer.cli import auth as _auth
+from datapilot_defer.cli import instance as _instance
 from datapilot_defer.cli import integrations as _integrations
 from datapilot_defer.cli.doctor import doctor
 from datapilot_defer.cli.neighbour import Neighbourly
@@ -42,17 +43,28 @@ def integrations() -> None:
     """The places on an instance that receive a dbt project's artifacts."""
 
 
-for _command in (
-    _integrations.list_,
-    _integrations.create,
-    _integrations.show,
-    _integrations.history,
-    _integrations.restore,
-):
-    integrations.add_command(_command)
-for _command in (_auth.login, _auth.logout, _auth.status):
-    auth.add_command(_command)
-config.add_command(_show_settings)
-dbt.add_command(onboard)
-dbt.add_command(pull)
-root.add_command(doctor)
+@root.group("instance")
+def instance() -> None:
+    """An instance of your own, with the API of the hosted one."""
+
+
+_TREE: tuple[tuple[click.Group, tuple[click.Command, ...]], ...] = (
+    (root, (doctor,)),
+    (auth, (_auth.login, _auth.logout, _auth.status)),
+    (config, (_show_settings,)),
+    (dbt, (onboard, pull)),
+    (
+        integrations,
+        (
+            _integrations.list_,
+            _integrations.create,
+            _integrations.show,
+            _integrations.history,
+            _integrations.restore,
+        ),
+    ),
+    (instance, (_instance.init, _instance.serve, _instance.token)),
+)
+for _group, _commands in _TREE:
+    for _command in _commands:
+        _group.add_command(_command)
