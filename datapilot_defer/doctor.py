@@ -91,6 +91,7 @@ def _clock(instance: Instance) -> str:
         theirs = parsedate_to_datetime(date or "")
     except ValueError:
         return "it answers; it does not say what time it is"
+    theirs = theirs if theirs.tzinfo else theirs.replace(tzinfo=timezone.utc)
     offset = (datetime.now(timezone.utc) - theirs).total_seconds()
     if abs(offset) > MAX_CLOCK_OFFSET_S:
         raise Unavailable(

@@ -59,5 +59,5 @@ class Interrupted(DatapilotError):
     """Ended by a signal."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"interrupted by signal {number}; what was current on the instance is still current")
+        super().__init__(f"ended by signal {number:d} before it was done")
         self.exit_code = 128 + number

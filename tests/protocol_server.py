@@ -137,7 +137,7 @@ def protocol_server() -> Iterator[ProtocolServer]:
             state.seen.append(request)
             reply = state.reply(request)
             content = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
-            self.send_response(reply.status)
+            self.send_response_only(reply.status)
             for name, value in {"Content-Length": str(len(content)), **reply.headers}.items():
                 self.send_header(name, value)
             self.end_headers()

@@ -1,0 +1,137 @@
+"""What every command has in common: its voice, its exit codes, its last line, its end by a signal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import NoReturn
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from datapilot_defer import errors
+from datapilot_defer.cli.command import Command
+from datapilot_defer.cli.report import current_report
+
+
+def run(command: click.Command, *arguments: str, env: Mapping[str, str] | None = None) -> Result:
+    return CliRunner().invoke(command, list(arguments), env=env)
+
+
+def failing(error: BaseException) -> click.Command:
+    @click.command("fail", cls=Command)
+    def fail() -> NoReturn:
+        """Fail."""
+        raise error
+
+    return fail
+
+
+@click.command("talk", cls=Command)
+@click.option("--name", required=True)
+def talk(name: str) -> None:
+    """Say something on every channel."""
+    report = current_report()
+    report.hide("s3cret-t0ken")
+    report.note(f"note to {name}")
+    report.detail("detail of s3cret-t0ken")
+    report.warn("50% of\nit")
+    report.result({"name": name, "token": "s3cret-t0ken"}, f"hello {name}, s3cret-t0ken")
+
+
+ERRORS = [
+    (errors.ArtifactRefused("x"), 1, "artifact_refused"),
+    (errors.UsageError("x"), 2, "usage_error"),
+    (errors.AccessDenied("x"), 3, "access_denied"),
+    (errors.NotFound("x"), 4, "not_found"),
+    (errors.Unavailable("x"), 5, "unavailable"),
+    (KeyboardInterrupt(), 130, "interrupted"),
+    (click.UsageError("x"), 2, "usage_error"),
+]
+
+
+@pytest.mark.parametrize(("error", "exit_code", "kind"), ERRORS)
+def test_an_error_ends_in_its_exit_code_and_as_json_in_the_last_line(
+    error: BaseException, exit_code: int, kind: str
+) -> None:
+    result = run(failing(error), "--json")
+    assert result.exit_code == exit_code
+    last = json.loads(result.output.splitlines()[-1])
+    assert (last["ok"], last["exit_code"], last["error"]["kind"]) == (False, exit_code, kind)
+    assert result.stderr.startswith("Error: ")
+
+
+def test_an_error_of_our_own_making_is_not_hidden() -> None:
+    assert isinstance(run(failing(ZeroDivisionError())).exception, ZeroDivisionError)
+
+
+def test_a_missing_option_is_an_object_too() -> None:
+    result = run(talk, "--json")
+    assert result.exit_code == 2
+    assert "--name" in json.loads(result.output.splitlines()[-1])["error"]["message"]
+    plain = run(talk)
+    assert plain.exit_code == 2
+    assert plain.stdout == ""
+
+
+def test_results_go_to_stdout_and_everything_else_to_stderr() -> None:
+    result = run(talk, "--name", "ann")
+    assert result.stdout == "hello ann, ***\n"
+    assert result.stderr == "note to ann\nWarning: 50% of\nit\n"
+
+
+def test_quiet_hides_notes_but_no_warning_and_verbose_adds_details_without_secrets() -> None:
+    assert run(talk, "--name", "ann", "-q").stderr == "Warning: 50% of\nit\n"
+    assert "detail of ***" in run(talk, "--name", "ann", "-v").stderr
+
+
+def test_log_lines_can_be_json() -> None:
+    lines = [json.loads(line) for line in run(talk, "--name", "ann", "--log-format", "json").stderr.splitlines()]
+    assert [line["level"] for line in lines] == ["info", "warning"]
+    assert lines[0]["message"] == "note to ann"
+
+
+def test_on_github_a_warning_is_an_annotation_and_the_token_is_masked() -> None:
+    result = run(talk, "--name", "ann", env={"GITHUB_ACTIONS": "true"})
+    assert "::add-mask::s3cret-t0ken\n" in result.stderr
+    assert "::warning title=datapilot::50%25 of%0Ait\n" in result.stderr
+    assert result.stderr.count("s3cret-t0ken") == 1
+    assert "s3cret-t0ken" not in result.stdout
+
+
+def test_colour_is_for_terminals_and_only_where_wanted() -> None:
+    def coloured(env: Mapping[str, str]) -> bool:
+        return "\x1b[" in CliRunner().invoke(talk, ["--name", "ann"], env=env, color=True).stderr
+
+    assert coloured({})
+    assert not coloured({"NO_COLOR": "1"})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends a process without telling it")
+def test_sigterm_ends_a_waiting_command_with_143_and_says_so() -> None:
+    code = """
+import time, click
+from datapilot_defer.cli.command import Command
+@click.command(cls=Command)
+def wait():
+    try:
+        click.echo("waiting")
+        time.sleep(60)
+    finally:
+        click.echo("undone")
+wait()
+"""
+    process = subprocess.Popen([sys.executable, "-c", code, "--json"], stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGTERM)
+        said = process.stdout.read().splitlines()
+    assert process.returncode == 143
+    assert said[0] == "undone"
+    assert json.loads(said[-1])["exit_code"] == 143
