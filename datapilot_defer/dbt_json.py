@@ -14,6 +14,8 @@ import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import msgspec
 
     Raw: TypeAlias = msgspec.Raw
@@ -69,6 +71,62 @@ def entries(raw: Raw) -> dict[str, Raw]:
         return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise NotJsonError(str(error)) from None
+
+
+def walk(raw: Raw, visit: Callable[[str, Any], None]) -> None:
+    """Call `visit` with each key and value of one mapping, holding one value at a time.
+
+    A repeated key is visited again: the last visit counts. Raises NotJsonError, also when it is not a mapping,
+    and whatever `visit` raises.
+    """
+    import msgspec
+
+    key = ""
+
+    def hook(kind: type, found: Any) -> Any:
+        nonlocal key
+        if kind is _Key:
+            key = found
+            return _KEY
+        visit(key, found)
+        return _VALUE
+
+    try:
+        # Every key decodes to the same object: the mapping that comes out never has more than one entry.
+        msgspec.json.decode(raw, type=dict[_Key, _Value], dec_hook=hook)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        for name, value in entries(raw).items():
+            visit(name, decode(value))
+
+
+def walk_list(raw: Raw, visit: Callable[[int, Any], None]) -> None:
+    """Call `visit` with each index and value of one list, holding one value at a time. Raises NotJsonError."""
+    import msgspec
+
+    number = -1
+
+    def hook(_: type, found: Any) -> Any:
+        nonlocal number
+        number += 1
+        visit(number, found)
+        return _VALUE
+
+    try:
+        msgspec.json.decode(raw, type=list[_Value], dec_hook=hook)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        for at, value in enumerate(decode(raw)):
+            visit(at, value)
+
+
+class _Key:
+    pass
+
+
+class _Value:
+    pass
+
+
+_KEY, _VALUE = _Key(), _Value()
 
 
 def _check_utf8(content: bytes) -> None:

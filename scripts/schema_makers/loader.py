@@ -43,15 +43,22 @@ COLOR = {
 }
 HOOK_TEXT = {"type": "string", "format": "dbt-hook"}
 # A model's contract needs a careful on_schema_change when it is incremental (NodeConfig.__post_init__).
-TRUTHY_CONTRACT = {"properties": {"enforced": {"not": {"enum": [None, False, 0, "", [], {}]}}}, "required": ["enforced"]}
+TRUTHY_CONTRACT = {
+    "properties": {"enforced": {"not": {"enum": [None, False, 0, "", [], {}]}}},
+    "required": ["enforced"],
+}
 CONTRACT = {
     "if": {
         "properties": {"contract": TRUTHY_CONTRACT, "materialized": {"const": "incremental"}},
         "required": ["contract", "materialized"],
     },
     "then": {
-        "properties": {"on_schema_change": {"title": "append_new_columns or fail (the model has an enforced contract)",
-                                            "enum": ["append_new_columns", "fail"]}},
+        "properties": {
+            "on_schema_change": {
+                "title": "append_new_columns or fail (the model has an enforced contract)",
+                "enum": ["append_new_columns", "fail"],
+            }
+        },
         "required": ["on_schema_change"],
     },
 }
@@ -139,7 +146,9 @@ class Walk:
                 properties[name] = rule
             if not optional:
                 required.append(name)
-        return self.special(cls, {"title": "an object", "type": "object", "properties": properties, "required": required})
+        return self.special(
+            cls, {"title": "an object", "type": "object", "properties": properties, "required": required}
+        )
 
     def special(self, cls, schema):
         properties, required = schema["properties"], schema["required"]
@@ -176,7 +185,10 @@ class Walk:
         build = self.defs[self.defs["ModelFreshness"]["properties"]["build_after"]["$ref"].split("/")[-1].split("-")[0]]
         no_period = {"enum": [None, "", False, 0, [], {}]}
         build["anyOf"] = [
-            {"properties": {"count": {"not": {"type": "null"}}, "period": {"not": no_period}}, "required": ["count", "period"]},
+            {
+                "properties": {"count": {"not": {"type": "null"}}, "period": {"not": no_period}},
+                "required": ["count", "period"],
+            },
             {"properties": {"count": {"type": "null"}, "period": no_period}},
         ]
         properties["freshness"] = {"if": {"type": "object", "required": ["build_after"]}, "then": inner}
@@ -185,20 +197,36 @@ class Walk:
 def upgraded(cls, schema, before):
     """The same class after `upgrade_manifest_json`, told as rules on what the file holds before it."""
     properties, required = schema["properties"], schema["required"]
-    refs = {"title": "a list", "type": ["array", "object", "string"],
-            "items": {"if": {"type": "array"}, "then": {"minItems": 1}}}
+    refs = {
+        "title": "a list",
+        "type": ["array", "object", "string"],
+        "items": {"if": {"type": "array"}, "then": {"minItems": 1}},
+    }
     if "refs" in properties or cls.__name__ == "Seed":
         properties["refs"] = refs
     if cls.__name__ == "Seed":
-        for name in ("language", "sources", "metrics", "compiled_path", "compiled", "compiled_code",
-                     "extra_ctes_injected", "extra_ctes", "relation_name"):
+        for name in (
+            "language",
+            "sources",
+            "metrics",
+            "compiled_path",
+            "compiled",
+            "compiled_code",
+            "extra_ctes_injected",
+            "extra_ctes",
+            "relation_name",
+        ):
             properties.pop(name, None)
     if cls.__name__ == "Documentation":
         properties.pop("resource_type")
         required.remove("resource_type")
     if cls.__name__ == "Metric" and before <= 9:  # dropped before anything reads them
-        return {"title": "a metric", "type": "object", "required": ["resource_type"],
-                "properties": {"resource_type": {"const": "metric"}}}
+        return {
+            "title": "a metric",
+            "type": "object",
+            "required": ["resource_type"],
+            "properties": {"resource_type": {"const": "metric"}},
+        }
     if before == 10 and "filter" in properties:
         properties["filter"] = nullable({"$ref": "#/$defs/WhereFilter-10"})
     return schema
@@ -225,7 +253,7 @@ def sequence(item):
 
 
 def nullable(schema):
-    if not schema:
+    if not schema or None in schema.get("enum", ()) or "null" in schema.get("type", ()):
         return schema
     if "enum" in schema:
         return {**schema, "title": schema["title"] + ", or null", "enum": [*schema["enum"], None]}

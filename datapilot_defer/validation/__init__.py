@@ -1,0 +1,11 @@
+"""The problems that an artifact has: is it whole, as dbt writes it, and which dbt can read it?
+
+dbt's own loader decides, not the published schema: a current dbt-core violates the schema that it generates, and its
+loader takes more than the schema allows. What differs from the published schema and still loads is counted as a
+warning; `strict` holds an artifact to the published schema by the letter.
+"""
+
+from datapilot_defer.validation.decide import validate
+from datapilot_defer.validation.verdict import Problem, Verdict
+
+__all__ = ["Problem", "Verdict", "validate"]

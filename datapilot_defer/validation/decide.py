@@ -1,0 +1,65 @@
+"""The verdict on one artifact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from datapilot_defer import dbt_json
+from datapilot_defer.artifact import Kind
+from datapilot_defer.validation import manifest, others, readers
+from datapilot_defer.validation.identity import foreign, other_kind
+from datapilot_defer.validation.sections import Found
+from datapilot_defer.validation.verdict import Problem, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datapilot_defer.artifact import Artifact
+
+
+def validate(
+    artifact: Artifact, *, strict: bool = False, readable_by: str | None = None, limit: int | None = 10
+) -> Verdict:
+    """Say whether an artifact is whole, and which dbt can read it.
+
+    strict: refuse whatever the published schema does not allow, to the letter.
+    readable_by: a version of dbt, such as "1.11" or "2"; refuse a manifest that it can't read.
+    limit: at most so many problems; None for all, up to about a thousand.
+    """
+    try:
+        found = _look(artifact, dbt_json.split(artifact.content), strict=strict)
+    except dbt_json.NotJsonError as error:
+        found = Found(problems=[Problem("$", f"the file {error}")])
+    if readable_by and artifact.kind is Kind.MANIFEST and not readers.covers(found.readable_by, readable_by):
+        found.problems += _unreadable(found, readable_by)
+    shown = found.problems if limit is None else found.problems[:limit]
+    return Verdict(
+        artifact,
+        problems=tuple(shown),
+        warnings=tuple(found.warnings),
+        readable_by=found.readable_by,
+        more=len(found.problems) - len(shown),
+        at_least=found.enough,
+    )
+
+
+def _look(artifact: Artifact, top: Mapping[str, Any], *, strict: bool) -> Found:
+    metadata = _metadata(top)
+    stranger = foreign(top, metadata, artifact.kind) or other_kind(top, metadata, artifact.kind)
+    if stranger:
+        return Found(problems=[Problem("$", stranger)])
+    kind = manifest if artifact.kind is Kind.MANIFEST else others
+    return kind.look(artifact, top, metadata, strict=strict)
+
+
+def _metadata(top: Mapping[str, Any]) -> dict[str, Any]:
+    found = dbt_json.decode(top["metadata"]) if "metadata" in top else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _unreadable(found: Found, wanted: str) -> list[Problem]:
+    """Said only where nothing else says it."""
+    if found.problems and not found.readable_by:
+        return []
+    who = readers.spelled(found.readable_by)
+    return [Problem("$", f"dbt {wanted} can't read it: {who} can; build it with the version that defers to it")]

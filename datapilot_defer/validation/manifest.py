@@ -1,0 +1,97 @@
+"""A manifest: who wrote it, who can read it, and what is wrong with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from datapilot_defer.validation import readers
+from datapilot_defer.validation import rules as known
+from datapilot_defer.validation.sections import Found, go_through
+from datapilot_defer.validation.use import Use, metadata_problems
+from datapilot_defer.validation.verdict import Problem
+from datapilot_defer.validation.whole import whole
+from datapilot_defer.validation.wording import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datapilot_defer.artifact import Artifact
+
+_VERSION = "$.metadata.dbt_schema_version"
+_URL = "https://schemas.getdbt.com/dbt/manifest/v{}.json"
+
+
+def look(artifact: Artifact, top: Mapping[str, Any], metadata: Mapping[str, Any], *, strict: bool) -> Found:
+    """Everything that can be said about a file that means to be a manifest."""
+    version = artifact.schema_version
+    problem = _version_problem(metadata.get("dbt_schema_version"), version)
+    if problem or version is None:
+        return Found(problems=[problem] if problem else [])
+    if version > readers.NEWEST:
+        found = _unloadable(artifact, top, strict=strict)
+    else:
+        found = _loadable(artifact, top, version)
+        if strict and not found.problems:
+            found = _by_the_letter(artifact, top, found)
+    found.problems[:0] = metadata_problems(metadata, version)
+    return found
+
+
+def _version_problem(claim: object, version: int | None) -> Problem | None:
+    if claim is None:
+        return Problem(_VERSION, "is missing: no dbt writes a manifest without it, and none reads one")
+    if version is None or (version >= readers.OLDEST and claim != _URL.format(version)):
+        return Problem(_VERSION, f"expected {_URL.format('N')} with a number for N, got {describe(claim)}")
+    if version < readers.OLDEST:
+        says = f"schema version {version} is of dbt before 1.0: no dbt that is maintained reads it"
+        return Problem(_VERSION, f"{says}; build with dbt 1.0 or later")
+    return None
+
+
+def _loadable(artifact: Artifact, top: Mapping[str, Any], version: int) -> Found:
+    """Schema versions 4 to 12: dbt's loader decides, save for what dbt 2.x wrote."""
+    published = known.published("manifest", version, artifact.dbt_version)
+    found = go_through(top, known.loader(version), published, Use())
+    if found.loads:
+        found.readable_by = readers.readers(version)
+        found.warnings += [_drift(name, count, published) for name, count in found.drifting.items()]
+    elif readers.by_fusion(artifact):
+        why = found.unloadable
+        found = go_through(top, whole(), None, Use())
+        found.readable_by = ("2",) if found.loads else ()
+        found.warnings.append(_only_fusion(why))
+    return found
+
+
+def _unloadable(artifact: Artifact, top: Mapping[str, Any], *, strict: bool) -> Found:
+    """Version 20 of dbt 2.x, and versions that are newer than this program."""
+    found = go_through(top, whole(), None, Use())
+    version = artifact.schema_version
+    if version == readers.FUSION:
+        found.readable_by = ("2",)
+        found.warnings.append("schema version 20 is of dbt 2.x: only dbt 2.x can defer to it, dbt 1.x can't read it")
+    else:
+        found.warnings.append(f"schema version {version} is newer than this program: only its outline was checked")
+    if strict:
+        says = f"--strict needs the published schema, and none is known for schema version {version}"
+        found.problems.append(Problem(_VERSION, says))
+    return found
+
+
+def _by_the_letter(artifact: Artifact, top: Mapping[str, Any], before: Found) -> Found:
+    published = known.published("manifest", artifact.schema_version, artifact.dbt_version)
+    if published is None:
+        return before
+    found = go_through(top, published, None, Use(), strict=True)
+    found.readable_by, found.warnings = before.readable_by, before.warnings
+    return found
+
+
+def _drift(name: str, count: int, published: known.Rules | None) -> str:
+    entries = f"1 entry of {name} differs" if count == 1 else f"{count:,} entries of {name} differ"
+    return f"{entries} from the schema that dbt published (unknown properties, new values); dbt reads them all the same"
+
+
+def _only_fusion(why: Problem | None) -> str:
+    example = f", for example at {why.path}: {why.message}" if why else ""
+    return f"written by dbt 2.x: only dbt 2.x can defer to it, dbt 1.x can't read it{example}"

@@ -1,0 +1,56 @@
+"""Which dbt can read a manifest, and so defer to it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datapilot_defer.artifact import Artifact
+
+OLDEST, NEWEST = 4, 12
+FUSION = 20
+MINORS = ("1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.8", "1.9", "1.10", "1.11", "1.12")
+CHECKED = "1.11"
+# The first release that writes each version. dbt-core reads its own and, from 1.2 on, older ones down to 4:
+# `compatible_previous_versions` in each release.
+_WRITTEN_FROM = {4: "1.0", 5: "1.1", 6: "1.2", 7: "1.3", 8: "1.4", 9: "1.5", 10: "1.6", 11: "1.7", 12: "1.8"}
+_READ_BY_FUSION = (12, FUSION)
+_LOOKS_BACK_FROM = "1.2"
+
+
+def core_readers(schema_version: int) -> tuple[str, ...]:
+    """The minor versions of dbt-core that take this schema version, oldest first."""
+    if schema_version not in _WRITTEN_FROM:
+        return ()
+    first = MINORS.index(_WRITTEN_FROM[schema_version])
+    back = MINORS.index(_LOOKS_BACK_FROM)
+    return tuple(minor for at, minor in enumerate(MINORS) if at == first or at >= max(first, back))
+
+
+def readers(schema_version: int) -> tuple[str, ...]:
+    """All that take it, dbt 2.x included."""
+    core = core_readers(schema_version)
+    return (*core, "2") if schema_version in _READ_BY_FUSION else core
+
+
+def by_fusion(artifact: Artifact) -> bool:
+    """Whether dbt 2.x wrote it. The dated versions of the dbt platform, such as 2026.1.19, are dbt-core 1.x."""
+    found = re.match(r"v?(\d+)\.", artifact.dbt_version or "")
+    return artifact.schema_version == FUSION or (found is not None and 2 <= int(found.group(1)) < 1000)
+
+
+def spelled(readers: tuple[str, ...]) -> str:
+    """In words: "dbt 1.8 and later", "dbt 2.x only"."""
+    core = [reader for reader in readers if reader != "2"]
+    if not readers:
+        return "no dbt that is known today"
+    if not core:
+        return "dbt 2.x only"
+    return f"dbt {core[0]} and later" if "2" in readers else f"dbt {core[0]} to {core[-1]}"
+
+
+def covers(readers: tuple[str, ...], wanted: str) -> bool:
+    """Whether a version that somebody runs, such as "1.11", "1.11.16" or "2", is among the readers."""
+    parts = wanted.strip().removeprefix("v").split(".")
+    return "2" in readers if parts[0] == "2" else ".".join(parts[:2]) in readers

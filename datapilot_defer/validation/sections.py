@@ -1,0 +1,157 @@
+"""An artifact gone through section by section and entry by entry, holding one entry at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from datapilot_defer import dbt_json
+from datapilot_defer.validation import rules as known
+from datapilot_defer.validation.verdict import Problem
+from datapilot_defer.validation.wording import find, own, source_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from datapilot_defer.validation.rules import Rules, Schema
+    from datapilot_defer.validation.use import Use
+
+MOST = 1000
+MOST_OF_ONE_ENTRY = 20
+# Best first: what is wrong with the whole, then what people wrote, then what follows from it.
+_ORDER = ("metadata", "nodes", "sources", "exposures", "metrics", "semantic_models", "saved_queries", "unit_tests")
+
+
+class EnoughError(Exception):
+    """There are so many problems that looking for more helps nobody."""
+
+
+@dataclass
+class Found:
+    """What was found. unloadable: the first place that breaks the rules, as opposed to what is merely useless.
+
+    drifting: section to the number of entries that fit the rules and not the published schema.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    unloadable: Problem | None = None
+    drifting: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    readable_by: tuple[str, ...] = ()
+    enough: bool = False
+
+    @property
+    def loads(self) -> bool:
+        """Whether it fits the rules."""
+        return self.unloadable is None
+
+
+@dataclass
+class _Walk:
+    rules: Rules
+    published: Rules | None
+    use: Use | None
+    strict: bool
+    entries: dict[tuple[str, str], tuple[list[Problem], bool]] = field(default_factory=dict)
+    drifting: dict[str, int] = field(default_factory=dict)
+    total: int = 0
+
+    def set(self, section: str, key: str, broken: list[Problem], useless: list[Problem]) -> None:
+        """What is wrong with one entry; of a key that occurs twice the last one counts, as for dbt."""
+        if self.entries:
+            before, _ = self.entries.pop((section, key), ([], False))
+            self.total -= len(before)
+        if broken or useless:
+            self.entries[section, key] = ([*broken, *useless], bool(broken))
+            self.total += len(broken) + len(useless)
+            if self.total >= MOST:
+                raise EnoughError
+
+
+def go_through(
+    top: Mapping[str, Any], rules: Rules, published: Rules | None, use: Use | None, *, strict: bool = False
+) -> Found:
+    """Hold every section to `rules`, and every entry of nodes to its use.
+
+    published: what fits the rules and not this schema is counted as drift. strict: `rules` is a published schema,
+    to the letter.
+    """
+    walk = _Walk(rules, published, use, strict)
+    enough = False
+    try:
+        for problem in find_top(rules, top):
+            walk.set("$", problem.message, [problem], [])
+        for name in sorted(rules.sections() & top.keys(), key=_rank):
+            _section(walk, name, top[name])
+        if use and (whole := list(use.whole())):
+            walk.set("nodes", "", [], whole)
+    except EnoughError:
+        enough = True
+    problems = [problem for found, _ in walk.entries.values() for problem in found]
+    unloadable = next((found[0] for found, broken in walk.entries.values() if broken), None)
+    return Found(problems, unloadable, walk.drifting, enough=enough)
+
+
+def find_top(rules: Rules, top: Mapping[str, Any]) -> Iterator[Problem]:
+    """Sections that are missing or, by the letter, unknown."""
+    outline = {key: value for key, value in rules.document.items() if key in ("required", "additionalProperties")}
+    outline["properties"] = dict.fromkeys(rules.document.get("properties", ()), True)
+    yield from own(rules, outline, dict.fromkeys(top))
+
+
+def _rank(name: str) -> tuple[int, str]:
+    return (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)
+
+
+def _section(walk: _Walk, name: str, raw: Any) -> None:
+    schema = walk.rules.section(name)
+    first = bytes(memoryview(raw)[:1])
+    inner = schema.get("additionalProperties")
+    if first == b"{" and not schema.get("properties") and schema.get("type"):
+        if isinstance(inner, dict):
+            dbt_json.walk(raw, _visitor(walk, name, inner))
+    elif first == b"[" and isinstance(schema.get("items"), dict):
+        dbt_json.walk_list(raw, _visitor(walk, name, schema["items"]))
+    else:
+        # A list where an object belongs may be of any size: an empty one is as wrong.
+        value = [] if first == b"[" and "anyOf" not in schema else dbt_json.decode(raw)
+        walk.set(name, "", list(islice(find(walk.rules, schema, value, (name,)), MOST_OF_ONE_ENTRY)), [])
+
+
+def _visitor(walk: _Walk, name: str, schema: Schema) -> Callable[[str | int, Any], None]:
+    """What is done with each entry of a section."""
+    fits = _fits(walk.rules, schema, strict=walk.strict)
+    published = walk.published.section(name).get("additionalProperties") if walk.published else None
+    as_published = _fits(walk.published, published) if walk.published and isinstance(published, dict) else None
+    use = walk.use.node if walk.use and name == "nodes" else None
+
+    def visit(key: str | int, value: Any) -> None:
+        broken: list[Problem] = []
+        if not fits(value):
+            broken = list(islice(_entry(walk.rules, schema, (name, key), value), MOST_OF_ONE_ENTRY))
+        elif as_published and not as_published(value):
+            walk.drifting[name] = walk.drifting.get(name, 0) + 1
+        useless = list(use(str(key), value)) if use else []
+        if broken or useless or walk.entries:
+            walk.set(name, str(key), broken, useless)
+
+    return visit
+
+
+def _fits(rules: Rules, schema: Schema, *, strict: bool = False) -> Callable[[Any], bool]:
+    """Yes or no for one entry, asked of the schema for its `resource_type` only."""
+    if strict:
+        return lambda value: rules.fits(schema, value)
+
+    def fits(value: Any) -> bool:
+        chosen = rules.choose(schema, value)
+        return chosen is not None and any(rules.fits(part, value) for part in chosen)
+
+    return fits
+
+
+def _entry(rules: Rules, schema: Schema, path: tuple[str | int, ...], value: Any) -> Iterator[Problem]:
+    file = source_file(value[0] if isinstance(value, list) and value else value)
+    for problem in find(rules, schema, value, path):
+        yield Problem(problem.path, problem.message, file)
