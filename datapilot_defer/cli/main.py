@@ -15,6 +15,7 @@ from datapilot_defer.cli.neighbour import Neighbourly
 from datapilot_defer.cli.onboard import onboard
 from datapilot_defer.cli.pull import pull
 from datapilot_defer.cli.settings import show as _show_settings
+from datapilot_defer.cli.validate import validate
 
 
 @click.group("datapilot", cls=Neighbourly)
@@ -52,7 +53,7 @@ _TREE: tuple[tuple[click.Group, tuple[click.Command, ...]], ...] = (
     (root, (doctor,)),
     (auth, (_auth.login, _auth.logout, _auth.status)),
     (config, (_show_settings,)),
-    (dbt, (onboard, pull)),
+    (dbt, (onboard, pull, validate)),
     (
         integrations,
         (

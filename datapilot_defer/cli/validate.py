@@ -1,0 +1,88 @@
+"""`datapilot dbt validate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from datapilot_defer.artifact import Kind, read
+from datapilot_defer.cli.command import Command
+from datapilot_defer.cli.report import current_report
+
+if TYPE_CHECKING:
+    from datapilot_defer.validation import Verdict
+
+
+@click.command("validate", cls=Command)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--kind",
+    type=click.Choice([kind.value for kind in Kind]),
+    help="What the files must be. [default: whatever dbt artifact each of them is]",
+)
+@click.option("--strict", is_flag=True, help="Hold the artifacts to dbt's published schema, to the letter.")
+@click.option(
+    "--readable-by",
+    metavar="VERSION",
+    envvar="DATAPILOT_READABLE_BY",
+    show_envvar=True,
+    help="Refuse a manifest that this dbt, such as 1.11, can't defer to.",
+)
+def validate(files: tuple[str, ...], kind: str | None, strict: bool, readable_by: str | None) -> None:
+    """Check artifacts of dbt as onboard does, without a network.
+
+    Says of each file whether it is whole, and which dbt can defer to it: what dbt's own loader takes is
+    accepted, what it does not take is refused. Ends with 1 when any file is refused. -v lists every problem.
+    """
+    from datapilot_defer.validation import validate as check
+
+    report = current_report()
+    verdicts = []
+    for file in files:
+        artifact = read(file, Kind(kind) if kind else None)
+        limit = None if report.verbose else 10
+        verdicts.append(check(artifact, strict=strict, readable_by=readable_by, limit=limit))
+        for warning in verdicts[-1].warnings:
+            report.warn(f"{file}: {warning}")
+    text = "\n".join(line for verdict in verdicts for line in _lines(verdict))
+    report.result({"files": [_as_json(verdict) for verdict in verdicts]}, text)
+    if not all(verdict.accepted for verdict in verdicts):
+        report.exit(1)
+
+
+def _lines(verdict: Verdict) -> list[str]:
+    path = verdict.artifact.path
+    if verdict.accepted:
+        return [f"{path}: accepted: {_about(verdict)}"]
+    return [*verdict.describe(), f"{path}: refused"]
+
+
+def _about(verdict: Verdict) -> str:
+    """`manifest of dbt 1.11.16, schema version 12, 34 nodes, for dbt 1.8 and later`."""
+    from datapilot_defer.validation.readers import spelled
+
+    artifact = verdict.artifact
+    parts = [artifact.kind.value + (f" of dbt {artifact.dbt_version}" if artifact.dbt_version else "")]
+    if artifact.schema_version is not None:
+        parts.append(f"schema version {artifact.schema_version}")
+    if artifact.kind is Kind.MANIFEST:
+        parts += [f"{artifact.node_count:,} nodes", f"for {spelled(verdict.readable_by)}"]
+    return ", ".join(parts)
+
+
+def _as_json(verdict: Verdict) -> dict[str, object]:
+    artifact = verdict.artifact
+    return {
+        "path": artifact.path,
+        "kind": artifact.kind.value,
+        "verdict": "accepted" if verdict.accepted else "refused",
+        "schema_version": artifact.schema_version,
+        "dbt_version": artifact.dbt_version,
+        "readable_by": list(verdict.readable_by),
+        "problems": [{"path": each.path, "message": each.message, "file": each.file} for each in verdict.problems],
+        "more_problems": verdict.more,
+        "warnings": len(verdict.warnings),
+        "size_bytes": artifact.size_bytes,
+        "sha256": artifact.sha256,
+    }
