@@ -8,8 +8,10 @@ from __future__ import annotations
 import click
 
 from datapilot_defer.cli import auth as _auth
+from datapilot_defer.cli import defer as _defer
 from datapilot_defer.cli import instance as _instance
 from datapilot_defer.cli import integrations as _integrations
+from datapilot_defer.cli.defer_run import run as _defer_run
 from datapilot_defer.cli.doctor import doctor
 from datapilot_defer.cli.neighbour import Neighbourly
 from datapilot_defer.cli.onboard import onboard
@@ -39,6 +41,11 @@ def dbt() -> None:
     """Onboard, validate and pull dbt's artifacts; turn defer on and off."""
 
 
+@dbt.group("defer")
+def defer() -> None:
+    """Run a few models against production's others: where defer leads, on or off, and why."""
+
+
 @dbt.group("integrations")
 def integrations() -> None:
     """The places on an instance that receive a dbt project's artifacts."""
@@ -54,6 +61,7 @@ _TREE: tuple[tuple[click.Group, tuple[click.Command, ...]], ...] = (
     (auth, (_auth.login, _auth.logout, _auth.status)),
     (config, (_show_settings,)),
     (dbt, (onboard, pull, validate)),
+    (defer, (_defer.enable, _defer.disable, _defer.status, _defer.env, _defer_run)),
     (
         integrations,
         (

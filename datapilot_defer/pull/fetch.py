@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,20 +104,13 @@ def _entry(artifact: Artifact, place: Download, wish: Wish) -> Entry:
         reader = f" that dbt {wish.readable_by} can read" if wish.readable_by else ""
         lines = "\n".join(verdict.describe())
         raise ArtifactRefused(f"{wish.where} has no {artifact.kind.value}{reader}; nothing was changed here:\n{lines}")
-    return Entry(
-        kind=artifact.kind.value,
-        sha256=artifact.sha256,
-        size_bytes=artifact.size_bytes,
+    return replace(
+        state_directory.describe(artifact, verdict.readable_by),
         file_id=place.file_id,
-        schema_version=artifact.schema_version,
-        dbt_version=artifact.dbt_version,
-        project_name=artifact.project_name,
-        generated_at=artifact.generated_at.isoformat() if artifact.generated_at else None,
         uploaded_at=place.uploaded_at,
         commit=place.commit,
         branch=place.branch,
         build_url=place.build_url,
-        readable_by=verdict.readable_by,
     )
 
 

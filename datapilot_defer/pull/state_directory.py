@@ -37,7 +37,7 @@ class Entry:
     kind: str
     sha256: str
     size_bytes: int
-    file_id: int
+    file_id: int | None = None
     schema_version: int | None = None
     dbt_version: str | None = None
     project_name: str | None = None
@@ -54,6 +54,20 @@ class Entry:
         if self.generated_at is None:
             return None
         return max(0.0, (datetime.now(timezone.utc) - datetime.fromisoformat(self.generated_at)).total_seconds())
+
+
+def describe(artifact: Artifact, readable_by: tuple[str, ...]) -> Entry:
+    """What a record says of an artifact, as far as the artifact itself tells."""
+    return Entry(
+        kind=artifact.kind.value,
+        sha256=artifact.sha256,
+        size_bytes=artifact.size_bytes,
+        schema_version=artifact.schema_version,
+        dbt_version=artifact.dbt_version,
+        project_name=artifact.project_name,
+        generated_at=artifact.generated_at.isoformat() if artifact.generated_at else None,
+        readable_by=readable_by,
+    )
 
 
 @dataclass(frozen=True)
