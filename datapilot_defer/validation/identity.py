@@ -35,7 +35,7 @@ def foreign(top: Mapping[str, Any], metadata: Mapping[str, Any], wanted: Kind) -
     """What it is, when nothing in it comes from dbt."""
     if any(key in metadata for key in _METADATA_KEYS):
         return None
-    if wanted is Kind.MANIFEST and {"nodes", "macros"} <= top.keys():
+    if recognise(top, metadata) is not None:
         return None
     name = next((name for name, keys in _FOREIGN if keys <= top.keys()), None) or _by_values(top)
     return f"is not dbt's {wanted.file_name}: it is {name}" if name else f"is not dbt's {wanted.file_name}"

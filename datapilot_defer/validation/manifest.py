@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from datapilot_defer.validation import readers
 from datapilot_defer.validation import rules as known
+from datapilot_defer.validation.others import drift
 from datapilot_defer.validation.sections import Found, go_through
 from datapilot_defer.validation.use import Use, metadata_problems
 from datapilot_defer.validation.verdict import Problem
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from datapilot_defer.artifact import Artifact
 
 _VERSION = "$.metadata.dbt_schema_version"
+_JAVASCRIPT = b'"javascript"'
+# dbt-adapters teaches dbt-core before 1.12 this language when dbt starts; without it the loader refuses the macro.
+_NEEDS_ADAPTERS = "a macro supports javascript: dbt before 1.12 reads that with the dbt-adapters that wrote it, or later"
 _URL = "https://schemas.getdbt.com/dbt/manifest/v{}.json"
 
 
@@ -54,7 +58,9 @@ def _loadable(artifact: Artifact, top: Mapping[str, Any], version: int) -> Found
     found = go_through(top, known.loader(version), published, Use())
     if found.loads:
         found.readable_by = readers.readers(version)
-        found.warnings += [_drift(name, count, published) for name, count in found.drifting.items()]
+        found.warnings += [f"{drift(name, count)}; dbt reads them" for name, count in found.drifting.items()]
+        if "macros" in found.drifting and _JAVASCRIPT in artifact.content:
+            found.warnings.append(_NEEDS_ADAPTERS)
     elif readers.by_fusion(artifact):
         why = found.unloadable
         found = go_through(top, whole(), None, Use())
@@ -85,11 +91,6 @@ def _by_the_letter(artifact: Artifact, top: Mapping[str, Any], before: Found) ->
     found = go_through(top, published, None, Use(), strict=True)
     found.readable_by, found.warnings = before.readable_by, before.warnings
     return found
-
-
-def _drift(name: str, count: int, published: known.Rules | None) -> str:
-    entries = f"1 entry of {name} differs" if count == 1 else f"{count:,} entries of {name} differ"
-    return f"{entries} from the schema that dbt published (unknown properties, new values); dbt reads them all the same"
 
 
 def _only_fusion(why: Problem | None) -> str:

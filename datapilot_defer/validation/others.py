@@ -32,8 +32,14 @@ def look(artifact: Artifact, top: Mapping[str, Any], metadata: Mapping[str, Any]
     if strict:
         return go_through(top, published, None, None, strict=True)
     found = go_through(top, published.loosened(), published, None)
-    found.warnings += [f"{count:,} of {name} differ from the schema that dbt published" for name, count in found.drifting.items()]
+    found.warnings += [drift(name, count) for name, count in found.drifting.items()]
     return found
+
+
+def drift(name: str, count: int) -> str:
+    """What is said of entries that are fine and not as published."""
+    entries = f"1 entry of {name} differs" if count == 1 else f"{count:,} entries of {name} differ"
+    return f"{entries} from the schema that dbt published: unknown properties or new values"
 
 
 def _version_problem(kind: Kind, claim: object, version: int | None) -> Problem | None:

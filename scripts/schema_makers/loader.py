@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+import dbt.cli.main  # noqa: F401  what dbt-adapters changes when dbt starts: one more language for macros
 from dbt.artifacts.resources.v1.components import HasRelationMetadata
 from dbt.artifacts.schemas.manifest import WritableManifest
 from dbt.artifacts.utils.validation import HTML_COLORS

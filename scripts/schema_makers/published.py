@@ -32,8 +32,17 @@ def schema_of(kind):
         return None
     if kind == "semantic_manifest":
         tolerate_field_defaults()
-        return {"kind": kind, "version": None, "schema": cls.schema()}
+        return {"kind": kind, "version": None, "schema": with_nulls(cls.schema())}
     return {"kind": kind, "version": cls.dbt_schema_version.version, "schema": cls.json_schema()}
+
+
+def with_nulls(schema):
+    """Pydantic 1 leaves out of its schemas that an optional property may be null, as dbt writes it."""
+    for part in [schema, *schema.get("definitions", {}).values()]:
+        properties = part.get("properties", {})
+        for name in properties.keys() - set(part.get("required", ())):
+            properties[name] = {"anyOf": [properties[name], {"type": "null"}]}
+    return schema
 
 
 def tolerate_field_defaults():
