@@ -9,10 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from datapilot_defer.errors import ArtifactRefused, Unavailable
 from datapilot_defer.instance import onboarding, reading, transfer
+from datapilot_defer.instance.ingestion import Worker
 from datapilot_defer.instance.limits import Limits
 from datapilot_defer.instance.settings import Settings
 from datapilot_defer.storage.blobs import Blobs
@@ -42,7 +44,12 @@ def _version() -> str:
 
 @asynccontextmanager
 async def _life(app: FastAPI) -> AsyncIterator[None]:
-    yield
+    worker = Worker(app.state.records, app.state.blobs, app.state.settings)
+    worker.start()
+    try:
+        yield
+    finally:
+        await run_in_threadpool(worker.stop)
 
 
 def _answer(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:

@@ -54,6 +54,12 @@ def create_instance(records: Records, name: str) -> str | None:
     return token
 
 
+def instance_names(records: Records) -> list[str]:
+    """Give the names of the instances in a folder, the oldest first."""
+    with records.read() as connection:
+        return accounts.instance_names(connection)
+
+
 def create_token(
     records: Records,
     instance_name: str | None,
@@ -110,14 +116,12 @@ def revoke_token(records: Records, token_id: int) -> None:
 
 
 def _the_only(records: Records, instance_name: str | None) -> str:
-    with records.read() as connection:
-        names = accounts.instance_names(connection)
+    names = instance_names(records)
     if instance_name is None and len(names) != 1:
         raise UsageError(f"say which instance with --instance-name; {_there_are(records)}")
     return instance_name or names[0]
 
 
 def _there_are(records: Records) -> str:
-    with records.read() as connection:
-        names = accounts.instance_names(connection)
+    names = instance_names(records)
     return f"there are: {', '.join(names)}" if names else "none was made yet: run `datapilot instance init`"

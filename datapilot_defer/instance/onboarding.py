@@ -13,7 +13,7 @@ from datapilot_defer.artifact import Kind
 from datapilot_defer.errors import Unavailable
 from datapilot_defer.instance import guards, transfer
 from datapilot_defer.instance.access import AnyCaller, Caller
-from datapilot_defer.storage import files, ingestions, integrations
+from datapilot_defer.storage import accounts, files, ingestions, integrations
 from datapilot_defer.storage.files import File
 from datapilot_defer.storage.integrations import Integration
 from datapilot_defer.storage.records import now
@@ -119,7 +119,7 @@ def _publish(
 ) -> tuple[str | None, bool]:
     """Make a file current, unless a guard says why not; and whether the same bytes were current before."""
     with caller.records.write() as connection:
-        files.lock(connection, file.environment_id)
+        accounts.lock(connection, caller.owner.id)
         if files.find_file(connection, file.id) != file:
             raise HTTPException(
                 409, f"file {file.id} was uploaded or verified again meanwhile: ask for a new signed URL"
@@ -144,7 +144,7 @@ def _publish(
 
 
 def _still_whole(caller: Caller, file: File) -> None:
-    """Inside the transaction, which no sweep runs beside: a record never appears without its blob."""
+    """A record never appears without its blob: until the transaction ends, no sweep can take it."""
     if not caller.blobs.has(caller.owner.id, str(file.sha256)):
         raise Unavailable(f"the bytes of file {file.id} are gone; upload it again")
 

@@ -13,7 +13,7 @@ from datapilot_defer.artifact import Kind
 from datapilot_defer.instance import transfer
 from datapilot_defer.instance.access import AnyCaller, Caller
 from datapilot_defer.instance.onboarding import Id, Text
-from datapilot_defer.storage import files, ingestions, integrations
+from datapilot_defer.storage import accounts, files, ingestions, integrations
 from datapilot_defer.storage.files import File
 from datapilot_defer.storage.ingestions import Ingestion
 from datapilot_defer.storage.integrations import Environment, Integration
@@ -162,7 +162,7 @@ def make_current(caller: Caller, integration: Integration, environment: str, fil
     if file.environment_id != place.id:
         raise HTTPException(404, f"{place.name} of integration {integration.id} has no file {file_id}")
     with caller.records.write() as connection:
-        files.lock(connection, place.id)
+        accounts.lock(connection, caller.owner.id)
         files.publish(connection, file)
         project = file.project_name if file.kind == Kind.MANIFEST.value else None
         integrations.touch_integration(connection, integration.id, project_name=project)

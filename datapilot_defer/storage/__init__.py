@@ -1,4 +1,5 @@
 """What an instance keeps: records in a database, blobs in an object store.
 
-Nothing outside this package knows which database or store it is: `records.open_records` takes a database's URL. Every replica of an instance may share them; nothing is kept in the process.
+Nothing outside this package knows which database or store that is. Every replica of an instance may share them;
+nothing is kept in the process.
 """

@@ -78,6 +78,11 @@ def instance_of_id(connection: Connection, instance_id: int) -> Owner:
     return Owner(row.id, row.name, row.signing_key)
 
 
+def lock(connection: Connection, instance_id: int) -> None:
+    """Let no upload to this instance be verified until the transaction ends."""
+    connection.execute(select(instances.c.id).where(instances.c.id == instance_id).with_for_update())
+
+
 def instance_names(connection: Connection) -> list[str]:
     """Give the names of all instances, the oldest first."""
     return list(connection.scalars(select(instances.c.name).order_by(instances.c.id)))

@@ -85,11 +85,6 @@ def publish(connection: Connection, file: File) -> None:
     connection.execute(publications.insert().values(**values))
 
 
-def lock(connection: Connection, environment_id: int) -> None:
-    """Let nobody else publish to this environment until the transaction ends."""
-    connection.execute(select(environments.c.id).where(environments.c.id == environment_id).with_for_update())
-
-
 def current(connection: Connection, environment_id: int, kind: str, *, at: datetime | None = None) -> File | None:
     """Give the file of a kind that is current in an environment, or was at a moment."""
     query = _published(environment_id).where(publications.c.kind == kind)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, or_, select
 
 from datapilot_defer.storage.records import now
 from datapilot_defer.storage.tables import ingestions
@@ -46,12 +46,15 @@ def request_ingestion(connection: Connection, environment_id: int) -> int:
     return int(key[0])
 
 
+def waiting(connection: Connection) -> bool:
+    """Whether `take` would give one: a look that disturbs no writer."""
+    return connection.execute(select(ingestions.c.id).where(_free()).limit(1)).first() is not None
+
+
 def take(connection: Connection) -> Ingestion | None:
     """Take the oldest ingestion that nobody works on; from now on its lease must be renewed."""
-    abandoned = (ingestions.c.status == IN_PROGRESS) & (ingestions.c.lease_until < now())
-    free = or_(ingestions.c.status == QUEUED, abandoned)
     row = connection.execute(
-        select(ingestions).where(free).order_by(ingestions.c.id).limit(1).with_for_update(skip_locked=True)
+        select(ingestions).where(_free()).order_by(ingestions.c.id).limit(1).with_for_update(skip_locked=True)
     ).first()
     if row is None:
         return None
@@ -91,3 +94,9 @@ def list_ingestions(connection: Connection, environment_id: int, *, limit: int) 
     return [
         Ingestion(**row._mapping) for row in connection.execute(query.order_by(ingestions.c.id.desc()).limit(limit))
     ]
+
+
+def _free() -> ColumnElement[bool]:
+    """Asked for and not begun, or begun by somebody who is gone."""
+    abandoned = (ingestions.c.status == IN_PROGRESS) & (ingestions.c.lease_until < now())
+    return or_(ingestions.c.status == QUEUED, abandoned)

@@ -1,0 +1,160 @@
+"""What an instance does besides answering: ingestions that were asked for, and the sweep of what nobody needs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datapilot_defer.artifact import Kind
+from datapilot_defer.errors import Unavailable
+from datapilot_defer.instance.inspection import Findings, inspect
+from datapilot_defer.instance.settings import Settings
+from datapilot_defer.storage import accounts, files, ingestions
+from datapilot_defer.storage.blobs import CHUNK, Blobs
+from datapilot_defer.storage.files import File
+from datapilot_defer.storage.ingestions import COMPLETED, FAILED, IN_PROGRESS, Ingestion
+from datapilot_defer.storage.records import Records
+
+log = logging.getLogger("datapilot_defer.instance")
+
+_POLL_SECONDS = 1.0
+_SWEEP_SECONDS = 3600.0
+_FIRST_SWEEP_SECONDS = 60.0
+# An ingestion that ended the instance this often is not begun again.
+_ATTEMPTS = 3
+_LOG_LENGTH = 50_000
+
+
+@dataclass
+class Worker:
+    """A thread that works while the instance runs; other replicas may have one too, records say who does what."""
+
+    records: Records
+    blobs: Blobs
+    settings: Settings
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread = threading.Thread(target=self._run, name="ingestion")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, giving back what is half done; another start takes it up again."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        next_sweep = time.monotonic() + _FIRST_SWEEP_SECONDS
+        while not self._stop.wait(_POLL_SECONDS):
+            try:
+                while not self._stop.is_set() and self._one():
+                    pass
+                if time.monotonic() > next_sweep:
+                    next_sweep = time.monotonic() + _SWEEP_SECONDS
+                    sweep(self.records, self.blobs, self.settings)
+            except Unavailable as error:
+                log.warning("%s", error)
+
+    def _one(self) -> bool:
+        """Work on one ingestion; False when there is none."""
+        with self.records.read() as connection:
+            if not ingestions.waiting(connection):
+                return False
+        with self.records.write() as connection:
+            task = ingestions.take(connection)
+        if task is None:
+            return False
+        if task.attempts > _ATTEMPTS:
+            self._finish(task, FAILED, [f"interrupted {_ATTEMPTS} times; the instance does not try again"])
+            return True
+        return self._ingest(task)
+
+    def _ingest(self, task: Ingestion) -> bool:
+        with self.records.read() as connection:
+            todo = [each for each in files.currents(connection, task.environment_id) if each.ingestion != COMPLETED]
+        status, lines = COMPLETED, [] if todo else ["nothing new"]
+        for file in todo:
+            found = self._look(task, file)
+            if found is None:
+                with self.records.write() as connection:
+                    ingestions.give_back(connection, task.id)
+                return False
+            status = status if found.accepted else FAILED
+            lines += [_summary(file, found), *found.lines]
+        self._finish(task, status, lines)
+        return True
+
+    def _look(self, task: Ingestion, file: File) -> Findings | None:
+        """Look at one file; None when the instance is about to end."""
+        with self.records.write() as connection:
+            files.change(connection, file.id, ingestion=IN_PROGRESS)
+            place, before = files.place_of(connection, file.id), files.previous(connection, file)
+        if place is None:
+            return Findings(accepted=False, lines=["removed meanwhile"])
+        with tempfile.TemporaryDirectory(prefix="datapilot-") as folder:
+            here = self._copy(place[0], file, Path(folder) / Kind(file.kind).file_name)
+            there = self._copy(place[0], before, Path(folder) / "previous.json") if before else None
+            found = inspect(
+                here,
+                Kind(file.kind),
+                there,
+                seconds=self.settings.inspection_seconds,
+                limit_bytes=self.settings.inspection_bytes,
+                pulse=lambda: self._pulse(task),
+            )
+        if found is not None:
+            changes = json.dumps(found.changes) if found.changes else None
+            with self.records.write() as connection:
+                status = COMPLETED if found.accepted else FAILED
+                files.change(connection, file.id, ingestion=status, changes=changes)
+        return found
+
+    def _copy(self, owner: int, file: File, path: Path) -> Path:
+        with path.open("wb") as copy:
+            for start in range(0, file.size_bytes or 0, CHUNK):
+                length = min(CHUNK, (file.size_bytes or 0) - start)
+                copy.write(self.blobs.read(owner, str(file.sha256), start=start, length=length))
+        return path
+
+    def _pulse(self, task: Ingestion) -> bool:
+        with self.records.write() as connection:
+            ingestions.renew(connection, task.id)
+        return not self._stop.is_set()
+
+    def _finish(self, task: Ingestion, status: str, lines: list[str]) -> None:
+        with self.records.write() as connection:
+            ingestions.finish(connection, task.id, status=status, log="\n".join(lines)[:_LOG_LENGTH])
+
+
+def sweep(records: Records, blobs: Blobs, settings: Settings) -> None:
+    """Forget what retention does not keep and uploads that were never finished; delete blobs that no record needs."""
+    with records.read() as connection:
+        places = files.environments_with_files(connection)
+    for environment_id in places:
+        with records.write() as connection:
+            files.retain(connection, environment_id, count=settings.keep_count, age=settings.keep_age)
+    with records.write() as connection:
+        files.forget_unfinished(connection, settings.grace)
+    for owner, sha256 in blobs.older_than(settings.grace):
+        with records.read() as connection:
+            if files.needs_blob(connection, owner, sha256):
+                continue
+        # Again while nobody else can write: an upload of the same bytes may have come in between.
+        with records.write() as connection:
+            accounts.lock(connection, owner)
+            if not files.needs_blob(connection, owner, sha256):
+                blobs.delete(owner, sha256)
+
+
+def _summary(file: File, found: Findings) -> str:
+    word = "accepted" if found.accepted else "has problems"
+    models = "" if file.model_count is None else f", {file.model_count} models"
+    return f"{Kind(file.kind).file_name} (file {file.id}): {word}{models}"

@@ -1,0 +1,150 @@
+"""A closer look at one artifact, in a process of its own: whatever the file does to it, the instance goes on.
+
+    python -c "from datapilot_defer.instance.inspection import main; main()" FILE KIND PREVIOUS LIMIT_BYTES
+
+PREVIOUS: the file of the same kind that was current before; empty: none. Prints one JSON object, a `Findings`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import datapilot_defer
+from datapilot_defer import artifact, dbt_json
+from datapilot_defer.artifact import Kind
+
+# Names in one list of changes; the counts are always whole.
+_NAMES = 100
+_MODEL_PARTS = ("checksum", "config", "database", "schema", "alias", "columns", "description", "access", "contract")
+_PULSE_SECONDS = 3
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a closer look found. lines: for the log. changes: see `changes_between`; None: nothing to compare."""
+
+    accepted: bool
+    lines: list[str]
+    changes: dict[str, Any] | None = None
+
+
+def inspect(
+    file: Path, kind: Kind, previous: Path | None, *, seconds: int, limit_bytes: int, pulse: Callable[[], bool]
+) -> Findings | None:
+    """Look at a file in a child process; gives what it found, also when the child failed.
+
+    seconds, limit_bytes: what the child may take (memory only where the operating system can limit it).
+    pulse: called every few seconds; False ends the child, and gives None.
+    """
+    with subprocess.Popen(
+        _command(file, kind, previous, limit_bytes),
+        cwd=file.parent,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:
+        waited = 0
+        while True:
+            try:
+                output, complaint = child.communicate(timeout=_PULSE_SECONDS)
+                return _findings(child.returncode, output, complaint)
+            except subprocess.TimeoutExpired:
+                waited += _PULSE_SECONDS
+            if not pulse():
+                child.kill()
+                return None
+            if waited >= seconds:
+                child.kill()
+                return Findings(accepted=False, lines=[f"{kind.file_name}: not looked through within {seconds} s"])
+
+
+def changes_between(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, Any]:
+    """Compare the models of two manifests: how many were "added", "removed" and "changed", and the names of some.
+
+    before, after: the models' fingerprints by their unique_id.
+    """
+    found = {
+        "added": sorted(after.keys() - before.keys()),
+        "removed": sorted(before.keys() - after.keys()),
+        "changed": sorted(name for name in before.keys() & after.keys() if before[name] != after[name]),
+    }
+    names = {word: [name.removeprefix("model.") for name in some[:_NAMES]] for word, some in found.items()}
+    return {**{word: len(some) for word, some in found.items()}, "names": names}
+
+
+def models(content: bytes) -> dict[str, str]:
+    """Give a fingerprint of each model in a manifest, by its unique_id: of what its author wrote, not of the run."""
+    try:
+        nodes = dbt_json.entries(dbt_json.split(content)["nodes"])
+    except (KeyError, dbt_json.NotJsonError):
+        return {}
+    return {name: _fingerprint(node) for name, node in nodes.items() if name.startswith("model.")}
+
+
+def main() -> None:
+    """Look at the file that the command line names, and print what was found."""
+    path, kind, previous, limit = sys.argv[1:]
+    _limit_memory(int(limit))
+    try:
+        found = _look(path, Kind(kind), previous)
+    except MemoryError:
+        found = Findings(accepted=False, lines=[f"{Kind(kind).file_name}: takes more memory than the instance grants"])
+    sys.stdout.write(json.dumps(asdict(found)))
+
+
+def _look(path: str, kind: Kind, previous: str) -> Findings:
+    from datapilot_defer.validation import validate
+
+    verdict = validate(artifact.read(path, kind))
+    lines = [*verdict.describe(), *verdict.warnings]
+    if kind is not Kind.MANIFEST:
+        return Findings(verdict.accepted, lines)
+    mine = models(verdict.artifact.content)
+    before = models(Path(previous).read_bytes()) if previous else None
+    return Findings(verdict.accepted, lines, changes_between(before, mine) if before is not None else None)
+
+
+def _fingerprint(node: Any) -> str:
+    try:
+        parts = dbt_json.decode(node)
+    except dbt_json.NotJsonError:
+        parts = None
+    told = [parts.get(key) for key in _MODEL_PARTS] if isinstance(parts, dict) else bytes(node).hex()
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _limit_memory(limit_bytes: int) -> None:
+    if sys.platform != "win32":
+        import resource
+
+        with contextlib.suppress(ValueError, OSError):  # macOS knows the limit and refuses it
+            resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
+
+
+def _command(file: Path, kind: Kind, previous: Path | None, limit_bytes: int) -> list[str]:
+    program = "from datapilot_defer.instance.inspection import main; main()"
+    return [sys.executable, "-c", program, file.name, kind.value, previous.name if previous else "", str(limit_bytes)]
+
+
+def _environment() -> dict[str, str]:
+    """The child imports this very package, wherever it was imported from."""
+    here = str(Path(datapilot_defer.__file__).parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))}
+
+
+def _findings(code: int, output: bytes, complaint: bytes) -> Findings:
+    try:
+        return Findings(**json.loads(output))
+    except (ValueError, TypeError):
+        last = complaint.decode(errors="replace").strip().splitlines()[-1:]
+        return Findings(accepted=False, lines=[f"the inspection ended with {code}", *last])
