@@ -8,17 +8,18 @@ from collections.abc import Mapping
 from typing import BinaryIO, NoReturn
 from urllib.parse import quote
 
-from datapilot_defer.artifact import Kind
+from datapilot_defer.artifact import Artifact, Kind
 from datapilot_defer.client import wire
 from datapilot_defer.client.transport import MAX_TRIES, Answer, Progress, Request, Say, Transport
 from datapilot_defer.client.wire import Download, Integration, Stored, UploadPlace
 from datapilot_defer.credentials import DEFAULT_URL, Credentials, denied
 from datapilot_defer.deadline import Deadline
-from datapilot_defer.errors import AccessDenied, ArtifactRefused, NotFound, Unavailable, UsageError
+from datapilot_defer.errors import AccessDenied, ArtifactRefused, DatapilotError, NotFound, Unavailable, UsageError
 
 __all__ = ["MAX_TRIES", "Download", "Instance", "Integration", "Stored", "UploadPlace"]
 
 _API = "/dbt/v1"
+MAX_ARTIFACT_BYTES = 1024 * 1024 * 1024  # where the instance does not say how many: twice what our own takes
 
 
 class Instance:
@@ -57,8 +58,10 @@ class Instance:
 
     def check_credentials(self) -> None:
         """Raises AccessDenied when the instance does not know the token under this instance name."""
-        answer = self._call("checking the credentials", "GET", "/dbt/v3/validate-credentials")
-        if isinstance(answer, dict) and answer.get("ok") is False:
+        what = "checking the credentials"
+        answer = self._answer(Request(what, "GET", "/dbt/v3/validate-credentials"))
+        content = None if answer.status == 403 else self._checked(what, answer)
+        if answer.status == 403 or (isinstance(content, dict) and content.get("ok") is False):
             raise denied(self.credentials)
 
     def check_permissions(self) -> None:
@@ -113,17 +116,25 @@ class Instance:
             self._call(f"asking where to put the {kind.value}", "GET", f"{_API}/signed_url", params)
         )
 
-    def upload(self, place: UploadPlace, content: bytes, what: str, progress: Progress) -> bool:
-        """Put the bytes there; nobody sees them before they are verified. False when the URL is no longer good."""
+    def upload(self, place: UploadPlace, artifact: Artifact, progress: Progress) -> DatapilotError | None:
+        """Put the bytes there; nobody sees them before they are verified.
+
+        Returns None, or why they are not there, when another signed URL may help. Raises what it can't help against.
+        """
+        what, content = artifact.kind.value, artifact.content
         request = Request(f"uploading the {what}", "PUT", place.url, upload=content, progress=progress)
         answer = self._transport.storage(request)
-        if 200 <= answer.status < 300:
-            return True
-        if answer.status in (400, 401, 403, 404, 410):
-            return False
         if answer.status == 413:
             raise ArtifactRefused(f"the {what} is too large for the instance ({len(content):,} bytes)")
-        raise Unavailable(f"uploading the {what}: the storage answered HTTP {answer.status}")
+        if not 200 <= answer.status < 300:
+            return _refused_by_storage(f"uploading the {what}", answer)
+        arrived = answer.headers.get("ETag", "").strip('"')  # our instance tells the sha256 there
+        if len(arrived) == len(artifact.sha256) and arrived != artifact.sha256:
+            return Unavailable(
+                f"uploading the {what}: the bytes were changed on the way: sha256 {arrived} arrived, "
+                f"{artifact.sha256} was sent; is a proxy in between?"
+            )
+        return None
 
     def verify_upload(self, place: UploadPlace, what: str, facts: Mapping[str, object]) -> Stored:
         """Have the instance confirm that the bytes arrived whole, which makes them the current ones.
@@ -173,12 +184,16 @@ class Instance:
         )
 
     def download(self, place: Download, sink: BinaryIO, what: str, progress: Progress = lambda _: None) -> None:
-        """Write the artifact's bytes to `sink`, from its beginning. Raises NotFound when the URL is no longer good."""
+        """Write the artifact's bytes to `sink`, from its beginning.
+
+        Raises AccessDenied or NotFound when the URL is no longer good.
+        """
+        act, limit = f"fetching the {what}", place.size_bytes or MAX_ARTIFACT_BYTES
         answer = self._transport.storage(
-            Request(f"fetching the {what}", "GET", place.url, sink=sink, progress=progress)
+            Request(act, "GET", place.url, sink=sink, limit_bytes=limit, progress=progress)
         )
         if answer.status != 200:
-            raise NotFound(f"fetching the {what}: the storage answered HTTP {answer.status} for a URL just signed")
+            raise _refused_by_storage(act, answer)
 
     def restore(self, integration_id: int, environment: str, file_id: int) -> Stored:
         """Make an earlier artifact the current one again."""
@@ -225,6 +240,16 @@ class Instance:
         if status in (400, 409, 413, 422):
             raise UsageError(f"{what}: refused{said}")
         raise Unavailable(f"{what}: {self.url} answered HTTP {status}{f': {reason}' if reason else ''}")
+
+
+def _refused_by_storage(act: str, answer: Answer) -> DatapilotError:
+    """The error for a signed URL that does not work."""
+    said = f"{act}: the storage answered HTTP {answer.status} at a URL that the instance has just signed"
+    if answer.status == 404:
+        return NotFound(said)
+    if answer.status in (400, 401, 403, 410):
+        return AccessDenied(f"{said}; is a proxy in between, or the clock of this machine or of the storage wrong?")
+    return Unavailable(said)
 
 
 def _place(integration_id: int, environment: str) -> dict[str, str | int]:

@@ -1,0 +1,73 @@
+"""What an instance whose disk is full does: it refuses, keeps what it had, and goes on when there is room again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands import access, datapilot
+from tests.instances import RunningInstance, running_instance
+from tests.test_onboard import create, current
+
+DISK_BYTES = 8 * 1024 * 1024
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB. Only root on Linux can make one."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("a file system of a given size can only be mounted by root on Linux")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Write a file until nothing more fits."""
+    path = folder / "filler"
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 12, 1):
+            try:
+                while True:
+                    file.write(b"\0" * size)
+            except OSError:
+                continue
+    return path
+
+
+def test_the_current_manifest_stays_when_the_disk_is_full(
+    small_disk: Path, artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datapilot_defer.client.transport.FIRST_WAIT_S", 0.001)
+    before = (artifacts / "manifest.json").read_bytes()
+    after = tmp_path / "manifest.json"
+    after.write_bytes(before + b"\n" * 200_000)
+    with running_instance(small_disk / "data") as instance:
+        integration = create(instance)
+        assert onboard(instance, integration, artifacts / "manifest.json") == 0
+        filler = fill(small_disk)
+        assert onboard(instance, integration, after) == 5
+        filler.unlink()
+        assert current(instance, integration, tmp_path / "state") == hashlib.sha256(before).hexdigest()
+        assert onboard(instance, integration, after) == 0
+        assert current(instance, integration, tmp_path / "state") == hashlib.sha256(after.read_bytes()).hexdigest()
+
+
+def onboard(instance: RunningInstance, integration: int, path: Path) -> int:
+    """The exit code of an onboarding; no traceback, no secret."""
+    done = datapilot(
+        *("dbt", "onboard", "--integration-id", integration, "--manifest-path", path), env=access(instance)
+    )
+    assert "Traceback" not in done.said
+    assert instance.token not in done.said
+    return done.exit_code
