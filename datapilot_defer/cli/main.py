@@ -11,6 +11,7 @@ from datapilot_defer.cli import auth as _auth
 from datapilot_defer.cli import defer as _defer
 from datapilot_defer.cli import instance as _instance
 from datapilot_defer.cli import integrations as _integrations
+from datapilot_defer.cli.defer_explain import explain as _defer_explain
 from datapilot_defer.cli.defer_run import run as _defer_run
 from datapilot_defer.cli.doctor import doctor
 from datapilot_defer.cli.neighbour import Neighbourly
@@ -61,7 +62,7 @@ _TREE: tuple[tuple[click.Group, tuple[click.Command, ...]], ...] = (
     (auth, (_auth.login, _auth.logout, _auth.status)),
     (config, (_show_settings,)),
     (dbt, (onboard, pull, validate)),
-    (defer, (_defer.enable, _defer.disable, _defer.status, _defer.env, _defer_run)),
+    (defer, (_defer.enable, _defer.disable, _defer.status, _defer.env, _defer_run, _defer_explain)),
     (
         integrations,
         (

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from datapilot_defer import dbt_json
 from datapilot_defer.artifact import Artifact, Kind, read
 from datapilot_defer.defer import settings as defer_settings
 from datapilot_defer.defer.dbt import Dbt
+from datapilot_defer.defer.manifest import unique_ids
 from datapilot_defer.defer.project import Project, check_belongs, is_target
 from datapilot_defer.defer.settings import Settings
 from datapilot_defer.errors import ArtifactRefused, UsageError
@@ -73,16 +73,6 @@ def check_folder(folder: Path, project: Project) -> None:
             f"the state directory {folder} is dbt's own target folder: dbt overwrites the manifest there before it "
             "looks at it, and silently defers nothing; copy production's manifest to another folder"
         )
-
-
-def unique_ids(manifest: Path) -> list[str]:
-    """The unique ids of a manifest's nodes. Raises UsageError or ArtifactRefused when they can't be read."""
-    try:
-        return list(dbt_json.entries(dbt_json.split(manifest.read_bytes())["nodes"]))
-    except OSError as error:
-        raise UsageError(f"{manifest} can't be read: {error.strerror}") from None
-    except (KeyError, dbt_json.NotJsonError) as error:
-        raise ArtifactRefused(f"{manifest} is no manifest of dbt: {error}") from None
 
 
 def _local(settings: Settings, series: str | None, environ: Mapping[str, str]) -> State:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from datapilot_defer.artifact import Artifact, Kind
 from datapilot_defer.errors import Unavailable, UsageError
@@ -92,15 +92,16 @@ def default_folder(url: str, instance_name: str, integration_id: int, environmen
     from platformdirs import user_cache_path
 
     last = (environment or "default") + (f"@{pin}" if pin else "")
-    parts = (urlsplit(url).netloc, instance_name, str(integration_id), last)
+    parts = (urlsplit(url).netloc.replace(":", "_"), instance_name, str(integration_id), last)
     return user_cache_path("datapilot-defer", appauthor=False).joinpath("state", *map(_part, parts))
 
 
 def _part(name: str) -> str:
     """A name as one part of a path, on every system. Upper and lower case are the same."""
-    part = quote(name.lower(), safe="@+=,")
+    part = re.sub(r"[^a-z0-9._@+-]", "_", name.lower())
     part = f"_{part}" if part.startswith(".") or _RESERVED.fullmatch(part) else part
-    return part if len(part) <= 80 else f"{part[:60]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    same = part == name.lower() and len(part) <= 80
+    return part if same else f"{part[:60]}-{hashlib.sha256(name.lower().encode()).hexdigest()[:8]}"
 
 
 def read_record(folder: Path) -> Record | None:

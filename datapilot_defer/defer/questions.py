@@ -1,0 +1,114 @@
+"""What dbt itself is asked: which nodes a selection means, and which relations are in the development database.
+
+dbt runs with a target folder and a log folder of ours, so that nothing of the user's project changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datapilot_defer.defer.command_line import VARIABLES
+from datapilot_defer.defer.dbt import Dbt
+from datapilot_defer.defer.manifest import Node, read
+from datapilot_defer.defer.project import Project
+from datapilot_defer.errors import UsageError
+
+_MARK = "datapilot-found:"
+# Asks the adapter exactly what dbt asks it when it resolves a reference; one listing per schema, cached by dbt.
+_EXISTING = """
+{%- if execute -%}
+{%- set found = [] -%}
+{%- for node in graph.nodes.values() if node.resource_type in ('model', 'seed', 'snapshot') -%}
+{%- if adapter.get_relation(node.database, node.schema, node.alias) is not none -%}
+{%- do found.append(node.unique_id) -%}
+{%- endif -%}
+{%- endfor -%}
+{%- for node in graph.sources.values() -%}
+{%- if adapter.get_relation(node.database, node.schema, node.identifier) is not none -%}
+{%- do found.append(node.unique_id) -%}
+{%- endif -%}
+{%- endfor -%}
+{%- do print('MARK' ~ tojson(found)) -%}
+{%- endif -%}
+select 1
+""".replace("MARK", _MARK).replace("\n", "")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The project's own nodes, and the unique ids of those whose relation exists in the development database."""
+
+    nodes: Mapping[str, Node]
+    exists: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Asker:
+    """dbt, the project that it is asked about, and the flags that choose target, profile and variables."""
+
+    dbt: Dbt
+    project: Project
+    flags: Sequence[str]
+    environ: Mapping[str, str]
+
+    @property
+    def folder(self) -> Path:
+        """Where dbt writes instead of into the project. It persists, so that dbt parses only what has changed."""
+        from platformdirs import user_cache_path
+
+        name = hashlib.sha256(str(self.project.folder).encode()).hexdigest()[:16]
+        return user_cache_path("datapilot-defer", appauthor=False) / "explain" / f"{name}-dbt-{self.dbt.series}"
+
+    def answers(self) -> Answers:
+        """Parse the project and look into the database. Raises UsageError, with what dbt said, when dbt fails."""
+        said = self._ask("compile", "--inline", _EXISTING)
+        line = next((line for line in said.splitlines() if _MARK in line), None)
+        if line is None:
+            raise UsageError(f"dbt {self.dbt.version} did not say which relations exist; it said:\n{_last(said)}")
+        found = json.loads(line.partition(_MARK)[2])
+        return Answers(read(self.folder / "manifest.json"), frozenset(found))
+
+    def selected(self, selection: Sequence[str], state: Path) -> frozenset[str]:
+        """The unique ids that dbt selects. selection: --select, --exclude and --selector as dbt takes them."""
+        flags = ["--output", "json", "--output-keys", "unique_id", "--state", str(state)]
+        lines = self._ask("ls", *flags, *selection).splitlines()
+        found = [json.loads(line) for line in lines if line.startswith("{")]
+        return frozenset(str(entry["unique_id"]) for entry in found if "unique_id" in entry)
+
+    def _ask(self, command: str, *words: str) -> str:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        quiet = [
+            "--quiet",
+            "--print",
+            "--log-format",
+            "text",
+            "--no-use-colors",
+            "--log-path",
+            str(self.folder / "logs"),
+        ]
+        folders = ["--project-dir", str(self.project.folder), "--target-path", str(self.folder)]
+        environ = {name: value for name, value in self.environ.items() if name not in VARIABLES}
+        try:
+            done = subprocess.run(
+                [str(self.dbt.path), *quiet, command, *folders, *self.flags, *words],
+                env={**environ, "PYTHONIOENCODING": "utf-8"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        except OSError as error:
+            raise UsageError(f"can't start {self.dbt.path}: {error.strerror}") from None
+        said = done.stdout.decode("utf-8", "replace")
+        if done.returncode:
+            raise UsageError(f"`dbt {command}` ended with {done.returncode}; it said:\n{_last(said)}")
+        return said
+
+
+def _last(said: str) -> str:
+    return "\n".join(f"  {line}" for line in said.strip().splitlines()[-12:])
