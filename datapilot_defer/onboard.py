@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datapilot_defer.artifact import Artifact, Kind, read
-from datapilot_defer.errors import AccessDenied, ArtifactRefused, Unavailable
+from datapilot_defer.errors import ArtifactRefused, Unavailable
 from datapilot_defer.validation import validate
 
 if TYPE_CHECKING:
@@ -100,16 +100,16 @@ def onboard(
 def _transfer(
     instance: Instance, artifact: Artifact, integration_id: int, environment: str, progress: Progress
 ) -> UploadPlace:
-    name = artifact.kind.value
-    for _ in range(2):  # a signed URL may expire while one waits to try again: it is asked for anew, once
+    """Put one artifact where the instance says. Another URL is asked for once: one may expire in a wait."""
+    for last in (False, True):
         place = instance.upload_place(artifact.kind, integration_id, environment)
-        with progress(f"Uploading {name}", artifact.size_bytes) as advance:
-            if instance.upload(place, artifact.content, name, advance):
-                return place
-    raise AccessDenied(
-        f"the storage refuses the {name} at a URL that the instance has just signed; "
-        "is a proxy in between, or the clock of this machine or of the storage wrong?"
-    )
+        with progress(f"Uploading {artifact.kind.value}", artifact.size_bytes) as advance:
+            fault = instance.upload(place, artifact, advance)
+        if fault is None:
+            return place
+        if last:
+            raise fault
+    raise AssertionError("unreachable: the last try returns or raises")
 
 
 def _confirm(instance: Instance, place: UploadPlace, artifact: Artifact, facts: Mapping[str, object]) -> Stored:

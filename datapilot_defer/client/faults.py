@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from http.client import BadStatusLine, RemoteDisconnected
 from urllib.parse import urlsplit
 
 import requests
@@ -34,6 +35,11 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
+def cut_off(url: str) -> Fault:
+    """An answer of which only a part arrived."""
+    return Fault(f"the answer of {origin(url)} was cut off", again=True)
+
+
 def of_error(error: requests.RequestException, url: str) -> Fault:
     """Read a failed try off the exception that requests raised for it."""
     place = origin(url)
@@ -48,9 +54,9 @@ def of_error(error: requests.RequestException, url: str) -> Fault:
     if isinstance(error, requests.exceptions.Timeout):
         return Fault(f"{place} accepted the request and then fell silent", again=True)
     if isinstance(error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError):
-        return Fault(f"the answer of {place} was cut off", again=True)
+        return cut_off(url)
     if isinstance(error, requests.exceptions.ConnectionError):
-        return _connection(error, place)
+        return _connection(error, url)
     return Fault(f"the request to {place} could not be made ({type(error).__name__})", again=False, unsent=True)
 
 
@@ -89,14 +95,16 @@ def _tls(error: requests.exceptions.SSLError, place: str) -> Fault:
     return Fault(f"the TLS handshake with {place} failed", again=True, unsent=True)
 
 
-def _connection(error: requests.exceptions.ConnectionError, place: str) -> Fault:
-    causes = list(_causes(error))
+def _connection(error: requests.exceptions.ConnectionError, url: str) -> Fault:
+    causes, place = list(_causes(error)), origin(url)
     if any(isinstance(cause, urllib3.exceptions.NameResolutionError | socket.gaierror) for cause in causes):
         return Fault(f"the name of {place} can't be resolved: is it spelled right, and is the network up?", True, True)
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return Fault(f"nothing listens at {place} (connection refused)", again=True, unsent=True)
     if any(isinstance(cause, urllib3.exceptions.IncompleteRead) for cause in causes):
-        return Fault(f"the answer of {place} was cut off", again=True)
+        return cut_off(url)
+    if any(isinstance(cause, BadStatusLine) and not isinstance(cause, RemoteDisconnected) for cause in causes):
+        return Fault(f"{place} does not speak HTTP: is that the instance's port?", again=True)
     if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):
         reason = next((cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror), "no route")
         return Fault(f"{place} can't be reached ({reason})", again=True, unsent=True)

@@ -6,16 +6,15 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
-from datapilot_defer.client import faults
+from datapilot_defer.client import certificates, faults
 from datapilot_defer.config import switched_on
 from datapilot_defer.credentials import is_loopback
 from datapilot_defer.deadline import Deadline
@@ -45,13 +44,19 @@ class Answer:
         """The body as JSON, or None when it is something else."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether it says that it is JSON and is not: a part is missing, though the length was right."""
+        says_json = self.headers.get("Content-Type", "").startswith("application/json")
+        return says_json and self.json() is None and self.body.strip() != b"null"
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request, repeatable as often as needed. what: the act in words, for messages."""
+    """One request, repeatable as often as needed. what: the act in words, for messages. limit_bytes: of the answer."""
 
     what: str
     method: str
@@ -60,6 +65,7 @@ class Request:
     body: object = None
     upload: bytes | None = field(default=None, repr=False)
     sink: BinaryIO | None = None
+    limit_bytes: int = MAX_ANSWER_BYTES
     repeatable: bool = True
     progress: Progress = lambda _: None
 
@@ -73,6 +79,13 @@ class _Token(requests.auth.AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers.update(self._headers)
         return request
+
+
+class _Session(requests.Session):
+    """One that does not even look where a redirect leads: that is decided here, and requests reads its whole body."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -120,7 +133,8 @@ class Transport:
                 raise Unavailable(
                     f"{request.what}: {faults.origin(url)} redirects in a way that would lose the request"
                 )
-            url = urljoin(url, location)
+            url = _target(url, location, request.what)
+            request = replace(request, params=None)  # the new URL has them, if they are wanted there
             check(url, request.what)
         raise Unavailable(f"{request.what}: {faults.origin(url)} redirects in a circle")
 
@@ -163,6 +177,8 @@ class Transport:
         )
         if answer.status in faults.RETRIED_STATUS:
             return None, faults.of_status(answer.status, answer.headers, url)
+        if request.sink is None and request.upload is None and 200 <= answer.status < 300 and answer.cut_off:
+            return None, faults.cut_off(url)
         return answer, None
 
     def _send(self, session: requests.Session, request: Request, url: str) -> Answer:
@@ -181,7 +197,7 @@ class Transport:
             if request.sink is not None and response.status_code == 200:
                 self._receive(response, request)
                 return Answer(response.status_code, response.headers)
-            return Answer(response.status_code, response.headers, self._small(response, request))
+            return Answer(response.status_code, response.headers, b"".join(self._chunks(response, request)))
 
     def _receive(self, response: requests.Response, request: Request) -> None:
         """Write the body to the sink, from its beginning, whatever an earlier try left there."""
@@ -191,20 +207,21 @@ class Transport:
         request.progress(-sink.seek(0, os.SEEK_END))
         sink.seek(0)
         sink.truncate()
-        for chunk in response.iter_content(_CHUNK):
-            self.deadline.check(request.what)
+        for chunk in self._chunks(response, request):
             sink.write(chunk)
             request.progress(len(chunk))
 
-    def _small(self, response: requests.Response, request: Request) -> bytes:
-        chunks, size = [], 0
+    def _chunks(self, response: requests.Response, request: Request) -> Iterator[bytes]:
+        """The body, as long as it comes in time and is no longer than it may be."""
+        size = 0
         for chunk in response.iter_content(_CHUNK):
             self.deadline.check(request.what)
             size += len(chunk)
-            if size > MAX_ANSWER_BYTES:
-                raise Unavailable(f"{request.what}: {faults.origin(response.url)} answers without end")
-            chunks.append(chunk)
-        return b"".join(chunks)
+            if size > request.limit_bytes:
+                raise Unavailable(
+                    f"{request.what}: {faults.origin(response.url)} sends more than {request.limit_bytes:,} bytes"
+                )
+            yield chunk
 
     def _same_origin(self, url: str, what: str) -> None:
         if faults.origin(url).lower() != self.base_url:
@@ -222,14 +239,24 @@ class Transport:
             )
 
     def _session(self) -> requests.Session:
-        session = requests.Session()
+        session = _Session()
         session.headers.update({"User-Agent": self._user_agent, "Accept": "application/json, */*"})
-        bundle = _authorities(os.environ)
+        bundle = certificates.authorities(os.environ)
         if bundle:
             session.verify = bundle
         if switched_on(os.environ, "DATAPILOT_SYSTEM_CERTIFICATES"):
-            session.mount("https://", _system_adapter())
+            session.mount("https://", certificates.system_adapter())
         return session
+
+
+def _target(url: str, location: str, what: str) -> str:
+    """Where a redirect leads. Raises Unavailable when that is no URL."""
+    try:
+        target = urljoin(url, location)
+        _ = urlsplit(target).port
+    except ValueError:
+        raise Unavailable(f"{what}: {faults.origin(url)} redirects to something that is no URL") from None
+    return target
 
 
 class _Body:
@@ -250,34 +277,3 @@ class _Body:
         self._sent += len(chunk)
         self._progress(len(chunk))
         return chunk
-
-
-def _authorities(environ: Mapping[str, str]) -> str | None:
-    """The file or folder with own certificate authorities. requests itself does not know SSL_CERT_FILE."""
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
-        path = environ.get(name)
-        if path and not os.path.exists(path):  # noqa: PTH110 - a string is what requests takes
-            raise UsageError(f"environment variable {name} names {path}, which is not there")
-        if path:
-            return path
-    return None
-
-
-def _system_adapter() -> HTTPAdapter:
-    try:
-        import ssl
-
-        import truststore
-    except ImportError:
-        raise UsageError(
-            "DATAPILOT_SYSTEM_CERTIFICATES needs one more package: pip install 'datapilot-defer[truststore]'"
-        ) from None
-
-    class SystemStore(HTTPAdapter):
-        """An adapter that asks the operating system which certificates to believe."""
-
-        def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool: Any) -> None:
-            context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            super().init_poolmanager(connections, maxsize, block, ssl_context=context, **pool)
-
-    return SystemStore()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from datapilot_defer.errors import Unavailable
 
@@ -85,7 +86,7 @@ def integrations(answer: object) -> list[Integration]:
 def upload_place(answer: object) -> UploadPlace:
     """Read the answer to signed_url."""
     fields = _fields(answer)
-    return UploadPlace(_need(fields, "url", _text), _need(fields, "dbt_core_integration_file_id", _int))
+    return UploadPlace(_need(fields, "url", _url), _need(fields, "dbt_core_integration_file_id", _int))
 
 
 def stored(answer: object, file_id: int) -> Stored:
@@ -100,7 +101,7 @@ def download(answer: object) -> Download:
     """Read the answer to fetch_artifact_url."""
     fields = _fields(answer)
     return Download(
-        url=_need(fields, "url", _text),
+        url=_need(fields, "url", _url),
         file_id=_need(fields, "dbt_core_integration_file_id", _int),
         size_bytes=_int(fields.get("size_bytes")),
         **{
@@ -117,7 +118,8 @@ def detail(answer: object) -> str:
     if isinstance(reason, list):  # FastAPI's 422: a list of {"loc": [...], "msg": ...}
         said = [_fields(item) for item in reason if isinstance(item, dict)]
         reason = "; ".join(f"{'.'.join(str(step) for step in _steps(item))}: {item.get('msg', '')}" for item in said)
-    return " ".join(str(reason).split())[:500]
+    printable = "".join(character if character.isprintable() else " " for character in str(reason))
+    return " ".join(printable.split())[:500]
 
 
 def _steps(item: Mapping[str, object]) -> list[object]:
@@ -140,6 +142,15 @@ def _need(fields: Mapping[str, object], name: str, convert: Callable[[object], T
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _url(value: object) -> str | None:
+    try:
+        parts = urlsplit(_text(value) or "")
+        _ = parts.port
+    except ValueError:
+        return None
+    return str(value) if parts.scheme in ("http", "https") and parts.hostname else None
 
 
 def _int(value: object) -> int | None:
