@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datapilot_defer.artifact import Artifact, Kind, from_bytes
-from datapilot_defer.errors import ArtifactRefused, NotFound, Unavailable, UsageError
+from datapilot_defer.errors import AccessDenied, ArtifactRefused, NotFound, Unavailable, UsageError
 from datapilot_defer.pull import state_directory
 from datapilot_defer.pull.state_directory import Entry, Record
 from datapilot_defer.pull.wish import Pulled, Source, Wish
@@ -47,7 +47,9 @@ def fetch(source: Source, wish: Wish, *, force: bool) -> Pulled:
         # Asked again under the lock: the first answer may be older than what another process has written since.
         places = _places(instance, wish, known)
         kept = {kind: entry for kind in places if (entry := _kept(source.folder, known, kind, places[kind], wish))}
-        fresh = {kind: _download(instance, kind, places[kind], source, wish) for kind in places if kind not in kept}
+        fresh: dict[Kind, Artifact] = {}
+        for kind in [kind for kind in places if kind not in kept]:
+            places[kind], fresh[kind] = _download(instance, kind, places[kind], source, wish)
         entries = kept | {kind: _entry(artifact, places[kind], wish) for kind, artifact in fresh.items()}
         environment = places[wish.kinds[0]].environment or wish.environment
         record = Record(source.origin(wish), environment, tuple(entries.values()))
@@ -76,23 +78,40 @@ def _kept(folder: Path, known: Record | None, kind: Kind, place: Download, wish:
     return entry if state_directory.whole(folder, entry) else None
 
 
-def _download(instance: Instance, kind: Kind, place: Download, source: Source, wish: Wish) -> Artifact:
-    """The artifact, whole and readable by dbt. Raises Unavailable when it arrived damaged, else ArtifactRefused."""
+def _download(instance: Instance, kind: Kind, there: Download, source: Source, wish: Wish) -> tuple[Download, Artifact]:
+    """The artifact as the instance has it, and where it was found.
+
+    Where it is is asked anew once: a signed URL may expire in a wait, and bytes may be changed on the way.
+    Raises Unavailable when they arrive damaged again.
+    """
+    for last in (False, True):
+        try:
+            content = _content(instance, kind, there, source)
+        except AccessDenied:
+            if last:
+                raise
+        else:
+            digest = hashlib.sha256(content).hexdigest()
+            if there.sha256 in (None, digest):
+                return there, from_bytes(content, path=str(source.folder / kind.file_name), kind=kind)
+            if last:
+                raise Unavailable(
+                    f"the {kind.value} of {wish.where} arrived damaged (sha256 {digest[:12]}…, the instance has "
+                    f"{str(there.sha256)[:12]}…); what was pulled before is untouched"
+                )
+        there = place(instance, kind, wish)
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _content(instance: Instance, kind: Kind, there: Download, source: Source) -> bytes:
     try:
         with tempfile.TemporaryFile(dir=source.folder) as file:
-            with source.progress(kind.value, place.size_bytes or 0) as progress:
-                instance.download(place, file, kind.value, progress)
+            with source.progress(kind.value, there.size_bytes or 0) as progress:
+                instance.download(there, file, kind.value, progress)
             file.seek(0)
-            content = file.read()
+            return file.read()
     except OSError as error:
         raise state_directory.unwritable(source.folder, error) from None
-    digest = hashlib.sha256(content).hexdigest()
-    if place.sha256 not in (None, digest):
-        raise Unavailable(
-            f"the {kind.value} of {wish.where} arrived damaged (sha256 {digest[:12]}…, the instance has "
-            f"{str(place.sha256)[:12]}…); what was pulled before is untouched"
-        )
-    return from_bytes(content, path=str(source.folder / kind.file_name), kind=kind)
 
 
 def _entry(artifact: Artifact, place: Download, wish: Wish) -> Entry:
