@@ -4,6 +4,7 @@ and a keyring of its own. And what it can ask for: dbt's real artifacts."""
 import ipaddress
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from keyring.errors import PasswordDeleteError
 
 from tests.dbt_project import Shop, copy_shop, production
 from tests.instances import instance as instance
+from tests.parts import REPOSITORY, run
 
 _SETTINGS = (
     *("ALTIMATE_", "DATAPILOT_", "DBT_", "SHOP_", "AIRFLOW_", "PYTHON_KEYRING_"),
@@ -99,6 +101,20 @@ def _loopback_only() -> Iterator[None]:
 def artifacts() -> Path:
     """The folder of production's artifacts of the shop, as dbt 1.11 wrote them: to read, never to change."""
     return production() / "artifacts"
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of what is committed or about to be: nothing that an earlier build left."""
+    source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    files = run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]).split("\0")
+    for name in filter(None, files):
+        if (REPOSITORY / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((REPOSITORY / name).read_bytes())
+    run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", built, source])
+    (wheel,) = built.glob("*.whl")
+    return wheel
 
 
 @pytest.fixture

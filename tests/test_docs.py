@@ -1,0 +1,173 @@
+"""The documentation is about this program: it names every command, option, environment variable and exit code,
+nothing that does not exist, and its quick start works as pasted."""
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import click
+import pytest
+
+from datapilot_defer import errors
+from datapilot_defer.cli.main import root
+from tests.dbt_project import Shop
+from tests.parts import REPOSITORY, executable, program
+from tests.test_plugin import LEAVES
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PAGES = README + "".join(page.read_text(encoding="utf-8") for page in sorted((REPOSITORY / "docs").glob("*.md")))
+# Ours, as opposed to what other programs and the tests read.
+VARIABLE = re.compile(r"\b(?:DATAPILOT|ALTIMATE)_[A-Z_]*[A-Z]\b")
+
+
+def variables_of_the_program() -> set[str]:
+    """The environment variables that string literals of the package name."""
+    found: set[str] = set()
+    for path in (REPOSITORY / "datapilot_defer").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found |= set(VARIABLE.findall(node.value))
+    return found
+
+
+@pytest.mark.parametrize("dotted", LEAVES)
+def test_every_command_has_help_that_is_a_sentence(dotted: str) -> None:
+    text = LEAVES[dotted].help or ""
+    assert text[:1].isupper()
+    assert text.split("\n\n")[0].rstrip().endswith((".", ":"))
+
+
+@pytest.mark.parametrize("dotted", LEAVES)
+def test_every_option_says_what_it_does(dotted: str) -> None:
+    options = [parameter.to_info_dict() for parameter in LEAVES[dotted].params]
+    silent = [option["name"] for option in options if option["param_type_name"] == "option" and not option["help"]]
+    assert silent == []
+
+
+@pytest.mark.parametrize("dotted", LEAVES)
+def test_the_readme_names_every_command(dotted: str) -> None:
+    group, _, leaf = dotted.rpartition(".")
+    rows = [line for line in README.splitlines() if line.startswith(f"| `{group.replace('.', ' ')}")]
+    assert [row for row in rows if re.search(rf"\b{leaf}\b", row)]
+
+
+def test_the_page_of_commands_is_what_the_commands_say() -> None:
+    command = [sys.executable, "scripts/docs", "--check"]
+    done = subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_environment_variable_is_documented_and_exists() -> None:
+    documented = {name for name in VARIABLE.findall(PAGES) if not name.startswith("DATAPILOT_TEST_")}
+    assert documented == variables_of_the_program()
+
+
+def test_every_exit_code_is_documented() -> None:
+    codes = {
+        str(error.exit_code) for error in errors.DatapilotError.__subclasses__() if error is not errors.Interrupted
+    } | {"0", "99", "128+n"}
+    rows = re.findall(r"^\| `?([\d+n]+)`? \|", README, flags=re.MULTILINE)
+    assert set(rows) == codes
+
+
+def test_the_readme_fits_on_a_few_screens() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+def test_every_link_to_a_file_leads_to_one() -> None:
+    pages = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").glob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+            assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def commands_in_the_pages() -> set[str]:
+    """Each command line of ours that a reader could copy: in code blocks, between backticks, in tables."""
+    code = re.findall(r"^```.*?^```|`[^`\n]+`", PAGES, flags=re.MULTILINE | re.DOTALL)
+    lines = (line for block in code for line in block.strip("`").splitlines())
+    found = (re.search(r"\bdatapilot(?:-defer)? [a-z][^`']*", line) for line in lines)
+    return {match.group().strip().rstrip('\\)"') for match in found if match and " " in match.group()}
+
+
+@pytest.mark.parametrize("line", sorted(commands_in_the_pages()))
+def test_the_program_understands_every_command_line_of_the_pages(line: str) -> None:
+    _, *words = shlex.split(re.split(r" [&|;<>]", line)[0])
+    command: click.Command = root
+    while words and isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    context = click.Context(command, **command.context_settings)
+    command.make_parser(context).parse_args(words)
+
+
+def quick_start() -> list[str]:
+    """The command lines of the README's quick start, in order."""
+    section = README.partition("## Quick start")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```bash\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line]
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path, shop: Shop, wheel: Path) -> dict[str, str]:
+    """A newcomer's terminal: an empty environment is active, dbt is there, and the package index has our package."""
+    environment = tmp_path / "venv"
+    venv.create(environment, with_pip=True)
+    python = executable(environment, "python")
+    path = os.pathsep.join([str(python.parent), str(program("dbt", "dbt").parent), os.environ["PATH"]])
+    links = f"{wheel.parent} {os.environ.get('PIP_FIND_LINKS', '')}"
+    return {**shop.environment, "PATH": path, "PIP_FIND_LINKS": links}
+
+
+def test_the_quick_start_onboards_with_four_commands_and_defers_with_two(shop: Shop, newcomer: dict[str, str]) -> None:
+    shop.run("parse", "--target", "prod")
+    install, serve, create, onboard, enable, build = quick_start()
+    pasted(install, shop, newcomer)
+    with subprocess.Popen(["bash", "-c", f"exec {serve}"], env=newcomer, stdout=subprocess.PIPE, text=True) as instance:
+        try:
+            exports = "\n".join(shown_by(instance))
+            assert exports.count("export ") == 3
+            pasted(f"{exports}\n{create}", shop, newcomer)
+            assert "Onboarded to" in pasted(f"{exports}\n{onboard}", shop, newcomer)
+            pasted(f"{exports}\n{enable}", shop, newcomer)
+            built = pasted(f"{exports}\n{build.replace('my_model', 'revenue_by_country')}", shop, newcomer)
+            assert "Completed successfully" in built
+        finally:
+            instance.terminate()
+    compiled = shop.project / "target/compiled/shop/models/marts/revenue_by_country.sql"
+    assert '"prod"."orders"' in compiled.read_text(encoding="utf-8")
+
+
+def shown_by(instance: subprocess.Popen[str]) -> list[str]:
+    """The lines to paste that the instance shows when it is up."""
+    assert instance.stdout is not None
+    lines: list[str] = []
+    for line in instance.stdout:
+        lines.append(line.strip())
+        if "dbt onboard" in line:
+            break
+    return [line for line in lines if line.startswith("export ")]
+
+
+def pasted(lines: str, shop: Shop, terminal: dict[str, str]) -> str:
+    """What a terminal in the project's folder shows, on either stream, for lines pasted into it."""
+    done = subprocess.run(
+        ["bash", "-euc", lines],
+        cwd=shop.project,
+        env=terminal,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
