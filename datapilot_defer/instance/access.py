@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -71,26 +72,28 @@ def admitted(request: Request, token: str) -> Caller | None:
     """Give the caller whose token this is, if it is valid."""
     if not secrets.well_formed(token):
         return None
-    records: Records = request.app.state.records
-    with records.read() as connection:
-        found = accounts.find_token(connection, secrets.hashed(token))
-        if found is None or not secrets.same(found.sha256, secrets.hashed(token)):
-            return None
-    return _caller(request, found)
-
-
-def admitted_again(request: Request, token_id: int) -> Caller | None:
-    """Give the caller whose token has this id, if it is still valid."""
     with request.app.state.records.read() as connection:
-        return _caller(request, accounts.token_of_id(connection, token_id))
+        found = accounts.find_token(connection, secrets.hashed(token))
+        owner = accounts.instance_of_id(connection, found.instance_id) if found else None
+    if found is None or owner is None or not secrets.same(found.sha256, secrets.hashed(token)):
+        return None
+    return _caller(request, owner, found)
 
 
-def _caller(request: Request, token: accounts.Token) -> Caller | None:
+def admitted_again(request: Request, token_id: int, proves: Callable[[bytes], bool]) -> Caller | None:
+    """Give the caller whose token has this id, if it is still valid and `proves` says so of its instance's key."""
+    with request.app.state.records.read() as connection:
+        found = accounts.token_of_id(connection, token_id)
+        owner = accounts.instance_of_id(connection, found.instance_id) if found else None
+    if found is None or owner is None or not proves(owner.signing_key):
+        return None
+    return _caller(request, owner, found)
+
+
+def _caller(request: Request, owner: accounts.Owner, token: accounts.Token) -> Caller | None:
     if not token.valid:
         return None
     state = request.app.state
-    with state.records.read() as connection:
-        owner = accounts.instance_of_id(connection, token.instance_id)
     if accounts.wants_last_used(token):
         with state.records.write() as connection:
             accounts.touch_token(connection, token.id)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
 
 from datapilot_defer.errors import ArtifactRefused, Unavailable
-from datapilot_defer.instance import onboarding, reading, transfer
+from datapilot_defer.instance import onboarding, pages, reading, transfer
 from datapilot_defer.instance.ingestion import Worker
 from datapilot_defer.instance.limits import Limits
+from datapilot_defer.instance.session import SignInNeeded
 from datapilot_defer.instance.settings import Settings
 from datapilot_defer.storage.blobs import Blobs
 from datapilot_defer.storage.records import Records
@@ -25,8 +28,10 @@ def create_app(records: Records, blobs: Blobs, settings: Settings) -> FastAPI:
     """Make the application; it works on what it is given and keeps nothing else."""
     app = FastAPI(title="datapilot instance", version=_version(), docs_url=None, redoc_url=None, lifespan=_life)
     app.state.records, app.state.blobs, app.state.settings = records, blobs, settings
-    for part in (onboarding.router, reading.router, transfer.router):
+    for part in (onboarding.router, reading.router, transfer.router, pages.router):
         app.include_router(part)
+    app.mount("/static", StaticFiles(packages=[("datapilot_defer.instance", "static")]))
+    app.exception_handler(SignInNeeded)(_sign_in)
     app.exception_handler(HTTPException)(_refused)
     app.exception_handler(RequestValidationError)(_misread)
     app.exception_handler(ArtifactRefused)(_not_wanted)
@@ -52,24 +57,30 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(worker.stop)
 
 
-def _answer(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+def _answer(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """`detail` is what most clients read; the extension reads `message` when it can't create an integration."""
+    if request.url.path.startswith(("/settings", "/sign-")):
+        return pages.page("problem.html", None, status, detail=detail)
     return JSONResponse({"detail": detail, "message": detail}, status, headers)
 
 
+async def _sign_in(request: Request, error: SignInNeeded) -> Response:
+    return RedirectResponse(f"/sign-in?to={quote(error.path)}", 303)
+
+
 async def _refused(request: Request, error: HTTPException) -> Response:
-    return _answer(error.status_code, error.detail, dict(error.headers or {}))
+    return _answer(request, error.status_code, error.detail, error.headers)
 
 
 async def _misread(request: Request, error: RequestValidationError) -> Response:
     """Say which field is wrong and why, without repeating what was sent."""
     problems = [f"{'.'.join(map(str, each['loc'][1:])) or each['loc'][0]}: {each['msg']}" for each in error.errors()]
-    return _answer(422, "; ".join(problems[:10]))
+    return _answer(request, 422, "; ".join(problems[:10]))
 
 
-async def _not_wanted(request: Request, error: Exception) -> Response:
-    return _answer(422, str(error))
+async def _not_wanted(request: Request, error: ArtifactRefused) -> Response:
+    return _answer(request, 422, str(error))
 
 
-async def _unavailable(request: Request, error: Exception) -> Response:
-    return _answer(503, str(error), {"Retry-After": "2"})
+async def _unavailable(request: Request, error: Unavailable) -> Response:
+    return _answer(request, 503, str(error), {"Retry-After": "2"})

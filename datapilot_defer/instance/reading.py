@@ -141,7 +141,7 @@ def restore(caller: AnyCaller, integration_id: PathId, environment: str, body: R
 def create_integration(caller: Caller, wanted: NewIntegration) -> Integration:
     """Make an integration, or add an environment to the one of this name. Raises 403, 409, 422."""
     caller.require("admin")
-    name, environment = _name(wanted.name, "integration", 200), _name(wanted.environment, "environment", 64)
+    name, environment = printable(wanted.name, "integration", 200), printable(wanted.environment, "environment", 64)
     if "/" in environment or "\\" in environment or environment in (".", ".."):
         raise HTTPException(422, "an environment's name is a part of a path: no slash, no backslash, not only dots")
     with caller.records.write() as connection:
@@ -180,18 +180,19 @@ def find_past(caller: Caller, integration: Integration, file_id: int) -> File:
     return file
 
 
+def printable(text: str, what: str, longest: int) -> str:
+    """Give a name without spaces around it. Raises 422 when it is empty, too long or not printable."""
+    name = text.strip()
+    if not 1 <= len(name) <= longest or _UNPRINTABLE.search(name):
+        raise HTTPException(422, f"the name of an {what} has 1 to {longest} printable characters")
+    return name
+
+
 def _places(caller: Caller, integration: Integration, name: str | None) -> list[Environment]:
     """Give the environment that is meant; when none is named PROD first, then the others as they were made."""
     if name is not None:
         return [caller.environment(integration, name)]
     return sorted(integration.environments, key=lambda each: integrations.fold(each.name) != "prod")
-
-
-def _name(text: str, what: str, longest: int) -> str:
-    name = text.strip()
-    if not 1 <= len(name) <= longest or _UNPRINTABLE.search(name):
-        raise HTTPException(422, f"the name of an {what} has 1 to {longest} printable characters")
-    return name
 
 
 def _described(integration: Integration) -> dict[str, object]:

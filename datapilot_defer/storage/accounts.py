@@ -102,7 +102,7 @@ def create_token(
     values = {"instance_id": instance_id, "name": name, "sha256": sha256, "integration_id": integration_id}
     times = {"created_at": now(), "expires_at": expires_at}
     made = connection.execute(tokens.insert().values(**values, **times, scopes=",".join(sorted(scopes))))
-    return token_of_id(connection, _key(made))
+    return _token(connection.execute(select(tokens).where(tokens.c.id == _key(made))).one())
 
 
 def find_token(connection: Connection, sha256: str) -> Token | None:
@@ -111,9 +111,10 @@ def find_token(connection: Connection, sha256: str) -> Token | None:
     return _token(row) if row else None
 
 
-def token_of_id(connection: Connection, token_id: int) -> Token:
-    """Give the token with this id, which must exist."""
-    return _token(connection.execute(select(tokens).where(tokens.c.id == token_id)).one())
+def token_of_id(connection: Connection, token_id: int) -> Token | None:
+    """Give the token with this id, valid or not."""
+    row = connection.execute(select(tokens).where(tokens.c.id == token_id)).first()
+    return _token(row) if row else None
 
 
 def list_tokens(connection: Connection, instance_id: int) -> Sequence[Token]:
