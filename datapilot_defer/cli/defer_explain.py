@@ -58,6 +58,7 @@ def explain(
     from datapilot_defer.defer.explain import Situation
     from datapilot_defer.defer.explain import explain as explain_references
     from datapilot_defer.defer.questions import Asker
+    from datapilot_defer.pull import age
 
     report = current_report()
     origin = Origin(report, options)
@@ -78,7 +79,7 @@ def explain(
         favor_state=settings.favor_state,
         command=command,
         eager=dbt.number < (1, 8),
-        origin=_origin(state),
+        age=age(state.manifest),
     )
     found = explain_references(situation, selected=selected, project=project.name)
     report.note(f"Deferring to {described(state)}")
@@ -94,12 +95,6 @@ def _selected(
     words += ["--exclude", *exclude] if exclude else []
     words += ["--selector", selector] if selector else []
     return asker.selected(words, state.folder) if words else None
-
-
-def _origin(state: State) -> str:
-    from datapilot_defer.pull import age
-
-    return f"the manifest that is {age(state.manifest)}"
 
 
 def _as_json(found: list[Reference], state: State, favor_state: bool) -> dict[str, object]:

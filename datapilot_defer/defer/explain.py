@@ -40,7 +40,7 @@ class Reference:
 @dataclass(frozen=True)
 class Situation:
     """What the rule depends on. here: the project's own nodes; there: the state's; exists: the unique ids whose
-    relation is in the development database. eager: dbt before 1.8. origin: the state in words."""
+    relation is in the development database. eager: dbt before 1.8. age: how old the state is, in words."""
 
     here: Mapping[str, Node]
     there: Mapping[str, Node]
@@ -48,7 +48,7 @@ class Situation:
     favor_state: bool
     command: str = "build"
     eager: bool = False
-    origin: str = "the state"
+    age: str = ""
 
 
 def explain(situation: Situation, *, selected: Set[str] | None, project: str) -> list[Reference]:
@@ -103,9 +103,9 @@ def _resolve(situation: Situation, target: Node, selected: Set[str]) -> tuple[st
     if chosen and target.resource_type in BUILDS[command]:
         return relation, "selected", "selected: built before it in this run"
     if state and not exists and not (chosen and situation.eager):
-        return state, "deferred", f"not in development; deferred to {situation.origin}"
+        return state, "deferred", f"not in development; the manifest is {situation.age}"
     if state and situation.favor_state and not chosen:
-        return state, "favored", f"favored over the one in development; {situation.origin}"
+        return state, "favored", f"favored over the one in development; the manifest is {situation.age}"
     if exists:
         return relation, "built_here", "in development" if state else "in development; not in the state"
     return relation, "missing", _missing(there)

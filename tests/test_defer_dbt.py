@@ -1,0 +1,399 @@
+"""What dbt does with a state, alone and under `datapilot dbt defer run`: each row is run for real, twice."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dbt_project import Shop, copy_shop
+
+MODEL = "revenue_by_country"  # it refers to orders and customers
+PARENTS = ("orders", "customers")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a dbt command ended and where the model's references lead: the schema "prod", "dev", "other" or None."""
+
+    exit_code: int
+    schema: str | None
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One behaviour. {state} and the like stand for the folders of `States`; expectations are (exit code, schema).
+
+    alone: the words that dbt itself gets. ours: the words behind `defer run`, `state` the folder that it defers to.
+    says: what ours says, as a pattern.
+    """
+
+    name: str
+    alone: str
+    alone_expected: tuple[int, str | None]
+    ours: str
+    ours_expected: tuple[int, str | None]
+    says: str = ""
+    state: str = "state"
+    environ: Mapping[str, str] = field(default_factory=dict)
+    parents_in_dev: bool = False
+    favor: bool = False
+
+
+ROWS = [
+    Row("--defer --state", "compile -s M --defer --state {state}", (0, "prod"), "compile -s M", (0, "prod")),
+    Row("no selection", "compile --defer --state {state}", (0, "prod"), "compile", (0, "prod")),
+    Row("no flags", "compile -s M", (0, "dev"), "compile -s M", (0, "prod")),
+    Row("--defer without --state", "compile -s M --defer", (2, None), "compile -s M --defer", (0, "prod")),
+    Row(
+        "--favor-state without --defer",
+        "compile -s M --favor-state --state {state}",
+        (0, "dev"),
+        "compile -s M --favor-state",
+        (0, "prod"),
+        parents_in_dev=True,
+    ),
+    Row(
+        "parents in development, favor state off",
+        "compile -s M --defer --state {state}",
+        (0, "dev"),
+        "compile -s M",
+        (0, "dev"),
+        parents_in_dev=True,
+    ),
+    Row(
+        "parents in development, favor state on",
+        "compile -s M --defer --state {state} --favor-state",
+        (0, "prod"),
+        "compile -s M",
+        (0, "prod"),
+        parents_in_dev=True,
+        favor=True,
+    ),
+    Row(
+        "DBT_DEFER_STATE beats --state",
+        "compile -s M --defer --state {state}",
+        (0, "other"),
+        "compile -s M",
+        (0, "prod"),
+        says="DBT_DEFER_STATE is set",
+        environ={"DBT_DEFER_STATE": "{other}"},
+    ),
+    Row(
+        "DBT_ENGINE_DEFER_STATE beats --state",
+        "compile -s M --defer --state {state}",
+        (0, "other"),
+        "compile -s M",
+        (0, "prod"),
+        says="DBT_ENGINE_DEFER_STATE is set",
+        environ={"DBT_ENGINE_DEFER_STATE": "{other}"},
+    ),
+    Row(
+        "--state beats DBT_STATE",
+        "compile -s M --defer --state {state}",
+        (0, "prod"),
+        "compile -s M",
+        (0, "prod"),
+        says="DBT_STATE is set",
+        environ={"DBT_STATE": "{other}"},
+    ),
+    Row(
+        "environment variables alone",
+        "compile -s M",
+        (0, "other"),
+        "compile -s M",
+        (0, "prod"),
+        says="DBT_DEFER is set(.|\n)*DBT_STATE is set",
+        environ={"DBT_DEFER": "true", "DBT_STATE": "{other}"},
+    ),
+    Row(
+        "DBT_FAVOR_STATE favors without a word",
+        "compile -s M --defer --state {state}",
+        (0, "prod"),
+        "compile -s M",
+        (0, "dev"),
+        says="DBT_FAVOR_STATE is set",
+        environ={"DBT_FAVOR_STATE": "true"},
+        parents_in_dev=True,
+    ),
+    Row(
+        "the last of --defer and --no-defer wins",
+        "compile -s M --defer --state {state} --no-defer",
+        (0, "dev"),
+        "compile -s M --no-defer",
+        (2, None),
+        says="--no-defer contradicts `defer run`",
+    ),
+    Row(
+        "no such folder",
+        "compile -s M --defer --state {gone}",
+        (2, None),
+        "compile -s M",
+        (2, None),
+        says="gone is no folder",
+        state="gone",
+    ),
+    Row(
+        "a folder without manifest.json",
+        "compile -s M --defer --state {empty}",
+        (2, None),
+        "compile -s M",
+        (2, None),
+        says="empty holds no manifest.json",
+        state="empty",
+    ),
+    Row(
+        "the path of the file itself",
+        "compile -s M --defer --state {state}/manifest.json",
+        (2, None),
+        "compile -s M",
+        (0, "prod"),
+        state="state/manifest.json",
+    ),
+    Row(
+        "a manifest of another project",
+        "compile -s M --defer --state {foreign}",
+        (0, "dev"),
+        "compile -s M",
+        (1, None),
+        says="is of project 'warehouse' and has nothing of this one, 'shop'",
+        state="foreign",
+    ),
+    Row(
+        "a project of the same name with other models",
+        "compile -s M --defer --state {namesake}",
+        (0, "dev"),
+        "compile -s M",
+        (1, None),
+        says="is also called 'shop', but shares no model or seed",
+        state="namesake",
+    ),
+    Row(
+        "the state directory is the target folder",
+        "compile -s M --defer --state {project}/target",
+        (0, "dev"),
+        "compile -s M",
+        (2, None),
+        says="is dbt's own target folder",
+        state="project/target",
+    ),
+    Row(
+        "the target folder by a link",
+        "compile -s M --defer --state {link}",
+        (0, "dev"),
+        "compile -s M",
+        (2, None),
+        says="is dbt's own target folder",
+        state="link",
+    ),
+    Row(
+        "the target folder by --target-path",
+        "compile -s M --defer --state {copy} --target-path {copy}",
+        (0, "dev"),
+        "compile -s M --target-path {copy}",
+        (2, None),
+        says="is dbt's own target folder",
+        state="copy",
+    ),
+    Row(
+        "a manifest of schema version 11",
+        "compile -s M --defer --state {v11}",
+        (0, "prod"),
+        "compile -s M",
+        (0, "prod"),
+        state="v11",
+    ),
+    *(
+        Row(
+            f"a manifest of schema version {version}",
+            f"compile -s M --defer --state {{v{version}}}",
+            (2, None),
+            "compile -s M",
+            (1, None),
+            says="can't (read|defer to) it|can't defer to",
+            state=f"v{version}",
+        )
+        for version in (3, 13, 20)
+    ),
+    Row(
+        "config.meta is null, as dbt Fusion writes it",
+        "compile -s M --defer --state {null_meta}",
+        (2, None),
+        "compile -s M",
+        (1, None),
+        says="manifest.json::.*meta",
+        state="null_meta",
+    ),
+    Row(
+        "unknown keys",
+        "compile -s M --defer --state {extra}",
+        (0, "prod"),
+        "compile -s M",
+        (0, "prod"),
+        state="extra",
+    ),
+    Row(
+        "an empty object",
+        "compile -s M --defer --state {nothing}",
+        (2, None),
+        "compile -s M",
+        (1, None),
+        says="manifest.json::",
+        state="nothing",
+    ),
+    Row(
+        "a truncated file",
+        "compile -s M --defer --state {truncated}",
+        (2, None),
+        "compile -s M",
+        (1, None),
+        says="breaks off after",
+        state="truncated",
+    ),
+    Row(
+        "a manifest of `dbt parse`",
+        "compile -s M --defer --state {parsed}",
+        (0, "prod"),
+        "compile -s M",
+        (0, "prod"),
+        state="parsed",
+    ),
+    Row(
+        "state:modified with only --defer-state",
+        "ls -s state:modified --defer --defer-state {state}",
+        (2, None),
+        "ls -s state:modified",
+        (0, None),
+    ),
+    Row(
+        "run-operation resolves nothing",
+        "run-operation nop --defer --state {state}",
+        (0, None),
+        "run-operation nop",
+        (0, None),
+        "takes no state",
+    ),
+    Row("deps takes no state", "deps --defer --state {state}", (0, None), "deps", (0, None), "takes no state"),
+]
+
+
+@pytest.fixture(scope="module")
+def shops(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Shop]:
+    """The shop with an empty development schema (False), and with the model's parents built there (True)."""
+    made = {}
+    for parents_in_dev in (False, True):
+        shop = copy_shop(tmp_path_factory.mktemp("dbt"))
+        (shop.project / "macros" / "nop.sql").write_text("{% macro nop() %}{% endmacro %}", encoding="utf-8")
+        if parents_in_dev:
+            shop.run("--quiet", "run", "-s", *PARENTS, "--defer", "--state", str(shop.prod_artifacts))
+        shop.run("--quiet", "parse")  # what is parsed is kept: each run below is a second faster
+        _make_states(shop)
+        made[parents_in_dev] = shop
+    return made
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_dbt_alone_and_under_defer_run(row: Row, shops: Mapping[bool, Shop]) -> None:
+    shop = shops[row.parents_in_dev]
+    alone = outcome(shop, [str(shop.dbt), *words(row.alone, shop)], environ(row, shop))
+    assert (alone.exit_code, alone.schema) == row.alone_expected, alone.said
+    favor = ["--favor-state"] if row.favor else []
+    ours = defer_run(shop, *favor, *words(row.ours, shop), state=_folder(shop, row.state), environ=environ(row, shop))
+    assert (ours.exit_code, ours.schema) == row.ours_expected, ours.said
+    assert re.search(row.says, ours.said)
+    assert "Traceback" not in ours.said
+
+
+def defer_run(shop: Shop, *arguments: str, state: Path, environ: Mapping[str, str]) -> Outcome:
+    """Run dbt under `defer run`, deferring to a local folder."""
+    ours = [sys.executable, "-m", "datapilot_defer", "dbt", "defer", "run"]
+    command = [*ours, "--dbt", str(shop.dbt), "--manifest-path", str(state), *arguments]
+    return outcome(shop, command, environ)
+
+
+def outcome(shop: Shop, command: list[str], environ: Mapping[str, str]) -> Outcome:
+    """Run a command in the shop's folder and look at the SQL that it compiled."""
+    sql = [shop.project / "target" / "compiled", _folder(shop, "copy") / "compiled"]
+    for folder in sql:
+        shutil.rmtree(folder, ignore_errors=True)
+    done = subprocess.run(
+        command,
+        cwd=shop.project,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    found = [file for folder in sql for file in folder.rglob(f"{MODEL}.sql")]
+    schemas = set(re.findall(r'"warehouse"."(\w+)"."orders"', found[0].read_text(encoding="utf-8"))) if found else set()
+    return Outcome(done.returncode, schemas.pop() if done.returncode == 0 and schemas else None, done.stdout)
+
+
+def words(text: str, shop: Shop) -> list[str]:
+    """The words of a row, with the model and the folders put in."""
+    return [MODEL if word == "M" else _filled(word, shop) for word in text.split()]
+
+
+def environ(row: Row, shop: Shop) -> dict[str, str]:
+    """The environment of a row."""
+    return shop.environment | {name: _filled(value, shop) for name, value in row.environ.items()}
+
+
+def _filled(text: str, shop: Shop) -> str:
+    return re.sub(r"\{(\w+)\}", lambda found: str(_folder(shop, found.group(1))), text)
+
+
+def _folder(shop: Shop, name: str) -> Path:
+    first, _, rest = name.partition("/")
+    base = shop.project if first == "project" else shop.project.parent / "states" / first
+    return base / rest if rest else base
+
+
+def _make_states(shop: Shop) -> None:
+    """The folders that rows defer to, all made from production's manifest."""
+    production = json.loads((shop.prod_artifacts / "manifest.json").read_bytes())
+    text = (shop.prod_artifacts / "manifest.json").read_text(encoding="utf-8")
+
+    def make(name: str, content: str) -> None:
+        _folder(shop, name).mkdir(parents=True)
+        (_folder(shop, name) / "manifest.json").write_text(content, encoding="utf-8")
+
+    make("state", text)
+    make("copy", text)
+    make("other", text.replace('"prod"', '"other"').replace('\\"prod\\"', '\\"other\\"'))
+    make("foreign", _renamed(text))
+    make("namesake", re.sub(r"\b(model|seed|snapshot)\.shop\.", r"\1.shop.their_", text))
+    for version in (3, 11, 13, 20):
+        make(f"v{version}", text.replace("manifest/v12.json", f"manifest/v{version}.json"))
+    make("null_meta", json.dumps(_changed(production, lambda node: node["config"].update(meta=None))))
+    make("extra", json.dumps(_changed({**production, "new": 1}, lambda node: node.update(brand_new={"a": 1}))))
+    make("nothing", "{}")
+    make("truncated", text[: len(text) // 2])
+    _folder(shop, "empty").mkdir()
+    _folder(shop, "parsed").mkdir()
+    shop.run("--quiet", "parse", "--target", "prod", "--target-path", str(_folder(shop, "parsed")))
+    _folder(shop, "link").symlink_to(shop.project / "target", target_is_directory=True)
+
+
+def _renamed(text: str) -> str:
+    """The same project under another name: every unique id differs."""
+    return re.sub(r'(?<=")(\w+)\.shop\.', r"\1.warehouse.", text).replace(
+        '"project_name": "shop"', '"project_name": "warehouse"'
+    )
+
+
+def _changed(manifest: dict[str, Any], change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    copy: dict[str, Any] = json.loads(json.dumps(manifest))
+    for node in copy["nodes"].values():
+        change(node)
+    return copy

@@ -1,0 +1,388 @@
+"""The switch: what enable, disable and status read and write, and that the editor's file survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from datapilot_defer.defer import settings as defer_settings
+from datapilot_defer.defer.settings import portable, user_place
+from datapilot_defer.errors import UsageError
+from tests.commands import Outcome, datapilot
+from tests.dbt_project import PROJECT
+
+SETTINGS = """\
+// the team's
+{
+    "editor.rulers": [100], // wide
+    "dbt.deferConfigPerProject": {
+        "other": {"deferToProduction": false},
+    },
+}
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace as VS Code has it, with the dbt project `shop` in it, which is the working folder. No dbt on PATH."""
+    (tmp_path / "work" / ".git").mkdir(parents=True)
+    (tmp_path / "work" / ".vscode").mkdir()
+    shutil.copytree(PROJECT, tmp_path / "work" / "shop")
+    monkeypatch.chdir(tmp_path / "work" / "shop")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def prod(artifacts: Path, tmp_path: Path) -> Path:
+    """A folder of one's own with production's manifest."""
+    folder = tmp_path / "prod"
+    folder.mkdir()
+    shutil.copy(artifacts / "manifest.json", folder)
+    return folder
+
+
+def entry(workspace: Path, key: str = "shop") -> object:
+    """The project's entry in the settings file, read as JSON without comments."""
+    text = "\n".join(line.partition("//")[0] for line in settings_file(workspace).read_text("utf-8").splitlines())
+    return json.loads(text)[defer_settings.SETTING][key]
+
+
+def settings_file(workspace: Path) -> Path:
+    return workspace / ".vscode" / "settings.json"
+
+
+def write(workspace: Path, value: object, key: str = "shop") -> None:
+    """Write the settings as the panel does."""
+    text = json.dumps({defer_settings.SETTING: {key: value}}, indent=4)
+    settings_file(workspace).write_text(text, encoding="utf-8")
+
+
+def local(folder: object, **more: object) -> dict[str, object]:
+    """An entry of local mode."""
+    return {
+        "deferToProduction": True,
+        "favorState": False,
+        "manifestPathType": "local",
+        "manifestPathForDeferral": str(folder),
+        **more,
+    }
+
+
+def status(*arguments: str) -> Outcome:
+    return datapilot("dbt", "defer", "status", "--json", *arguments)
+
+
+def test_enable_writes_what_the_panel_would_and_keeps_every_other_byte(workspace: Path, prod: Path) -> None:
+    settings_file(workspace).write_text(SETTINGS, encoding="utf-8")
+    done = datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--favor-state")
+    assert done.exit_code == 0, done.said
+    assert settings_file(workspace).read_text("utf-8") == SETTINGS.replace(
+        '"other": {"deferToProduction": false},\n',
+        f"""\
+"other": {{"deferToProduction": false}},
+        "shop": {{
+            "deferToProduction": true,
+            "favorState": true,
+            "manifestPathType": "local",
+            "manifestPathForDeferral": {json.dumps(str(prod))}
+        }},
+""",
+    )
+
+
+def test_enable_makes_the_settings_file_where_there_is_only_the_folder(workspace: Path, prod: Path) -> None:
+    assert datapilot("dbt", "defer", "enable", "--manifest-path", prod).exit_code == 0
+    assert entry(workspace) == local(prod)
+
+
+def test_a_folder_inside_the_workspace_is_written_so_that_colleagues_can_use_it(workspace: Path, prod: Path) -> None:
+    shutil.move(prod, workspace / "prod")
+    assert datapilot("dbt", "defer", "enable", "--manifest-path", "../prod").exit_code == 0
+    assert entry(workspace) == local("${workspaceFolder}/prod")
+    assert status().json["state_dir"] == str(workspace / "prod")
+
+
+def test_the_path_of_manifest_json_means_its_folder(workspace: Path, prod: Path) -> None:
+    assert datapilot("dbt", "defer", "enable", "--manifest-path", prod / "manifest.json").exit_code == 0
+    assert entry(workspace) == local(prod)
+
+
+def test_disable_turns_off_and_enable_turns_the_same_on_again(workspace: Path, prod: Path) -> None:
+    datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--favor-state")
+    assert datapilot("dbt", "defer", "disable", "--json").json["enabled"] is False
+    assert entry(workspace) == local(prod, deferToProduction=False, favorState=True)
+    assert datapilot("dbt", "defer", "enable").exit_code == 0
+    assert entry(workspace) == local(prod, favorState=True)
+
+
+def test_disable_without_settings_makes_no_file(workspace: Path) -> None:
+    assert datapilot("dbt", "defer", "disable").exit_code == 0
+    assert not settings_file(workspace).exists()
+
+
+def test_enable_stores_nothing_when_the_manifest_can_not_be_used(workspace: Path, prod: Path) -> None:
+    (prod / "manifest.json").write_text("{}", encoding="utf-8")
+    for path, code in ((prod, 1), (prod / "no", 2)):
+        done = datapilot("dbt", "defer", "enable", "--manifest-path", path)
+        assert done.exit_code == code, done.said
+        assert str(path) in done.stderr
+    assert not settings_file(workspace).exists()
+
+
+def test_enable_without_anything_set_says_what_to_give(workspace: Path) -> None:
+    done = datapilot("dbt", "defer", "enable")
+    assert done.exit_code == 2
+    assert "--integration-id N" in done.stderr
+
+
+def test_enable_takes_an_integration_or_a_folder_but_not_both(workspace: Path, prod: Path) -> None:
+    done = datapilot("dbt", "defer", "enable", "--integration-id", 7, "--manifest-path", prod)
+    assert done.exit_code == 2
+    assert "not both" in done.stderr
+
+
+def test_enable_says_when_no_dbt_is_there_to_be_checked_against(workspace: Path, prod: Path) -> None:
+    done = datapilot("dbt", "defer", "enable", "--manifest-path", prod)
+    assert "dbt is not on PATH" in done.stderr
+    assert "not checked that this dbt can read the manifest" in done.stderr
+    assert datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--dbt", "/no/dbt").exit_code == 2
+
+
+def test_outside_a_workspace_the_settings_are_the_users_own(
+    workspace: Path, prod: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workspace / ".vscode").rmdir()
+    done = datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--json")
+    own = user_place(workspace / "shop")
+    assert done.json["settings_file"] == str(own.file)
+    assert own.file.is_relative_to(home)
+    stored = json.loads(own.file.read_text("utf-8"))
+    assert stored == {defer_settings.SETTING: {str(workspace / "shop"): local(prod)}}
+
+
+def test_user_keeps_the_switch_out_of_the_workspace(workspace: Path, prod: Path) -> None:
+    assert datapilot("dbt", "defer", "enable", "--user", "--manifest-path", prod).exit_code == 0
+    assert not settings_file(workspace).exists()
+    assert status().json["enabled"] is True
+
+
+def test_user_is_refused_where_the_workspace_would_win(workspace: Path, prod: Path) -> None:
+    write(workspace, {"deferToProduction": False})
+    done = datapilot("dbt", "defer", "enable", "--user", "--manifest-path", prod)
+    assert done.exit_code == 2
+    assert "they win over your own" in done.stderr
+
+
+def test_the_home_folders_own_vscode_folder_is_no_workspace(
+    workspace: Path, prod: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workspace / ".git").rmdir()
+    monkeypatch.setenv("HOME", str(workspace))
+    monkeypatch.setenv("USERPROFILE", str(workspace))
+    assert datapilot("dbt", "defer", "enable", "--manifest-path", prod).exit_code == 0
+    assert not settings_file(workspace).exists()
+
+
+def test_a_workspace_above_the_git_root_does_not_count(workspace: Path, prod: Path) -> None:
+    (workspace / "shop" / ".git").mkdir()
+    assert datapilot("dbt", "defer", "enable", "--manifest-path", prod).exit_code == 0
+    assert not settings_file(workspace).exists()
+
+
+def test_two_projects_of_one_workspace_have_switches_of_their_own(
+    workspace: Path, prod: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(workspace / "shop", workspace / "more" / "shop")
+    datapilot("dbt", "defer", "enable", "--manifest-path", prod)
+    monkeypatch.chdir(workspace / "more" / "shop" / "models")
+    assert status().json["enabled"] is False
+    datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--favor-state")
+    assert entry(workspace) == local(prod)
+    assert entry(workspace, os.path.join("more", "shop")) == local(prod, favorState=True)  # noqa: PTH118 - as the panel
+
+
+def test_a_project_that_is_the_workspace_has_the_empty_key(workspace: Path, prod: Path) -> None:
+    (workspace / "shop" / ".vscode").mkdir()
+    write(workspace / "shop", local(prod), key="")
+    assert status().json["enabled"] is True
+
+
+def test_the_nearest_workspace_with_settings_of_the_project_counts(workspace: Path, prod: Path) -> None:
+    write(workspace, local(prod))
+    (workspace / "shop" / ".vscode").mkdir()
+    assert status().json["settings_file"] == str(settings_file(workspace))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there the panel itself writes backslashes")
+def test_a_key_that_a_colleague_on_windows_wrote_is_understood(
+    workspace: Path, prod: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.move(workspace / "shop", workspace / "dbt" / "shop")
+    monkeypatch.chdir(workspace / "dbt" / "shop")
+    write(workspace, local(prod), key="dbt\\shop")
+    assert status().json["enabled"] is True
+
+
+def test_variables_in_the_folder_are_filled_in(workspace: Path, prod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATES", str(prod.parent))
+    write(workspace, local("${env:STATES}/prod"))
+    assert status().json["state_dir"] == str(prod)
+    write(workspace, local("${workspaceFolder}/../prod"))
+    assert status().json["state_dir"] == str(prod)
+    write(workspace, local("../prod"))
+    assert status().json["state_dir"] == str(prod)
+    datapilot("dbt", "defer", "enable", "--manifest-path", "${env:STATES}/prod")
+    assert entry(workspace) == local("${env:STATES}/prod")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("STATES", "", "STATES, which is not set"),
+        ("ALTIMATE_API_KEY", "t0ken", "ALTIMATE_API_KEY, which holds a token"),
+    ],
+)
+def test_a_variable_that_can_not_be_filled_in_is_said(
+    workspace: Path, name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    write(workspace, local(f"/x/${{env:{name}}}"))
+    done = status()
+    assert done.exit_code == 2
+    assert says in done.json["problems"][1]
+    assert "t0ken" not in done.said
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (local("x", deferToProduction="yes"), 'shop".deferToProduction must be true or false'),
+        (local("x", favorState=1), "favorState must be true or false"),
+        (local(7), None),
+        (local("x", manifestPathForDeferral=7), "manifestPathForDeferral must be a text"),
+        (local("x", manifestPathType="cloud"), 'must be "local" or "remote"'),
+        (local("x", manifestPathType="remote", dbtCoreIntegrationId="seven"), "dbtCoreIntegrationId must be a number"),
+        ([1], "must be an object"),
+    ],
+)
+def test_wrong_types_are_named(workspace: Path, value: object, says: str | None) -> None:
+    write(workspace, value)
+    done = status()
+    assert done.exit_code == 2
+    assert says is None or says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"a": ', "line 1, column 7"),
+        (b'{"a": 1}\n}', "line 2, column 1"),
+        (b"[1]", "not an object"),
+        (b"\xff\xfe{\x00}\x00", "not UTF-8"),
+        (b'{"dbt.deferConfigPerProject": []}', "must be an object"),
+    ],
+)
+def test_a_file_that_can_not_be_parsed_is_never_overwritten(
+    workspace: Path, prod: Path, content: bytes, says: str
+) -> None:
+    settings_file(workspace).write_bytes(content)
+    done = datapilot("dbt", "defer", "enable", "--manifest-path", prod)
+    assert done.exit_code == 2
+    assert says in done.stderr
+    assert settings_file(workspace).read_bytes() == content
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder in which nobody can write")
+def test_a_settings_file_that_can_not_be_written_is_said(
+    workspace: Path, prod: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/proc/self")
+    done = datapilot("dbt", "defer", "enable", "--user", "--manifest-path", prod)
+    assert done.exit_code == 2
+    assert "can't write the settings to /proc/self/datapilot-defer/defer.json" in done.stderr
+
+
+def test_a_folder_in_the_place_of_the_settings_file_is_said(workspace: Path, prod: Path) -> None:
+    settings_file(workspace).mkdir()
+    done = datapilot("dbt", "defer", "enable", "--manifest-path", prod)
+    assert done.exit_code == 2
+    assert str(settings_file(workspace)) in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_settings_file_that_is_a_link_stays_one_and_keeps_its_mode(workspace: Path, prod: Path) -> None:
+    dotfiles = workspace.parent / "dotfiles.json"
+    dotfiles.write_text(SETTINGS, encoding="utf-8")
+    dotfiles.chmod(0o640)
+    settings_file(workspace).symlink_to(dotfiles)
+    assert datapilot("dbt", "defer", "enable", "--manifest-path", prod).exit_code == 0
+    assert settings_file(workspace).is_symlink()
+    assert '"shop"' in dotfiles.read_text("utf-8")
+    assert dotfiles.stat().st_mode & 0o777 == 0o640
+
+
+def test_status_of_a_project_without_settings_is_off(workspace: Path) -> None:
+    done = status()
+    assert done.exit_code == 2
+    assert (done.json["enabled"], done.json["usable"], done.json["mode"]) == (False, False, None)
+    assert datapilot("dbt", "defer", "status").stdout.startswith("Defer is off for shop")
+
+
+def test_status_says_where_it_leads_and_how_old_it_is(workspace: Path, prod: Path) -> None:
+    write(workspace, local(prod))
+    done = status()
+    assert done.json["mode"] == "local"
+    assert done.json["state_dir"] == str(prod)
+    assert done.json["manifest"]["project_name"] == "shop"
+    assert done.json["age_seconds"] > 0
+    assert done.json["problems"][0].startswith("dbt is not on PATH")
+    assert "written by dbt 1.11" in datapilot("dbt", "defer", "status").stdout
+
+
+def test_a_stale_manifest_is_a_problem(workspace: Path, prod: Path) -> None:
+    write(workspace, local(prod))
+    done = status("--max-age", "0s")
+    assert done.json["usable"] is False
+    assert any("too old" in problem for problem in done.json["problems"])
+
+
+@pytest.mark.parametrize("age", ["soon", "5", "-1h", "1y"])
+def test_a_length_of_time_that_is_none_is_refused(workspace: Path, age: str) -> None:
+    done = status("--max-age", age)
+    assert done.exit_code == 2
+    assert "90m, 24h or 7d" in done.stderr
+
+
+def test_without_a_dbt_project_the_message_says_where_it_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = status()
+    assert done.exit_code == 2
+    assert f"no dbt_project.yml in {tmp_path}" in done.stderr
+    assert "--project-dir" in done.stderr
+
+
+@pytest.mark.parametrize("content", ["name: [", "- 1", "version: 1", "\x00"])
+def test_a_project_file_that_can_not_be_read_is_said(workspace: Path, content: str) -> None:
+    (workspace / "shop" / "dbt_project.yml").write_text(content, encoding="utf-8")
+    done = status()
+    assert done.exit_code == 2
+    assert "dbt_project.yml" in done.stderr
+
+
+def test_a_path_outside_the_workspace_stays_absolute(tmp_path: Path) -> None:
+    place = defer_settings.Place(tmp_path / "s.json", "", tmp_path / "work", exists=False)
+    assert portable(tmp_path / "elsewhere", place) == str(tmp_path / "elsewhere")
+    assert portable(tmp_path / "work" / "a b", place) == "${workspaceFolder}/a b"
+
+
+def test_local_mode_without_a_folder_says_so(workspace: Path) -> None:
+    write(workspace, {"deferToProduction": True, "manifestPathType": "local"})
+    with pytest.raises(UsageError, match="manifestPathForDeferral is missing"):
+        defer_settings.manifest_folder(defer_settings.read(workspace / "shop", {}), {})
