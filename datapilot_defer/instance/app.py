@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import quote
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
@@ -23,11 +24,15 @@ from datapilot_defer.instance.settings import Settings
 from datapilot_defer.storage.blobs import Blobs
 from datapilot_defer.storage.records import Records
 
+# A manifest is held in memory while it is verified; this many at a time, the others wait without holding anything.
+_VERIFYING = 2
+
 
 def create_app(records: Records, blobs: Blobs, settings: Settings) -> FastAPI:
     """Make the application; it works on what it is given and keeps nothing else."""
     app = FastAPI(title="datapilot instance", version=_version(), docs_url=None, redoc_url=None, lifespan=_life)
     app.state.records, app.state.blobs, app.state.settings = records, blobs, settings
+    app.state.verifying = CapacityLimiter(_VERIFYING)
     for part in (onboarding.router, reading.router, transfer.router, pages.router):
         app.include_router(part)
     app.mount("/static", StaticFiles(packages=[("datapilot_defer.instance", "static")]))

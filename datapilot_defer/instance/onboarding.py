@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Query
+from anyio import to_thread
+from fastapi import APIRouter, HTTPException, Query, Request
 from pydantic import BaseModel, Field
 
 from datapilot_defer.artifact import Kind
@@ -21,9 +21,6 @@ from datapilot_defer.storage.records import now
 router = APIRouter(tags=["onboarding"])
 Id = Annotated[int, Field(ge=1, le=transfer.MAX_ID)]
 Text = Annotated[str, Field(max_length=2000)]
-
-# A manifest is held in memory while it is looked at; this many at a time.
-_looking = threading.Semaphore(2)
 
 
 class Upload(BaseModel):
@@ -64,19 +61,9 @@ def signed_url(
 
 
 @router.post("/dbt/v1/verify_upload")
-def verify_upload(caller: AnyCaller, body: Upload) -> dict[str, object]:
+async def verify_upload(request: Request, caller: AnyCaller, body: Upload) -> dict[str, object]:
     """Make an uploaded file current, if it arrived whole and no guard refuses it. Repeating it changes nothing."""
-    file, integration = _uploaded(caller, body)
-    if file.uploaded_at is not None:
-        return _receipt(file, unchanged=False)
-    with _looking:
-        content = caller.blobs.read(caller.owner.id, str(file.sha256))
-        facts = guards.recognised(content, Kind(file.kind))
-        del content
-    refused, unchanged = _publish(caller, file, integration, facts, body)
-    if refused:
-        raise HTTPException(409, refused)
-    return _receipt(file, unchanged=unchanged)
+    return await to_thread.run_sync(_verify, caller, body, limiter=request.app.state.verifying)
 
 
 @router.post("/dbt/v1/start_dbt_ingestion")
@@ -94,6 +81,17 @@ def start_dbt_ingestion(caller: AnyCaller, body: Place) -> dict[str, object]:
             raise HTTPException(404, f"nothing was uploaded to integration {integration.id}, {environment.name}, yet")
         ingestions.request_ingestion(connection, environment.id)
     return {"ok": True}
+
+
+def _verify(caller: Caller, body: Upload) -> dict[str, object]:
+    file, integration = _uploaded(caller, body)
+    if file.uploaded_at is not None:
+        return _receipt(file, unchanged=False)
+    facts = guards.recognised(caller.blobs.read(caller.owner.id, str(file.sha256)), Kind(file.kind))
+    refused, unchanged = _publish(caller, file, integration, facts, body)
+    if refused:
+        raise HTTPException(409, refused)
+    return _receipt(file, unchanged=unchanged)
 
 
 def _uploaded(caller: Caller, body: Upload) -> tuple[File, Integration]:

@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, HTTPException, Path, Query
+from fastapi import APIRouter, HTTPException, Path, Query, Request
 from pydantic import BaseModel
 
 from datapilot_defer.artifact import Kind
@@ -43,9 +43,18 @@ class Restore(BaseModel):
 
 
 @router.get("/health", tags=["status"])
-def health() -> dict[str, str]:
+async def health() -> dict[str, str]:
     """Say that the instance runs; needs no token."""
     return {"status": "ok"}
+
+
+@router.get("/ready", tags=["status"])
+def ready(request: Request) -> dict[str, str]:
+    """Say that records and blobs can be reached, 503 when they can't; needs no token."""
+    with request.app.state.records.read() as connection:
+        accounts.instance_names(connection)
+    request.app.state.blobs.has(0, "0" * 64)
+    return {"status": "ready"}
 
 
 @router.post("/auth_health", tags=["status"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Row, select
+from sqlalchemy import ColumnElement, Row, func, select
 
 from datapilot_defer.storage.records import now
 from datapilot_defer.storage.tables import environments, integrations
@@ -93,7 +93,9 @@ def list_integrations(
         wanted.append(integrations.c.id == only)
     if like:
         wanted.append(integrations.c.name.icontains(like, autoescape=True))
-    query = select(integrations).where(*wanted).order_by(integrations.c.name, integrations.c.id).limit(limit)
+    query = (
+        select(integrations).where(*wanted).order_by(func.lower(integrations.c.name), integrations.c.id).limit(limit)
+    )
     return _full(connection, connection.execute(query), everything=len(wanted) == 1 and limit is None)
 
 
