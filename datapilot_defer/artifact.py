@@ -72,6 +72,8 @@ def read(path: str | Path, kind: Kind | None = Kind.MANIFEST) -> Artifact:
         raise UsageError(_missing(Path(path), kind)) from None
     except IsADirectoryError:
         raise UsageError(_folder(Path(path), kind)) from None
+    except MemoryError:
+        raise UsageError(f"{path}: is too large for this machine's memory") from None
     except (OSError, ValueError) as error:
         if Path(path).is_dir():  # Windows says "permission denied" for a folder
             raise UsageError(_folder(Path(path), kind)) from None
@@ -156,7 +158,7 @@ def _time(value: object) -> datetime | None:
 
 def _count(top: Mapping[str, Any]) -> int | None:
     try:
-        return len(dbt_json.entries(top["nodes"]))
+        return dbt_json.count(top["nodes"])
     except (KeyError, dbt_json.NotJsonError):
         return None
 

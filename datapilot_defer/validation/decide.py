@@ -48,8 +48,8 @@ def _look(artifact: Artifact, top: Mapping[str, Any], *, strict: bool) -> Found:
     stranger = foreign(top, metadata, artifact.kind) or other_kind(top, metadata, artifact.kind)
     if stranger:
         return Found(problems=[Problem("$", stranger)])
-    kind = manifest if artifact.kind is Kind.MANIFEST else others
-    return kind.look(artifact, top, metadata, strict=strict)
+    look = manifest.look if artifact.kind is Kind.MANIFEST else others.look
+    return look(artifact, top, metadata, strict=strict)
 
 
 def _metadata(top: Mapping[str, Any]) -> dict[str, Any]:

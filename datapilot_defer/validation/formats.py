@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ISO = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:\.\d+)?)? ?(?:Z|UTC|[+-]\d\d:?(?:\d\d)?)?", re.ASCII)
+_ISO = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:\.\d+)?)? ?(?:Z|UTC|[+-]\d\d:?(?:\d\d)?)?", re.ASCII
+)
 _THREE_NUMBERS = re.compile(r"(\d{1,4})[./-](\d{1,4})[./-](\d{1,4})", re.ASCII)
 
 
@@ -30,7 +31,9 @@ def python_float(text: object) -> bool:
 
 def python_uuid(text: object) -> bool:
     """Whether `uuid.UUID` takes it, once it is a string."""
-    return not isinstance(text, str) or _takes(uuid.UUID, text)
+    from uuid import UUID
+
+    return not isinstance(text, str) or _takes(UUID, text)
 
 
 def dateutil(text: object) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from datapilot_defer.validation import readers
-from datapilot_defer.validation import rules as known
+from datapilot_defer.validation import known, readers
 from datapilot_defer.validation.others import drift
 from datapilot_defer.validation.sections import Found, go_through
 from datapilot_defer.validation.use import Use, metadata_problems
@@ -21,7 +20,9 @@ if TYPE_CHECKING:
 _VERSION = "$.metadata.dbt_schema_version"
 _JAVASCRIPT = b'"javascript"'
 # dbt-adapters teaches dbt-core before 1.12 this language when dbt starts; without it the loader refuses the macro.
-_NEEDS_ADAPTERS = "a macro supports javascript: dbt before 1.12 reads that with the dbt-adapters that wrote it, or later"
+_NEEDS_ADAPTERS = (
+    "a macro supports javascript: dbt before 1.12 reads that with the dbt-adapters that wrote it, or later"
+)
 _URL = "https://schemas.getdbt.com/dbt/manifest/v{}.json"
 
 

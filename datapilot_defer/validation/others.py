@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from datapilot_defer.artifact import Kind
-from datapilot_defer.validation import rules as known
+from datapilot_defer.validation import known
 from datapilot_defer.validation.sections import Found, find_top, go_through
 from datapilot_defer.validation.verdict import Problem
 from datapilot_defer.validation.wording import describe

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from datapilot_defer.validation.formats import FORMATS
@@ -34,15 +32,28 @@ class Rules:
         key = id(schema)
         if key not in self._compiled:
             self._compiled[key] = (self._compile(schema), schema)  # keeps the schema, and so its id
-        return bool(self._compiled[key][0](value))
+        try:
+            return bool(self._compiled[key][0](value))
+        except ValueError:  # jsonschema-rs gives up on values that are nested hundreds deep; jsonschema does not
+            return bool(self._slow(self._whole(schema)).is_valid(value))
 
     def _compile(self, schema: Schema) -> Any:
         import jsonschema_rs
 
-        definitions = {key: self.document[key] for key in ("$schema", "$defs", "definitions") if key in self.document}
         kind = jsonschema_rs.Draft7Validator if self.is_draft7 else jsonschema_rs.Draft202012Validator
         formats = FORMATS if self.formats else None
-        return kind({**definitions, **schema}, validate_formats=self.formats, formats=formats).is_valid
+        return kind(self._whole(schema), validate_formats=self.formats, formats=formats).is_valid
+
+    def _slow(self, schema: Schema) -> Any:
+        import jsonschema
+
+        kind = jsonschema.Draft7Validator if self.is_draft7 else jsonschema.Draft202012Validator
+        return kind(schema, format_checker=_format_checker() if self.formats else None)
+
+    def _whole(self, schema: Schema) -> Schema:
+        """A part of the document with all that it may refer to."""
+        shared = {key: value for key, value in self.document.items() if key in _SHARED}
+        return {**shared, **schema}
 
     @property
     def is_draft7(self) -> bool:
@@ -102,13 +113,11 @@ class Rules:
 
     def leaves(self, schema: Schema, value: Any) -> Iterator[Any]:
         """The errors of jsonschema by the keywords of this schema itself, not of what is below it."""
-        import jsonschema
-
-        kind = jsonschema.Draft7Validator if self.is_draft7 else jsonschema.Draft202012Validator
-        checker = _format_checker() if self.formats else None
-        return kind(_shallow(schema), format_checker=checker).iter_errors(value)
+        found: Iterator[Any] = self._slow(_shallow(schema)).iter_errors(value)
+        return found
 
 
+_SHARED = ("$schema", "$defs", "definitions")
 _BELOW = ("items", "anyOf", "oneOf", "allOf", "if", "then", "else", "$defs", "definitions", "$ref")
 
 
@@ -141,47 +150,6 @@ def _format_checker() -> Any:
     for name, takes in FORMATS.items():
         checker.checks(name)(takes)
     return checker
-
-
-def _read(name: str) -> Schema:
-    text = files("datapilot_defer").joinpath("schemas", name).read_bytes()
-    found: Schema = json.loads(text)
-    return found
-
-
-@lru_cache(maxsize=1)
-def index() -> list[dict[str, Any]]:
-    """What schemas there are: file, kind, schema_version, dbt_version and sha256 of each."""
-    text = files("datapilot_defer").joinpath("schemas", "INDEX.json").read_bytes()
-    found: list[dict[str, Any]] = json.loads(text)
-    return found
-
-
-@lru_cache(maxsize=4)
-def loader(schema_version: int) -> Rules:
-    """What dbt-core 1.11's loader takes for a manifest of schema version 4 to 12, written down by scripts/schemas."""
-    document = _read("dbt1.11-reads.json")
-    variant = str(max(schema_version, 9))
-    return Rules({"$defs": document["$defs"], **document["variants"][variant]}, formats=True)
-
-
-@lru_cache(maxsize=8)
-def published(kind: str, schema_version: int | None, dbt_version: str | None) -> Rules | None:
-    """The schema that dbt published for this version; None when there is none.
-
-    Version 12 of the manifest grew from dbt 1.8 on under one number: the one of the writing release is taken.
-    """
-    fitting = [entry for entry in index() if (entry["kind"], entry["schema_version"]) == (kind, schema_version)]
-    fitting = [entry for entry in fitting if "-reads" not in entry["file"]]
-    if not fitting:
-        return None
-    minor = ".".join((dbt_version or "").split(".")[:2])
-    fitting.sort(key=lambda entry: (entry["dbt_version"].startswith(f"{minor}."), _order(entry["dbt_version"])))
-    return Rules(_read(fitting[-1]["file"]))
-
-
-def _order(version: str) -> list[int]:
-    return [int(part) for part in version.split(".")[:2]]
 
 
 _DRIFTING = ("enum", "const", "pattern")

@@ -7,7 +7,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from datapilot_defer import dbt_json
-from datapilot_defer.validation import rules as known
 from datapilot_defer.validation.verdict import Problem
 from datapilot_defer.validation.wording import find, own, source_file
 
@@ -85,7 +84,7 @@ def go_through(
         for name in sorted(rules.sections() & top.keys(), key=_rank):
             _section(walk, name, top[name])
         if use and (whole := list(use.whole())):
-            walk.set("nodes", "", [], whole)
+            walk.set("$", "use", [], whole)
     except EnoughError:
         enough = True
     problems = [problem for found, _ in walk.entries.values() for problem in found]

@@ -56,7 +56,9 @@ def metadata_problems(metadata: Mapping[str, Any], schema_version: int) -> Itera
     for name in names:
         found = metadata.get(name)
         if not isinstance(found, str) or not found:
-            says = f"expected the project's {name.removeprefix('project_')}, got {describe(found)}: whose manifest is it?"
+            says = (
+                f"expected the project's {name.removeprefix('project_')}, got {describe(found)}: whose manifest is it?"
+            )
             yield Problem(spell(("metadata", name)), says)
 
 

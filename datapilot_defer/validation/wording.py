@@ -110,7 +110,7 @@ def _alternatives(rules: Rules, schema: Schema, value: Any, path: Path) -> Itera
     """By the alternative that the value comes nearest to: of its resource type, or of its JSON type."""
     parts = next(iter(schema.values()))
     fitting = [part for part in parts if rules.fits(part, value)]
-    if fitting and "anyOf" in schema or len(fitting) == 1:
+    if (fitting and "anyOf" in schema) or len(fitting) == 1:
         return
     if fitting:
         yield Problem(spell(path), f"{describe(value)} fits more than one of the forms that the schema allows")

@@ -161,7 +161,7 @@ class Walk:
             for name in ("pre-hook", "post-hook"):
                 properties[name] = self.hooks()
             schema.update(CONTRACT)
-            self.reference_docs(properties)
+            self.colored_docs(properties)
         if cls.__name__ == "ModelConfig":
             self.freshness(properties)
         if cls.__name__ == "ExternalPartition":
@@ -175,10 +175,11 @@ class Walk:
         items = {"anyOf": [hook, HOOK_TEXT]}
         return {"title": "a list", "type": ["array", "object", "string"], "format": "dbt-hook-letters", "items": items}
 
-    def reference_docs(self, properties):
+    def colored_docs(self, properties):
+        """NodeConfig looks at the color of its docs; nobody looks at that of a macro's."""
         docs = self.defs["Docs"]
-        docs["properties"] = {**docs["properties"], "node_color": COLOR}
-        assert properties["docs"]["$ref"].startswith("#/$defs/Docs")
+        self.defs["NodeDocs"] = {**docs, "properties": {**docs["properties"], "node_color": COLOR}}
+        properties["docs"] = {"$ref": f"#/$defs/NodeDocs{self.suffix}"}
 
     def freshness(self, properties):
         """Left alone unless it has build_after; then count and period go together."""
@@ -247,10 +248,13 @@ def enumeration(cls):
 
 
 def sequence(item):
-    """Anything that can be iterated. A string yields letters, an object its keys; few classes take those."""
-    if item == ANYTHING:
-        return {"title": "a list", "type": ["array", "object", "string"]}
-    return {"title": "a list", "type": ["array", "object", "string"], "items": item, "maxProperties": 0, "maxLength": 0}
+    """Anything that can be iterated: a string yields letters and an object its keys, where an item may be text."""
+    rule = {"title": "a list", "type": ["array", "object", "string"], **when("items", item)}
+    return rule if takes_text(item) else {**rule, "maxProperties": 0, "maxLength": 0}
+
+
+def takes_text(rule):
+    return not rule or ("string" in rule.get("type", ()) and not {"maxLength", "format", "pattern"} & rule.keys())
 
 
 def nullable(schema):
@@ -267,9 +271,9 @@ def nullable(schema):
 def check_hooks(cls):
     for base in cls.__mro__:
         for name in HOOKS:
-            if name in base.__dict__ and base.__module__.startswith("dbt") and base is not dbtClassMixin:
-                if f"{base.__name__}.{name}" not in KNOWN_HOOKS:
-                    raise TypeError(f"{base.__name__}.{name} is new: read it, and write its rule down here")
+            ours = name in base.__dict__ and base.__module__.startswith("dbt") and base is not dbtClassMixin
+            if ours and f"{base.__name__}.{name}" not in KNOWN_HOOKS:
+                raise TypeError(f"{base.__name__}.{name} is new: read it, and write its rule down here")
 
 
 def manifest(before=None):

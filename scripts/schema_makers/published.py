@@ -1,5 +1,6 @@
-"""Prints the JSON schemas of a dbt-core release's artifacts. Run by `scripts/schemas` inside that release, CPython 3.8 on."""
+"""Prints the JSON schemas of a dbt-core release's artifacts. Run by `scripts/schemas` inside it, CPython 3.8 on."""
 
+import contextlib
 import importlib
 import json
 import sys
@@ -56,10 +57,8 @@ def tolerate_field_defaults():
 
 
 def main():
-    try:
+    with contextlib.suppress(ImportError):
         importlib.import_module("dbt.main")  # old releases need it before their contracts
-    except ImportError:
-        pass
     from dbt.version import __version__
 
     found = [entry for entry in map(schema_of, CLASSES) if entry]

@@ -1,0 +1,12 @@
+"""JSON as dbt's own loader reads it, but entry by entry and without building the whole.
+
+dbt decodes a file as UTF-8, strips white space and calls `json.loads`. So a byte order mark, UTF-16,
+control characters and trailing commas are refused; of a repeated key the last one counts; NaN, infinities
+and half a surrogate pair are read.
+Source: `load_file_contents` and `read_json` in dbt-common 1.x.
+"""
+
+from datapilot_defer.dbt_json.reading import count, decode, entries, split, walk, walk_list
+from datapilot_defer.dbt_json.trouble import NotJsonError
+
+__all__ = ["NotJsonError", "count", "decode", "entries", "split", "walk", "walk_list"]
