@@ -22,6 +22,7 @@ from datapilot_defer.errors import Unavailable, UsageError
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
+SEND_TIMEOUT_S = 30.0  # for connecting and for each 16 kB on their way out: urllib3 knows one number for both
 MAX_TRIES = 6
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0  # full jitter: a wait is random between 0 and its bound, which doubles
 MAX_ANSWER_BYTES = 64 * 1024 * 1024  # an answer of the API, not an artifact
@@ -183,6 +184,7 @@ class Transport:
 
     def _send(self, session: requests.Session, request: Request, url: str) -> Answer:
         read_timeout = max(0.1, min(READ_TIMEOUT_S, self.deadline.remaining()))
+        connect_timeout = CONNECT_TIMEOUT_S if request.upload is None else SEND_TIMEOUT_S
         body = None if request.upload is None else _Body(request.upload, request.progress, self.deadline)
         with session.request(
             request.method,
@@ -190,7 +192,7 @@ class Transport:
             params=request.params,
             json=request.body,
             data=body,
-            timeout=(min(CONNECT_TIMEOUT_S, read_timeout), read_timeout),
+            timeout=(min(connect_timeout, read_timeout), read_timeout),
             allow_redirects=False,
             stream=True,
         ) as response:
