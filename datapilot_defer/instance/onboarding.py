@@ -133,8 +133,9 @@ def _publish(
             return refused, False
         _still_whole(caller, file)
         origin = {"commit": body.commit, "branch": body.branch, "build_url": body.build_url}
-        files.change(connection, file.id, uploaded_at=now(), refusal=None, **asdict(facts), **origin)
-        files.publish(connection, file)
+        moment = now()
+        files.change(connection, file.id, uploaded_at=moment, refusal=None, **asdict(facts), **origin)
+        files.publish(connection, file, moment)
         integrations.touch_integration(
             connection, integration.id, project_name=facts.project_name if manifest else None
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request
@@ -17,6 +17,7 @@ from datapilot_defer.storage import accounts, files, ingestions, integrations
 from datapilot_defer.storage.files import File
 from datapilot_defer.storage.ingestions import Ingestion
 from datapilot_defer.storage.integrations import Environment, Integration
+from datapilot_defer.storage.records import now
 
 router = APIRouter(tags=["integrations"])
 QueryId = Annotated[int, Query(ge=1, le=transfer.MAX_ID)]
@@ -128,7 +129,7 @@ def fetch_artifact_url(
             found = find_past(caller, integration, dbt_core_integration_file_id)
             pairs = [(p, found) for p in places if p.id == found.environment_id and found.kind == artifact_type.value]
         else:
-            moment = at.astimezone() if at else None
+            moment = at.replace(tzinfo=at.tzinfo or timezone.utc) if at else None
             pairs = [(p, f) for p in places if (f := files.current(connection, p.id, artifact_type.value, at=moment))]
     if not pairs:
         raise HTTPException(
@@ -172,7 +173,7 @@ def make_current(caller: Caller, integration: Integration, environment: str, fil
         raise HTTPException(404, f"{place.name} of integration {integration.id} has no file {file_id}")
     with caller.records.write() as connection:
         accounts.lock(connection, caller.owner.id)
-        files.publish(connection, file)
+        files.publish(connection, file, now())
         project = file.project_name if file.kind == Kind.MANIFEST.value else None
         integrations.touch_integration(connection, integration.id, project_name=project)
     return file

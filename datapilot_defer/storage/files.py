@@ -79,9 +79,9 @@ def change(connection: Connection, file_id: int, **values: object) -> None:
     connection.execute(files.update().where(files.c.id == file_id).values(**values))
 
 
-def publish(connection: Connection, file: File) -> None:
-    """Make a verified file the current one of its environment and kind, from now on."""
-    values = {"environment_id": file.environment_id, "kind": file.kind, "file_id": file.id, "since": now()}
+def publish(connection: Connection, file: File, since: datetime) -> None:
+    """Make a verified file the current one of its environment and kind, from this moment on."""
+    values = {"environment_id": file.environment_id, "kind": file.kind, "file_id": file.id, "since": since}
     connection.execute(publications.insert().values(**values))
 
 

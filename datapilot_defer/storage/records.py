@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, create_engine, event, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from datapilot_defer.errors import Unavailable
 from datapilot_defer.storage import tables
@@ -73,8 +74,11 @@ def open_records_in(folder: Path) -> Records:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
-        raise Unavailable(f"the instance's records can't be used now: {error.orig}; try again") from None
+    except (DataError, IntegrityError, ProgrammingError):
+        raise  # ours to mend: trying again would not help
+    except (DatabaseError, PoolTimeoutError) as error:
+        reason = getattr(error, "orig", None) or "too many wait for them"
+        raise Unavailable(f"the instance's records can't be used now: {reason}; try again") from None
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

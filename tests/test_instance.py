@@ -1,0 +1,205 @@
+"""What an instance answers to the calls of one onboarding, and to those that read."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.instance_calls import (
+    SECONDS,
+    announce,
+    call,
+    fetch,
+    make_integration,
+    manifest,
+    onboard,
+    pull,
+    show,
+    upload,
+    verify,
+)
+from tests.instances import RunningInstance, running_instance
+
+
+def test_an_artifact_becomes_visible_only_after_verify_upload(instance: RunningInstance) -> None:
+    integration_id, content = make_integration(instance), manifest()
+    file_id = upload(instance, integration_id, content)
+    assert fetch(instance, integration_id).status_code == 404
+    assert show(instance, integration_id)["history"] == []
+    receipt = verify(instance, file_id).json()
+    assert receipt == {
+        "ok": True,
+        "dbt_core_integration_file_id": file_id,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size_bytes": len(content),
+        "unchanged": False,
+    }
+    assert pull(instance, integration_id) == content
+
+
+@pytest.mark.parametrize("kind", ["manifest", "catalog", "run_results", "sources", "semantic_manifest"])
+def test_every_kind_that_dbt_wrote_comes_back_byte_for_byte(
+    instance: RunningInstance, artifacts: Path, kind: str
+) -> None:
+    integration_id, path = make_integration(instance), artifacts / f"{kind}.json"
+    if not path.is_file():
+        pytest.skip(f"production wrote no {path.name}")
+    onboard(instance, integration_id, path.read_bytes(), kind=kind)
+    assert pull(instance, integration_id, artifact_type=kind) == path.read_bytes()
+
+
+def test_what_the_record_says_is_what_dbt_wrote(instance: RunningInstance, artifacts: Path) -> None:
+    integration_id = make_integration(instance)
+    file_id = upload(instance, integration_id, (artifacts / "manifest.json").read_bytes())
+    origin = {"commit": "abc123", "branch": "main", "build_url": "https://ci.example.com/1"}
+    assert verify(instance, file_id, **origin).status_code == 200
+    shown = show(instance, integration_id)
+    (past,) = shown["history"]
+    assert past.items() >= {**origin, "token_name": "first", "current": True, "schema_version": 12}.items()
+    assert past["dbt_version"] == "1.11.16"
+    assert 0 < past["model_count"] < past["node_count"]
+    assert shown["project_name"] == past["project_name"]
+    assert shown["last_file_upload_time"] is not None
+
+
+def test_repeating_verify_upload_changes_nothing(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance)
+    first = onboard(instance, integration_id, manifest(at="2026-11-22T10:00:00Z"))
+    second = onboard(instance, integration_id, manifest(at="2026-11-22T11:00:00Z"))
+    assert verify(instance, first).status_code == 200
+    assert fetch(instance, integration_id).json()["dbt_core_integration_file_id"] == second
+
+
+def test_the_same_bytes_again_are_stored_once_and_said_to_be_unchanged(instance: RunningInstance) -> None:
+    integration_id, other = make_integration(instance), make_integration(instance, "other")
+    for each in (integration_id, integration_id, other):
+        file_id = upload(instance, each, manifest())
+        unchanged = verify(instance, file_id).json()["unchanged"]
+    assert not unchanged
+    assert len([path for path in (instance.data / "blobs").rglob("*") if path.is_file()]) == 1
+    assert verify(instance, upload(instance, other, manifest())).json()["unchanged"]
+
+
+def test_an_environment_is_found_without_regard_to_case_and_kept_as_first_written(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance, environment="Prod")
+    onboard(instance, integration_id, manifest(), environment="PROD")
+    assert fetch(instance, integration_id, dbt_core_integration_environment_type="prod").json()["environment"] == "Prod"
+    assert show(instance, integration_id, "pRoD")["environment"] == "Prod"
+
+
+def test_without_an_environment_prod_is_meant_and_else_the_first_that_has_one(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance, environment="STAGING")
+    make_integration(instance, environment="prod")
+    onboard(instance, integration_id, manifest("staged"), environment="STAGING")
+    assert fetch(instance, integration_id).json()["environment"] == "STAGING"
+    onboard(instance, integration_id, manifest("produced"), environment="PROD")
+    assert fetch(instance, integration_id).json()["environment"] == "prod"
+
+
+def test_an_existing_name_with_a_new_environment_adds_the_environment(instance: RunningInstance) -> None:
+    first = make_integration(instance, environment="PROD")
+    assert make_integration(instance, environment="STAGING") == first
+    (listed,) = call(instance, "GET", "dbt/v1/project_integrations").json()
+    assert [each["environment_type"] for each in listed["environments"]] == ["PROD", "STAGING"]
+
+
+def test_an_existing_name_and_environment_are_refused(instance: RunningInstance) -> None:
+    make_integration(instance)
+    again = call(instance, "POST", "dbt/v1/project_integration", json={"name": "shop", "environment": "prod"})
+    assert again.status_code == 409
+    assert "already" in again.json()["message"]
+
+
+def test_integrations_are_listed_with_and_without_a_slash_at_the_end(instance: RunningInstance) -> None:
+    make_integration(instance, "zebra")
+    make_integration(instance, "Ant")
+    answers = [call(instance, "GET", f"dbt/v1/project_integrations{end}") for end in ("", "/")]
+    assert [answer.history for answer in answers] == [[], []]
+    assert [each["name"] for each in answers[0].json()] == ["Ant", "zebra"]
+    assert answers[0].json() == answers[1].json()
+
+
+def test_a_base_url_that_ends_with_a_slash_works(instance: RunningInstance) -> None:
+    answer = call(instance, "GET", "/dbt/v3/validate-credentials")
+    assert (answer.status_code, answer.json()) == (200, {"ok": True})
+
+
+def test_an_unknown_environment_is_not_found_and_the_known_ones_are_named(instance: RunningInstance) -> None:
+    answer = announce(instance, make_integration(instance), environment="PRDO")
+    assert answer.status_code == 404
+    assert "'PRDO'; it has: PROD" in answer.json()["detail"]
+
+
+def test_the_signed_url_leads_to_the_host_that_the_client_used(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance)
+    url = instance.url.replace("127.0.0.1", "localhost")
+    query: dict[str, Any] = {"dbt_core_integration_id": integration_id, "dbt_core_integration_environment_type": "PROD"}
+    answer = requests.get(
+        f"{url}/dbt/v1/signed_url",
+        params={**query, "file_type": "manifest"},
+        headers=instance.headers,
+        timeout=SECONDS,
+    )
+    assert answer.json()["url"].startswith(f"{url}/files/")
+
+
+def test_an_earlier_file_can_be_fetched_by_id_and_by_time(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance)
+    old, new = manifest(at="2026-11-22T10:00:00Z"), manifest(at="2026-11-22T11:00:00Z")
+    first = onboard(instance, integration_id, old)
+    between = fetch(instance, integration_id).json()["uploaded_at"]
+    second = onboard(instance, integration_id, new)
+    assert pull(instance, integration_id, dbt_core_integration_file_id=first) == old
+    assert fetch(instance, integration_id, at=between).json()["dbt_core_integration_file_id"] == first
+    assert fetch(instance, integration_id, at="2096-01-01").json()["dbt_core_integration_file_id"] == second
+    assert fetch(instance, integration_id, at="2026-01-01T00:00:00Z").status_code == 404
+
+
+def test_restore_makes_an_earlier_file_current_again_and_a_newer_upload_follows_it(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance)
+    good = onboard(instance, integration_id, manifest(at="2026-11-22T10:00:00Z"))
+    onboard(instance, integration_id, manifest(at="2026-11-22T11:00:00Z"))
+    path = f"dbt/v1/project_integrations/{integration_id}/PROD/restore"
+    answer = call(instance, "POST", path, json={"dbt_core_integration_file_id": good})
+    assert answer.json()["dbt_core_integration_file_id"] == good
+    assert fetch(instance, integration_id).json()["dbt_core_integration_file_id"] == good
+    assert [each["current"] for each in show(instance, integration_id)["history"]] == [False, True]
+    onboard(instance, integration_id, manifest(at="2026-11-22T10:30:00Z"))
+
+
+def test_restore_refuses_a_file_of_another_environment(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance)
+    make_integration(instance, environment="STAGING")
+    file_id = onboard(instance, integration_id, manifest())
+    path = f"dbt/v1/project_integrations/{integration_id}/STAGING/restore"
+    assert call(instance, "POST", path, json={"dbt_core_integration_file_id": file_id}).status_code == 404
+
+
+def test_an_instance_that_is_started_again_holds_what_it_held(tmp_path: Path) -> None:
+    with running_instance(tmp_path) as instance:
+        integration_id = make_integration(instance)
+        onboard(instance, integration_id, manifest())
+    with running_instance(tmp_path) as again:
+        assert pull(again, integration_id) == manifest()
+
+
+def test_health_and_ready_need_no_token(instance: RunningInstance) -> None:
+    assert requests.get(f"{instance.url}/health", timeout=SECONDS).json() == {"status": "ok"}
+    assert requests.get(f"{instance.url}/ready", timeout=SECONDS).json() == {"status": "ready"}
+
+
+def test_an_instance_without_its_records_is_not_ready_and_says_so(instance: RunningInstance) -> None:
+    with instance.records.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE instance RENAME TO gone")
+    answer = requests.get(f"{instance.url}/ready", timeout=SECONDS)
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "2"
+
+
+def test_the_event_of_the_extension_is_taken(instance: RunningInstance) -> None:
+    answer = call(instance, "POST", "dbt/v1/defer_to_prod_event", json={"defer_type": "remote"})
+    assert answer.status_code == 200

@@ -1,0 +1,157 @@
+"""What an instance answers to requests that no honest client makes, and to files that are not whole."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from datapilot_defer.instance.settings import Settings
+from tests.instance_calls import (
+    SECONDS,
+    announce,
+    call,
+    fetch,
+    make_integration,
+    manifest,
+    onboard,
+    pull,
+    show,
+    upload,
+    verify,
+)
+from tests.instances import RunningInstance, running_instance
+
+NOT_MANIFESTS = {
+    "empty": b"",
+    "half": manifest()[:-7],
+    "not JSON": b"<html>502 Bad Gateway</html>",
+    "a list": b"[]",
+    "an empty object": b"{}",
+    "another kind": b'{"metadata": {"dbt_schema_version": "https://schemas.getdbt.com/dbt/run-results/v6.json"}}',
+    "deep": b'{"nodes": ' + b"[" * 100_000,
+    "UTF-16": manifest().decode().encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("what", NOT_MANIFESTS)
+def test_what_is_not_a_whole_manifest_is_refused_and_the_current_one_stays(
+    instance: RunningInstance, what: str
+) -> None:
+    integration_id = make_integration(instance)
+    onboard(instance, integration_id, manifest())
+    answer = verify(instance, upload(instance, integration_id, NOT_MANIFESTS[what]))
+    assert answer.status_code == 422
+    assert pull(instance, integration_id) == manifest()
+
+
+def test_verify_upload_without_an_upload_says_what_is_missing(instance: RunningInstance) -> None:
+    announced = announce(instance, make_integration(instance)).json()
+    answer = verify(instance, announced["dbt_core_integration_file_id"])
+    assert answer.status_code == 422
+    assert "PUT its bytes" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("told", [{"sha256": "0" * 64}, {"size_bytes": 1}])
+def test_bytes_that_are_not_the_ones_that_were_sent_are_refused(
+    instance: RunningInstance, told: dict[str, Any]
+) -> None:
+    integration_id = make_integration(instance)
+    assert verify(instance, upload(instance, integration_id, manifest()), **told).status_code == 422
+    assert fetch(instance, integration_id).status_code == 404
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(instance: RunningInstance) -> None:
+    announced = announce(instance, make_integration(instance)).json()
+    url = urlsplit(announced["url"])
+    with socket.create_connection((str(url.hostname), int(url.port or 0))) as connection:
+        head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n"
+        connection.sendall(head.encode() + b"{" * 2_000_000)
+    while list((instance.data / "blobs" / "incoming").glob("*")):
+        pass
+    assert verify(instance, announced["dbt_core_integration_file_id"]).status_code == 422
+
+
+def test_an_upload_over_the_limit_is_refused_announced_or_not(tmp_path: Path) -> None:
+    with running_instance(tmp_path, settings=Settings(max_bytes=1000)) as instance:
+        announced = announce(instance, make_integration(instance)).json()
+        long = b" " * 1001
+        assert requests.put(announced["url"], data=long, timeout=SECONDS).status_code == 413
+        assert requests.put(announced["url"], data=iter([long]), timeout=SECONDS).status_code == 413
+        assert requests.put(announced["url"], data=b" " * 1000, timeout=SECONDS).status_code == 200
+        assert list((tmp_path / "blobs" / "incoming").iterdir()) == []
+
+
+def test_ten_megabytes_where_a_call_is_expected_are_refused_unread(instance: RunningInstance) -> None:
+    answer = call(instance, "POST", "dbt/v1/verify_upload", data=b" " * 10_000_000)
+    assert answer.status_code == 413
+
+
+def test_a_call_of_unknown_length_is_refused(instance: RunningInstance) -> None:
+    assert call(instance, "POST", "dbt/v1/verify_upload", data=iter([b"{}"])).status_code == 411
+
+
+NAMES = [
+    "Robert'); DROP TABLE integration;--",
+    "<script>alert(1)</script>",
+    "../../etc/passwd",
+    "%2e%2e",
+    "日本 ✓",
+    "a" * 200,
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_printable_name_is_a_name(instance: RunningInstance, name: str) -> None:
+    integration_id = make_integration(instance, name)
+    assert show(instance, integration_id)["name"] == name
+
+
+@pytest.mark.parametrize("name", ["", "   ", "a\nb", "a\x00b", "a" * 201, "\ud800"])
+def test_an_unprintable_empty_or_endless_name_is_refused(instance: RunningInstance, name: str) -> None:
+    answer = call(instance, "POST", "dbt/v1/project_integration", json={"name": name, "environment": "PROD"})
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("environment", ["..", ".", "a/b", "a\\b", "", "x" * 65])
+def test_an_environment_that_is_no_part_of_a_path_is_refused(instance: RunningInstance, environment: str) -> None:
+    body = {"name": "shop", "environment": environment}
+    assert call(instance, "POST", "dbt/v1/project_integration", json=body).status_code == 422
+
+
+ODD = ["0", "-1", "abc", "9" * 30, "1.5", "", "' OR 1=1", "\uff11"]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_integration_id_is_refused(instance: RunningInstance, odd: str) -> None:
+    make_integration(instance)
+    assert fetch(instance, odd).status_code in (404, 422)  # type: ignore[arg-type]
+    assert verify(instance, odd).status_code in (404, 422)  # type: ignore[arg-type]
+    assert call(instance, "GET", f"dbt/v1/project_integrations/{odd or 'x'}/PROD").status_code in (404, 422)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"null", b"[]", b'{"dbt_core_integration_file_id": null}', b"\xff"])
+def test_a_body_that_is_not_what_the_call_takes_is_named(instance: RunningInstance, body: bytes) -> None:
+    answer = call(instance, "POST", "dbt/v1/verify_upload", data=body)
+    assert answer.status_code == 422
+    assert isinstance(answer.json()["detail"], str)
+
+
+@pytest.mark.parametrize("length", ["-1", "abc", "1, 2"])
+def test_a_length_that_is_none_is_refused(instance: RunningInstance, length: str) -> None:
+    url = urlsplit(instance.url)
+    with socket.create_connection((str(url.hostname), int(url.port or 0))) as connection:
+        connection.sendall(f"POST /auth_health HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400")
+
+
+def test_too_many_requests_are_told_when_to_come_back(tmp_path: Path) -> None:
+    with running_instance(tmp_path, settings=Settings(requests_per_minute=3)) as instance:
+        answers = [call(instance, "POST", "auth_health") for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert int(answers[-1].headers["Retry-After"]) >= 1
+        assert requests.get(f"{instance.url}/health", timeout=SECONDS).status_code == 200

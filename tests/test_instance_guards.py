@@ -1,0 +1,99 @@
+"""What keeps a wrong job from breaking everybody's defer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+import requests
+
+from tests.instance_calls import call, fetch, make_integration, manifest, onboard, show, upload, verify
+from tests.instances import RunningInstance
+
+CURRENT = manifest("a", "b", "c", "d", at="2026-11-22T10:00:00Z")
+REFUSED = {
+    "belongs to the dbt project 'shop'": manifest("a", "b", "c", "d", project="other", at="2026-11-22T11:00:00Z"),
+    "before the current one": manifest("a", "b", "c", "d", at="2026-11-22T09:59:59Z"),
+    "1 models, less than half": manifest("a", at="2026-11-22T11:00:00Z"),
+}
+
+
+@pytest.fixture
+def integration_id(instance: RunningInstance) -> int:
+    made = make_integration(instance)
+    onboard(instance, made, CURRENT)
+    return made
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_a_manifest_that_would_break_defer_is_refused_and_the_current_one_stays(
+    instance: RunningInstance, integration_id: int, reason: str
+) -> None:
+    answer = verify(instance, upload(instance, integration_id, REFUSED[reason]))
+    assert answer.status_code == 409
+    assert reason in answer.json()["detail"]
+    assert "--force" in answer.json()["detail"]
+    assert fetch(instance, integration_id).json()["sha256"] == hashlib.sha256(CURRENT).hexdigest()
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_force_makes_it_current_all_the_same(instance: RunningInstance, integration_id: int, reason: str) -> None:
+    file_id = upload(instance, integration_id, REFUSED[reason])
+    assert verify(instance, file_id).status_code == 409
+    assert verify(instance, file_id, force=True).status_code == 200
+    assert fetch(instance, integration_id).json()["dbt_core_integration_file_id"] == file_id
+
+
+def test_after_force_the_integration_belongs_to_the_other_project(
+    instance: RunningInstance, integration_id: int
+) -> None:
+    other = manifest("a", "b", project="other", at="2026-11-22T11:00:00Z")
+    assert verify(instance, upload(instance, integration_id, other), force=True).status_code == 200
+    assert show(instance, integration_id)["project_name"] == "other"
+    onboard(instance, integration_id, manifest("a", "b", project="other", at="2026-11-22T12:00:00Z"))
+
+
+def test_half_of_the_models_and_the_same_moment_are_enough(instance: RunningInstance, integration_id: int) -> None:
+    onboard(instance, integration_id, manifest("a", "b", at="2026-11-22T10:00:00Z"))
+
+
+def test_a_project_that_old_manifests_name_by_its_md5_is_the_same_project(instance: RunningInstance) -> None:
+    old = json.loads(manifest(at="2026-11-22T10:00:00Z"))
+    del old["metadata"]["project_name"]
+    old["metadata"]["project_id"] = hashlib.md5(b"shop", usedforsecurity=False).hexdigest()
+    integration_id = make_integration(instance, "old")
+    onboard(instance, integration_id, json.dumps(old).encode())
+    onboard(instance, integration_id, manifest(at="2026-11-22T11:00:00Z"))
+    onboard(instance, integration_id, json.dumps(old).replace("10:00", "12:00").encode())
+
+
+def test_other_kinds_are_not_compared(instance: RunningInstance, integration_id: int) -> None:
+    schema = "https://schemas.getdbt.com/dbt/catalog/v1.json"
+    for at in ("2026-11-22T10:00:00Z", "2026-11-21T10:00:00Z"):
+        catalog = {"metadata": {"dbt_schema_version": schema, "generated_at": at}, "nodes": {}, "sources": {}}
+        onboard(instance, integration_id, json.dumps(catalog).encode(), kind="catalog")
+
+
+def test_a_client_that_ignores_the_refusal_hears_of_it_when_it_starts_the_ingestion(
+    instance: RunningInstance, integration_id: int
+) -> None:
+    verify(instance, upload(instance, integration_id, manifest("a", at="2026-11-22T11:00:00Z")))
+    answer = _start(instance, integration_id)
+    assert answer.status_code == 409
+    assert "the last upload was refused" in answer.json()["detail"]
+    assert "ok" not in answer.json()
+
+
+def test_somebody_elses_refused_upload_does_not_stop_an_ingestion(
+    instance: RunningInstance, integration_id: int
+) -> None:
+    token = instance.new_token("upload")
+    file_id = upload(instance, integration_id, manifest("a", at="2026-11-22T11:00:00Z"), token=token)
+    assert verify(instance, file_id, token).status_code == 409
+    assert _start(instance, integration_id).status_code == 200
+
+
+def _start(instance: RunningInstance, integration_id: int) -> requests.Response:
+    place = {"dbt_core_integration_id": integration_id, "dbt_core_integration_environment_type": "PROD"}
+    return call(instance, "POST", "dbt/v1/start_dbt_ingestion", json=place)

@@ -1,0 +1,202 @@
+"""The closer look that an instance takes at what was onboarded, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import requests
+
+from datapilot_defer.artifact import Kind
+from datapilot_defer.instance import inspection
+from datapilot_defer.instance.ingestion import Worker, sweep
+from datapilot_defer.instance.settings import Settings
+from datapilot_defer.storage import files, ingestions
+from datapilot_defer.storage.records import now
+from tests.instance_calls import SECONDS, call, fetch, make_integration, manifest, onboard, show, upload
+from tests.instances import RunningInstance, running_instance
+
+T = TypeVar("T")
+PLACE = {"dbt_core_integration_environment_type": "PROD"}
+
+
+def ingest(instance: RunningInstance, integration_id: int) -> dict[str, Any]:
+    """Start an ingestion and wait for its end; gives its entry of sync_history."""
+    body = {**PLACE, "dbt_core_integration_id": integration_id}
+    answer = call(instance, "POST", "dbt/v1/start_dbt_ingestion", json=body)
+    assert answer.json() == {"ok": True}
+    return wait(lambda: _ended(instance, integration_id))
+
+
+def wait(look: Callable[[], T | None]) -> T:
+    """Look until there is something."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.05)
+    pytest.fail("it did not happen within a minute")
+
+
+def _ended(instance: RunningInstance, integration_id: int) -> dict[str, Any] | None:
+    newest: dict[str, Any] = show(instance, integration_id)["sync_history"][0]
+    return newest if newest["type"] != "In Progress" else None
+
+
+def test_a_manifest_that_dbt_wrote_is_accepted(instance: RunningInstance, artifacts: Path) -> None:
+    integration_id = make_integration(instance)
+    onboard(instance, integration_id, (artifacts / "manifest.json").read_bytes())
+    assert ingest(instance, integration_id)["type"] == "Completed"
+    assert show(instance, integration_id)["history"][0]["ingestion"] == "Completed"
+
+
+def test_a_manifest_with_problems_fails_with_a_log_and_stays_current(
+    instance: RunningInstance, artifacts: Path
+) -> None:
+    broken = json.loads((artifacts / "manifest.json").read_bytes())
+    name = next(name for name in broken["nodes"] if name.startswith("model."))
+    broken["nodes"][name]["config"] = "not a mapping"
+    integration_id = make_integration(instance)
+    file_id = onboard(instance, integration_id, json.dumps(broken).encode())
+    ended = ingest(instance, integration_id)
+    assert ended["type"] == "Failed"
+    assert ended["log_file"].startswith(f"{instance.url}/settings/integrations/{integration_id}/PROD/ingestions/")
+    with instance.records.read() as connection:
+        (ingestion,) = ingestions.list_ingestions(connection, 1, limit=9)
+    assert name in ingestion.log
+    assert fetch(instance, integration_id).json()["dbt_core_integration_file_id"] == file_id
+
+
+def test_what_changed_since_the_manifest_before_is_recorded(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance)
+    onboard(instance, integration_id, manifest("same", "changed", "removed", body="select 1"))
+    after = json.loads(manifest("same", "changed", "added", at="2026-11-22T11:00:00Z", body="select 1"))
+    after["nodes"]["model.shop.changed"]["checksum"]["checksum"] = "select 2"
+    file_id = onboard(instance, integration_id, json.dumps(after).encode())
+    ingest(instance, integration_id)
+    with instance.records.read() as connection:
+        file = files.find_file(connection, file_id)
+    assert file is not None
+    assert json.loads(file.changes or "null") == {
+        "added": 1,
+        "removed": 1,
+        "changed": 1,
+        "names": {"added": ["shop.added"], "removed": ["shop.removed"], "changed": ["shop.changed"]},
+    }
+
+
+def test_nothing_uploaded_means_nothing_to_ingest(instance: RunningInstance) -> None:
+    body = {**PLACE, "dbt_core_integration_id": make_integration(instance)}
+    assert call(instance, "POST", "dbt/v1/start_dbt_ingestion", json=body).status_code == 404
+
+
+def test_asking_twice_before_it_began_is_one_ingestion(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance)
+    onboard(instance, integration_id, manifest())
+    with instance.records.write() as connection:
+        ids = {ingestions.request_ingestion(connection, 1) for _ in range(2)}
+    assert len(ids) == 1
+
+
+def test_an_ingestion_that_a_dead_instance_had_begun_is_taken_up_again(tmp_path: Path) -> None:
+    with running_instance(tmp_path) as instance:
+        integration_id = make_integration(instance)
+        onboard(instance, integration_id, manifest())
+    with running_instance(tmp_path) as again:
+        with again.records.write() as connection:
+            ingestion_id = ingestions.request_ingestion(connection, 1)
+            gone = {"status": ingestions.IN_PROGRESS, "attempts": 1}
+            _set(connection, ingestion_id, **gone, lease_until=now() - timedelta(seconds=1))
+        assert wait(lambda: _ended(again, integration_id))["type"] in ("Completed", "Failed")
+
+
+def test_an_ingestion_that_ended_the_instance_three_times_is_given_up(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance)
+    onboard(instance, integration_id, manifest())
+    with instance.records.write() as connection:
+        ingestion_id = ingestions.request_ingestion(connection, 1)
+        _set(connection, ingestion_id, attempts=3)
+    assert wait(lambda: _ended(instance, integration_id))["type"] == "Failed"
+    with instance.records.read() as connection:
+        ended = ingestions.find_ingestion(connection, 1, ingestion_id)
+    assert ended is not None
+    assert "interrupted 3 times" in ended.log
+
+
+def test_an_instance_that_stops_gives_back_what_it_had_begun(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance)
+    onboard(instance, integration_id, manifest())
+    worker = Worker(instance.records, instance.blobs, Settings())
+    with instance.records.write() as connection:
+        ingestions.request_ingestion(connection, 1)
+        task = ingestions.take(connection)
+    assert task is not None
+    worker.stop()
+    assert not worker._pulse(task)
+
+
+def test_a_look_that_takes_too_long_or_too_much_memory_is_ended(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_bytes(manifest())
+    slow = inspection.inspect(path, Kind.MANIFEST, None, seconds=0, limit_bytes=1 << 40, pulse=lambda: True)
+    assert slow is None or slow.accepted in (True, False)
+    if sys.platform == "linux":
+        path.write_bytes(b'{"nodes": {"a": "' + b"x" * 300_000_000 + b'"}}')
+        big = inspection.inspect(path, Kind.MANIFEST, None, seconds=60, limit_bytes=400 << 20, pulse=lambda: True)
+        assert big is not None
+        assert not big.accepted
+
+
+def test_a_look_that_dies_is_a_finding(tmp_path: Path) -> None:
+    found = inspection.inspect(
+        tmp_path / "gone.json", Kind.MANIFEST, None, seconds=60, limit_bytes=1 << 40, pulse=lambda: True
+    )
+    assert found is not None
+    assert not found.accepted
+    assert "the inspection ended with 1" in found.lines[0]
+
+
+def test_retention_keeps_the_newest_and_always_the_current_one(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance)
+    ids = [onboard(instance, integration_id, manifest(at=f"2026-11-22T1{hour}:00:00Z")) for hour in range(5)]
+    path = f"dbt/v1/project_integrations/{integration_id}/PROD/restore"
+    call(instance, "POST", path, json={"dbt_core_integration_file_id": ids[0]})
+    sweep(instance.records, instance.blobs, Settings(keep_count=2, grace=timedelta(0)))
+    kept = [each["dbt_core_integration_file_id"] for each in show(instance, integration_id)["history"]]
+    assert kept == [ids[4], ids[3], ids[0]]
+    assert len([path for path in (instance.data / "blobs").rglob("*") if path.is_file()]) == 3
+    sweep(instance.records, instance.blobs, Settings(keep_age=timedelta(0), grace=timedelta(0)))
+    assert [each["current"] for each in show(instance, integration_id)["history"]] == [True]
+    assert requests.get(fetch(instance, integration_id).json()["url"], timeout=SECONDS).status_code == 200
+
+
+def test_the_sweep_takes_what_nobody_needs_after_the_grace_period_only(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance)
+    upload(instance, integration_id, manifest("never verified"))
+    with instance.blobs.incoming() as incoming:
+        incoming.write(b"without a record")
+        incoming.keep(1)
+    (instance.data / "blobs" / "incoming").mkdir(exist_ok=True)
+    (instance.data / "blobs" / "incoming" / "killed#1").write_bytes(b"half")
+    (instance.data / "blobs" / "incoming" / "left").write_bytes(b"whole")
+
+    def blobs() -> int:
+        return len([path for path in (instance.data / "blobs").rglob("*") if path.is_file()])
+
+    sweep(instance.records, instance.blobs, Settings())
+    assert blobs() == 4
+    sweep(instance.records, instance.blobs, Settings(grace=timedelta(0)))
+    assert blobs() == 0
+
+
+def _set(connection: Any, ingestion_id: int, **values: Any) -> None:
+    from datapilot_defer.storage.tables import ingestions as table
+
+    connection.execute(table.update().where(table.c.id == ingestion_id).values(**values))

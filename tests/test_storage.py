@@ -1,0 +1,184 @@
+"""Records and blobs, by what they promise to whoever uses them."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import threading
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from datapilot_defer.errors import Unavailable, UsageError
+from datapilot_defer.storage import accounts, files, integrations
+from datapilot_defer.storage.blobs import Blobs, open_blobs
+from datapilot_defer.storage.records import Records, now, open_records_in
+
+OWNER = 1
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Records:
+    return open_records_in(tmp_path)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Blobs:
+    return open_blobs(tmp_path / "blobs")
+
+
+def keep(blobs: Blobs, content: bytes) -> str:
+    with blobs.incoming() as incoming:
+        incoming.write(content)
+        return incoming.keep(OWNER).sha256
+
+
+def test_a_blob_is_what_arrived_under_its_sha256(blobs: Blobs) -> None:
+    content = b"x" * 3_000_001
+    sha256 = keep(blobs, content)
+    assert sha256 == hashlib.sha256(content).hexdigest()
+    assert blobs.read(OWNER, sha256) == content
+    assert blobs.read(OWNER, sha256, start=2_999_999, length=2) == b"xx"
+    assert blobs.has(OWNER, sha256)
+    assert not blobs.has(2, sha256)
+
+
+def test_nothing_at_all_is_a_blob_too(blobs: Blobs) -> None:
+    assert blobs.read(OWNER, keep(blobs, b"")) == b""
+
+
+def test_what_is_not_kept_is_gone(blobs: Blobs, tmp_path: Path) -> None:
+    with blobs.incoming() as incoming:
+        incoming.write(b"x" * 2_000_000)
+    assert [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()] == []
+
+
+def test_a_blob_that_is_not_there_is_unavailable(blobs: Blobs) -> None:
+    with pytest.raises(Unavailable, match="blobs can't be used"):
+        blobs.read(OWNER, "0" * 64)
+
+
+def test_deleting_a_blob_twice_is_deleting_it(blobs: Blobs) -> None:
+    sha256 = keep(blobs, b"once")
+    blobs.delete(OWNER, sha256)
+    blobs.delete(OWNER, sha256)
+    assert not blobs.has(OWNER, sha256)
+
+
+def test_equal_bytes_become_young_again(blobs: Blobs) -> None:
+    sha256 = keep(blobs, b"again")
+    keep(blobs, b"again")
+    assert list(blobs.older_than(timedelta(0))) == [(OWNER, sha256)]
+    assert list(blobs.older_than(timedelta(hours=1))) == []
+
+
+def test_a_newer_database_is_refused_and_left_alone(records: Records, tmp_path: Path) -> None:
+    records.close()
+    with sqlite3.connect(tmp_path / "records.sqlite3") as connection:
+        connection.execute("UPDATE schema_version SET version = 1000")
+    connection.close()
+    with pytest.raises(
+        UsageError, match="schema version 1000, this program knows versions up to 1; install the newest"
+    ):
+        open_records_in(tmp_path)
+
+
+def test_an_older_database_is_brought_up_once(
+    records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records.close()
+    steps: list[str] = []
+    from datapilot_defer.storage import tables
+
+    migrations = (*tables.MIGRATIONS, lambda _connection: steps.append("second"))
+    monkeypatch.setattr(tables, "MIGRATIONS", migrations)
+    for _ in range(2):
+        open_records_in(tmp_path).close()
+    assert steps == ["second"]
+
+
+def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "records.sqlite3").write_bytes(b"not a database, but long enough to be looked at" * 100)
+    with pytest.raises(Unavailable, match="records can't be used"):
+        open_records_in(tmp_path)
+
+
+def test_a_block_that_raises_changes_nothing(records: Records) -> None:
+    def change() -> None:
+        with records.write() as connection:
+            accounts.create_instance(connection, "acme")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        change()
+    with records.read() as connection:
+        assert accounts.instance_names(connection) == []
+
+
+def test_moments_come_back_as_they_were_whatever_zone_they_were_given_in(records: Records) -> None:
+    moment = datetime(2026, 11, 22, 12, tzinfo=timezone(timedelta(hours=5)))
+    with records.write() as connection:
+        owner = accounts.create_instance(connection, "acme")
+        token = accounts.create_token(
+            connection, owner.id, name="t", sha256="0" * 64, scopes=frozenset({"read"}), expires_at=moment
+        )
+    assert token.expires_at == moment
+    assert token.expires_at.utcoffset() == timedelta(0)
+
+
+def test_many_writers_at_once_all_write(records: Records) -> None:
+    with records.write() as connection:
+        owner = accounts.create_instance(connection, "acme")
+
+    def write(number: int) -> None:
+        for turn in range(5):
+            with records.write() as connection:
+                name = f"{number} {turn}"
+                assert integrations.integration_named(connection, owner.id, name) is None
+                integrations.create_integration(connection, owner.id, name=name, integration_type="dbt_core")
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with records.read() as connection:
+        assert len(integrations.list_integrations(connection, owner.id)) == 40
+
+
+def test_a_search_takes_letters_as_they_are(records: Records) -> None:
+    with records.write() as connection:
+        owner = accounts.create_instance(connection, "acme")
+        for name in ("100% sales", "1000 sales", "Sales_eu"):
+            integrations.create_integration(connection, owner.id, name=name, integration_type="dbt_core")
+        found = [each.name for each in integrations.list_integrations(connection, owner.id, like="100%")]
+        assert found == ["100% sales"]
+        assert len(integrations.list_integrations(connection, owner.id, like="sALES", limit=2)) == 2
+
+
+def test_the_current_file_is_the_newest_publication_and_was_another_before(records: Records) -> None:
+    with records.write() as connection:
+        owner = accounts.create_instance(connection, "acme")
+        token = accounts.create_token(connection, owner.id, name="t", sha256="0" * 64, scopes=frozenset({"admin"}))
+        integration = integrations.create_integration(connection, owner.id, name="shop", integration_type="dbt_core")
+        integrations.add_environment(connection, integration.id, "PROD")
+        found = integrations.find_integration(connection, owner.id, integration.id)
+        assert found is not None
+        environment = found.environments[0]
+        moments = [now() + timedelta(hours=hour) for hour in range(3)]
+        ids = []
+        for moment in moments:
+            file_id = files.announce(connection, environment_id=environment.id, token_id=token.id, kind="manifest")
+            files.arrived(connection, file_id, sha256="0" * 64, size_bytes=1)
+            files.change(connection, file_id, uploaded_at=moment)
+            file = files.find_file(connection, file_id)
+            assert file is not None
+            files.publish(connection, file, moment)
+            ids.append(file_id)
+        current = files.current(connection, environment.id, "manifest")
+        before = files.current(connection, environment.id, "manifest", at=moments[1])
+        assert current is not None
+        assert before is not None
+        assert (current.id, before.id) == (ids[2], ids[1])
+        assert not files.arrived(connection, ids[0], sha256="1" * 64, size_bytes=1)
