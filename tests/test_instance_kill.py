@@ -1,0 +1,20 @@
+"""SIGKILL at any moment: what an onboarding confirmed is there afterwards, and nothing is served by halves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.torture import Plan, torture
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the port of a killed process can't be taken over at once on Windows")
+def test_an_instance_that_is_killed_again_and_again_keeps_every_promise(tmp_path: Path, artifacts: Path) -> None:
+    plan = Plan((artifacts / "manifest.json").read_bytes(), clients=2, onboards=6, pulls=20, seconds_between_kills=2.0)
+    outcome = torture(tmp_path / "data", plan)
+    assert outcome.wrong == []
+    assert outcome.exits[0] > 0
+    assert outcome.pulls["whole"] >= 20
+    assert set(outcome.exits) <= {0, 5}
