@@ -80,7 +80,7 @@ def resolve(
     allow_http: the user has said that an address without TLS is meant.
     Raises UsageError when something is missing, malformed, or a mixture that would send a token elsewhere.
     """
-    sources = _sources(options, environ, keyring)
+    sources = sources_of(options, environ, keyring)
     url_source = next((source for source in sources if source.url), None)
     url = _checked_url(url_source.url if url_source and url_source.url else Setting(DEFAULT_URL, "default"), allow_http)
     name = next((source.instance_name for source in sources if source.instance_name), None)
@@ -95,18 +95,36 @@ def resolve(
     return Credentials(url, _checked_header("instance name", name), _checked_header("token", token))
 
 
-def _sources(options: Source, environ: Mapping[str, str], keyring: Stored | None) -> list[Source]:
+def sources_of(options: Source, environ: Mapping[str, str], keyring: Stored | None) -> list[Source]:
     """The places in the order in which they win; slower ones are looked at only while something is missing."""
     sources = [options, from_environ(environ)]
     if _complete(sources):
         return sources
-    sources.append(from_file(environ))
-    if keyring is not None and not any(source.token for source in sources):
-        url = next((source.url.value.rstrip("/") for source in sources if source.url), None)
-        name = next((source.instance_name.value for source in sources if source.instance_name), None)
-        kept = keyring(url, name)
-        sources += [kept] if kept else []
-    return sources
+    file = from_file(environ)
+    if keyring is None or any(source.token for source in sources) or (file.token and _is_wanted(file, sources)):
+        return [*sources, file]
+    known = sources if file.token else [*sources, file]
+    kept = keyring(_url_in(known), _name_in(known))
+    return [*sources, kept, file] if kept else [*sources, file]
+
+
+def _is_wanted(stored: Source, sources: list[Source]) -> bool:
+    """Whether a stored set is of the instance that was asked for, where one was."""
+    url, name = _url_in(sources), _name_in(sources)
+    return url in (None, _url_in([stored]) or DEFAULT_URL) and name in (None, _name_in([stored]) or name)
+
+
+def _url_in(sources: list[Source]) -> str | None:
+    return next((_without_slash(source.url.value) for source in sources if source.url), None)
+
+
+def _name_in(sources: list[Source]) -> str | None:
+    return next((source.instance_name.value for source in sources if source.instance_name), None)
+
+
+def _without_slash(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme.lower()}{separator}{rest.rstrip('/').lower()}"
 
 
 def _complete(sources: list[Source]) -> bool:
@@ -125,10 +143,10 @@ def _refuse_mixture(token_source: Source, url_source: Source | None, url: Settin
                 f"the token from {token.origin} belongs to {home.value}, so it is not sent to {url.value} "
                 f"({url.origin}); give the token of that instance too, with --token or DATAPILOT_TOKEN"
             )
-    elif url_source and url_source.stored and url_source.token and token.origin.startswith("option"):
+    elif url_source and url_source.token and url_source.token.value != token.value:
         raise UsageError(
-            f"{token.origin} would go to {url.value}, which {url.origin} holds together with another token; "
-            "say with --backend-url which instance it is for"
+            f"the token from {token.origin} would go to {url.value}, which comes from {url.origin} together with "
+            "another token; say with --backend-url which instance it is for"
         )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from datapilot_defer import credential_store, credentials
+from datapilot_defer import config, credential_store, credentials
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import find_credentials, instance_at, instance_options
 from datapilot_defer.cli.report import Report, current_report
@@ -53,16 +54,35 @@ def login(
         report.hide(token)
     found = credentials.resolve(
         credentials.given(token=token, instance_name=instance_name, url=backend_url),
-        environ={} if token else os.environ,
+        environ=_without_tokens(os.environ) if token else os.environ,
         allow_http=allow_http,
     )
     instance_at(report, found, timeout).check_credentials()
     place = _keep(report, found, store)
+    _warn_of_others(report, found)
     name, url = found.instance_name.value, found.url.value
     report.result(
         {"ok": True, "instance_name": name, "url": url, "stored_in": place},
         f"Logged in to {url} as instance name {name!r}; the credentials are in {place}.",
     )
+
+
+def _without_tokens(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment variables without those that hold another token than the one to be stored."""
+    return {name: value for name, value in environ.items() if name not in config.VARIABLES["token"]}
+
+
+def _warn_of_others(report: Report, found: Credentials) -> None:
+    """Say it when what was stored is not what the next command uses."""
+    variable = config.from_environ(os.environ, config.VARIABLES["token"])
+    kept = credential_store.file_set(os.environ)
+    if variable and variable.value != found.token.value:
+        report.warn(f"the token in {variable.origin} wins over this one; unset it to use this one")
+    elif kept and kept != (found.instance_name.value, found.url.value):
+        report.warn(
+            f"{config.config_file(os.environ)} holds credentials for {kept[1]} that win, "
+            f"unless --backend-url or --instance-name asks for these"
+        )
 
 
 def _given_token(report: Report, token: str | None, *, token_stdin: bool, token_file: str | None) -> str | None:

@@ -117,6 +117,9 @@ def find_credentials(
         allow_http=allow_http,
     )
     report.hide(found.token.value)
+    file = config.read_config_file(os.environ)
+    if found.token.origin.startswith(str(file.path)) and file.exposed():
+        report.warn(f"others on this machine can read the token in {file.path}: chmod 600 {file.path}")
     report.detail(
         f"URL from {found.url.origin}, instance name from {found.instance_name.origin}, token from {found.token.origin}"
     )

@@ -48,9 +48,8 @@ def show(origin: bool) -> None:
 
 def _access(environ: Mapping[str, str]) -> dict[str, Setting]:
     """URL, instance name and token as the next command would find them, without refusing anything."""
-    sources = [credentials.from_environ(environ), credentials.from_file(environ)]
-    if credential_store.keyring_wanted(environ) and not any(source.token for source in sources):
-        sources += _kept()
+    keyring = _kept if credential_store.keyring_wanted(environ) else None
+    sources = credentials.sources_of(credentials.Source(), environ, keyring)
     parts: dict[str, Callable[[credentials.Source], Setting | None]] = {
         "url": lambda source: source.url,
         "instance name": lambda source: source.instance_name,
@@ -65,12 +64,11 @@ def _access(environ: Mapping[str, str]) -> dict[str, Setting]:
     }
 
 
-def _kept() -> list[credentials.Source]:
+def _kept(url: str | None, instance_name: str | None) -> credentials.Source | None:
     try:
-        found = credential_store.look_up(None, None)
+        return credential_store.look_up(url, instance_name)
     except Unavailable:
-        return []
-    return [found] if found else []
+        return None
 
 
 def _others(environ: Mapping[str, str]) -> dict[str, Setting]:
