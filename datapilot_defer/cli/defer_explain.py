@@ -15,7 +15,6 @@ from datapilot_defer.cli.report import current_report
 
 if TYPE_CHECKING:
     from datapilot_defer.defer.explain import Reference
-    from datapilot_defer.defer.questions import Asker
     from datapilot_defer.defer.state import State
 
 
@@ -70,8 +69,7 @@ def explain(
     flags = [word for name, value in pairs if value for word in (name, value)]
     asker = Asker(dbt, project, flags, os.environ)
     report.detail(f"Asking {dbt.path}, which writes to {asker.folder}")
-    answers = asker.answers()
-    selected = _selected(asker, state, (*select, *more), exclude, selector)
+    answers = asker.ask(_selection((*select, *more), exclude, selector), state.folder)
     situation = Situation(
         answers.nodes,
         manifest.read(state.folder / "manifest.json"),
@@ -81,20 +79,17 @@ def explain(
         eager=dbt.number < (1, 8),
         age=age(state.manifest),
     )
-    found = explain_references(situation, selected=selected, project=project.name)
+    found = explain_references(situation, selected=answers.selected, project=project.name)
     report.note(f"Deferring to {described(state)}")
     names = {unique_id: node.name for unique_id, node in answers.nodes.items()}
     report.result(_as_json(found, state, settings.favor_state), _table(found, names, settings.favor_state))
 
 
-def _selected(
-    asker: Asker, state: State, select: tuple[str, ...], exclude: tuple[str, ...], selector: str | None
-) -> frozenset[str] | None:
-    """The selected unique ids; None without a selection."""
+def _selection(select: tuple[str, ...], exclude: tuple[str, ...], selector: str | None) -> list[str]:
+    """The selection in dbt's words."""
     words = ["--select", *select] if select else []
     words += ["--exclude", *exclude] if exclude else []
-    words += ["--selector", selector] if selector else []
-    return asker.selected(words, state.folder) if words else None
+    return [*words, "--selector", selector] if selector else words
 
 
 def _as_json(found: list[Reference], state: State, favor_state: bool) -> dict[str, object]:

@@ -58,7 +58,7 @@ def explain(situation: Situation, *, selected: Set[str] | None, project: str) ->
     """
     found: list[Reference] = []
     for node in situation.here.values():
-        if node.resource_type not in ("model", "snapshot"):
+        if node.resource_type not in ("model", "snapshot") or node.resource_type not in SELECTS[situation.command]:
             continue
         if selected is None and node.package == project:
             found += _references(situation, node, {node.unique_id})

@@ -1,0 +1,61 @@
+"""The shop with what it lacks: a model in two versions, a package, and one mart that refers to every kind of thing."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from tests.dbt_project import Shop, copy_shop
+from tests.parts import program
+
+# The summary's references: two versions, a package's model, a snapshot, a seed, an ephemeral model, a source, a mart.
+_FILES = {
+    "shop/packages.yml": "packages:\n  - local: ../calendar_package\n",
+    "calendar_package/dbt_project.yml": "name: calendar_package\nversion: 1.0.0\nconfig-version: 2\n",
+    "calendar_package/models/calendar.sql": "select date '2026-10-01' as day\n",
+    "shop/models/marts/prices_v1.sql": "select 1 as price\n",
+    "shop/models/marts/prices_v2.sql": "select 2 as price\n",
+    "shop/models/marts/_prices.yml": """\
+models:
+  - name: prices
+    latest_version: 2
+    versions: [{v: 1}, {v: 2}]
+""",
+    "shop/models/marts/summary.sql": """\
+select
+    (select sum(price) from {{ ref('prices', v=1) }}) as old_price,
+    (select sum(price) from {{ ref('prices') }}) as new_price,
+    (select count(*) from {{ ref('calendar_package', 'calendar') }}) as days,
+    (select count(*) from {{ ref('order_status') }}) as statuses,
+    (select count(*) from {{ ref('countries') }}) as countries,
+    (select count(*) from {{ ref('int_order_payments') }}) as paid,
+    (select count(*) from {{ source('raw', 'customers') }}) as customers,
+    (select count(*) from {{ ref('revenue_by_country') }}) as rows_of_revenue
+""",
+}
+
+
+def larger_shop(folder: Path, dbt: str = "dbt") -> Shop:
+    """Make it in an empty folder, production built with what it has more, by the dbt of that environment."""
+    shop = replace(copy_shop(folder), dbt=program(dbt, "dbt"))
+    for name, content in _FILES.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content, encoding="utf-8")
+    shop.run("--quiet", "deps")
+    shop.run("--quiet", "run", "--target", "prod", "-s", "prices", "calendar", "summary")
+    shop.run("--quiet", "parse", "--target", "prod")
+    shutil.copy(shop.project / "target" / "manifest.json", shop.prod_artifacts)
+    shutil.rmtree(shop.project / "target")
+    return shop
+
+
+def fork(shop: Shop, folder: Path) -> Shop:
+    """A copy with a database of its own; the project's links into its package are kept."""
+    shutil.copytree(shop.project.parent, folder, symlinks=True)
+
+    def moved(path: Path) -> Path:
+        return folder / path.relative_to(shop.project.parent)
+
+    return Shop(moved(shop.project), moved(shop.profiles), moved(shop.prod_artifacts), moved(shop.duckdb), shop.dbt)

@@ -1,0 +1,202 @@
+"""`explain` says before a run what dbt then really compiles."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datapilot_defer.defer.explain import Situation, explain
+from datapilot_defer.defer.manifest import Node
+from tests.commands import Outcome, datapilot
+from tests.dbt_project import Shop
+from tests.larger_shop import fork, larger_shop
+
+EVERYTHING = ("package:shop", "package:calendar_package")
+MARTS = ("summary", "revenue_by_country", "customers")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One way to run: the command, the selection, what is in the development schema, and favor state."""
+
+    command: str
+    selection: tuple[str, ...]
+    built: bool
+    favor: bool
+
+    def __str__(self) -> str:
+        what = "everything" if self.selection == EVERYTHING else "-".join(self.selection)
+        return f"{self.command}-{what}{'-built' if self.built else ''}{'-favor' if self.favor else ''}"
+
+
+CONFIGURATIONS = [
+    Configuration("compile", EVERYTHING, built=False, favor=False),
+    Configuration("compile", EVERYTHING, built=True, favor=True),
+    Configuration("compile", MARTS, built=True, favor=False),
+    Configuration("compile", MARTS, built=True, favor=True),
+    Configuration("build", ("orders", "revenue_by_country"), built=False, favor=False),
+    Configuration("build", ("summary", "order_status", "countries", "prices"), built=True, favor=True),
+    Configuration("run", ("+summary",), built=False, favor=True),
+    Configuration("run", ("summary",), built=True, favor=False),
+]
+
+
+@pytest.fixture(scope="module")
+def shops(tmp_path_factory: pytest.TempPathFactory) -> Mapping[bool, Shop]:
+    """The larger shop with an empty development schema (False), and with about half of it built there (True)."""
+    empty = larger_shop(tmp_path_factory.mktemp("empty"))
+    empty.run("--quiet", "parse")
+    half = fork(empty, tmp_path_factory.mktemp("half") / "shop")
+    deferred = ("--defer", "--state", str(half.prod_artifacts))
+    half.run("--quiet", "seed")
+    half.run("--quiet", "run", "-s", "stg_orders", "orders", "customers", "prices", *deferred)
+    return {False: empty, True: half}
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=str)
+def test_every_reference_is_compiled_to_the_relation_that_explain_says(
+    configuration: Configuration, shops: Mapping[bool, Shop], tmp_path: Path
+) -> None:
+    shop = fork(shops[configuration.built], tmp_path / "shop")
+    favor = ("--favor-state",) if configuration.favor else ()
+    said = explained(shop, "--for", configuration.command, *favor, "-s", *configuration.selection)
+    deferred = ("--defer", "--state", str(shop.prod_artifacts), *favor)
+    shop.run("--quiet", configuration.command, "-s", *configuration.selection, *deferred)
+    compiled = json.loads((shop.project / "target" / "manifest.json").read_bytes())["nodes"]
+    expected: dict[str, set[str]] = {}
+    for reference in said["references"]:
+        expected.setdefault(reference["node"], set()).add(reference["relation"])
+    assert set(expected) >= {"model.shop.revenue_by_country", "model.shop.summary"} & set(_selected(configuration))
+    for node, relations in expected.items():
+        assert _relations(compiled[node]) == relations, node
+
+
+def _selected(configuration: Configuration) -> list[str]:
+    return [f"model.shop.{name.strip('+')}" for name in configuration.selection]
+
+
+def _relations(node: Mapping[str, Any]) -> set[str]:
+    """Every relation in the compiled SQL but the node's own, and the common table expressions of ephemeral models."""
+    sql = re.sub(r"--.*", "", node["compiled_code"])
+    return set(re.findall(r'"\w+"\."\w+"\."\w+"|__dbt__cte__\w+', sql)) - {node["relation_name"]}
+
+
+def explained(shop: Shop, *arguments: str) -> Any:
+    """The object that `explain --json` prints for the shop, deferring to production."""
+    done = run_explain(shop, "--json", *arguments)
+    assert done.exit_code == 0, done.said
+    return done.json
+
+
+def run_explain(shop: Shop, *arguments: str) -> Outcome:
+    """Run `explain` for the shop, deferring to production."""
+    origin = ["--manifest-path", shop.prod_artifacts, "--dbt", shop.dbt, "--project-dir", shop.project]
+    return datapilot("dbt", "defer", "explain", *origin, *arguments, env=shop.environment)
+
+
+def test_nothing_of_the_project_is_touched(shops: Mapping[bool, Shop], tmp_path: Path) -> None:
+    shop = fork(shops[False], tmp_path / "shop")
+    before = {path: path.stat().st_mtime_ns for path in shop.project.parent.rglob("*") if path.is_file()}
+    explained(shop, "-s", "summary")
+    after = {path: path.stat().st_mtime_ns for path in shop.project.parent.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_the_table_is_for_people(shops: Mapping[bool, Shop]) -> None:
+    done = run_explain(shops[True], "--select", "summary")
+    assert done.exit_code == 0, done.said
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert rows[0] == ["summary"]
+    assert ["prices.v1", '"warehouse"."dev"."prices_v1"', "built_here", "in", "development"] in rows
+    assert ["stg_payments", "(in", "int_order_payments)"] in [row[:3] for row in rows]
+    assert done.stdout.splitlines()[-1].startswith("Favor state is off: production is read only where")
+    assert "written by dbt 1.11" in done.stderr
+    favored = run_explain(shops[True], "--select", "summary", "--favor-state")
+    assert favored.stdout.splitlines()[-1].startswith("Favor state is on: what is not selected")
+
+
+def test_without_a_selection_every_model_is_explained_as_if_built_alone(shops: Mapping[bool, Shop]) -> None:
+    said = explained(shops[True], "--favor-state")
+    found = {(row["node"], row["reference"]): row["resolution"] for row in said["references"]}
+    assert found["model.shop.revenue_by_country", "model.shop.orders"] == "favored"
+    assert found["model.shop.summary", "source.shop.raw.customers"] == "built_here"
+    assert found["snapshot.shop.order_status", "model.shop.stg_orders"] == "favored"
+    assert said["counts"]["favored"] > 0
+
+
+def test_a_reference_that_is_nowhere_is_missing(shops: Mapping[bool, Shop], tmp_path: Path) -> None:
+    shop = fork(shops[False], tmp_path / "shop")
+    models = shop.project / "models" / "marts"
+    (models / "brand_new.sql").write_text("select 1 as a", encoding="utf-8")
+    (models / "uses_it.sql").write_text("select * from {{ ref('brand_new') }}", encoding="utf-8")
+    [row] = explained(shop, "-s", "uses_it")["references"]
+    assert (row["resolution"], row["relation"]) == ("missing", '"warehouse"."dev"."brand_new"')
+    [row] = explained(shop, "-s", "uses_it", "brand_new")["references"]
+    assert row["resolution"] == "selected"
+
+
+def test_a_selection_of_nothing_is_said(shops: Mapping[bool, Shop]) -> None:
+    done = run_explain(shops[False], "-s", "no_such_model")
+    assert done.exit_code == 0
+    assert done.stdout.strip() == "The selection has no model or snapshot that refers to anything."
+
+
+def test_what_dbt_says_when_it_fails_is_passed_on(shops: Mapping[bool, Shop], tmp_path: Path) -> None:
+    shop = fork(shops[False], tmp_path / "shop")
+    (shop.project / "models" / "broken.sql").write_text("select * from {{ ref('nowhere') }}", encoding="utf-8")
+    done = run_explain(shop, "-s", "summary")
+    assert done.exit_code == 2
+    assert "`dbt compile` ended with" in done.stderr
+    assert "depends on a node named 'nowhere'" in done.stderr
+
+
+def test_dbt_that_is_no_dbt_is_said(shops: Mapping[bool, Shop]) -> None:
+    done = datapilot(
+        "dbt",
+        "defer",
+        "explain",
+        "--dbt",
+        shutil.which("git"),
+        "--manifest-path",
+        shops[False].prod_artifacts,
+        "--project-dir",
+        shops[False].project,
+    )
+    assert done.exit_code == 2
+    assert "does not say which version of dbt it is" in done.stderr
+
+
+def test_dbt_before_1_8_decides_once_and_never_for_what_is_selected() -> None:
+    parent, child = _model("parent", "dev"), _model("child", "dev", "model.shop.parent")
+    here = {node.unique_id: node for node in (parent, child)}
+    there = {"model.shop.parent": _model("parent", "prod")}
+
+    def resolution(*, eager: bool, exists: bool = False, favor: bool = False) -> str:
+        present = {"model.shop.parent"} if exists else set()
+        situation = Situation(here, there, present, favor_state=favor, command="compile", eager=eager)
+        [reference] = explain(situation, selected=set(here), project="shop")
+        return reference.resolution
+
+    assert resolution(eager=False) == "deferred"
+    assert resolution(eager=True) == "missing"
+    assert resolution(eager=True, exists=True, favor=True) == "built_here"
+
+
+def test_a_parent_that_is_ephemeral_in_production_only_can_not_be_deferred_to() -> None:
+    parent, child = _model("parent", "dev"), _model("child", "dev", "model.shop.parent")
+    there = {"model.shop.parent": Node("model.shop.parent", "model", "shop", "parent", None, True, ())}
+    situation = Situation({node.unique_id: node for node in (parent, child)}, there, set(), favor_state=True)
+    [reference] = explain(situation, selected={"model.shop.child"}, project="shop")
+    assert reference.resolution == "missing"
+    assert "ephemeral in the state" in reference.reason
+
+
+def _model(name: str, schema: str, *parents: str) -> Node:
+    return Node(f"model.shop.{name}", "model", "shop", name, f'"{schema}"."{name}"', False, parents)

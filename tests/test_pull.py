@@ -1,0 +1,544 @@
+"""Pulling, as whole commands: against a real instance, and against one that knows nothing but the protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from datapilot_defer.pull import Wish
+from datapilot_defer.pull.state_directory import RECORD, default_folder, locked, read_record
+from datapilot_defer.pull.wish import duration
+from tests.commands import Outcome, access, datapilot
+from tests.dbt_project import PROJECT
+from tests.instances import RunningInstance, running_instance
+from tests.protocol_server import ProtocolServer, Reply, protocol_server
+
+
+@pytest.fixture(autouse=True)
+def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry at once: that is about time, and these tests are about answers."""
+    monkeypatch.setattr("datapilot_defer.client.transport.FIRST_WAIT_S", 0.001)
+
+
+@pytest.fixture(autouse=True)
+def _no_dbt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No dbt on PATH: a machine that only pulls needs none."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+@pytest.fixture
+def integration(instance: RunningInstance, artifacts: Path) -> int:
+    """An integration with production's manifest in PROD."""
+    made = create(instance, "shop")
+    onboard(instance, made, artifacts / "manifest.json")
+    return made
+
+
+def create(instance: RunningInstance, name: str) -> int:
+    """Make an integration; returns its id."""
+    done = datapilot(
+        "dbt", "integrations", "create", "--name", name, "--environment", "PROD", "--json", env=access(instance)
+    )
+    return int(done.json["id"])
+
+
+def onboard(instance: RunningInstance, integration: int, manifest: Path, *more: object) -> None:
+    """Push a manifest."""
+    words = ("--integration-id", integration, "--manifest-path", manifest, "--force", *more)
+    done = datapilot("dbt", "onboard", *words, env=access(instance))
+    assert done.exit_code == 0, done.said
+
+
+def pull(instance: RunningInstance, integration: int, *more: object) -> Outcome:
+    return datapilot("dbt", "pull", "--integration-id", integration, "--json", *more, env=access(instance))
+
+
+def changed(manifest: Path, folder: Path, **metadata: object) -> Path:
+    """A copy of a manifest with other metadata."""
+    content = json.loads(manifest.read_bytes())
+    content["metadata"].update(metadata)
+    copy = folder / f"changed-{len(list(folder.glob('changed-*')))}.json"
+    copy.write_text(json.dumps(content), encoding="utf-8")
+    return copy
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_what_was_onboarded_is_pulled_byte_for_byte(
+    instance: RunningInstance, integration: int, artifacts: Path
+) -> None:
+    done = pull(instance, integration)
+    assert done.exit_code == 0, done.said
+    folder = Path(done.json["state_dir"])
+    assert (folder / "manifest.json").read_bytes() == (artifacts / "manifest.json").read_bytes()
+    assert {name: done.json[name] for name in ("ok", "unchanged", "offline", "environment", "project_name")} == {
+        "ok": True, "unchanged": False, "offline": False, "environment": "PROD", "project_name": "shop"
+    }
+    [artifact] = done.json["artifacts"]
+    assert artifact["sha256"] == sha256(artifacts / "manifest.json")
+    assert artifact["path"] == str(folder / "manifest.json")
+    assert artifact["schema_version"] == 12
+    assert done.json["age_seconds"] >= 0
+    assert datetime.fromisoformat(done.json["generated_at"]).tzinfo is not None
+
+
+def test_the_folder_is_printed_and_persists_in_the_cache_folder(
+    instance: RunningInstance, integration: int, home: Path
+) -> None:
+    words = ("dbt", "pull", "--integration-id", integration, "--environment", "Prod")
+    done = datapilot(*words, env=access(instance))
+    folder = Path(done.stdout.strip())
+    assert folder == default_folder(instance.url, "acme", integration, "PROD", None)
+    assert folder.is_relative_to(home)
+    assert "manifest of integration 1, environment Prod, written by dbt 1.11" in done.stderr
+
+
+def test_a_second_pull_is_one_small_request(instance: RunningInstance, integration: int) -> None:
+    first = pull(instance, integration)
+    manifest = Path(first.json["state_dir"]) / "manifest.json"
+    before = manifest.stat().st_mtime_ns
+    second = pull(instance, integration, "-v")
+    assert second.json["unchanged"] is True
+    assert len(re.findall(r"^(GET|POST|PUT) ", second.stderr, re.MULTILINE)) == 1
+    assert manifest.stat().st_mtime_ns == before
+
+
+def test_a_new_manifest_replaces_the_old_one(
+    instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
+) -> None:
+    pull(instance, integration)
+    newer = changed(artifacts / "manifest.json", tmp_path, invocation_id="another")
+    onboard(instance, integration, newer)
+    done = pull(instance, integration)
+    assert done.json["unchanged"] is False
+    assert sha256(Path(done.json["state_dir"]) / "manifest.json") == sha256(newer)
+
+
+def test_a_file_that_somebody_changed_in_the_cache_is_pulled_anew(instance: RunningInstance, integration: int) -> None:
+    folder = Path(pull(instance, integration).json["state_dir"])
+    (folder / "manifest.json").write_text("{}", encoding="utf-8")
+    done = pull(instance, integration)
+    assert done.json["unchanged"] is False
+    assert sha256(folder / "manifest.json") == done.json["artifacts"][0]["sha256"]
+
+
+@pytest.mark.parametrize("record", ["", "{", "[]", '{"version": 1}', '{"version": 1, "origin": "x", "entries": [{}]}'])
+def test_a_record_that_can_not_be_read_is_written_anew(
+    instance: RunningInstance, integration: int, record: str
+) -> None:
+    folder = Path(pull(instance, integration).json["state_dir"])
+    (folder / RECORD).write_text(record, encoding="utf-8")
+    assert pull(instance, integration).exit_code == 0
+    assert read_record(folder) is not None
+
+
+def test_a_state_directory_of_a_newer_version_is_left_alone(instance: RunningInstance, integration: int) -> None:
+    folder = Path(pull(instance, integration).json["state_dir"])
+    record = json.loads((folder / RECORD).read_bytes())
+    (folder / RECORD).write_text(json.dumps({**record, "version": 2, "new": True}), encoding="utf-8")
+    done = pull(instance, integration)
+    assert done.exit_code == 2
+    assert "newer datapilot-defer" in done.stderr
+    assert pull(instance, integration, "--force").exit_code == 0
+
+
+def test_several_kinds_are_one_set_and_stay_one(
+    instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
+) -> None:
+    results = ("--run-results-path", artifacts / "run_results.json", "--catalog-path", artifacts / "catalog.json")
+    onboard(instance, integration, artifacts / "manifest.json", *results)
+    out = tmp_path / "out"
+    done = pull(instance, integration, "-o", out, "--kind", "run_results", "--kind", "manifest", "--kind", "manifest")
+    assert [artifact["kind"] for artifact in done.json["artifacts"]] == ["run_results", "manifest"]
+    assert {path.name for path in out.iterdir()} >= {"manifest.json", "run_results.json"}
+    newer = json.loads((artifacts / "run_results.json").read_bytes())
+    newer["elapsed_time"] = 99.0
+    (tmp_path / "newer.json").write_text(json.dumps(newer), encoding="utf-8")
+    manifest = changed(artifacts / "manifest.json", tmp_path, invocation_id="another")
+    onboard(instance, integration, manifest, "--run-results-path", tmp_path / "newer.json")
+    pull(instance, integration, "-o", out)
+    assert sha256(out / "run_results.json") == sha256(tmp_path / "newer.json")
+
+
+def test_a_kind_that_was_never_onboarded_is_named(instance: RunningInstance, integration: int) -> None:
+    done = pull(instance, integration, "--kind", "catalog")
+    assert done.exit_code == 4
+    assert "no catalog was onboarded to integration 1 (shop)" in done.stderr
+
+
+def test_nothing_onboarded_yet_says_how_to(instance: RunningInstance) -> None:
+    integration = create(instance, "empty")
+    done = pull(instance, integration)
+    assert done.exit_code == 4
+    assert "`datapilot dbt onboard --integration-id 1 --environment PROD`" in done.stderr
+    assert not default_folder(instance.url, "acme", integration, None, None).exists()
+
+
+def test_a_wrong_environment_lists_the_ones_that_exist(instance: RunningInstance, integration: int) -> None:
+    done = pull(instance, integration, "--environment", "prodd")
+    assert done.exit_code == 4
+    assert "integration 1 (shop) has no environment prodd; it has: PROD" in done.stderr
+
+
+def test_a_wrong_integration_lists_the_ones_that_exist(instance: RunningInstance, integration: int) -> None:
+    done = pull(instance, 99)
+    assert done.exit_code == 4
+    assert "no integration 99 on" in done.stderr
+    assert "there are: 1 (shop)" in done.stderr
+
+
+def test_an_integration_can_be_named(instance: RunningInstance, integration: int) -> None:
+    done = datapilot("dbt", "pull", "--integration-name", "shop", "--json", env=access(instance))
+    assert done.json["integration_id"] == integration
+
+
+def test_an_earlier_manifest_is_pulled_beside_the_current_one(
+    instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
+) -> None:
+    first = pull(instance, integration).json
+    between = datetime.now(timezone.utc)
+    onboard(instance, integration, changed(artifacts / "manifest.json", tmp_path, invocation_id="another"))
+    by_id = pull(instance, integration, "--file-id", first["artifacts"][0]["file_id"]).json
+    by_time = pull(instance, integration, "--at", between.isoformat()).json
+    current = pull(instance, integration).json
+    assert by_id["artifacts"][0]["sha256"] == by_time["artifacts"][0]["sha256"] == first["artifacts"][0]["sha256"]
+    assert current["artifacts"][0]["sha256"] != first["artifacts"][0]["sha256"]
+    assert len({first["state_dir"], by_id["state_dir"], by_time["state_dir"]}) == 3
+
+
+def test_a_time_before_the_first_upload_is_not_found(instance: RunningInstance, integration: int) -> None:
+    done = pull(instance, integration, "--at", "2001-01-01")
+    assert done.exit_code == 4
+    assert "has no manifest at 2001-01-01T00:00:00Z" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--at", "yesterday"), "is no ISO time"),
+        (("--file-id", "1", "--kind", "manifest", "--kind", "catalog"), "names one artifact"),
+    ],
+)
+def test_options_that_can_not_be_meant_are_refused(
+    instance: RunningInstance, words: tuple[str, ...], says: str
+) -> None:
+    done = pull(instance, 1, *words)
+    assert done.exit_code == 2
+    assert says in done.stderr
+
+
+def test_offline_uses_what_is_there_and_says_how_old_it_is(
+    instance: RunningInstance, integration: int, tmp_path: Path
+) -> None:
+    before = pull(instance, integration, "--offline")
+    assert before.exit_code == 5
+    assert "nothing usable was pulled from integration 1" in before.stderr
+    pull(instance, integration)
+    done = pull(instance, integration, "--offline", "-v")
+    assert (done.exit_code, done.json["offline"]) == (0, True)
+    assert not re.search(r"^GET ", done.stderr, re.MULTILINE)
+    assert re.search(r"Offline: manifest of integration 1, written by dbt .* old\)", done.stderr)
+
+
+def test_an_instance_that_is_gone_is_warned_of_and_what_is_there_is_used(artifacts: Path, tmp_path: Path) -> None:
+    with running_instance(tmp_path / "data") as instance:
+        integration = create(instance, "shop")
+        onboard(instance, integration, artifacts / "manifest.json")
+        pull(instance, integration)
+    done = pull(instance, integration, "--max-age", "9w")
+    assert (done.exit_code, done.json["offline"], done.json["unchanged"]) == (0, True, True)
+    assert re.search(r"Warning: .*nothing listens at .*going on with what was pulled before \(.* old\)", done.stderr)
+    stale = pull(instance, integration, "--max-age", "0s")
+    assert stale.exit_code == 1
+    assert "too old" in stale.stderr
+    nothing = pull(instance, integration, "--environment", "STAGING")
+    assert nothing.exit_code == 5
+
+
+def test_a_manifest_that_is_too_old_is_refused(
+    instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
+) -> None:
+    then = (datetime.now(timezone.utc) - timedelta(hours=30)).isoformat().replace("+00:00", "Z")
+    old = changed(artifacts / "manifest.json", tmp_path, generated_at=then)
+    onboard(instance, integration, old)
+    done = pull(instance, integration, "--max-age", "1d")
+    assert done.exit_code == 1
+    assert "too old: 30 h old, allowed is 1 d" in done.stderr
+    assert pull(instance, integration, "--max-age", "31h").exit_code == 0
+
+
+def test_a_manifest_that_the_dbt_can_not_read_is_refused_and_the_old_one_stays(
+    instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
+) -> None:
+    done = pull(instance, integration, "--readable-by", "1.11")
+    folder = Path(done.json["state_dir"])
+    v20 = tmp_path / "v20.json"
+    text = (artifacts / "manifest.json").read_text("utf-8").replace("manifest/v12.json", "manifest/v20.json")
+    v20.write_text(text, encoding="utf-8")
+    put_by_hand(instance, integration, v20)
+    done = pull(instance, integration, "--readable-by", "1.11")
+    assert done.exit_code == 1
+    assert "has no manifest that dbt 1.11 can read; nothing was changed here" in done.stderr
+    assert sha256(folder / "manifest.json") == sha256(artifacts / "manifest.json")
+
+
+def test_what_another_version_of_dbt_reads_is_checked_again(instance: RunningInstance, integration: int) -> None:
+    assert pull(instance, integration, "--readable-by", "1.11").exit_code == 0
+    done = pull(instance, integration, "--readable-by", "1.5")
+    assert done.exit_code == 1
+    assert "dbt 1.5" in done.stderr
+
+
+def put_by_hand(instance: RunningInstance, integration: int, file: Path) -> None:
+    """Upload as another client does, which validates nothing."""
+    import requests
+
+    place = {"dbt_core_integration_id": str(integration), "dbt_core_integration_environment_type": "PROD"}
+    signed = requests.get(
+        f"{instance.url}/dbt/v1/signed_url",
+        params={**place, "file_type": "manifest"},
+        headers=instance.headers,
+        timeout=30,
+    ).json()
+    assert requests.put(signed["url"], data=file.read_bytes(), timeout=30).ok
+    body = {"dbt_core_integration_file_id": signed["dbt_core_integration_file_id"], "force": True}
+    answer = requests.post(f"{instance.url}/dbt/v1/verify_upload", json=body, headers=instance.headers, timeout=30)
+    assert answer.ok, answer.text
+
+
+def test_the_targets_folder_is_refused(
+    instance: RunningInstance, integration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(PROJECT, tmp_path / "shop")
+    for output in (tmp_path / "shop" / "target", tmp_path / "shop" / "x" / ".." / "target"):
+        done = pull(instance, integration, "--output", output)
+        assert done.exit_code == 2
+        assert "dbt's own target folder" in done.stderr
+    monkeypatch.chdir(tmp_path / "shop")
+    monkeypatch.setenv("DBT_TARGET_PATH", str(tmp_path / "elsewhere"))
+    assert pull(instance, integration, "--output", tmp_path / "elsewhere").exit_code == 2
+    assert pull(instance, integration, "--output", tmp_path / "shop" / "state").exit_code == 0
+
+
+def test_files_that_no_pull_put_there_are_not_overwritten(
+    instance: RunningInstance, integration: int, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text("mine", encoding="utf-8")
+    done = pull(instance, integration, "--output", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "was not put there by a pull" in done.stderr
+    assert (tmp_path / "out" / "manifest.json").read_text("utf-8") == "mine"
+    assert pull(instance, integration, "--output", tmp_path / "out", "--force").exit_code == 0
+    assert pull(instance, integration, "--output", tmp_path / "out").json["unchanged"] is True
+
+
+def test_a_folder_may_change_to_another_integration(
+    instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
+) -> None:
+    pull(instance, integration, "--output", tmp_path / "out")
+    other = create(instance, "other")
+    onboard(instance, other, changed(artifacts / "manifest.json", tmp_path, invocation_id="other"))
+    done = pull(instance, other, "--output", tmp_path / "out")
+    assert (done.exit_code, done.json["unchanged"]) == (0, False)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder in which nobody can write")
+def test_a_folder_that_can_not_be_written_to_is_said(instance: RunningInstance, integration: int) -> None:
+    done = pull(instance, integration, "--output", "/proc/self/state")
+    assert done.exit_code == 2
+    assert "can't write to /proc/self/state" in done.stderr
+    assert "--output" in done.stderr
+
+
+def test_a_file_in_the_place_of_the_folder_is_said(instance: RunningInstance, integration: int, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("", encoding="utf-8")
+    done = pull(instance, integration, "--output", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "can't write to" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system of its own")
+def test_a_full_disk_leaves_the_old_manifest_and_nothing_half_written(
+    instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "small"
+    out.mkdir()
+    size = (artifacts / "manifest.json").stat().st_size
+    mount = [shutil.which("mount", path=os.defpath) or "mount", "-t", "tmpfs", "-o", f"size={size * 3 // 2}"]
+    if subprocess.run([*mount, "datapilot", out], capture_output=True).returncode:
+        pytest.skip("may not mount a file system here")
+    try:
+        assert pull(instance, integration, "--output", out).exit_code == 0
+        onboard(instance, integration, changed(artifacts / "manifest.json", tmp_path, invocation_id="another"))
+        done = pull(instance, integration, "--output", out)
+        assert done.exit_code == 2
+        assert "No space left on device" in done.stderr
+        assert sha256(out / "manifest.json") == sha256(artifacts / "manifest.json")
+        assert not list(out.glob("*.tmp"))
+    finally:
+        subprocess.run([shutil.which("umount", path=os.defpath) or "umount", out], check=True)
+
+
+def test_a_lock_that_a_killed_process_left_behind_does_not_hold(
+    instance: RunningInstance, integration: int, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    code = (
+        "import sys, time; from pathlib import Path; from datapilot_defer.pull.state_directory import locked\n"
+        "with locked(Path(sys.argv[1])):\n"
+        "    Path(sys.argv[1], '.datapilot-half.tmp').write_text('half')\n"
+        "    print('held', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, out], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n" or os.name == "nt"
+        holder.kill()
+    assert pull(instance, integration, "--output", out).exit_code == 0
+    assert not (out / ".datapilot-half.tmp").exists()
+
+
+def test_a_lock_that_another_process_holds_too_long_is_said(
+    instance: RunningInstance, integration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datapilot_defer.pull.state_directory.LOCK_TIMEOUT_S", 0.05)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(tmp_path / "out"):
+            held.set()
+            done.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    try:
+        outcome = pull(instance, integration, "--output", tmp_path / "out")
+    finally:
+        done.set()
+        holder.join()
+    assert outcome.exit_code == 5
+    assert "another process has been writing" in outcome.stderr
+
+
+def test_the_names_of_the_default_folder_are_safe_on_every_system() -> None:
+    def last(environment: str, pin: str | None = None) -> str:
+        return default_folder("https://i.example:8443", "acme", 7, environment, pin).name
+
+    assert last("PROD") == last("prod") == "prod"
+    assert default_folder("https://i.example:8443", "acme", 7, None, None).parts[-4:] == (
+        *("i.example_8443", "acme", "7", "default"),
+    )
+    names = [last(name) for name in ("..", ".", "con", "a/b", "a\\b", "ü" * 200, "nul.txt", "a:b", "a b", "@")]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9_@+-][a-z0-9._@+-]{0,80}", name) for name in names)
+    assert not {"con", "nul.txt", ".", ".."} & set(names)
+    assert last("prod", "12") == "prod@12"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (90, "90 s"),
+        (7200, "2 h"),
+        (86400, "1 d"),
+        (100000, "28 h"),
+        (1e6, "12 d"),
+    ],
+)
+def test_lengths_of_time_are_said_as_people_do(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_a_wish_says_what_it_is() -> None:
+    assert Wish(7).where == "integration 7"
+    assert Wish(7, "PROD", at="2026-11-22").pin == "2026-11-22"
+
+
+@pytest.fixture
+def hosted(artifacts: Path) -> Iterator[ProtocolServer]:
+    """An instance of which nothing is known but the protocol, with production's manifest in integration 7."""
+    with protocol_server() as server:
+        server.uploads[1] = (artifacts / "manifest.json").read_bytes()
+        server.verified.append(1)
+        yield server
+
+
+def pull_hosted(server: ProtocolServer, *more: object) -> Outcome:
+    return datapilot("dbt", "pull", "--integration-id", 7, "--json", *more, env=server.access)
+
+
+def test_an_instance_that_tells_no_sha256_is_compared_by_file_id(hosted: ProtocolServer) -> None:
+    assert pull_hosted(hosted).json["unchanged"] is False
+    assert pull_hosted(hosted).json["unchanged"] is True
+    hosted.uploads[2], hosted.verified[0] = hosted.uploads[1], 2
+    assert pull_hosted(hosted).json["unchanged"] is False
+
+
+def test_an_instance_that_does_not_tell_the_environment_is_warned_of(hosted: ProtocolServer) -> None:
+    done = pull_hosted(hosted, "--environment", "PROD")
+    assert done.exit_code == 0
+    assert "does not say which environment it answers for, so this may not be PROD's" in done.stderr
+    assert "does not say which" not in pull_hosted(hosted, "--output", Path.cwd() / "o", "--offline").stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "says"),
+    [
+        (b"", 1, "is empty"),
+        (b'{"metadata": {"dbt_schema_version"', 1, "breaks off"),
+        (b"<html>sign in</html>", 1, "is not JSON"),
+    ],
+)
+def test_what_arrives_and_is_no_manifest_is_refused(
+    hosted: ProtocolServer, body: bytes, code: int, says: str, tmp_path: Path
+) -> None:
+    pull_hosted(hosted, "-o", tmp_path / "out")
+    before = (tmp_path / "out" / "manifest.json").read_bytes()
+    hosted.uploads[2], hosted.verified[0] = body, 2
+    done = pull_hosted(hosted, "-o", tmp_path / "out")
+    assert done.exit_code == code, done.said
+    assert says in done.stderr
+    assert (tmp_path / "out" / "manifest.json").read_bytes() == before
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".datapilot.lock", RECORD, "manifest.json"]
+
+
+def test_bytes_that_are_not_those_of_the_sha256_are_unavailable(hosted: ProtocolServer) -> None:
+    answer = {"url": f"{hosted.url}/storage/1?signature=s3cret", "dbt_core_integration_file_id": 1, "sha256": "0" * 64}
+    hosted.answers["GET /dbt/v1/fetch_artifact_url"] = lambda _: Reply(answer)
+    done = pull_hosted(hosted)
+    assert done.exit_code == 5
+    assert "arrived damaged" in done.stderr
+    assert "s3cret" not in done.said
+
+
+def test_a_signed_url_that_is_no_longer_good_is_said(hosted: ProtocolServer) -> None:
+    answer = {"url": f"{hosted.url}/storage/1?signature=old", "dbt_core_integration_file_id": 1}
+    hosted.answers["GET /dbt/v1/fetch_artifact_url"] = lambda _: Reply(answer)
+    done = pull_hosted(hosted)
+    assert done.exit_code == 3
+    assert "signature" not in done.said
+
+
+def test_a_token_that_is_not_accepted_is_access_denied_also_when_something_is_there(hosted: ProtocolServer) -> None:
+    pull_hosted(hosted)
+    wrong = {**hosted.access, "ALTIMATE_API_KEY": "wrong-token"}
+    done = datapilot("dbt", "pull", "--integration-id", 7, "--json", env=wrong)
+    assert done.exit_code == 3
+    assert "wrong-token" not in done.said
