@@ -69,6 +69,8 @@ def _what_is_wrong(content: bytes, error: Exception) -> str:
 
 
 def _where(content: bytes, offset: int, error: str) -> str:
+    if "trailing characters" in error or content[offset - 1 : offset] in (b"t", b"f", b"n"):
+        offset -= 1  # the parser had read on
     line = content.count(b"\n", 0, offset) + 1
     column = offset - content.rfind(b"\n", 0, offset)
     near = content[offset : offset + 24].decode("utf-8", "replace").split("\n")[0]

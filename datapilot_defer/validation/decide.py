@@ -31,7 +31,7 @@ def validate(
     except dbt_json.NotJsonError as error:
         found = Found(problems=[Problem("$", f"the file {error}")])
     if readable_by and artifact.kind is Kind.MANIFEST and not readers.covers(found.readable_by, readable_by):
-        found.problems += _unreadable(found, readable_by)
+        found.problems += _unreadable(found, artifact.schema_version, readable_by)
     shown = found.problems if limit is None else found.problems[:limit]
     return Verdict(
         artifact,
@@ -57,9 +57,11 @@ def _metadata(top: Mapping[str, Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _unreadable(found: Found, wanted: str) -> list[Problem]:
+def _unreadable(found: Found, version: int | None, wanted: str) -> list[Problem]:
     """Said only where nothing else says it."""
     if found.problems and not found.readable_by:
         return []
+    if (why := found.obstacle) is not None:
+        return [Problem(why.path, f"{why.message}: dbt 2.x wrote it, and dbt {wanted} can't read it", why.file)]
     who = readers.spelled(found.readable_by)
-    return [Problem("$", f"dbt {wanted} can't read it: {who} can; build it with the version that defers to it")]
+    return [Problem("$.metadata.dbt_schema_version", f"dbt {wanted} can't read schema version {version}; {who} can")]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:\.\d+)?)? ?(?:Z|UTC|[+-]\d\d:?(?:\d\d)?)?", re.ASCII
 )
+_NUMBER = re.compile(r"(\d{1,4})(?:\.\d+)?", re.ASCII)
 _THREE_NUMBERS = re.compile(r"(\d{1,4})[./-](\d{1,4})[./-](\d{1,4})", re.ASCII)
 
 
@@ -37,7 +38,7 @@ def python_uuid(text: object) -> bool:
 
 
 def dateutil(text: object) -> bool:
-    """Whether dateutil reads a date: ISO 8601 as every dbt writes it, or three numbers that can be one.
+    """Whether dateutil reads a date: ISO 8601 as every dbt writes it, a day or year, or three numbers that can be one.
 
     dateutil would also read "5 January"; no dbt writes that.
     """
@@ -45,6 +46,8 @@ def dateutil(text: object) -> bool:
         return True
     if found := _ISO.fullmatch(text.strip()):
         return _takes(datetime.fromisoformat, " ".join(part for part in found.groups() if part))
+    if found := _NUMBER.fullmatch(text.strip()):
+        return int(found.group(1)) not in (0, 29, 30, 31)  # days that not every month has
     numbers = _THREE_NUMBERS.fullmatch(text.strip())
     return numbers is not None and _can_be_a_date([int(part) for part in numbers.groups()])
 

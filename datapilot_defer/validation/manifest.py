@@ -45,7 +45,7 @@ def look(artifact: Artifact, top: Mapping[str, Any], metadata: Mapping[str, Any]
 def _version_problem(claim: object, version: int | None) -> Problem | None:
     if claim is None:
         return Problem(_VERSION, "is missing: no dbt writes a manifest without it, and none reads one")
-    if version is None or (version >= readers.OLDEST and claim != _URL.format(version)):
+    if version is None or claim != _URL.format(version):
         return Problem(_VERSION, f"expected {_URL.format('N')} with a number for N, got {describe(claim)}")
     if version < readers.OLDEST:
         says = f"schema version {version} is of dbt before 1.0: no dbt that is maintained reads it"
@@ -65,7 +65,7 @@ def _loadable(artifact: Artifact, top: Mapping[str, Any], version: int) -> Found
     elif readers.by_fusion(artifact):
         why = found.unloadable
         found = go_through(top, whole(), None, Use())
-        found.readable_by = ("2",) if found.loads else ()
+        found.readable_by, found.obstacle = ("2",) if found.loads else (), why
         found.warnings.append(_only_fusion(why))
     return found
 

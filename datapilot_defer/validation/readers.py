@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from datapilot_defer.errors import UsageError
+
 if TYPE_CHECKING:
     from datapilot_defer.artifact import Artifact
 
@@ -41,16 +43,28 @@ def by_fusion(artifact: Artifact) -> bool:
 
 
 def spelled(readers: tuple[str, ...]) -> str:
-    """In words: "dbt 1.8 and later", "dbt 2.x only"."""
+    """In words: "dbt 1.8 and later", "dbt 2.x"."""
     core = [reader for reader in readers if reader != "2"]
     if not readers:
         return "no dbt that is known today"
     if not core:
-        return "dbt 2.x only"
+        return "dbt 2.x"
     return f"dbt {core[0]} and later" if "2" in readers else f"dbt {core[0]} to {core[-1]}"
 
 
-def covers(readers: tuple[str, ...], wanted: str) -> bool:
-    """Whether a version that somebody runs, such as "1.11", "1.11.16" or "2", is among the readers."""
-    parts = wanted.strip().removeprefix("v").split(".")
-    return "2" in readers if parts[0] == "2" else ".".join(parts[:2]) in readers
+def covers(found: tuple[str, ...], wanted: str) -> bool:
+    """Whether a version that somebody runs, such as "1.11", "1.11.16", "1" or "2", is among the readers.
+
+    A minor version of dbt-core that is newer than this program counts as the newest one that it knows.
+    Raises UsageError for what is not a version.
+    """
+    numbers = re.fullmatch(r"v?(\d{1,4})(?:\.(\d{1,4}))?([.\-+a-z].*)?", wanted.strip())
+    if not numbers:
+        raise UsageError(f"--readable-by {wanted!r} is not a version of dbt: give one such as 1.11 or 2")
+    major, minor = numbers.group(1), numbers.group(2)
+    if major != "1":
+        return major in found
+    if minor is None:
+        return any(reader != "2" for reader in found)
+    newest = int(MINORS[-1].split(".")[1])
+    return f"1.{min(int(minor), newest)}" in found

@@ -11,7 +11,7 @@ from datapilot_defer.validation.verdict import Problem
 from datapilot_defer.validation.wording import find, own, source_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from datapilot_defer.validation.rules import Rules, Schema
     from datapilot_defer.validation.use import Use
@@ -31,10 +31,12 @@ class Found:
     """What was found. unloadable: the first place that breaks the rules, as opposed to what is merely useless.
 
     drifting: section to the number of entries that fit the rules and not the published schema.
+    obstacle: the first place that keeps dbt 1.x from reading what dbt 2.x wrote.
     """
 
     problems: list[Problem] = field(default_factory=list)
     unloadable: Problem | None = None
+    obstacle: Problem | None = None
     drifting: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     readable_by: tuple[str, ...] = ()
@@ -83,20 +85,22 @@ def go_through(
             walk.set("$", problem.message, [problem], [])
         for name in sorted(rules.sections() & top.keys(), key=_rank):
             _section(walk, name, top[name])
-        if use and (whole := list(use.whole())):
-            walk.set("$", "use", [], whole)
+        if use and not walk.entries.get(("nodes", ""), ([], False))[1]:
+            walk.set("$", "use", [], list(use.whole()))
     except EnoughError:
         enough = True
     problems = [problem for found, _ in walk.entries.values() for problem in found]
     unloadable = next((found[0] for found, broken in walk.entries.values() if broken), None)
-    return Found(problems, unloadable, walk.drifting, enough=enough)
+    return Found(problems, unloadable, drifting=walk.drifting, enough=enough)
 
 
 def find_top(rules: Rules, top: Mapping[str, Any]) -> Iterator[Problem]:
     """Sections that are missing or, by the letter, unknown."""
     outline = {key: value for key, value in rules.document.items() if key in ("required", "additionalProperties")}
     outline["properties"] = dict.fromkeys(rules.document.get("properties", ()), True)
-    yield from own(rules, outline, dict.fromkeys(top))
+    for problem in own(rules, outline, dict.fromkeys(top)):
+        missing = problem.message.endswith("is missing")
+        yield Problem(problem.path, f"the section {problem.message}" if missing else problem.message)
 
 
 def _rank(name: str) -> tuple[int, str]:
@@ -105,24 +109,36 @@ def _rank(name: str) -> tuple[int, str]:
 
 def _section(walk: _Walk, name: str, raw: Any) -> None:
     schema = walk.rules.section(name)
-    first = bytes(memoryview(raw)[:1])
-    inner = schema.get("additionalProperties")
-    if first == b"{" and not schema.get("properties") and schema.get("type"):
-        if isinstance(inner, dict):
+    kind = {b"{": "object", b"[": "array"}.get(bytes(memoryview(raw)[:1]))
+    inner = _inner(schema)
+    if kind == "object" and kind in _kinds(schema) and not schema.get("properties"):
+        if inner is not None:
             dbt_json.walk(raw, _visitor(walk, name, inner))
-    elif first == b"[" and isinstance(schema.get("items"), dict):
-        dbt_json.walk_list(raw, _visitor(walk, name, schema["items"]))
+    elif kind == "array" and kind in _kinds(schema) and inner is not None:
+        dbt_json.walk_list(raw, _visitor(walk, name, inner))
     else:
-        # A list where an object belongs may be of any size: an empty one is as wrong.
-        value = [] if first == b"[" and "anyOf" not in schema else dbt_json.decode(raw)
+        # A list where an object belongs may be of any size: a short one is as wrong.
+        short = kind == "array" and "type" in schema and kind not in _kinds(schema)
+        value = [None] if short else dbt_json.decode(raw)
         walk.set(name, "", list(islice(find(walk.rules, schema, value, (name,)), MOST_OF_ONE_ENTRY)), [])
+
+
+def _kinds(schema: Schema) -> Sequence[str]:
+    found = schema.get("type", ())
+    return [found] if isinstance(found, str) else list(found)
+
+
+def _inner(schema: Schema) -> Schema | None:
+    """The schema of an entry of a mapping, or of an item of a list."""
+    found = schema.get("additionalProperties", schema.get("items"))
+    return found if isinstance(found, dict) else None
 
 
 def _visitor(walk: _Walk, name: str, schema: Schema) -> Callable[[str | int, Any], None]:
     """What is done with each entry of a section."""
     fits = _fits(walk.rules, schema, strict=walk.strict)
-    published = walk.published.section(name).get("additionalProperties") if walk.published else None
-    as_published = _fits(walk.published, published) if walk.published and isinstance(published, dict) else None
+    published = _inner(walk.published.section(name)) if walk.published else None
+    as_published = _fits(walk.published, published) if walk.published and published is not None else None
     use = walk.use.node if walk.use and name == "nodes" else None
 
     def visit(key: str | int, value: Any) -> None:
@@ -132,6 +148,8 @@ def _visitor(walk: _Walk, name: str, schema: Schema) -> Callable[[str | int, Any
         elif as_published and not as_published(value):
             walk.drifting[name] = walk.drifting.get(name, 0) + 1
         useless = list(use(str(key), value)) if use else []
+        if broken:
+            useless = []  # one thing at a time
         if broken or useless or walk.entries:
             walk.set(name, str(key), broken, useless)
 

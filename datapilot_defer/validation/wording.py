@@ -85,7 +85,7 @@ def _below(rules: Rules, schema: Schema, value: Any, path: Path) -> Iterator[Pro
         yield from find(rules, part, value, path)
     for keyword in ("anyOf", "oneOf"):
         if keyword in schema:
-            yield from _alternatives(rules, {keyword: schema[keyword]}, value, path)
+            yield from _alternatives(rules, schema, keyword, value, path)
     if "if" in schema:
         part = schema.get("then" if rules.fits(schema["if"], value) else "else")
         if isinstance(part, dict):
@@ -106,11 +106,14 @@ def _members(rules: Rules, schema: Schema, value: Any, path: Path) -> Iterator[P
             yield from find(rules, schema["items"], item, (*path, number))
 
 
-def _alternatives(rules: Rules, schema: Schema, value: Any, path: Path) -> Iterator[Problem]:
+def _alternatives(rules: Rules, schema: Schema, keyword: str, value: Any, path: Path) -> Iterator[Problem]:
     """By the alternative that the value comes nearest to: of its resource type, or of its JSON type."""
-    parts = next(iter(schema.values()))
+    parts = schema[keyword]
     fitting = [part for part in parts if rules.fits(part, value)]
-    if (fitting and "anyOf" in schema) or len(fitting) == 1:
+    if (fitting and keyword == "anyOf") or len(fitting) == 1:
+        return
+    if "title" in schema:
+        yield Problem(spell(path), f"expected {schema['title']}, got {describe(value)}")
         return
     if fitting:
         yield Problem(spell(path), f"{describe(value)} fits more than one of the forms that the schema allows")

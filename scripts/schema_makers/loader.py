@@ -42,7 +42,7 @@ COLOR = {
         {"enum": [None, False, 0, [], {}]},
     ],
 }
-HOOK_TEXT = {"type": "string", "format": "dbt-hook"}
+HOOK_TEXT = {"title": "SQL, or JSON with sql", "type": "string", "format": "dbt-hook"}
 # A model's contract needs a careful on_schema_change when it is incremental (NodeConfig.__post_init__).
 TRUTHY_CONTRACT = {
     "properties": {"enforced": {"not": {"enum": [None, False, 0, "", [], {}]}}},
@@ -183,17 +183,16 @@ class Walk:
 
     def freshness(self, properties):
         """Left alone unless it has build_after; then count and period go together."""
-        inner = properties["freshness"]["anyOf"][1]
-        build = self.defs[self.defs["ModelFreshness"]["properties"]["build_after"]["$ref"].split("/")[-1].split("-")[0]]
         no_period = {"enum": [None, "", False, 0, [], {}]}
-        build["anyOf"] = [
-            {
-                "properties": {"count": {"not": {"type": "null"}}, "period": {"not": no_period}},
-                "required": ["count", "period"],
-            },
-            {"properties": {"count": {"type": "null"}, "period": no_period}},
-        ]
-        properties["freshness"] = {"if": {"type": "object", "required": ["build_after"]}, "then": inner}
+        both = {
+            "properties": {"count": {"not": {"type": "null"}}, "period": {"not": no_period}},
+            "required": ["count", "period"],
+        }
+        neither = {"properties": {"count": {"type": "null"}, "period": no_period}}
+        pair = {"title": "count and period, or neither", "anyOf": [both, neither]}
+        inner = properties["freshness"]["anyOf"][1]
+        rules = {"allOf": [inner, {"properties": {"build_after": pair}}]}
+        properties["freshness"] = {"if": {"type": "object", "required": ["build_after"]}, "then": rules}
 
 
 def upgraded(cls, schema, before):
@@ -303,7 +302,9 @@ def share(result):
         if not same:
             return result
         kept = {name: rule for name, rule in result["$defs"].items() if name not in same}
-        result = rename({**result, "$defs": kept}, {f"#/$defs/{old}": f"#/$defs/{new}" for old, new in same.items()})
+        classes = {name: same.get(rule, rule) for name, rule in result["classes"].items()}
+        renamed = {f"#/$defs/{old}": f"#/$defs/{new}" for old, new in same.items()}
+        result = {**rename({**result, "$defs": kept}, renamed), "classes": classes}
 
 
 def rename(value, names):
@@ -315,11 +316,12 @@ def rename(value, names):
 
 
 def main():
-    result = {"dbt_version": __version__, "variants": {}, "$defs": {}}
+    result = {"dbt_version": __version__, "variants": {}, "$defs": {}, "classes": {}}
     for before in (None, 11, 10, 9):
         top, definitions = manifest(before)
         result["variants"][str(before or 12)] = top
         result["$defs"].update(definitions)
+        result["classes"].update({name: name for name in definitions if before is None})
     json.dump(share(result), sys.stdout)
 
 

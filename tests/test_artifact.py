@@ -1,0 +1,138 @@
+"""What an artifact says about itself, and what reading one says when it can't be read."""
+
+import hashlib
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from datapilot_defer.artifact import Kind, from_bytes, read
+from datapilot_defer.errors import UsageError
+from tests.large_manifest import text
+
+GOOD = Path(__file__).parent / "artifacts" / "good"
+
+
+def test_an_artifact_keeps_the_bytes_and_tells_what_its_metadata_says() -> None:
+    path = GOOD / "manifest of dbt 1.11.json"
+    artifact = read(path)
+    assert artifact.content == path.read_bytes()
+    assert artifact.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert artifact.size_bytes == path.stat().st_size
+    assert (artifact.kind, artifact.path) == (Kind.MANIFEST, str(path))
+    assert (artifact.schema_version, artifact.dbt_version) == (12, "1.11.16")
+    assert (artifact.project_name, artifact.adapter_type, artifact.node_count) == ("warehouse", "duckdb", 2)
+    assert artifact.generated_at == datetime(2026, 11, 22, 10, 44, 33, 741559, timezone.utc)
+    assert artifact.invocation_id == "652de556-11cd-4687-8317-7c928b732889"
+
+
+def test_the_content_is_not_in_the_repr() -> None:
+    assert len(repr(read(GOOD / "manifest of dbt 1.11.json"))) < 1000
+
+
+@pytest.mark.parametrize(
+    ("written", "microsecond"),
+    [
+        ("2026-11-22T10:44:33Z", 0),
+        ("2026-11-22T10:44:33", 0),
+        ("2026-11-22T10:44:33.5Z", 500_000),
+        ("2026-11-22T10:44:33.741559+00:00", 741_559),
+        ("2026-11-22T10:44:33.741559812Z", 741_559),
+        ("2026-11-22T12:44:33.25+02:00", 250_000),
+    ],
+)
+def test_every_spelling_of_a_time_that_some_dbt_wrote_is_read(written: str, microsecond: int) -> None:
+    content = f'{{"metadata": {{"generated_at": "{written}"}}}}'.encode()
+    found = from_bytes(content, path="x", kind=Kind.MANIFEST).generated_at
+    assert found == datetime(2026, 11, 22, 10, 44, 33, microsecond, timezone.utc)
+
+
+@pytest.mark.parametrize(
+    "metadata", ["null", "[]", '"x"', '{"generated_at": 5}', '{"generated_at": "yesterday"}', "{}"]
+)
+def test_metadata_that_says_nothing_gives_nothing(metadata: str) -> None:
+    artifact = from_bytes(f'{{"metadata": {metadata}}}'.encode(), path="x", kind=Kind.MANIFEST)
+    assert artifact.generated_at is artifact.schema_version is artifact.dbt_version is artifact.node_count is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"metadata": {"dbt_version": 5}, "nodes": []}'])
+def test_no_bytes_are_bad_enough_to_raise(content: bytes) -> None:
+    artifact = from_bytes(content, path="x", kind=None)
+    assert (artifact.kind, artifact.dbt_version, artifact.node_count) == (Kind.MANIFEST, None, None)
+
+
+@pytest.mark.parametrize("name", ["catalog", "run_results", "sources", "semantic_manifest", "manifest of dbt 1.0"])
+def test_a_kind_is_recognised_by_the_content(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "artifact.json"
+    path.write_bytes((GOOD / f"{name}.json").read_bytes())
+    assert read(path, kind=None).kind is Kind(name.split(" ")[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b'{"nodes": {}, "macros": {}}', Kind.MANIFEST),
+        (b'{"nodes": {}, "sources": {}, "errors": null}', Kind.CATALOG),
+        (b'{"results": [], "elapsed_time": 1, "args": {}}', Kind.RUN_RESULTS),
+    ],
+)
+def test_without_metadata_the_sections_tell_the_kind(content: bytes, kind: Kind) -> None:
+    assert from_bytes(content, path="x.json", kind=None).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("target/catalog.json", Kind.CATALOG),
+        (r"target\run_results.json", Kind.RUN_RESULTS),
+        ("run-results.json", Kind.RUN_RESULTS),
+        ("x.json", Kind.MANIFEST),
+    ],
+)
+def test_what_says_nothing_about_itself_is_what_its_name_says(path: str, kind: Kind) -> None:
+    assert from_bytes(b"{}", path=path, kind=None).kind is kind
+
+
+def test_a_kind_knows_the_name_of_dbts_file() -> None:
+    assert Kind.RUN_RESULTS.file_name == "run_results.json"
+
+
+def test_a_missing_file_is_looked_for_in_a_folder_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as refused:
+        read("target/manifest.json")
+    where = Path("target/manifest.json")
+    assert str(refused.value).startswith(f"{where}: no such file (looked in {tmp_path}); dbt writes it")
+    with pytest.raises(UsageError, match=r"catalog\.json: no such file$"):
+        read(tmp_path / "catalog.json", Kind.CATALOG)
+
+
+def test_a_folder_is_refused_with_the_file_that_was_meant(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is a folder; it holds no manifest\.json"):
+        read(tmp_path)
+    (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UsageError) as refused:
+        read(tmp_path)
+    assert str(refused.value) == f"{tmp_path}: is a folder; give {tmp_path / 'manifest.json'}"
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user who may not read everything")
+def test_a_file_that_may_not_be_read_is_refused_with_the_systems_words(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text("{}", encoding="utf-8")
+    path.chmod(0)
+    with pytest.raises(UsageError, match="can't be read: Permission denied"):
+        read(path)
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(UsageError, match="can't be read: embedded null"):
+        read("a\0b")
+
+
+def test_the_generated_large_manifest_has_as_many_nodes_as_wanted() -> None:
+    artifact = from_bytes(text(50, 3).encode(), path="x", kind=Kind.MANIFEST)
+    assert (artifact.node_count, artifact.schema_version) == (50, 12)
