@@ -133,6 +133,8 @@ def read_config_file(environ: Mapping[str, str]) -> ConfigFile:
         raise UsageError(
             f"{path}:{error.lineno}: the config file is not JSON ({error.msg}); mend or delete it"
         ) from None
+    except RecursionError:
+        raise UsageError(f"{path}: the config file is not JSON of ours (too deep); mend or delete it") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path}: the config file must be one JSON object, {{…}}; mend or delete it")
     return ConfigFile(path, values, text)

@@ -172,16 +172,14 @@ def _checked_header(words: str, setting: Setting) -> Setting:
 
 def _checked_url(setting: Setting, allow_http: bool) -> Setting:
     """The URL without a trailing slash, or the reason why it is none."""
-    parts = urlsplit(setting.value)
-    problem = _url_problem(setting.value)
-    if problem is None and parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname or ""):
-        problem = "http would send the token unencrypted: write https://, or add --allow-http if that is meant"
+    problem = _url_problem(setting.value, allow_http)
     if problem:
         raise UsageError(f"the instance URL from {setting.origin} can't be used: {problem}")
+    parts = urlsplit(setting.value)
     return Setting(f"{parts.scheme}://{parts.netloc.lower()}", setting.origin)
 
 
-def _url_problem(value: str) -> str | None:
+def _url_problem(value: str, allow_http: bool) -> str | None:
     """What is wrong with an instance's URL. It is quoted only where it can hold no secret."""
     try:
         parts = urlsplit(value)
@@ -198,6 +196,8 @@ def _url_problem(value: str) -> str | None:
         return f"it has a path or more; give only {parts.scheme}://{parts.netloc}"
     if not value.isascii() or not value.isprintable() or " " in value:
         return "it holds a blank or a character that is not ASCII"
+    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
+        return "http would send the token unencrypted: write https://, or add --allow-http if that is meant"
     return None
 
 
