@@ -51,7 +51,7 @@ def need(part: str) -> Path:
     """Give a real part, making it when it isn't there yet.
 
     part: a row of `REQUIREMENTS` (the environment's folder; "node": the folder that holds node_modules),
-    "chromium" (the executable), or "manifests" (the folder of real artifacts).
+    "chromium" or "gnome-keyring" (the executable), or "manifests" (the folder of real artifacts).
 
     A part that can't be had skips the test, or fails it when DATAPILOT_TEST_REQUIRE says so.
     """
@@ -130,6 +130,8 @@ def _look_for(part: str) -> Path | PartError:
         match part:
             case "chromium":
                 return _chromium()
+            case "gnome-keyring":
+                return _gnome_keyring()
             case "manifests":
                 return _manifests()
             case "node":
@@ -165,6 +167,13 @@ def _chromium() -> Path:
         if found:
             return Path(found)
     raise PartError("no Chromium on PATH; install your system's package `chromium`")
+
+
+def _gnome_keyring() -> Path:
+    found = shutil.which("gnome-keyring-daemon", path=ENVIRONMENT.get("PATH"))
+    if found is None or shutil.which("dbus-run-session", path=ENVIRONMENT.get("PATH")) is None:
+        raise PartError("a keyring of its own needs the system's packages `gnome-keyring` and `dbus`")
+    return Path(found)
 
 
 def _manifests() -> Path:
