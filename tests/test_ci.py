@@ -1,0 +1,287 @@
+"""Which CI this is, what it tells about a run, and what people see there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from datapilot_defer import ci
+from datapilot_defer.ci import Run
+from tests.commands import access, datapilot
+from tests.instances import RunningInstance
+from tests.protocol_server import TOKEN, Reply, protocol_server
+
+GITHUB = {
+    "CI": "true",
+    "GITHUB_ACTIONS": "true",
+    "GITHUB_SHA": "ffac537e",
+    "GITHUB_REF_NAME": "main",
+    "GITHUB_SERVER_URL": "https://github.com",
+    "GITHUB_REPOSITORY": "octo/shop",
+    "GITHUB_RUN_ID": "1658821493",
+}
+RUNS: dict[str, tuple[Mapping[str, str], Run]] = {
+    "GitHub": (
+        GITHUB,
+        Run("GitHub Actions", "ffac537e", "main", "https://github.com/octo/shop/actions/runs/1658821493"),
+    ),
+    "GitHub, of a pull request": (
+        {**GITHUB, "GITHUB_HEAD_REF": "feature", "GITHUB_REF_NAME": "7/merge"},
+        Run("GitHub Actions", "ffac537e", "feature", "https://github.com/octo/shop/actions/runs/1658821493"),
+    ),
+    "GitLab": (
+        {
+            "CI": "true",
+            "GITLAB_CI": "true",
+            "CI_COMMIT_SHA": "1ecfd275",
+            "CI_COMMIT_REF_NAME": "main",
+            "CI_JOB_URL": "https://gitlab.com/a/b/-/jobs/1",
+            "CI_PIPELINE_URL": "https://gitlab.com/a/b/-/pipelines/2",
+        },
+        Run("GitLab CI", "1ecfd275", "main", "https://gitlab.com/a/b/-/jobs/1"),
+    ),
+    "Jenkins": (
+        {
+            "JENKINS_URL": "https://ci.example.com/",
+            "GIT_COMMIT": "4f3c0c1",
+            "GIT_BRANCH": "origin/main",
+            "BUILD_URL": "https://ci.example.com/job/shop/15/",
+        },
+        Run("Jenkins", "4f3c0c1", "origin/main", "https://ci.example.com/job/shop/15/"),
+    ),
+    "Jenkins, of a multibranch pipeline": (
+        {"JENKINS_URL": "https://ci.example.com/", "BRANCH_NAME": "main", "BUILD_URL": "https://ci.example.com/job/1/"},
+        Run("Jenkins", None, "main", "https://ci.example.com/job/1/"),
+    ),
+    "CircleCI": (
+        {
+            "CI": "true",
+            "CIRCLECI": "true",
+            "CIRCLE_SHA1": "9b1fe7a",
+            "CIRCLE_TAG": "v1",
+            "CIRCLE_BUILD_URL": "https://circleci.com/gh/a/b/1",
+        },
+        Run("CircleCI", "9b1fe7a", "v1", "https://circleci.com/gh/a/b/1"),
+    ),
+    "Buildkite": (
+        {
+            "CI": "true",
+            "BUILDKITE": "true",
+            "BUILDKITE_COMMIT": "83a20ec",
+            "BUILDKITE_BRANCH": "main",
+            "BUILDKITE_BUILD_URL": "https://buildkite.com/a/b/builds/1",
+        },
+        Run("Buildkite", "83a20ec", "main", "https://buildkite.com/a/b/builds/1"),
+    ),
+    "Azure Pipelines": (
+        {
+            "TF_BUILD": "True",
+            "BUILD_SOURCEVERSION": "7c9c0f1",
+            "BUILD_SOURCEBRANCHNAME": "main",
+            "SYSTEM_COLLECTIONURI": "https://dev.azure.com/acme/",
+            "SYSTEM_TEAMPROJECT": "shop",
+            "BUILD_BUILDID": "12",
+        },
+        Run("Azure Pipelines", "7c9c0f1", "main", "https://dev.azure.com/acme/shop/_build/results?buildId=12"),
+    ),
+    "Bitbucket": (
+        {
+            "CI": "true",
+            "BITBUCKET_BUILD_NUMBER": "3",
+            "BITBUCKET_COMMIT": "f7f6c2b",
+            "BITBUCKET_BRANCH": "main",
+            "BITBUCKET_GIT_HTTP_ORIGIN": "https://bitbucket.org/acme/shop",
+        },
+        Run("Bitbucket Pipelines", "f7f6c2b", "main", "https://bitbucket.org/acme/shop/pipelines/results/3"),
+    ),
+    "TeamCity": (
+        {"TEAMCITY_VERSION": "2026.1", "BUILD_VCS_NUMBER": "61ad9f0", "BUILD_URL": "https://tc.example.com/build/9"},
+        Run("TeamCity", "61ad9f0", None, "https://tc.example.com/build/9"),
+    ),
+    "Airflow": (
+        {
+            "AIRFLOW_CTX_DAG_ID": "nightly",
+            "AIRFLOW_CTX_TASK_ID": "onboard",
+            "AIRFLOW_CTX_DAG_RUN_ID": "manual__2026",
+        },
+        Run("Airflow", None, None, "airflow://nightly/onboard/manual__2026"),
+    ),
+    "Airflow, of which half is known": ({"AIRFLOW_CTX_DAG_ID": "nightly"}, Run("Airflow")),
+    "an unknown one": ({"CI": "1"}, Run("CI")),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_each_ci_is_known_by_its_own_variables(name: str) -> None:
+    environ, run = RUNS[name]
+    assert ci.detect(environ) == run
+
+
+@pytest.mark.parametrize("environ", [{}, {"CI": ""}, {"CI": "false"}, {"CI": "0"}, {"GITHUB_ACTIONS": "False"}])
+def test_a_laptop_is_no_ci(environ: Mapping[str, str]) -> None:
+    assert ci.detect(environ) is None
+
+
+def test_only_what_is_known_is_told() -> None:
+    assert Run("Jenkins", None, "main", None).facts() == {"branch": "main"}
+
+
+def test_an_annotation_is_one_line_whatever_it_says() -> None:
+    assert ci.annotation("error", "50% of\r\nit: a::b, c") == "::error title=datapilot::50%25 of%0D%0Ait: a::b, c"
+
+
+def test_outside_github_no_file_is_written(tmp_path: Path) -> None:
+    environ = {"GITHUB_OUTPUT": str(tmp_path / "output"), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+    ci.append_outputs(environ, {"a": "b"})
+    ci.append_summary(environ, "# x")
+    ci.append_summary({"GITHUB_ACTIONS": "true"}, "# x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_summary_that_can_not_be_written_fails_nothing(tmp_path: Path) -> None:
+    ci.append_summary({"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(tmp_path)}, "# x")
+
+
+# Whole commands ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def manifest(artifacts: Path) -> Path:
+    return artifacts / "manifest.json"
+
+
+def onboard(manifest: Path, *more: str) -> list[str]:
+    return ["dbt", "onboard", "--integration-id", "1", "--manifest-path", str(manifest), *more]
+
+
+@pytest.fixture
+def github(tmp_path: Path) -> dict[str, str]:
+    """The environment variables of a job on GitHub, with its two files."""
+    files = {"GITHUB_OUTPUT": tmp_path / "output", "GITHUB_STEP_SUMMARY": tmp_path / "summary"}
+    return {**GITHUB, **{name: str(path) for name, path in files.items()}}
+
+
+def test_on_github_the_result_is_in_the_summary_and_the_outputs(
+    instance: RunningInstance, manifest: Path, github: dict[str, str]
+) -> None:
+    assert datapilot("dbt", "integrations", "create", "--name", "shop", env=access(instance)).exit_code == 0
+    done = datapilot(*onboard(manifest, "--json"), env={**access(instance), **github})
+    assert done.exit_code == 0, done.said
+    sha256 = done.json["artifacts"][0]["sha256"]
+    lines = Path(github["GITHUB_OUTPUT"]).read_text(encoding="utf-8").splitlines()
+    assert lines == [f"sha256={sha256}", "file-id=1", f"status-url={instance.url}/settings/integrations/1/PROD"]
+    summary = Path(github["GITHUB_STEP_SUMMARY"]).read_text(encoding="utf-8")
+    assert f"[integration 1, PROD]({instance.url}/settings/integrations/1/PROD)" in summary
+    assert f"| manifest | {manifest.stat().st_size:,} | 1.11.16 | `{sha256}` |" in summary
+    assert f"::add-mask::{instance.token}" in done.stderr.splitlines()
+    assert instance.token not in done.said.replace(f"::add-mask::{instance.token}", "") + summary + "".join(lines)
+
+
+def test_commit_branch_and_build_are_sent_along(manifest: Path) -> None:
+    with protocol_server() as hosted:
+        done = datapilot(*onboard(manifest), env={**hosted.access, **GITHUB})
+        assert done.exit_code == 0, done.said
+        sent = next(seen.json for seen in hosted.seen if seen.path.endswith("verify_upload"))
+        agents = {seen.headers["User-Agent"] for seen in hosted.seen}
+    assert (sent["commit"], sent["branch"]) == ("ffac537e", "main")
+    assert sent["build_url"] == "https://github.com/octo/shop/actions/runs/1658821493"
+    assert len(agents) == 1
+    assert agents.pop().endswith("(GitHub Actions)")
+
+
+def test_on_github_a_failure_is_an_annotation(manifest: Path, github: dict[str, str]) -> None:
+    with protocol_server() as hosted:
+        hosted.answers["GET /dbt/v1/validate-permissions"] = lambda _: Reply({"detail": "100% no\r\n::error::x"}, 403)
+        done = datapilot(*onboard(manifest), env={**hosted.access, **github})
+    assert done.exit_code == 3
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("::error")]
+    assert line.startswith("::error title=datapilot::checking the permission to upload: not allowed: 100%25 no")
+    assert not any(line.startswith("::error::x") for line in done.stderr.splitlines())
+    assert not Path(github["GITHUB_OUTPUT"]).exists()
+
+
+@pytest.mark.parametrize("sign", ["CI", "GITLAB_CI", "JENKINS_URL", "AIRFLOW_CTX_DAG_ID"])
+def test_in_ci_nobody_is_asked_and_no_keyring_is_opened(sign: str, manifest: Path) -> None:
+    done = datapilot(*onboard(manifest), env={sign: "true"}, stdin="an answer\n")
+    assert done.exit_code == 2
+    assert "no instance name and no token: set environment variable ALTIMATE_INSTANCE_NAME" in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_json_is_the_last_line_also_when_both_streams_are_one(manifest: Path) -> None:
+    with protocol_server() as hosted:
+        hosted.answers["POST /dbt/v1/start_dbt_ingestion"] = lambda _: Reply({"ok": False})
+        merged = as_a_process(onboard(manifest, "--json", "-v"), hosted.access)
+        assert json.loads(merged.stdout.splitlines()[-1])["exit_code"] == merged.returncode == 5
+        del hosted.answers["POST /dbt/v1/start_dbt_ingestion"]
+        merged = as_a_process(onboard(manifest, "--json", "-v", "--log-format", "json"), hosted.access)
+    assert merged.returncode == 0
+    assert json.loads(merged.stdout.splitlines()[-1])["ok"] is True
+    for line in merged.stdout.splitlines()[:-1]:
+        assert set(json.loads(line)) == {"time", "level", "message"}
+    assert TOKEN not in merged.stdout
+
+
+def test_a_dotenv_file_in_the_working_folder_is_not_read(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with protocol_server() as hosted:
+        values = {**hosted.access, **{f"DATAPILOT_{name[9:]}": value for name, value in hosted.access.items()}}
+        (tmp_path / ".env").write_text("\n".join(f"{name}={value}" for name, value in values.items()), encoding="utf-8")
+        done = as_a_process(onboard(manifest), {})
+        assert hosted.seen == []
+    assert done.returncode == 2
+
+
+def as_a_process(arguments: list[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run `datapilot ARGUMENTS` with stderr merged into stdout, as Airflow does."""
+    return subprocess.run(
+        [sys.executable, "-m", "datapilot_defer", *arguments],
+        env={**os.environ, **environ},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+
+
+SOFT = {
+    "the instance is unavailable": (Reply({}, 599), 0),
+    "the token is refused": (Reply({}, 401), 3),
+    "the permission is refused": (Reply({}, 403), 3),
+    "there is no such integration": (Reply({}, 404), 4),
+    "the request is refused": (Reply({}, 422), 2),
+}
+
+
+@pytest.mark.parametrize("what", SOFT)
+@pytest.mark.parametrize("by", ["--soft-fail", "DATAPILOT_SOFT_FAIL"])
+def test_soft_fail_forgives_what_is_nobodys_fault(what: str, by: str, manifest: Path) -> None:
+    answer, code = SOFT[what]
+    options = [by] if by.startswith("-") else []
+    with protocol_server() as hosted:
+        hosted.answers["GET /dbt/v1/signed_url"] = lambda _: answer
+        done = datapilot(
+            *onboard(manifest, "--json", *options), env={**hosted.access, **({} if options else {by: "1"})}
+        )
+    assert done.exit_code == code, done.said
+    assert done.json["ok"] is False
+    assert done.json["exit_code"] == code
+    assert ("NOT ONBOARDED" in done.stderr) is (code == 0)
+
+
+def test_soft_fail_never_forgives_a_refused_artifact(tmp_path: Path) -> None:
+    broken = tmp_path / "manifest.json"
+    broken.write_text("{", encoding="utf-8")
+    assert datapilot(*onboard(broken, "--soft-fail")).exit_code == 1
+
+
+def test_soft_fail_never_forgives_a_missing_token(manifest: Path) -> None:
+    assert datapilot(*onboard(manifest, "--soft-fail")).exit_code == 2
