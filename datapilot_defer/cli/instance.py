@@ -106,13 +106,12 @@ def serve(
     uploads are done.
     """
     report = current_report()
-    with _opened(data) as (records, blobs):
+    with _opened(data) as (records, blobs), _logging_to(report):
         from datapilot_defer.instance.serve import Address, serve
         from datapilot_defer.instance.settings import Settings
 
         settings = Settings(keep_age=timedelta(days=keep_days) if keep_days else None, **options)
         first = _first_start(records, instance_name)
-        _log_to(report)
         if host not in ("127.0.0.1", "::1", "localhost") and not (tls_certificate or settings.behind_proxy):
             report.warn(
                 "tokens travel unencrypted: use --tls-certificate and --tls-key, or a proxy with --behind-proxy"
@@ -265,10 +264,16 @@ class _ToReport(logging.Handler):
         (self._report.note if record.levelno < logging.WARNING else self._report.warn)(self.format(record))
 
 
-def _log_to(report: Report) -> None:
+@contextmanager
+def _logging_to(report: Report) -> Iterator[None]:
     """Send the access log, and what goes wrong in the web server, to stderr."""
-    for name, level in (("datapilot_defer.instance", logging.INFO), ("uvicorn.error", logging.WARNING)):
-        logger = logging.getLogger(name)
+    handler = _ToReport(report)
+    loggers = [logging.getLogger("datapilot_defer.instance"), logging.getLogger("uvicorn.error")]
+    for logger, level in zip(loggers, (logging.INFO, logging.WARNING), strict=True):
         logger.setLevel(level)
-        logger.handlers = [_ToReport(report)]
-        logger.propagate = False
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)

@@ -1,0 +1,254 @@
+"""`datapilot instance`: made, served and administered from the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import trustme
+
+from datapilot_defer.instance import folder
+from tests.commands import datapilot
+from tests.instance_calls import SECONDS, announce, call, fetch, make_integration, manifest, onboard
+from tests.instances import RunningInstance
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Serving:
+    """A `serve` that runs as a process of its own."""
+
+    process: subprocess.Popen[str]
+    first: str
+
+    @property
+    def told(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.first)
+        return told
+
+    def instance(self, data: Path, token: str) -> RunningInstance:
+        with folder.opened(data) as (records, blobs):
+            return RunningInstance(self.told["url"], "main", token, data, records, blobs)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+        self.process.send_signal(number)
+        _, stderr = self.process.communicate(timeout=30)
+        return self.process.returncode, stderr
+
+
+@contextmanager
+def serving(data: Path, *options: str, port: int = 0) -> Iterator[Serving]:
+    words = ["instance", "serve", "--data", str(data), "--port", str(port), *options]
+    with subprocess.Popen(
+        [sys.executable, "-m", "datapilot_defer", *words],
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield Serving(process, process.stdout.readline())
+        finally:
+            process.kill()
+
+
+def test_init_makes_an_instance_and_shows_its_token_once(tmp_path: Path) -> None:
+    made = datapilot("instance", "init", "--data", tmp_path / "new" / "folder", "--instance-name", "acme", "--json")
+    assert made.exit_code == 0
+    assert made.json["instance_name"] == "acme"
+    assert re.fullmatch(r"dpd_[0-9A-Za-z]{46}", made.json["token"])
+
+
+def test_init_again_is_refused_and_says_how_to_make_a_token(tmp_path: Path) -> None:
+    datapilot("instance", "init", "--data", tmp_path, "--instance-name", "acme")
+    again = datapilot("instance", "init", "--data", tmp_path, "--instance-name", "acme")
+    assert again.exit_code == 2
+    assert "datapilot instance token create --data" in again.stderr
+    other = datapilot("instance", "init", "--data", tmp_path, "--instance-name", "other", "--json")
+    assert other.exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["", "Acme", "a b", "a/b", "é", "x" * 64, "-a"])
+def test_init_refuses_a_name_that_can_not_travel(tmp_path: Path, name: str) -> None:
+    assert datapilot("instance", "init", "--data", tmp_path, f"--instance-name={name}").exit_code == 2
+
+
+def test_a_data_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = datapilot("instance", "init", "--data", tmp_path / "file" / "data", "--instance-name", "acme")
+    assert refused.exit_code == 2
+    assert "can't be the data folder" in refused.stderr
+
+
+def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
+    datapilot("instance", "init", "--data", tmp_path, "--instance-name", "acme")
+    create = ("instance", "token", "create", "--data", tmp_path, "--name", "ci", "--scope", "upload", "--json")
+    made = datapilot(*create, "--expires-days", 30).json
+    assert made["token"].startswith("dpd_")
+    assert made["scopes"] == ["upload"]
+    listed = datapilot("instance", "token", "list", "--data", tmp_path)
+    assert made["token"] not in listed.said
+    assert "ci" in listed.stdout
+    assert datapilot("instance", "token", "revoke", "--data", tmp_path, made["id"]).exit_code == 0
+    assert datapilot("instance", "token", "revoke", "--data", tmp_path, made["id"]).exit_code == 4
+    states = datapilot("instance", "token", "list", "--data", tmp_path, "--json").json["tokens"]
+    assert [(each["name"], each["state"]) for each in states] == [("ci", "revoked"), ("first", "valid")]
+
+
+def test_where_several_instances_are_the_name_must_be_said(tmp_path: Path) -> None:
+    create = ("instance", "token", "create", "--data", tmp_path, "--name", "ci", "--scope", "read")
+    assert "none was made yet" in datapilot(*create).stderr
+    for name in ("one", "two"):
+        datapilot("instance", "init", "--data", tmp_path, "--instance-name", name)
+    assert datapilot(*create).exit_code == 2
+    assert "there are: one, two" in datapilot(*create).stderr
+    assert datapilot(*create, "--instance-name", "two").exit_code == 0
+    assert datapilot(*create, "--instance-name", "three").exit_code == 4
+    assert datapilot(*create, "--instance-name", "two", "--integration-id", 9).exit_code == 4
+    assert datapilot("instance", "token", "list", "--data", tmp_path, "--instance-name", "three").exit_code == 4
+
+
+def test_a_newer_data_folder_is_refused(tmp_path: Path) -> None:
+    with folder.opened(tmp_path) as (records, _), records.write() as connection:
+        connection.exec_driver_sql("UPDATE schema_version SET version = 99")
+    refused = datapilot("instance", "serve", "--data", tmp_path)
+    assert refused.exit_code == 2
+    assert "schema version 99" in refused.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows neither SIGTERM nor SIGINT for other processes")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_says_its_url_first_and_everything_once_and_stops_on_a_signal(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with serving(tmp_path, "--json") as first:
+        assert first.told.keys() == {"url", "instance_name", "token"}
+        instance = first.instance(tmp_path, first.told["token"])
+        onboard(instance, make_integration(instance), manifest())
+        url = fetch(instance, 1).json()["url"]
+        assert requests.get(url, timeout=SECONDS).content == manifest()
+        code, stderr = first.stop(number)
+    assert code == 0
+    assert "PUT /files/1 200" in stderr
+    for secret in (first.told["token"], "signature", "expires", url.rpartition("=")[2]):
+        assert secret not in stderr
+    with serving(tmp_path, "--json") as second:
+        assert second.told.keys() == {"url"}
+        assert fetch(second.instance(tmp_path, first.told["token"]), 1).status_code == 200
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no SIGTERM for other processes")
+def test_a_running_upload_is_finished_before_the_end(tmp_path: Path) -> None:
+    with serving(tmp_path, "--json") as running:
+        instance, content = running.instance(tmp_path, running.told["token"]), manifest()
+        announced = announce(instance, make_integration(instance)).json()
+
+        def slowly() -> Iterator[bytes]:
+            yield content[:10]
+            running.process.send_signal(signal.SIGTERM)
+            while True:
+                try:
+                    socket.create_connection((_host(instance), _port(instance)), timeout=1).close()
+                except OSError:
+                    break
+            yield content[10:]
+
+        assert requests.put(announced["url"], data=slowly(), timeout=SECONDS).status_code == 200
+        assert running.process.wait(timeout=30) == 0
+
+
+def test_the_first_start_shows_the_commands_to_paste(tmp_path: Path) -> None:
+    with serving(tmp_path, "--instance-name", "acme") as running:
+        assert running.process.stdout is not None
+        lines = [running.first, *(running.process.stdout.readline() for _ in range(7))]
+    text = "".join(lines)
+    assert re.search(r"ALTIMATE_INSTANCE_NAME=.?acme", text)
+    assert "datapilot dbt onboard --integration-name my_project" in text
+
+
+def test_a_port_that_is_taken_is_said_to_be(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = datapilot("instance", "serve", "--data", tmp_path, "--port", taken.getsockname()[1])
+    assert refused.exit_code == 2
+    assert "can't listen on 127.0.0.1 port" in refused.stderr
+
+
+def test_over_https_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    made = authority.issue_cert("127.0.0.1")
+    certificate, key, root = (str(tmp_path / name) for name in ("cert.pem", "key.pem", "root.pem"))
+    authority.cert_pem.write_to_path(root)
+    made.private_key_pem.write_to_path(key)
+    for part in made.cert_chain_pems:
+        part.write_to_path(certificate, append=True)
+    options = ("--tls-certificate", certificate, "--tls-key", key, "--json")
+    with serving(tmp_path / "data", *options) as running:
+        url = running.told["url"]
+        assert url.startswith("https://127.0.0.1:")
+        assert requests.get(f"{url}/health", verify=root, timeout=SECONDS).status_code == 200
+        data = {"token": running.told["token"]}
+        answer = requests.post(f"{url}/sign-in", data=data, verify=root, timeout=SECONDS, allow_redirects=False)
+        assert "; Secure" in answer.headers["set-cookie"]
+
+
+def test_a_certificate_that_is_none_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").write_text("nothing", encoding="utf-8")
+    words = ("instance", "serve", "--data", tmp_path / "data", "--port", 0, "--tls-certificate", tmp_path / "cert.pem")
+    refused = datapilot(*words)
+    assert refused.exit_code == 2
+    assert "TLS certificate" in refused.stderr
+
+
+def test_behind_a_proxy_the_forwarded_host_is_believed_and_else_not(tmp_path: Path) -> None:
+    forwarded = {"X-Forwarded-Host": "defer.example.com", "X-Forwarded-Proto": "https"}
+    for options, begin in ((("--behind-proxy",), "https://defer.example.com/"), ((), "http://127.0.0.1:")):
+        with serving(tmp_path / f"{len(options)}", "--json", *options) as running:
+            instance = running.instance(tmp_path / f"{len(options)}", running.told["token"])
+            onboard_id = make_integration(instance)
+            query = {"dbt_core_integration_id": str(onboard_id), "dbt_core_integration_environment_type": "PROD"}
+            answer = requests.get(
+                f"{instance.url}/dbt/v1/signed_url",
+                params={**query, "file_type": "manifest"},
+                headers={**instance.headers, **forwarded},
+                timeout=SECONDS,
+            )
+        assert answer.json()["url"].startswith(begin)
+
+
+def test_a_public_url_is_what_signed_urls_lead_to(tmp_path: Path) -> None:
+    with serving(tmp_path, "--json", "--public-url", "https://defer.example.com/dbt/") as running:
+        assert running.told["url"] == "https://defer.example.com/dbt"
+
+
+def test_listening_on_every_address_without_tls_warns(tmp_path: Path) -> None:
+    with serving(tmp_path, "--host", "0.0.0.0") as running:
+        assert running.process.stderr is not None
+        assert "tokens travel unencrypted" in running.process.stderr.readline()
+
+
+def test_a_plain_call_still_works_while_tokens_are_made_beside_the_server(instance: RunningInstance) -> None:
+    words = ("instance", "token", "create", "--data", instance.data, "--name", "x", "--scope", "read", "--json")
+    assert call(instance, "POST", "auth_health", token=datapilot(*words).json["token"]).status_code == 200
+
+
+def _host(instance: RunningInstance) -> str:
+    return instance.url.removeprefix("http://").partition(":")[0]
+
+
+def _port(instance: RunningInstance) -> int:
+    return int(instance.url.rpartition(":")[2])
