@@ -31,12 +31,16 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Source:
-    """What one place gives: any of the three may be missing. stored: written down earlier, not given for this call."""
+    """What one place gives: any of the three may be missing.
+
+    stored: written down earlier, as one set. pasted: given as options, perhaps with a command for another instance.
+    """
 
     url: Setting | None = None
     instance_name: Setting | None = None
     token: Setting | None = None
     stored: bool = False
+    pasted: bool = False
 
 
 Ask = Callable[[str], str]
@@ -49,7 +53,7 @@ def given(*, token: str | None, instance_name: str | None, url: str | None) -> S
     def option(part: str, value: str | None) -> Setting | None:
         return Setting(value, f"option {config.OPTIONS[part]}") if value else None
 
-    return Source(option("url", url), option("instance_name", instance_name), option("token", token))
+    return Source(option("url", url), option("instance_name", instance_name), option("token", token), pasted=True)
 
 
 def from_environ(environ: Mapping[str, str]) -> Source:
@@ -143,11 +147,15 @@ def _refuse_mixture(token_source: Source, url_source: Source | None, url: Settin
                 f"the token from {token.origin} belongs to {home.value}, so it is not sent to {url.value} "
                 f"({url.origin}); give the token of that instance too, with --token or DATAPILOT_TOKEN"
             )
-    elif url_source and url_source.token and url_source.token.value != token.value:
+    elif token_source.pasted and url_source and url_source.stored and _holds_another(url_source, token):
         raise UsageError(
             f"the token from {token.origin} would go to {url.value}, which comes from {url.origin} together with "
             "another token; say with --backend-url which instance it is for"
         )
+
+
+def _holds_another(source: Source, token: Setting) -> bool:
+    return source.token is not None and source.token.value != token.value
 
 
 def _missing(name: Setting | None, token: Setting | None) -> UsageError:

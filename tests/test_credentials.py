@@ -113,10 +113,7 @@ MIXTURES = {
     "a stored token to the URL of a variable": (options(), {"ALTIMATE_URL": B}, {"url": A, "token": "t"}, "belongs to"),
     "the token of variables to another URL": (options(url=B), ENVIRON, {}, f"belongs to {A}"),
     "another token to the URL of the file": (options("x", "n"), {}, {"url": A, "token": "t"}, "another token"),
-    "another token to the URL of variables": (options("x", "n"), ENVIRON, {}, "another token"),
-    "a variable's token to the URL of the file": (
-        options(name="n"), {"ALTIMATE_API_KEY": "x"}, {"url": A, "token": "t"}, "another token"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("mixture", MIXTURES)
@@ -128,6 +125,12 @@ def test_a_token_goes_nowhere_but_where_it_belongs(mixture: str, home: Path) -> 
     for token in ("env-token", "'x'", "'t'"):
         assert token not in str(refused.value)
     assert "--token" in str(refused.value) or "--backend-url" in str(refused.value)
+
+
+def test_an_option_may_replace_the_token_of_a_variable_and_a_variable_that_of_the_file(home: Path) -> None:
+    assert found(options("x"), ENVIRON, home) == (ENVIRON["ALTIMATE_URL"], ENVIRON["ALTIMATE_INSTANCE_NAME"], "x")
+    write(home, url=A, token="t", name="n")
+    assert found(options(), {"ALTIMATE_API_KEY": "x"}, home) == (A, "n", "x")
 
 
 def test_the_same_token_by_another_way_is_no_mixture(home: Path) -> None:
