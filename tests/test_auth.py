@@ -1,0 +1,273 @@
+"""`datapilot auth`, as whole commands: for people at a terminal, for scripts, for CI."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+
+import keyring
+import pytest
+from keyring.errors import NoKeyringError
+
+from datapilot_defer import credential_store
+from tests.commands import access, datapilot
+from tests.conftest import MemoryKeyring
+from tests.instances import RunningInstance, running_instance
+
+
+def place(instance: RunningInstance) -> dict[str, str]:
+    """URL and instance name, without a token."""
+    return {name: value for name, value in access(instance).items() if name != "ALTIMATE_API_KEY"}
+
+
+def log_in(instance: RunningInstance, *more: str, token: str | None = None) -> None:
+    done = datapilot("auth", "login", "--token-stdin", *more, env=place(instance), stdin=f"{token or instance.token}\n")
+    assert done.exit_code == 0, done.said
+
+
+def config_file(home: Path) -> Path:
+    return home / ".altimate" / "altimate.json"
+
+
+def test_a_token_from_standard_input_is_checked_and_kept(instance: RunningInstance) -> None:
+    done = datapilot("auth", "login", "--token-stdin", "--json", env=place(instance), stdin=f"{instance.token}\n")
+    assert done.exit_code == 0, done.said
+    assert done.json == {
+        "ok": True,
+        "instance_name": "acme",
+        "url": instance.url,
+        "stored_in": "the system's keyring",
+    }
+    assert instance.token not in done.said
+    status = datapilot("auth", "status", "--json").json
+    assert status["accepted"] is True
+    assert status["may_upload"] is True
+    assert {status[part]["origin"] for part in ("url", "instance_name", "token")} == {"the system's keyring"}
+    assert status["token"]["value"] == f"*** ({len(instance.token)} characters)"
+
+
+def test_a_token_from_a_file_goes_where_the_options_say(instance: RunningInstance, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{instance.token}\n", encoding="utf-8")
+    where = ["--backend-url", instance.url, "--instance-name", instance.instance_name]
+    other = {"ALTIMATE_API_KEY": "of-another-instance", "ALTIMATE_URL": "https://other.example.com"}
+    done = datapilot("auth", "login", "--token-file", file, *where, env=other)
+    assert done.exit_code == 0, done.said
+    assert "the token in environment variable ALTIMATE_API_KEY wins over this one" in done.stderr
+    assert datapilot("auth", "status").exit_code == 0
+
+
+def test_a_token_that_the_instance_refuses_is_not_kept(
+    instance: RunningInstance, memory_keyring: MemoryKeyring
+) -> None:
+    done = datapilot("auth", "login", "--token-stdin", env=place(instance), stdin="wrong-token\n")
+    assert done.exit_code == 3
+    assert f"{instance.url} does not accept the token (from option --token)" in done.stderr
+    assert "wrong-token" not in done.said
+    assert memory_keyring.passwords == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "says"),
+    [
+        (["--token", "a-token-1", "--token-stdin"], "b", "in one way only"),
+        (["--token-file", "{missing}"], None, "can't read the token from "),
+        (["--token-file", "{binary}"], None, "is no text"),
+        (["--token-stdin"], "", "no token"),
+        (["--token-stdin"], "two\nlines\n", "holds a line break"),
+        ([], None, "no token"),
+        (["--token-stdin", "--store", "cloud"], "t", "'cloud' is not one of"),
+    ],
+)
+def test_what_can_not_be_a_token_is_refused(
+    words: list[str], stdin: str | None, says: str, instance: RunningInstance, tmp_path: Path
+) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    files = {"missing": tmp_path / "missing", "binary": tmp_path / "binary"}
+    done = datapilot("auth", "login", *(word.format(**files) for word in words), env=place(instance), stdin=stdin)
+    assert done.exit_code == 2, done.said
+    assert says in done.stderr
+
+
+def test_a_token_as_option_works_and_warns(instance: RunningInstance) -> None:
+    done = datapilot("auth", "login", "--token", instance.token, env=place(instance))
+    assert done.exit_code == 0
+    assert "--token shows the token in process lists" in done.stderr
+    assert instance.token not in done.said
+
+
+def test_it_can_be_kept_in_a_file_instead(instance: RunningInstance, home: Path) -> None:
+    log_in(instance, "--store", "file")
+    status = datapilot("auth", "status", "--json").json
+    assert status["token"]["origin"] == f"{config_file(home)}:4"
+    if os.name != "nt":
+        assert config_file(home).stat().st_mode & 0o777 == 0o600
+    assert datapilot("auth", "logout").exit_code == 0
+    assert json.loads(config_file(home).read_text(encoding="utf-8")) == {}
+    assert datapilot("auth", "status").exit_code == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders decide on Windows who can read a file")
+def test_a_file_that_others_can_read_is_warned_about(instance: RunningInstance, home: Path) -> None:
+    log_in(instance, "--store", "file")
+    assert "chmod" not in datapilot("auth", "status").stderr
+    config_file(home).chmod(0o644)
+    assert (
+        f"others on this machine can read the token in {config_file(home)}: chmod 600"
+        in datapilot("auth", "status").stderr
+    )
+    assert "chmod" not in datapilot("auth", "status", env=access(instance)).stderr
+
+
+def test_a_set_in_the_file_that_wins_is_said_at_login(instance: RunningInstance, home: Path) -> None:
+    config_file(home).parent.mkdir()
+    config_file(home).write_text('{"altimateApiKey": "t", "altimateInstanceName": "hosted"}', encoding="utf-8")
+    done = datapilot("auth", "login", "--token-stdin", env=place(instance), stdin=instance.token)
+    assert done.exit_code == 0, done.said
+    assert "holds credentials for https://api.myaltimate.com that win" in done.stderr
+    assert datapilot("auth", "status", "--backend-url", instance.url).exit_code == 0
+
+
+class NoKeyring(MemoryKeyring):
+    """What keyring chooses where there is none."""
+
+    def get_password(self, service: str, username: str) -> str | None:
+        raise NoKeyringError("none")
+
+
+def test_without_a_keyring_the_file_is_offered(instance: RunningInstance, home: Path) -> None:
+    keyring.set_keyring(NoKeyring())
+    done = datapilot("auth", "login", "--token-stdin", env=place(instance), stdin=instance.token)
+    assert done.exit_code == 2
+    assert "there is no keyring on this system; nothing was stored. --store file keeps them in a file" in done.stderr
+    assert not config_file(home).exists()
+    log_in(instance, "--store", "file")
+    assert datapilot("auth", "status").exit_code == 0
+
+
+def test_in_ci_nothing_is_stored_unless_told(instance: RunningInstance, memory_keyring: MemoryKeyring) -> None:
+    env = {**place(instance), "CI": "true"}
+    done = datapilot("auth", "login", "--token-stdin", env=env, stdin=instance.token)
+    assert done.exit_code == 2
+    assert "in CI the keyring is not used" in done.stderr
+    assert memory_keyring.passwords == {}
+    env["DATAPILOT_KEYRING"] = "1"
+    assert datapilot("auth", "login", "--token-stdin", env=env, stdin=instance.token).exit_code == 0
+
+
+def test_several_instances_stand_side_by_side(instance: RunningInstance, tmp_path: Path) -> None:
+    with running_instance(tmp_path / "other", "staging") as other:
+        log_in(instance)
+        log_in(other)
+        assert status_of()["url"]["value"] == other.url
+        assert status_of("--backend-url", instance.url)["instance_name"]["value"] == "acme"
+        assert status_of("--instance-name", "acme")["url"]["value"] == instance.url
+        assert datapilot("auth", "logout", "--instance-name", "staging").exit_code == 0
+        assert status_of()["url"]["value"] == instance.url
+        crossed = datapilot("auth", "status", "--backend-url", other.url)
+        assert crossed.exit_code == 2  # nobody's token goes there
+        assert "no instance name and no token" in crossed.stderr
+
+
+def status_of(*words: str) -> dict[str, dict[str, str]]:
+    done = datapilot("auth", "status", "--json", *words)
+    assert done.exit_code == 0, done.said
+    status: dict[str, dict[str, str]] = done.json
+    return status
+
+
+def test_logout_says_when_there_is_nothing_to_forget() -> None:
+    done = datapilot("auth", "logout", "--json")
+    assert done.exit_code == 4
+    assert done.json["error"]["kind"] == "not_found"
+
+
+def test_logout_forgets_in_both_places_and_only_what_was_named(instance: RunningInstance, home: Path) -> None:
+    log_in(instance)
+    log_in(instance, "--store", "file")
+    assert datapilot("auth", "logout", "--backend-url", "https://other.example.com").exit_code == 4
+    done = datapilot("auth", "logout", "--backend-url", f"{instance.url}/", "--json")
+    assert done.json["removed_from"] == [f"the system's keyring (acme at {instance.url})", str(config_file(home))]
+    assert credential_store.look_up(None, None) is None
+
+
+def test_status_says_where_each_part_comes_from(instance: RunningInstance) -> None:
+    env = {
+        "DATAPILOT_URL": instance.url,
+        "ALTIMATE_INSTANCE_NAME": instance.instance_name,
+        "ALTIMATE_API_KEY": instance.token,
+    }
+    done = datapilot("auth", "status", env=env)
+    assert done.stdout.splitlines() == [
+        f"url:           {instance.url}  (environment variable DATAPILOT_URL)",
+        "instance name: acme  (environment variable ALTIMATE_INSTANCE_NAME)",
+        f"token:         *** ({len(instance.token)} characters)  (environment variable ALTIMATE_API_KEY)",
+        "accepted:      yes, and the token may upload",
+    ]
+
+
+def test_status_of_a_token_that_may_only_read(instance: RunningInstance) -> None:
+    done = datapilot("auth", "status", env=access(instance, instance.new_token("read")))
+    assert done.exit_code == 0
+    assert "accepted:      yes; it may not upload" in done.stdout
+
+
+def test_status_of_an_expired_token(instance: RunningInstance) -> None:
+    token = instance.new_token("admin", expires_at=datetime(2020, 1, 1, tzinfo=timezone.utc))
+    done = datapilot("auth", "status", "--json", env=access(instance, token))
+    assert (done.exit_code, done.json["accepted"], done.json["ok"]) == (3, False, False)
+
+
+def test_status_of_a_dead_instance_leaves_it_open_whether_the_token_is_good() -> None:
+    env = {"ALTIMATE_URL": "http://127.0.0.1:9", "ALTIMATE_INSTANCE_NAME": "n", "ALTIMATE_API_KEY": "some-token"}
+    done = datapilot("auth", "status", "--json", "--timeout", "1", env=env)
+    assert (done.exit_code, done.json["accepted"]) == (5, None)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals of this kind")
+def test_somebody_at_a_terminal_is_asked_and_the_token_is_not_shown(instance: RunningInstance, home: Path) -> None:
+    answers = {
+        "Instance URL [https://api.myaltimate.com]: ": instance.url,
+        "Instance name: ": "acme",
+        "Token: ": instance.token,
+        "readable by you only? [y/N]: ": "y",
+    }
+    said = at_a_terminal(["auth", "login"], answers, os.environ)
+    assert f"Logged in to {instance.url} as instance name 'acme'; the credentials are in {config_file(home)}." in said
+    assert "There is no keyring on this system; keep the credentials" in said
+    assert instance.token not in said
+    assert datapilot("auth", "status").exit_code == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals of this kind")
+def test_in_ci_nobody_is_asked_even_at_a_terminal() -> None:
+    assert "Error: no instance name and no token" in at_a_terminal(
+        ["auth", "status"], {}, {**os.environ, "CI": "true", "NO_COLOR": "1"}
+    )
+
+
+_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+
+
+def at_a_terminal(words: list[str], answers: Mapping[str, str], environ: Mapping[str, str]) -> str:
+    """Run `datapilot WORDS` at a pseudo-terminal, give each answer when it is asked for; everything that was shown."""
+    command = [sys.executable, "-c", _TERMINAL, sys.executable, "-m", "datapilot_defer", *words]
+    shown = b""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for question, answer in answers.items():
+            before = len(shown)
+            while question.encode() not in shown[before:]:
+                piece = os.read(process.stdout.fileno(), 4096)
+                assert piece, shown
+                shown += piece
+            process.stdin.write(f"{answer}\n".encode())
+            process.stdin.flush()
+        shown += process.stdout.read()
+    return shown.decode()
