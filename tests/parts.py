@@ -7,13 +7,13 @@ A part is asked for with `need`; programs inside it with `program`:
 
 Environments live under `.envs/` of the checkout, or where DATAPILOT_TEST_ENVS says. Each is made once, under
 a lock, and again when its row of `REQUIREMENTS` changes. A part that can't be had skips the test, saying why;
-with DATAPILOT_TEST_REQUIRE=all it fails the test instead, with DATAPILOT_TEST_REQUIRE=installable unless the
-part is "manifests", the only one that nothing can install.
+with DATAPILOT_TEST_REQUIRE=all it fails the test instead, unless DATAPILOT_TEST_WITHOUT lists it (`manifests,oldest`).
 """
 
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +34,7 @@ REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "dbt-1.8": ("dbt-core==1.8.9", "dbt-duckdb==1.8.4"),
     "altimate": ("altimate-datapilot-cli==0.3.8",),
     "together": ("altimate-datapilot-cli==0.3.8", f"{REPOSITORY}[instance]"),
+    "oldest": (f"{REPOSITORY}[instance]",),  # CPython 3.10, each dependency as old as setup.cfg admits
     "airflow": ("apache-airflow==3.3.2",),
     "node": ("@altimateai/dbt-integration@0.2.14", "node-fetch@2.7.0", "axe-core@4.14.1"),
 }
@@ -58,8 +59,8 @@ def need(part: str) -> Path:
     found = _look_for(part)
     if isinstance(found, Path):
         return found
-    required = os.environ.get("DATAPILOT_TEST_REQUIRE")
-    if required == "all" or (required == "installable" and part != "manifests"):
+    excused = os.environ.get("DATAPILOT_TEST_WITHOUT", "").split(",")
+    if os.environ.get("DATAPILOT_TEST_REQUIRE") == "all" and part not in excused:
         pytest.fail(f"{part} is required here: {found}", pytrace=False)
     pytest.skip(f"without {part}: {found}")
 
@@ -136,6 +137,8 @@ def _look_for(part: str) -> Path | PartError:
                 return _manifests()
             case "node":
                 return make_once(part, REQUIREMENTS[part], _make_node)
+            case "oldest":
+                return make_once(part, [_oldest_python(), _metadata(), *REQUIREMENTS[part]], _make_oldest)
             case _:
                 return make_once(part, _ingredients(part), lambda folder: _make_python(folder, REQUIREMENTS[part]))
     except PartError as missing:
@@ -143,14 +146,36 @@ def _look_for(part: str) -> Path | PartError:
 
 
 def _ingredients(part: str) -> list[str]:
-    own = [(REPOSITORY / "setup.cfg").read_text(encoding="utf-8")] if part == "together" else []
-    return [sys.version, *REQUIREMENTS[part], *own]
+    return [sys.version, *REQUIREMENTS[part], *([_metadata()] if part == "together" else [])]
 
 
-def _make_python(folder: Path, requirements: Sequence[str]) -> None:
-    run([sys.executable, "-m", "venv", folder])
+def _metadata() -> str:
+    return (REPOSITORY / "setup.cfg").read_text(encoding="utf-8")
+
+
+def _make_python(
+    folder: Path, requirements: Sequence[str], *, python: str = sys.executable, constraints: Path | None = None
+) -> None:
+    run([python, "-m", "venv", folder])
     words = [word for each in requirements for word in (["-e", each] if each.startswith(str(REPOSITORY)) else [each])]
-    run([executable(folder, "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words])
+    words += ["-c", str(constraints)] if constraints else []
+    run([executable(folder, "python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check", *words])
+
+
+def _make_oldest(folder: Path) -> None:
+    bounds = re.findall(r"^ +([\w.-]+)(?:\[.*\])?>=([\w.]+)$", _metadata(), flags=re.MULTILINE)
+    constraints = envs() / "oldest.txt"
+    constraints.write_text("".join(f"{name}=={version}\n" for name, version in bounds), encoding="utf-8")
+    _make_python(folder, REQUIREMENTS["oldest"], python=_oldest_python(), constraints=constraints)
+
+
+def _oldest_python() -> str:
+    kept = sorted(Path(ENVIRONMENT.get("HOME", "/root"), ".pyenv", "versions").glob("3.10.*/bin/python3.10"))
+    for found in (shutil.which("python3.10", path=ENVIRONMENT.get("PATH")), *kept):
+        # A shim of pyenv is on PATH also where its Python is not.
+        if found and subprocess.run([found, "--version"], capture_output=True, env=ENVIRONMENT).returncode == 0:
+            return str(found)
+    raise PartError("no python3.10 on PATH or in ~/.pyenv")
 
 
 def _make_node(folder: Path) -> None:
