@@ -6,14 +6,16 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from tests.dbt_project import Shop, copy_shop
-from tests.parts import program
+from tests.dbt_project import Shop, copy_shop, production
+from tests.parts import REQUIREMENTS, make_once, program
 
-# The summary's references: two versions, a package's model, a snapshot, a seed, an ephemeral model, a source, a mart.
+_PACKAGE = "name: calendar_package\nversion: 1.0.0\nconfig-version: 2\n"
+# As `dbt deps` leaves it. The summary's references: two versions, a package's model, a snapshot, a seed, an ephemeral model, a source, a mart.
 _FILES = {
     "shop/packages.yml": "packages:\n  - local: ../calendar_package\n",
-    "calendar_package/dbt_project.yml": "name: calendar_package\nversion: 1.0.0\nconfig-version: 2\n",
-    "calendar_package/models/calendar.sql": "select date '2026-10-01' as day\n",
+    "calendar_package/dbt_project.yml": _PACKAGE,
+    "shop/dbt_packages/calendar_package/dbt_project.yml": _PACKAGE,
+    "shop/dbt_packages/calendar_package/models/calendar.sql": "select date '2026-10-01' as day\n",
     "shop/models/marts/prices_v1.sql": "select 1 as price\n",
     "shop/models/marts/prices_v2.sql": "select 2 as price\n",
     "shop/models/marts/_prices.yml": """\
@@ -37,25 +39,41 @@ select
 
 
 def larger_shop(folder: Path, dbt: str = "dbt") -> Shop:
-    """Make it in an empty folder, production built with what it has more, by the dbt of that environment."""
-    shop = replace(copy_shop(folder), dbt=program(dbt, "dbt"))
-    for name, content in _FILES.items():
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(content, encoding="utf-8")
-    shop.run("--quiet", "deps")
-    shop.run("--quiet", "run", "--target", "prod", "-s", "prices", "calendar", "summary")
-    shop.run("--quiet", "parse", "--target", "prod")
-    shutil.copy(shop.project / "target" / "manifest.json", shop.prod_artifacts)
-    shutil.rmtree(shop.project / "target")
+    """Make it in an empty folder. dbt: the environment whose dbt it gets, which also writes production's manifest."""
+    shutil.copytree(_production(), folder, dirs_exist_ok=True)
+    shop = _at(folder, dbt)
+    if dbt != "dbt":
+        shop.run("--quiet", "parse", "--target", "prod")
+        shutil.move(shop.project / "target" / "manifest.json", shop.prod_artifacts / "manifest.json")
+        shutil.rmtree(shop.project / "target")
     return shop
 
 
+def _production() -> Path:
+    """The folder that all copies are made of, production built in its database; made once and kept."""
+
+    def make(folder: Path) -> None:
+        shop = copy_shop(folder)
+        for name, content in _FILES.items():
+            file = folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content, encoding="utf-8")
+        shop.run("--quiet", "run", "--target", "prod", "-s", "prices", "calendar", "summary")
+        shop.run("--quiet", "parse", "--target", "prod")
+        shutil.move(shop.project / "target" / "manifest.json", shop.prod_artifacts / "manifest.json")
+        shop.run("--quiet", "parse")  # what is parsed is kept: every run on a copy is a second faster
+
+    return make_once(
+        "larger-shop", [*REQUIREMENTS["dbt"], _FILES, (production() / ".made-of").read_text("utf-8")], make
+    )
+
+
+def _at(folder: Path, dbt: str) -> Shop:
+    project = folder / "shop"
+    return Shop(project, project, folder / "prod_artifacts", folder / "warehouse.duckdb", program(dbt, "dbt"))
+
+
 def fork(shop: Shop, folder: Path) -> Shop:
-    """A copy with a database of its own; the project's links into its package are kept."""
-    shutil.copytree(shop.project.parent, folder, symlinks=True)
-
-    def moved(path: Path) -> Path:
-        return folder / path.relative_to(shop.project.parent)
-
-    return Shop(moved(shop.project), moved(shop.profiles), moved(shop.prod_artifacts), moved(shop.duckdb), shop.dbt)
+    """A copy with a database of its own."""
+    shutil.copytree(shop.project.parent, folder)
+    return replace(_at(folder, "dbt"), dbt=shop.dbt)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.dbt_project import Shop, copy_shop
+from tests.larger_shop import fork
 
 MODEL = "revenue_by_country"  # it refers to orders and customers
 PARENTS = ("orders", "customers")
@@ -287,37 +289,46 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def shops(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Shop]:
-    """The shop with an empty development schema (False), and with the model's parents built there (True)."""
+def shops(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, tuple[Shop, Shop]]:
+    """The shop with an empty development schema (False), and with the model's parents built there (True).
+
+    Each twice: one for dbt alone, one for `defer run`, so that both run at the same time.
+    """
     made = {}
     for parents_in_dev in (False, True):
-        shop = copy_shop(tmp_path_factory.mktemp("dbt"))
+        shop = copy_shop(tmp_path_factory.mktemp("dbt") / "one")
         (shop.project / "macros" / "nop.sql").write_text("{% macro nop() %}{% endmacro %}", encoding="utf-8")
         if parents_in_dev:
             shop.run("--quiet", "run", "-s", *PARENTS, "--defer", "--state", str(shop.prod_artifacts))
-        shop.run("--quiet", "parse")  # what is parsed is kept: each run below is a second faster
+        else:
+            shop.run("--quiet", "parse")  # what is parsed is kept: each run below is a second faster
         _make_states(shop)
-        made[parents_in_dev] = shop
+        other = fork(shop, shop.project.parents[1] / "other")
+        for each in (shop, other):
+            _folder(each, "link").symlink_to(each.project / "target", target_is_directory=True)
+        made[parents_in_dev] = (shop, other)
     return made
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_dbt_alone_and_under_defer_run(row: Row, shops: Mapping[bool, Shop]) -> None:
-    shop = shops[row.parents_in_dev]
-    alone = outcome(shop, [str(shop.dbt), *words(row.alone, shop)], environ(row, shop))
+def test_dbt_alone_and_under_defer_run(row: Row, shops: Mapping[bool, tuple[Shop, Shop]]) -> None:
+    one, other = shops[row.parents_in_dev]
+    with ThreadPoolExecutor() as beside:
+        running = beside.submit(outcome, one, [str(one.dbt), *words(row.alone, one)], environ(row, one))
+        ours = defer_run(row, other)
+        alone = running.result()
     assert (alone.exit_code, alone.schema) == row.alone_expected, alone.said
-    favor = ["--favor-state"] if row.favor else []
-    ours = defer_run(shop, *favor, *words(row.ours, shop), state=_folder(shop, row.state), environ=environ(row, shop))
     assert (ours.exit_code, ours.schema) == row.ours_expected, ours.said
     assert re.search(row.says, ours.said)
     assert "Traceback" not in ours.said
 
 
-def defer_run(shop: Shop, *arguments: str, state: Path, environ: Mapping[str, str]) -> Outcome:
+def defer_run(row: Row, shop: Shop) -> Outcome:
     """Run dbt under `defer run`, deferring to a local folder."""
     ours = [sys.executable, "-m", "datapilot_defer", "dbt", "defer", "run"]
-    command = [*ours, "--dbt", str(shop.dbt), "--manifest-path", str(state), *arguments]
-    return outcome(shop, command, environ)
+    origin = ["--dbt", str(shop.dbt), "--manifest-path", str(_folder(shop, row.state))]
+    favor = ["--favor-state"] if row.favor else []
+    return outcome(shop, [*ours, *origin, *favor, *words(row.ours, shop)], environ(row, shop))
 
 
 def outcome(shop: Shop, command: list[str], environ: Mapping[str, str]) -> Outcome:
@@ -382,7 +393,6 @@ def _make_states(shop: Shop) -> None:
     _folder(shop, "empty").mkdir()
     _folder(shop, "parsed").mkdir()
     shop.run("--quiet", "parse", "--target", "prod", "--target-path", str(_folder(shop, "parsed")))
-    _folder(shop, "link").symlink_to(shop.project / "target", target_is_directory=True)
 
 
 def _renamed(text: str) -> str:

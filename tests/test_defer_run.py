@@ -1,0 +1,341 @@
+"""`defer run` with real dbt: what it builds, what it passes on, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from datapilot_defer.defer import command_line
+from datapilot_defer.defer.command_line import compose, find_command
+from datapilot_defer.defer.dbt import Dbt, find
+from datapilot_defer.errors import UsageError
+from tests.commands import access, datapilot
+from tests.dbt_project import Shop
+from tests.instances import RunningInstance
+from tests.larger_shop import fork, larger_shop
+from tests.parts import program
+
+OURS = [sys.executable, "-m", "datapilot_defer", "dbt", "defer"]
+SLOW = "select count(*) as n from range(100000000) a, range(100000000) b where a.range + b.range = 7"
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The larger shop with an empty development schema."""
+    return larger_shop(tmp_path_factory.mktemp("larger"))
+
+
+@pytest.fixture
+def dev(larger: Shop, tmp_path: Path) -> Shop:
+    """A copy of it for this test alone."""
+    return fork(larger, tmp_path / "copy")
+
+
+def run(
+    shop: Shop, *words: str, options: Sequence[str] = (), environ: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run dbt under `defer run`, deferring to production's folder."""
+    origin = ["--dbt", str(shop.dbt), "--manifest-path", str(shop.prod_artifacts)]
+    return subprocess.run(
+        [*OURS, "run", *origin, *options, *words],
+        cwd=shop.project,
+        env={**shop.environment, **(environ or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+    )
+
+
+def compiled(shop: Shop, model: str) -> str:
+    """The SQL that dbt compiled for a model."""
+    [file] = (shop.project / "target" / "compiled").rglob(f"{model}.sql")
+    return file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("version", ["dbt-1.8", "dbt-1.10", "dbt"])
+def test_one_mart_is_built_from_productions_tables(version: str, larger: Shop, tmp_path: Path) -> None:
+    shop = fork(larger, tmp_path / "copy") if version == "dbt" else larger_shop(tmp_path, version)
+    done = run(shop, "build", "-s", "summary")
+    assert done.returncode == 0, done.stdout + done.stderr
+    schemas = dict(re.findall(r'"warehouse"\."(\w+)"\."(\w+)"', compiled(shop, "summary"))[::-1])
+    assert set(schemas) == {"prod", "raw"}
+    built = json.loads((shop.project / "target" / "run_results.json").read_bytes())["results"]
+    assert [result["unique_id"] for result in built] == ["model.shop.summary"]
+
+
+def test_a_run_pulls_first_and_goes_on_with_what_it_has(dev: Shop, instance: RunningInstance, tmp_path: Path) -> None:
+    made = datapilot("dbt", "integrations", "create", "--name", "shop", "--environment", "PROD", env=access(instance))
+    manifest = dev.prod_artifacts / "manifest.json"
+    datapilot("dbt", "onboard", "--integration-id", 1, "--manifest-path", manifest, env=access(instance))
+    assert made.exit_code == 0
+    environ = {**dev.environment, **access(instance)}
+    command = [*OURS, "run", "--dbt", str(dev.dbt), "--integration-id", "1", "compile", "-s", "summary"]
+    done = subprocess.run(command, cwd=dev.project, env=environ, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"Deferring to .*default \(written by dbt 1\.11\.\d+, .* old\)", done.stderr)
+    assert '"prod"."revenue_by_country"' in compiled(dev, "summary")
+
+
+def test_dbts_output_is_dbts_own_and_its_exit_code_too(dev: Shop) -> None:
+    alone = dev.run("ls", "-s", "shop", "--resource-type", "model").stdout
+    ours = run(dev, "ls", "-s", "shop", "--resource-type", "model", options=["-q"])
+    names = [line for line in alone.splitlines() if line.startswith("shop.")]
+    assert [line for line in ours.stdout.splitlines() if line.startswith("shop.")] == names
+    assert ours.stderr == ""
+    (dev.project / "models" / "fails.sql").write_text("select * from no_such_table", encoding="utf-8")
+    assert run(dev, "run", "-s", "fails").returncode == 1
+    assert run(dev, "run", "--no-such-flag").returncode == 2
+
+
+def test_what_is_modified_is_selected_against_production_as_in_ci(dev: Shop) -> None:
+    customers = dev.project / "models" / "marts" / "customers.sql"
+    customers.write_text(customers.read_text(encoding="utf-8") + "\n-- changed", encoding="utf-8")
+    done = run(dev, "run", "-s", "state:modified+")
+    assert done.returncode == 0, done.stdout
+    built = json.loads((dev.project / "target" / "run_results.json").read_bytes())["results"]
+    assert [result["unique_id"] for result in built] == [
+        *("model.shop.customers", "model.shop.revenue_by_country", "model.shop.summary")
+    ]
+    assert '"dev"."customers"' in compiled(dev, "revenue_by_country")
+    assert '"prod"."orders"' in compiled(dev, "revenue_by_country")
+
+
+def test_retry_after_a_failure_defers_again(dev: Shop) -> None:
+    model = dev.project / "models" / "marts" / "fails.sql"
+    model.write_text("select * from {{ ref('orders') }} where no_such_column", encoding="utf-8")
+    assert run(dev, "build", "-s", "fails").returncode == 1
+    model.write_text("select * from {{ ref('orders') }}", encoding="utf-8")
+    done = run(dev, "retry")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"prod"."orders"' in compiled(dev, "fails")
+
+
+def test_retry_of_a_run_that_was_not_deferred_is_refused(dev: Shop) -> None:
+    (dev.project / "models" / "fails.sql").write_text("select * from {{ ref('orders') }}", encoding="utf-8")
+    assert dev.run("run", "-s", "fails", check=False).returncode == 1
+    done = run(dev, "retry")
+    assert done.returncode == 2
+    assert "was not deferred, and `dbt retry` repeats it as it was" in done.stderr
+
+
+def test_retry_of_a_run_whose_state_is_gone_is_refused(dev: Shop) -> None:
+    shutil.copytree(dev.prod_artifacts, dev.project / "state")
+    (dev.project / "models" / "fails.sql").write_text("select * from {{ ref('orders') }} where nope", encoding="utf-8")
+    assert dev.run("run", "-s", "fails", "--defer", "--state", "state", check=False).returncode == 1
+    shutil.rmtree(dev.project / "state")
+    assert dev.run("retry", check=False).returncode == 2
+    done = run(dev, "retry")
+    assert done.returncode == 2
+    assert "which holds no manifest.json any more" in done.stderr
+
+
+def test_without_a_run_before_dbt_itself_says_that_there_is_nothing_to_retry(dev: Shop) -> None:
+    done = run(dev, "retry")
+    assert done.returncode == 2
+    assert "Could not find previous run" in done.stdout
+
+
+def test_the_users_own_state_keeps_the_selection_and_ours_the_deferral(dev: Shop, tmp_path: Path) -> None:
+    shutil.copytree(dev.prod_artifacts, tmp_path / "mine")
+    done = run(dev, "compile", "-s", "summary", "--state", str(tmp_path / "mine"))
+    assert done.returncode == 0, done.stderr
+    assert '"prod"."revenue_by_country"' in compiled(dev, "summary")
+
+
+def test_defer_that_is_off_is_refused(dev: Shop) -> None:
+    command = [*OURS, "run", "--dbt", str(dev.dbt), "build", "-s", "summary"]
+    done = subprocess.run(command, cwd=dev.project, env=dev.environment, capture_output=True, encoding="utf-8")
+    assert done.returncode == 2
+    assert "defer is off for shop" in done.stderr
+    assert "datapilot dbt defer enable" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="nothing sends SIGTERM there")
+def test_sigterm_interrupts_dbt_and_ends_with_its_number(dev: Shop) -> None:
+    (dev.project / "models" / "slow.sql").write_text(SLOW, encoding="utf-8")
+    origin = ["--dbt", str(dev.dbt), "--manifest-path", str(dev.prod_artifacts)]
+    command = [*OURS, "run", *origin, "run", "-s", "slow"]
+    with subprocess.Popen(
+        command, cwd=dev.project, env=dev.environment, stdout=subprocess.PIPE, encoding="utf-8", start_new_session=True
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if "START" in line:
+                break
+        os.killpg(child.pid, signal.SIGTERM)  # as Airflow does: the whole group
+        said = child.stdout.read()
+    assert child.returncode == 128 + signal.SIGTERM
+    assert "CANCEL" in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="nothing sends SIGTERM there")
+def test_a_dbt_that_does_not_end_is_killed_after_the_grace_period(tmp_path: Path) -> None:
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+    )
+    code = (
+        "import sys, os; from datapilot_defer.defer.child import run\n"
+        "sys.exit(run([sys.executable, '-c', sys.argv[1]], os.environ, grace_s=0.2))"
+    )
+    command = [sys.executable, "-c", code, stubborn]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"up\n"
+        started = time.monotonic()
+        child.send_signal(signal.SIGTERM)
+        assert child.wait() == 128 + signal.SIGTERM
+    assert time.monotonic() - started < 300
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pseudo terminals are of POSIX")
+def test_on_a_terminal_ctrl_c_reaches_dbt_once(tmp_path: Path) -> None:
+    import pty
+
+    counting = (
+        "import signal, time; hits = []\n"
+        "signal.signal(signal.SIGINT, lambda *_: hits.append(1))\n"
+        "print('up', flush=True)\n"
+        "while not hits: time.sleep(0.01)\n"
+        "time.sleep(0.3); print('hits', len(hits), flush=True); raise SystemExit(7)"
+    )
+    code = (
+        "import sys, os; from datapilot_defer.defer.child import run\n"
+        "sys.exit(run([sys.executable, '-c', sys.argv[1]], os.environ))"
+    )
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-c", code, counting])  # noqa: S606
+    said = b""
+    while b"up" not in said:
+        said += os.read(terminal, 1024)
+    os.write(terminal, b"\x03")
+    while b"hits" not in said:
+        said += os.read(terminal, 1024)
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert b"hits 1" in said
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGINT
+
+
+@pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line are of POSIX")
+@pytest.mark.parametrize(
+    ("says", "expected"),
+    [
+        ("Core:\\n  - installed: 1.4.9\\n", "dbt 1.4.9, which can't be used here: dbt 1.5 or newer"),
+        ("dbt Cloud CLI - 0.38.15 (abc)\\n", "dbt Cloud CLI, which defers on the platform"),
+        ("hello\\n", "does not say which version"),
+    ],
+)
+def test_a_dbt_that_can_not_be_used_is_refused(says: str, expected: str, dev: Shop, tmp_path: Path) -> None:
+    script = tmp_path / "dbt"
+    script.write_text(f"#!/bin/sh\nprintf '{says}'\n", encoding="utf-8")
+    script.chmod(0o755)
+    done = run(replace(dev, dbt=script), "build")
+    assert done.returncode == 2
+    assert expected in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line are of POSIX")
+def test_dbt_fusion_says_its_version_by_itself(tmp_path: Path) -> None:
+    script = tmp_path / "dbt"
+    script.write_text("#!/bin/sh\necho dbt-fusion 2.0.8\n", encoding="utf-8")
+    script.chmod(0o755)
+    found = find(str(script), os.environ)
+    assert (found.version, found.series, found.number) == ("2.0.8", "2", (2, 0))
+
+
+def test_a_dbt_that_is_not_there_is_said(dev: Shop, tmp_path: Path) -> None:
+    done = run(replace(dev, dbt=tmp_path / "no"), "build")
+    assert done.returncode == 2
+    assert f"no dbt at {tmp_path / 'no'}" in done.stderr
+
+
+def test_a_program_that_can_not_be_started_is_said(tmp_path: Path) -> None:
+    from datapilot_defer.defer import child
+
+    with pytest.raises(UsageError, match="can't start"):
+        child.run([str(tmp_path)], os.environ)
+
+
+def test_the_installed_dbt_is_asked_without_running_it() -> None:
+    assert find(str(program("dbt", "dbt")), os.environ).series == "1.11"
+
+
+@pytest.mark.parametrize(
+    ("words", "version", "flags"),
+    [
+        ("build -s m", "1.5.12", "build --defer --state /s -s m"),
+        ("--debug build -s m", "1.5.12", "--debug build --defer --state /s -s m"),
+        ("--target build run", "1.11.0", "--target build run --defer --state /s"),
+        ("--log-format=json docs generate", "1.11.0", "--log-format=json docs generate --defer --state /s"),
+        ("build --state /o", "1.6.0", "build --defer-state /s --state /o".replace("build", "build --defer")),
+        ("ls -s state:new", "1.8.0", "ls --state /s -s state:new"),
+        ("seed --state=/o", "1.8.0", "seed --state=/o"),
+        ("source freshness", "1.5.0", "source freshness --state /s"),
+        ("clone", "2.0.1", "clone --state /s"),
+        ("retry", "1.7.0", "retry"),
+        ("retry", "1.8.0", "retry --defer-state /s"),
+        ("debug", "1.11.0", "debug"),
+        ("docs serve", "1.11.0", "docs serve"),
+        ("run -- x", "1.11.0", "run --defer --state /s -- x"),
+    ],
+)
+def test_the_flags_stand_where_that_dbt_takes_them(words: str, version: str, flags: str) -> None:
+    line = compose(words.split(), dbt=Dbt(Path("dbt"), version), state=Path("/s"), favor_state=False, environ={})
+    assert line.words == ("dbt", *flags.replace("/s", str(Path("/s"))).split())
+
+
+@pytest.mark.parametrize(
+    ("words", "favor", "expected"),
+    [
+        ("run", True, True),
+        ("run --no-favor-state", True, False),
+        ("run --favor-state", False, True),
+        ("ls", True, False),
+        ("run", False, False),
+    ],
+)
+def test_favor_state_never_stands_without_defer(words: str, favor: bool, expected: bool) -> None:
+    line = compose(words.split(), dbt=Dbt(Path("dbt"), "1.11.0"), state=Path("/s"), favor_state=favor, environ={})
+    assert ("--favor-state" in line.words) is expected
+    assert "--favor-state" not in line.words or "--defer" in line.words
+
+
+def test_every_variable_that_decides_about_deferral_is_taken_away() -> None:
+    environ = dict.fromkeys(command_line.VARIABLES, "x") | {"PATH": "/bin", "DBT_TARGET": "ci"}
+    line = compose(["run"], dbt=Dbt(Path("dbt"), "1.11.0"), state=Path("/s"), favor_state=False, environ=environ)
+    assert line.environment == {"PATH": "/bin", "DBT_TARGET": "ci"}
+    assert set(line.removed) == set(command_line.VARIABLES)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("", "say what dbt shall do"),
+        ("--debug", "say what dbt shall do"),
+        ("biuld -s m", "'biuld' is no command of dbt"),
+        ("--target run", "say what dbt shall do"),
+    ],
+)
+def test_words_without_a_command_are_refused(words: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        find_command(words.split())
+
+
+def test_words_that_contradict_deferring_are_refused() -> None:
+    for words, says in (("run --no-defer", "--no-defer contradicts"), ("run --defer-state=/o", "--defer-state contra")):
+        with pytest.raises(UsageError, match=says):
+            compose(words.split(), dbt=Dbt(Path("dbt"), "1.11.0"), state=Path("/s"), favor_state=False, environ={})
+    with pytest.raises(UsageError, match=r"dbt 1\.5\.0 can't select by one --state and defer to another"):
+        compose(["run", "--state", "o"], dbt=Dbt(Path("dbt"), "1.5.0"), state=Path("/s"), favor_state=False, environ={})

@@ -1,0 +1,91 @@
+"""Many processes at once: whoever reads gets a whole manifest that the instance knows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from datapilot_defer.pull.state_directory import default_folder
+from tests.commands import access, datapilot
+from tests.instances import RunningInstance
+
+PULLING, ONBOARDING = 20, 5
+
+
+def test_twenty_pull_while_five_onboard(instance: RunningInstance, artifacts: Path, tmp_path: Path) -> None:
+    env = access(instance)
+    assert datapilot("dbt", "integrations", "create", "--name", "shop", "--environment", "PROD", env=env).exit_code == 0
+    manifests = [_manifest(artifacts, tmp_path, number) for number in range(ONBOARDING + 1)]
+    first, *others = manifests
+    assert datapilot("dbt", "onboard", "--integration-id", 1, "--manifest-path", first, env=env).exit_code == 0
+    known = {hashlib.sha256(path.read_bytes()).hexdigest() for path in manifests}
+    shared = default_folder(instance.url, instance.instance_name, 1, "PROD", None)
+    reader = _Reader(shared / "manifest.json", known)
+    onboarding = [_start(instance, "onboard", "--manifest-path", path, "--force") for path in others]
+    # Two editors, CI jobs …: most share the folder in the cache, some have one of their own.
+    pulling = [
+        _start(instance, "pull", *(["--output", tmp_path / f"own-{number}"] if number % 5 == 0 else []))
+        for number in range(PULLING)
+    ]
+    ended = [(child.communicate(), child.returncode) for child in [*onboarding, *pulling]]
+    reader.stop()
+    assert [code for _, code in ended] == [0] * (ONBOARDING + PULLING), [said for said, code in ended if code]
+    answers = [json.loads(said.splitlines()[-1]) for (said, _), _ in ended[ONBOARDING:]]
+    assert {answer["artifacts"][0]["sha256"] for answer in answers} <= known
+    for answer in answers:
+        assert hashlib.sha256(Path(answer["artifacts"][0]["path"]).read_bytes()).hexdigest() in known
+    assert reader.reads > 0
+    assert reader.strange == 0
+    last = datapilot("dbt", "pull", "--integration-id", 1, "--environment", "PROD", "--json", env=env).json
+    assert hashlib.sha256((shared / "manifest.json").read_bytes()).hexdigest() == last["artifacts"][0]["sha256"]
+    assert not list(shared.glob("*.tmp"))
+
+
+class _Reader:
+    """Reads the manifest again and again, as dbt would at any moment, without any lock."""
+
+    def __init__(self, file: Path, known: set[str]) -> None:
+        self._file, self._known, self._ended = file, known, threading.Event()
+        self.reads = self.strange = 0
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _read(self) -> None:
+        while not self._ended.wait(0.005):
+            try:
+                content = self._file.read_bytes()
+            except FileNotFoundError:
+                continue
+            self.reads += 1
+            self.strange += hashlib.sha256(content).hexdigest() not in self._known
+
+
+def _start(instance: RunningInstance, command: str, *more: object) -> subprocess.Popen[str]:
+    where = ["--integration-id", "1", "--environment", "PROD", "--json"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "datapilot_defer", "dbt", command, *where, *map(str, more)],
+        env={**os.environ, **access(instance)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+
+def _manifest(artifacts: Path, folder: Path, number: int) -> Path:
+    """Production's manifest as of another invocation, and of another size."""
+    content = json.loads((artifacts / "manifest.json").read_bytes())
+    content["metadata"]["invocation_id"] = f"invocation {number}"
+    content["docs"]["doc.dbt.__overview__"]["block_contents"] = f"{number} " * 200_000
+    path = folder / f"manifest-{number}.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
