@@ -1,0 +1,118 @@
+"""dbt's environment variables for each shell, and that dbt then really defers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from datapilot_defer.defer import shells
+from datapilot_defer.errors import UsageError
+from tests.commands import Outcome, datapilot
+from tests.dbt_project import Shop
+
+VALUES = {"DBT_DEFER": "true", "DBT_STATE": "/a b/it's $HOME \\ %x%", "DBT_FAVOR_STATE": "false"}
+
+
+def env(shop: Shop, *words: object, **environ: str) -> Outcome:
+    origin = ("--dbt", shop.dbt, "--manifest-path", shop.prod_artifacts, "--project-dir", shop.project)
+    return datapilot("dbt", "defer", "env", *origin, *words, env={**shop.environment, **environ})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs bash")
+def test_in_bash_any_dbt_defers_afterwards(shop: Shop) -> None:
+    ours = f"{sys.executable} -m datapilot_defer dbt defer env --shell bash --dbt {shop.dbt}"
+    script = (
+        f'eval "$({ours} --manifest-path {shop.prod_artifacts})" && {shop.dbt} --quiet compile -s revenue_by_country\n'
+        f'eval "$({ours} --unset)"; env'
+    )
+    environ = {**shop.environment, "DBT_DEFER_STATE": "/nowhere"}
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=shop.project, env=environ, capture_output=True, check=True, encoding="utf-8"
+    )
+    [sql] = (shop.project / "target" / "compiled").rglob("revenue_by_country.sql")
+    assert '"prod"."orders"' in sql.read_text(encoding="utf-8")
+    assert not [line for line in done.stdout.splitlines() if line.startswith(("DBT_DEFER", "DBT_STATE", "DBT_FAVOR"))]
+
+
+def test_what_would_decide_otherwise_is_taken_away(shop: Shop) -> None:
+    done = env(shop, "--shell", "bash", "--json", "--favor-state", DBT_ENGINE_STATE="x", DBT_DEFER_STATE="y")
+    assert done.exit_code == 0, done.said
+    assert done.json["unset"] == ["DBT_DEFER_STATE", "DBT_ENGINE_STATE"]
+    assert done.json["set"] == {
+        "DBT_DEFER": "true",
+        "DBT_STATE": str(shop.prod_artifacts),
+        "DBT_FAVOR_STATE": "true",
+    }
+    assert done.json["script"].splitlines()[-1] == "unset DBT_ENGINE_STATE"
+
+
+def test_the_same_is_refused_as_for_run(shop: Shop) -> None:
+    shutil.copytree(shop.prod_artifacts, shop.project / "target")
+    done = datapilot(
+        "dbt",
+        "defer",
+        "env",
+        "--dbt",
+        shop.dbt,
+        "--manifest-path",
+        shop.project / "target",
+        "--project-dir",
+        shop.project,
+    )
+    assert done.exit_code == 2
+    assert "dbt's own target folder" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell")
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_reads_back_what_was_written(shell: str) -> None:
+    script = (
+        shells.script(shell, VALUES, ["DBT_DEFER_STATE"]) + '\nprintf "%s|%s" "$DBT_STATE" "${DBT_DEFER_STATE-gone}"'
+    )
+    environ = {**os.environ, "DBT_DEFER_STATE": "x"}
+    said = subprocess.run(["sh", "-c", script], env=environ, capture_output=True, check=True, encoding="utf-8").stdout
+    assert said == f"{VALUES['DBT_STATE']}|gone"
+
+
+@pytest.mark.parametrize(
+    ("shell", "expected"),
+    [
+        ("fish", "set -gx DBT_STATE '/a b/it\\'s $HOME \\\\ %x%'\nset -e OLD"),
+        ("powershell", "$env:DBT_STATE = '/a b/it''s $HOME \\ %x%'\nRemove-Item Env:OLD -ErrorAction SilentlyContinue"),
+        ("github", "DBT_STATE=/a b/it's $HOME \\ %x%\nOLD="),
+        ("dotenv", "DBT_STATE='/a b/it\\'s $HOME \\\\ %x%'\nOLD="),
+    ],
+)
+def test_other_shells_are_written_in_their_own_quotes(shell: str, expected: str) -> None:
+    assert shells.script(shell, {"DBT_STATE": VALUES["DBT_STATE"]}, ["OLD"]) == expected
+
+
+def test_python_dotenv_reads_back_what_was_written(tmp_path: Path) -> None:
+    dotenv = pytest.importorskip("dotenv", reason="python-dotenv comes with the instance's server, or not")
+    file = tmp_path / ".env"
+    file.write_text(shells.script("dotenv", VALUES, []), encoding="utf-8")
+    assert dotenv.dotenv_values(file, interpolate=False) == VALUES
+
+
+def test_a_folder_with_a_line_break_is_refused() -> None:
+    with pytest.raises(UsageError, match="line break"):
+        shells.script("github", {"DBT_STATE": "a\nEVIL=1"}, [])
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"GITHUB_ENV": "/x", "SHELL": "/bin/zsh"}, "github"),
+        ({"SHELL": "/usr/bin/fish"}, "fish"),
+        ({"SHELL": "/bin/zsh"}, "zsh"),
+        ({"SHELL": "/bin/tcsh"}, "powershell" if os.name == "nt" else "bash"),
+    ],
+)
+def test_the_shell_is_the_one_that_is_used(environ: dict[str, str], expected: str) -> None:
+    assert shells.current(environ) == expected
