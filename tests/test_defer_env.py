@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -91,13 +90,6 @@ def test_a_shell_reads_back_what_was_written(shell: str) -> None:
 )
 def test_other_shells_are_written_in_their_own_quotes(shell: str, expected: str) -> None:
     assert shells.script(shell, {"DBT_STATE": VALUES["DBT_STATE"]}, ["OLD"]) == expected
-
-
-def test_python_dotenv_reads_back_what_was_written(tmp_path: Path) -> None:
-    dotenv = pytest.importorskip("dotenv", reason="python-dotenv comes with the instance's server, or not")
-    file = tmp_path / ".env"
-    file.write_text(shells.script("dotenv", VALUES, []), encoding="utf-8")
-    assert dotenv.dotenv_values(file, interpolate=False) == VALUES
 
 
 def test_a_folder_with_a_line_break_is_refused() -> None:
