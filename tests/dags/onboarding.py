@@ -1,0 +1,37 @@
+"""What goes wrong in Airflow, one task each. The operator and the credentials are those of docs/airflow.md."""
+
+import json
+import os
+from datetime import timedelta
+
+from airflow.sdk import DAG  # type: ignore[import-not-found]
+from recipe import CREDENTIALS, DatapilotOperator  # type: ignore[import-not-found]
+
+FOLDER = os.environ["SHOP_FOLDER"]
+ONBOARD = "datapilot dbt onboard --integration-id 1 --json"
+RETRIED = {"retries": 2, "retry_delay": timedelta(seconds=0)}
+COMMON = {"append_env": True, "env": CREDENTIALS, "output_processor": json.loads}
+
+with DAG("faults", schedule=None, catchup=False):
+    DatapilotOperator(
+        task_id="refused", bash_command=f"{ONBOARD} --manifest-path {FOLDER}/broken.json", **COMMON, **RETRIED
+    )
+    DatapilotOperator(task_id="relative", bash_command=f"{ONBOARD} --manifest-path target.json", **COMMON, **RETRIED)
+    DatapilotOperator(
+        task_id="unavailable",
+        bash_command=f"{ONBOARD} --manifest-path {FOLDER}/new.json --timeout 1",
+        **{**COMMON, "env": {**CREDENTIALS, "ALTIMATE_URL": os.environ["DEAD_URL"]}},
+        **RETRIED,
+    )
+    DatapilotOperator(
+        task_id="unchanged",
+        bash_command=f"{ONBOARD} --manifest-path {FOLDER}/old.json --exit-code-unchanged 99",
+        **COMMON,
+        **RETRIED,
+    )
+    DatapilotOperator(
+        task_id="killed",
+        bash_command=f"trap : TERM; {ONBOARD} --manifest-path {FOLDER}/new.json; echo $? > {FOLDER}/code",
+        execution_timeout=timedelta(seconds=5),
+        **{**COMMON, "env": {**CREDENTIALS, "ALTIMATE_URL": os.environ["SILENT_URL"]}},
+    )
