@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import uvicorn
 
 from datapilot_defer.instance import folder as data_folder
 from datapilot_defer.instance.app import create_app
+from datapilot_defer.instance.serve import listening
 from datapilot_defer.instance.settings import Settings
 from datapilot_defer.storage.blobs import Blobs
 from datapilot_defer.storage.records import Records
@@ -71,7 +71,7 @@ def running_instance(
         if token is None:
             token = data_folder.create_token(records, instance_name, name="test", scopes=frozenset({"admin"}))[1]
         app = create_app(records, blobs, settings or Settings())
-        with socket.create_server(("127.0.0.1", 0)) as listener:
+        with listening("127.0.0.1", 0) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
             thread = threading.Thread(target=server.run, args=([listener],))

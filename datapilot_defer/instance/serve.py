@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import ssl
@@ -53,7 +54,7 @@ def serve(
     on_ready: called once, with the instance's URL, when it can be reached.
     Raises UsageError when it can't listen at the address or can't use the certificate.
     """
-    with _listening(address) as listener:
+    with listening(address.host, address.port) as listener:
         port = listener.getsockname()[1]
         host = f"[{address.host}]" if ":" in address.host else address.host
         url = settings.public_url or f"{'https' if address.certificate else 'http'}://{host}:{port}"
@@ -76,15 +77,23 @@ def serve(
         _Server(config, lambda: on_ready(url.rstrip("/"))).run(sockets=[listener])
 
 
-def _listening(address: Address) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+def listening(host: str, port: int) -> socket.socket:
+    """Take a port of an address; 0: a free one. Raises UsageError when it can't be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Said to be TCP, so that the event loop turns off Nagle's algorithm: it would cost 40 ms per answer.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((address.host, address.port), family=family)
+        if os.name == "posix":  # a port that was just left is free; on Windows this would share one that is taken
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()
     except (OSError, OverflowError) as error:
+        listener.close()
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"can't listen on {address.host} port {address.port}: {reason}; choose another --port, or 0 for a free one"
+            f"can't listen on {host} port {port}: {reason}; choose another --port, or 0 for a free one"
         ) from None
+    return listener
 
 
 def _keep_running_after_signals() -> None:

@@ -1,0 +1,40 @@
+"""Whatever a machine can think of sending: no answer is a fault of the instance's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from datapilot_defer.instance.settings import Settings
+from tests.instance_calls import make_integration, manifest, onboard
+from tests.instances import running_instance
+
+
+@pytest.mark.parametrize("signed_in", [False, True])
+def test_nothing_that_the_schema_allows_or_forbids_makes_a_fault(tmp_path: Path, signed_in: bool) -> None:
+    with running_instance(tmp_path, settings=Settings(requests_per_minute=0)) as instance:
+        onboard(instance, make_integration(instance), manifest())
+        headers = [word for pair in instance.headers.items() for word in ("-H", ": ".join(pair))] if signed_in else []
+        options = ("--checks", "not_a_server_error", "--phases", "coverage,fuzzing", "--max-examples", "10")
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "schemathesis.cli",
+                "run",
+                f"{instance.url}/openapi.json",
+                *options,
+                "--seed",
+                "1",
+                *headers,
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout
+    assert "16 passed" in done.stdout or "0 failed" in done.stdout, done.stdout
