@@ -53,7 +53,8 @@ def test_every_spelling_of_a_time_that_some_dbt_wrote_is_read(written: str, micr
 )
 def test_metadata_that_says_nothing_gives_nothing(metadata: str) -> None:
     artifact = from_bytes(f'{{"metadata": {metadata}}}'.encode(), path="x", kind=Kind.MANIFEST)
-    assert artifact.generated_at is artifact.schema_version is artifact.dbt_version is artifact.node_count is None
+    told = (artifact.generated_at, artifact.schema_version, artifact.dbt_version, artifact.node_count)
+    assert told == (None, None, None, None)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"metadata": {"dbt_version": 5}, "nodes": []}'])

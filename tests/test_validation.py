@@ -109,7 +109,7 @@ def test_a_refused_manifest_is_not_refused_once_more_for_its_readers() -> None:
 
 @pytest.mark.parametrize("version", ["latest", "", "1,11", "one"])
 def test_a_reader_that_is_no_version_is_a_usage_error(version: str) -> None:
-    with pytest.raises(UsageError, match="such as 1.11 or 2"):
+    with pytest.raises(UsageError, match=r"such as 1\.11 or 2"):
         validate(manifest(), readable_by=version or " ")
 
 

@@ -1,0 +1,118 @@
+"""`datapilot dbt validate`: any number of files, said for people and for programs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.commands import datapilot
+
+GOOD = Path(__file__).parent / "artifacts" / "good"
+BAD = Path(__file__).parent / "artifacts" / "bad"
+MANIFEST = GOOD / "manifest of dbt 1.11.json"
+FUSION = GOOD / "manifest of dbt 2 with nulls.json"
+BROKEN = BAD / "meta null.json"
+
+
+def test_an_accepted_file_is_described_in_one_line() -> None:
+    outcome = datapilot("dbt", "validate", MANIFEST)
+    assert (outcome.exit_code, outcome.stderr) == (0, "")
+    assert outcome.stdout == (
+        f"{MANIFEST}: accepted: manifest of dbt 1.11.16, schema version 12, 2 nodes, for dbt 1.8 and later\n"
+    )
+
+
+def test_a_refused_file_ends_with_1_after_all_files_were_looked_at() -> None:
+    outcome = datapilot("dbt", "validate", BROKEN, GOOD / "catalog.json")
+    assert outcome.exit_code == 1
+    assert outcome.stdout.splitlines() == [
+        f'{BROKEN}::$.nodes["model.warehouse.orders"].config.meta: expected an object, got null '
+        "(models/marts/orders.sql)",
+        f"{BROKEN}: refused",
+        f"{GOOD / 'catalog.json'}: accepted: catalog of dbt 1.11.16, schema version 1",
+    ]
+
+
+def test_json_has_the_verdict_of_each_file() -> None:
+    outcome = datapilot("dbt", "validate", MANIFEST, BROKEN, FUSION, "--json")
+    assert outcome.exit_code == 1
+    accepted, refused, fusion = outcome.json["files"]
+    assert accepted == {
+        "path": str(MANIFEST),
+        "kind": "manifest",
+        "verdict": "accepted",
+        "schema_version": 12,
+        "dbt_version": "1.11.16",
+        "readable_by": ["1.8", "1.9", "1.10", "1.11", "1.12", "2"],
+        "problems": [],
+        "more_problems": 0,
+        "warnings": 0,
+        "size_bytes": MANIFEST.stat().st_size,
+        "sha256": accepted["sha256"],
+    }
+    assert refused["verdict"] == "refused"
+    assert refused["problems"] == [
+        {
+            "path": '$.nodes["model.warehouse.orders"].config.meta',
+            "message": "expected an object, got null",
+            "file": "models/marts/orders.sql",
+        }
+    ]
+    assert (fusion["verdict"], fusion["readable_by"], fusion["warnings"]) == ("accepted", ["2"], 1)
+
+
+def test_warnings_go_to_stderr_and_do_not_refuse() -> None:
+    outcome = datapilot("dbt", "validate", FUSION)
+    assert outcome.exit_code == 0
+    assert "Warning: " in outcome.stderr
+    assert "only dbt 2.x can defer to it" in outcome.stderr
+
+
+@pytest.mark.parametrize("from_environment", [False, True])
+def test_a_reader_can_be_asked_for(from_environment: bool) -> None:
+    options = () if from_environment else ("--readable-by", "1.11")
+    env = {"DATAPILOT_READABLE_BY": "1.11"} if from_environment else {}
+    outcome = datapilot("dbt", "validate", FUSION, *options, env=env)
+    assert outcome.exit_code == 1
+    assert "dbt 2.x wrote it, and dbt 1.11 can't read it" in outcome.stdout
+
+
+def test_a_reader_that_is_no_version_is_a_usage_error() -> None:
+    outcome = datapilot("dbt", "validate", MANIFEST, "--readable-by", "newest")
+    assert outcome.exit_code == 2
+    assert "'newest' is not a version of dbt" in outcome.stderr
+
+
+def test_strict_refuses_what_dbt_takes_and_did_not_publish() -> None:
+    path = GOOD / "manifest with unknown properties and a new language.json"
+    assert datapilot("dbt", "validate", path).exit_code == 0
+    outcome = datapilot("dbt", "validate", path, "--strict")
+    assert outcome.exit_code == 1
+    assert 'the schema knows no "something_new"' in outcome.stdout
+
+
+def test_a_kind_can_be_demanded() -> None:
+    outcome = datapilot("dbt", "validate", GOOD / "run_results.json", "--kind", "manifest")
+    assert outcome.exit_code == 1
+    assert "is a run_results.json, not a manifest.json" in outcome.stdout
+
+
+def test_ten_problems_are_listed_and_verbose_lists_all(tmp_path: Path) -> None:
+    document = json.loads(MANIFEST.read_text(encoding="utf-8"))
+    document["nodes"] = {f"model.warehouse.m{number}": None for number in range(25)}
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    short = datapilot("dbt", "validate", path).stdout.splitlines()
+    assert len(short) == 12
+    assert short[10] == "… and 16 more"
+    assert len(datapilot("dbt", "validate", path, "-v").stdout.splitlines()) == 27
+
+
+def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
+    outcome = datapilot("dbt", "validate", tmp_path / "manifest.json", "--json")
+    assert outcome.exit_code == 2
+    assert outcome.json["error"]["kind"] == "usage_error"
+
+
+def test_without_a_file_there_is_nothing_to_validate() -> None:
+    assert datapilot("dbt", "validate").exit_code == 2

@@ -1,0 +1,188 @@
+"""Our verdict is dbt's own: the same files, and the same damaged ones, are put to dbt-core 1.11's loader.
+
+Where we refuse what dbt loads, that is on purpose, and the reason is a row of ON_PURPOSE.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from datapilot_defer import dbt_json
+from datapilot_defer.artifact import Kind, from_bytes, read
+from datapilot_defer.validation import Verdict, known, validate
+from datapilot_defer.validation.rules import Rules
+from tests import oracle
+from tests.dbt_project import Shop
+from tests.mutations import mutate
+from tests.oracle import Oracle
+from tests.parts import need
+
+# What dbt loads and we refuse: words of the refusal, and why.
+ON_PURPOSE = {
+    "its unique_id is": "dbt finds a node by its key and defers to what the node says: another relation",
+    "nobody can find its relation": "dbt would render a relation without schema or name into the SQL",
+    "whose manifest is it?": "without the project nobody notices that a manifest of another project was onboarded",
+    "there is nothing to defer to": "dbt would silently defer nothing",
+}
+# What dbt's loader refuses when it is imported alone, and takes when dbt runs: we go by dbt as it runs.
+ALONE_REFUSES = {
+    "javascript": "dbt-adapters adds it to the languages of macros when dbt starts; every manifest of "
+    "dbt-core 1.11 with a current dbt-adapters holds it"
+}
+GOOD = sorted((Path(__file__).parent / "artifacts" / "good").glob("manifest*.json"))
+BAD = sorted((Path(__file__).parent / "artifacts" / "bad").glob("*.json"))
+MUTATIONS = 2000
+KEPT = 4
+
+
+@pytest.fixture(scope="module")
+def dbt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oracle]:
+    with oracle.running(tmp_path_factory.mktemp("oracle")) as running:
+        yield running
+
+
+def judge(content: bytes) -> tuple[bool, Verdict]:
+    """Whether dbt 1.11 can read it, as we say, and the verdict."""
+    verdict = validate(from_bytes(content, path="manifest.json", kind=Kind.MANIFEST))
+    return "1.11" in verdict.readable_by, verdict
+
+
+def on_purpose(verdict: Verdict) -> bool:
+    return all(any(words in problem.message for words in ON_PURPOSE) for problem in verdict.problems)
+
+
+@pytest.mark.parametrize("path", [*GOOD, *BAD], ids=lambda path: path.stem)
+def test_we_agree_with_dbt_on_our_own_artifacts(path: Path, dbt: Oracle) -> None:
+    readable, verdict = judge(path.read_bytes())
+    loads = dbt.loads(path.read_bytes())
+    assert readable == loads
+    assert verdict.accepted or not loads or on_purpose(verdict)
+
+
+def test_we_agree_with_dbt_on_the_manifest_that_it_wrote_itself(shop: Shop, dbt: Oracle) -> None:
+    content = (shop.prod_artifacts / "manifest.json").read_bytes()
+    readable, verdict = judge(content)
+    assert verdict.accepted, verdict.describe()
+    assert readable
+    assert dbt.loads(content)
+
+
+def test_dbts_loader_alone_refuses_what_dbt_writes_and_we_go_by_dbt_as_it_runs(shop: Shop, tmp_path: Path) -> None:
+    content = (shop.prod_artifacts / "manifest.json").read_bytes()
+    assert all(word.encode() in content for word in ALONE_REFUSES)
+    with oracle.running(tmp_path, "--bare") as alone:
+        assert not alone.loads(content)
+        assert alone.loads(content.replace(b', "javascript"', b""))
+
+
+def test_every_field_of_every_class_takes_what_our_rules_say(tmp_path: Path) -> None:
+    rules, tries, wrong = known.loader(12), 0, []
+    for each in oracle.classes(tmp_path):
+        name, base = str(each["class"]), each["base"]
+        assert isinstance(base, dict)
+        schema = _class(rules, name)
+        for field, value, loads in each["tries"]:  # type: ignore[attr-defined]
+            data = {key: inner for key, inner in base.items() if key != field}
+            data |= {} if value == "(left out)" else {field: value}
+            tries += 1
+            wrong += [] if rules.fits(schema, data) == loads else [f"{name}.{field} = {value!r}: dbt says {loads}"]
+    assert wrong == []
+    assert tries > 40_000
+
+
+def _class(rules: Rules, name: str) -> dict[str, Any]:
+    if name == "WritableManifest":
+        return {key: value for key, value in rules.document.items() if key not in ("$defs", "classes")}
+    found: dict[str, Any] = rules.document["$defs"][known.loader_classes()[name]]
+    return found
+
+
+def test_no_damage_makes_us_accept_what_dbt_refuses_or_refuse_what_it_takes(shop: Shop, dbt: Oracle) -> None:
+    texts = [_slim(path.read_bytes()) for path in (*GOOD, shop.prod_artifacts / "manifest.json", *_real())]
+    counts: Counter[tuple[bool, bool]] = Counter()
+    wrong = []
+    for seed in range(MUTATIONS):
+        text, what = mutate(texts[seed % len(texts)], seed)
+        readable, verdict = judge(text.encode())
+        loads = dbt.loads(text.encode())
+        counts[loads, readable] += 1
+        if readable != loads or (loads and not verdict.accepted and not on_purpose(verdict)):
+            wrong.append(f"seed {seed}, {what}: dbt {'loads' if loads else 'refuses'} it; {verdict.describe()[:2]}")
+    assert wrong == []
+    assert min(counts[True, True], counts[False, False]) > MUTATIONS / 4, counts
+
+
+def test_jsonschema_and_the_fast_validator_agree_on_whole_manifests(shop: Shop) -> None:
+    texts = [_slim(path.read_bytes()) for path in (*GOOD, shop.prod_artifacts / "manifest.json")]
+    verdicts: Counter[bool] = Counter()
+    for seed in range(300):
+        text, _ = mutate(texts[seed % len(texts)], seed)
+        artifact = from_bytes(text.encode(), path="manifest.json", kind=Kind.MANIFEST)
+        if artifact.schema_version not in range(4, 13):
+            continue
+        document = {str(key): dbt_json.decode(value) for key, value in dbt_json.split(artifact.content).items()}
+        published = known.published("manifest", artifact.schema_version, artifact.dbt_version)
+        assert published is not None
+        kind = jsonschema.Draft7Validator if published.is_draft7 else jsonschema.Draft202012Validator
+        slow = kind(published.document).is_valid(document)
+        assert published.fits(published.document, document) == slow
+        strict = validate(artifact, strict=True)
+        assert slow or not strict.accepted
+        assert strict.accepted or not slow or on_purpose(strict) or not validate(artifact).accepted
+        verdicts[slow] += 1
+    assert min(verdicts.values()) > 20, verdicts
+
+
+def test_we_agree_with_dbt_on_every_real_manifest(dbt: Oracle) -> None:
+    paths = sorted((need("manifests") / "real").glob("*.json"))
+    assert paths
+    wrong = []
+    for path in paths:
+        readable, verdict = judge(path.read_bytes())
+        loads = dbt.loads(path.read_bytes())
+        if readable != loads or (loads and not verdict.accepted and not on_purpose(verdict)):
+            wrong.append((path.name, loads, readable, verdict.describe()))
+    assert wrong == []
+
+
+def test_everything_that_is_not_a_manifest_is_refused_as_one() -> None:
+    folder = need("manifests")
+    paths = sorted([*(folder / "not_manifests").glob("*.json"), *(folder / "other_artifacts").glob("*.json")])
+    assert paths
+    assert [path.name for path in paths if validate(read(path)).accepted] == []
+
+
+def test_every_other_real_artifact_is_accepted_as_what_it_is() -> None:
+    paths = sorted((need("manifests") / "other_artifacts").glob("*.json"))
+    verdicts = [validate(read(path, kind=None)) for path in paths]
+    assert [verdict.describe() for verdict in verdicts if not verdict.accepted] == []
+    assert Kind.MANIFEST not in {verdict.artifact.kind for verdict in verdicts}
+
+
+def _real() -> list[Path]:
+    """Real manifests too, when the folder is here: without it our own must do."""
+    try:
+        folder = need("manifests")
+    except pytest.skip.Exception:
+        return []
+    return [path for path in sorted((folder / "real").glob("*.json")) if b"/manifest/v" in path.read_bytes()[:2000]]
+
+
+def _slim(content: bytes) -> str:
+    """A few entries of each resource type in each section: damage hits every kind of entry, and dbt answers soon."""
+    document = json.loads(content)
+    for section in document.values():
+        if not isinstance(section, dict) or "dbt_version" in section:
+            continue
+        kept: Counter[str] = Counter()
+        for key in list(section):
+            kind = key.split(".")[0]
+            kept[kind] += 1
+            if kept[kind] > KEPT:
+                del section[key]
+    return json.dumps(document)

@@ -1,0 +1,101 @@
+"""The schemas that come with the program are those that scripts/schemas made, small, and as dbt published them."""
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import jsonschema_rs
+import pytest
+
+import datapilot_defer
+from datapilot_defer.validation import known
+from datapilot_defer.validation.formats import FORMATS
+from tests.parts import REPOSITORY, program
+
+FOLDER = Path(datapilot_defer.__file__).parent / "schemas"
+INDEX: list[dict[str, Any]] = json.loads((FOLDER / "INDEX.json").read_text(encoding="utf-8"))
+PUBLISHED = [entry for entry in INDEX if not entry["file"].endswith("-reads.json")]
+ARTIFACTS = sorted((Path(__file__).parent / "artifacts").glob("*/*.json"))
+
+
+@pytest.mark.parametrize("entry", INDEX, ids=lambda entry: str(entry["file"]))
+def test_a_schema_is_the_one_that_was_recorded(entry: dict[str, Any]) -> None:
+    content = (FOLDER / entry["file"]).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == entry["sha256"], "run scripts/schemas, and never edit a schema"
+
+
+def test_every_schema_is_recorded_and_they_are_small() -> None:
+    files = {path.name for path in FOLDER.iterdir()} - {"INDEX.json"}
+    assert files == {entry["file"] for entry in INDEX}
+    sizes = [(FOLDER / name).stat().st_size for name in files]
+    assert max(sizes) < 200_000
+    assert sum(sizes) < 1_000_000
+
+
+def test_there_is_a_schema_for_every_version_that_a_dbt_1_writes() -> None:
+    versions = {(entry["kind"], entry["schema_version"]) for entry in PUBLISHED}
+    assert {version for kind, version in versions if kind == "manifest"} == set(range(4, 13))
+    assert {("catalog", 1), ("run_results", 4), ("run_results", 5), ("run_results", 6), ("sources", 3)} <= versions
+    assert ("semantic_manifest", None) in versions
+
+
+@pytest.mark.parametrize("entry", PUBLISHED, ids=lambda entry: str(entry["file"]))
+def test_a_published_schema_is_a_schema(entry: dict[str, Any]) -> None:
+    rules = known.published(entry["kind"], entry["schema_version"], entry["dbt_version"])
+    assert rules is not None
+    kind = jsonschema.Draft7Validator if rules.is_draft7 else jsonschema.Draft202012Validator
+    kind.check_schema(rules.document)
+    kind.check_schema(rules.loosened().document)
+
+
+@pytest.mark.parametrize("version", range(4, 13))
+def test_the_rules_of_the_loader_are_a_schema_that_uses_only_formats_that_are_known(version: int) -> None:
+    document = known.loader(version).document
+    jsonschema.Draft202012Validator.check_schema(document)
+    assert set(_formats(document)) <= set(FORMATS)
+
+
+def _formats(schema: object) -> list[str]:
+    if isinstance(schema, list):
+        return [name for inner in schema for name in _formats(inner)]
+    if not isinstance(schema, dict):
+        return []
+    mine = [schema["format"]] if isinstance(schema.get("format"), str) else []
+    return mine + [name for inner in schema.values() for name in _formats(inner)]
+
+
+@pytest.mark.parametrize(
+    ("dbt_version", "wanted"),
+    [("1.8.3", "1.8."), ("1.10.6", "1.10."), ("1.11.0a1", "1.11."), ("1.13.0", "1.12."), ("2026.1.19", "1.12.")],
+)
+def test_version_12_of_the_manifest_is_that_of_the_release_that_wrote_it(dbt_version: str, wanted: str) -> None:
+    rules = known.published("manifest", 12, dbt_version)
+    files = [entry for entry in INDEX if entry["dbt_version"].startswith(wanted) and entry["schema_version"] == 12]
+    assert rules is known.published("manifest", 12, files[0]["dbt_version"])
+
+
+def test_the_schemas_of_dbt_1_11_say_what_its_release_says(tmp_path: Path) -> None:
+    maker = REPOSITORY / "scripts" / "schema_makers" / "published.py"
+    command = [str(program("dbt", "python")), str(maker)]
+    made = json.loads(subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, check=True).stdout)
+    compared = 0
+    for entry in made["schemas"]:
+        rules = known.published(entry["kind"], entry["version"], made["dbt_version"])
+        assert rules is not None
+        original = jsonschema_rs.validator_for(entry["schema"], validate_formats=False)
+        for path in ARTIFACTS:
+            document = _document(path)
+            if document is not None:
+                assert rules.fits(rules.document, document) == original.is_valid(document), (path.name, entry["kind"])
+                compared += original.is_valid(document)
+    assert compared > 5
+
+
+def _document(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return None
