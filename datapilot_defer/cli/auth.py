@@ -50,13 +50,12 @@ def login(
         backend_url = backend_url or click.prompt("Instance URL", default=credentials.DEFAULT_URL, err=True)
         instance_name = instance_name or click.prompt("Instance name", err=True)
         token = token or click.prompt("Token", hide_input=True, err=True)
-    if token:
-        report.hide(token)
     found = credentials.resolve(
         credentials.given(token=token, instance_name=instance_name, url=backend_url),
         environ=_without_tokens(os.environ) if token else os.environ,
         allow_http=allow_http,
     )
+    report.hide(found.token.value)
     instance_at(report, found, timeout).check_credentials()
     place = _keep(report, found, store)
     _warn_of_others(report, found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,11 @@ from datapilot_defer.errors import DatapilotError
 
 _SHORTEST_SECRET = 8  # hiding "x" everywhere would hide the message
 _META = "datapilot_defer.report"
+# What an instance or an object store may have put into a URL that it lets us show: nobody else may use it.
+_SIGNATURE = re.compile(
+    r"([?&][\w.-]*(?:signature|sig|credential|token|secret|key)[\w.-]*=)[^&\s\"'<>]+", re.IGNORECASE
+)
+_USER_INFO = re.compile(r"://[^/\s\"'<>@]+@")
 
 
 @dataclass
@@ -110,7 +116,7 @@ class Report:
     def _clean(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return text
+        return _USER_INFO.sub("://***@", _SIGNATURE.sub(r"\1***", text))
 
 
 def current_report() -> Report:

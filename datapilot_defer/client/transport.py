@@ -61,7 +61,7 @@ class Request:
 
     what: str
     method: str
-    url: str
+    url: str = field(repr=False)  # it may be signed
     params: Mapping[str, str | int] | None = None
     body: object = None
     upload: bytes | None = field(default=None, repr=False)

@@ -7,7 +7,7 @@ extension Power User for dbt. What only our own instance answers is optional eve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -32,7 +32,7 @@ class Integration:
 class UploadPlace:
     """Where to put one artifact, and the number under which to confirm it. The URL is a secret."""
 
-    url: str
+    url: str = field(repr=False)
     file_id: int
 
 
@@ -50,7 +50,7 @@ class Stored:
 class Download:
     """Where an artifact can be fetched, and what the instance says of it. The URL is a secret."""
 
-    url: str
+    url: str = field(repr=False)
     file_id: int
     sha256: str | None
     size_bytes: int | None
