@@ -170,12 +170,12 @@ def _make_oldest(folder: Path) -> None:
 
 
 def _oldest_python() -> str:
-    kept = sorted(Path(ENVIRONMENT.get("HOME", "/root"), ".pyenv", "versions").glob("3.10.*/bin/python3.10"))
-    for found in (shutil.which("python3.10", path=ENVIRONMENT.get("PATH")), *kept):
+    siblings = sorted(Path(sys.base_prefix).parent.glob("3.10.*/bin/python3.10"))  # as pyenv keeps them
+    for found in (shutil.which("python3.10", path=ENVIRONMENT.get("PATH")), *siblings):
         # A shim of pyenv is on PATH also where its Python is not.
         if found and subprocess.run([found, "--version"], capture_output=True, env=ENVIRONMENT).returncode == 0:
             return str(found)
-    raise PartError("no python3.10 on PATH or in ~/.pyenv")
+    raise PartError("no python3.10 on PATH or beside this Python")
 
 
 def _make_node(folder: Path) -> None:
