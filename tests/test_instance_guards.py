@@ -81,7 +81,7 @@ def test_a_client_that_ignores_the_refusal_hears_of_it_when_it_starts_the_ingest
     verify(instance, upload(instance, integration_id, manifest("a", at="2026-11-22T11:00:00Z")))
     answer = _start(instance, integration_id)
     assert answer.status_code == 409
-    assert "the last upload was refused" in answer.json()["detail"]
+    assert "the last manifest was refused" in answer.json()["detail"]
     assert "ok" not in answer.json()
 
 
@@ -97,3 +97,14 @@ def test_somebody_elses_refused_upload_does_not_stop_an_ingestion(
 def _start(instance: RunningInstance, integration_id: int) -> requests.Response:
     place = {"dbt_core_integration_id": integration_id, "dbt_core_integration_environment_type": "PROD"}
     return call(instance, "POST", "dbt/v1/start_dbt_ingestion", json=place)
+
+
+def test_such_a_client_also_hears_that_its_manifest_was_not_whole(
+    instance: RunningInstance, integration_id: int
+) -> None:
+    assert verify(instance, upload(instance, integration_id, CURRENT[:-5])).status_code == 422
+    catalog = b'{"metadata": {"dbt_schema_version": "https://schemas.getdbt.com/dbt/catalog/v1.json"}}'
+    onboard(instance, integration_id, catalog, kind="catalog")
+    assert "the last manifest was refused" in _start(instance, integration_id).json()["detail"]
+    onboard(instance, integration_id, manifest("a", "b", "c", at="2026-11-22T12:00:00Z"))
+    assert _start(instance, integration_id).status_code == 200

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 
+from datapilot_defer.errors import Unavailable
 from datapilot_defer.instance import secrets
 from datapilot_defer.instance.settings import Settings
 from datapilot_defer.storage import accounts, integrations
@@ -95,7 +97,8 @@ def _caller(request: Request, owner: accounts.Owner, token: accounts.Token) -> C
         return None
     state = request.app.state
     if accounts.wants_last_used(token):
-        with state.records.write() as connection:
+        # A full disk must not keep anybody from reading.
+        with suppress(Unavailable), state.records.write() as connection:
             accounts.touch_token(connection, token.id)
     return Caller(owner, token, state.records, state.blobs, state.settings, base_url(request))
 

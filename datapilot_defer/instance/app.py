@@ -15,8 +15,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from datapilot_defer.errors import ArtifactRefused, Unavailable
+from datapilot_defer.errors import ArtifactRefused, DatapilotError, NotFound, Unavailable
 from datapilot_defer.instance import onboarding, pages, reading, transfer
+from datapilot_defer.instance.guards import Guarded
 from datapilot_defer.instance.ingestion import Worker
 from datapilot_defer.instance.limits import Limits
 from datapilot_defer.instance.session import SignInNeeded
@@ -39,8 +40,7 @@ def create_app(records: Records, blobs: Blobs, settings: Settings) -> FastAPI:
     app.exception_handler(SignInNeeded)(_sign_in)
     app.exception_handler(HTTPException)(_refused)
     app.exception_handler(RequestValidationError)(_misread)
-    app.exception_handler(ArtifactRefused)(_not_wanted)
-    app.exception_handler(Unavailable)(_unavailable)
+    app.exception_handler(DatapilotError)(_said)
     app.add_middleware(Limits, per_minute=settings.requests_per_minute)
     return app
 
@@ -83,9 +83,10 @@ async def _misread(request: Request, error: RequestValidationError) -> Response:
     return _answer(request, 422, "; ".join(problems[:10]))
 
 
-async def _not_wanted(request: Request, error: ArtifactRefused) -> Response:
-    return _answer(request, 422, str(error))
+async def _said(request: Request, error: DatapilotError) -> Response:
+    """What a file, a name or a full disk caused; a bug is none of these and stays a 500."""
+    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 400)
+    return _answer(request, status, str(error), {"Retry-After": "2"} if status == 503 else None)
 
 
-async def _unavailable(request: Request, error: Unavailable) -> Response:
-    return _answer(request, 503, str(error), {"Retry-After": "2"})
+_STATUS: dict[type[DatapilotError], int] = {Guarded: 409, ArtifactRefused: 422, NotFound: 404, Unavailable: 503}

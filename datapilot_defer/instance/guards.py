@@ -10,7 +10,7 @@ from typing import Any
 
 from datapilot_defer import artifact, dbt_json
 from datapilot_defer.artifact import Artifact, Kind
-from datapilot_defer.errors import ArtifactRefused
+from datapilot_defer.errors import ArtifactRefused, DatapilotError
 from datapilot_defer.storage.files import File
 from datapilot_defer.storage.integrations import Integration
 
@@ -45,15 +45,20 @@ def recognised(content: bytes, kind: Kind) -> Facts:
     return _facts(read, _models(top) if kind is Kind.MANIFEST else None)
 
 
-def refusal(integration: Integration, current: File | None, facts: Facts) -> str | None:
-    """Say why a manifest must not become current, and the way round; None: it may.
+class Guarded(DatapilotError):
+    """This manifest would break somebody's defer; `str()` of it says how, and the way round."""
+
+
+def check(integration: Integration, current: File | None, facts: Facts) -> None:
+    """Go on only with a manifest that may become current. Raises Guarded.
 
     current: the manifest that it would replace.
     """
     reason = _other_project(integration, facts)
     if current is not None:
         reason = reason or _older(current, facts) or _smaller(current, facts)
-    return f"{reason}; if it is meant to be, onboard it with --force" if reason else None
+    if reason:
+        raise Guarded(f"{reason}; if it is meant to be, onboard it with --force")
 
 
 def _other_project(integration: Integration, facts: Facts) -> str | None:

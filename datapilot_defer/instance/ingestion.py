@@ -60,8 +60,8 @@ class Worker:
                 if time.monotonic() > next_sweep:
                     next_sweep = time.monotonic() + _SWEEP_SECONDS
                     sweep(self.records, self.blobs, self.settings)
-            except Unavailable as error:
-                log.warning("%s", error)
+            except (Unavailable, OSError) as error:  # what was begun is taken up again when its lease is over
+                log.warning("ingestion: %s", error)
 
     def _one(self) -> bool:
         """Work on one ingestion; False when there is none."""

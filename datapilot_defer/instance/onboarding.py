@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from pydantic import BaseModel, Field
 
 from datapilot_defer.artifact import Kind
-from datapilot_defer.errors import Unavailable
+from datapilot_defer.errors import ArtifactRefused, Unavailable
 from datapilot_defer.instance import guards, transfer
 from datapilot_defer.instance.access import AnyCaller, Caller
 from datapilot_defer.storage import accounts, files, ingestions, integrations
@@ -73,10 +73,10 @@ def start_dbt_ingestion(caller: AnyCaller, body: Place) -> dict[str, object]:
     integration = caller.integration(body.dbt_core_integration_id)
     environment = caller.environment(integration, body.dbt_core_integration_environment_type)
     with caller.records.write() as connection:
-        newest = files.history(connection, environment.id, limit=1)
-        if newest and newest[0][0].token_id == caller.token.id and newest[0][0].refusal:
+        refused = files.refused_since(connection, environment.id, caller.token.id)
+        if refused:
             # altimate-datapilot-cli ignores verify_upload's answer; this one it reports.
-            raise HTTPException(409, f"the last upload was refused: {newest[0][0].refusal}")
+            raise HTTPException(409, f"the last {refused.kind} was refused: {refused.refusal}")
         if not files.currents(connection, environment.id):
             raise HTTPException(404, f"nothing was uploaded to integration {integration.id}, {environment.name}, yet")
         ingestions.request_ingestion(connection, environment.id)
@@ -87,11 +87,13 @@ def _verify(caller: Caller, body: Upload) -> dict[str, object]:
     file, integration = _uploaded(caller, body)
     if file.uploaded_at is not None:
         return _receipt(file, unchanged=False)
-    facts = guards.recognised(caller.blobs.read(caller.owner.id, str(file.sha256)), Kind(file.kind))
-    refused, unchanged = _publish(caller, file, integration, facts, body)
-    if refused:
-        raise HTTPException(409, refused)
-    return _receipt(file, unchanged=unchanged)
+    try:
+        facts = guards.recognised(caller.blobs.read(caller.owner.id, str(file.sha256)), Kind(file.kind))
+        return _receipt(file, unchanged=_publish(caller, file, integration, facts, body))
+    except (ArtifactRefused, guards.Guarded) as error:
+        with caller.records.write() as connection:
+            files.change(connection, file.id, refusal=str(error))
+        raise
 
 
 def _uploaded(caller: Caller, body: Upload) -> tuple[File, Integration]:
@@ -112,35 +114,29 @@ def _uploaded(caller: Caller, body: Upload) -> tuple[File, Integration]:
     return file, caller.integration(place[1])
 
 
-def _publish(
-    caller: Caller, file: File, integration: Integration, facts: guards.Facts, body: Upload
-) -> tuple[str | None, bool]:
-    """Make a file current, unless a guard says why not; and whether the same bytes were current before."""
+def _publish(caller: Caller, file: File, integration: Integration, facts: guards.Facts, body: Upload) -> bool:
+    """Make a file current; gives whether the same bytes were current before. Raises Guarded."""
     with caller.records.write() as connection:
         accounts.lock(connection, caller.owner.id)
-        now_known = files.find_file(connection, file.id)
-        if now_known and now_known.uploaded_at and now_known.sha256 == file.sha256:
-            return None, False  # the same call, repeated, was faster
-        if now_known != file:
+        known = files.find_file(connection, file.id)
+        if known and known.uploaded_at and known.sha256 == file.sha256:
+            return False  # the same call, repeated, was faster
+        if known != file:
             raise HTTPException(409, f"file {file.id} was uploaded again meanwhile: ask for a new signed URL")
         before = files.current(connection, file.environment_id, file.kind)
         unchanged = before is not None and before.sha256 == file.sha256
         manifest = file.kind == Kind.MANIFEST.value
-        # Read again: another upload may have decided which project this is.
-        latest = integrations.find_integration(connection, caller.owner.id, integration.id) or integration
-        refused = guards.refusal(latest, before, facts) if manifest and not body.force and not unchanged else None
-        if refused:
-            files.change(connection, file.id, refusal=refused)
-            return refused, False
+        if manifest and not body.force and not unchanged:
+            # Read again: another upload may have decided which project this is.
+            latest = integrations.find_integration(connection, caller.owner.id, integration.id)
+            guards.check(latest or integration, before, facts)
         _still_whole(caller, file)
-        origin = {"commit": body.commit, "branch": body.branch, "build_url": body.build_url}
-        moment = now()
+        origin, moment = body.model_dump(include={"commit", "branch", "build_url"}), now()
         files.change(connection, file.id, uploaded_at=moment, refusal=None, **asdict(facts), **origin)
         files.publish(connection, file, moment)
-        integrations.touch_integration(
-            connection, integration.id, project_name=facts.project_name if manifest else None
-        )
-    return None, unchanged
+        project = facts.project_name if manifest else None
+        integrations.touch_integration(connection, integration.id, project_name=project)
+    return unchanged
 
 
 def _still_whole(caller: Caller, file: File) -> None:

@@ -16,7 +16,7 @@ from jinja2 import Environment as Templates
 from jinja2 import PackageLoader, StrictUndefined
 
 from datapilot_defer.artifact import Kind
-from datapilot_defer.instance import reading, secrets, session, transfer
+from datapilot_defer.instance import folder, reading, session, transfer
 from datapilot_defer.instance.access import Caller, admitted
 from datapilot_defer.instance.session import AnyVisitor, Sender, Visitor
 from datapilot_defer.storage import accounts, files, ingestions, integrations
@@ -158,19 +158,16 @@ def create_key(
     """Make a token, and show it this once."""
     caller = someone.caller
     caller.require("admin")
-    only = caller.integration(_number(integration_id, "integration id")).id if integration_id.strip() else None
+    only = _number(integration_id, "integration id") if integration_id.strip() else None
     ends = now() + timedelta(days=_number(days, "number of days")) if days.strip() else None
-    token = secrets.new_token()
-    with caller.records.write() as connection:
-        accounts.create_token(
-            connection,
-            caller.owner.id,
-            name=reading.printable(name, "API key", 200),
-            sha256=secrets.hashed(token),
-            scopes=frozenset(scope),
-            integration_id=only,
-            expires_at=ends,
-        )
+    _, token = folder.create_token(
+        caller.records,
+        caller.owner.name,
+        name=reading.printable(name, "API key", 200),
+        scopes=frozenset(scope),
+        integration_id=only,
+        expires_at=ends,
+    )
     return _keys(someone, made=token)
 
 

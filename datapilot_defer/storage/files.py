@@ -109,6 +109,15 @@ def previous(connection: Connection, file: File) -> File | None:
     return _file(row) if row else None
 
 
+def refused_since(connection: Connection, environment_id: int, token_id: int) -> File | None:
+    """Give the newest upload of a token that was refused and that no upload of its kind followed."""
+    mine = (files.c.environment_id == environment_id) & (files.c.token_id == token_id) & files.c.sha256.is_not(None)
+    newest = select(func.max(files.c.id)).where(mine).group_by(files.c.kind)
+    refused = files.c.id.in_(newest) & files.c.refusal.is_not(None)
+    row = connection.execute(select(files).where(refused).order_by(files.c.id.desc())).first()
+    return _file(row) if row else None
+
+
 def history(connection: Connection, environment_id: int, *, limit: int) -> Sequence[tuple[File, str]]:
     """Give an environment's files that are verified or were refused, the newest first, with their tokens' names."""
     query = select(files, tokens.c.name.label("token_name")).join(tokens, files.c.token_id == tokens.c.id)
