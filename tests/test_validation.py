@@ -319,3 +319,24 @@ def test_strict_looks_into_sections_that_may_be_null(value: Any) -> None:
     problems = said(validate(manifest(lambda document: document.update(disabled=value)), strict=True))
     assert problems[0].startswith("$.disabled")
     assert validate(manifest(lambda document: document.update(disabled=None)), strict=True).accepted
+
+
+def test_uselessness_alone_does_not_stop_the_question_whether_dbt_reads_it() -> None:
+    def change(document: dict[str, Any]) -> None:
+        node = document["nodes"][ORDERS]
+        made = {f"model.warehouse.m{number}": node for number in range(1500)}
+        document["nodes"] = {**made, "model.warehouse.last": {**node, "config": None}}
+
+    verdict = validate(manifest(change))
+    assert verdict.readable_by == ()
+    assert verdict.at_least
+
+
+def test_nothing_in_a_manifest_can_command_a_terminal() -> None:
+    def change(document: dict[str, Any]) -> None:
+        node = document["nodes"].pop(ORDERS)
+        node |= {"original_file_path": "models/\x1b[2J.sql", "unique_id": "\x9b31m", "resource_type": "\x1b]0;x\x07"}
+        document["nodes"]["model.\x1b[31m"] = node
+
+    for line in validate(manifest(change)).describe():
+        assert line.isprintable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -57,17 +58,21 @@ class _Walk:
     entries: dict[tuple[str, str], tuple[list[Problem], bool]] = field(default_factory=dict)
     drifting: dict[str, int] = field(default_factory=dict)
     total: int = 0
+    enough: bool = False
 
     def set(self, section: str, key: str, broken: list[Problem], useless: list[Problem]) -> None:
         """What is wrong with one entry; of a key that occurs twice the last one counts, as for dbt."""
         if self.entries:
             before, _ = self.entries.pop((section, key), ([], False))
             self.total -= len(before)
-        if broken or useless:
-            self.entries[section, key] = ([*broken, *useless], bool(broken))
-            self.total += len(broken) + len(useless)
-            if self.total >= MOST:
-                raise EnoughError
+        if not broken and (not useless or self.total >= MOST):
+            self.enough = self.enough or bool(useless)  # goes on: whether dbt reads it is not settled yet
+            return
+        self.entries[section, key] = ([*broken, *useless], bool(broken))
+        self.total += len(broken) + len(useless)
+        if broken and self.total >= MOST:
+            self.enough = True
+            raise EnoughError
 
 
 def go_through(
@@ -79,19 +84,16 @@ def go_through(
     to the letter.
     """
     walk = _Walk(rules, published, use, strict)
-    enough = False
-    try:
+    with suppress(EnoughError):
         for problem in find_top(rules, top):
             walk.set("$", problem.message, [problem], [])
         for name in sorted(rules.sections() & top.keys(), key=_rank):
             _section(walk, name, top[name])
         if use and not walk.entries.get(("nodes", ""), ([], False))[1]:
             walk.set("$", "use", [], list(use.whole()))
-    except EnoughError:
-        enough = True
     problems = [problem for found, _ in walk.entries.values() for problem in found]
     unloadable = next((found[0] for found, broken in walk.entries.values() if broken), None)
-    return Found(problems, unloadable, drifting=walk.drifting, enough=enough)
+    return Found(problems, unloadable, drifting=walk.drifting, enough=walk.enough)
 
 
 def find_top(rules: Rules, top: Mapping[str, Any]) -> Iterator[Problem]:

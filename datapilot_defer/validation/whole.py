@@ -16,9 +16,8 @@ _NODE: dict[str, Any] = {
     "required": ["unique_id", "resource_type", "name", "package_name"],
     "properties": {
         **dict.fromkeys(("unique_id", "resource_type", "name", "package_name"), _TEXT),
-        **dict.fromkeys(("config", "columns", "depends_on", "meta", "checksum"), _MAYBE_MAPPING),
+        **dict.fromkeys(("config", "depends_on"), _MAYBE_MAPPING),
         **dict.fromkeys(("database", "schema", "alias", "relation_name", "original_file_path"), _MAYBE_TEXT),
-        "fqn": {"title": "a list or null", "type": ["array", "null"]},
     },
 }
 _SECTIONS = ("sources", "macros", "docs", "exposures", "metrics", "disabled", "parent_map", "child_map", "selectors")

@@ -34,8 +34,13 @@ def spell(path: Path) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += f".{part}" if _NAME.fullmatch(part) else f"[{json.dumps(part, ensure_ascii=False)}]"
+            text += f".{part}" if _NAME.fullmatch(part) else f"[{_quoted(part)}]"
     return text
+
+
+def _quoted(value: str) -> str:
+    """In quotes, and with nothing that a terminal would obey."""
+    return json.dumps(value, ensure_ascii=not value.isprintable())
 
 
 def describe(value: Any) -> str:
@@ -44,14 +49,16 @@ def describe(value: Any) -> str:
         return "an object" if value else "an empty object"
     if isinstance(value, list):
         return "a list" if value else "an empty list"
-    text = json.dumps(value, ensure_ascii=False)
+    text = _quoted(value[: _LONG + 1]) if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= _LONG else f"{text[:_LONG]}…"
 
 
 def source_file(value: Any) -> str | None:
     """The file that an entry was written in, such as models/orders.sql."""
     found = value.get("original_file_path") if isinstance(value, dict) else None
-    return found if isinstance(found, str) and found else None
+    if not isinstance(found, str) or not found:
+        return None
+    return found if found.isprintable() else _quoted(found)
 
 
 def find(rules: Rules, schema: Schema, value: Any, path: Path = ()) -> Iterator[Problem]:
@@ -180,10 +187,10 @@ def expected(rules: Rules, schema: Schema) -> str:
 def _say(error: Any, schema: Schema) -> str:
     value, keyword = error.instance, error.validator
     if keyword == "required":
-        return f"{json.dumps(_missing(error))} is missing"
+        return f"{_quoted(_missing(error))} is missing"
     if keyword == "additionalProperties":
         extra = sorted(value.keys() - schema.get("properties", {}).keys())
-        names = ", ".join(json.dumps(name, ensure_ascii=False) for name in extra[:5])
+        names = ", ".join(map(_quoted, extra[:5]))
         return f"the schema knows no {names}" + (f" and {len(extra) - 5} more" if len(extra) > 5 else "")
     if keyword == "minItems":
         return f"expected a list with at least {error.validator_value} entry, got {describe(value)}"
