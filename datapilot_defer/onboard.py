@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datapilot_defer.artifact import Artifact, Kind, read
-from datapilot_defer.errors import ArtifactRefused, Unavailable
+from datapilot_defer.errors import ArtifactRefused, DatapilotError, Unavailable
 from datapilot_defer.validation import validate
 
 if TYPE_CHECKING:
@@ -100,16 +100,21 @@ def onboard(
 def _transfer(
     instance: Instance, artifact: Artifact, integration_id: int, environment: str, progress: Progress
 ) -> UploadPlace:
-    """Put one artifact where the instance says. Another URL is asked for once: one may expire in a wait."""
-    for last in (False, True):
-        place = instance.upload_place(artifact.kind, integration_id, environment)
-        with progress(f"Uploading {artifact.kind.value}", artifact.size_bytes) as advance:
-            fault = instance.upload(place, artifact, advance)
-        if fault is None:
-            return place
-        if last:
-            raise fault
-    raise AssertionError("unreachable: the last try returns or raises")
+    """Put one artifact where the instance says. Another place is asked for once: a signed URL may expire in a wait."""
+    place, fault = _put(instance, artifact, integration_id, environment, progress)
+    if fault is not None:
+        place, fault = _put(instance, artifact, integration_id, environment, progress)
+    if fault is not None:
+        raise fault
+    return place
+
+
+def _put(
+    instance: Instance, artifact: Artifact, integration_id: int, environment: str, progress: Progress
+) -> tuple[UploadPlace, DatapilotError | None]:
+    place = instance.upload_place(artifact.kind, integration_id, environment)
+    with progress(f"Uploading {artifact.kind.value}", artifact.size_bytes) as advance:
+        return place, instance.upload(place, artifact, advance)
 
 
 def _confirm(instance: Instance, place: UploadPlace, artifact: Artifact, facts: Mapping[str, object]) -> Stored:

@@ -207,19 +207,12 @@ def fault_proxy(
                 listener.listen(64)
                 proxy.serve(listener, accept)
 
+        if listen_after_s == 0:
+            listener.listen(64)
         thread = threading.Thread(target=run)
         thread.start()
         try:
-            if listen_after_s == 0:
-                _wait_for(listener)
             yield proxy
         finally:
             proxy.close()
             thread.join()
-
-
-def _wait_for(listener: socket.socket) -> None:
-    """Until it listens."""
-    while True:
-        with suppress(OSError), socket.create_connection(listener.getsockname(), timeout=5):
-            return

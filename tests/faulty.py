@@ -20,6 +20,10 @@ from typing import Any
 import requests
 import trustme
 
+from datapilot_defer.client import Instance
+from datapilot_defer.config import Setting
+from datapilot_defer.credentials import Credentials
+from datapilot_defer.deadline import Deadline
 from tests import fault_acts
 from tests.fault_proxy import Accept, FaultProxy, fault_proxy
 from tests.fault_rows import Row
@@ -206,3 +210,9 @@ def run(command: Sequence[str], environ: Mapping[str, str], *, kill_after_s: flo
         stdout, stderr = process.communicate()
         code = None
     return Ended(code, time.monotonic() - began, stdout, stderr)
+
+
+def instance_at(url: str, instance_name: str = "acme", token: str = "") -> Instance:
+    """An instance in this process, with 20 s for everything."""
+    found = Credentials(*(Setting(value, "the test") for value in (url, instance_name, token)))
+    return Instance(found, deadline=Deadline(20), note=lambda _: None, detail=lambda _: None)

@@ -9,15 +9,12 @@ from pathlib import Path
 import pytest
 
 from datapilot_defer.artifact import Kind, from_bytes
-from datapilot_defer.client import Instance, UploadPlace, transport
-from datapilot_defer.config import Setting
-from datapilot_defer.credentials import Credentials
-from datapilot_defer.deadline import Deadline
+from datapilot_defer.client import UploadPlace, transport
 from datapilot_defer.errors import Unavailable
 from tests import fault_acts as act
 from tests.fault_proxy import At, FaultProxy, fault_proxy
 from tests.fault_rows import GROUPS, PUT, Row
-from tests.faulty import HANGS_AFTER_S, Ended, World, environ_of, make_world, our_command, proxy_of, run
+from tests.faulty import HANGS_AFTER_S, Ended, World, environ_of, instance_at, make_world, our_command, proxy_of, run
 from tests.instances import running_instance
 
 ROWS = [pytest.param(row, id=f"{group}: {row.name}") for group, rows in GROUPS.items() for row in rows]
@@ -126,9 +123,3 @@ def test_what_may_have_been_done_is_not_done_twice(world: World) -> None:
             instance_at(proxy.url, name, token).create_integration("made once", "PROD")
         assert proxy.count("POST") == 1
         assert [each.name for each in instance_at(proxy.url, name, token).integrations()].count("made once") == 1
-
-
-def instance_at(url: str, instance_name: str = "acme", token: str = "") -> Instance:
-    """An instance in this process, with 20 s for everything."""
-    found = Credentials(*(Setting(value, "the test") for value in (url, instance_name, token)))
-    return Instance(found, deadline=Deadline(20), note=lambda _: None, detail=lambda _: None)

@@ -140,17 +140,17 @@ class Transport:
         raise Unavailable(f"{request.what}: {faults.origin(url)} redirects in a circle")
 
     def _repeat(self, session: requests.Session, request: Request, url: str) -> Answer:
-        for tries in range(1, self._max_tries + 1):
+        tries = 0
+        while True:
+            tries += 1
             answer, fault = self._try(session, request, url)
-            if fault is None and answer is not None:
+            if fault is None:
                 return answer
-            assert fault is not None  # noqa: S101 - one of the two is there
             may_repeat = fault.again and (request.repeatable or fault.unsent)
             if not may_repeat or tries == self._max_tries:
                 after = f" (tried {tries} times)" if tries > 1 else ""
                 raise Unavailable(f"{request.what}: {fault.message}{after}")
             self._wait(request, fault, tries)
-        raise AssertionError("unreachable: the last try returns or raises")
 
     def _wait(self, request: Request, fault: faults.Fault, tries: int) -> None:
         bound = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (tries - 1))
@@ -163,7 +163,7 @@ class Transport:
         self._note(f"{request.what}: {fault.message}; try {tries + 1} of {self._max_tries} in {wait:.1f} s")
         time.sleep(wait)
 
-    def _try(self, session: requests.Session, request: Request, url: str) -> tuple[Answer | None, faults.Fault | None]:
+    def _try(self, session: requests.Session, request: Request, url: str) -> tuple[Answer, faults.Fault | None]:
         began = time.monotonic()
         try:
             answer = self.deadline.run(lambda: self._send(session, request, url), request.what)
@@ -171,15 +171,15 @@ class Transport:
             wrapped = error if isinstance(error, requests.RequestException) else requests.ConnectionError(error)
             fault = faults.of_error(wrapped, url)
             self._detail(f"{request.method} {faults.origin(url)}{urlsplit(url).path}: {fault.message}")
-            return None, fault
+            return Answer(0, requests.structures.CaseInsensitiveDict()), fault
         took = (time.monotonic() - began) * 1000
         self._detail(
             f"{request.method} {faults.origin(url)}{urlsplit(url).path}: HTTP {answer.status} in {took:.0f} ms"
         )
         if answer.status in faults.RETRIED_STATUS:
-            return None, faults.of_status(answer.status, answer.headers, url)
+            return answer, faults.of_status(answer.status, answer.headers, url)
         if request.sink is None and request.upload is None and 200 <= answer.status < 300 and answer.cut_off:
-            return None, faults.cut_off(url)
+            return answer, faults.cut_off(url)
         return answer, None
 
     def _send(self, session: requests.Session, request: Request, url: str) -> Answer:
@@ -197,15 +197,12 @@ class Transport:
             stream=True,
         ) as response:
             if request.sink is not None and response.status_code == 200:
-                self._receive(response, request)
+                self._receive(response, request, request.sink)
                 return Answer(response.status_code, response.headers)
             return Answer(response.status_code, response.headers, b"".join(self._chunks(response, request)))
 
-    def _receive(self, response: requests.Response, request: Request) -> None:
+    def _receive(self, response: requests.Response, request: Request, sink: BinaryIO) -> None:
         """Write the body to the sink, from its beginning, whatever an earlier try left there."""
-        sink = request.sink
-        if sink is None:
-            return
         request.progress(-sink.seek(0, os.SEEK_END))
         sink.seek(0)
         sink.truncate()

@@ -1,0 +1,318 @@
+"""An instance as seen over HTTP: what each answer and each fault means, and where a token goes."""
+
+from __future__ import annotations
+
+import io
+import socket
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+import requests
+
+from datapilot_defer.artifact import Kind, from_bytes
+from datapilot_defer.client import Download, UploadPlace, faults, wire
+from datapilot_defer.client.certificates import authorities
+from datapilot_defer.config import Setting
+from datapilot_defer.credentials import DEFAULT_URL
+from datapilot_defer.errors import AccessDenied, ArtifactRefused, DatapilotError, NotFound, Unavailable, UsageError
+from tests import fault_acts as act
+from tests.fault_proxy import Accept, Act, At, fault_proxy
+from tests.faulty import World, instance_at, make_world
+from tests.instances import RunningInstance
+
+NOBODY = "http://127.0.0.1:1"
+MANIFEST = from_bytes(b"{}", path="manifest.json", kind=Kind.MANIFEST)
+
+
+@pytest.fixture(autouse=True)
+def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datapilot_defer.client.transport.FIRST_WAIT_S", 0.001)
+
+
+def refused(what: Act | At, error: type[DatapilotError] = Unavailable) -> str:
+    """What `check_credentials` says of this fault."""
+    at = what if isinstance(what, At) else At("", what)
+    with fault_proxy(NOBODY, at) as proxy, pytest.raises(error) as raised:
+        instance_at(proxy.url).check_credentials()
+    return str(raised.value)
+
+
+def test_what_is_no_http_is_said_to_be_none() -> None:
+    assert "does not speak HTTP" in refused(act.raw(b"+OK POP3 ready\r\n"))
+
+
+def test_an_answer_that_is_cut_off_is_said_to_be() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    assert "was cut off (tried 6 times)" in refused(act.raw(head % 99 + b'{"ok": true}'))
+    assert "was cut off (tried 6 times)" in refused(act.raw(head % 6 + b'{"ok":'))
+    assert "was cut off" in refused(act.raw(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nnonsense"))
+
+
+def test_json_that_is_too_deep_is_no_traceback() -> None:
+    assert "was cut off" in refused(act.answer(200, b"[" * 200_000))
+
+
+def test_an_answer_has_a_limit() -> None:
+    with fault_proxy(NOBODY, At("", act.never_ending)) as proxy:
+        place = Download(f"{proxy.url}/f", 1, None, 50, None, None, None, None, None)
+        with pytest.raises(Unavailable, match="sends more than 50 bytes"):
+            instance_at(proxy.url).download(place, io.BytesIO(), "manifest")
+
+
+REDIRECTS: list[tuple[Act, type[DatapilotError], str]] = [
+    (act.redirect(307, "http://localhost:{port}/"), UsageError, "where the token does not go"),
+    (act.redirect(301, "https://127.0.0.1:{port}/"), UsageError, "give it as --backend-url"),
+    (act.redirect(307, "http://[x/"), Unavailable, "redirects to something that is no URL"),
+    (act.redirect(307, "http://host:99999/"), Unavailable, "redirects to something that is no URL"),
+    (act.redirect(302, "{target}"), Unavailable, "redirects in a circle"),
+]
+
+
+@pytest.mark.parametrize(("redirect", "error", "says"), REDIRECTS)
+def test_a_redirect_is_followed_to_the_same_host_only(redirect: Act, error: type[DatapilotError], says: str) -> None:
+    assert says in refused(redirect, error)
+
+
+def test_a_redirect_that_would_lose_the_body_is_not_followed() -> None:
+    with fault_proxy(NOBODY, At("", act.redirect(302, "/x"))) as proxy, pytest.raises(Unavailable, match="would lose"):
+        instance_at(proxy.url).start_ingestion(7, "PROD")
+
+
+def test_a_redirect_keeps_the_query_that_it_names_and_no_other() -> None:
+    answer = act.answer(200, b"[]")
+    with fault_proxy(NOBODY, At("", act.redirect(307, "/other?a=1"), 1), At("", answer)) as proxy:
+        with pytest.raises(Unavailable, match="lacks"):
+            instance_at(proxy.url).upload_place(Kind.MANIFEST, 7, "PROD")
+        assert proxy.heads[1].startswith("GET /other?a=1 HTTP")
+
+
+@pytest.mark.parametrize("url", ["http://storage.example.com/f", "http://10.0.0.1/f"])
+def test_no_artifact_goes_out_unencrypted(url: str) -> None:
+    with pytest.raises(Unavailable, match="is not https"):
+        instance_at(NOBODY).upload(UploadPlace(url, 1), MANIFEST, lambda _: None)
+
+
+STORAGE: list[tuple[int, type[DatapilotError]]] = [
+    (400, AccessDenied),
+    (403, AccessDenied),
+    (410, AccessDenied),
+    (404, NotFound),
+    (418, Unavailable),
+]
+
+
+@pytest.mark.parametrize(("status", "error"), STORAGE)
+def test_the_storage_can_refuse_both_ways(status: int, error: type[DatapilotError]) -> None:
+    with fault_proxy(NOBODY, At("", act.answer(status))) as proxy:
+        fault = instance_at(proxy.url).upload(UploadPlace(f"{proxy.url}/f", 1), MANIFEST, lambda _: None)
+        assert type(fault) is error
+        assert f"the storage answered HTTP {status}" in str(fault)
+        place = Download(f"{proxy.url}/f", 1, None, None, None, None, None, None, None)
+        with pytest.raises(error):
+            instance_at(proxy.url).download(place, io.BytesIO(), "manifest")
+
+
+def test_an_artifact_that_is_too_large_for_the_storage_is_refused() -> None:
+    with fault_proxy(NOBODY, At("", act.answer(413))) as proxy, pytest.raises(ArtifactRefused, match="too large"):
+        instance_at(proxy.url).upload(UploadPlace(f"{proxy.url}/f", 1), MANIFEST, lambda _: None)
+
+
+@pytest.mark.parametrize("tag", ["", '"d41d8cd98f00b204e9800998ecf8427e"', f'"{MANIFEST.sha256}"', 'W/"abc"'])
+def test_a_tag_that_is_no_other_sha256_is_no_fault(tag: str) -> None:
+    with fault_proxy(NOBODY, At("", act.answer(200, headers={"ETag": tag}))) as proxy:
+        assert instance_at(proxy.url).upload(UploadPlace(f"{proxy.url}/f", 1), MANIFEST, lambda _: None) is None
+
+
+def test_the_sha256_of_other_bytes_is_a_fault() -> None:
+    with fault_proxy(NOBODY, At("", act.answer(200, headers={"ETag": f'"{"0" * 64}"'}))) as proxy:
+        fault = instance_at(proxy.url).upload(UploadPlace(f"{proxy.url}/f", 1), MANIFEST, lambda _: None)
+    assert isinstance(fault, Unavailable)
+    assert "changed on the way" in str(fault)
+
+
+def test_an_instance_that_forbids_extra_fields_is_asked_without_them() -> None:
+    forbids = act.answer(422, b'{"detail": [{"loc": ["body", "sha256"], "msg": "Extra inputs are not permitted"}]}')
+    with fault_proxy(NOBODY, At("POST", forbids, 1), At("POST", act.answer(200, b'{"ok": true}'))) as proxy:
+        stored = instance_at(proxy.url).verify_upload(UploadPlace(proxy.url, 5), "manifest", {"sha256": "0"})
+        assert (stored.file_id, proxy.count("POST")) == (5, 2)
+
+
+def test_the_page_of_the_hosted_instance_is_on_a_host_of_its_own() -> None:
+    hosted = instance_at(DEFAULT_URL)
+    assert hosted.status_url(7, "PROD 1") == "https://acme.app.myaltimate.com/settings/integrations/7/PROD%201"
+
+
+# TLS ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def world(instance: RunningInstance, artifacts: Path, tmp_path: Path) -> World:
+    return make_world(instance, artifacts / "manifest.json", tmp_path / "world")
+
+
+def handshake(world: World, certificate: str) -> Accept:
+    return lambda client: world.contexts[certificate].wrap_socket(client, server_side=True)
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_an_own_authority_is_believed_when_it_is_named(
+    variable: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, str(world.folder / "ca.pem"))
+    with fault_proxy(world.instance.url, scheme="https", accept=handshake(world, "good")) as proxy:
+        instance_at(proxy.url, world.instance.instance_name, world.instance.token).check_credentials()
+
+
+def test_the_authorities_of_the_system_are_asked_on_request(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATAPILOT_SYSTEM_CERTIFICATES", "1")
+    with fault_proxy(world.instance.url, scheme="https", accept=handshake(world, "good")) as proxy:
+        with pytest.raises(Unavailable, match="not signed by an authority known here"):
+            instance_at(proxy.url).check_credentials()
+        monkeypatch.setenv("SSL_CERT_FILE", str(world.folder / "ca.pem"))  # which OpenSSL takes for the system's
+        instance_at(proxy.url, world.instance.instance_name, world.instance.token).check_credentials()
+
+
+CERTIFICATES = {
+    "good": "it is not signed by an authority known here",
+    "expired": "it has expired",
+    "other host": "it is for another host",
+}
+
+
+@pytest.mark.parametrize("certificate", CERTIFICATES)
+def test_a_certificate_is_refused_for_its_own_reason(
+    certificate: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if certificate != "good":
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.folder / "ca.pem"))
+    with fault_proxy(NOBODY, scheme="https", accept=handshake(world, certificate)) as proxy:
+        with pytest.raises(Unavailable) as raised:
+            instance_at(proxy.url).check_credentials()
+        assert CERTIFICATES[certificate] in str(raised.value)
+        assert proxy.connections == 1  # trying again can't help
+
+
+def test_a_port_without_tls_is_said_to_be_one() -> None:
+    def misunderstand(client: socket.socket) -> socket.socket:
+        act.misunderstand(client)
+        return client
+
+    proxy = fault_proxy(NOBODY, scheme="https", accept=misunderstand)
+    with proxy as running, pytest.raises(Unavailable, match="does not speak TLS: is it http, or another port"):
+        instance_at(running.url).check_credentials()
+
+
+def test_a_handshake_that_is_cut_is_tried_again() -> None:
+    with fault_proxy(NOBODY, scheme="https", accept=act.hang_up(99)) as proxy:
+        with pytest.raises(Unavailable, match=r"TLS handshake|broke the connection off"):
+            instance_at(proxy.url).check_credentials()
+        assert proxy.connections == 6
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_a_file_of_authorities_is_looked_at_first(name: str, tmp_path: Path) -> None:
+    assert authorities({}) is None
+    assert authorities({name: str(tmp_path)}) == str(tmp_path)  # a folder, as c_rehash makes it
+    with pytest.raises(UsageError, match=f"{name} names .*, which is not there"):
+        authorities({name: str(tmp_path / "missing")})
+    (tmp_path / "notes").write_text("no certificate", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"which holds no certificate \(PEM\)"):
+        authorities({name: str(tmp_path / "notes")})
+
+
+# What requests raises, in words --------------------------------------------------------------------------------------
+
+
+def test_a_name_that_nobody_knows() -> None:
+    with pytest.raises(Unavailable, match="can't be resolved: is it spelled right"):
+        instance_at("http://instance.invalid").check_credentials()
+
+
+ERRORS = [
+    (requests.exceptions.ProxyError(), "the proxy on the way to https://h refuses", True),
+    (requests.exceptions.ConnectTimeout(), "https://h did not answer the connection in time", True),
+    (requests.exceptions.ReadTimeout(), "https://h accepted the request and then fell silent", True),
+    (requests.exceptions.ChunkedEncodingError(), "the answer of https://h was cut off", True),
+    (requests.exceptions.SSLError("[SSL: TLSV1_ALERT] x"), "the TLS handshake with https://h failed", True),
+    (requests.exceptions.ConnectionError(OSError(101, "Network is unreachable")), "broke the connection off", True),
+    (requests.exceptions.InvalidHeader(), "could not be made (InvalidHeader)", False),
+]
+
+
+@pytest.mark.parametrize(("error", "says", "again"), ERRORS)
+def test_each_error_of_requests_is_said_in_plain_words(
+    error: requests.RequestException, says: str, again: bool
+) -> None:
+    fault = faults.of_error(error, "https://user:s3cret@h/f?signature=s3cret")
+    assert says in fault.message
+    assert "s3cret" not in fault.message
+    assert fault.again is again
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("3", 3.0), (" 0 ", 0.0), ("", None), (None, None), ("soon", None), ("-3", None), ("1.5", None), ("\u0663", None)],
+)
+def test_retry_after_in_seconds(value: str | None, seconds: float | None) -> None:
+    assert faults.retry_after(value) == seconds
+
+
+def test_retry_after_as_a_date() -> None:
+    soon = datetime.now(timezone.utc) + timedelta(seconds=60)
+    assert 50 < (faults.retry_after(format_datetime(soon, usegmt=True)) or 0) <= 60
+    assert 50 < (faults.retry_after(soon.strftime("%a, %d %b %Y %H:%M:%S")) or 0) <= 60
+    assert faults.retry_after("Sun, 06 Nov 1994 08:49:37 GMT") == 0
+
+
+# Answers as values ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["", "x", "//h/f", "file:///etc/passwd", "ftp://h/f", "https://", "http://[x", 7, None])
+def test_what_is_no_url_is_no_place(url: object) -> None:
+    with pytest.raises(Unavailable, match="lacks 'url'"):
+        wire.upload_place({"url": url, "dbt_core_integration_file_id": 1})
+
+
+@pytest.mark.parametrize(("id_", "read"), [(7, 7), ("7", 7)])
+def test_an_id_may_be_a_number_or_its_digits(id_: object, read: int) -> None:
+    assert wire.upload_place({"url": "https://h/f", "dbt_core_integration_file_id": id_}).file_id == read
+
+
+@pytest.mark.parametrize("id_", [True, None, "x", "-1", "\u0667", 1.5, [], {}])
+def test_what_is_no_id_is_none(id_: object) -> None:
+    with pytest.raises(Unavailable, match="lacks 'dbt_core_integration_file_id'"):
+        wire.upload_place({"url": "https://h/f", "dbt_core_integration_file_id": id_})
+
+
+DETAILS = [
+    ({"detail": "plain"}, "plain"),
+    ({"message": "of the extension"}, "of the extension"),
+    ({"detail": [{"loc": ["body", "name"], "msg": "too long"}, "?"]}, "name: too long"),
+    ({"detail": [{"msg": "no place"}]}, ": no place"),
+    ({"detail": "a\nb\r\n::error::c\x1b[31m\x07"}, "a b ::error::c [31m"),
+    ({"detail": "x" * 2000}, "x" * 500),
+    ({"detail": {"a": 1}}, "{'a': 1}"),
+    ({}, ""),
+    ([], ""),
+    (None, ""),
+]
+
+
+@pytest.mark.parametrize(("answer", "said"), DETAILS)
+def test_a_reason_is_one_printable_line(answer: object, said: str) -> None:
+    assert wire.detail(answer) == said
+
+
+def test_an_integration_that_is_none_is_said_to_be() -> None:
+    nonsense: object
+    for nonsense in ({}, [7], [{"name": "x"}], "x"):
+        with pytest.raises(Unavailable, match="is the URL that of an instance"):
+            wire.integrations(nonsense)
+    assert wire.integrations([{"id": 1, "is_deleted": True}, {"id": "2"}])[0].id == 2
+
+
+def test_a_setting_is_no_secret_in_a_message() -> None:
+    assert "s3cret" not in repr(instance_at(NOBODY, "acme", "s3cret").credentials)
+    assert repr(Setting("s3cret", "x")) == "Setting(origin='x')"
