@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.dbt_project import Shop, copy_shop, production
-from tests.parts import REQUIREMENTS, make_once, program
+from tests.parts import make_once, program
 
 _PACKAGE = "name: calendar_package\nversion: 1.0.0\nconfig-version: 2\n"
-# As `dbt deps` leaves it. The summary's references: two versions, a package's model, a snapshot, a seed, an ephemeral model, a source, a mart.
+# The package as `dbt deps` leaves it. The summary's references: two versions, a package's model, a snapshot, a seed,
+# an ephemeral model, a source, a mart.
 _FILES = {
     "shop/packages.yml": "packages:\n  - local: ../calendar_package\n",
     "calendar_package/dbt_project.yml": _PACKAGE,
@@ -36,6 +37,7 @@ select
     (select count(*) from {{ ref('revenue_by_country') }}) as rows_of_revenue
 """,
 }
+_PRODUCTION = (("run", "-s", "prices", "calendar", "summary"), ("parse",))
 
 
 def larger_shop(folder: Path, dbt: str = "dbt") -> Shop:
@@ -58,14 +60,14 @@ def _production() -> Path:
             file = folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content, encoding="utf-8")
-        shop.run("--quiet", "run", "--target", "prod", "-s", "prices", "calendar", "summary")
-        shop.run("--quiet", "parse", "--target", "prod")
+        for words in _PRODUCTION:
+            shop.run("--quiet", *words, "--target", "prod")
         shutil.move(shop.project / "target" / "manifest.json", shop.prod_artifacts / "manifest.json")
+        shutil.rmtree(shop.project / "target")
         shop.run("--quiet", "parse")  # what is parsed is kept: every run on a copy is a second faster
 
-    return make_once(
-        "larger-shop", [*REQUIREMENTS["dbt"], _FILES, (production() / ".made-of").read_text("utf-8")], make
-    )
+    base = (production() / ".made-of").read_text(encoding="utf-8")
+    return make_once("larger-shop", [base, _FILES, _PRODUCTION], make)
 
 
 def _at(folder: Path, dbt: str) -> Shop:

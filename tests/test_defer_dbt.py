@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.commands import datapilot
 from tests.dbt_project import Shop, copy_shop
 from tests.larger_shop import fork
 
@@ -314,7 +315,7 @@ def shops(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, tuple[Shop, Sh
 def test_dbt_alone_and_under_defer_run(row: Row, shops: Mapping[bool, tuple[Shop, Shop]]) -> None:
     one, other = shops[row.parents_in_dev]
     with ThreadPoolExecutor() as beside:
-        running = beside.submit(outcome, one, [str(one.dbt), *words(row.alone, one)], environ(row, one))
+        running = beside.submit(dbt_alone, row, one)
         ours = defer_run(row, other)
         alone = running.result()
     assert (alone.exit_code, alone.schema) == row.alone_expected, alone.said
@@ -325,29 +326,46 @@ def test_dbt_alone_and_under_defer_run(row: Row, shops: Mapping[bool, tuple[Shop
 
 def defer_run(row: Row, shop: Shop) -> Outcome:
     """Run dbt under `defer run`, deferring to a local folder."""
-    ours = [sys.executable, "-m", "datapilot_defer", "dbt", "defer", "run"]
-    origin = ["--dbt", str(shop.dbt), "--manifest-path", str(_folder(shop, row.state))]
-    favor = ["--favor-state"] if row.favor else []
-    return outcome(shop, [*ours, *origin, *favor, *words(row.ours, shop)], environ(row, shop))
+    _clear(shop)
+    origin = ("--dbt", shop.dbt, "--manifest-path", _folder(shop, row.state), *(["--favor-state"] if row.favor else []))
+    before = Path.cwd()
+    os.chdir(shop.project)
+    try:
+        done = datapilot("dbt", "defer", "run", *origin, *words(row.ours, shop), env=environ(row, shop))
+    finally:
+        os.chdir(before)
+    return Outcome(done.exit_code, _schema(shop) if done.exit_code == 0 else None, done.said)
 
 
-def outcome(shop: Shop, command: list[str], environ: Mapping[str, str]) -> Outcome:
-    """Run a command in the shop's folder and look at the SQL that it compiled."""
-    sql = [shop.project / "target" / "compiled", _folder(shop, "copy") / "compiled"]
-    for folder in sql:
-        shutil.rmtree(folder, ignore_errors=True)
+def dbt_alone(row: Row, shop: Shop) -> Outcome:
+    """Run dbt itself."""
+    _clear(shop)
     done = subprocess.run(
-        command,
+        [shop.dbt, *words(row.alone, shop)],
         cwd=shop.project,
-        env=dict(environ),
+        env=environ(row, shop),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
     )
-    found = [file for folder in sql for file in folder.rglob(f"{MODEL}.sql")]
+    return Outcome(done.returncode, _schema(shop) if done.returncode == 0 else None, done.stdout)
+
+
+def _compiled(shop: Shop) -> list[Path]:
+    return [shop.project / "target" / "compiled", _folder(shop, "copy") / "compiled"]
+
+
+def _clear(shop: Shop) -> None:
+    for folder in _compiled(shop):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _schema(shop: Shop) -> str | None:
+    """The schema that the compiled SQL of the model reads its parents from."""
+    found = [file for folder in _compiled(shop) for file in folder.rglob(f"{MODEL}.sql")]
     schemas = set(re.findall(r'"warehouse"."(\w+)"."orders"', found[0].read_text(encoding="utf-8"))) if found else set()
-    return Outcome(done.returncode, schemas.pop() if done.returncode == 0 and schemas else None, done.stdout)
+    return schemas.pop() if schemas else None
 
 
 def words(text: str, shop: Shop) -> list[str]:

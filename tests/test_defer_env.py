@@ -50,6 +50,13 @@ def test_what_would_decide_otherwise_is_taken_away(shop: Shop) -> None:
     assert done.json["script"].splitlines()[-1] == "unset DBT_ENGINE_STATE"
 
 
+def test_unset_takes_everything_away() -> None:
+    done = datapilot(
+        "dbt", "defer", "env", "--unset", "--shell", "zsh", env={"DBT_DEFER": "1", "DBT_ENGINE_STATE": "/s"}
+    )
+    assert done.stdout == "unset DBT_DEFER\nunset DBT_ENGINE_STATE\n"
+
+
 def test_the_same_is_refused_as_for_run(shop: Shop) -> None:
     shutil.copytree(shop.prod_artifacts, shop.project / "target")
     done = datapilot(

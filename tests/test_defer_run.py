@@ -9,18 +9,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from datapilot_defer.defer import command_line
+from datapilot_defer.defer import child, command_line
 from datapilot_defer.defer.command_line import compose, find_command
 from datapilot_defer.defer.dbt import Dbt, find
 from datapilot_defer.errors import UsageError
-from tests.commands import access, datapilot
+from tests.commands import Outcome, access, datapilot
 from tests.dbt_project import Shop
 from tests.instances import RunningInstance
 from tests.larger_shop import fork, larger_shop
@@ -37,24 +35,22 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 
 @pytest.fixture
-def dev(larger: Shop, tmp_path: Path) -> Shop:
-    """A copy of it for this test alone."""
-    return fork(larger, tmp_path / "copy")
+def dev(larger: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """A copy of it for this test alone; its project is the working folder."""
+    return _entered(fork(larger, tmp_path / "copy"), monkeypatch)
 
 
-def run(
-    shop: Shop, *words: str, options: Sequence[str] = (), environ: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run dbt under `defer run`, deferring to production's folder."""
-    origin = ["--dbt", str(shop.dbt), "--manifest-path", str(shop.prod_artifacts)]
-    return subprocess.run(
-        [*OURS, "run", *origin, *options, *words],
-        cwd=shop.project,
-        env={**shop.environment, **(environ or {})},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-    )
+def _entered(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    monkeypatch.chdir(shop.project)
+    for name in ("DBT_PROFILES_DIR", "SHOP_DATABASE"):
+        monkeypatch.setenv(name, shop.environment[name])
+    return shop
+
+
+def run(shop: Shop, *words: str) -> Outcome:
+    """Run dbt under `defer run`, deferring to production's folder; dbt's own output goes by."""
+    origin = ("--dbt", shop.dbt, "--manifest-path", shop.prod_artifacts)
+    return datapilot("dbt", "defer", "run", *origin, *words)
 
 
 def compiled(shop: Shop, model: str) -> str:
@@ -64,10 +60,13 @@ def compiled(shop: Shop, model: str) -> str:
 
 
 @pytest.mark.parametrize("version", ["dbt-1.8", "dbt-1.10", "dbt"])
-def test_one_mart_is_built_from_productions_tables(version: str, larger: Shop, tmp_path: Path) -> None:
+def test_one_mart_is_built_from_productions_tables(
+    version: str, larger: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shop = fork(larger, tmp_path / "copy") if version == "dbt" else larger_shop(tmp_path, version)
+    _entered(shop, monkeypatch)
     done = run(shop, "build", "-s", "summary")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.exit_code == 0, done.stderr
     schemas = dict(re.findall(r'"warehouse"\."(\w+)"\."(\w+)"', compiled(shop, "summary"))[::-1])
     assert set(schemas) == {"prod", "raw"}
     built = json.loads((shop.project / "target" / "run_results.json").read_bytes())["results"]
@@ -77,32 +76,32 @@ def test_one_mart_is_built_from_productions_tables(version: str, larger: Shop, t
 def test_a_run_pulls_first_and_goes_on_with_what_it_has(dev: Shop, instance: RunningInstance, tmp_path: Path) -> None:
     made = datapilot("dbt", "integrations", "create", "--name", "shop", "--environment", "PROD", env=access(instance))
     manifest = dev.prod_artifacts / "manifest.json"
-    datapilot("dbt", "onboard", "--integration-id", 1, "--manifest-path", manifest, env=access(instance))
     assert made.exit_code == 0
-    environ = {**dev.environment, **access(instance)}
-    command = [*OURS, "run", "--dbt", str(dev.dbt), "--integration-id", "1", "compile", "-s", "summary"]
-    done = subprocess.run(command, cwd=dev.project, env=environ, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
+    datapilot("dbt", "onboard", "--integration-id", 1, "--manifest-path", manifest, env=access(instance))
+    words = ("--integration-id", 1, "compile", "-s", "summary")
+    done = datapilot("dbt", "defer", "run", "--dbt", dev.dbt, *words, env=access(instance))
+    assert done.exit_code == 0, done.stderr
     assert re.search(r"Deferring to .*default \(written by dbt 1\.11\.\d+, .* old\)", done.stderr)
     assert '"prod"."revenue_by_country"' in compiled(dev, "summary")
 
 
 def test_dbts_output_is_dbts_own_and_its_exit_code_too(dev: Shop) -> None:
-    alone = dev.run("ls", "-s", "shop", "--resource-type", "model").stdout
-    ours = run(dev, "ls", "-s", "shop", "--resource-type", "model", options=["-q"])
-    names = [line for line in alone.splitlines() if line.startswith("shop.")]
+    words = ["ls", "-s", "shop", "--resource-type", "model"]
+    origin = ["--dbt", str(dev.dbt), "--manifest-path", str(dev.prod_artifacts), "-q"]
+    ours = subprocess.run([*OURS, "run", *origin, *words], cwd=dev.project, capture_output=True, encoding="utf-8")
+    names = [line for line in dev.run(*words).stdout.splitlines() if line.startswith("shop.")]
     assert [line for line in ours.stdout.splitlines() if line.startswith("shop.")] == names
     assert ours.stderr == ""
-    (dev.project / "models" / "fails.sql").write_text("select * from no_such_table", encoding="utf-8")
-    assert run(dev, "run", "-s", "fails").returncode == 1
-    assert run(dev, "run", "--no-such-flag").returncode == 2
+    (dev.project / "models" / "fails.sql").write_text("select from where", encoding="utf-8")
+    assert run(dev, "run", "-s", "fails").exit_code == 1
+    assert run(dev, "run", "--no-such-flag").exit_code == 2
 
 
 def test_what_is_modified_is_selected_against_production_as_in_ci(dev: Shop) -> None:
     customers = dev.project / "models" / "marts" / "customers.sql"
     customers.write_text(customers.read_text(encoding="utf-8") + "\n-- changed", encoding="utf-8")
     done = run(dev, "run", "-s", "state:modified+")
-    assert done.returncode == 0, done.stdout
+    assert done.exit_code == 0, done.stderr
     built = json.loads((dev.project / "target" / "run_results.json").read_bytes())["results"]
     assert [result["unique_id"] for result in built] == [
         *("model.shop.customers", "model.shop.revenue_by_country", "model.shop.summary")
@@ -114,10 +113,10 @@ def test_what_is_modified_is_selected_against_production_as_in_ci(dev: Shop) -> 
 def test_retry_after_a_failure_defers_again(dev: Shop) -> None:
     model = dev.project / "models" / "marts" / "fails.sql"
     model.write_text("select * from {{ ref('orders') }} where no_such_column", encoding="utf-8")
-    assert run(dev, "build", "-s", "fails").returncode == 1
+    assert run(dev, "build", "-s", "fails").exit_code == 1
     model.write_text("select * from {{ ref('orders') }}", encoding="utf-8")
     done = run(dev, "retry")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.exit_code == 0, done.stderr
     assert '"prod"."orders"' in compiled(dev, "fails")
 
 
@@ -125,7 +124,7 @@ def test_retry_of_a_run_that_was_not_deferred_is_refused(dev: Shop) -> None:
     (dev.project / "models" / "fails.sql").write_text("select * from {{ ref('orders') }}", encoding="utf-8")
     assert dev.run("run", "-s", "fails", check=False).returncode == 1
     done = run(dev, "retry")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "was not deferred, and `dbt retry` repeats it as it was" in done.stderr
 
 
@@ -136,29 +135,28 @@ def test_retry_of_a_run_whose_state_is_gone_is_refused(dev: Shop) -> None:
     shutil.rmtree(dev.project / "state")
     assert dev.run("retry", check=False).returncode == 2
     done = run(dev, "retry")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "which holds no manifest.json any more" in done.stderr
 
 
 def test_without_a_run_before_dbt_itself_says_that_there_is_nothing_to_retry(dev: Shop) -> None:
     done = run(dev, "retry")
-    assert done.returncode == 2
-    assert "Could not find previous run" in done.stdout
+    assert done.exit_code == 2
+    assert "Error" not in done.stderr
 
 
 def test_the_users_own_state_keeps_the_selection_and_ours_the_deferral(dev: Shop, tmp_path: Path) -> None:
     shutil.copytree(dev.prod_artifacts, tmp_path / "mine")
     done = run(dev, "compile", "-s", "summary", "--state", str(tmp_path / "mine"))
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert '"prod"."revenue_by_country"' in compiled(dev, "summary")
 
 
 def test_defer_that_is_off_is_refused(dev: Shop) -> None:
-    command = [*OURS, "run", "--dbt", str(dev.dbt), "build", "-s", "summary"]
-    done = subprocess.run(command, cwd=dev.project, env=dev.environment, capture_output=True, encoding="utf-8")
-    assert done.returncode == 2
+    done = datapilot("dbt", "defer", "run", "--dbt", dev.dbt, "build", "-s", "summary")
+    assert done.exit_code == 2
     assert "defer is off for shop" in done.stderr
-    assert "datapilot dbt defer enable" in done.stderr
+    assert "`datapilot dbt defer enable`" in done.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="nothing sends SIGTERM there")
@@ -182,20 +180,35 @@ def test_sigterm_interrupts_dbt_and_ends_with_its_number(dev: Shop) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="nothing sends SIGTERM there")
 def test_a_dbt_that_does_not_end_is_killed_after_the_grace_period(tmp_path: Path) -> None:
     stubborn = (
-        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+        "import os, pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, lambda *_: pathlib.Path(sys.argv[1]).write_text('asked'))\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+        "while True: time.sleep(600)"
     )
-    code = (
-        "import sys, os; from datapilot_defer.defer.child import run\n"
-        "sys.exit(run([sys.executable, '-c', sys.argv[1]], os.environ, grace_s=0.2))"
-    )
-    command = [sys.executable, "-c", code, stubborn]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"up\n"
-        started = time.monotonic()
-        child.send_signal(signal.SIGTERM)
-        assert child.wait() == 128 + signal.SIGTERM
-    assert time.monotonic() - started < 300
+    before = signal.getsignal(signal.SIGTERM)
+    code = child.run([sys.executable, "-c", stubborn, str(tmp_path / "said")], os.environ, grace_s=0.5)
+    assert code == 128 + signal.SIGTERM
+    assert (tmp_path / "said").read_text() == "asked"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="codes of signals are of POSIX")
+def test_a_dbt_that_a_signal_ended_gives_the_number_of_the_signal() -> None:
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    assert child.run([sys.executable, "-c", code], os.environ) == 128 + signal.SIGKILL
+
+
+@pytest.mark.skipif(os.name == "nt", reason="nothing sends SIGTERM there")
+def test_a_signal_that_arrives_while_dbt_starts_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = subprocess.Popen
+
+    def started(*args: object, **more: object) -> object:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return start(*args, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    code = child.run([sys.executable, "-c", "import time; time.sleep(600)"], os.environ)
+    assert code == 128 + signal.SIGTERM
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pseudo terminals are of POSIX")
@@ -242,7 +255,7 @@ def test_a_dbt_that_can_not_be_used_is_refused(says: str, expected: str, dev: Sh
     script.write_text(f"#!/bin/sh\nprintf '{says}'\n", encoding="utf-8")
     script.chmod(0o755)
     done = run(replace(dev, dbt=script), "build")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert expected in done.stderr
 
 
@@ -257,13 +270,11 @@ def test_dbt_fusion_says_its_version_by_itself(tmp_path: Path) -> None:
 
 def test_a_dbt_that_is_not_there_is_said(dev: Shop, tmp_path: Path) -> None:
     done = run(replace(dev, dbt=tmp_path / "no"), "build")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert f"no dbt at {tmp_path / 'no'}" in done.stderr
 
 
 def test_a_program_that_can_not_be_started_is_said(tmp_path: Path) -> None:
-    from datapilot_defer.defer import child
-
     with pytest.raises(UsageError, match="can't start"):
         child.run([str(tmp_path)], os.environ)
 

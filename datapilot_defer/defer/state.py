@@ -47,9 +47,7 @@ def prepare(
     if settings.mode == "integration" and settings.integration_id:
         wish = Wish(settings.integration_id, settings.environment, readable_by=series, max_age_s=max_age_s)
         pulled = pull(wish)
-        manifest = pulled.manifest
-        if manifest is None:
-            raise UsageError(f"{pulled.folder} holds no manifest")
+        [manifest] = pulled.entries
         state = State(pulled.folder, manifest, pulled)
     elif settings.mode == "local":
         state = _local(settings, series, environ)

@@ -28,10 +28,8 @@ def place(instance: Instance, kind: Kind, wish: Wish) -> Download:
         raise _explained(error, instance, kind, wish) from None
 
 
-def same(entry: Entry | None, place: Download) -> bool:
+def same(entry: Entry, place: Download) -> bool:
     """Whether what the instance has is what was pulled: by its bytes, or where those are not told by its file id."""
-    if entry is None:
-        return False
     return entry.sha256 == place.sha256 if place.sha256 else entry.file_id == place.file_id
 
 
