@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from datapilot_defer.artifact import Kind
+from datapilot_defer.instance import guards
+from datapilot_defer.instance.limits import Rate
+from datapilot_defer.instance.settings import Settings
 from tests.instance_calls import (
     SECONDS,
     announce,
@@ -203,3 +209,88 @@ def test_an_instance_without_its_records_is_not_ready_and_says_so(instance: Runn
 def test_the_event_of_the_extension_is_taken(instance: RunningInstance) -> None:
     answer = call(instance, "POST", "dbt/v1/defer_to_prod_event", json={"defer_type": "remote"})
     assert answer.status_code == 200
+
+
+def test_a_manifest_of_many_megabytes_comes_back_whole(instance: RunningInstance) -> None:
+    integration_id, content = make_integration(instance), manifest() + b" " * 3_500_000 + b"\n"
+    onboard(instance, integration_id, content)
+    assert pull(instance, integration_id) == content
+
+
+def test_verifying_twice_at_once_is_verifying_once(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance)
+    for hour in range(5):
+        file_id = upload(instance, integration_id, manifest(at=f"2026-11-22T1{hour}:00:00Z") + b" " * 2_000_000)
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _, each=file_id: verify(instance, each), range(4)))
+        assert [answer.status_code for answer in answers] == [200] * 4
+    assert len(show(instance, integration_id)["history"]) == 5
+
+
+def test_an_upload_that_ends_after_another_was_verified_is_refused(instance: RunningInstance) -> None:
+    announced = announce(instance, make_integration(instance)).json()
+
+    def slowly() -> Iterator[bytes]:
+        yield b"{"
+        assert requests.put(announced["url"], data=manifest(), timeout=SECONDS).status_code == 200
+        assert verify(instance, announced["dbt_core_integration_file_id"]).status_code == 200
+        yield b"}"
+
+    assert requests.put(announced["url"], data=slowly(), timeout=SECONDS).status_code == 409
+    assert pull(instance, 1) == manifest()
+
+
+def test_what_happens_while_an_upload_is_looked_at_is_noticed(
+    instance: RunningInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announced = announce(instance, make_integration(instance)).json()
+    look = guards.recognised
+
+    def put(content: bytes, kind: Kind) -> guards.Facts:
+        requests.put(announced["url"], data=manifest("another"), timeout=SECONDS)
+        return look(content, kind)
+
+    def lose(content: bytes, kind: Kind) -> guards.Facts:
+        instance.blobs.delete(1, hashlib.sha256(content).hexdigest())
+        return look(content, kind)
+
+    requests.put(announced["url"], data=manifest(), timeout=SECONDS)
+    for meanwhile, status in ((put, 409), (lose, 503)):
+        monkeypatch.setattr(guards, "recognised", meanwhile)
+        assert verify(instance, announced["dbt_core_integration_file_id"]).status_code == status
+        assert fetch(instance, 1).status_code == 404
+
+
+def test_bytes_that_are_gone_are_said_to_be_gone(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance)
+    onboard(instance, integration_id, manifest())
+    told = fetch(instance, integration_id).json()
+    instance.blobs.delete(1, told["sha256"])
+    assert requests.get(told["url"], timeout=SECONDS).status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("settings", "begin"),
+    [
+        (Settings(public_url="https://defer.example.com/"), "https://defer.example.com/files/"),
+        (Settings(behind_proxy=True), "http://other.example.com/files/"),
+        (Settings(), "http://127.0.0.1:"),
+    ],
+)
+def test_signed_urls_lead_where_clients_can_reach_the_instance(tmp_path: Path, settings: Settings, begin: str) -> None:
+    with running_instance(tmp_path, settings=settings) as instance:
+        headers = {**instance.headers, "X-Forwarded-Host": "other.example.com"}
+        query: dict[str, Any] = {"dbt_core_integration_id": make_integration(instance), "file_type": "manifest"}
+        query["dbt_core_integration_environment_type"] = "PROD"
+        url = f"{instance.url}/dbt/v1/signed_url"
+        assert requests.get(url, params=query, headers=headers, timeout=SECONDS).json()["url"].startswith(begin)
+
+
+def test_a_client_that_was_forgotten_for_others_begins_anew() -> None:
+    rate = Rate(1)
+    assert rate.wait("first") == 0
+    assert rate.wait("first") > 0
+    for number in range(10_000):
+        rate.wait(str(number))
+    assert rate.wait("first") == 0
+    assert [Rate(0).wait("any") for _ in range(3)] == [0, 0, 0]

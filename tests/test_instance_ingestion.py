@@ -14,8 +14,9 @@ import pytest
 import requests
 
 from datapilot_defer.artifact import Kind
-from datapilot_defer.instance import inspection
-from datapilot_defer.instance.ingestion import Worker, sweep
+from datapilot_defer.errors import Unavailable
+from datapilot_defer.instance import folder, ingestion, inspection
+from datapilot_defer.instance.ingestion import sweep
 from datapilot_defer.instance.settings import Settings
 from datapilot_defer.storage import files, ingestions
 from datapilot_defer.storage.records import now
@@ -130,28 +131,80 @@ def test_an_ingestion_that_ended_the_instance_three_times_is_given_up(instance: 
     assert "interrupted 3 times" in ended.log
 
 
-def test_an_instance_that_stops_gives_back_what_it_had_begun(instance: RunningInstance) -> None:
-    integration_id = make_integration(instance)
-    onboard(instance, integration_id, manifest())
-    worker = Worker(instance.records, instance.blobs, Settings())
-    with instance.records.write() as connection:
-        ingestions.request_ingestion(connection, 1)
-        task = ingestions.take(connection)
-    assert task is not None
-    worker.stop()
-    assert not worker._pulse(task)
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every look take an hour."""
+    monkeypatch.setattr(inspection, "_PULSE_SECONDS", 0.1)
+    command = [sys.executable, "-c", "import time; time.sleep(3600)"]
+    monkeypatch.setattr(inspection, "_command", lambda *_: command)
 
 
-def test_a_look_that_takes_too_long_or_too_much_memory_is_ended(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("endless")
+def test_a_look_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
-    path.write_bytes(manifest())
-    slow = inspection.inspect(path, Kind.MANIFEST, None, seconds=0, limit_bytes=1 << 40, pulse=lambda: True)
-    assert slow is None or slow.accepted in (True, False)
-    if sys.platform == "linux":
-        path.write_bytes(b'{"nodes": {"a": "' + b"x" * 300_000_000 + b'"}}')
-        big = inspection.inspect(path, Kind.MANIFEST, None, seconds=60, limit_bytes=400 << 20, pulse=lambda: True)
-        assert big is not None
-        assert not big.accepted
+    found = inspection.inspect(path, Kind.MANIFEST, None, seconds=0, limit_bytes=1 << 40, pulse=lambda: True)
+    assert found is not None
+    assert found.lines == ["manifest.json: not looked through within 0 s"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
+def test_a_look_that_takes_too_much_memory_is_ended(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_bytes(b'{"nodes": {"a": "' + b"x" * 300_000_000 + b'"}}')
+    found = inspection.inspect(path, Kind.MANIFEST, None, seconds=60, limit_bytes=400 << 20, pulse=lambda: True)
+    assert found is not None
+    assert found.lines == ["manifest.json: takes more memory than the instance grants"]
+
+
+@pytest.mark.usefixtures("endless")
+def test_an_instance_that_stops_gives_back_what_it_had_begun(tmp_path: Path) -> None:
+    with running_instance(tmp_path) as instance:
+        integration_id = make_integration(instance)
+        onboard(instance, integration_id, manifest())
+        body = {**PLACE, "dbt_core_integration_id": integration_id}
+        call(instance, "POST", "dbt/v1/start_dbt_ingestion", json=body)
+        wait(lambda: show(instance, integration_id)["history"][0]["ingestion"])
+    with folder.opened(tmp_path) as (records, _), records.read() as connection:
+        (left,) = ingestions.list_ingestions(connection, 1, limit=9)
+    assert (left.status, left.attempts) == (ingestions.QUEUED, 1)
+
+
+def test_the_worker_sweeps_and_goes_on_when_it_could_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise Unavailable("the disk is full")
+
+    monkeypatch.setattr(ingestion, "_FIRST_SWEEP_SECONDS", 0.0)
+    monkeypatch.setattr(ingestion, "_SWEEP_SECONDS", 0.0)
+    monkeypatch.setattr(ingestion, "_POLL_SECONDS", 0.01)
+    with running_instance(tmp_path, settings=Settings(grace=timedelta(0))) as instance:
+        with monkeypatch.context() as patch:
+            patch.setattr(ingestion, "sweep", fail)
+            wait(lambda: "the disk is full" in caplog.text)
+        with instance.blobs.incoming() as incoming:
+            incoming.write(b"nobody's")
+            sha256 = incoming.keep(1).sha256
+        wait(lambda: not instance.blobs.has(1, sha256))
+
+
+def test_a_look_says_what_it_found_as_one_json_object(
+    tmp_path: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = artifacts / "manifest.json"
+    (tmp_path / "previous.json").write_bytes(manifest("a"))
+    for kind, previous in (("manifest", tmp_path / "previous.json"), ("manifest", ""), ("catalog", "")):
+        words = [str(path.with_name(f"{kind}.json")), kind, str(previous), str(1 << 50)]
+        monkeypatch.setattr(sys, "argv", ["inspection", *words])
+        inspection.main()
+        found = json.loads(capsys.readouterr().out)
+        assert found["accepted"]
+        assert (found["changes"] is not None) == bool(previous)
+
+
+def test_models_of_what_is_no_manifest_are_none() -> None:
+    assert inspection.models(b"not JSON") == {}
+    assert inspection.models(b'{"nodes": {"model.a.b": 1e999999, "test.a.c": {}}}').keys() == {"model.a.b"}
 
 
 def test_a_look_that_dies_is_a_finding(tmp_path: Path) -> None:

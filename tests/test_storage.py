@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from datapilot_defer.errors import Unavailable, UsageError
 from datapilot_defer.storage import accounts, files, integrations
@@ -182,3 +183,13 @@ def test_the_current_file_is_the_newest_publication_and_was_another_before(recor
         assert before is not None
         assert (current.id, before.id) == (ids[2], ids[1])
         assert not files.arrived(connection, ids[0], sha256="1" * 64, size_bytes=1)
+
+
+def test_a_fault_of_ours_is_no_unavailable_database(records: Records) -> None:
+    def make_twice() -> None:
+        with records.write() as connection:
+            for _ in range(2):
+                accounts.create_instance(connection, "acme")
+
+    with pytest.raises(IntegrityError):
+        make_twice()
