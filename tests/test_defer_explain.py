@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from datapilot_defer.defer import manifest
 from datapilot_defer.defer.explain import Situation, explain
 from datapilot_defer.defer.manifest import Node
+from datapilot_defer.errors import ArtifactRefused, UsageError
 from tests.commands import Outcome, datapilot
 from tests.dbt_project import Shop
 from tests.larger_shop import fork, larger_shop
@@ -205,3 +208,27 @@ def test_a_parent_that_is_ephemeral_in_production_only_can_not_be_deferred_to() 
 
 def _model(name: str, schema: str, *parents: str) -> Node:
     return Node(f"model.shop.{name}", "model", "shop", name, f'"{schema}"."{name}"', False, parents)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line are of POSIX")
+def test_a_dbt_that_answers_something_else_is_said(shops: Mapping[bool, Shop], tmp_path: Path) -> None:
+    script = tmp_path / "dbt"
+    script.write_text("#!/bin/sh\necho installed: 1.11.16\n", encoding="utf-8")
+    script.chmod(0o755)
+    done = run_explain(replace(shops[False], dbt=script))
+    assert done.exit_code == 2
+    assert "did not say which relations exist; it said:\n  installed: 1.11.16" in done.stderr
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"nodes": {"model.a.b": 1}}', '{"nodes": 1}'])
+def test_what_is_no_manifest_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(content, encoding="utf-8")
+    for reader in (manifest.read, manifest.unique_ids):
+        if content == "{}" and reader is manifest.read:
+            continue
+        if "model.a.b" in content and reader is manifest.unique_ids:
+            continue
+        with pytest.raises(ArtifactRefused, match="is no manifest of dbt"):
+            reader(tmp_path / "manifest.json")
+        with pytest.raises(UsageError, match="can't be read"):
+            reader(tmp_path / "none.json")

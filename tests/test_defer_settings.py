@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from datapilot_defer.defer import project
 from datapilot_defer.defer import settings as defer_settings
 from datapilot_defer.defer.settings import portable, user_place
 from datapilot_defer.errors import UsageError
@@ -386,3 +387,40 @@ def test_local_mode_without_a_folder_says_so(workspace: Path) -> None:
     write(workspace, {"deferToProduction": True, "manifestPathType": "local"})
     with pytest.raises(UsageError, match="manifestPathForDeferral is missing"):
         defer_settings.manifest_folder(defer_settings.read(workspace / "shop", {}), {})
+
+
+def test_a_settings_file_that_breaks_in_between_is_not_overwritten(workspace: Path) -> None:
+    place = defer_settings.find(workspace / "shop", {})
+    settings_file(workspace).write_text('{"dbt.deferConfigPerProject": 1}', encoding="utf-8")
+    with pytest.raises(UsageError, match="deferConfigPerProject is not an object"):
+        defer_settings.write(place, {"deferToProduction": True})
+    assert settings_file(workspace).read_text("utf-8") == '{"dbt.deferConfigPerProject": 1}'
+
+
+def test_the_project_is_the_one_that_dbt_itself_would_take(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = workspace / "shop" / "dbt_project.yml"
+    file.write_text(file.read_text("utf-8") + "\ntarget-path: \"{{ env_var('OUT', 'out') }}\"\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    found = project.find(None, {"DBT_PROJECT_DIR": str(workspace / "shop")})
+    assert (found.name, found.target) == ("shop", workspace / "shop" / "out")
+    assert project.find(workspace / "shop", {"OUT": "x/../y"}).target == workspace / "shop" / "y"
+    assert project.find(workspace / "shop", {"DBT_ENGINE_TARGET_PATH": "z"}).target == workspace / "shop" / "z"
+    assert not project.is_target(tmp_path / "no", found)
+    with pytest.raises(UsageError, match="with --project-dir"):
+        project.find(tmp_path, {})
+
+
+def test_an_environment_for_this_once_takes_the_place_of_the_stored_one(workspace: Path) -> None:
+    write(
+        workspace,
+        {"deferToProduction": True, "manifestPathType": "remote", "dbtCoreIntegrationId": 7, "environment": "PROD"},
+    )
+    done = status("--environment", "QA", "--favor-state")
+    assert (done.json["environment"], done.json["favor_state"]) == ("QA", True)
+    assert any("no token" in problem or "no instance name" in problem for problem in done.json["problems"])
+    assert (
+        "Manifest: integration 7, environment QA; favor state on"
+        in datapilot("dbt", "defer", "status", "--environment", "QA", "--favor-state").stdout
+    )

@@ -22,7 +22,7 @@ from datapilot_defer.pull.wish import duration
 from tests.commands import Outcome, access, datapilot
 from tests.dbt_project import PROJECT
 from tests.instances import RunningInstance, running_instance
-from tests.protocol_server import ProtocolServer, Reply, protocol_server
+from tests.protocol_server import ProtocolServer, Reply, Seen, protocol_server
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,11 @@ def test_what_was_onboarded_is_pulled_byte_for_byte(
     folder = Path(done.json["state_dir"])
     assert (folder / "manifest.json").read_bytes() == (artifacts / "manifest.json").read_bytes()
     assert {name: done.json[name] for name in ("ok", "unchanged", "offline", "environment", "project_name")} == {
-        "ok": True, "unchanged": False, "offline": False, "environment": "PROD", "project_name": "shop"
+        "ok": True,
+        "unchanged": False,
+        "offline": False,
+        "environment": "PROD",
+        "project_name": "shop",
     }
     [artifact] = done.json["artifacts"]
     assert artifact["sha256"] == sha256(artifacts / "manifest.json")
@@ -542,3 +546,67 @@ def test_a_token_that_is_not_accepted_is_access_denied_also_when_something_is_th
     done = datapilot("dbt", "pull", "--integration-id", 7, "--json", env=wrong)
     assert done.exit_code == 3
     assert "wrong-token" not in done.said
+
+
+def test_a_kind_that_is_no_longer_there_leaves_the_set(hosted: ProtocolServer, artifacts: Path, tmp_path: Path) -> None:
+    hosted.uploads[2] = (artifacts / "catalog.json").read_bytes()
+    there = {"manifest": 1, "catalog": 2}
+
+    def answer(request: Seen) -> Reply:
+        file_id = there.get(request.query["artifact_type"])
+        if file_id is None:
+            return Reply({"detail": "Not Found"}, 404)
+        url = f"{hosted.url}/storage/{file_id}?signature=s3cret"
+        return Reply({"url": url, "dbt_core_integration_file_id": file_id})
+
+    hosted.answers["GET /dbt/v1/fetch_artifact_url"] = answer
+    done = pull_hosted(hosted, "-o", tmp_path / "out", "--kind", "catalog", "--kind", "manifest")
+    assert (tmp_path / "out" / "catalog.json").exists(), done.said
+    hosted.uploads[3], there["manifest"] = hosted.uploads[1], 3
+    del there["catalog"]
+    assert pull_hosted(hosted, "-o", tmp_path / "out").exit_code == 0
+    assert not (tmp_path / "out" / "catalog.json").exists()
+
+
+def test_a_manifest_that_does_not_say_how_old_it_is_is_too_old_for_any_bound(
+    hosted: ProtocolServer, artifacts: Path
+) -> None:
+    content = json.loads((artifacts / "manifest.json").read_bytes())
+    del content["metadata"]["generated_at"]
+    hosted.uploads[1] = json.dumps(content).encode()
+    done = pull_hosted(hosted)
+    assert done.json["age_seconds"] is None
+    assert "(of unknown age)" in done.stderr
+    assert pull_hosted(hosted, "--max-age", "99w").exit_code == 1
+
+
+def test_only_another_kind_is_said_by_its_name(hosted: ProtocolServer, artifacts: Path) -> None:
+    hosted.uploads[1] = (artifacts / "catalog.json").read_bytes()
+    done = pull_hosted(hosted, "--kind", "catalog")
+    assert "Pulled: catalog of integration 7" in done.stderr
+    assert done.json["age_seconds"] is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line are of POSIX")
+@pytest.mark.parametrize(("says", "code"), [("installed: 1.5.0", 1), ("installed: 1.11.16", 0), ("nonsense", 0)])
+def test_the_dbt_on_path_is_the_one_that_has_to_read_it(
+    hosted: ProtocolServer, says: str, code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "dbt").write_text(f"#!/bin/sh\necho '{says}'\n", encoding="utf-8")
+    (tmp_path / "dbt").chmod(0o755)
+    done = pull_hosted(hosted, "-v")
+    assert done.exit_code == code, done.said
+    assert says != "nonsense" or "is not checked against a version of dbt" in done.stderr
+    named = pull_hosted(hosted, "--dbt", tmp_path / "dbt")
+    assert named.exit_code == (2 if says == "nonsense" else code)
+
+
+def test_a_file_system_without_locks_is_used_without(
+    hosted: ProtocolServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object, **__: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr("filelock.FileLock.acquire", no_locks)
+    assert pull_hosted(hosted, "-o", tmp_path / "out").exit_code == 0
+    assert (tmp_path / "out" / "manifest.json").exists()
