@@ -15,9 +15,12 @@ import pytest
 from keyring.errors import NoKeyringError
 
 from datapilot_defer import credential_store
+from tests import fault_acts as act
 from tests.commands import access, datapilot
 from tests.conftest import MemoryKeyring
+from tests.fault_proxy import At, fault_proxy
 from tests.instances import RunningInstance, running_instance
+from tests.protocol_server import Reply, protocol_server
 
 
 def place(instance: RunningInstance) -> dict[str, str]:
@@ -271,3 +274,56 @@ def at_a_terminal(words: list[str], answers: Mapping[str, str], environ: Mapping
             process.stdin.flush()
         shown += process.stdout.read()
     return shown.decode()
+
+
+class Locked(MemoryKeyring):
+    """A keyring that is locked."""
+
+    def get_password(self, service: str, username: str) -> str | None:
+        raise OSError("locked")
+
+
+def test_logout_where_the_keyring_fails_still_cleans_the_file(instance: RunningInstance, home: Path) -> None:
+    log_in(instance, "--store", "file")
+    keyring.set_keyring(Locked())
+    done = datapilot("auth", "logout")
+    assert done.exit_code == 0
+    assert "the system's keyring can't be used (OSError)" in done.stderr
+    assert "altimateApiKey" not in config_file(home).read_text(encoding="utf-8")
+
+
+def test_logout_in_ci_leaves_the_keyring_alone(instance: RunningInstance, memory_keyring: MemoryKeyring) -> None:
+    log_in(instance)
+    assert datapilot("auth", "logout", env={"CI": "1"}).exit_code == 4
+    assert memory_keyring.passwords != {}
+
+
+def test_a_keyring_that_fails_is_passed_over(instance: RunningInstance) -> None:
+    keyring.set_keyring(Locked())
+    log_in(instance, "--store", "file")
+    done = datapilot("auth", "status", "--backend-url", "https://other.example.com", "-v")
+    assert done.exit_code == 2
+    assert "the system's keyring can't be used (OSError)" in done.stderr
+    assert "belongs to" in done.stderr
+
+
+def test_status_where_the_instance_does_not_say_what_the_token_may_do() -> None:
+    with protocol_server() as hosted:
+        hosted.answers["GET /dbt/v1/validate-permissions"] = lambda _: Reply({}, 404)
+        done = datapilot("auth", "status", "--json", env=hosted.access)
+    assert (done.exit_code, done.json["accepted"], done.json["may_upload"]) == (0, True, None)
+
+
+@pytest.mark.parametrize("seconds", ["soon", "0", "-1", "nan", "1e9"])
+def test_a_timeout_that_is_none_is_refused_by_its_name(seconds: str, instance: RunningInstance) -> None:
+    done = datapilot("auth", "status", env={**access(instance), "DATAPILOT_TIMEOUT": seconds})
+    assert done.exit_code == 2
+    assert f"environment variable DATAPILOT_TIMEOUT is '{seconds}': set it to a number of seconds" in done.stderr
+
+
+def test_a_timeout_from_the_environment_bounds_the_command() -> None:
+    with fault_proxy("http://127.0.0.1:1", At("", act.stall)) as proxy:
+        env = {"ALTIMATE_URL": proxy.url, "ALTIMATE_INSTANCE_NAME": "n", "ALTIMATE_API_KEY": "some-token"}
+        done = datapilot("auth", "status", env={**env, "DATAPILOT_TIMEOUT": "1.5"})
+    assert done.exit_code == 5
+    assert "did not end within 1.5 s" in done.stdout

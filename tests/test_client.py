@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import socket
+import sys
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
 import requests
+import urllib3
 
 from datapilot_defer.artifact import Kind, from_bytes
 from datapilot_defer.client import Download, UploadPlace, faults, wire
@@ -218,7 +221,7 @@ def test_a_file_of_authorities_is_looked_at_first(name: str, tmp_path: Path) -> 
     with pytest.raises(UsageError, match=f"{name} names .*, which is not there"):
         authorities({name: str(tmp_path / "missing")})
     (tmp_path / "notes").write_text("no certificate", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"which holds no certificate \(PEM\)"):
+    with pytest.raises(UsageError, match=r"which holds no certificate to read \(PEM\)"):
         authorities({name: str(tmp_path / "notes")})
 
 
@@ -230,6 +233,13 @@ def test_a_name_that_nobody_knows() -> None:
         instance_at("http://instance.invalid").check_credentials()
 
 
+def unreachable() -> requests.ConnectionError:
+    """What requests raises where there is no way to a host."""
+    error = urllib3.exceptions.NewConnectionError(urllib3.connection.HTTPConnection("h"), "Failed to establish")
+    error.__cause__ = OSError(errno.ENETUNREACH, "Network is unreachable")
+    return requests.ConnectionError(urllib3.exceptions.MaxRetryError(urllib3.HTTPConnectionPool("h"), "/", error))
+
+
 ERRORS = [
     (requests.exceptions.ProxyError(), "the proxy on the way to https://h refuses", True),
     (requests.exceptions.ConnectTimeout(), "https://h did not answer the connection in time", True),
@@ -237,6 +247,7 @@ ERRORS = [
     (requests.exceptions.ChunkedEncodingError(), "the answer of https://h was cut off", True),
     (requests.exceptions.SSLError("[SSL: TLSV1_ALERT] x"), "the TLS handshake with https://h failed", True),
     (requests.exceptions.ConnectionError(OSError(101, "Network is unreachable")), "broke the connection off", True),
+    (unreachable(), "https://h can't be reached (Network is unreachable)", True),
     (requests.exceptions.InvalidHeader(), "could not be made (InvalidHeader)", False),
 ]
 
@@ -316,3 +327,10 @@ def test_an_integration_that_is_none_is_said_to_be() -> None:
 def test_a_setting_is_no_secret_in_a_message() -> None:
     assert "s3cret" not in repr(instance_at(NOBODY, "acme", "s3cret").credentials)
     assert repr(Setting("s3cret", "x")) == "Setting(origin='x')"
+
+
+def test_without_truststore_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "truststore", None)
+    monkeypatch.setenv("DATAPILOT_SYSTEM_CERTIFICATES", "1")
+    with pytest.raises(UsageError, match=r"pip install 'datapilot-defer\[truststore\]'"):
+        instance_at(NOBODY)

@@ -33,10 +33,10 @@ def _need_certificates(name: str, path: str) -> None:
         return
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except ssl.SSLError:
-        raise UsageError(f"environment variable {name} names {path}, which holds no certificate (PEM)") from None
-    except OSError as error:
-        raise UsageError(f"environment variable {name} names {path}, which can't be read: {error.strerror}") from None
+    except OSError:  # ssl.SSLError is one
+        raise UsageError(
+            f"environment variable {name} names {path}, which holds no certificate to read (PEM)"
+        ) from None
 
 
 def system_adapter() -> HTTPAdapter:

@@ -103,8 +103,6 @@ def _connection(error: requests.exceptions.ConnectionError, url: str) -> Fault:
         return Fault(f"nothing listens at {place} (connection refused)", again=True, unsent=True)
     if any(isinstance(cause, TimeoutError) for cause in causes):
         return Fault(f"{place} stopped taking what is sent", again=True)
-    if any(isinstance(cause, urllib3.exceptions.IncompleteRead) for cause in causes):
-        return cut_off(url)
     if any(isinstance(cause, BadStatusLine) and not isinstance(cause, RemoteDisconnected) for cause in causes):
         return Fault(f"{place} does not speak HTTP: is that the instance's port?", again=True)
     if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):
