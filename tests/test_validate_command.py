@@ -33,6 +33,11 @@ def test_a_refused_file_ends_with_1_after_all_files_were_looked_at() -> None:
     ]
 
 
+def test_an_artifact_without_metadata_is_described_by_its_kind() -> None:
+    path = GOOD / "semantic_manifest.json"
+    assert datapilot("dbt", "validate", path).stdout == f"{path}: accepted: semantic_manifest\n"
+
+
 def test_json_has_the_verdict_of_each_file() -> None:
     outcome = datapilot("dbt", "validate", MANIFEST, BROKEN, FUSION, "--json")
     assert outcome.exit_code == 1

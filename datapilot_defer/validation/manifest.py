@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from datapilot_defer.artifact import Artifact
+    from datapilot_defer.validation.rules import Rules
 
 _VERSION = "$.metadata.dbt_schema_version"
 _JAVASCRIPT = b'"javascript"'
@@ -35,9 +36,10 @@ def look(artifact: Artifact, top: Mapping[str, Any], metadata: Mapping[str, Any]
     if version > readers.NEWEST:
         found = _unloadable(artifact, top, strict=strict)
     else:
-        found = _loadable(artifact, top, version)
-        if strict and not found.problems:
-            found = _by_the_letter(artifact, top, found)
+        published = known.published("manifest", version, artifact.dbt_version)
+        found = _loadable(artifact, top, version, published)
+        if strict and published and not found.problems:
+            found = _by_the_letter(top, published, found)
     found.problems[:0] = metadata_problems(metadata, version)
     return found
 
@@ -53,9 +55,8 @@ def _version_problem(claim: object, version: int | None) -> Problem | None:
     return None
 
 
-def _loadable(artifact: Artifact, top: Mapping[str, Any], version: int) -> Found:
+def _loadable(artifact: Artifact, top: Mapping[str, Any], version: int, published: Rules | None) -> Found:
     """Schema versions 4 to 12: dbt's loader decides, save for what dbt 2.x wrote."""
-    published = known.published("manifest", version, artifact.dbt_version)
     found = go_through(top, known.loader(version), published, Use())
     if found.loads:
         found.readable_by = readers.readers(version)
@@ -85,10 +86,7 @@ def _unloadable(artifact: Artifact, top: Mapping[str, Any], *, strict: bool) -> 
     return found
 
 
-def _by_the_letter(artifact: Artifact, top: Mapping[str, Any], before: Found) -> Found:
-    published = known.published("manifest", artifact.schema_version, artifact.dbt_version)
-    if published is None:
-        return before
+def _by_the_letter(top: Mapping[str, Any], published: Rules, before: Found) -> Found:
     found = go_through(top, published, None, Use(), strict=True)
     found.readable_by, found.warnings = before.readable_by, before.warnings
     return found

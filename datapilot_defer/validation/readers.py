@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 OLDEST, NEWEST = 4, 12
 FUSION = 20
 MINORS = ("1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.8", "1.9", "1.10", "1.11", "1.12")
-CHECKED = "1.11"
 # The first release that writes each version. dbt-core reads its own and, from 1.2 on, older ones down to 4:
 # `compatible_previous_versions` in each release.
 _WRITTEN_FROM = {4: "1.0", 5: "1.1", 6: "1.2", 7: "1.3", 8: "1.4", 9: "1.5", 10: "1.6", 11: "1.7", 12: "1.8"}
@@ -21,18 +20,11 @@ _READ_BY_FUSION = (12, FUSION)
 _LOOKS_BACK_FROM = "1.2"
 
 
-def core_readers(schema_version: int) -> tuple[str, ...]:
-    """The minor versions of dbt-core that take this schema version, oldest first."""
-    if schema_version not in _WRITTEN_FROM:
-        return ()
+def readers(schema_version: int) -> tuple[str, ...]:
+    """The minor versions of dbt-core that take schema version 4 to 12, oldest first, and "2" when dbt 2.x does."""
     first = MINORS.index(_WRITTEN_FROM[schema_version])
     back = MINORS.index(_LOOKS_BACK_FROM)
-    return tuple(minor for at, minor in enumerate(MINORS) if at == first or at >= max(first, back))
-
-
-def readers(schema_version: int) -> tuple[str, ...]:
-    """All that take it, dbt 2.x included."""
-    core = core_readers(schema_version)
+    core = tuple(minor for at, minor in enumerate(MINORS) if at == first or at >= max(first, back))
     return (*core, "2") if schema_version in _READ_BY_FUSION else core
 
 

@@ -126,7 +126,7 @@ def _alternatives(rules: Rules, schema: Schema, keyword: str, value: Any, path: 
         yield Problem(spell(path), f"{describe(value)} fits more than one of the forms that the schema allows")
         return
     chosen = rules.choose(schema, value)
-    near = [part for part in chosen or parts if _may_be(rules.resolve(part), value)]
+    near = _near(rules, chosen or [], value) or _near(rules, parts, value)
     if chosen is None and isinstance(value, dict) and rules.kinds(schema):
         yield _unknown_kind(rules.kinds(schema), value, path)
     elif not near or (len(near) > 1 and not isinstance(value, dict)):
@@ -134,6 +134,10 @@ def _alternatives(rules: Rules, schema: Schema, keyword: str, value: Any, path: 
         yield Problem(spell(path), f"expected {wanted}, got {describe(value)}")
     else:
         yield from find(rules, _nearest(rules, near, value), value, path)
+
+
+def _near(rules: Rules, parts: list[Schema], value: Any) -> list[Schema]:
+    return [part for part in parts if _may_be(rules.resolve(part), value)]
 
 
 def _unknown_kind(kinds: list[str], value: dict[str, Any], path: Path) -> Problem:
@@ -212,4 +216,4 @@ def _from_keyword(keyword: str, wanted: Any) -> str:
         return "one of " + ", ".join(describe(value).strip('"') for value in wanted)
     if keyword == "const":
         return describe(wanted)
-    return {"pattern": f"text like {wanted}", "not": "another value"}.get(keyword, f"{keyword} {wanted}")
+    return "another value" if keyword == "not" else f"{keyword} {wanted}"

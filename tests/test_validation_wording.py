@@ -1,0 +1,198 @@
+"""Where a value breaks a schema, and the words for it: one case for each way of breaking one."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from datapilot_defer.validation import formats
+from datapilot_defer.validation.rules import Rules
+from datapilot_defer.validation.wording import describe, find, spell
+
+TEXT = {"type": "string"}
+MODEL = {"type": "object", "properties": {"resource_type": {"const": "model"}, "name": TEXT}, "required": ["name"]}
+TEST = {"type": "object", "properties": {"resource_type": {"enum": ["test"]}, "limit": {"type": "integer"}}}
+GENERIC = {**TEST, "required": ["test_metadata"], "properties": {**TEST["properties"], "test_metadata": MODEL}}  # type: ignore[dict-item]
+
+
+def said(schema: dict[str, Any], value: Any) -> list[str]:
+    return [f"{problem.path}: {problem.message}" for problem in find(Rules(schema), schema, value)]
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "words"),
+    [
+        (TEXT, None, "$: expected a string, got null"),
+        ({"type": ["string", "null"]}, 5, "$: expected a string or null, got 5"),
+        ({"type": "integer"}, 1.5, "$: expected a whole number, got 1.5"),
+        ({"type": "boolean"}, "x" * 99, f'$: expected true or false, got "{"x" * 59}…'),
+        ({"title": "a date", "type": "string"}, {}, "$: expected a date, got an empty object"),
+        ({"enum": ["a", "b"]}, [1], "$: expected one of a, b, got a list"),
+        ({"const": "model"}, "view", '$: expected "model", got "view"'),
+        ({"not": {"const": ""}}, "", '$: expected another value, got ""'),
+        ({"minItems": 1}, [], "$: expected a list with at least 1 entry, got an empty list"),
+        ({"maxProperties": 0}, {"a": 1}, "$: expected maxProperties 0, got an object"),
+        ({"required": ["a"]}, {}, '$: "a" is missing'),
+        ({"additionalProperties": False}, {"x": 1}, '$: the schema knows no "x"'),
+        (
+            {"additionalProperties": False, "properties": {"a": {}}},
+            dict.fromkeys("abcdefgh"),
+            '$: the schema knows no "b", "c", "d", "e", "f" and 2 more',
+        ),
+        ({"additionalProperties": TEXT}, {"a b": 1}, '$["a b"]: expected a string, got 1'),
+        ({"items": TEXT}, ["x", 5], "$[1]: expected a string, got 5"),
+        ({"allOf": [{"properties": {"a": TEXT}}]}, {"a": 1}, "$.a: expected a string, got 1"),
+        ({"if": {"required": ["a"]}, "then": {"required": ["b"]}}, {"a": 1}, '$: "b" is missing'),
+        ({"if": {"required": ["a"]}, "else": {"required": ["b"]}}, {}, '$: "b" is missing'),
+        ({"anyOf": [{"type": "null"}, TEXT]}, 5, "$: expected null or a string, got 5"),
+        ({"anyOf": [{"const": 1}, {"enum": [2, 3]}]}, 5, "$: expected 1 or one of 2, 3, got 5"),
+        ({"anyOf": [{"type": "null"}, MODEL]}, {"name": 1}, "$.name: expected a string, got 1"),
+        ({"anyOf": [{"type": "null"}, {"items": TEXT, "type": "array"}]}, [1], "$[0]: expected a string, got 1"),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, 1.5, "$: expected a whole number, got 1.5"),
+        ({"title": "one or two", "anyOf": [{"const": 1}, {"const": 2}]}, 3, "$: expected one or two, got 3"),
+        ({"oneOf": [TEXT, {"type": "null"}]}, 5, "$: expected a string or null, got 5"),
+        ({"oneOf": [TEXT, {}]}, "x", '$: "x" fits more than one of the forms that the schema allows'),
+        ({"anyOf": [MODEL, TEST]}, {"resource_type": "model"}, '$: "name" is missing'),
+        (
+            {"anyOf": [MODEL, TEST]},
+            {"resource_type": "view"},
+            '$.resource_type: expected one of model, test, got "view"',
+        ),
+        ({"anyOf": [MODEL, GENERIC]}, {}, '$: "resource_type" is missing'),
+        ({"anyOf": [MODEL, TEST]}, 5, "$: expected an object, got 5"),
+        (
+            {"anyOf": [TEST, GENERIC]},
+            {"resource_type": "test", "limit": "x", "test_metadata": {"name": "unique"}},
+            '$.limit: expected a whole number, got "x"',
+        ),
+        ({"propertyNames": {"maxLength": 1}}, {"ab": 1}, '$: expected maxLength 1, got "ab"'),
+        (
+            {"unevaluatedProperties": False, "allOf": [{}]},
+            {"a": 1},
+            "$: expected unevaluatedProperties False, got an object",
+        ),
+    ],
+)
+def test_each_way_of_breaking_a_schema_has_its_words(schema: dict[str, Any], value: Any, words: str) -> None:
+    assert said(schema, value) == [words]
+
+
+def test_of_two_tests_the_one_with_metadata_is_measured_as_generic() -> None:
+    schema = {"anyOf": [TEST, GENERIC]}
+    generic = {"resource_type": "test", "limit": "x", "test_metadata": {"name": 5}}
+    assert said(schema, generic) == [
+        '$.limit: expected a whole number, got "x"',
+        "$.test_metadata.name: expected a string, got 5",
+    ]
+    assert said(schema, {"resource_type": "test", "limit": "x"}) == ['$.limit: expected a whole number, got "x"']
+
+
+def test_a_late_error_in_a_large_value_is_the_only_one_told() -> None:
+    schema = {"items": {"properties": {"a": {"items": TEXT}}}}
+    assert said(schema, [{"a": ["x"]}] * 5000 + [{"a": ["x", None]}]) == ["$[5000].a[1]: expected a string, got null"]
+
+
+def test_references_are_followed_in_both_drafts() -> None:
+    for keyword, draft in (("definitions", "http://json-schema.org/draft-07/schema#"), ("$defs", None)):
+        schema: dict[str, Any] = {
+            keyword: {"a": TEXT, "b": {"$ref": f"#/{keyword}/a"}},
+            "properties": {"x": {"$ref": f"#/{keyword}/b"}},
+        }
+        schema |= {"$schema": draft} if draft else {}
+        assert said(schema, {"x": 1}) == ["$.x: expected a string, got 1"]
+
+
+@pytest.mark.parametrize(
+    ("path", "spelled"),
+    [
+        ((), "$"),
+        (("nodes", "model.shop.orders", "columns", "id", "tags", 0), '$.nodes["model.shop.orders"].columns.id.tags[0]'),
+        (("a b", 'c"d', "1", "é"), '$["a b"]["c\\"d"]["1"]["é"]'),
+        (("\x1b[0m",), '$["\\u001b[0m"]'),
+    ],
+)
+def test_a_path_is_spelled_so_that_it_can_be_read_and_pasted(path: tuple[str | int, ...], spelled: str) -> None:
+    assert spell(path) == spelled
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(None, "null"), (True, "true"), ("é", '"é"'), ({}, "an empty object"), ([0], "a list")]
+)
+def test_a_value_is_described_in_a_few_words(value: Any, words: str) -> None:
+    assert describe(value) == words
+
+
+@pytest.mark.parametrize("text", ["5", " 5 ", "-5", "1_000", "٣", "5.5", "x", "", "0x1"])
+@pytest.mark.parametrize(("takes", "real"), [(formats.python_int, int), (formats.python_float, float)])
+def test_numbers_in_strings_are_those_that_python_takes(
+    text: str, takes: Callable[[object], bool], real: Callable[[str], object]
+) -> None:
+    assert takes(text) == _works(real, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["652de556-11cd-4687-8317-7c928b732889", "{652de55611cd468783177c928b732889}", "x", ""]
+)
+def test_uuids_are_those_that_python_takes(text: str) -> None:
+    assert formats.python_uuid(text) == _works(uuid.UUID, text)
+
+
+def _works(real: Callable[[str], object], text: str) -> bool:
+    try:
+        real(text)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("text", "takes"),
+    [
+        ("2026-11-22", True),
+        ("2026-11-22T10:44:33.741559Z", True),
+        ("2026-11-22 10:44:33+02:00", True),
+        ("2026-11-22T10:44", True),
+        ("2026-13-22", False),
+        ("2026-11-31T00:00:00Z", False),
+        ("1.8.3", True),
+        ("1.0.0", False),
+        ("12", True),
+        ("0", False),
+        ("2026", True),
+        ("", False),
+        ("last night", False),
+    ],
+)
+def test_dates_are_those_that_dateutil_reads(text: str, takes: bool) -> None:
+    assert formats.dateutil(text) is takes
+
+
+@pytest.mark.parametrize(
+    ("text", "takes"),
+    [
+        ("grant select on {{ this }} to reporter", True),
+        ("", True),
+        ('{"sql": "select 1"}', True),
+        ('{"sql": "select 1", "index": 1}', True),
+        ('{"sql": "select 1", "index": "x"}', False),
+        ('{"sql": "select 1", "index": []}', False),
+        ('{"transaction": true}', False),
+        ("5", False),
+        ("null", False),
+        ('["select 1"]', False),
+    ],
+)
+def test_hooks_are_those_that_dbt_makes_of_a_string(text: str, takes: bool) -> None:
+    assert formats.dbt_hook(text) is takes
+
+
+def test_a_string_instead_of_a_list_of_hooks_is_taken_letter_by_letter() -> None:
+    assert formats.dbt_hook_letters("select x")
+    assert not formats.dbt_hook_letters("select 1")
+
+
+@pytest.mark.parametrize("takes", formats.FORMATS.values(), ids=list(formats.FORMATS))
+def test_a_format_says_nothing_about_what_is_not_a_string(takes: Callable[[object], bool]) -> None:
+    others: tuple[object, ...] = (None, 5, 1.5, True, [], {})
+    assert all(takes(value) for value in others)
