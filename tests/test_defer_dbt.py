@@ -18,6 +18,7 @@ import pytest
 from tests.commands import datapilot
 from tests.dbt_project import Shop, copy_shop
 from tests.larger_shop import fork
+from tests.parts import REPOSITORY
 
 MODEL = "revenue_by_country"  # it refers to orders and customers
 PARENTS = ("orders", "customers")
@@ -37,7 +38,7 @@ class Row:
     """One behaviour. {state} and the like stand for the folders of `States`; expectations are (exit code, schema).
 
     alone: the words that dbt itself gets. ours: the words behind `defer run`, `state` the folder that it defers to.
-    says: what ours says, as a pattern.
+    says: what ours says.
     """
 
     name: str
@@ -53,12 +54,12 @@ class Row:
 
 
 ROWS = [
-    Row("--defer --state", "compile -s M --defer --state {state}", (0, "prod"), "compile -s M", (0, "prod")),
-    Row("no selection", "compile --defer --state {state}", (0, "prod"), "compile", (0, "prod")),
+    Row("`--defer --state DIR`", "compile -s M --defer --state {state}", (0, "prod"), "compile -s M", (0, "prod")),
+    Row("the same without `--select`", "compile --defer --state {state}", (0, "prod"), "compile", (0, "prod")),
     Row("no flags", "compile -s M", (0, "dev"), "compile -s M", (0, "prod")),
-    Row("--defer without --state", "compile -s M --defer", (2, None), "compile -s M --defer", (0, "prod")),
+    Row("`--defer` without `--state`", "compile -s M --defer", (2, None), "compile -s M --defer", (0, "prod")),
     Row(
-        "--favor-state without --defer",
+        "`--favor-state` without `--defer`, parents in development",
         "compile -s M --favor-state --state {state}",
         (0, "dev"),
         "compile -s M --favor-state",
@@ -83,7 +84,7 @@ ROWS = [
         favor=True,
     ),
     Row(
-        "DBT_DEFER_STATE beats --state",
+        "`DBT_DEFER_STATE` names another state",
         "compile -s M --defer --state {state}",
         (0, "other"),
         "compile -s M",
@@ -92,7 +93,7 @@ ROWS = [
         environ={"DBT_DEFER_STATE": "{other}"},
     ),
     Row(
-        "DBT_ENGINE_DEFER_STATE beats --state",
+        "`DBT_ENGINE_DEFER_STATE` names another state",
         "compile -s M --defer --state {state}",
         (0, "other"),
         "compile -s M",
@@ -101,7 +102,7 @@ ROWS = [
         environ={"DBT_ENGINE_DEFER_STATE": "{other}"},
     ),
     Row(
-        "--state beats DBT_STATE",
+        "`DBT_STATE` names another state",
         "compile -s M --defer --state {state}",
         (0, "prod"),
         "compile -s M",
@@ -110,16 +111,16 @@ ROWS = [
         environ={"DBT_STATE": "{other}"},
     ),
     Row(
-        "environment variables alone",
+        "no flags, but `DBT_DEFER` and `DBT_STATE` of another state",
         "compile -s M",
         (0, "other"),
         "compile -s M",
         (0, "prod"),
-        says="DBT_DEFER is set(.|\n)*DBT_STATE is set",
+        says="DBT_STATE is set",
         environ={"DBT_DEFER": "true", "DBT_STATE": "{other}"},
     ),
     Row(
-        "DBT_FAVOR_STATE favors without a word",
+        "`DBT_FAVOR_STATE` is on, parents in development",
         "compile -s M --defer --state {state}",
         (0, "prod"),
         "compile -s M",
@@ -129,7 +130,7 @@ ROWS = [
         parents_in_dev=True,
     ),
     Row(
-        "the last of --defer and --no-defer wins",
+        "`--no-defer` as well",
         "compile -s M --defer --state {state} --no-defer",
         (0, "dev"),
         "compile -s M --no-defer",
@@ -222,7 +223,7 @@ ROWS = [
             (2, None),
             "compile -s M",
             (1, None),
-            says="can't (read|defer to) it|can't defer to",
+            says="can't defer to",
             state=f"v{version}",
         )
         for version in (3, 13, 20)
@@ -233,7 +234,7 @@ ROWS = [
         (2, None),
         "compile -s M",
         (1, None),
-        says="manifest.json::.*meta",
+        says="].config.meta",
         state="null_meta",
     ),
     Row(
@@ -250,7 +251,7 @@ ROWS = [
         (2, None),
         "compile -s M",
         (1, None),
-        says="manifest.json::",
+        says="manifest.json::$",
         state="nothing",
     ),
     Row(
@@ -271,21 +272,21 @@ ROWS = [
         state="parsed",
     ),
     Row(
-        "state:modified with only --defer-state",
+        "`state:modified` with only `--defer-state`",
         "ls -s state:modified --defer --defer-state {state}",
         (2, None),
         "ls -s state:modified",
         (0, None),
     ),
     Row(
-        "run-operation resolves nothing",
+        "`run-operation`",
         "run-operation nop --defer --state {state}",
         (0, None),
         "run-operation nop",
         (0, None),
         "takes no state",
     ),
-    Row("deps takes no state", "deps --defer --state {state}", (0, None), "deps", (0, None), "takes no state"),
+    Row("`deps`", "deps --defer --state {state}", (0, None), "deps", (0, None), "takes no state"),
 ]
 
 
@@ -320,8 +321,32 @@ def test_dbt_alone_and_under_defer_run(row: Row, shops: Mapping[bool, tuple[Shop
         alone = running.result()
     assert (alone.exit_code, alone.schema) == row.alone_expected, alone.said
     assert (ours.exit_code, ours.schema) == row.ours_expected, ours.said
-    assert re.search(row.says, ours.said)
+    assert row.says in ours.said
     assert "Traceback" not in ours.said
+
+
+def test_the_documentation_shows_these_rows() -> None:
+    page = (REPOSITORY / "docs" / "defer.md").read_text(encoding="utf-8")
+    assert table() in page, f"put this into docs/defer.md:\n{table()}"
+
+
+def table() -> str:
+    """The rows for people, as a table in Markdown."""
+    lines = ["| Situation | dbt alone | `datapilot dbt defer run` |", "|---|---|---|"]
+    for row in ROWS:
+        alone, ours = _cell(row.alone_expected), _cell(row.ours_expected)
+        said = f": “{row.says}”" if row.says else ""
+        favor = " (`--favor-state`)" if row.favor else ""
+        lines.append(f"| {row.name} | {alone} | {ours}{favor}{said} |")
+    return "\n".join(lines)
+
+
+def _cell(expected: tuple[int, str | None]) -> str:
+    code, schema = expected
+    read = {"prod": "reads production", "dev": "reads development", "other": "reads another state", None: "runs"}[
+        schema
+    ]
+    return f"exit {code}" if code else read
 
 
 def defer_run(row: Row, shop: Shop) -> Outcome:

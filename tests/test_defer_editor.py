@@ -106,7 +106,10 @@ def test_the_engine_defers_to_the_very_manifest_that_enable_pulled(workspace: Pa
     entry = json.loads((workspace / ".vscode" / "settings.json").read_bytes())["dbt.deferConfigPerProject"]
     assert entry == {
         str(Path("dbt", "shop")): {
-            "deferToProduction": True, "favorState": True, "manifestPathType": "remote", "dbtCoreIntegrationId": 1,
+            "deferToProduction": True,
+            "favorState": True,
+            "manifestPathType": "remote",
+            "dbtCoreIntegrationId": 1,
             "environment": "PROD",
         }
     }

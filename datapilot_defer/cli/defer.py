@@ -92,7 +92,8 @@ def status(**options: Any) -> None:
 def env(shell: str | None, unset: bool, **options: Any) -> None:
     """Print dbt's environment variables for deferring: eval "$(datapilot dbt defer env)".
 
-    dbt then defers also when something else runs it. The checks of `defer run` are made once, now.
+    dbt then defers also when something else runs it. The checks of `defer run` are made once, now. A bare `dbt retry`
+    looks for the last run in DBT_STATE: retry with `datapilot dbt defer run retry`.
     """
     from datapilot_defer.defer import shells
 

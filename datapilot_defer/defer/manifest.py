@@ -35,13 +35,12 @@ def read(file: Path) -> dict[str, Node]:
         top = dbt_json.split(file.read_bytes())
         return {
             unique_id: _node(unique_id, dbt_json.decode(raw))
-            for section in ("nodes", "sources", "functions")
-            if section in top
+            for section in ("nodes", *(name for name in ("sources", "functions") if name in top))
             for unique_id, raw in dbt_json.entries(top[section]).items()
         }
     except OSError as error:
         raise UsageError(f"{file} can't be read: {error.strerror}") from None
-    except (dbt_json.NotJsonError, AttributeError, TypeError) as error:
+    except (dbt_json.NotJsonError, AttributeError, KeyError, TypeError) as error:
         raise ArtifactRefused(f"{file} is no manifest of dbt: {error}") from None
 
 
