@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from urllib.parse import urlsplit
@@ -172,6 +174,26 @@ def hang_up_after(exchange: Exchange) -> None:
 def _damaged(body: bytes) -> bytes:
     middle = len(body) // 2
     return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
+
+
+def tunnel(exchange: Exchange) -> None:
+    """Be an HTTP proxy that does as it is told: connect, then pass bytes both ways."""
+    host, _, port = exchange.head.split(b" ", 2)[1].decode("ascii").rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as server:
+        exchange.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        back = threading.Thread(target=_pump, args=(server, exchange.client))
+        back.start()
+        _pump(exchange.client, server)
+        back.join()
+    exchange.close()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while piece := source.recv(65536):
+            sink.sendall(piece)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_RDWR)
 
 
 def swallow(client: socket.socket) -> socket.socket:

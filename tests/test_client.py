@@ -177,6 +177,19 @@ def test_the_authorities_of_the_system_are_asked_on_request(world: World, monkey
         instance_at(proxy.url, world.instance.instance_name, world.instance.token).check_credentials()
 
 
+def test_a_proxy_between_sees_a_host_and_no_token(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.folder / "ca.pem"))
+    with (
+        fault_proxy(world.instance.url, scheme="https", accept=handshake(world, "good")) as instance,
+        fault_proxy(NOBODY, At("CONNECT", act.tunnel)) as between,
+    ):
+        monkeypatch.setenv("HTTPS_PROXY", between.url)
+        instance_at(instance.url, world.instance.instance_name, world.instance.token).check_credentials()
+        assert between.heads[0].startswith(f"CONNECT {instance.url.removeprefix('https://')} HTTP")
+        assert (len(between.heads), instance.count("GET")) == (1, 1)
+        assert world.instance.token not in between.heads[0]
+
+
 CERTIFICATES = {
     "good": "it is not signed by an authority known here",
     "expired": "it has expired",

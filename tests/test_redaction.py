@@ -187,6 +187,8 @@ def test_no_argument_list_holds_the_token(instance: RunningInstance, artifacts: 
             lists = [_argument_list(pid) for pid in _family(process.pid)]
             process.kill()
     assert len(lists) >= 1
+    for path in tmp_path.rglob("*"):
+        assert not (path.is_file() and instance.token.encode() in path.read_bytes()), path
     assert instance.token.encode() not in b"".join(lists)
 
 
