@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datapilot_defer.artifact import Artifact, Kind, read
 from datapilot_defer.errors import ArtifactRefused, DatapilotError, Unavailable
-from datapilot_defer.validation import validate
+from datapilot_defer.validation import differences, validate
 
 if TYPE_CHECKING:
     from datapilot_defer.client import Instance, Stored, UploadPlace
@@ -54,19 +54,7 @@ def check(paths: Mapping[Kind, str], *, strict: bool, readable_by: str | None, v
         warnings += [f"{artifact.path}: {warning}" for warning in verdict.warnings]
     if refusals:
         raise ArtifactRefused("\n".join(["nothing was uploaded:", *refusals]))
-    return Checked(tuple(artifacts), (*warnings, *_differences(artifacts)))
-
-
-def _differences(artifacts: Sequence[Artifact]) -> list[str]:
-    """Where the artifacts do not come from one invocation of one project."""
-    first, *others = artifacts
-    said = []
-    for other in others:
-        if first.project_name and other.project_name and first.project_name != other.project_name:
-            said.append(f"{other.path} is of project {other.project_name!r}, {first.path} of {first.project_name!r}")
-        elif first.invocation_id and other.invocation_id and first.invocation_id != other.invocation_id:
-            said.append(f"{other.path} and {first.path} come from different invocations of dbt")
-    return said
+    return Checked(tuple(artifacts), (*warnings, *differences(artifacts)))
 
 
 def onboard(

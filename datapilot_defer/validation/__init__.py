@@ -6,6 +6,7 @@ warning; `strict` holds an artifact to the published schema by the letter.
 """
 
 from datapilot_defer.validation.decide import validate
+from datapilot_defer.validation.origin import differences
 from datapilot_defer.validation.verdict import Problem, Verdict
 
-__all__ = ["Problem", "Verdict", "validate"]
+__all__ = ["Problem", "Verdict", "differences", "validate"]
