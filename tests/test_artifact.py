@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -127,6 +129,22 @@ def test_a_file_that_may_not_be_read_is_refused_with_the_systems_words(tmp_path:
     path.chmod(0)
     with pytest.raises(UsageError, match="can't be read: Permission denied"):
         read(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a limit on a process's memory")
+def test_a_file_larger_than_the_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    with path.open("wb") as file:
+        file.truncate(4 << 30)  # a hole: takes no room on the disk
+    program = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
+        "from datapilot_defer.artifact import read\n"
+        "from datapilot_defer.errors import UsageError\n"
+        "try: read(sys.argv[1])\n"
+        "except UsageError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == f"{path}: is too large for this machine's memory", done.stderr
 
 
 def test_a_name_that_no_file_can_have_is_refused() -> None:
