@@ -10,7 +10,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +62,32 @@ def home_folder(environ: Mapping[str, str]) -> Path | None:
         return Path.home()
     except RuntimeError:
         return None
+
+
+def settings_folder() -> Path | None:
+    """The user's own folder for what this program is told to remember, or None where there is no home."""
+    from platformdirs import user_config_path
+
+    return _absolute(lambda: user_config_path("datapilot-defer", appauthor=False))
+
+
+def cache_folder() -> Path:
+    """The user's own folder for what can be fetched again. Raises UsageError where there is no home."""
+    from platformdirs import user_cache_path
+
+    folder = _absolute(lambda: user_cache_path("datapilot-defer", appauthor=False))
+    if folder is None:
+        raise UsageError("there is no home folder to keep things in: set HOME or XDG_CACHE_HOME, or name a folder")
+    return folder
+
+
+def _absolute(find: Callable[[], Path]) -> Path | None:
+    """Without a home platformdirs raises, or gives a path that begins with "~", by its version."""
+    try:
+        folder = find()
+    except RuntimeError:
+        return None
+    return folder if folder.is_absolute() else None
 
 
 def config_file(environ: Mapping[str, str]) -> Path | None:

@@ -143,3 +143,16 @@ def test_a_machine_without_home_folder_has_no_config_file(monkeypatch: pytest.Mo
 def test_a_setting_never_shows_its_value() -> None:
     assert "s3cret" not in repr(config.Setting("s3cret", "here"))
     assert "s3cret" not in repr(config.ConfigFile(Path("x"), {"altimateApiKey": "s3cret"}, "s3cret"))
+
+
+def test_a_folder_that_is_no_path_of_a_home_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("~/.cache/x"))  # as older ones answer
+    with pytest.raises(UsageError, match="set HOME or XDG_CACHE_HOME"):
+        config.cache_folder()
+
+
+def test_the_folders_of_the_program_are_in_the_home(home: Path) -> None:
+    assert home in config.cache_folder().parents
+    folder = config.settings_folder()
+    assert folder is not None
+    assert home in folder.parents

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from datapilot_defer.config import cache_folder
 from datapilot_defer.defer.command_line import VARIABLES
 from datapilot_defer.defer.dbt import Dbt
 from datapilot_defer.defer.manifest import Node, read
@@ -62,10 +63,8 @@ class Asker:
     @property
     def folder(self) -> Path:
         """Where dbt writes instead of into the project. It persists, so that dbt parses only what has changed."""
-        from platformdirs import user_cache_path
-
         name = hashlib.sha256(str(self.project.folder).encode()).hexdigest()[:16]
-        return user_cache_path("datapilot-defer", appauthor=False) / "explain" / f"{name}-dbt-{self.dbt.series}"
+        return cache_folder() / "explain" / f"{name}-dbt-{self.dbt.series}"
 
     def ask(self, selection: Sequence[str], state: Path) -> Answers:
         """Everything at once: the two dbt commands run side by side, for each takes seconds to start.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from datapilot_defer.config import VARIABLES, home_folder
+from datapilot_defer.config import VARIABLES, home_folder, settings_folder
 from datapilot_defer.defer import jsonc
 from datapilot_defer.errors import UsageError
 
@@ -113,10 +113,10 @@ def find(project: Path, environ: Mapping[str, str]) -> Place:
 
 def user_place(project: Path) -> Place:
     """Where this project's settings are when they are the user's own, outside any workspace."""
-    from platformdirs import user_config_path
-
-    file = user_config_path("datapilot-defer", appauthor=False) / "defer.json"
-    key = str(project)
+    folder = settings_folder()
+    if folder is None:  # no home: what is beside the project persists as long as the project does
+        return _in_workspace(project, project)
+    file, key = folder / "defer.json", str(project)
     return Place(file, key, project, _has(file, key))
 
 

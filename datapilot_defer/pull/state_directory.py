@@ -20,6 +20,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from datapilot_defer.artifact import Artifact, Kind
+from datapilot_defer.config import cache_folder
 from datapilot_defer.errors import Unavailable, UsageError
 
 RECORD = "datapilot.json"
@@ -89,11 +90,9 @@ def default_folder(url: str, instance_name: str, integration_id: int, environmen
 
     pin: names one earlier artifact; it gets a folder of its own.
     """
-    from platformdirs import user_cache_path
-
     last = (environment or "default") + (f"@{pin}" if pin else "")
     parts = (urlsplit(url).netloc.replace(":", "_"), instance_name, str(integration_id), last)
-    return user_cache_path("datapilot-defer", appauthor=False).joinpath("state", *map(_part, parts))
+    return cache_folder().joinpath("state", *map(_part, parts))
 
 
 def _part(name: str) -> str:
