@@ -155,3 +155,21 @@ def test_too_many_requests_are_told_when_to_come_back(tmp_path: Path) -> None:
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
         assert int(answers[-1].headers["Retry-After"]) >= 1
         assert requests.get(f"{instance.url}/health", timeout=SECONDS).status_code == 200
+
+
+@pytest.mark.parametrize("odd", ["\\ud800", "\\u0000", "x" * 1_000_000])
+def test_metadata_that_no_database_takes_is_no_fault(instance: RunningInstance, odd: str) -> None:
+    content = manifest(project="PROJECT").replace(b'"PROJECT"', f'"{odd}"'.encode())
+    integration_id = make_integration(instance)
+    onboard(instance, integration_id, content)
+    assert pull(instance, integration_id) == content
+    assert len(show(instance, integration_id)["project_name"]) <= 200
+
+
+@pytest.mark.parametrize("field", ["commit", "branch", "build_url", "sha256"])
+def test_what_is_told_of_an_upload_may_be_odd_too(instance: RunningInstance, field: str) -> None:
+    file_id = upload(instance, make_integration(instance), manifest())
+    for odd in ('"\\ud800"', '"\\u0000"', f'"{"x" * 3000}"', "5", "[]"):
+        body = f'{{"dbt_core_integration_file_id": {file_id}, "{field}": {odd}}}'
+        answer = call(instance, "POST", "dbt/v1/verify_upload", data=body.encode())
+        assert answer.status_code in (200, 422), answer.text

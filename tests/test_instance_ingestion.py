@@ -182,9 +182,9 @@ def test_the_worker_sweeps_and_goes_on_when_it_could_not(
         with monkeypatch.context() as patch:
             patch.setattr(ingestion, "sweep", fail)
             wait(lambda: "the disk is full" in caplog.text)
-        with instance.blobs.incoming() as incoming:
-            incoming.write(b"nobody's")
-            sha256 = incoming.keep(1).sha256
+            with instance.blobs.incoming() as incoming:
+                incoming.write(b"nobody's")
+                sha256 = incoming.keep(1).sha256
         wait(lambda: not instance.blobs.has(1, sha256))
 
 

@@ -106,11 +106,16 @@ def _models(top: Mapping[str, Any]) -> int:
 
 def _facts(read: Artifact, model_count: int | None) -> Facts:
     return Facts(
-        dbt_version=read.dbt_version,
+        dbt_version=_storable(read.dbt_version),
         schema_version=read.schema_version,
-        project_name=read.project_name or read.project_id,
+        project_name=_storable(read.project_name or read.project_id),
         node_count=read.node_count,
         model_count=model_count,
         generated_at=read.generated_at,
-        invocation_id=read.invocation_id,
+        invocation_id=_storable(read.invocation_id),
     )
+
+
+def _storable(text: str | None) -> str | None:
+    """A file may say anything; a database takes neither half a surrogate pair nor, some of them, NUL."""
+    return text.encode(errors="replace").decode().replace("\0", "?")[:200] if text is not None else None

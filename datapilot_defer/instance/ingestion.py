@@ -17,8 +17,8 @@ from datapilot_defer.instance.settings import Settings
 from datapilot_defer.storage import accounts, files, ingestions
 from datapilot_defer.storage.blobs import CHUNK, Blobs
 from datapilot_defer.storage.files import File
-from datapilot_defer.storage.ingestions import COMPLETED, FAILED, IN_PROGRESS, Ingestion
-from datapilot_defer.storage.records import Records
+from datapilot_defer.storage.ingestions import COMPLETED, FAILED, IN_PROGRESS, LEASE, QUEUED, Ingestion
+from datapilot_defer.storage.records import Records, now
 
 log = logging.getLogger("datapilot_defer.instance")
 
@@ -85,7 +85,7 @@ class Worker:
             found = self._look(task, file)
             if found is None:
                 with self.records.write() as connection:
-                    ingestions.give_back(connection, task.id)
+                    ingestions.change(connection, task.id, status=QUEUED, lease_until=None)
                 return False
             status = status if found.accepted else FAILED
             lines += [_summary(file, found), *found.lines]
@@ -126,12 +126,13 @@ class Worker:
 
     def _pulse(self, task: Ingestion) -> bool:
         with self.records.write() as connection:
-            ingestions.renew(connection, task.id)
+            ingestions.change(connection, task.id, lease_until=now() + LEASE)
         return not self._stop.is_set()
 
     def _finish(self, task: Ingestion, status: str, lines: list[str]) -> None:
         with self.records.write() as connection:
-            ingestions.finish(connection, task.id, status=status, log="\n".join(lines)[:_LOG_LENGTH])
+            ended = {"status": status, "finished_at": now(), "lease_until": None}
+            ingestions.change(connection, task.id, **ended, log="\n".join(lines)[:_LOG_LENGTH])
 
 
 def sweep(records: Records, blobs: Blobs, settings: Settings) -> None:

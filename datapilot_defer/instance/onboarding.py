@@ -20,7 +20,7 @@ from datapilot_defer.storage.records import now
 
 router = APIRouter(tags=["onboarding"])
 Id = Annotated[int, Field(ge=1, le=transfer.MAX_ID)]
-Text = Annotated[str, Field(max_length=2000)]
+Text = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")]
 
 
 class Upload(BaseModel):

@@ -63,22 +63,9 @@ def take(connection: Connection) -> Ingestion | None:
     return Ingestion(**{**row._mapping, **taken})
 
 
-def renew(connection: Connection, ingestion_id: int) -> None:
-    """Say that an ingestion is being worked on."""
-    mine = ingestions.update().where(ingestions.c.id == ingestion_id)
-    connection.execute(mine.values(lease_until=now() + LEASE))
-
-
-def finish(connection: Connection, ingestion_id: int, *, status: str, log: str) -> None:
-    """Record how an ingestion ended."""
-    mine = ingestions.update().where(ingestions.c.id == ingestion_id)
-    connection.execute(mine.values(status=status, log=log, finished_at=now(), lease_until=None))
-
-
-def give_back(connection: Connection, ingestion_id: int) -> None:
-    """Let somebody else take an ingestion that was begun."""
-    mine = ingestions.update().where(ingestions.c.id == ingestion_id)
-    connection.execute(mine.values(status=QUEUED, lease_until=None))
+def change(connection: Connection, ingestion_id: int, **values: object) -> None:
+    """Set fields of an ingestion: a later `lease_until` while it goes on, its end, or "Queued" to give it back."""
+    connection.execute(ingestions.update().where(ingestions.c.id == ingestion_id).values(**values))
 
 
 def find_ingestion(connection: Connection, environment_id: int, ingestion_id: int) -> Ingestion | None:
