@@ -152,6 +152,14 @@ def test_the_users_own_state_keeps_the_selection_and_ours_the_deferral(dev: Shop
     assert '"prod"."revenue_by_country"' in compiled(dev, "summary")
 
 
+def test_a_manifest_that_is_too_old_is_refused_before_dbt_starts(dev: Shop) -> None:
+    origin = ("--dbt", dev.dbt, "--manifest-path", dev.prod_artifacts, "--max-age", "0s")
+    done = datapilot("dbt", "defer", "run", *origin, "build")
+    assert done.exit_code == 1
+    assert "the manifest is too old" in done.stderr
+    assert not (dev.project / "target" / "run_results.json").exists()
+
+
 def test_defer_that_is_off_is_refused(dev: Shop) -> None:
     done = datapilot("dbt", "defer", "run", "--dbt", dev.dbt, "build", "-s", "summary")
     assert done.exit_code == 2

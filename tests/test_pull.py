@@ -610,3 +610,12 @@ def test_a_file_system_without_locks_is_used_without(
     monkeypatch.setattr("filelock.FileLock.acquire", no_locks)
     assert pull_hosted(hosted, "-o", tmp_path / "out").exit_code == 0
     assert (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_nothing_in_a_manifest_commands_a_terminal(hosted: ProtocolServer, artifacts: Path, tmp_path: Path) -> None:
+    evil = changed(artifacts / "manifest.json", tmp_path, dbt_version="1.11\x1b]0;owned\x07\x9b2J")
+    hosted.uploads[1] = evil.read_bytes()
+    done = pull_hosted(hosted)
+    assert done.exit_code == 0
+    assert "written by dbt 1.11\ufffd]0;owned" in done.stderr
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.said)

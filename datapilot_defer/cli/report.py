@@ -7,15 +7,16 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from datapilot_defer import ci
-from datapilot_defer.errors import DatapilotError
+from datapilot_defer.errors import DatapilotError, UsageError
 
 _SHORTEST_SECRET = 8  # hiding "x" everywhere would hide the message
 _META = "datapilot_defer.report"
@@ -23,6 +24,8 @@ _META = "datapilot_defer.report"
 _SIGNATURE = re.compile(
     r"([?&][\w.-]*(?:signature|sig|credential|token|secret|key)[\w.-]*=)[^&\s\"'<>]+", re.IGNORECASE
 )
+# What a file, a name or an answer could command a terminal with; line breaks and tabs are ours.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _USER_INFO = re.compile(r"://[^/\s\"'<>@]+@")
 
 
@@ -76,16 +79,23 @@ class Report:
         """The command's result: the text, or with --json the object as the very last line. Called once."""
         sys.stderr.flush()
         shown = self._clean(json.dumps(data, ensure_ascii=False, default=str)) if self.json else self._clean(text)
-        if shown:
-            click.echo(shown)
-        sys.stdout.flush()
+        try:
+            if shown:
+                click.echo(shown)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader has enough: Click ends the command without a word
+            raise
+        except OSError as error:
+            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - or Python fails again at its end
+            raise UsageError(f"can't write the result to standard output: {error.strerror}") from None
 
     def failure(self, error: DatapilotError, extra: Mapping[str, object] | None = None) -> None:
         """Say an error; with --json also as the result object."""
         self.error(str(error))
         if self.json:
             about = {"kind": error.kind, "message": str(error)}
-            self.result({"ok": False, "exit_code": error.exit_code, "error": about, **(extra or {})}, "")
+            with suppress(UsageError):  # nowhere to write it; it was said on stderr
+                self.result({"ok": False, "exit_code": error.exit_code, "error": about, **(extra or {})}, "")
 
     def exit(self, code: int) -> NoReturn:
         """End the command with this exit code."""
@@ -116,7 +126,7 @@ class Report:
     def _clean(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return _USER_INFO.sub("://***@", _SIGNATURE.sub(r"\1***", text))
+        return _CONTROL.sub("\ufffd", _USER_INFO.sub("://***@", _SIGNATURE.sub(r"\1***", text)))
 
 
 def current_report() -> Report:
