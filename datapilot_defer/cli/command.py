@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -116,7 +117,13 @@ def _terminating(*, enabled: bool) -> Iterator[None]:
 
 
 def prepare_streams() -> None:
-    """Make any character printable: a Windows console or a log with an old encoding must not end a command."""
+    """Make any character printable: a Windows console or a log with an old encoding must not end a command.
+
+    A stream that is closed, as some schedulers start programs, becomes one that is empty.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
