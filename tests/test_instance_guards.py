@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 import requests
 
 from tests.instance_calls import call, fetch, make_integration, manifest, onboard, show, upload, verify
 from tests.instances import RunningInstance
+from tests.parts import program
 
 CURRENT = manifest("a", "b", "c", "d", at="2026-11-22T10:00:00Z")
 REFUSED = {
@@ -108,3 +111,22 @@ def test_such_a_client_also_hears_that_its_manifest_was_not_whole(
     assert "the last manifest was refused" in _start(instance, integration_id).json()["detail"]
     onboard(instance, integration_id, manifest("a", "b", "c", at="2026-11-22T12:00:00Z"))
     assert _start(instance, integration_id).status_code == 200
+
+
+def test_altimate_datapilot_cli_does_not_say_that_a_refused_manifest_was_ingested(
+    instance: RunningInstance, artifacts: Path, tmp_path: Path
+) -> None:
+    integration_id = make_integration(instance, "another project's")
+    onboard(instance, integration_id, manifest(project="another"))
+    words = ["dbt", "onboard", "--token", instance.token, "--instance-name", "acme", "--backend-url", instance.url]
+    where = ["--dbt_core_integration_id", str(integration_id), "--dbt_core_integration_environment", "PROD"]
+    done = subprocess.run(
+        [program("altimate", "datapilot"), *words, *where, "--manifest-path", artifacts / "manifest.json"],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert "Error starting dbt ingestion worker" in done.stdout
+    assert "Ingestion has started" not in done.stdout
+    assert show(instance, integration_id)["project_name"] == "another"

@@ -172,3 +172,18 @@ def test_a_made_api_key_can_be_copied(page: Page, instance: RunningInstance) -> 
     page.get_by_role("status").get_by_text("Copied").wait_for()
     token = page.evaluate("navigator.clipboard.readText()")
     assert fetch(instance, make_integration(instance), token).status_code == 404
+
+
+def test_over_plain_http_from_another_machine_the_copy_button_works_too(page: Page, instance: RunningInstance) -> None:
+    """There the browser gives pages no clipboard."""
+    make_integration(instance, environment="it's PROD")
+    page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    sign_in(page, instance.token)
+    page.get_by_role("button", name="Copy: Command to upload files").click()
+    page.get_by_role("status").get_by_text("Copied").wait_for()
+    shown = page.locator("pre code").first.text_content()
+    with page.context.expect_page():
+        page.evaluate("window.open('/docs')")
+    other = page.context.pages[-1]
+    other.bring_to_front()
+    assert other.evaluate("navigator.clipboard.readText()") == shown
