@@ -23,7 +23,7 @@ from datapilot_defer.storage.records import Records, now
 log = logging.getLogger("datapilot_defer.instance")
 
 _POLL_SECONDS = 1.0
-_SWEEP_SECONDS = 3600.0
+_SWEEP_SECONDS = 6 * 3600.0
 _FIRST_SWEEP_SECONDS = 60.0
 # An ingestion that ended the instance this often is not begun again.
 _ATTEMPTS = 3
@@ -85,7 +85,8 @@ class Worker:
             found = self._look(task, file)
             if found is None:
                 with self.records.write() as connection:
-                    ingestions.change(connection, task.id, status=QUEUED, lease_until=None)
+                    before = {"status": QUEUED, "lease_until": None, "attempts": task.attempts - 1}
+                    ingestions.change(connection, task.id, **before)
                 return False
             status = status if found.accepted else FAILED
             lines += [_summary(file, found), *found.lines]
@@ -138,7 +139,7 @@ class Worker:
 def sweep(records: Records, blobs: Blobs, settings: Settings) -> None:
     """Forget what retention does not keep and uploads that were never finished; delete blobs that no record needs."""
     with records.read() as connection:
-        places = files.environments_with_files(connection)
+        places = files.environments_to_tidy(connection, count=settings.keep_count, age=settings.keep_age)
     for environment_id in places:
         with records.write() as connection:
             files.retain(connection, environment_id, count=settings.keep_count, age=settings.keep_age)

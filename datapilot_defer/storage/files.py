@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row, Select, delete, func, select
+from sqlalchemy import ColumnElement, Row, Select, delete, func, select
 
 from datapilot_defer.storage.records import now
 from datapilot_defer.storage.tables import environments, files, integrations, publications, tokens
@@ -126,9 +126,13 @@ def history(connection: Connection, environment_id: int, *, limit: int) -> Seque
     return [(_file(row), row.token_name) for row in connection.execute(query)]
 
 
-def environments_with_files(connection: Connection) -> list[int]:
-    """Give the ids of all environments that hold a verified file."""
-    return list(connection.scalars(select(publications.c.environment_id).distinct()))
+def environments_to_tidy(connection: Connection, *, count: int, age: timedelta | None) -> list[int]:
+    """Give the ids of the environments that hold more, or older, files of a kind than retention keeps."""
+    too_many: ColumnElement[bool] = func.count() > count
+    if age is not None:
+        too_many = too_many | (func.min(files.c.uploaded_at) < now() - age)
+    query = select(files.c.environment_id).where(files.c.uploaded_at.is_not(None)).distinct()
+    return list(connection.scalars(query.group_by(files.c.environment_id, files.c.kind).having(too_many)))
 
 
 def retain(connection: Connection, environment_id: int, *, count: int, age: timedelta | None) -> int:
@@ -137,7 +141,8 @@ def retain(connection: Connection, environment_id: int, *, count: int, age: time
     verified = (files.c.environment_id == environment_id) & files.c.uploaded_at.is_not(None)
     seen: dict[str, int] = {}
     drop = []
-    for row in connection.execute(select(files).where(verified).order_by(files.c.id.desc())):
+    columns = select(files.c.id, files.c.kind, files.c.uploaded_at)
+    for row in connection.execute(columns.where(verified).order_by(files.c.id.desc())):
         seen[row.kind] = seen.get(row.kind, 0) + 1
         too_old = age is not None and now() - row.uploaded_at > age
         if row.id not in keep and (seen[row.kind] > count or too_old):
