@@ -199,7 +199,10 @@ def _staged(folder: Path, content: bytes) -> Path:
 
 def unwritable(folder: Path, error: OSError) -> UsageError:
     """The error for a folder that can't be written to."""
-    return UsageError(f"can't write to {folder}: {error.strerror or error}; give another folder with --output")
+    return UsageError(
+        f"can't write to {folder}: {error.strerror or error}; pull to another folder with "
+        "`datapilot dbt pull --output DIR`"
+    )
 
 
 def _sweep(folder: Path) -> None:
