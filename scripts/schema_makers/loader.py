@@ -20,8 +20,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import dbt.cli.main  # noqa: F401  what dbt-adapters changes when dbt starts: one more language for macros
+from dbt.artifacts.resources import Exposure, Metric
 from dbt.artifacts.resources.v1.components import HasRelationMetadata
 from dbt.artifacts.schemas.manifest import WritableManifest
+from dbt.artifacts.schemas.manifest.v12.manifest import DisabledManifestResource, ManifestResource
 from dbt.artifacts.utils.validation import HTML_COLORS
 from dbt.version import __version__
 from dbt_common.contracts.config.properties import AdditionalPropertiesMixin
@@ -63,6 +65,8 @@ CONTRACT = {
         "required": ["on_schema_change"],
     },
 }
+UPGRADED = (*typing.get_args(ManifestResource), Exposure, Metric)  # those whose refs `upgrade_ref_content` sees
+DISABLED_RESOURCES = typing.get_args(DisabledManifestResource)
 KNOWN_HOOKS = {
     "AdditionalPropertiesMixin.__pre_deserialize__",
     "ColumnInfo.__pre_deserialize__",
@@ -80,10 +84,14 @@ HOOKS = ("__pre_deserialize__", "__post_deserialize__", "__post_init__")
 
 
 class Walk:
-    """Collects the classes of one variant. before: None for version 12, else the highest version it is for."""
+    """Collects the classes of one variant. before: None for version 12, else the highest version it is for.
 
-    def __init__(self, before=None):
+    disabled: whether it is about the section of that name, where more is upgraded.
+    """
+
+    def __init__(self, before=None, disabled=False):
         self.before = before
+        self.disabled = disabled
         self.defs = {}
 
     def value(self, kind):
@@ -131,7 +139,7 @@ class Walk:
 
     @property
     def suffix(self):
-        return f"-{self.before}" if self.before else ""
+        return f"-{self.before}{'-disabled' * self.disabled}" if self.before else ""
 
     def fields(self, cls):
         check_hooks(cls)
@@ -168,7 +176,7 @@ class Walk:
             for name in ("name", "data_type"):
                 properties[name] = {"not": {"const": ""}}
                 required.append(name)
-        return upgraded(cls, schema, self.before) if self.before else schema
+        return upgraded(cls, schema, self.before, self.disabled) if self.before else schema
 
     def hooks(self):
         hook = {"$ref": f"#/$defs/Hook{self.suffix}"}
@@ -195,7 +203,7 @@ class Walk:
         properties["freshness"] = {"if": {"type": "object", "required": ["build_after"]}, "then": rules}
 
 
-def upgraded(cls, schema, before):
+def upgraded(cls, schema, before, disabled):
     """The same class after `upgrade_manifest_json`, told as rules on what the file holds before it."""
     properties, required = schema["properties"], schema["required"]
     refs = {
@@ -203,7 +211,7 @@ def upgraded(cls, schema, before):
         "type": ["array", "object", "string"],
         "items": {"if": {"type": "array"}, "then": {"minItems": 1}},
     }
-    if "refs" in properties or cls.__name__ == "Seed":
+    if cls in DISABLED_RESOURCES if disabled else cls in UPGRADED:
         properties["refs"] = refs
     if cls.__name__ == "Seed":
         for name in (
@@ -279,15 +287,18 @@ def manifest(before=None):
     """The rules for one range of schema versions: 12; or at most 11, 10 or 9."""
     walk = Walk(before)
     top = walk.fields(WritableManifest)
-    walk.defs.pop("WritableManifest", None)
+    walks = [walk]
     if before:
         forgiven = {"groups", "group_map", "unit_tests", "semantic_models", "saved_queries"}
-        top["properties"]["disabled"] = {**top["properties"]["disabled"], "type": "object", "title": "an object"}
+        inside = Walk(before, disabled=True)
+        entry = inside.value(list[DisabledManifestResource])
+        top["properties"]["disabled"] = {"title": "an object", "type": "object", "additionalProperties": entry}
+        walks.append(inside)
         if before <= 9:
             forgiven |= {"metrics", "disabled"}
             del top["properties"]["metrics"]
         top["required"] = [name for name in top["required"] if name not in forgiven]
-    return top, {name + walk.suffix: rule for name, rule in walk.defs.items()}
+    return top, {name + each.suffix: rule for each in walks for name, rule in each.defs.items()}
 
 
 def share(result):
