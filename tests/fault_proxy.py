@@ -12,6 +12,7 @@ An act gets one `Exchange` and does with it what it likes; what no `At` names is
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
@@ -67,7 +68,7 @@ class Exchange:
 
     def reset(self) -> None:
         """Break the client's connection off at once, as a crashed machine or a firewall does (RST)."""
-        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0))
         self.close()
 
     def close(self) -> None:
