@@ -68,7 +68,9 @@ class Exchange:
 
     def reset(self) -> None:
         """Break the client's connection off at once, as a crashed machine or a firewall does (RST)."""
-        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0))
+        self.client.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+        )
         self.close()
 
     def close(self) -> None:
