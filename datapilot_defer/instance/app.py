@@ -25,8 +25,8 @@ from datapilot_defer.instance.settings import Settings
 from datapilot_defer.storage.blobs import Blobs
 from datapilot_defer.storage.records import Records
 
-# A manifest is held in memory while it is verified; this many at a time, the others wait without holding anything.
-_VERIFYING = 2
+# A manifest is held in memory while it is verified: one at a time, the others wait without holding anything.
+_VERIFYING = 1
 
 
 def create_app(records: Records, blobs: Blobs, settings: Settings) -> FastAPI:
