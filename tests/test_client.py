@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
-import socket
-import sys
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
-from pathlib import Path
 
 import pytest
 import requests
@@ -16,14 +13,12 @@ import urllib3
 
 from datapilot_defer.artifact import Kind, from_bytes
 from datapilot_defer.client import Download, UploadPlace, faults, wire
-from datapilot_defer.client.certificates import authorities
 from datapilot_defer.config import Setting
 from datapilot_defer.credentials import DEFAULT_URL
 from datapilot_defer.errors import AccessDenied, ArtifactRefused, DatapilotError, NotFound, Unavailable, UsageError
 from tests import fault_acts as act
-from tests.fault_proxy import Accept, Act, At, fault_proxy
-from tests.faulty import World, instance_at, make_world
-from tests.instances import RunningInstance
+from tests.fault_proxy import Act, At, fault_proxy
+from tests.faulty import instance_at
 
 NOBODY = "http://127.0.0.1:1"
 MANIFEST = from_bytes(b"{}", path="manifest.json", kind=Kind.MANIFEST)
@@ -147,97 +142,6 @@ def test_the_page_of_the_hosted_instance_is_on_a_host_of_its_own() -> None:
     assert hosted.status_url(7, "PROD 1") == "https://acme.app.myaltimate.com/settings/integrations/7/PROD%201"
 
 
-# TLS ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def world(instance: RunningInstance, artifacts: Path, tmp_path: Path) -> World:
-    return make_world(instance, artifacts / "manifest.json", tmp_path / "world")
-
-
-def handshake(world: World, certificate: str) -> Accept:
-    return lambda client: world.contexts[certificate].wrap_socket(client, server_side=True)
-
-
-@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
-def test_an_own_authority_is_believed_when_it_is_named(
-    variable: str, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(variable, str(world.folder / "ca.pem"))
-    with fault_proxy(world.instance.url, scheme="https", accept=handshake(world, "good")) as proxy:
-        instance_at(proxy.url, world.instance.instance_name, world.instance.token).check_credentials()
-
-
-def test_the_authorities_of_the_system_are_asked_on_request(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATAPILOT_SYSTEM_CERTIFICATES", "1")
-    with fault_proxy(world.instance.url, scheme="https", accept=handshake(world, "good")) as proxy:
-        with pytest.raises(Unavailable, match="not signed by an authority known here"):
-            instance_at(proxy.url).check_credentials()
-        monkeypatch.setenv("SSL_CERT_FILE", str(world.folder / "ca.pem"))  # which OpenSSL takes for the system's
-        instance_at(proxy.url, world.instance.instance_name, world.instance.token).check_credentials()
-
-
-def test_a_proxy_between_sees_a_host_and_no_token(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.folder / "ca.pem"))
-    with (
-        fault_proxy(world.instance.url, scheme="https", accept=handshake(world, "good")) as instance,
-        fault_proxy(NOBODY, At("CONNECT", act.tunnel)) as between,
-    ):
-        monkeypatch.setenv("HTTPS_PROXY", between.url)
-        instance_at(instance.url, world.instance.instance_name, world.instance.token).check_credentials()
-        assert between.heads[0].startswith(f"CONNECT {instance.url.removeprefix('https://')} HTTP")
-        assert (len(between.heads), instance.count("GET")) == (1, 1)
-        assert world.instance.token not in between.heads[0]
-
-
-CERTIFICATES = {
-    "good": "it is not signed by an authority known here",
-    "expired": "it has expired",
-    "other host": "it is for another host",
-}
-
-
-@pytest.mark.parametrize("certificate", CERTIFICATES)
-def test_a_certificate_is_refused_for_its_own_reason(
-    certificate: str, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if certificate != "good":
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.folder / "ca.pem"))
-    with fault_proxy(NOBODY, scheme="https", accept=handshake(world, certificate)) as proxy:
-        with pytest.raises(Unavailable) as raised:
-            instance_at(proxy.url).check_credentials()
-        assert CERTIFICATES[certificate] in str(raised.value)
-        assert proxy.connections == 1  # trying again can't help
-
-
-def test_a_port_without_tls_is_said_to_be_one() -> None:
-    def misunderstand(client: socket.socket) -> socket.socket:
-        act.misunderstand(client)
-        return client
-
-    proxy = fault_proxy(NOBODY, scheme="https", accept=misunderstand)
-    with proxy as running, pytest.raises(Unavailable, match="does not speak TLS: is it http, or another port"):
-        instance_at(running.url).check_credentials()
-
-
-def test_a_handshake_that_is_cut_is_tried_again() -> None:
-    with fault_proxy(NOBODY, scheme="https", accept=act.hang_up(99)) as proxy:
-        with pytest.raises(Unavailable, match=r"TLS handshake|broke the connection off"):
-            instance_at(proxy.url).check_credentials()
-        assert proxy.connections == 6
-
-
-@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
-def test_a_file_of_authorities_is_looked_at_first(name: str, tmp_path: Path) -> None:
-    assert authorities({}) is None
-    assert authorities({name: str(tmp_path)}) == str(tmp_path)  # a folder, as c_rehash makes it
-    with pytest.raises(UsageError, match=f"{name} names .*, which is not there"):
-        authorities({name: str(tmp_path / "missing")})
-    (tmp_path / "notes").write_text("no certificate", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"which holds no certificate to read \(PEM\)"):
-        authorities({name: str(tmp_path / "notes")})
-
-
 # What requests raises, in words --------------------------------------------------------------------------------------
 
 
@@ -340,10 +244,3 @@ def test_an_integration_that_is_none_is_said_to_be() -> None:
 def test_a_setting_is_no_secret_in_a_message() -> None:
     assert "s3cret" not in repr(instance_at(NOBODY, "acme", "s3cret").credentials)
     assert repr(Setting("s3cret", "x")) == "Setting(origin='x')"
-
-
-def test_without_truststore_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "truststore", None)
-    monkeypatch.setenv("DATAPILOT_SYSTEM_CERTIFICATES", "1")
-    with pytest.raises(UsageError, match=r"pip install 'datapilot-defer\[truststore\]'"):
-        instance_at(NOBODY)

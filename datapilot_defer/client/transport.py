@@ -183,7 +183,8 @@ class Transport:
         return answer, None
 
     def _send(self, session: requests.Session, request: Request, url: str) -> Answer:
-        read_timeout = max(0.1, min(READ_TIMEOUT_S, self.deadline.remaining()))
+        # Longer than what is left: it is the deadline that ends the command then, and says so.
+        read_timeout = min(READ_TIMEOUT_S, self.deadline.remaining() + 1)
         connect_timeout = CONNECT_TIMEOUT_S if request.upload is None else SEND_TIMEOUT_S
         body = None if request.upload is None else _Body(request.upload, request.progress, self.deadline)
         with session.request(
