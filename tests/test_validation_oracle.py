@@ -102,6 +102,51 @@ def _class(rules: Rules, name: str) -> dict[str, Any]:
     return found
 
 
+SECTIONS = ("nodes", "sources", "macros", "docs", "exposures", "metrics", "selectors", "parent_map", "child_map")
+LATER = ("groups", "saved_queries", "semantic_models", "unit_tests")
+PLACES = {
+    **dict.fromkeys(("Seed", "GenericTest", "Model"), "nodes"),
+    "SourceDefinition": "sources",
+    "Macro": "macros",
+    "Documentation": "docs",
+    "Exposure": "exposures",
+    "Metric": "metrics",
+    "SavedQuery": "saved_queries",
+    "SemanticModel": "semantic_models",
+}
+TOUCHED = ("refs", "resource_type", "depends_on", "root_path", "language", "filter", "type_params", "relation_name")
+FILTERS: tuple[Any, ...] = ({"where_sql_template": "x"}, {"where_filters": []}, {"where_filters": [5]}, {}, 5, None)
+STRANGE: tuple[Any, ...] = (
+    *(None, 0, "", "x", [], ["x"], [None], [{}], [[]], [["x"]], [["a", "b"]], [["a"], {}], {}, {"nodes": 5}),
+    *({"macros": ["x"]}, {"macros": 5}, "seed", *FILTERS),
+    *({"measure": {"name": "x", "filter": each}} for each in FILTERS),
+    *({name: [{"name": "x", "filter": each}]} for each in FILTERS for name in ("metrics", "input_measures")),
+)
+
+
+@pytest.mark.parametrize("version", [9, 10, 11])
+def test_what_dbt_upgrades_in_older_versions_is_judged_as_it_will_be(version: int, dbt: Oracle, tmp_path: Path) -> None:
+    """dbt rewrites references, seeds, metrics and their filters of older versions before it reads them."""
+    url = f"https://schemas.getdbt.com/dbt/manifest/v{version}.json"
+    whole = {"metadata": {"dbt_schema_version": url}, **{name: {} for name in (*SECTIONS, "disabled")}}
+    samples = {str(each["class"]): each["base"] for each in oracle.classes(tmp_path)}
+    asked = [{**whole, name: value} for name in (*SECTIONS, "disabled", *LATER) for value in STRANGE[:8]]
+    asked += [{key: value for key, value in whole.items() if key != name} for name in whole]
+    for cls, section in PLACES.items():
+        for field in TOUCHED:
+            for value in STRANGE:
+                entry = {**samples[cls], field: value}  # type: ignore[dict-item]
+                key = f"{cls.lower()}.x"
+                asked.append({**whole, section: {key: entry}})
+                asked.append({**whole, "disabled": {key: [entry]}})
+    wrong = [document for document in asked if dbt.loads(_bytes(document)) != judge(_bytes(document))[0]]
+    assert wrong == []
+
+
+def _bytes(document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
 def test_no_damage_makes_us_accept_what_dbt_refuses_or_refuse_what_it_takes(shop: Shop, dbt: Oracle) -> None:
     texts = [_slim(path.read_bytes()) for path in (*GOOD, shop.prod_artifacts / "manifest.json", *_real())]
     counts: Counter[tuple[bool, bool]] = Counter()
