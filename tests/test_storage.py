@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -20,8 +22,10 @@ OWNER = 1
 
 
 @pytest.fixture
-def records(tmp_path: Path) -> Records:
-    return open_records_in(tmp_path)
+def records(tmp_path: Path) -> Iterator[Records]:
+    opened = open_records_in(tmp_path)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
@@ -76,9 +80,8 @@ def test_equal_bytes_become_young_again(blobs: Blobs) -> None:
 
 def test_a_newer_database_is_refused_and_left_alone(records: Records, tmp_path: Path) -> None:
     records.close()
-    with sqlite3.connect(tmp_path / "records.sqlite3") as connection:
+    with closing(sqlite3.connect(tmp_path / "records.sqlite3", isolation_level=None)) as connection:
         connection.execute("UPDATE schema_version SET version = 1000")
-    connection.close()
     with pytest.raises(
         UsageError, match="schema version 1000, this program knows versions up to 1; install the newest"
     ):

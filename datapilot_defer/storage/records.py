@@ -13,7 +13,7 @@ from sqlalchemy import URL, Connection, create_engine, event, make_url
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from datapilot_defer.errors import Unavailable
+from datapilot_defer.errors import DatapilotError, Unavailable
 from datapilot_defer.storage import tables
 
 # Somebody else writes for milliseconds; past this many seconds something is wrong.
@@ -60,8 +60,12 @@ def open_records(url: str | URL) -> Records:
     Raises UsageError when the tables belong to a newer program, Unavailable when it can't be opened.
     """
     records = Records(url)
-    with records.write() as connection:
-        tables.migrate(connection)
+    try:
+        with records.write() as connection:
+            tables.migrate(connection)
+    except DatapilotError:
+        records.close()
+        raise
     return records
 
 
@@ -83,10 +87,16 @@ def _translated() -> Iterator[None]:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     """Set SQLite so that what was committed survives a power cut, readers never wait and foreign keys hold."""
+    import sqlite3
+
     connection.isolation_level = None  # transactions are begun below, not by the driver
-    for pragma in (f"busy_timeout={_BUSY_SECONDS * 1000}", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-    _use_wal(connection)
+    try:
+        for pragma in (f"busy_timeout={_BUSY_SECONDS * 1000}", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        _use_wal(connection)
+    except sqlite3.Error:
+        connection.close()
+        raise
 
 
 def _use_wal(connection: Any) -> None:
