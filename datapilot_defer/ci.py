@@ -5,6 +5,7 @@ The facts are each product's own list of predefined environment variables, as do
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +45,20 @@ def detect(environ: Mapping[str, str]) -> Run | None:
     for name, sign, commit, branch, build_url in _CIS:
         if _set(environ, sign):
             url = _first(environ, build_url) or _composed_url(name, environ)
-            return Run(name, _first(environ, commit), _first(environ, branch), url)
+            return Run(name, _pull_request_head(environ) or _first(environ, commit), _first(environ, branch), url)
     return Run("CI") if _set(environ, "CI") else None
+
+
+def _pull_request_head(environ: Mapping[str, str]) -> str | None:
+    """The commit that somebody pushed. On a pull request GITHUB_SHA is a merge that exists nowhere else."""
+    path = environ.get("GITHUB_EVENT_PATH")
+    if not path or not environ.get("GITHUB_EVENT_NAME", "").startswith("pull_request"):
+        return None
+    try:
+        sha = json.loads(Path(path).read_text(encoding="utf-8"))["pull_request"]["head"]["sha"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # a fact that is nice to have
+    return sha if isinstance(sha, str) else None
 
 
 def _set(environ: Mapping[str, str], name: str) -> bool:

@@ -285,3 +285,26 @@ def test_soft_fail_never_forgives_a_refused_artifact(tmp_path: Path) -> None:
 
 def test_soft_fail_never_forgives_a_missing_token(manifest: Path) -> None:
     assert datapilot(*onboard(manifest, "--soft-fail")).exit_code == 2
+
+
+def test_on_a_pull_request_the_commit_is_the_one_that_was_pushed(tmp_path: Path) -> None:
+    event = tmp_path / "event.json"
+    environ = {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_SHA": "merge",
+        "GITHUB_EVENT_NAME": "pull_request",
+        "GITHUB_EVENT_PATH": str(event),
+    }
+    for content in ("", "[]", '{"pull_request": null}', '{"pull_request": {"head": {"sha": 7}}}'):
+        event.write_text(content, encoding="utf-8")
+        assert commit(environ) == "merge"
+    event.write_text('{"pull_request": {"head": {"sha": "pushed"}}}', encoding="utf-8")
+    assert commit(environ) == "pushed"
+    assert commit({**environ, "GITHUB_EVENT_NAME": "push"}) == "merge"
+    event.unlink()
+    assert commit(environ) == "merge"
+
+
+def commit(environ: dict[str, str]) -> str | None:
+    run = ci.detect(environ)
+    return run.commit if run else None
