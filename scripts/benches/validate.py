@@ -30,9 +30,9 @@ import json, resource, sys, time
 def peak_mb():
     try:  # what Linux tells of a process's peak elsewhere begins with that of its parent
         with open("/proc/self/status") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024 / 1e6
     except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 * 1024)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 before, started = peak_mb(), time.process_time()
 path = sys.argv[1]
