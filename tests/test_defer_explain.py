@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from datapilot_defer.defer import manifest
+from datapilot_defer.defer import manifest, project, questions
+from datapilot_defer.defer.dbt import Dbt
 from datapilot_defer.defer.explain import Situation, explain
 from datapilot_defer.defer.manifest import Node
 from datapilot_defer.errors import ArtifactRefused, UsageError
@@ -126,12 +127,11 @@ def test_the_table_is_for_people(shops: Mapping[bool, Shop]) -> None:
     assert ["stg_payments", "(in", "int_order_payments)"] in [row[:3] for row in rows]
     assert done.stdout.splitlines()[-1].startswith("Favor state is off: production is read only where")
     assert "written by dbt 1.11" in done.stderr
-    favored = run_explain(shops[True], "--select", "summary", "--favor-state")
-    assert favored.stdout.splitlines()[-1].startswith("Favor state is on: what is not selected")
 
 
 def test_without_a_selection_every_model_is_explained_as_if_built_alone(shops: Mapping[bool, Shop]) -> None:
     said = explained(shops[True], "--favor-state")
+    assert said["rule"].startswith("Favor state is on: what is not selected")
     found = {(row["node"], row["reference"]): row["resolution"] for row in said["references"]}
     assert found["model.shop.revenue_by_country", "model.shop.orders"] == "favored"
     assert found["model.shop.summary", "source.shop.raw.customers"] == "built_here"
@@ -234,3 +234,18 @@ def test_a_node_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"nodes": {"model.a.b": 1}}', encoding="utf-8")
     with pytest.raises(ArtifactRefused, match="is no manifest of dbt"):
         manifest.read(tmp_path / "manifest.json")
+
+
+def test_a_dbt_that_can_not_be_started_is_said(tmp_path: Path) -> None:
+    found = project.Project(tmp_path, "shop", tmp_path / "target")
+    asker = questions.Asker(Dbt(tmp_path / "none", "1.11.16"), found, [], os.environ)
+    with pytest.raises(UsageError, match="can't start"):
+        asker.ask([], tmp_path)
+
+
+def test_a_source_that_is_not_in_the_database_is_missing() -> None:
+    source = Node("source.shop.raw.x", "source", "shop", "raw.x", '"raw"."x"', False, ())
+    child = _model("child", "dev", "source.shop.raw.x", "test.shop.odd", "model.shop.disabled")
+    situation = Situation({node.unique_id: node for node in (source, child)}, {}, set(), favor_state=False)
+    [reference] = explain(situation, selected=None, project="shop")
+    assert (reference.resolution, reference.relation) == ("missing", '"raw"."x"')

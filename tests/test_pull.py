@@ -619,3 +619,18 @@ def test_nothing_in_a_manifest_commands_a_terminal(hosted: ProtocolServer, artif
     assert done.exit_code == 0
     assert "written by dbt 1.11\ufffd]0;owned" in done.stderr
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.said)
+
+
+def test_a_file_that_somebody_removed_is_pulled_anew(hosted: ProtocolServer) -> None:
+    folder = Path(pull_hosted(hosted).json["state_dir"])
+    (folder / "manifest.json").unlink()
+    assert pull_hosted(hosted).json["unchanged"] is False
+    assert (folder / "manifest.json").exists()
+
+
+def test_a_folder_in_the_place_of_the_record_is_said(hosted: ProtocolServer, tmp_path: Path) -> None:
+    (tmp_path / "out" / RECORD).mkdir(parents=True)
+    done = pull_hosted(hosted, "-o", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "can't write to" in done.stderr
+    assert not list((tmp_path / "out").glob("*.tmp"))
