@@ -220,15 +220,16 @@ def test_a_signal_that_arrives_while_dbt_starts_ends_it(monkeypatch: pytest.Monk
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pseudo terminals are of POSIX")
-def test_on_a_terminal_ctrl_c_reaches_dbt_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("group", "hits"), [("pass", 1), ("os.setpgid(0, 0)", 0)], ids=["of ours", "of its own"])
+def test_on_a_terminal_ctrl_c_is_the_terminals_to_send_and_not_ours(group: str, hits: int) -> None:
     import pty
 
     counting = (
-        "import signal, time; hits = []\n"
+        f"import os, signal, time; hits = []; {group}\n"
         "signal.signal(signal.SIGINT, lambda *_: hits.append(1))\n"
-        "print('up', flush=True)\n"
-        "while not hits: time.sleep(0.01)\n"
-        "time.sleep(0.3); print('hits', len(hits), flush=True); raise SystemExit(7)"
+        "print('up', flush=True); started = time.monotonic()\n"
+        "while not hits and time.monotonic() < started + 1: time.sleep(0.01)\n"
+        "time.sleep(0.1); print('hits', len(hits), flush=True); raise SystemExit(7)"
     )
     code = (
         "import sys, os; from datapilot_defer.defer.child import run\n"
@@ -245,7 +246,7 @@ def test_on_a_terminal_ctrl_c_reaches_dbt_once(tmp_path: Path) -> None:
         said += os.read(terminal, 1024)
     _, status = os.waitpid(pid, 0)
     os.close(terminal)
-    assert b"hits 1" in said
+    assert f"hits {hits}".encode() in said
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGINT
 
 

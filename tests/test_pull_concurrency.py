@@ -10,7 +10,8 @@ import sys
 import threading
 from pathlib import Path
 
-from datapilot_defer.pull.state_directory import default_folder
+from datapilot_defer.artifact import Kind, from_bytes
+from datapilot_defer.pull.state_directory import Record, default_folder, put
 from tests.commands import access, datapilot
 from tests.instances import RunningInstance
 
@@ -46,6 +47,18 @@ def test_twenty_pull_while_five_onboard(instance: RunningInstance, artifacts: Pa
     assert not list(shared.glob("*.tmp"))
 
 
+def test_a_reader_sees_one_manifest_or_the_other_and_never_a_part(tmp_path: Path) -> None:
+    contents = [bytes([letter]) * 8_000_000 for letter in b"ab"]
+    artifacts = [from_bytes(content, path="manifest.json", kind=Kind.MANIFEST) for content in contents]
+    put(tmp_path, {Kind.MANIFEST: artifacts[0]}, Record("somewhere", None))
+    reader = _Reader(tmp_path / "manifest.json", {artifact.sha256 for artifact in artifacts})
+    for turn in range(60):
+        put(tmp_path, {Kind.MANIFEST: artifacts[turn % 2]}, Record("somewhere", None))
+    reader.stop()
+    assert reader.reads > 0
+    assert reader.strange == 0
+
+
 class _Reader:
     """Reads the manifest again and again, as dbt would at any moment, without any lock."""
 
@@ -60,7 +73,7 @@ class _Reader:
         self._thread.join()
 
     def _read(self) -> None:
-        while not self._ended.wait(0.005):
+        while not self._ended.wait(0.001):
             try:
                 content = self._file.read_bytes()
             except FileNotFoundError:
