@@ -19,10 +19,11 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 @dataclass(frozen=True)
 class Checked:
-    """Artifacts that may be uploaded, the manifest first, and what is worth saying about them."""
+    """Artifacts that may be uploaded, the manifest first; what is worth a warning about them, and what is not."""
 
     artifacts: tuple[Artifact, ...]
     warnings: tuple[str, ...]
+    drift: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,15 @@ def check(paths: Mapping[Kind, str], *, strict: bool, readable_by: str | None, v
     artifacts = [read(paths[kind], kind) for kind in Kind if kind in paths]
     refusals: list[str] = []
     warnings: list[str] = []
+    drift: list[str] = []
     for artifact in artifacts:
         verdict = validate(artifact, strict=strict, readable_by=readable_by, limit=None if verbose else 10)
         refusals += [] if verdict.accepted else verdict.describe()
         warnings += [f"{artifact.path}: {warning}" for warning in verdict.warnings]
+        drift += [f"{artifact.path}: {line}" for line in verdict.drift]
     if refusals:
         raise ArtifactRefused("\n".join(["nothing was uploaded:", *refusals]))
-    return Checked(tuple(artifacts), (*warnings, *differences(artifacts)))
+    return Checked(tuple(artifacts), (*warnings, *differences(artifacts)), tuple(drift))
 
 
 def onboard(

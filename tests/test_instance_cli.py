@@ -83,7 +83,7 @@ def test_init_again_is_refused_and_says_how_to_make_a_token(tmp_path: Path) -> N
     assert other.exit_code == 0
 
 
-@pytest.mark.parametrize("name", ["", "Acme", "a b", "a/b", "é", "x" * 64, "-a"])
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "é", "x" * 64, "-a"])
 def test_init_refuses_a_name_that_can_not_travel(tmp_path: Path, name: str) -> None:
     assert datapilot("instance", "init", "--data", tmp_path, f"--instance-name={name}").exit_code == 2
 

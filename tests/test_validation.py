@@ -118,13 +118,13 @@ def test_other_kinds_have_no_readers() -> None:
     assert (verdict.accepted, verdict.readable_by) == (True, ())
 
 
-def test_what_dbt_reads_and_did_not_publish_is_counted_as_a_warning() -> None:
+def test_what_dbt_reads_and_did_not_publish_is_drift_and_counted_with_the_warnings() -> None:
     verdict = validate(manifest(name="manifest with unknown properties and a new language"))
-    assert [warning.split(" from the schema")[0] for warning in verdict.warnings[:2]] == [
+    assert [warning.split(" from the schema")[0] for warning in verdict.drift[:2]] == [
         "1 entry of nodes differs",
         "1 entry of macros differs",
     ]
-    assert "dbt-adapters" in verdict.warnings[2]
+    assert "dbt-adapters" in verdict.drift[2]
 
 
 def test_strict_holds_a_manifest_to_the_published_schema() -> None:
@@ -284,7 +284,7 @@ def test_another_kind_of_an_unknown_version_is_checked_in_outline() -> None:
 def test_drift_of_another_kind_is_a_warning_and_strict_refuses_it() -> None:
     drifted = other("sources", 3, results=[{"unique_id": "source.a.b.c", "error": None, "status": "new status"}])
     assert validate(drifted).accepted
-    assert "results" in validate(drifted).warnings[0]
+    assert "results" in validate(drifted).drift[0]
     assert not validate(drifted, strict=True).accepted
 
 

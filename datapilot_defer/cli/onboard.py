@@ -98,6 +98,8 @@ def onboard(
     paths[Kind.MANIFEST] = paths[Kind.MANIFEST] or _found_manifest(report, project_dir)
     given = {kind: path for kind, path in paths.items() if path}
     checked = check(given, strict=strict, readable_by=readable_by, verbose=report.verbose)
+    for line in checked.drift:
+        report.detail(line)
     for warning in checked.warnings:
         report.warn(warning)
     if dry_run:
@@ -110,7 +112,7 @@ def onboard(
             raise
         _say_soft_failure(report, error)
         return
-    _say_onboarded(report, done, checked.warnings)
+    _say_onboarded(report, done, (*checked.warnings, *checked.drift))
     if done.unchanged and exit_code_unchanged:
         report.exit(exit_code_unchanged)
 
@@ -171,7 +173,7 @@ def _say_dry_run(report: Report, checked: Checked, integration: int | str, envir
         "integration_id": integration if isinstance(integration, int) else None,
         "environment": environment,
         "artifacts": [_as_json(artifact, None) for artifact in checked.artifacts],
-        "warnings": list(checked.warnings),
+        "warnings": [*checked.warnings, *checked.drift],
         "status_url": None,
     }
     report.result(data, "\n".join(lines))

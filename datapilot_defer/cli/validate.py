@@ -45,6 +45,8 @@ def validate(files: tuple[str, ...], kind: str | None, strict: bool, readable_by
         verdicts.append(check(artifact, strict=strict, readable_by=readable_by, limit=limit))
         for warning in verdicts[-1].warnings:
             report.warn(f"{file}: {warning}")
+        for line in verdicts[-1].drift:
+            report.note(f"{file}: {line}")
     text = "\n".join(line for verdict in verdicts for line in _lines(verdict))
     report.result({"files": [_as_json(verdict) for verdict in verdicts]}, text)
     if not all(verdict.accepted for verdict in verdicts):
@@ -82,7 +84,7 @@ def _as_json(verdict: Verdict) -> dict[str, object]:
         "readable_by": list(verdict.readable_by),
         "problems": [{"path": each.path, "message": each.message, "file": each.file} for each in verdict.problems],
         "more_problems": verdict.more,
-        "warnings": len(verdict.warnings),
+        "warnings": len(verdict.warnings) + len(verdict.drift),
         "size_bytes": artifact.size_bytes,
         "sha256": artifact.sha256,
     }

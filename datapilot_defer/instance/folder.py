@@ -40,9 +40,9 @@ def create_instance(records: Records, name: str) -> str | None:
 
     Raises UsageError when this is no name for an instance.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,62}", name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
         raise UsageError(
-            f"{name!r} can't be an instance's name: it travels in a header, so 1 to 63 of a-z, 0-9, '-', '_', '.'"
+            f"{name!r} can't be an instance's name: it travels in a header, so 1 to 63 of A-Z, a-z, 0-9, '-', '_', '.'"
         )
     token = secrets.new_token()
     with records.write() as connection:

@@ -106,7 +106,7 @@ def _look(path: str, kind: Kind, previous: str) -> Findings:
     from datapilot_defer.validation import validate
 
     verdict = validate(artifact.read(path, kind))
-    lines = [*verdict.describe(), *verdict.warnings]
+    lines = [*verdict.describe(), *verdict.warnings, *verdict.drift]
     if kind is not Kind.MANIFEST:
         return Findings(verdict.accepted, lines)
     mine = models(verdict.artifact.content)

@@ -37,6 +37,7 @@ def validate(
         artifact,
         problems=tuple(shown),
         warnings=tuple(found.warnings),
+        drift=tuple(found.drift),
         readable_by=found.readable_by,
         more=len(found.problems) - len(shown),
         at_least=found.enough,

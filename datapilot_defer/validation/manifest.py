@@ -60,9 +60,9 @@ def _loadable(artifact: Artifact, top: Mapping[str, Any], version: int, publishe
     found = go_through(top, known.loader(version), published, Use())
     if found.loads:
         found.readable_by = readers.readers(version)
-        found.warnings += [f"{drift(name, count)}; dbt reads them" for name, count in found.drifting.items()]
+        found.drift += [f"{drift(name, count)}; dbt reads them" for name, count in found.drifting.items()]
         if "macros" in found.drifting and _JAVASCRIPT in artifact.content:
-            found.warnings.append(_NEEDS_ADAPTERS)
+            found.drift.append(_NEEDS_ADAPTERS)
     elif readers.by_fusion(artifact):
         why = found.unloadable
         found = go_through(top, whole(), None, Use())
@@ -88,7 +88,7 @@ def _unloadable(artifact: Artifact, top: Mapping[str, Any], *, strict: bool) -> 
 
 def _by_the_letter(top: Mapping[str, Any], published: Rules, before: Found) -> Found:
     found = go_through(top, published, None, Use(), strict=True)
-    found.readable_by, found.warnings = before.readable_by, before.warnings
+    found.readable_by, found.warnings, found.drift = before.readable_by, before.warnings, before.drift
     return found
 
 

@@ -32,7 +32,7 @@ def look(artifact: Artifact, top: Mapping[str, Any], metadata: Mapping[str, Any]
     if strict:
         return go_through(top, published, None, None, strict=True)
     found = go_through(top, published.loosened(), published, None)
-    found.warnings += [drift(name, count) for name, count in found.drifting.items()]
+    found.drift += [drift(name, count) for name, count in found.drifting.items()]
     return found
 
 

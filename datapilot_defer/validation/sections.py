@@ -40,6 +40,7 @@ class Found:
     obstacle: Problem | None = None
     drifting: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    drift: list[str] = field(default_factory=list)
     readable_by: tuple[str, ...] = ()
     enough: bool = False
 

@@ -30,13 +30,15 @@ class Problem:
 class Verdict:
     """Whether an artifact is whole and useful, and which dbt can read it.
 
-    problems: empty when it is accepted, best first. more: how many problems are not listed; at_least: whether
+    problems: empty when it is accepted, best first. drift: what a current dbt writes beside its published schema, and
+    reads again: of interest, but no cause for a warning. more: how many problems are not listed; at_least: whether
     counting stopped there. readable_by: minor versions of dbt, oldest first, such as ("1.8", …, "1.12", "2").
     """
 
     artifact: Artifact
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
+    drift: tuple[str, ...] = ()
     readable_by: tuple[str, ...] = ()
     more: int = 0
     at_least: bool = False
