@@ -110,7 +110,7 @@ class Origin:
             )
         if given["manifest_path"]:
             path = given["manifest_path"]
-            path = path if "${" in path else str(as_folder(Path(os.path.abspath(path))))
+            path = path if "${" in path else str(as_folder(Path(os.path.normpath(Path.cwd() / path))))
             return replace(stored, enabled=True, mode="local", manifest_path=path)
         if given["environment"]:
             stored = replace(stored, environment=given["environment"])

@@ -36,8 +36,8 @@ class Caller:
     def require(self, scope: str, integration_id: int | None = None) -> None:
         """Go on only when the token admits to a scope. Raises 403."""
         if not self.token.may(scope, integration_id):
-            which = "" if integration_id is None else f" integration {integration_id}"
-            raise HTTPException(403, f"the token {self.token.name!r} may not {_VERBS[scope]}{which}")
+            which = "here" if integration_id is None else f"integration {integration_id}"
+            raise HTTPException(403, f"the token {self.token.name!r} may not {_VERBS[scope]} {which}")
 
     def integration(self, integration_id: int) -> Integration:
         """Give an integration that the token opens. Raises 404."""
@@ -56,7 +56,7 @@ class Caller:
         return found
 
 
-_VERBS = {"read": "read from", "upload": "upload to", "admin": "administer"}
+_VERBS = {"read": "read", "upload": "upload to", "admin": "administer"}
 
 
 def base_url(request: Request) -> str:

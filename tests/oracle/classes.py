@@ -16,7 +16,7 @@ from uuid import UUID
 import dbt.cli.main  # noqa: F401  as dbt itself starts: see loader.py
 from dbt.artifacts.schemas.manifest import WritableManifest
 
-VALUES = (
+VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 3, -1.5, "", "x", "12", "1.5", "model", "2026-11-22T10:00:00Z"),
     *([], ["x"], [1], [None], [{}], [[]], [["x"]], ["12"], [{"sql": "x"}], {}, {"x": 1}, {"x": None}, {"x": []}),
     *({"x": ["y"]}, {"x": {}}, {"name": "x"}, {"enabled": None}, {"count": 1, "period": "day"}, {"node_color": "x"}),
