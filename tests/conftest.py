@@ -104,13 +104,6 @@ def _loopback_only() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _interruptible() -> None:
-    """Let child processes take Ctrl-C also where this one was started to ignore it, as a job in the background."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @pytest.fixture(scope="session")
 def artifacts() -> Path:
     """The folder of production's artifacts of the shop, as dbt 1.11 wrote them: to read, never to change."""
