@@ -132,6 +132,7 @@ def test_the_quick_start_onboards_with_four_commands_and_defers_with_two(shop: S
     shop.run("parse", "--target", "prod")
     install, serve, create, onboard, enable, build = quick_start()
     pasted(install, shop, newcomer)
+    serve += " --port 0"  # 8585 may be taken here; everything else is as pasted
     with subprocess.Popen(["bash", "-c", f"exec {serve}"], env=newcomer, stdout=subprocess.PIPE, text=True) as instance:
         try:
             exports = "\n".join(shown_by(instance))
