@@ -107,7 +107,7 @@ def test_a_folder_with_a_line_break_is_refused() -> None:
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
-        ({"GITHUB_ENV": "/x", "SHELL": "/bin/zsh"}, "github"),
+        ({"GITHUB_ENV": "/x", "SHELL": "/bin/bash"}, "bash"),
         ({"SHELL": "/usr/bin/fish"}, "fish"),
         ({"SHELL": "/bin/zsh"}, "zsh"),
         ({"SHELL": "/bin/tcsh"}, "powershell" if os.name == "nt" else "bash"),

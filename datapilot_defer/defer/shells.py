@@ -23,8 +23,6 @@ def others(environ: Mapping[str, str], values: Mapping[str, str]) -> list[str]:
 
 def current(environ: Mapping[str, str]) -> str:
     """The shell that the user most likely has."""
-    if environ.get("GITHUB_ENV"):
-        return "github"
     name = Path(environ.get("SHELL", "")).name
     if name in ("bash", "zsh", "fish"):
         return name
