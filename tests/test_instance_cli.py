@@ -123,6 +123,14 @@ def test_where_several_instances_are_the_name_must_be_said(tmp_path: Path) -> No
     assert datapilot("instance", "token", "list", "--data", tmp_path, "--instance-name", "three").exit_code == 4
 
 
+def test_an_admin_token_for_one_integration_is_refused(tmp_path: Path) -> None:
+    datapilot("instance", "init", "--data", tmp_path, "--instance-name", "acme")
+    create = ("instance", "token", "create", "--data", tmp_path, "--name", "x", "--scope", "admin")
+    refused = datapilot(*create, "--integration-id", 1)
+    assert refused.exit_code == 2
+    assert "admin is of the whole instance" in refused.stderr
+
+
 def test_a_newer_data_folder_is_refused(tmp_path: Path) -> None:
     with folder.opened(tmp_path) as (records, _), records.write() as connection:
         connection.exec_driver_sql("UPDATE schema_version SET version = 99")

@@ -151,6 +151,20 @@ def test_many_writers_at_once_all_write(records: Records) -> None:
         assert len(integrations.list_integrations(connection, owner.id)) == 40
 
 
+def test_a_token_for_one_integration_is_never_admin_whatever_its_record_says(records: Records) -> None:
+    with records.write() as connection:
+        owner = accounts.create_instance(connection, "acme")
+        made = integrations.create_integration(connection, owner.id, name="shop", integration_type="dbt_core")
+        scopes = frozenset({"admin"})
+        bound = accounts.create_token(
+            connection, owner.id, name="t", sha256="0" * 64, scopes=scopes, integration_id=made.id
+        )
+    assert not bound.may("admin")
+    assert not bound.may("admin", made.id)
+    assert not bound.may("upload", made.id + 1)
+    assert bound.may("upload", made.id)
+
+
 def test_a_search_takes_letters_as_they_are(records: Records) -> None:
     with records.write() as connection:
         owner = accounts.create_instance(connection, "acme")

@@ -204,6 +204,14 @@ def test_an_api_key_that_makes_no_sense_is_not_made(
     assert len(folder.list_tokens(instance.records, "acme")) == 1
 
 
+def test_an_admins_api_key_for_one_integration_is_not_made(instance: RunningInstance, admin: Visit) -> None:
+    fields = {"name": "x", "scope": ["read", "admin"], "integration_id": str(make_integration(instance))}
+    answer = admin.send("/settings/api-keys", on="/settings/api-keys", **fields)
+    assert answer.status_code == 422
+    assert "admin is of the whole instance" in answer.text
+    assert len(folder.list_tokens(instance.records, "acme")) == 1
+
+
 def test_who_may_only_read_sees_no_forms_and_can_send_none(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     first = onboard(instance, integration_id, manifest(at="2026-11-22T10:00:00Z"))

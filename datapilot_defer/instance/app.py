@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from datapilot_defer.errors import ArtifactRefused, DatapilotError, NotFound, Unavailable
+from datapilot_defer.errors import ArtifactRefused, DatapilotError, NotFound, Unavailable, UsageError
 from datapilot_defer.instance import onboarding, pages, reading, transfer
 from datapilot_defer.instance.guards import Guarded
 from datapilot_defer.instance.ingestion import Worker
@@ -89,4 +89,10 @@ async def _said(request: Request, error: DatapilotError) -> Response:
     return _answer(request, status, str(error), {"Retry-After": "2"} if status == 503 else None)
 
 
-_STATUS: dict[type[DatapilotError], int] = {Guarded: 409, ArtifactRefused: 422, NotFound: 404, Unavailable: 503}
+_STATUS: dict[type[DatapilotError], int] = {
+    Guarded: 409,
+    ArtifactRefused: 422,
+    UsageError: 422,
+    NotFound: 404,
+    Unavailable: 503,
+}

@@ -73,6 +73,8 @@ def create_token(
 
     instance_name: None means the only one there is. Raises UsageError, NotFound.
     """
+    if integration_id is not None and "admin" in scopes:
+        raise UsageError("admin is of the whole instance: a token for one integration has the scopes read and upload")
     token = secrets.new_token()
     with records.write() as connection:
         owner = accounts.find_instance(connection, _the_only(records, instance_name))

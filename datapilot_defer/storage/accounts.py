@@ -53,8 +53,11 @@ class Token:
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > now())
 
     def may(self, scope: str, integration_id: int | None = None) -> bool:
-        """Whether it admits to "read", "upload" or "admin", and to this integration if one is meant."""
-        if self.integration_id is not None and integration_id not in (None, self.integration_id):
+        """Whether it admits to "read", "upload" or "admin", and to this integration if one is meant.
+
+        "admin" is of the whole instance: a token for one integration never admits to it.
+        """
+        if self.integration_id is not None and (scope == "admin" or integration_id not in (None, self.integration_id)):
             return False
         return "admin" in self.scopes or scope in self.scopes
 
