@@ -172,3 +172,12 @@ def test_status_goes_on_with_what_was_pulled_when_it_is_told_to_stay_offline(
     datapilot("dbt", "defer", "enable", "--integration-name", "shop")
     said = datapilot("dbt", "defer", "status", "--offline", "--json").json
     assert (said["offline"], said["integration_id"]) == (True, 1)
+
+
+def test_an_integration_that_is_named_for_this_once_is_known_offline(
+    workspace: Path, onboarded: RunningInstance
+) -> None:
+    words = ("dbt", "defer", "status", "--integration-name", "shop", "--json")
+    datapilot(*words)
+    said = datapilot(*words, "--offline").json
+    assert (said["offline"], said["integration_id"]) == (True, 1)

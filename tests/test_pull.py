@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from datapilot_defer.pull import Wish
-from datapilot_defer.pull.state_directory import RECORD, default_folder, locked, read_record
+from datapilot_defer.pull import Wish, names
+from datapilot_defer.pull.state_directory import RECORD, default_folder, instance_folder, locked, read_record
 from datapilot_defer.pull.wish import duration
 from tests.commands import Outcome, access, datapilot
 from tests.dbt_project import PROJECT
@@ -62,6 +62,10 @@ def onboard(instance: RunningInstance, integration: int, manifest: Path, *more: 
 
 def pull(instance: RunningInstance, integration: int, *more: object) -> Outcome:
     return datapilot("dbt", "pull", "--integration-id", integration, "--json", *more, env=access(instance))
+
+
+def pull_by_name(instance: RunningInstance, name: str, *more: object) -> Outcome:
+    return datapilot("dbt", "pull", "--integration-name", name, "--json", *more, env=access(instance))
 
 
 def changed(manifest: Path, folder: Path, **metadata: object) -> Path:
@@ -270,6 +274,57 @@ def test_an_instance_that_is_gone_is_warned_of_and_what_is_there_is_used(artifac
     assert "too old" in stale.stderr
     nothing = pull(instance, integration, "--environment", "STAGING")
     assert nothing.exit_code == 5
+
+
+def test_a_name_that_was_looked_up_once_is_known_offline_and_when_the_instance_is_gone(
+    artifacts: Path, tmp_path: Path
+) -> None:
+    with running_instance(tmp_path / "data") as instance:
+        onboard(instance, create(instance, "shop"), artifacts / "manifest.json")
+        assert pull_by_name(instance, "shop").json["unchanged"] is False
+        assert pull_by_name(instance, "shop").json["unchanged"] is True
+    offline = pull_by_name(instance, "shop", "--offline")
+    assert (offline.exit_code, offline.json["offline"], offline.json["integration_id"]) == (0, True, 1)
+    gone = pull_by_name(instance, "shop", "--max-age", "9w")
+    assert (gone.exit_code, gone.json["offline"]) == (0, True)
+    assert len(re.findall(r"nothing listens at .*going on with what was pulled before", gone.stderr)) == 1
+    assert pull_by_name(instance, "shop", "--max-age", "0s").exit_code == 1
+    assert pull_by_name(instance, "shop", "--environment", "STAGING").exit_code == 5
+    assert pull_by_name(instance, "other").exit_code == 5
+
+
+def test_a_name_that_was_never_looked_up_is_not_found_offline(instance: RunningInstance, integration: int) -> None:
+    done = pull_by_name(instance, "shop", "--offline")
+    assert done.exit_code == 4
+    assert "'shop': offline, a name that was never looked up can't be; give --integration-id" in done.stderr
+
+
+@pytest.mark.parametrize("kept", ["{", "[]", '{"shop": "1"}', '{"other": 7}'])
+def test_names_that_can_not_be_read_are_looked_up_anew(instance: RunningInstance, integration: int, kept: str) -> None:
+    folder = instance_folder(instance.url, "acme")
+    folder.mkdir(parents=True)
+    (folder / "names.json").write_text(kept, encoding="utf-8")
+    assert pull_by_name(instance, "shop", "--offline").exit_code == 4
+    assert pull_by_name(instance, "shop").exit_code == 0
+    assert pull_by_name(instance, "shop", "--offline").json["integration_id"] == integration
+    assert names.known_id(instance.url, "acme", "other") == (7 if "other" in kept else None)
+
+
+def test_a_cache_that_keeps_no_names_does_not_keep_from_pulling(
+    instance: RunningInstance, integration: int, tmp_path: Path
+) -> None:
+    (instance_folder(instance.url, "acme") / "names.json").mkdir(parents=True)
+    assert pull_by_name(instance, "shop", "-o", tmp_path / "out").exit_code == 0
+    assert [path.name for path in instance_folder(instance.url, "acme").iterdir()] == ["names.json"]
+    assert pull_by_name(instance, "shop", "-o", tmp_path / "out", "--offline").exit_code == 4
+
+
+def test_without_a_home_no_names_are_kept(
+    instance: RunningInstance, integration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datapilot_defer.config._absolute", lambda _: None)
+    names.remember(instance.url, "acme", "shop", integration)
+    assert names.known_id(instance.url, "acme", "shop") is None
 
 
 def test_a_manifest_that_is_too_old_is_refused(

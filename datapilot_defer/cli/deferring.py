@@ -104,7 +104,7 @@ class Origin:
             raise UsageError("give an integration or --manifest-path, not both")
         if named:
             integration = one_integration(given["integration_id"], given["integration_name"])
-            found = self.access.integration_id(integration)
+            found = self.access.integration_id(integration, offline=given["offline"])
             return replace(
                 stored, enabled=True, mode="integration", integration_id=found, environment=given["environment"]
             )

@@ -76,7 +76,7 @@ def pull(
     report = current_report()
     access = Access(report, rest)
     wish = Wish(
-        access.integration_id(one_integration(integration_id, integration_name)),
+        access.integration_id(one_integration(integration_id, integration_name), offline=offline),
         environment,
         tuple(dict.fromkeys(Kind(kind) for kind in kinds)) or (Kind.MANIFEST,),
         file_id,

@@ -11,6 +11,7 @@ import click
 
 from datapilot_defer.cli.options import find_credentials, instance_at
 from datapilot_defer.cli.report import Report
+from datapilot_defer.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
     from datapilot_defer.client import Instance
@@ -68,6 +69,7 @@ class Access:
     def __post_init__(self) -> None:
         self.timeout: float | None = self.options.pop("timeout", None)
         self.credentials = find_credentials(self.report, **self.options)
+        self._down: Unavailable | None = None
 
     @property
     def url(self) -> str:
@@ -75,13 +77,39 @@ class Access:
         return self.credentials.url.value
 
     def connect(self, seconds: float | None) -> Instance:
-        """The instance, for at most so many seconds."""
+        """The instance, for at most so many seconds. Raises Unavailable again once it was found to be."""
+        if self._down is not None:
+            raise self._down
         given = [limit for limit in (seconds, self.timeout) if limit is not None]
         return instance_at(self.report, self.credentials, min(given) if given else None)
 
-    def integration_id(self, named: int | str) -> int:
-        """The id of an integration that was named by id or by name."""
-        return named if isinstance(named, int) else self.connect(None).integration_by_name(named).id
+    def integration_id(self, named: int | str, *, offline: bool) -> int:
+        """The id of an integration that was named by id or by name.
+
+        A name is asked for; when that can't be, the id that it had before counts, and what is then pulled falls
+        back in the same way. Raises NotFound for a name that is not known, Unavailable.
+        """
+        from datapilot_defer.pull import QUICK_S, names
+
+        if isinstance(named, int):
+            return named
+        place = (self.url, self.credentials.instance_name.value, named)
+        known = names.known_id(*place)
+        if offline:
+            if known is None:
+                raise NotFound(
+                    f"integration {named!r}: offline, a name that was never looked up can't be; give --integration-id"
+                )
+            return known
+        try:
+            found = self.connect(QUICK_S if known is not None else None).integration_by_name(named).id
+        except Unavailable as error:
+            if known is None:
+                raise
+            self._down = error
+            return known
+        names.remember(*place, found)
+        return found
 
     def source(self, wish: Wish, output: Path | None = None) -> Source:
         """What to pull from, into a folder that was named, else into the one that persists."""

@@ -10,7 +10,7 @@ from datapilot_defer.pull import state_directory
 from datapilot_defer.pull.fetch import fetch, place, same
 from datapilot_defer.pull.wish import Pulled, Source, Wish, age, check_age
 
-__all__ = ["Pulled", "Source", "Wish", "age", "check_age", "pull"]
+__all__ = ["QUICK_S", "Pulled", "Source", "Wish", "age", "check_age", "pull"]
 
 QUICK_S = 10.0  # for asking whether there is something new, when there is something to go on with
 

@@ -91,8 +91,12 @@ def default_folder(url: str, instance_name: str, integration_id: int, environmen
     pin: names one earlier artifact; it gets a folder of its own.
     """
     last = (environment or "default") + (f"@{pin}" if pin else "")
-    parts = (urlsplit(url).netloc.replace(":", "_"), instance_name, str(integration_id), last)
-    return cache_folder().joinpath("state", *map(_part, parts))
+    return instance_folder(url, instance_name).joinpath(str(integration_id), _part(last))
+
+
+def instance_folder(url: str, instance_name: str) -> Path:
+    """Where everything that was pulled from one instance is kept. Raises UsageError where there is no home."""
+    return cache_folder().joinpath("state", _part(urlsplit(url).netloc.replace(":", "_")), _part(instance_name))
 
 
 def _part(name: str) -> str:
@@ -175,7 +179,7 @@ def put(folder: Path, artifacts: Mapping[Kind, Artifact], record: Record, *, gon
     staged: dict[str, Path] = {}
     try:
         for name, content in files.items():
-            staged[name] = _staged(folder, content)
+            staged[name] = stage(folder, content)
         for name, path in staged.items():
             path.replace(folder / name)
         for kind in gone:
@@ -186,7 +190,7 @@ def put(folder: Path, artifacts: Mapping[Kind, Artifact], record: Record, *, gon
         _sweep(folder)
 
 
-def _staged(folder: Path, content: bytes) -> Path:
+def stage(folder: Path, content: bytes) -> Path:
     """A file on disk beside the others, under a name that no reader knows."""
     handle, path = tempfile.mkstemp(prefix=".datapilot-", suffix=".tmp", dir=folder)
     with os.fdopen(handle, "wb") as file:
