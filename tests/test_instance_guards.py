@@ -113,6 +113,16 @@ def test_such_a_client_also_hears_that_its_manifest_was_not_whole(
     assert _start(instance, integration_id).status_code == 200
 
 
+def test_a_refused_catalog_is_told_once_and_not_to_every_later_onboarding(
+    instance: RunningInstance, integration_id: int
+) -> None:
+    onboard(instance, integration_id, manifest("a", "b", "c", at="2026-11-22T11:00:00Z"))
+    assert verify(instance, upload(instance, integration_id, b"{}", kind="catalog")).status_code == 422
+    assert "the last catalog was refused" in _start(instance, integration_id).json()["detail"]
+    onboard(instance, integration_id, manifest("a", "b", "c", at="2026-11-22T12:00:00Z"))
+    assert _start(instance, integration_id).status_code == 200
+
+
 def test_altimate_datapilot_cli_does_not_say_that_a_refused_manifest_was_ingested(
     instance: RunningInstance, artifacts: Path, tmp_path: Path
 ) -> None:

@@ -73,7 +73,7 @@ def start_dbt_ingestion(caller: AnyCaller, body: Place) -> dict[str, object]:
     integration = caller.integration(body.dbt_core_integration_id)
     environment = caller.environment(integration, body.dbt_core_integration_environment_type)
     with caller.records.write() as connection:
-        refused = files.refused_since(connection, environment.id, caller.token.id)
+        refused = files.refused_since(connection, environment.id, caller.token.id, kind=Kind.MANIFEST.value)
         if refused:
             # altimate-datapilot-cli ignores verify_upload's answer; this one it reports.
             raise HTTPException(409, f"the last {refused.kind} was refused: {refused.refusal}")

@@ -109,11 +109,16 @@ def previous(connection: Connection, file: File) -> File | None:
     return _file(row) if row else None
 
 
-def refused_since(connection: Connection, environment_id: int, token_id: int) -> File | None:
-    """Give the newest upload of a token that was refused and that no upload of its kind followed."""
+def refused_since(connection: Connection, environment_id: int, token_id: int, *, kind: str) -> File | None:
+    """Give the newest upload of a token that was refused and that no upload of its kind followed.
+
+    kind: what every onboarding holds; what was refused before the newest verified one of it is of an earlier one.
+    """
     mine = (files.c.environment_id == environment_id) & (files.c.token_id == token_id) & files.c.sha256.is_not(None)
+    verified = mine & (files.c.kind == kind) & files.c.uploaded_at.is_not(None)
+    begun = select(func.coalesce(func.max(files.c.id), 0)).where(verified).scalar_subquery()
     newest = select(func.max(files.c.id)).where(mine).group_by(files.c.kind)
-    refused = files.c.id.in_(newest) & files.c.refusal.is_not(None)
+    refused = files.c.id.in_(newest) & files.c.refusal.is_not(None) & (files.c.id > begun)
     row = connection.execute(select(files).where(refused).order_by(files.c.id.desc())).first()
     return _file(row) if row else None
 
