@@ -56,7 +56,11 @@ class _Relay:
     def __enter__(self) -> _Relay:
         names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
         for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
-            self._before[number] = signal.signal(number, self._pass_on)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and background jobs stay deaf to it
+                self._before[number] = signal.signal(number, self._pass_on)
+            elif self._alone and number == signal.SIGINT:
+                # Deaf too, but dbt inherits no handler as it would SIG_IGN: SIGINT is how it is told to end.
+                self._before[number] = signal.signal(number, lambda *_: None)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,7 +73,8 @@ class _Relay:
         first, self.told = self.told is None, number
         if self.child is None or self.child.poll() is not None:
             return
-        if self._alone or number != signal.SIGINT:
+        # A console's Ctrl+C and Ctrl+Break reach dbt without us, as a terminal's Ctrl-C does.
+        if self._alone or (os.name != "nt" and number != signal.SIGINT):
             self.child.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT))
         if first:
             self._timer = threading.Timer(self._grace_s, self.child.kill)

@@ -63,7 +63,7 @@ def _version(path: Path, environ: Mapping[str, str]) -> str:
     python = _python_of(path)
     if python is not None:
         code = "from importlib.metadata import version; print(version('dbt-core'))"
-        said = _said([python, "-c", code], environ)
+        said = _said([python, "-c", code], environ, path.parent)
         if said and re.fullmatch(r"\d+\.\d+\S*", said.strip()):
             return said.strip()
     said = _said([str(path), "--version"], environ)
@@ -91,10 +91,12 @@ def _python_of(path: Path) -> str | None:
     return python if python and Path(python).is_file() else None
 
 
-def _said(command: list[str], environ: Mapping[str, str]) -> str:
+def _said(command: list[str], environ: Mapping[str, str], folder: Path | None = None) -> str:
+    """What a command prints. folder: where it runs; `python -c` imports from there, so never the user's own."""
     try:
         done = subprocess.run(
             command,
+            cwd=folder,
             env=dict(environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

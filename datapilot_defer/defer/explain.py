@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
-from datapilot_defer.defer.manifest import REFERABLE, Node
+from datapilot_defer.defer.manifest import BUILDABLE, Node
 
 # What each command builds, and what counts as selected for it.
 BUILDS: Mapping[str, frozenset[str]] = {
-    "build": frozenset(REFERABLE),
+    "build": frozenset(BUILDABLE),
     "run": frozenset({"model"}),
     "compile": frozenset(),
 }
-SELECTS: Mapping[str, frozenset[str]] = {**BUILDS, "compile": frozenset(REFERABLE)}
+SELECTS: Mapping[str, frozenset[str]] = {**BUILDS, "compile": frozenset(BUILDABLE)}
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _references(situation: Situation, node: Node, selected: Set[str]) -> Iterato
     while pending:
         unique_id, via = pending.pop(0)
         target = situation.here.get(unique_id)
-        if target is None or unique_id in seen or target.resource_type not in (*REFERABLE, "source"):
+        if target is None or unique_id in seen or target.resource_type not in (*BUILDABLE, "source"):
             continue
         seen.add(unique_id)
         relation, resolution, reason = _resolve(situation, target, selected)

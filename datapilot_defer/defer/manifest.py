@@ -10,7 +10,7 @@ from typing import Any
 from datapilot_defer import dbt_json
 from datapilot_defer.errors import ArtifactRefused, UsageError
 
-REFERABLE = ("model", "seed", "snapshot", "function")
+BUILDABLE = ("model", "seed", "snapshot", "function")  # what `dbt build` makes a relation or routine of
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ def _node(unique_id: str, fields: Mapping[str, Any]) -> Node:
         unique_id,
         resource_type=str(fields.get("resource_type")),
         package=str(fields.get("package_name")),
-        name=_name(unique_id, fields),
+        name=_name(fields),
         relation=fields.get("relation_name"),
         ephemeral=config.get("materialized") == "ephemeral",
         parents=tuple(depends_on.get("nodes") or ()),
     )
 
 
-def _name(unique_id: str, fields: Mapping[str, Any]) -> str:
+def _name(fields: Mapping[str, Any]) -> str:
     """As people write it: "orders", "raw.payments", "orders.v2"."""
     name = str(fields.get("name"))
     if fields.get("resource_type") == "source":

@@ -48,7 +48,7 @@ def read(folder: Path, environ: Mapping[str, str]) -> Project:
     file = folder / FILE
     try:
         settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # 2024-02-30 is a ValueError
         raise UsageError(f"{file} can't be read: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict) or not isinstance(settings.get("name"), str):
         raise UsageError(f"{file} has no `name:`, so this is not a dbt project")

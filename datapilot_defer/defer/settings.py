@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -99,7 +100,8 @@ def write(place: Place, changes: Mapping[str, object]) -> None:
             beside.chmod(target.stat().st_mode & 0o777)
         beside.replace(target)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only file system refuses this too
+            beside.unlink()
         raise UsageError(f"can't write the settings to {place.file}: {error.strerror}") from None
 
 
