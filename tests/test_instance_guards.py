@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from datapilot_defer.instance import reading
+from datapilot_defer.storage import files
 from tests.instance_calls import call, fetch, make_integration, manifest, onboard, show, upload, verify
 from tests.instances import RunningInstance
 from tests.parts import program
@@ -121,6 +123,17 @@ def test_a_refused_catalog_is_told_once_and_not_to_every_later_onboarding(
     assert "the last catalog was refused" in _start(instance, integration_id).json()["detail"]
     onboard(instance, integration_id, manifest("a", "b", "c", at="2026-11-22T12:00:00Z"))
     assert _start(instance, integration_id).status_code == 200
+
+
+def test_any_number_of_refusals_leaves_what_was_verified_in_the_history(
+    instance: RunningInstance, integration_id: int
+) -> None:
+    with instance.records.write() as connection:
+        for _ in range(reading.HISTORY + 1):
+            file_id = files.announce(connection, environment_id=1, token_id=1, kind="manifest")
+            files.change(connection, file_id, refusal="it is older")
+    (shown,) = show(instance, integration_id)["history"]
+    assert shown["current"]
 
 
 def test_altimate_datapilot_cli_does_not_say_that_a_refused_manifest_was_ingested(

@@ -92,7 +92,7 @@ def show_environment(someone: AnyVisitor, integration_id: reading.PathId, enviro
     """Show an environment: what is current, how to upload and to defer, what was before."""
     caller, integration, place = _found(someone, integration_id, environment)
     with caller.records.read() as connection:
-        past = files.history(connection, place.id, limit=reading.HISTORY)
+        past = files.history(connection, place.id, limit=reading.HISTORY, refused=True)
         current = {each.kind: each for each in files.currents(connection, place.id)}
         ingested = ingestions.list_ingestions(connection, place.id, limit=20)
     return page(

@@ -107,7 +107,7 @@ def show(caller: AnyCaller, integration_id: PathId, environment: str) -> dict[st
         **_described(integration),
         "environment": place.name,
         "sync_history": [_sync(caller, integration, place, each) for each in ingested],
-        "history": [_past(file, name, file.id in current) for file, name in past if file.uploaded_at],
+        "history": [_past(file, name, file.id in current) for file, name in past],
     }
 
 

@@ -123,10 +123,17 @@ def refused_since(connection: Connection, environment_id: int, token_id: int, *,
     return _file(row) if row else None
 
 
-def history(connection: Connection, environment_id: int, *, limit: int) -> Sequence[tuple[File, str]]:
-    """Give an environment's files that are verified or were refused, the newest first, with their tokens' names."""
+def history(
+    connection: Connection, environment_id: int, *, limit: int, refused: bool = False
+) -> Sequence[tuple[File, str]]:
+    """Give an environment's verified files, the newest first, with their tokens' names.
+
+    refused: also those that were refused.
+    """
     query = select(files, tokens.c.name.label("token_name")).join(tokens, files.c.token_id == tokens.c.id)
-    shown = files.c.uploaded_at.is_not(None) | files.c.refusal.is_not(None)
+    shown: ColumnElement[bool] = files.c.uploaded_at.is_not(None)
+    if refused:
+        shown = shown | files.c.refusal.is_not(None)
     query = query.where(files.c.environment_id == environment_id, shown).order_by(files.c.id.desc()).limit(limit)
     return [(_file(row), row.token_name) for row in connection.execute(query)]
 
