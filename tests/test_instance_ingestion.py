@@ -230,6 +230,23 @@ def test_retention_keeps_the_newest_and_always_the_current_one(instance: Running
     assert requests.get(fetch(instance, integration_id).json()["url"], timeout=SECONDS).status_code == 200
 
 
+def test_the_same_bytes_again_and_again_push_no_earlier_file_out(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance)
+    hours = (9, 10, 11, 12, 12, 12)
+    ids = [onboard(instance, integration_id, manifest(at=f"2026-11-22T{hour:02}:00:00Z")) for hour in hours]
+
+    def kept_of(count: int) -> list[int]:
+        with instance.records.read() as connection:
+            untidy = files.environments_to_tidy(connection, count=count, age=None)
+        sweep(instance.records, instance.blobs, Settings(keep_count=count))
+        left = [each["dbt_core_integration_file_id"] for each in show(instance, integration_id)["history"]]
+        assert bool(untidy) == (len(left) < len(ids))
+        return left
+
+    assert kept_of(4) == ids[::-1]
+    assert kept_of(2) == ids[:1:-1]
+
+
 def test_the_sweep_takes_what_nobody_needs_after_the_grace_period_only(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     upload(instance, integration_id, manifest("never verified"))

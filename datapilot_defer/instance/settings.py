@@ -12,7 +12,8 @@ class Settings:
 
     public_url: what clients reach it under; None: what each of them used. behind_proxy: believe forwarded headers.
     requests_per_minute: of one client's address; 0: any number. keep_count, keep_age: what retention leaves of an
-    environment's files of one kind. max_bytes: of one artifact. grace: what nobody needs stays so long.
+    environment's files of one kind, equal bytes counted once. max_bytes: of one artifact. grace: what nobody
+    needs stays so long.
     """
 
     public_url: str | None = None

@@ -139,8 +139,8 @@ def history(
 
 
 def environments_to_tidy(connection: Connection, *, count: int, age: timedelta | None) -> list[int]:
-    """Give the ids of the environments that hold more, or older, files of a kind than retention keeps."""
-    too_many: ColumnElement[bool] = func.count() > count
+    """Give the ids of the environments that hold more different, or older, files of a kind than retention keeps."""
+    too_many: ColumnElement[bool] = func.count(files.c.sha256.distinct()) > count
     if age is not None:
         too_many = too_many | (func.min(files.c.uploaded_at) < now() - age)
     query = select(files.c.environment_id).where(files.c.uploaded_at.is_not(None)).distinct()
@@ -148,16 +148,21 @@ def environments_to_tidy(connection: Connection, *, count: int, age: timedelta |
 
 
 def retain(connection: Connection, environment_id: int, *, count: int, age: timedelta | None) -> int:
-    """Forget files of an environment beyond the newest `count` of a kind or older than `age`; never a current one."""
+    """Forget files of an environment beyond the newest `count` of a kind or older than `age`; never a current one.
+
+    Equal bytes count once: a job that onboards the same every hour pushes nothing out.
+    """
     keep = {each.id for each in currents(connection, environment_id)}
     verified = (files.c.environment_id == environment_id) & files.c.uploaded_at.is_not(None)
-    seen: dict[str, int] = {}
+    kept: dict[str, set[str]] = {}
     drop = []
-    columns = select(files.c.id, files.c.kind, files.c.uploaded_at)
+    columns = select(files.c.id, files.c.kind, files.c.sha256, files.c.uploaded_at)
     for row in connection.execute(columns.where(verified).order_by(files.c.id.desc())):
-        seen[row.kind] = seen.get(row.kind, 0) + 1
+        newest = kept.setdefault(row.kind, set())
+        if len(newest) < count:
+            newest.add(row.sha256)
         too_old = age is not None and now() - row.uploaded_at > age
-        if row.id not in keep and (seen[row.kind] > count or too_old):
+        if row.id not in keep and (row.sha256 not in newest or too_old):
             drop.append(row.id)
     for file_id in drop:
         connection.execute(delete(publications).where(publications.c.file_id == file_id))
