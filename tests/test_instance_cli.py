@@ -217,9 +217,19 @@ def test_over_https_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
 def test_a_certificate_that_is_none_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text("nothing", encoding="utf-8")
     words = ("instance", "serve", "--data", tmp_path / "data", "--port", 0, "--tls-certificate", tmp_path / "cert.pem")
-    refused = datapilot(*words)
+    refused = datapilot(*words, "--tls-key", tmp_path / "cert.pem")
     assert refused.exit_code == 2
     assert "TLS certificate" in refused.stderr
+
+
+@pytest.mark.parametrize("option", ["--tls-certificate", "--tls-key"])
+def test_a_certificate_without_its_key_and_a_key_without_its_certificate_are_refused(
+    tmp_path: Path, option: str
+) -> None:
+    refused = datapilot("instance", "serve", "--data", tmp_path / "data", "--port", 0, option, tmp_path / "one.pem")
+    assert refused.exit_code == 2
+    assert "--tls-certificate and --tls-key belong together" in refused.stderr
+    assert not (tmp_path / "data").exists()
 
 
 def test_behind_a_proxy_the_forwarded_host_is_believed_and_else_not(tmp_path: Path) -> None:

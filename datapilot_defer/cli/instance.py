@@ -105,6 +105,8 @@ def serve(
     paste. It listens on this machine only unless --host says otherwise, and ends on Ctrl+C or SIGTERM when running
     uploads are done.
     """
+    if (tls_certificate is None) != (tls_key is None):
+        raise UsageError("--tls-certificate and --tls-key belong together: give both, or neither")
     report = current_report()
     with _opened(data) as (records, blobs), _logging_to(report):
         from datapilot_defer.instance.serve import Address, serve
