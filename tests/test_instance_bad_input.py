@@ -134,6 +134,21 @@ def test_an_odd_integration_id_is_refused(instance: RunningInstance, odd: str) -
     assert call(instance, "GET", f"dbt/v1/project_integrations/{odd or 'x'}/PROD").status_code in (404, 422)
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "yesterday"])
+def test_a_moment_that_is_none_in_utc_is_refused(instance: RunningInstance, at: str) -> None:
+    integration_id = make_integration(instance)
+    onboard(instance, integration_id, manifest())
+    answer = fetch(instance, integration_id, at=at)
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("at: ")
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_manifest_written_at_such_a_moment_is_no_fault(instance: RunningInstance, at: str) -> None:
+    onboard(instance, make_integration(instance), manifest(at=at))
+    assert show(instance, 1)["history"][0]["generated_at"] is None
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"null", b"[]", b'{"dbt_core_integration_file_id": null}', b"\xff"])
 def test_a_body_that_is_not_what_the_call_takes_is_named(instance: RunningInstance, body: bytes) -> None:
     answer = call(instance, "POST", "dbt/v1/verify_upload", data=body)

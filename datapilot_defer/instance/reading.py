@@ -129,7 +129,7 @@ def fetch_artifact_url(
             found = find_past(caller, integration, dbt_core_integration_file_id)
             pairs = [(p, found) for p in places if p.id == found.environment_id and found.kind == artifact_type.value]
         else:
-            moment = at.replace(tzinfo=at.tzinfo or timezone.utc) if at else None
+            moment = _in_utc(at) if at else None
             pairs = [(p, f) for p in places if (f := files.current(connection, p.id, artifact_type.value, at=moment))]
     if not pairs:
         raise HTTPException(
@@ -196,6 +196,14 @@ def printable(text: str, what: str, longest: int) -> str:
     if not 1 <= len(name) <= longest or _UNPRINTABLE.search(name):
         raise HTTPException(422, f"the name of an {what} has 1 to {longest} printable characters")
     return name
+
+
+def _in_utc(at: datetime) -> datetime:
+    """Give a moment in UTC, which it is in when it names no zone. Raises 422 when UTC has no year for it."""
+    try:
+        return at.replace(tzinfo=at.tzinfo or timezone.utc).astimezone(timezone.utc)
+    except OverflowError:
+        raise HTTPException(422, "at: no moment between the years 1 and 9999 in UTC") from None
 
 
 def _places(caller: Caller, integration: Integration, name: str | None) -> list[Environment]:
