@@ -11,7 +11,7 @@ import pytest
 
 from datapilot_defer.defer import project
 from datapilot_defer.defer import settings as defer_settings
-from datapilot_defer.defer.settings import portable, user_place
+from datapilot_defer.defer.settings import moved, portable, user_place
 from datapilot_defer.errors import UsageError
 from tests.commands import Outcome, datapilot
 from tests.dbt_project import PROJECT
@@ -164,6 +164,27 @@ def test_outside_a_workspace_the_settings_are_the_users_own(
     assert own.file.is_relative_to(home)
     stored = json.loads(own.file.read_text("utf-8"))
     assert stored == {defer_settings.SETTING: {str(workspace / "shop"): local(prod)}}
+    assert f"VS Code does not see this: there is no .vscode folder in {workspace / 'shop'}" in done.stderr
+
+
+def test_enable_moves_the_switch_to_a_workspace_that_appeared_since(workspace: Path, prod: Path) -> None:
+    (workspace / ".vscode").rmdir()
+    shutil.move(prod, workspace / "shop" / "prod")
+    datapilot("dbt", "defer", "enable", "--manifest-path", "prod", "--favor-state")
+    own = user_place(workspace / "shop").file
+    text = json.loads(own.read_text("utf-8"))
+    assert text[defer_settings.SETTING].keys() == {str(workspace / "shop")}
+    text[defer_settings.SETTING]["/other"] = {"deferToProduction": True}
+    own.write_text(json.dumps(text), encoding="utf-8")
+    (workspace / ".vscode").mkdir()
+    assert datapilot("dbt", "defer", "disable", "--json").json["settings_file"] == str(own)
+    done = datapilot("dbt", "defer", "enable", "--json")
+    assert done.json["settings_file"] == str(settings_file(workspace))
+    assert "VS Code does not see" not in done.stderr
+    assert entry(workspace) == local("${workspaceFolder}/shop/prod", favorState=True)
+    assert json.loads(own.read_text("utf-8")) == {defer_settings.SETTING: {"/other": {"deferToProduction": True}}}
+    assert datapilot("dbt", "defer", "disable", "--json").json["settings_file"] == str(settings_file(workspace))
+    assert status().json["enabled"] is False
 
 
 def test_user_keeps_the_switch_out_of_the_workspace(workspace: Path, prod: Path) -> None:
@@ -381,6 +402,22 @@ def test_a_path_outside_the_workspace_stays_absolute(tmp_path: Path) -> None:
     place = defer_settings.Place(tmp_path / "s.json", "", tmp_path / "work", exists=False)
     assert portable(tmp_path / "elsewhere", place) == str(tmp_path / "elsewhere")
     assert portable(tmp_path / "work" / "a b", place) == "${workspaceFolder}/a b"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("prod", "${workspaceFolder}/shop/prod"),
+        ("${workspaceFolder}/prod", "${workspaceFolder}/shop/prod"),
+        ("../../prod", "{above}"),
+        ("${env:STATES}/prod", "${env:STATES}/prod"),
+    ],
+)
+def test_a_path_that_moves_to_the_workspace_means_the_same_folder(written: str, expected: str, tmp_path: Path) -> None:
+    own = defer_settings.Place(tmp_path / "d.json", "", tmp_path / "work" / "shop", exists=True)
+    shared = defer_settings.Place(tmp_path / "s.json", "shop", tmp_path / "work", exists=False)
+    assert moved(written, own, shared) == expected.replace("{above}", str(tmp_path / "prod"))
+    assert moved(written, own, own) == written
 
 
 def test_local_mode_without_a_folder_says_so(workspace: Path) -> None:

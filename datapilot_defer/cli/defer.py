@@ -12,7 +12,7 @@ import click
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.deferring import Origin, described, origin_options
 from datapilot_defer.cli.pulling import project_dir_option
-from datapilot_defer.cli.report import current_report
+from datapilot_defer.cli.report import Report, current_report
 from datapilot_defer.errors import DatapilotError, UsageError
 
 if TYPE_CHECKING:
@@ -39,10 +39,13 @@ def enable(user: bool, **options: Any) -> None:
     stored = origin.stored(project)
     place = _place(project, stored, user=user)
     wanted = replace(origin.settings(project), enabled=True, place=place)
+    if wanted.manifest_path and not origin.given["manifest_path"]:
+        wanted = replace(wanted, manifest_path=defer_settings.moved(wanted.manifest_path, stored.place, place))
     dbt = _dbt_if_there(origin)
     state = origin.state(wanted, project, dbt)
     defer_settings.write(place, _changes(wanted, stored, place))
     report.note(f"Defer is on for {project.name}: {described(state)}; set in {place.file}")
+    _leave_one_switch(report, project, place)
     report.result({"ok": True, **_as_json(wanted, project, dbt, state, [])}, "")
 
 
@@ -114,10 +117,10 @@ def env(shell: str | None, unset: bool, **options: Any) -> None:
 
 
 def _place(project: Project, stored: Settings, *, user: bool) -> Place:
-    from datapilot_defer.defer.settings import user_place
+    from datapilot_defer.defer.settings import user_place, workspace_place
 
     if not user:
-        return stored.place
+        return workspace_place(project.folder, os.environ) or stored.place
     own = user_place(project.folder)
     if stored.place.exists and stored.place.file != own.file:
         raise UsageError(
@@ -125,6 +128,20 @@ def _place(project: Project, stored: Settings, *, user: bool) -> Place:
             "remove them there"
         )
     return own
+
+
+def _leave_one_switch(report: Report, project: Project, place: Place) -> None:
+    """Remove the user's own settings of the project once the workspace has them; say when VS Code sees neither."""
+    from datapilot_defer.defer.settings import remove, user_place, workspace_place
+
+    shared = workspace_place(project.folder, os.environ)
+    if shared is None:
+        report.note(
+            f"VS Code does not see this: there is no .vscode folder in {project.folder} or above it; `mkdir .vscode` "
+            "and enable again to share the switch"
+        )
+    elif place.file == shared.file != user_place(project.folder).file:
+        remove(user_place(project.folder))
 
 
 def _dbt_if_there(origin: Origin) -> Dbt | None:

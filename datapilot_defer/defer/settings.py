@@ -91,7 +91,19 @@ def write(place: Place, changes: Mapping[str, object]) -> None:
             text = jsonc.put(text, [SETTING, place.key, name], value)
         except jsonc.NotJsoncError as error:
             raise _unreadable(place.file, str(error)) from None
-    target = place.file.resolve()  # the file may be a link into somebody's dotfiles
+    _save(place.file, text)
+
+
+def remove(place: Place) -> None:
+    """Take the project's entry out of the file; the entries of others stay. Raises UsageError as `write` does."""
+    projects = _load(place.file).get(SETTING)
+    if isinstance(projects, dict) and place.key in projects:
+        others = {key: entry for key, entry in projects.items() if key != place.key}
+        _save(place.file, jsonc.put(_text(place.file), [SETTING], others))
+
+
+def _save(file: Path, text: str) -> None:
+    target = file.resolve()  # the file may be a link into somebody's dotfiles
     beside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -102,15 +114,21 @@ def write(place: Place, changes: Mapping[str, object]) -> None:
     except OSError as error:
         with suppress(OSError):  # a read-only file system refuses this too
             beside.unlink()
-        raise UsageError(f"can't write the settings to {place.file}: {error.strerror}") from None
+        raise UsageError(f"can't write the settings to {file}: {error.strerror}") from None
 
 
 def find(project: Path, environ: Mapping[str, str]) -> Place:
     """Where this project's settings are: the workspace that has some, else the user's file that has some, else where
     they would be written."""
-    workspaces = [_in_workspace(folder, project) for folder in _workspaces(project, environ)]
     own = user_place(project)
-    return next((place for place in [*workspaces, own] if place.exists), next(iter(workspaces), own))
+    shared = workspace_place(project, environ) or own
+    return own if own.exists and not shared.exists else shared
+
+
+def workspace_place(project: Path, environ: Mapping[str, str]) -> Place | None:
+    """Where this project's settings are, or would be, in a workspace, which VS Code reads; None outside any."""
+    places = [_in_workspace(folder, project) for folder in _workspaces(project, environ)]
+    return next((place for place in places if place.exists), next(iter(places), None))
 
 
 def user_place(project: Path) -> Place:
@@ -153,6 +171,14 @@ def portable(path: Path, place: Place) -> str:
     """The path as a shared settings file should have it: relative to the workspace where it lies inside."""
     inside = path.is_relative_to(place.base)
     return "${workspaceFolder}/" + path.relative_to(place.base).as_posix() if inside else str(path)
+
+
+def moved(written: str, source: Place, target: Place) -> str:
+    """A path of local mode that is written at one place, as it should be at another."""
+    if source.base == target.base:
+        return written
+    path = source.base / written.replace("${workspaceFolder}", str(source.base))
+    return written if written.startswith("${env:") else portable(Path(os.path.normpath(path)), target)
 
 
 def _workspaces(project: Path, environ: Mapping[str, str]) -> list[Path]:
