@@ -48,7 +48,9 @@ def test_a_request_without_any_header_is_refused(instance: RunningInstance) -> N
 def test_the_instance_name_must_be_the_tokens_own(instance: RunningInstance) -> None:
     headers = {**instance.headers, "x-tenant": "other"}
     answer = requests.get(f"{instance.url}/dbt/v3/validate-credentials", headers=headers, timeout=SECONDS)
-    assert answer.status_code == 403
+    wrong = call(instance, "GET", "dbt/v3/validate-credentials", token="dpd_wrong")
+    assert answer.status_code == wrong.status_code == 401
+    assert answer.json() == wrong.json()
 
 
 def test_a_revoked_and_an_expired_token_open_nothing(instance: RunningInstance) -> None:
@@ -97,6 +99,16 @@ def test_a_scope_admits_to_its_own_calls_only(
     answer = call(instance, method, path, token=instance.new_token(scope), params=QUERY, json=BODY)
     admitted = scope in (least, "admin") or least == "any"
     assert answer.status_code == (200 if admitted else 403), answer.text
+
+
+def test_what_a_token_may_not_do_is_a_sentence(instance: RunningInstance) -> None:
+    integration_id, token = make_integration(instance), instance.new_token("read", name="reader")
+    permissions = call(instance, "GET", "dbt/v1/validate-permissions", token=token)
+    assert permissions.json()["detail"] == "the token 'reader' may not upload here"
+    made = call(instance, "POST", "dbt/v1/project_integration", token=token, json={"name": "new"})
+    assert made.json()["detail"] == "the token 'reader' may not administer this instance"
+    announced = announce(instance, integration_id, token=token)
+    assert announced.json()["detail"] == f"the token 'reader' may not upload to integration {integration_id}"
 
 
 def test_a_token_for_one_integration_sees_and_opens_only_that(instance: RunningInstance) -> None:

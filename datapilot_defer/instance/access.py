@@ -36,8 +36,9 @@ class Caller:
     def require(self, scope: str, integration_id: int | None = None) -> None:
         """Go on only when the token admits to a scope. Raises 403."""
         if not self.token.may(scope, integration_id):
-            which = "here" if integration_id is None else f"integration {integration_id}"
-            raise HTTPException(403, f"the token {self.token.name!r} may not {_VERBS[scope]} {which}")
+            here, there = _ACTS[scope]
+            what = here if integration_id is None else f"{there} integration {integration_id}"
+            raise HTTPException(403, f"the token {self.token.name!r} may not {what}")
 
     def integration(self, integration_id: int) -> Integration:
         """Give an integration that the token opens. Raises 404."""
@@ -56,7 +57,12 @@ class Caller:
         return found
 
 
-_VERBS = {"read": "read", "upload": "upload to", "admin": "administer"}
+# What a scope admits to, said of the whole instance and of an integration.
+_ACTS = {
+    "read": ("read here", "read"),
+    "upload": ("upload here", "upload to"),
+    "admin": ("administer this instance", "administer"),
+}
 
 
 def base_url(request: Request) -> str:
@@ -104,13 +110,11 @@ def _caller(request: Request, owner: accounts.Owner, token: accounts.Token) -> C
 
 
 def caller(request: Request) -> Caller:
-    """Give who calls the API, from the headers. Raises 401 and 403."""
+    """Give who calls the API, from the headers. Raises 401."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     found = admitted(request, token.strip()) if scheme.lower() == "bearer" else None
-    if found is None:
+    if found is None or not secrets.same(request.headers.get("x-tenant", ""), found.owner.name):
         raise HTTPException(401, _WRONG, headers={"WWW-Authenticate": "Bearer"})
-    if not secrets.same(request.headers.get("x-tenant", ""), found.owner.name):
-        raise HTTPException(403, _WRONG)
     return found
 
 
