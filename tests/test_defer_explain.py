@@ -150,10 +150,27 @@ def test_a_reference_that_is_nowhere_is_missing(shops: Mapping[bool, Shop], tmp_
     assert row["resolution"] == "selected"
 
 
-def test_a_selection_of_nothing_is_said(shops: Mapping[bool, Shop]) -> None:
-    done = run_explain(shops[False], "-s", "no_such_model")
-    assert done.exit_code == 0
-    assert done.stdout.strip() == "The selection has no model or snapshot that refers to anything."
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("-s", "custmers+"), "no node matches 'custmers+'; did you mean 'customers'?"),
+        (("zzz", "tag:zzz"), "no node matches 'zzz' 'tag:zzz'"),
+        (("-s", "customers", "--exclude", "customers"), "no node matches 'customers' --exclude 'customers'"),
+    ],
+)
+def test_a_selection_that_nothing_matches_is_refused(
+    shops: Mapping[bool, Shop], words: tuple[str, ...], says: str
+) -> None:
+    done = run_explain(shops[False], *words)
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1].endswith(says)
+
+
+def test_a_selection_of_what_refers_to_nothing_or_has_not_changed_is_said(shops: Mapping[bool, Shop]) -> None:
+    for selection in ("resource_type:source", "state:new"):
+        done = run_explain(shops[False], "-s", selection)
+        assert done.exit_code == 0, done.said
+        assert done.stdout.strip() == "The selection has no model or snapshot that refers to anything."
 
 
 def test_what_dbt_says_when_it_fails_is_passed_on(shops: Mapping[bool, Shop], tmp_path: Path) -> None:

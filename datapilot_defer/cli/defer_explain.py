@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import click
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.deferring import Origin, described, origin_options
 from datapilot_defer.cli.report import current_report
+from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
     from datapilot_defer.defer.explain import Reference
@@ -69,7 +72,11 @@ def explain(
     flags = [word for name, value in pairs if value for word in (name, value)]
     asker = Asker(dbt, project, flags, os.environ)
     report.detail(f"Asking {dbt.path}, which writes to {asker.folder}")
-    answers = asker.ask(_selection((*select, *more), exclude, selector), state.folder)
+    selection = _selection((*select, *more), exclude, selector)
+    answers = asker.ask(selection, state.folder)
+    names = {unique_id: node.name for unique_id, node in answers.nodes.items()}
+    if answers.selected is not None and not answers.selected:
+        _refuse_nothing(selection, names.values())
     situation = Situation(
         answers.nodes,
         manifest.read(state.folder / "manifest.json"),
@@ -81,7 +88,6 @@ def explain(
     )
     found = explain_references(situation, selected=answers.selected, project=project.name)
     report.note(f"Deferring to {described(state)}")
-    names = {unique_id: node.name for unique_id, node in answers.nodes.items()}
     report.result(_as_json(found, state, settings.favor_state), _table(found, names, settings.favor_state))
 
 
@@ -90,6 +96,21 @@ def _selection(select: tuple[str, ...], exclude: tuple[str, ...], selector: str 
     words = ["--select", *select] if select else []
     words += ["--exclude", *exclude] if exclude else []
     return [*words, "--selector", selector] if selector else words
+
+
+def _refuse_nothing(selection: list[str], names: Iterable[str]) -> None:
+    """Raises UsageError for a selection of nothing, unless it is of what has changed: that may be nothing."""
+    from difflib import get_close_matches
+
+    wanted = [word for word in selection if not word.startswith("--")]
+    if any(method in word for word in wanted for method in ("state:", "result:", "source_status:")):
+        return
+    said = selection[1:] if selection[0] == "--select" else selection
+    message = "no node matches " + " ".join(word if word.startswith("--") else repr(word) for word in said)
+    every = sorted(set(names))
+    close = (get_close_matches(re.sub(r"^@?\d*\+?|\+\d*$", "", word), every, 1) for word in wanted)
+    meant = next((found[0] for found in close if found and found[0] not in wanted), None)
+    raise UsageError(message + (f"; did you mean {meant!r}?" if meant else ""))
 
 
 def _as_json(found: list[Reference], state: State, favor_state: bool) -> dict[str, object]:
