@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datapilot_defer.config import cache_folder
 from datapilot_defer.defer.command_line import VARIABLES
@@ -72,48 +73,70 @@ class Asker:
         selection: --select, --exclude and --selector as dbt takes them; without any, nothing is selected.
         Raises UsageError, with what dbt said, when dbt fails.
         """
-        with ThreadPoolExecutor(2) as both:
-            selected = both.submit(self._selected, selection, state) if selection else None
-            nodes, exists = both.submit(self._existing).result()
-            return Answers(nodes, exists, selected.result() if selected else None)
+        listing = ["--output", "json", "--output-keys", "unique_id", "--state", str(state), *selection]
+        with ExitStack() as children:  # however this ends, no dbt is left behind
+            existing = self._start(children, "compile", "--inline", _EXISTING)
+            selected = self._start(children, "ls", *listing) if selection else None
+            nodes, exists = self._existing(_said("compile", existing))
+            return Answers(nodes, exists, _selected(_said("ls", selected)) if selected else None)
 
-    def _existing(self) -> tuple[Mapping[str, Node], frozenset[str]]:
-        """Parse the project and look into the database."""
-        said = self._run("compile", "--inline", _EXISTING)
-        line = next((line for line in said.splitlines() if _MARK in line), None)
-        if line is None:
+    def _existing(self, said: str) -> tuple[Mapping[str, Node], frozenset[str]]:
+        """The project as dbt has parsed it, and what it found in the database."""
+        found = next(_parsed(line.partition(_MARK)[2] for line in said.splitlines() if _MARK in line), None)
+        if found is None:
             raise UsageError(f"dbt {self.dbt.version} did not say which relations exist; it said:\n{_last(said)}")
-        found = json.loads(line.partition(_MARK)[2])
         return read(self.folder / "compile" / "manifest.json"), frozenset(found)
 
-    def _selected(self, selection: Sequence[str], state: Path) -> frozenset[str]:
-        """The unique ids that dbt selects."""
-        flags = ["--output", "json", "--output-keys", "unique_id", "--state", str(state)]
-        lines = self._run("ls", *flags, *selection).splitlines()
-        found = [json.loads(line) for line in lines if line.startswith("{")]
-        return frozenset(str(entry["unique_id"]) for entry in found if "unique_id" in entry)
-
-    def _run(self, command: str, *words: str) -> str:
+    def _start(self, children: ExitStack, command: str, *words: str) -> subprocess.Popen[bytes]:
         folder = self.folder / command
-        folder.mkdir(parents=True, exist_ok=True)
         logs = ["--quiet", "--print", "--log-format", "text", "--no-use-colors", "--log-path", str(folder / "logs")]
         folders = ["--project-dir", str(self.project.folder), "--target-path", str(folder)]
         environ = {name: value for name, value in self.environ.items() if name not in VARIABLES}
         try:
-            done = subprocess.run(
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"can't make folder {folder} for what dbt writes: {error.strerror}; set XDG_CACHE_HOME to a folder "
+                "that can be written to"
+            ) from None
+        try:
+            child = subprocess.Popen(
                 [str(self.dbt.path), *logs, command, *folders, *self.flags, *words],
                 env={**environ, "PYTHONIOENCODING": "utf-8"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                check=False,
             )
         except OSError as error:
             raise UsageError(f"can't start {self.dbt.path}: {error.strerror}") from None
-        said = done.stdout.decode("utf-8", "replace")
-        if done.returncode:
-            raise UsageError(f"`dbt {command}` ended with {done.returncode}; it said:\n{_last(said)}")
-        return said
+        children.callback(_end, child)
+        return child
+
+
+def _said(command: str, child: subprocess.Popen[bytes]) -> str:
+    """What dbt printed, once it has ended. Raises UsageError when it failed."""
+    said = child.communicate()[0].decode("utf-8", "replace")
+    if child.returncode:
+        raise UsageError(f"`dbt {command}` ended with {child.returncode}; it said:\n{_last(said)}")
+    return said
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    with child:
+        child.kill()
+
+
+def _selected(said: str) -> frozenset[str]:
+    """The unique ids that dbt selects."""
+    found = _parsed(line for line in said.splitlines() if line.startswith("{"))
+    return frozenset(str(entry["unique_id"]) for entry in found if "unique_id" in entry)
+
+
+def _parsed(texts: Iterable[str]) -> Iterator[Any]:
+    """Those that are JSON: what dbt and its libraries write to stderr comes between, and may look like it."""
+    for text in texts:
+        with suppress(ValueError):
+            yield json.loads(text)
 
 
 def _last(said: str) -> str:
