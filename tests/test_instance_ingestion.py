@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -145,6 +146,47 @@ def test_a_look_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     found = inspection.inspect(path, Kind.MANIFEST, None, seconds=0, limit_bytes=1 << 40, pulse=lambda: True)
     assert found is not None
     assert found.lines == ["manifest.json: not looked through within 0 s"]
+
+
+@pytest.mark.usefixtures("endless")
+def test_a_look_ends_with_whoever_asked_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def fail() -> bool:
+        raise Unavailable("the records are gone")
+
+    class Noticed(subprocess.Popen[bytes]):
+        def __init__(self, *words: Any, **options: Any) -> None:
+            super().__init__(*words, **options)
+            begun.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Noticed)
+    with pytest.raises(Unavailable, match="the records are gone"):
+        inspection.inspect(tmp_path / "manifest.json", Kind.MANIFEST, None, seconds=60, limit_bytes=1 << 40, pulse=fail)
+    assert begun[0].returncode not in (0, None)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_instance_that_works_on_no_ingestions_any_more_is_not_ready(
+    instance: RunningInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    integration_id = make_integration(instance)
+    onboard(instance, integration_id, manifest())
+    monkeypatch.setattr(ingestion, "inspect", fail)
+    body = {**PLACE, "dbt_core_integration_id": integration_id}
+    assert requests.get(f"{instance.url}/ready", timeout=SECONDS).status_code == 200
+    assert call(instance, "POST", "dbt/v1/start_dbt_ingestion", json=body).status_code == 200
+
+    def unready() -> tuple[int, str] | None:
+        answer = requests.get(f"{instance.url}/ready", timeout=SECONDS)
+        return (answer.status_code, answer.text) if answer.status_code != 200 else None
+
+    status, text = wait(unready)
+    assert status == 503
+    assert "nothing works on ingestions" in text
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")

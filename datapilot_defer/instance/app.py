@@ -54,7 +54,7 @@ def _version() -> str:
 
 @asynccontextmanager
 async def _life(app: FastAPI) -> AsyncIterator[None]:
-    worker = Worker(app.state.records, app.state.blobs, app.state.settings)
+    app.state.worker = worker = Worker(app.state.records, app.state.blobs, app.state.settings)
     worker.start()
     try:
         yield

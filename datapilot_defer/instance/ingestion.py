@@ -51,6 +51,11 @@ class Worker:
         if self._thread is not None:
             self._thread.join()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it works; a fault of ours ends it, and only another start of the instance begins it again."""
+        return self._thread is not None and self._thread.is_alive()
+
     def _run(self) -> None:
         next_sweep = time.monotonic() + _FIRST_SWEEP_SECONDS
         while not self._stop.wait(_POLL_SECONDS):

@@ -43,7 +43,7 @@ def inspect(
     """Look at a file in a child process; gives what it found, also when the child failed.
 
     seconds, limit_bytes: what the child may take (memory only where the operating system can limit it).
-    pulse: called every few seconds; False ends the child, and gives None.
+    pulse: called every few seconds; False ends the child, and gives None; what it raises ends the child, too.
     """
     with subprocess.Popen(
         _command(file, kind, previous, limit_bytes),
@@ -53,19 +53,24 @@ def inspect(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as child:
-        waited = 0
-        while True:
-            try:
-                output, complaint = child.communicate(timeout=_PULSE_SECONDS)
-                return _findings(child.returncode, output, complaint)
-            except subprocess.TimeoutExpired:
-                waited += _PULSE_SECONDS
-            if not pulse():
-                child.kill()
-                return None
-            if waited >= seconds:
-                child.kill()
-                return Findings(accepted=False, lines=[f"{kind.file_name}: not looked through within {seconds} s"])
+        try:
+            return _awaited(child, kind, seconds, pulse)
+        finally:
+            child.kill()  # also when `pulse` raises; does nothing to a child that ended
+
+
+def _awaited(child: subprocess.Popen[bytes], kind: Kind, seconds: int, pulse: Callable[[], bool]) -> Findings | None:
+    waited = 0
+    while True:
+        try:
+            output, complaint = child.communicate(timeout=_PULSE_SECONDS)
+            return _findings(child.returncode, output, complaint)
+        except subprocess.TimeoutExpired:
+            waited += _PULSE_SECONDS
+        if not pulse():
+            return None
+        if waited >= seconds:
+            return Findings(accepted=False, lines=[f"{kind.file_name}: not looked through within {seconds} s"])
 
 
 def changes_between(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request
 from pydantic import BaseModel
 
 from datapilot_defer.artifact import Kind
+from datapilot_defer.errors import Unavailable
 from datapilot_defer.instance import transfer
 from datapilot_defer.instance.access import AnyCaller, Caller
 from datapilot_defer.instance.onboarding import Id, Text
@@ -51,10 +52,12 @@ async def health() -> dict[str, str]:
 
 @router.get("/ready", tags=["status"])
 def ready(request: Request) -> dict[str, str]:
-    """Say that records and blobs can be reached, 503 when they can't; needs no token."""
+    """Say that records and blobs can be reached and ingestions are worked on, 503 when not; needs no token."""
     with request.app.state.records.read() as connection:
         accounts.instance_names(connection)
     request.app.state.blobs.has(0, "0" * 64)
+    if not request.app.state.worker.alive:
+        raise Unavailable("nothing works on ingestions any more: the instance's log says why; start it again")
     return {"status": "ready"}
 
 
