@@ -112,7 +112,6 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
 
 def test_where_several_instances_are_the_name_must_be_said(tmp_path: Path) -> None:
     create = ("instance", "token", "create", "--data", tmp_path, "--name", "ci", "--scope", "read")
-    assert "none was made yet" in datapilot(*create).stderr
     for name in ("one", "two"):
         datapilot("instance", "init", "--data", tmp_path, "--instance-name", name)
     assert datapilot(*create).exit_code == 2
@@ -129,6 +128,18 @@ def test_an_admin_token_for_one_integration_is_refused(tmp_path: Path) -> None:
     refused = datapilot(*create, "--integration-id", 1)
     assert refused.exit_code == 2
     assert "admin is of the whole instance" in refused.stderr
+
+
+@pytest.mark.parametrize("words", [("create", "--name", "x", "--scope", "read"), ("list",), ("revoke", 1)])
+def test_tokens_of_a_folder_without_an_instance_are_refused_and_nothing_is_written(
+    tmp_path: Path, words: tuple[str | int, ...]
+) -> None:
+    for data in (tmp_path / "not there", tmp_path):
+        refused = datapilot("instance", "token", *words, "--data", data)
+        assert refused.exit_code == 2
+        assert f"{data} holds no instance: is --data right?" in refused.stderr
+        assert "datapilot instance init --data" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_newer_data_folder_is_refused(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def create(
 ) -> None:
     """Make a token; it is shown this once, only a hash of it is kept."""
     expires_at = datetime.now(timezone.utc) + timedelta(days=expires_days) if expires_days else None
-    with _opened(data) as (records, _):
+    with _opened(data, new=False) as (records, _):
         from datapilot_defer.instance import folder
 
         made, secret = folder.create_token(
@@ -174,7 +174,7 @@ def create(
 @_name_option("Only of this instance.")
 def list_(data: Path, instance_name: str | None) -> None:
     """List the tokens: names, scopes, last use; never the tokens themselves."""
-    with _opened(data) as (records, _):
+    with _opened(data, new=False) as (records, _):
         from datapilot_defer.instance import folder
 
         found = [
@@ -193,7 +193,7 @@ def list_(data: Path, instance_name: str | None) -> None:
 @click.argument("token_id", type=click.IntRange(1), metavar="ID")
 def revoke(data: Path, token_id: int) -> None:
     """Revoke a token by its id, at once and for good."""
-    with _opened(data) as (records, _):
+    with _opened(data, new=False) as (records, _):
         from datapilot_defer.instance import folder
 
         folder.revoke_token(records, token_id)
@@ -201,15 +201,15 @@ def revoke(data: Path, token_id: int) -> None:
 
 
 @contextmanager
-def _opened(data: Path) -> Iterator[tuple[Records, Blobs]]:
-    """Open a data folder, or say how to get what that takes."""
+def _opened(data: Path, *, new: bool = True) -> Iterator[tuple[Records, Blobs]]:
+    """Open a data folder, which may be a new one or not, or say how to get what that takes."""
     try:
         from datapilot_defer.instance import folder
     except ImportError as error:
         raise UsageError(
             f'an instance needs {error.name}, which is not installed: pip install "datapilot-defer[instance]"'
         ) from None
-    with folder.opened(data) as parts:
+    with folder.opened(data, new=new) as parts:
         yield parts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,17 +14,22 @@ from datapilot_defer.instance import secrets
 from datapilot_defer.storage import accounts, integrations
 from datapilot_defer.storage.accounts import Token
 from datapilot_defer.storage.blobs import Blobs, open_blobs
-from datapilot_defer.storage.records import Records, open_records_in
+from datapilot_defer.storage.records import Records, has_records, open_records_in
 
 SCOPES = ("read", "upload", "admin")
 
 
 @contextmanager
-def opened(data: Path) -> Iterator[tuple[Records, Blobs]]:
-    """Open the records and blobs in a folder, made for this user alone if it is not there.
+def opened(data: Path, *, new: bool = True) -> Iterator[tuple[Records, Blobs]]:
+    """Open the records and blobs in a folder, made for this user alone if it is not there and may be new.
 
-    Raises Unavailable when that fails, UsageError when a newer program wrote it.
+    Raises Unavailable when that fails, UsageError when a newer program wrote it or when it may not be new but is.
     """
+    if not new and not has_records(data):
+        raise UsageError(
+            f"{data} holds no instance: is --data right? "
+            f"`datapilot instance init --data {shlex.quote(str(data))} --instance-name NAME` makes one"
+        )
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

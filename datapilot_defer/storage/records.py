@@ -18,6 +18,7 @@ from datapilot_defer.storage import tables
 
 # Somebody else writes for milliseconds; past this many seconds something is wrong.
 _BUSY_SECONDS = 20
+_DATABASE = "records.sqlite3"
 
 
 def now() -> datetime:
@@ -71,7 +72,12 @@ def open_records(url: str | URL) -> Records:
 
 def open_records_in(folder: Path) -> Records:
     """Open the database of a data folder; raises as `open_records` does."""
-    return open_records(URL.create("sqlite", database=str(folder.resolve() / "records.sqlite3")))
+    return open_records(URL.create("sqlite", database=str(folder.resolve() / _DATABASE)))
+
+
+def has_records(folder: Path) -> bool:
+    """Whether a data folder holds a database; makes nothing."""
+    return (folder / _DATABASE).is_file()
 
 
 @contextmanager
