@@ -174,18 +174,20 @@ def test_serve_says_its_url_first_and_everything_once_and_stops_on_a_signal(
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no SIGTERM for other processes")
 def test_a_running_upload_is_finished_before_the_end(tmp_path: Path) -> None:
     with serving(tmp_path, "--json") as running:
-        instance, content = running.instance(tmp_path, running.told["token"]), manifest()
+        instance, content = running.instance(tmp_path, running.told["token"]), manifest() + b" " * 2_500_000
         announced = announce(instance, make_integration(instance)).json()
 
         def slowly() -> Iterator[bytes]:
-            yield content[:10]
+            yield content[:2_000_000]
+            while not list((tmp_path / "blobs" / "incoming").glob("*")):
+                assert running.process.poll() is None
             running.process.send_signal(signal.SIGTERM)
             while True:
                 try:
                     socket.create_connection((_host(instance), _port(instance)), timeout=1).close()
                 except OSError:
                     break
-            yield content[10:]
+            yield content[2_000_000:]
 
         assert requests.put(announced["url"], data=slowly(), timeout=SECONDS).status_code == 200
         assert running.process.wait(timeout=30) == 0
