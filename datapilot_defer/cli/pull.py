@@ -85,7 +85,7 @@ def pull(
         max_age,
     )
     if output is not None:
-        output = output.absolute()
+        output = output.resolve() if ".." in output.parts else output.absolute()
         _refuse_target(output)
     if file_id and len(wish.kinds) > 1:
         raise UsageError("--file-id names one artifact: give at most one --kind with it")
@@ -100,9 +100,11 @@ def _said(pulled: Pulled, where: str) -> str:
 
     verb = "Offline" if pulled.offline else "Unchanged" if pulled.unchanged else "Pulled"
     manifest = pulled.manifest
+    said = f"{verb}: {', '.join(entry.kind for entry in pulled.entries)} of {where}"
     if manifest is None:
-        return f"{verb}: {', '.join(entry.kind for entry in pulled.entries)} of {where}"
-    return f"{verb}: manifest of {where}, written by dbt {manifest.dbt_version} ({age(manifest)})"
+        return said
+    written = ", written" if len(pulled.entries) == 1 else "; the manifest was written"
+    return f"{said}{written} by dbt {manifest.dbt_version} ({age(manifest)})"
 
 
 def _moment(at: str | None) -> str | None:
@@ -116,7 +118,10 @@ def _moment(at: str | None) -> str | None:
     except ValueError:
         raise UsageError(f"--at {at} is no ISO time: write 2026-11-22T09:00Z or 2026-11-22") from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+    try:
+        return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+    except OverflowError:
+        raise UsageError(f"--at {at} is before the year 1 or after the year 9999, in UTC") from None
 
 
 def _installed(report: Report, dbt_path: str | None) -> str | None:

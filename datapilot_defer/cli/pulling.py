@@ -119,7 +119,7 @@ class Access:
         name = self.credentials.instance_name.value
         folder = output or default_folder(self.url, name, wish.integration_id, wish.environment, wish.pin)
         report = self.report
-        return Source(self.connect, self.url, folder, output is not None, report.warn, _progress(report))
+        return Source(self.connect, self.url, name, folder, output is not None, report.warn, _progress(report))
 
 
 def as_json(pulled: Pulled) -> dict[str, object]:

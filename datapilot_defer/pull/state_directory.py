@@ -11,10 +11,12 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -26,6 +28,7 @@ from datapilot_defer.errors import Unavailable, UsageError
 RECORD = "datapilot.json"
 VERSION = 1  # of the record; a newer one was written by a newer datapilot-defer
 LOCK_TIMEOUT_S = 120.0
+BUSY_S = 2.0 if os.name == "nt" else 0.0  # Windows lets nobody replace or remove a file while somebody reads it
 _LOCK = ".datapilot.lock"
 _TEMPORARY = re.compile(r"\.datapilot-.*\.tmp")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that Windows keeps for itself
@@ -73,7 +76,7 @@ def describe(artifact: Artifact, readable_by: tuple[str, ...]) -> Entry:
 
 @dataclass(frozen=True)
 class Record:
-    """What a state directory holds. origin: the instance, integration and environment, in one line."""
+    """What a state directory holds. origin: the instance, its name, integration and environment, in one line."""
 
     origin: str
     environment: str | None
@@ -91,20 +94,22 @@ def default_folder(url: str, instance_name: str, integration_id: int, environmen
     pin: names one earlier artifact; it gets a folder of its own.
     """
     last = (environment or "default") + (f"@{pin}" if pin else "")
-    return instance_folder(url, instance_name).joinpath(str(integration_id), _part(last))
+    return instance_folder(url, instance_name).joinpath(str(integration_id), _part(last.lower()))
 
 
 def instance_folder(url: str, instance_name: str) -> Path:
     """Where everything that was pulled from one instance is kept. Raises UsageError where there is no home."""
-    return cache_folder().joinpath("state", _part(urlsplit(url).netloc.replace(":", "_")), _part(instance_name))
+    host = urlsplit(url).netloc.lower().replace(":", "_")
+    return cache_folder().joinpath("state", _part(host), _part(instance_name))
 
 
 def _part(name: str) -> str:
-    """A name as one part of a path, on every system. Upper and lower case are the same."""
+    """A name as one part of a path, on every system: in lower case, with a hash where that would not tell it from
+    another name, such as "Acme" from "acme"."""
     part = re.sub(r"[^a-z0-9._@+-]", "_", name.lower())
     part = f"_{part}" if part.startswith(".") or _RESERVED.fullmatch(part) else part
-    same = part == name.lower() and len(part) <= 80
-    return part if same else f"{part[:60]}-{hashlib.sha256(name.lower().encode()).hexdigest()[:8]}"
+    same = part == name and len(part) <= 80
+    return part if same else f"{part[:60]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def read_record(folder: Path) -> Record | None:
@@ -181,9 +186,9 @@ def put(folder: Path, artifacts: Mapping[Kind, Artifact], record: Record, *, gon
         for name, content in files.items():
             staged[name] = stage(folder, content)
         for name, path in staged.items():
-            path.replace(folder / name)
+            _patiently(partial(path.replace, folder / name))
         for kind in gone:
-            (folder / kind.file_name).unlink(missing_ok=True)
+            _patiently(partial((folder / kind.file_name).unlink, missing_ok=True))
     except OSError as error:
         raise unwritable(folder, error) from None
     finally:
@@ -210,10 +215,28 @@ def unwritable(folder: Path, error: OSError) -> UsageError:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what a process that was killed left half written; nobody else writes, for we hold the lock."""
-    for path in folder.iterdir():
-        if _TEMPORARY.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+    """Remove what a process that was killed left half written; nobody else writes, for we hold the lock.
+
+    What can't be removed now harms nobody, and the next one tries again.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if _TEMPORARY.fullmatch(path.name):
+                _patiently(partial(path.unlink, missing_ok=True))
+
+
+def _patiently(act: Callable[[], object]) -> None:
+    """Do it, for BUSY_S again and again while the system does not permit it."""
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            act()
+        except PermissionError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _sha256(file: BinaryIO) -> str:

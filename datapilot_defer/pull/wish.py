@@ -42,8 +42,10 @@ class Wish:
         return str(self.file_id) if self.file_id is not None else self.at
 
     def can_use(self, entry: Entry) -> bool:
-        """Whether the dbt that will read it can."""
-        return entry.kind != Kind.MANIFEST.value or self.readable_by is None or self.readable_by in entry.readable_by
+        """Whether the dbt that will read it can. Raises UsageError when `readable_by` is no version."""
+        from datapilot_defer.validation.readers import covers
+
+        return entry.kind != Kind.MANIFEST.value or not self.readable_by or covers(entry.readable_by, self.readable_by)
 
     @property
     def where(self) -> str:
@@ -70,10 +72,11 @@ class Pulled:
 @dataclass(frozen=True)
 class Source:
     """Where to pull from and to. connect: gives the instance, for so many seconds (None: as long as the command may
-    take). url: the instance's, for the record. guarded: files in the folder that no pull put there stay."""
+    take). url, instance_name: the instance's, for the record. guarded: files there that no pull put there stay."""
 
     connect: Connect
     url: str
+    instance_name: str
     folder: Path
     guarded: bool
     warn: Say
@@ -82,7 +85,9 @@ class Source:
     def origin(self, wish: Wish) -> str:
         """One line that says where a state directory's artifacts are from."""
         pin = f" @ {wish.pin}" if wish.pin else ""
-        return f"{self.url} integration {wish.integration_id} environment {(wish.environment or '').lower()}{pin}"
+        environment = (wish.environment or "").lower()
+        instance = f"{self.url} instance {self.instance_name!r}"
+        return f"{instance} integration {wish.integration_id} environment {environment}{pin}"
 
 
 def check_age(manifest: Entry | None, max_age_s: float | None) -> None:

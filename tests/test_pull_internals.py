@@ -1,0 +1,83 @@
+"""What keeps the artifacts of two instances apart, and what pulling makes of odd times and busy files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from datapilot_defer.pull import Wish, state_directory
+from datapilot_defer.pull.state_directory import Entry, default_folder, locked
+from tests.commands import Outcome, access, datapilot
+from tests.instances import RunningInstance
+
+
+def pull(instance: RunningInstance, name: str, *words: object) -> Outcome:
+    environ = {**access(instance), "ALTIMATE_INSTANCE_NAME": name, "PATH": ""}
+    return datapilot("dbt", "pull", "--integration-id", 1, "--json", *words, env=environ)
+
+
+def test_what_one_instance_gave_is_not_gone_on_with_for_another(
+    instance: RunningInstance, artifacts: Path, tmp_path: Path
+) -> None:
+    words: tuple[str, ...] = ("dbt", "integrations", "create", "--name", "shop", "--environment", "PROD")
+    assert datapilot(*words, env=access(instance)).exit_code == 0
+    manifest = artifacts / "manifest.json"
+    words = ("dbt", "onboard", "--integration-id", "1", "--manifest-path", str(manifest))
+    assert datapilot(*words, env=access(instance)).exit_code == 0
+    output = ("--output", tmp_path / "state")
+    assert pull(instance, instance.instance_name, *output).exit_code == 0
+    assert pull(instance, instance.instance_name, *output, "--offline").exit_code == 0
+    done = pull(instance, "other", *output, "--offline")
+    assert done.exit_code == 5
+    assert "nothing usable was pulled" in done.stderr
+
+
+def test_instance_names_that_differ_in_case_alone_have_folders_that_differ_everywhere() -> None:
+    folders = {
+        str(default_folder("https://i.example", name, 1, None, None)).lower()
+        for name in ("acme", "Acme", "ACME", "a cme", "a_cme")
+    }
+    assert len(folders) == 5
+    assert default_folder("https://i.example", "acme", 1, "prod", None) == default_folder(
+        "https://I.example", "acme", 1, "PROD", None
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "usable"), [("1.11", True), ("1.11.16", True), ("1.13", True), ("v1.12.0rc1", True), ("1.10", False)]
+)
+def test_what_is_held_is_usable_for_every_way_to_write_a_version(wanted: str, usable: bool) -> None:
+    entry = Entry("manifest", "", 0, readable_by=("1.11", "1.12", "2"))
+    assert Wish(1, readable_by=wanted).can_use(entry) is usable
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00+14:00", "9999-12-31T23:59-12:00"])
+def test_a_time_that_utc_has_no_year_for_is_said(at: str, instance: RunningInstance) -> None:
+    done = pull(instance, instance.instance_name, "--at", at)
+    assert done.exit_code == 2
+    assert f"--at {at} is before the year 1 or after the year 9999" in done.stderr
+
+
+def test_a_file_that_a_reader_has_open_is_tried_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = [PermissionError(13, "in use"), PermissionError(13, "in use")]
+
+    def act() -> None:
+        if refused:
+            raise refused.pop()
+
+    monkeypatch.setattr(state_directory, "BUSY_S", 0.0)
+    with pytest.raises(PermissionError):
+        state_directory._patiently(act)
+    assert len(refused) == 1
+    monkeypatch.setattr(state_directory, "BUSY_S", 600.0)
+    state_directory._patiently(act)
+    assert refused == []
+
+
+def test_a_leftover_that_can_not_be_removed_is_no_reason_to_fail(tmp_path: Path) -> None:
+    leftover = tmp_path / ".datapilot-x.tmp"
+    (leftover / "in").mkdir(parents=True)  # a folder that is not empty: nothing here removes it
+    with locked(tmp_path):
+        pass
+    assert leftover.exists()
