@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from datapilot_defer.defer import child, command_line
+from datapilot_defer.defer import child, command_line, shells
 from datapilot_defer.defer.command_line import compose, find_command
 from datapilot_defer.defer.dbt import Dbt, find
 from datapilot_defer.defer.project import Project
@@ -84,6 +84,22 @@ def test_a_run_pulls_first_and_goes_on_with_what_it_has(dev: Shop, instance: Run
     assert done.exit_code == 0, done.stderr
     assert re.search(r"Deferring to .*default \(written by dbt 1\.11\.\d+, .* old\)", done.stderr)
     assert '"prod"."revenue_by_country"' in compiled(dev, "summary")
+
+
+def test_variables_that_say_the_same_are_not_warned_of_and_others_in_one_line(
+    dev: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in shells.variables(dev.prod_artifacts, favor_state=False).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DBT_DEFER_STATE", "")
+    assert "is set" not in run(dev, "deps").stderr
+    monkeypatch.setenv("DBT_DEFER_STATE", "/nowhere")
+    assert re.findall(r"(\S+) is set and .* dbt does not get it", run(dev, "deps").stderr) == ["DBT_DEFER_STATE"]
+    monkeypatch.setenv("DBT_FAVOR_STATE", "true")
+    done = run(dev, "deps")
+    assert re.findall(r"(\S+, \S+) are set and .* dbt does not get them", done.stderr) == [
+        "DBT_DEFER_STATE, DBT_FAVOR_STATE"
+    ]
 
 
 def test_dbts_output_is_dbts_own_and_its_exit_code_too(dev: Shop) -> None:
@@ -363,11 +379,17 @@ def test_every_variable_that_decides_about_deferral_is_taken_away() -> None:
         ("--debug", "say what dbt shall do"),
         ("biuld -s m", "'biuld' is no command of dbt"),
         ("--target run", "say what dbt shall do"),
+        ("dbt build", "leave the word dbt out"),
     ],
 )
 def test_words_without_a_command_are_refused(words: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         find_command(words.split())
+
+
+def test_words_in_one_pair_of_quotes_are_refused() -> None:
+    with pytest.raises(UsageError, match="'build -s m' is one word for dbt: write the words without quotes"):
+        find_command(["build -s m"])
 
 
 def test_words_that_contradict_deferring_are_refused() -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.deferring import Origin, described, origin_options
-from datapilot_defer.cli.report import current_report
+from datapilot_defer.cli.report import Report, current_report
+
+if TYPE_CHECKING:
+    from datapilot_defer.defer.command_line import CommandLine
+    from datapilot_defer.defer.state import State
 
 
 @click.command(
@@ -43,8 +47,7 @@ def run(words: tuple[str, ...], **options: Any) -> None:
     line = command_line.compose(
         words, dbt=dbt, state=state.folder, favor_state=settings.favor_state, environ=os.environ
     )
-    for name in line.removed:
-        report.warn(f"{name} is set and would decide where dbt defers to; dbt does not get it")
+    _warn_of_variables(report, line, state)
     if line.deferred:
         favor = ", favoring it" if line.favor_state else ""
         report.note(f"Deferring to {described(state)}{favor}")
@@ -53,3 +56,14 @@ def run(words: tuple[str, ...], **options: Any) -> None:
     else:
         report.note(f"`dbt {' '.join(command)}` takes no state: it runs as it is")
     report.exit(child.run(line.words, line.environment))
+
+
+def _warn_of_variables(report: Report, line: CommandLine, state: State) -> None:
+    """Name those that dbt does not get, unless they say the same: those of `defer env` do."""
+    from datapilot_defer.defer import shells
+
+    same = shells.variables(state.folder, favor_state=line.favor_state)
+    names = [name for name in line.removed if os.environ[name] not in ("", same.get(name))]
+    if names:
+        are, them = ("is", "it") if len(names) == 1 else ("are", "them")
+        report.warn(f"{', '.join(names)} {are} set and would decide where dbt defers to; dbt does not get {them}")

@@ -94,11 +94,19 @@ def find_command(words: Sequence[str]) -> tuple[int, tuple[str, ...]]:
             two = word in _TWO_WORDS and index + 1 < len(words) and not words[index + 1].startswith("-")
             return index, tuple(words[index : index + 1 + two])
         if not word.startswith("-"):
-            raise UsageError(
-                f"{word!r} is no command of dbt; write it as for dbt itself: `defer run build -s my_model`"
-            )
+            raise _no_command(word)
         index += 2 if word in _VALUED else 1
     raise UsageError("say what dbt shall do, such as `datapilot dbt defer run build -s my_model`")
+
+
+def _no_command(word: str) -> UsageError:
+    if word == "dbt":
+        return UsageError("leave the word dbt out: `datapilot dbt defer run build -s my_model`")
+    if " " in word:
+        return UsageError(
+            f"{word!r} is one word for dbt: write the words without quotes, `defer run build -s my_model`"
+        )
+    return UsageError(f"{word!r} is no command of dbt; write it as for dbt itself: `defer run build -s my_model`")
 
 
 def check_retry(words: Sequence[str], project: Project) -> None:
