@@ -132,13 +132,14 @@ def test_enable_stores_nothing_when_the_manifest_can_not_be_used(workspace: Path
         done = datapilot("dbt", "defer", "enable", "--manifest-path", path)
         assert done.exit_code == code, done.said
         assert str(path) in done.stderr
+    assert "is no folder: copy manifest.json there, from the target folder of the production job" in done.stderr
     assert not settings_file(workspace).exists()
 
 
 def test_enable_without_anything_set_says_what_to_give(workspace: Path) -> None:
     done = datapilot("dbt", "defer", "enable")
     assert done.exit_code == 2
-    assert "--integration-id N" in done.stderr
+    assert "--integration-id N`, `--integration-name NAME` or `--manifest-path FOLDER`" in done.stderr
 
 
 def test_enable_takes_an_integration_or_a_folder_but_not_both(workspace: Path, prod: Path) -> None:

@@ -184,7 +184,31 @@ def test_several_kinds_are_one_set_and_stay_one(
 def test_a_kind_that_was_never_onboarded_is_named(instance: RunningInstance, integration: int) -> None:
     done = pull(instance, integration, "--kind", "catalog")
     assert done.exit_code == 4
-    assert "no catalog was onboarded to integration 1 (shop)" in done.stderr
+    assert "catalog.json was not onboarded to integration 1 (shop), environment PROD yet" in done.stderr
+    options = "--integration-id 1 --environment PROD --catalog-path target/catalog.json"
+    assert f"`datapilot dbt onboard {options}`" in done.stderr
+    results = pull(instance, integration, "--kind", "run_results")
+    assert "--run-results-path target/run_results.json`" in results.stderr
+
+
+def test_a_file_of_another_kind_is_named(instance: RunningInstance, integration: int, artifacts: Path) -> None:
+    onboard(instance, integration, artifacts / "manifest.json", "--catalog-path", artifacts / "catalog.json")
+    file_id = pull(instance, integration, "--kind", "catalog").json["artifacts"][0]["file_id"]
+    done = pull(instance, integration, "--file-id", file_id)
+    assert done.exit_code == 4
+    history = "datapilot dbt integrations history --integration-id 1 --environment PROD"
+    assert f"file {file_id} of integration 1 is no manifest; `{history}` lists them" in done.stderr
+
+
+def test_a_folder_above_is_named_as_it_is_and_each_kind_is_said(
+    instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onboard(instance, integration, artifacts / "manifest.json", "--catalog-path", artifacts / "catalog.json")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    done = pull(instance, integration, "-o", "../state", "--kind", "manifest", "--kind", "catalog")
+    assert done.json["state_dir"] == str((tmp_path / "state").resolve())
+    assert "Pulled: manifest, catalog of integration 1; the manifest was written by dbt 1.11" in done.stderr
 
 
 def test_nothing_onboarded_yet_says_how_to(instance: RunningInstance) -> None:

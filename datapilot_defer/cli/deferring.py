@@ -122,8 +122,8 @@ class Origin:
         if not settings.enabled:
             raise UsageError(
                 f"defer is off for {project.name} ({settings.place.file}): turn it on with "
-                "`datapilot dbt defer enable`, or say for this once where the manifest is, with --integration-id or "
-                "--manifest-path"
+                "`datapilot dbt defer enable`, or say for this once where the manifest is, with --integration-id, "
+                "--integration-name or --manifest-path"
             )
         return settings
 

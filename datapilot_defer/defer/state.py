@@ -55,7 +55,7 @@ def prepare(
     else:
         raise UsageError(
             "nothing is set to defer to: say where the manifest is with `datapilot dbt defer enable "
-            "--integration-id N` or `--manifest-path FOLDER`"
+            "--integration-id N`, `--integration-name NAME` or `--manifest-path FOLDER`"
         )
     check_folder(state.folder, project)
     check_belongs(
@@ -78,7 +78,7 @@ def _local(settings: Settings, series: str | None, environ: Mapping[str, str]) -
     file = folder / Kind.MANIFEST.file_name
     if not file.is_file():
         there = "holds no manifest.json" if folder.is_dir() else "is no folder"
-        raise UsageError(f"{folder} {there}: dbt writes it to the target folder of the production job; copy it there")
+        raise UsageError(f"{folder} {there}: copy manifest.json there, from the target folder of the production job")
     return State(folder, _described(read(file), series))
 
 

@@ -158,12 +158,15 @@ def _explained(error: NotFound, instance: Instance, kind: Kind, wish: Wish) -> N
     if wish.environment and names and wish.environment.lower() not in names:
         there = ", ".join(found.environments)
         return NotFound(f"integration {found.id} ({found.name}) has no environment {wish.environment}; it has: {there}")
-    if wish.pin:
-        return NotFound(
-            f"{wish.where} has no {kind.value} at {wish.pin}; `datapilot dbt integrations history` lists them"
-        )
     environment = wish.environment or next(iter(found.environments), "PROD")
+    options = f"--integration-id {found.id} --environment {environment}"
+    if wish.pin:
+        none = f"file {wish.pin} of {wish.where} is no" if wish.file_id is not None else f"{wish.where} has no"
+        at = "" if wish.file_id is not None else f" at {wish.pin}"
+        return NotFound(f"{none} {kind.value}{at}; `datapilot dbt integrations history {options}` lists them")
+    if kind is not Kind.MANIFEST:  # onboarded by itself
+        options += f" --{kind.value.replace('_', '-')}-path target/{kind.file_name}"
     return NotFound(
-        f"no {kind.value} was onboarded to integration {found.id} ({found.name}), environment {environment} yet; the "
-        f"production job does that with `datapilot dbt onboard --integration-id {found.id} --environment {environment}`"
+        f"{kind.file_name} was not onboarded to integration {found.id} ({found.name}), environment {environment} yet; "
+        f"the production job does that with `datapilot dbt onboard {options}`"
     )
