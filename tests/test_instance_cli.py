@@ -110,6 +110,23 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
     assert [(each["name"], each["state"]) for each in states] == [("ci", "revoked"), ("first", "valid")]
 
 
+def test_tokens_are_a_table_whose_columns_hold_under_their_heads(tmp_path: Path) -> None:
+    datapilot("instance", "init", "--data", tmp_path, "--instance-name", "acme")
+    create = ("instance", "token", "create", "--data", tmp_path, "--name", "a long name", "--expires-days", 30)
+    datapilot(*create, "--scope", "upload", "--scope", "read")
+    head, *rows = datapilot("instance", "token", "list", "--data", tmp_path).stdout.splitlines()
+    names = ["id", "instance", "name", "scopes", "integration", "state", "expires", "last used"]
+    assert re.split(r"  +", head) == names
+    starts = [re.search(rf"\b{name}\b", head) for name in names]
+    cells = [[row[start.start() :].split("  ")[0] for start in starts if start] for row in rows]
+    expires = cells[0].pop(6)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", expires)
+    assert cells == [
+        ["2", "acme", "a long name", "read,upload", "all", "valid", "never"],
+        ["1", "acme", "first", "admin", "all", "valid", "never", "never"],
+    ]
+
+
 def test_where_several_instances_are_the_name_must_be_said(tmp_path: Path) -> None:
     create = ("instance", "token", "create", "--data", tmp_path, "--name", "ci", "--scope", "read")
     for name in ("one", "two"):

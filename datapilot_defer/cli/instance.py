@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from datapilot_defer.cli.command import Command
+from datapilot_defer.cli.integrations import table
 from datapilot_defer.cli.report import Report, current_report
 from datapilot_defer.errors import UsageError
 
@@ -177,15 +178,11 @@ def list_(data: Path, instance_name: str | None) -> None:
     with _opened(data, new=False) as (records, _):
         from datapilot_defer.instance import folder
 
-        found = [
-            {"instance_name": name, **_described(each)} for name, each in folder.list_tokens(records, instance_name)
-        ]
-    lines = [
-        f"{each['id']:>4}  {each['instance_name']}  {each['name']}  {','.join(each['scopes'])}  {each['state']}, "
-        f"last used {each['last_used_at'] or 'never'}"
-        for each in found
-    ]
-    current_report().result({"tokens": found}, "\n".join(lines) or "no tokens")
+        found = folder.list_tokens(records, instance_name)
+    head = ("id", "instance", "name", "scopes", "integration", "state", "expires", "last used")
+    text = table(head, [_row(name, each) for name, each in found]) if found else "no tokens"
+    described = [{"instance_name": name, **_described(each)} for name, each in found]
+    current_report().result({"tokens": described}, text)
 
 
 @token.command("revoke", cls=Command)
@@ -241,8 +238,17 @@ def _welcome(url: str, instance_name: str = "", token: str = "") -> str:
     )
 
 
+def _row(instance_name: str, made: Token) -> tuple[str, ...]:
+    expires, used = (at.isoformat(timespec="seconds") if at else "never" for at in (made.expires_at, made.last_used_at))
+    may = (",".join(sorted(made.scopes)), "all" if made.integration_id is None else str(made.integration_id))
+    return (str(made.id), instance_name, made.name, *may, _state(made), expires, used)
+
+
+def _state(made: Token) -> str:
+    return "revoked" if made.revoked_at else "valid" if made.valid else "expired"
+
+
 def _described(made: Token) -> dict[str, Any]:
-    state = "revoked" if made.revoked_at else "valid" if made.valid else "expired"
     return {
         "id": made.id,
         "name": made.name,
@@ -250,7 +256,7 @@ def _described(made: Token) -> dict[str, Any]:
         "integration_id": made.integration_id,
         "expires_at": made.expires_at.isoformat() if made.expires_at else None,
         "last_used_at": made.last_used_at.isoformat() if made.last_used_at else None,
-        "state": state,
+        "state": _state(made),
     }
 
 
