@@ -17,6 +17,7 @@ from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.integrations import table
 from datapilot_defer.cli.report import Report, current_report
 from datapilot_defer.errors import UsageError
+from datapilot_defer.instance.secrets import SCOPES
 
 if TYPE_CHECKING:
     from datapilot_defer.storage.accounts import Token
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from datapilot_defer.storage.records import Records
 
 F = TypeVar("F", bound=Callable[..., Any])
-_SCOPES = click.Choice(["read", "upload", "admin"])
 
 
 def _data_option(command: F) -> F:
@@ -141,7 +141,7 @@ def token() -> None:
     "scopes",
     multiple=True,
     required=True,
-    type=_SCOPES,
+    type=click.Choice(SCOPES),
     help=("read: pull. upload: onboard. admin: everything. May be given twice."),
 )
 @click.option("--integration-id", type=click.IntRange(1), help="Opens this integration only.")

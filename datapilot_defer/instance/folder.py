@@ -16,8 +16,6 @@ from datapilot_defer.storage.accounts import Token
 from datapilot_defer.storage.blobs import Blobs, open_blobs
 from datapilot_defer.storage.records import Records, has_records, open_records_in
 
-SCOPES = ("read", "upload", "admin")
-
 
 @contextmanager
 def opened(data: Path, *, new: bool = True) -> Iterator[tuple[Records, Blobs]]:

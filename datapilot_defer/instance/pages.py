@@ -18,6 +18,7 @@ from jinja2 import PackageLoader, StrictUndefined
 from datapilot_defer.artifact import Kind
 from datapilot_defer.instance import folder, reading, session, transfer
 from datapilot_defer.instance.access import Caller, admitted
+from datapilot_defer.instance.secrets import Scope
 from datapilot_defer.instance.session import AnyVisitor, Sender, Visitor
 from datapilot_defer.storage import accounts, files, ingestions, integrations
 from datapilot_defer.storage.integrations import Environment, Integration
@@ -38,7 +39,7 @@ def home() -> Response:
 
 
 @router.get("/sign-in")
-def sign_in_form(request: Request, to: str = _LIST) -> Response:
+def sign_in_form(to: str = _LIST) -> Response:
     """Ask for a token."""
     return page("sign_in.html", None, to=to, wrong=False)
 
@@ -151,7 +152,7 @@ def list_keys(someone: AnyVisitor) -> Response:
 def create_key(
     someone: Sender,
     name: Field,
-    scope: Annotated[list[Literal["read", "upload", "admin"]], Form()],
+    scope: Annotated[list[Scope], Form()],
     integration_id: Annotated[str, Form(max_length=10)] = "",
     days: Annotated[str, Form(max_length=5)] = "",
 ) -> Response:

@@ -8,6 +8,11 @@ import secrets
 import string
 import time
 import zlib
+from typing import Literal, get_args
+
+# What a token may admit to.
+Scope = Literal["read", "upload", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 _PREFIX = "dpd_"
 _LETTERS = string.digits + string.ascii_letters
