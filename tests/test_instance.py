@@ -177,6 +177,17 @@ def test_restore_makes_an_earlier_file_current_again_and_a_newer_upload_follows_
     onboard(instance, integration_id, manifest(at="2026-11-22T10:30:00Z"))
 
 
+def test_the_last_upload_was_an_upload_and_no_restore(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance)
+    first = onboard(instance, integration_id, manifest(at="2026-11-22T10:00:00Z"))
+    onboard(instance, integration_id, manifest(at="2026-11-22T11:00:00Z"))
+    path = f"dbt/v1/project_integrations/{integration_id}/PROD/restore"
+    assert call(instance, "POST", path, json={"dbt_core_integration_file_id": first}).status_code == 200
+    shown = show(instance, integration_id)
+    assert shown["last_file_upload_time"] == shown["history"][0]["uploaded_at"]
+    assert shown["last_modified_at"] >= shown["last_file_upload_time"]
+
+
 def test_restore_refuses_a_file_of_another_environment(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     make_integration(instance, environment="STAGING")

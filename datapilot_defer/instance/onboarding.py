@@ -135,7 +135,7 @@ def _publish(caller: Caller, file: File, integration: Integration, facts: guards
         files.change(connection, file.id, uploaded_at=moment, refusal=None, **asdict(facts), **origin)
         files.publish(connection, file, moment)
         project = facts.project_name if manifest else None
-        integrations.touch_integration(connection, integration.id, project_name=project)
+        integrations.touch_integration(connection, integration.id, project_name=project, uploaded_at=moment)
     return unchanged
 
 

@@ -99,9 +99,16 @@ def list_integrations(
     return _full(connection, connection.execute(query), everything=len(wanted) == 1 and limit is None)
 
 
-def touch_integration(connection: Connection, integration_id: int, *, project_name: str | None) -> None:
-    """Record that files of an integration became current now, and which dbt project it belongs to, if that is known."""
-    values: dict[str, Any] = {"last_file_upload_time": now(), "last_modified_at": now()}
+def touch_integration(
+    connection: Connection, integration_id: int, *, project_name: str | None, uploaded_at: datetime | None = None
+) -> None:
+    """Record that a file of an integration became current now, and which dbt project it belongs to, if that is known.
+
+    uploaded_at: when it was uploaded, if that is what made it current.
+    """
+    values: dict[str, Any] = {"last_modified_at": now()}
+    if uploaded_at is not None:
+        values["last_file_upload_time"] = uploaded_at
     if project_name is not None:
         values["project_name"] = project_name
     connection.execute(integrations.update().where(integrations.c.id == integration_id).values(**values))
