@@ -103,8 +103,8 @@ def test_what_only_looks_like_an_answer_of_dbt_is_passed_by(tmp_path: Path, monk
     )
     monkeypatch.setenv("TARGET", str(answering.folder / "compile" / "manifest.json"))
     said = answering.ask(["-s", "a"], tmp_path)
-    assert said.selected == {"model.shop.a"}
-    assert said.exists == {"model.shop.b"}
+    assert said.selected == frozenset({"model.shop.a"})
+    assert said.exists == frozenset({"model.shop.b"})
 
 
 @posix
