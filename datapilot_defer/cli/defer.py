@@ -52,7 +52,10 @@ def enable(user: bool, **options: Any) -> None:
 @click.command("disable", cls=Command)
 @project_dir_option
 def disable(project_dir: str | None) -> None:
-    """Turn defer off for this project; where the manifest comes from stays set."""
+    """Turn defer off for this project.
+
+    Where the manifest comes from stays set.
+    """
     from datapilot_defer.defer import project as dbt_project
     from datapilot_defer.defer import settings as defer_settings
 
@@ -68,7 +71,9 @@ def disable(project_dir: str | None) -> None:
 @click.command("status", cls=Command)
 @origin_options
 def status(**options: Any) -> None:
-    """Say whether defer is on, where it leads, how old the manifest is and what is wrong.
+    """Say whether defer is on and usable.
+
+    Says also where it leads, how old the manifest is and what is wrong.
 
     Exit code 0: on and usable. Otherwise that of the problem; 2 when it is off.
     """
@@ -93,7 +98,9 @@ def status(**options: Any) -> None:
 @click.option("--unset", is_flag=True, help="Take them away again.")
 @origin_options
 def env(shell: str | None, unset: bool, **options: Any) -> None:
-    """Print dbt's environment variables for deferring: eval "$(datapilot dbt defer env)".
+    """Print dbt's variables for deferring.
+
+    They are environment variables; your shell takes them with: eval "$(datapilot dbt defer env)".
 
     dbt then defers also when something else runs it. The checks of `defer run` are made once, now. A bare `dbt retry`
     looks for the last run in DBT_STATE: retry with `datapilot dbt defer run retry`.

@@ -51,10 +51,10 @@ def explain(
     more: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Say where each reference will resolve to, and why, before anything runs.
+    """Say where each reference will lead, and why.
 
-    Without a selection every model is explained as if it were built alone. dbt itself is asked which models are
-    selected and which relations exist; nothing in your project or database changes.
+    This is known before anything runs. Without a selection every model is explained as if it were built alone. dbt
+    itself is asked which models are selected and which relations exist; nothing in your project or database changes.
     """
     from datapilot_defer.defer import manifest
     from datapilot_defer.defer.explain import Situation

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 @origin_options
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--] DBT_COMMAND...")
 def run(words: tuple[str, ...], **options: Any) -> None:
-    """Run dbt so that it defers: `datapilot dbt defer run build -s my_model`.
+    """Run dbt so that it defers.
+
+    Write the command as for dbt itself: `datapilot dbt defer run build -s my_model`.
 
     Pulls what is new, refuses whatever would make dbt silently not defer, and then runs your dbt with --defer and
     --state where its command takes them. Its output, input, signals and exit code are dbt's own.

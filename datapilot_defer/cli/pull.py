@@ -65,10 +65,12 @@ def pull(
     force: bool,
     **rest: Any,
 ) -> None:
-    """Pull an environment's artifacts into a state directory, for `dbt --state`.
+    """Pull artifacts into a state directory.
 
-    Prints the folder. What is there already costs one small request. When the instance can't be reached, what was
-    pulled before is used, with a warning; --max-age bounds how old it may be.
+    They are those of one environment. The folder, which is printed, is for `dbt --state`.
+
+    What is there already costs one small request. When the instance can't be reached, what was pulled before is
+    used, with a warning; --max-age bounds how old it may be.
     """
     from datapilot_defer.pull import Wish
     from datapilot_defer.pull import pull as pull_artifacts
