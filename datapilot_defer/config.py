@@ -53,6 +53,12 @@ def switched_on(environ: Mapping[str, str], name: str) -> bool | None:
     raise UsageError(f"environment variable {name} is {environ[name]!r}: set it to 1 or 0")
 
 
+def without_user(url: str) -> str:
+    """A URL, also one without scheme as proxies may be given, without its user and password."""
+    scheme, separator, rest = url.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
 def home_folder(environ: Mapping[str, str]) -> Path | None:
     """The user's home, or None in a container that has none."""
     given = environ.get("USERPROFILE" if os.name == "nt" else "HOME")

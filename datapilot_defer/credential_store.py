@@ -108,13 +108,18 @@ def _write(file: config.ConfigFile, values: Mapping[str, object], environ: Mappi
     path = config.config_file(environ)
     if path is None:
         raise UsageError("there is no home folder to keep the config file in; set HOME")
+    new = None
     try:
+        path = path.resolve()  # a link to a file elsewhere stays a link
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # A temporary file is 0600 from its first byte on, and the rename keeps that.
         with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".altimate", delete=False) as new:
             new.write(json.dumps(values, indent=2) + "\n")
         Path(new.name).replace(path)
     except OSError as error:
+        if new is not None:
+            with suppress(OSError):
+                Path(new.name).unlink()
         raise UsageError(f"can't write the config file {path}: {error.strerror}") from None
     return path
 

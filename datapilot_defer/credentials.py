@@ -17,6 +17,7 @@ from datapilot_defer.config import Setting
 from datapilot_defer.errors import AccessDenied, UsageError
 
 DEFAULT_URL = "https://api.myaltimate.com"  # Source: the default of altimate-datapilot-cli 0.3.8.
+_SELF_HOSTED = "dpd_"  # what the tokens of our own instance begin with, so that nobody takes them for others
 _PARTS = ("url", "instance_name", "token")
 
 
@@ -92,6 +93,11 @@ def resolve(
     if token_source is not None:
         _refuse_mixture(token_source, url_source, url, allow_http)
     token = token_source.token if token_source else None
+    if token is not None and url_source is None and token.value.startswith(_SELF_HOSTED):
+        raise UsageError(
+            f"the token from {token.origin} is of a self-hosted instance, but no URL says which, and {DEFAULT_URL} is "
+            "none: set environment variable ALTIMATE_URL (or --backend-url)"
+        )
     if ask is None and (name is None or token is None):
         raise _missing(name, token)
     name = name or Setting(ask("instance name") if ask else "", "prompt")
@@ -189,13 +195,13 @@ def _checked_url(setting: Setting, allow_http: bool) -> Setting:
 
 def _url_problem(value: str, allow_http: bool) -> str | None:
     """What is wrong with an instance's URL. It is quoted only where it can hold no secret."""
+    if "@" in value:
+        return "it holds a user or a password; give only https://host"
     try:
         parts = urlsplit(value)
-        _ = parts.port
+        _ = parts.port, (parts.hostname or "").encode("idna")
     except ValueError:
         return "it is malformed; it looks like https://host or https://host:port"
-    if parts.username is not None or "@" in parts.netloc:
-        return "it holds a user or a password; give only https://host"
     if parts.scheme not in ("http", "https"):
         return f"it has to begin with https:// (it is {value.split('?')[0]!r})"
     if not parts.hostname:

@@ -13,6 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from datapilot_defer import credential_store
 from datapilot_defer.artifact import Kind
+from datapilot_defer.config import without_user
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import DatapilotError, NotFound, Unavailable
 
@@ -49,13 +50,16 @@ def examine(
         ("TLS and clock", lambda: _clock(instance)),
         ("credentials", lambda: _said(instance.check_credentials, "accepted")),
         ("permission", lambda: _said(instance.check_permissions, "the token may upload")),
-        ("upload host", lambda: _upload_host(instance, integration, environment)),
+        ("upload host", lambda: _upload_host(instance, integration or 0, environment)),
         ("keyring", lambda: _keyring(environ)),
     ]
     unreachable = False
     for name, attempt in attempts:
         if unreachable and name in _NEED_THE_INSTANCE:
             yield Step(name, "not tried", tried=False)
+            continue
+        if name == "upload host" and integration is None:
+            yield Step(name, "not tried; give --integration-id to try it", tried=False)
             continue
         try:
             yield Step(name, attempt())
@@ -74,13 +78,13 @@ def _proxy(scheme: str, host: str) -> str | None:
     found = getproxies().get(scheme) or getproxies().get("all")
     if not found or proxy_bypass(host):
         return None
-    return urlsplit(found).netloc.rpartition("@")[2] or found
+    return without_user(found).rpartition("://")[2].rstrip("/")
 
 
 def _resolve(host: str, port: int) -> str:
     try:
         found = Deadline(10).run(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), f"resolving {host}")
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):
         raise Unavailable(f"the name {host} can't be resolved: is it spelled right, and is the network up?") from None
     return f"{host} is {', '.join(sorted({str(entry[4][0]) for entry in found}))}"
 
@@ -100,9 +104,7 @@ def _clock(instance: Instance) -> str:
     return "it answers, and the clocks agree"
 
 
-def _upload_host(instance: Instance, integration: int | None, environment: str) -> str:
-    if integration is None:
-        return "not tried; give --integration-id to try it"
+def _upload_host(instance: Instance, integration: int, environment: str) -> str:
     place = instance.upload_place(Kind.MANIFEST, integration, environment)
     parts = urlsplit(place.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
@@ -113,8 +115,8 @@ def _upload_host(instance: Instance, integration: int | None, environment: str) 
     try:
         with socket.create_connection((host, port), timeout=10):
             return f"{host} takes connections"
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
         raise Unavailable(f"{host}, where uploads go, can't be reached from here ({reason}): is it blocked?") from None
 
 

@@ -12,6 +12,8 @@ A message names the thing, the cause and what to do next; it never holds a token
 or user-info. Exit codes are never renumbered.
 """
 
+import signal
+
 
 class DatapilotError(Exception):
     """Anything that a user, a file or a network can cause. `str()` of it is for people."""
@@ -59,5 +61,5 @@ class Interrupted(DatapilotError):
     """Ended by a signal."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"ended by signal {number:d} before it was done")
+        super().__init__(f"ended by {signal.Signals(number).name} before it was done")
         self.exit_code = 128 + number

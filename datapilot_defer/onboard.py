@@ -84,7 +84,10 @@ def onboard(
         (artifact, _confirm(instance, place, artifact, facts))
         for artifact, place in zip(checked.artifacts, places, strict=True)
     ]
-    instance.start_ingestion(integration_id, environment)
+    try:
+        instance.start_ingestion(integration_id, environment)
+    except Unavailable as error:
+        raise Unavailable(f"what was sent is current, but {error}") from None
     return Onboarded(integration_id, environment, tuple(files), instance.status_url(integration_id, environment))
 
 

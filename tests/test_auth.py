@@ -67,7 +67,7 @@ def test_a_token_that_the_instance_refuses_is_not_kept(
 ) -> None:
     done = datapilot("auth", "login", "--token-stdin", env=place(instance), stdin="wrong-token\n")
     assert done.exit_code == 3
-    assert f"{instance.url} does not accept the token (from option --token)" in done.stderr
+    assert f"{instance.url} does not accept the token (from standard input)" in done.stderr
     assert "wrong-token" not in done.said
     assert memory_keyring.passwords == {}
 

@@ -274,7 +274,7 @@ def test_soft_fail_forgives_what_is_nobodys_fault(what: str, by: str, manifest: 
     assert done.exit_code == code, done.said
     assert done.json["ok"] is False
     assert done.json["exit_code"] == code
-    assert ("NOT ONBOARDED" in done.stderr) is (code == 0)
+    assert ("NOT CONFIRMED" in done.stderr) is (code == 0)
 
 
 def test_soft_fail_never_forgives_a_refused_artifact(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "credentials": {"config"},
     "credential_store": {"ci", "config", "credentials", "deadline"},
     "client": {"artifact", "config", "credentials", "deadline"},
-    "doctor": {"artifact", "client", "credential_store", "deadline"},
+    "doctor": {"artifact", "client", "config", "credential_store", "deadline"},
     "onboard": {*FACTS, "client", "credentials", "validation"},
     "pull": {*FACTS, "client", "credentials", "validation"},
     "defer": {*FACTS, "client", "credentials", "pull", "validation"},

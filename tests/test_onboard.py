@@ -140,12 +140,12 @@ def test_the_manifest_is_found_as_dbt_finds_it(
         shutil.copy(manifest, project / place)
     monkeypatch.chdir(project / "models")
     took = datapilot("dbt", "onboard", "--integration-id", 7, "--dry-run")
-    assert f"Taking {project / 'out' / 'manifest.json'}" in took.stderr
+    assert f"Reading {project / 'out' / 'manifest.json'}" in took.stderr
     took = datapilot("dbt", "onboard", "--integration-id", 7, "--dry-run", env={"DBT_TARGET_PATH": "elsewhere"})
-    assert f"Taking {project / 'elsewhere' / 'manifest.json'}" in took.stderr
+    assert f"Reading {project / 'elsewhere' / 'manifest.json'}" in took.stderr
     monkeypatch.chdir(tmp_path)
     took = datapilot("dbt", "onboard", "--integration-id", 7, "--dry-run", "--project-dir", "project")
-    assert f"Taking {project / 'out' / 'manifest.json'}" in took.stderr
+    assert f"Reading {project / 'out' / 'manifest.json'}" in took.stderr
     took = datapilot("dbt", "onboard", "--integration-id", 7, "--dry-run")
     assert took.exit_code == 2
     assert "dbt_project.yml" in took.stderr
@@ -401,7 +401,7 @@ def test_soft_fail_forgives_an_unavailable_instance_and_nothing_else(hosted: Pro
     hosted.answers["POST /dbt/v1/verify_upload"] = always(HTML)
     forgiven = onboard_to(hosted, manifest, "--soft-fail", "--json")
     assert forgiven.exit_code == 0
-    assert "NOT ONBOARDED" in forgiven.stderr
+    assert "NOT CONFIRMED" in forgiven.stderr
     assert forgiven.json["ok"] is False
     hosted.answers["POST /dbt/v1/verify_upload"] = always(Reply({"detail": "no"}, 409))
     assert onboard_to(hosted, manifest, "--soft-fail").exit_code == 1

@@ -233,15 +233,19 @@ def test_the_log_of_an_instance_holds_neither_token_nor_signature(artifacts: Pat
             [*serve, "serve", *data, "--port", "0", "--json", "-v"], stdout=subprocess.PIPE, stderr=stderr
         ) as process,
     ):
-        assert process.stdout is not None
-        url = json.loads(process.stdout.readline())["url"]
-        env = {"ALTIMATE_URL": url, "ALTIMATE_INSTANCE_NAME": "acme", "ALTIMATE_API_KEY": made["token"]}
-        assert datapilot("dbt", "integrations", "create", "--name", "shop", env=env).exit_code == 0
-        manifest = ["--manifest-path", artifacts / "manifest.json"]
-        assert datapilot("dbt", "onboard", "--integration-id", 1, *manifest, env=env).exit_code == 0
-        assert datapilot("dbt", "pull", "--integration-id", 1, "--output", tmp_path / "state", env=env).exit_code == 0
-        assert datapilot("auth", "status", "--instance-name", "wrong", env=env).exit_code == 3
-        process.terminate()
+        try:
+            assert process.stdout is not None
+            url = json.loads(process.stdout.readline())["url"]
+            env = {"ALTIMATE_URL": url, "ALTIMATE_INSTANCE_NAME": "acme", "ALTIMATE_API_KEY": made["token"]}
+            assert datapilot("dbt", "integrations", "create", "--name", "shop", env=env).exit_code == 0
+            manifest = ["--manifest-path", artifacts / "manifest.json"]
+            assert datapilot("dbt", "onboard", "--integration-id", 1, *manifest, env=env).exit_code == 0
+            assert (
+                datapilot("dbt", "pull", "--integration-id", 1, "--output", tmp_path / "state", env=env).exit_code == 0
+            )
+            assert datapilot("auth", "status", "--instance-name", "wrong", env=env).exit_code == 3
+        finally:
+            process.terminate()
     said = log.read_text(encoding="utf-8")
     assert "PUT /files/1" in said
     assert made["token"] not in said

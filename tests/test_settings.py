@@ -11,7 +11,7 @@ from tests.commands import datapilot
 def test_without_any_setting_the_defaults_are_shown() -> None:
     shown = datapilot("config", "show", "--json").json["settings"]
     assert shown["url"] == {"value": "https://api.myaltimate.com", "origin": "default"}
-    assert shown["token"] == {"value": None, "origin": "nowhere"}
+    assert shown["token"] == {"value": None, "origin": "not set anywhere"}
 
 
 def test_each_value_is_shown_with_the_place_it_comes_from(home: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +48,19 @@ def login(
     report = current_report()
     token = _given_token(report, token, token_stdin=token_stdin, token_file=token_file)
     if report.interactive:
-        backend_url = backend_url or click.prompt("Instance URL", default=credentials.DEFAULT_URL, err=True)
-        instance_name = instance_name or click.prompt("Instance name", err=True)
+        known = credentials.from_environ(os.environ)
+        urls, names = known.url or Setting(credentials.DEFAULT_URL, ""), known.instance_name
+        backend_url = backend_url or click.prompt("Instance URL", default=urls.value, err=True)
+        instance_name = instance_name or click.prompt("Instance name", default=names.value if names else None, err=True)
         token = token or click.prompt("Token", hide_input=True, err=True)
+    elif not token and not credentials.from_environ(os.environ).token:
+        raise UsageError("no token: pipe it in with --token-stdin, or name a file with --token-file")
+    options = credentials.given(token=token, instance_name=instance_name, url=backend_url)
+    if options.token and (token_stdin or token_file):
+        origin = f"the file {token_file}" if token_file else "standard input"
+        options = replace(options, token=Setting(options.token.value, origin))
     found = credentials.resolve(
-        credentials.given(token=token, instance_name=instance_name, url=backend_url),
+        options,
         environ=_without_tokens(os.environ) if token else os.environ,
         allow_http=allow_http,
     )
@@ -91,12 +100,12 @@ def _given_token(report: Report, token: str | None, *, token_stdin: bool, token_
         report.warn("--token shows the token in process lists and in the shell's history; use --token-stdin")
     try:
         if token_file:
-            return Path(token_file).read_text(encoding="utf-8").strip()
+            return Path(token_file).read_text(encoding="utf-8-sig").strip()
         return sys.stdin.read().strip() if token_stdin else token
     except UnicodeDecodeError:
         raise UsageError("what was given as token is no text") from None
     except OSError as error:
-        raise UsageError(f"can't read the token from {token_file}: {error.strerror}") from None
+        raise UsageError(f"can't read the token from {token_file or 'standard input'}: {error.strerror}") from None
 
 
 def _keep(report: Report, found: Credentials, store: str) -> str:
@@ -118,7 +127,7 @@ def _keep(report: Report, found: Credentials, store: str) -> str:
 
 
 @click.command("logout", cls=Command)
-@click.option("--instance-name", metavar="NAME", help="Instance name; needed when several are kept.")
+@click.option("--instance-name", metavar="NAME", help="Instance name. [default: the one logged in to last]")
 @click.option("--backend-url", metavar="URL", help="URL of the instance.")
 def logout(instance_name: str | None, backend_url: str | None) -> None:
     """Forget the credentials of an instance.
@@ -126,7 +135,7 @@ def logout(instance_name: str | None, backend_url: str | None) -> None:
     They are removed from the keyring and from the config file.
     """
     report = current_report()
-    url = backend_url.rstrip("/") if backend_url else None
+    url = backend_url.rstrip("/").lower() if backend_url else None
     places = _forget_in_keyring(report, url, instance_name)
     kept = credential_store.file_set(os.environ)
     if kept and instance_name in (None, kept[0]) and url in (None, kept[1]):

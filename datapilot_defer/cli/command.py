@@ -58,6 +58,7 @@ class Command(click.Command):
         report.run = ci.detect(os.environ)
         set_report(ctx, report)
         try:
+            _need_working_folder()
             with _terminating(enabled=not self.own_signals):
                 return super().invoke(ctx)
         except click.UsageError as error:
@@ -71,6 +72,14 @@ class Command(click.Command):
             interrupted = Interrupted(number)
             report.failure(interrupted)
             ctx.exit(interrupted.exit_code)
+
+
+def _need_working_folder() -> None:
+    """Say now what would otherwise fail wherever a relative path is looked at."""
+    try:
+        os.getcwd()  # noqa: PTH109 - only whether it works
+    except FileNotFoundError:
+        raise UsageError("the working folder does not exist any more; change into one that does") from None
 
 
 def _wants_json(args: Sequence[str]) -> bool:

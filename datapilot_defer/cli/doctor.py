@@ -10,6 +10,7 @@ import click
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import environment_option, find_credentials, instance_at, instance_options
 from datapilot_defer.cli.report import current_report
+from datapilot_defer.credentials import Credentials
 
 
 @click.command("doctor", cls=Command)
@@ -21,16 +22,16 @@ def doctor(integration_id: int | None, environment: str, timeout: float | None, 
 
     Tries each step by itself and says in plain words what does not work.
 
-    The exit code is that of the first step that failed. Nothing is changed on the instance.
+    The exit code is that of the first step that failed. What is current on the instance stays.
     """
     from datapilot_defer import doctor as examination
 
     report = current_report()
     found = find_credentials(report, **access)
-    lines = [f"ok      configuration: {found.url.value} (from {found.url.origin}), token from {found.token.origin}"]
+    lines = [f"ok      configuration: {_configuration(found)['said']}"]
     steps = []
     for step in examination.examine(
-        instance_at(report, found, timeout or 60, max_tries=1),
+        instance_at(report, found, timeout, max_tries=1),
         integration=integration_id,
         environment=environment,
         environ=os.environ,
@@ -42,7 +43,16 @@ def doctor(integration_id: int | None, environment: str, timeout: float | None, 
     data = {
         "ok": code == 0,
         "exit_code": code,
-        "steps": [{"name": step.name, "ok": step.error is None and step.tried, "said": step.said} for step in steps],
+        "steps": [
+            _configuration(found),
+            *({"name": step.name, "ok": step.error is None and step.tried, "said": step.said} for step in steps),
+        ],
     }
     report.result(data, "\n".join(lines))
     report.exit(code)
+
+
+def _configuration(found: Credentials) -> dict[str, object]:
+    """The first step: getting here at all."""
+    said = f"{found.url.value} (from {found.url.origin}), token from {found.token.origin}"
+    return {"name": "configuration", "ok": True, "said": said}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -44,10 +45,11 @@ def list_(**access: Any) -> None:
 def create(name: str, environment: str, **access: Any) -> None:
     """Make an integration, to receive one dbt project's artifacts."""
     report = current_report()
+    name, environment = name.strip(), environment.strip()
     made = connect(report, **access).create_integration(name, environment)
     text = (
-        f"Created integration {made}, {name!r}, with environment {environment}.\n"
-        f"Onboard to it: datapilot dbt onboard --integration-id {made} --environment {environment}"
+        f"Integration {made}, {name!r}, has environment {environment}.\n"
+        f"Onboard to it: datapilot dbt onboard --integration-id {made} --environment {shlex.quote(environment)}"
     )
     report.result({"id": made, "name": name, "environments": [environment]}, text)
 

@@ -39,7 +39,7 @@ def config() -> None:
 
 @root.group("dbt", cls=Neighbourly)
 def dbt() -> None:
-    """Onboard, validate and pull dbt's artifacts; turn defer on and off."""
+    """Onboard, validate, pull and defer."""
 
 
 @dbt.group("defer")

@@ -61,7 +61,7 @@ def _neighbours(path: list[str], name: str) -> click.Command | None:
     try:
         found: Any = EntryPoint("datapilot", _SCRIPT, "console_scripts").load()
     except (ImportError, AttributeError) as error:
-        raise click.ClickException(f"altimate-datapilot-cli is installed, but does not load: {error}") from None
+        raise click.UsageError(f"altimate-datapilot-cli is installed, but does not load: {error}") from None
     for step in (*path, name):
         commands = getattr(found, "commands", {})
         if step not in commands:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -85,7 +85,9 @@ def onboard(
     exit_code_unchanged: int,
     **rest: Any,
 ) -> None:
-    """Push dbt's artifacts to an integration, so that others can defer to them.
+    """Onboard dbt's artifacts to an integration.
+
+    Others can defer to them from then on.
 
     Every artifact is validated before the first is uploaded. What was current on the instance stays current
     until the new manifest has arrived whole.
@@ -122,7 +124,7 @@ def _found_manifest(report: Report, project_dir: str | None) -> str:
 
     project = find(Path(project_dir) if project_dir else None, os.environ)
     path = project.target / Kind.MANIFEST.file_name
-    report.note(f"Taking {path}")
+    report.note(f"Reading {path}")
     return str(path)
 
 
@@ -192,12 +194,12 @@ def _say_onboarded(report: Report, done: Onboarded, warnings: tuple[str, ...]) -
         "status_url": done.status_url,
         "unchanged": done.unchanged,
     }
-    _tell_github(report, data, done)
+    _tell_github(report, done)
     lines = [f"{verb} {where}:", *(f"  {_describe(artifact)}" for artifact, _ in done.files)]
     report.result(data, "\n".join([*lines, f"See {done.status_url}"]))
 
 
-def _tell_github(report: Report, data: Mapping[str, object], done: Onboarded) -> None:
+def _tell_github(report: Report, done: Onboarded) -> None:
     if report.run is None or report.run.name != "GitHub Actions":
         return
     rows = [
@@ -213,6 +215,6 @@ def _tell_github(report: Report, data: Mapping[str, object], done: Onboarded) ->
 
 
 def _say_soft_failure(report: Report, error: Unavailable) -> None:
-    report.warn(f"NOT ONBOARDED, and the exit code is 0 because of --soft-fail: {error}")
+    report.warn(f"NOT CONFIRMED BY THE INSTANCE, and the exit code is 0 because of --soft-fail: {error}")
     about = {"kind": error.kind, "message": str(error)}
     report.result({"ok": False, "exit_code": 0, "soft_failed": True, "error": about}, "")

@@ -55,7 +55,7 @@ class Report:
             return
         if self._on_github and secret not in self._secrets:
             click.echo(f"::add-mask::{secret}", err=True)
-        self._secrets.append(secret)
+        self._secrets += [secret, json.dumps(secret)[1:-1]]  # also as it stands inside of JSON
 
     def note(self, text: str) -> None:
         """Say what is going on; -q hides it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
 
 import click
 
@@ -18,9 +17,13 @@ from datapilot_defer.config import Setting
 from datapilot_defer.errors import Unavailable
 
 _SWITCHES = {
-    "timeout": (("DATAPILOT_TIMEOUT",), f"{DEFAULT_TIMEOUT_S:g}"),
+    "timeout in seconds": (("DATAPILOT_TIMEOUT",), f"{DEFAULT_TIMEOUT_S:g}"),
     "soft fail": (("DATAPILOT_SOFT_FAIL",), "0"),
-    "readable by": (("DATAPILOT_READABLE_BY",), "any dbt"),
+    "readable by": (("DATAPILOT_READABLE_BY",), "onboard: any dbt; pull: the dbt that is used"),
+    "dbt": (("DATAPILOT_DBT",), "the one on PATH"),
+    "offline": (("DATAPILOT_OFFLINE",), "0"),
+    "max age": (("DATAPILOT_MAX_AGE",), "any"),
+    "instance data": (("DATAPILOT_INSTANCE_DATA",), "none"),
     "system certificates": (("DATAPILOT_SYSTEM_CERTIFICATES",), "0"),
     "certificate authorities": (("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"), "those of certifi"),
     "proxy": (("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"), "none"),
@@ -59,8 +62,8 @@ def _access(environ: Mapping[str, str]) -> dict[str, Setting]:
     found = {name: next(filter(None, map(part, sources)), None) for name, part in parts.items()}
     file = config.config_file(environ)
     return {
-        **{name: setting or unset.get(name, Setting("", "nowhere")) for name, setting in found.items()},
-        "config file": Setting(str(file or ""), "there" if file and file.exists() else "not there"),
+        **{name: setting or unset.get(name, Setting("", "not set anywhere")) for name, setting in found.items()},
+        "config file": Setting(str(file or ""), "exists" if file and file.exists() else "does not exist"),
     }
 
 
@@ -74,14 +77,8 @@ def _kept(url: str | None, instance_name: str | None) -> credentials.Source | No
 def _others(environ: Mapping[str, str]) -> dict[str, Setting]:
     found = {name: config.from_environ(environ, names) for name, (names, _) in _SWITCHES.items()}
     settings = {name: setting or Setting(_SWITCHES[name][1], "default") for name, setting in found.items()}
-    settings["proxy"] = Setting(_without_user(settings["proxy"].value), settings["proxy"].origin)
+    settings["proxy"] = Setting(config.without_user(settings["proxy"].value), settings["proxy"].origin)
     wanted = credential_store.keyring_wanted(environ)
     told = config.from_environ(environ, ("DATAPILOT_KEYRING",))
     settings["keyring"] = Setting("asked" if wanted else "not asked", told.origin if told else "default")
     return settings
-
-
-def _without_user(url: str) -> str:
-    """A proxy's URL without its user and password."""
-    netloc = urlsplit(url).netloc
-    return url.replace(netloc, netloc.rpartition("@")[2]) if "@" in netloc else url

@@ -46,7 +46,7 @@ def validate(files: tuple[str, ...], kind: str | None, strict: bool, readable_by
         for warning in verdicts[-1].warnings:
             report.warn(f"{file}: {warning}")
         for line in verdicts[-1].drift:
-            report.note(f"{file}: {line}")
+            report.detail(f"{file}: {line}")
     text = "\n".join(line for verdict in verdicts for line in _lines(verdict))
     report.result({"files": [_as_json(verdict) for verdict in verdicts]}, text)
     if not all(verdict.accepted for verdict in verdicts):

@@ -157,8 +157,15 @@ class Instance:
 
     def start_ingestion(self, integration_id: int, environment: str) -> None:
         """Tell the instance that everything has arrived. Raises Unavailable when it does not take that up."""
-        body = _place(integration_id, environment)
-        answer = self._call("starting the ingestion", "POST", f"{_API}/start_dbt_ingestion", body=body)
+        what = "starting the ingestion"
+        given = self._answer(
+            Request(what, "POST", f"{_API}/start_dbt_ingestion", body=_place(integration_id, environment))
+        )
+        if given.status == 409:
+            raise ArtifactRefused(
+                f"the instance refuses to ingest: {wire.detail(given.json()) or 'it gives no reason'}"
+            )
+        answer = self._checked(what, given)
         if not isinstance(answer, dict) or answer.get("ok") is not True:
             raise Unavailable(
                 f"the instance did not start the ingestion: {wire.detail(answer) or 'it gives no reason'}"
@@ -262,8 +269,12 @@ def _place(integration_id: int, environment: str) -> dict[str, str | int]:
 
 def user_agent(ci: str = "") -> str:
     """Program, Python, system and, if any, CI: what an instance's log may show of us."""
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
+    try:
+        own = version("datapilot-defer")
+    except PackageNotFoundError:  # run from a checkout
+        own = "0"
     python = ".".join(str(part) for part in sys.version_info[:2])
     suffix = f" ({ci})" if ci else ""
-    return f"datapilot-defer/{version('datapilot-defer')} python/{python} {platform.system().lower()}{suffix}"
+    return f"datapilot-defer/{own} python/{python} {platform.system().lower()}{suffix}"
