@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -75,7 +76,8 @@ def read(path: str | Path, kind: Kind | None = Kind.MANIFEST) -> Artifact:
     except MemoryError:
         raise UsageError(f"{path}: is too large for this machine's memory") from None
     except (OSError, ValueError) as error:
-        if Path(path).is_dir():  # Windows says "permission denied" for a folder
+        # Windows says "permission denied" for a folder; unlike Path.is_dir, this never raises that itself.
+        if os.path.isdir(path):  # noqa: PTH112
             raise UsageError(_folder(Path(path), kind)) from None
         raise UsageError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from None
     return from_bytes(content, path=str(path), kind=kind)

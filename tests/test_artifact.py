@@ -4,8 +4,10 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -122,13 +124,29 @@ def test_a_folder_is_refused_with_the_file_that_was_meant(tmp_path: Path) -> Non
     assert str(refused.value) == f"{tmp_path}: is a folder; give {tmp_path / 'manifest.json'}"
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user who may not read everything")
-def test_a_file_that_may_not_be_read_is_refused_with_the_systems_words(tmp_path: Path) -> None:
-    path = tmp_path / "manifest.json"
-    path.write_text("{}", encoding="utf-8")
-    path.chmod(0)
-    with pytest.raises(UsageError, match="can't be read: Permission denied"):
-        read(path)
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Be a user who may not read everything, also where the tests run as root."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="on Windows folders decide who may read")
+@pytest.mark.parametrize("closed", ["the file", "the folder"])
+def test_what_may_not_be_read_is_refused_with_the_systems_words(closed: str, nobody: None) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "manifest.json"
+        path.write_text("{}", encoding="utf-8")
+        (path if closed == "the file" else path.parent).chmod(0)
+        with pytest.raises(UsageError, match="can't be read: Permission denied"):
+            read(path)
+        path.parent.chmod(0o700)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a limit on a process's memory")
