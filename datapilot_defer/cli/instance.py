@@ -17,7 +17,6 @@ from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.integrations import table
 from datapilot_defer.cli.report import Report, current_report
 from datapilot_defer.errors import UsageError
-from datapilot_defer.instance.secrets import SCOPES
 
 if TYPE_CHECKING:
     from datapilot_defer.storage.accounts import Token
@@ -141,7 +140,7 @@ def token() -> None:
     "scopes",
     multiple=True,
     required=True,
-    type=click.Choice(SCOPES),
+    type=click.Choice(["read", "upload", "admin"]),  # instance.secrets.SCOPES, whose import --help can do without
     help=("read: pull. upload: onboard. admin: everything. May be given twice."),
 )
 @click.option("--integration-id", type=click.IntRange(1), help="Opens this integration only.")
