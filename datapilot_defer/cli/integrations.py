@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -30,7 +31,7 @@ def list_(**access: Any) -> None:
     report = current_report()
     every = connect(report, **access).integrations()
     rows = [
-        (str(each.id), each.name, ", ".join(each.environments), each.last_upload_at or "nothing uploaded yet")
+        (str(each.id), each.name, ", ".join(each.environments), _moment(each.last_upload_at) or "nothing uploaded yet")
         for each in every
     ]
     empty = "No integrations yet: `datapilot dbt integrations create --name NAME` makes one."
@@ -64,12 +65,12 @@ def show(integration_id: int | None, integration_name: str | None, environment: 
     instance, found = _named(report, integration_id, integration_name, access)
     about = instance.show(found, environment)
     rows = [
-        (str(entry.get("time") or ""), str(entry.get("type") or ""), str(entry.get("log_file") or ""))
+        (_moment(entry.get("time")), str(entry.get("type") or ""), str(entry.get("log_file") or ""))
         for entry in _entries(about, "sync_history")
     ]
     lines = [
         f"Integration {found}, {about.get('name')!r}, environment {environment}",
-        f"Last upload: {about.get('last_file_upload_time') or 'nothing uploaded yet'}",
+        f"Last upload: {_moment(about.get('last_file_upload_time')) or 'nothing uploaded yet'}",
         f"Page: {instance.status_url(found, environment)}",
     ]
     text = "\n".join([*lines, *([table(("time", "ingestion", "log"), rows)] if rows else [])])
@@ -98,6 +99,7 @@ def history(integration_id: int | None, integration_name: str | None, environmen
 def _history_row(upload: Mapping[str, Any]) -> tuple[str, ...]:
     keys = ("dbt_core_integration_file_id", "file_type", "uploaded_at", "dbt_version", "model_count", "size_bytes")
     facts = ["" if upload.get(key) is None else str(upload.get(key)) for key in keys]
+    facts[2] = _moment(upload.get("uploaded_at"))
     commit, sha256 = str(upload.get("commit") or "")[:8], str(upload.get("sha256") or "")[:12]
     return ("*" if upload.get("current") else "", *facts, commit, sha256)
 
@@ -152,6 +154,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
     )
+
+
+def _moment(time: object) -> str:
+    """A time as the instance gives it, without the parts of a second; "" when it gives none."""
+    return re.sub(r"\.\d+", "", str(time)) if time else ""
 
 
 def _printable(text: str) -> str:
