@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import requests
 import trustme
 
-from datapilot_defer.instance import folder
+from datapilot_defer.cli import instance as cli
+from datapilot_defer.instance import folder, secrets
 from tests.commands import datapilot
 from tests.instance_calls import SECONDS, announce, call, fetch, make_integration, manifest, onboard
 from tests.instances import RunningInstance
@@ -125,6 +127,12 @@ def test_tokens_are_a_table_whose_columns_hold_under_their_heads(tmp_path: Path)
         ["2", "acme", "a long name", "read,upload", "all", "valid", "never"],
         ["1", "acme", "first", "admin", "all", "valid", "never", "never"],
     ]
+
+
+def test_the_command_line_offers_the_scopes_that_there_are() -> None:
+    (kind,) = (option.type for option in cli.create.params if option.name == "scopes")
+    assert isinstance(kind, click.Choice)
+    assert tuple(kind.choices) == secrets.SCOPES
 
 
 def test_where_several_instances_are_the_name_must_be_said(tmp_path: Path) -> None:
