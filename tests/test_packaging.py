@@ -8,11 +8,8 @@ import venv
 import zipfile
 from pathlib import Path
 
-import click
 import pytest
 
-from datapilot_defer.cli import instance
-from datapilot_defer.instance.secrets import SCOPES
 from tests.parts import REPOSITORY, executable, run
 
 SLOW = {
@@ -75,12 +72,6 @@ def test_hosting_without_its_extra_says_what_to_install(installed: Path, tmp_pat
     assert done.returncode == 2
     assert 'pip install "datapilot-defer[instance]"' in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_the_scopes_that_are_offered_are_those_that_there_are() -> None:
-    (scope,) = [parameter for parameter in instance.create.params if parameter.name == "scopes"]
-    assert isinstance(scope.type, click.Choice)
-    assert tuple(scope.type.choices) == SCOPES
 
 
 def test_help_imports_nothing_that_is_slow() -> None:
