@@ -86,7 +86,7 @@ def init(data: Path, instance_name: str) -> None:
     default=50,
     show_default=True,
     type=click.IntRange(1),
-    help=("Uploads of one kind to keep per environment; the current one stays always."),
+    help=("Uploads of one kind to keep per environment, equal ones counted once; the current one stays."),
 )
 @click.option("--keep-days", type=click.IntRange(1), help="Forget older uploads, but never a current one.")
 def serve(
