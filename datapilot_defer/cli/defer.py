@@ -180,10 +180,15 @@ def _changes(wanted: Settings, stored: Settings, place: Place) -> dict[str, obje
 def _tried(
     origin: Origin, project: Project, settings: Settings, problems: list[DatapilotError]
 ) -> tuple[Dbt | None, State | None]:
-    """What `run` would come to, without ending at the first problem."""
+    """What `run` would come to, without ending at the first problem.
+
+    That no dbt is on PATH is none: the editor, which shares the switch, brings its own.
+    """
+    from datapilot_defer.defer.dbt import look
+
     dbt = state = None
     try:
-        dbt = origin.dbt()
+        dbt = origin.dbt() if look(None, os.environ) else _dbt_if_there(origin)
     except DatapilotError as error:
         problems.append(error)
     if not settings.enabled and settings.mode is None:
