@@ -92,7 +92,7 @@ def from_bytes(content: bytes, *, path: str, kind: Kind | None) -> Artifact:
         top: Mapping[str, Any] = dbt_json.split(content)
     except dbt_json.NotJsonError:
         top = {}
-    metadata = _metadata(top)
+    metadata = metadata_of(top)
     if kind is None:
         kind = recognise(top, metadata) or _kind_by_name(path)
     return Artifact(
@@ -132,7 +132,8 @@ def schema_version(claim: object) -> int | None:
     return int(found.group(1)) if found else None
 
 
-def _metadata(top: Mapping[str, Any]) -> dict[str, Any]:
+def metadata_of(top: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `metadata` of a file that was split; {} when it has none that can be read."""
     try:
         found = dbt_json.decode(top["metadata"])
     except (KeyError, dbt_json.NotJsonError):

@@ -18,6 +18,7 @@ from datapilot_defer.cli.options import (
     instance_options,
     integration_options,
     one_integration,
+    validation_options,
 )
 from datapilot_defer.cli.report import Report, current_report
 from datapilot_defer.errors import Unavailable
@@ -45,14 +46,7 @@ def _path_option(kind: Kind) -> Callable[[F], F]:
 @_path_option(Kind.SOURCES)
 @_path_option(Kind.SEMANTIC_MANIFEST)
 @click.option("--project-dir", metavar="DIR", help="The dbt project whose target folder holds the manifest.")
-@click.option("--strict", is_flag=True, help="Hold the artifacts to dbt's published schema, to the letter.")
-@click.option(
-    "--readable-by",
-    metavar="VERSION",
-    envvar="DATAPILOT_READABLE_BY",
-    show_envvar=True,
-    help="Refuse a manifest that this dbt, such as 1.11, can't defer to.",
-)
+@validation_options
 @click.option(
     "--force", is_flag=True, help="Onboard although the instance's guards refuse (older, smaller, other project)."
 )

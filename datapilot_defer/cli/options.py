@@ -88,6 +88,19 @@ def integration_options(command: F) -> F:
     return by_id(by_name(command))
 
 
+def validation_options(command: F) -> F:
+    """Add --strict and --readable-by."""
+    strict = click.option("--strict", is_flag=True, help="Hold the artifacts to dbt's published schema, to the letter.")
+    readable_by = click.option(
+        "--readable-by",
+        metavar="VERSION",
+        envvar="DATAPILOT_READABLE_BY",
+        show_envvar=True,
+        help="Refuse a manifest that this dbt, such as 1.11, can't defer to.",
+    )
+    return strict(readable_by(command))
+
+
 def one_integration(integration_id: int | None, integration_name: str | None) -> int | str:
     """The integration as it was named. Raises UsageError unless it was named in exactly one way."""
     if integration_id is not None and integration_name:

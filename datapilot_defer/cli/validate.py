@@ -8,6 +8,7 @@ import click
 
 from datapilot_defer.artifact import Kind, read
 from datapilot_defer.cli.command import Command
+from datapilot_defer.cli.options import validation_options
 from datapilot_defer.cli.report import current_report
 
 if TYPE_CHECKING:
@@ -21,14 +22,7 @@ if TYPE_CHECKING:
     type=click.Choice([kind.value for kind in Kind]),
     help="What the files must be. [default: whatever dbt artifact each of them is]",
 )
-@click.option("--strict", is_flag=True, help="Hold the artifacts to dbt's published schema, to the letter.")
-@click.option(
-    "--readable-by",
-    metavar="VERSION",
-    envvar="DATAPILOT_READABLE_BY",
-    show_envvar=True,
-    help="Refuse a manifest that this dbt, such as 1.11, can't defer to.",
-)
+@validation_options
 def validate(files: tuple[str, ...], kind: str | None, strict: bool, readable_by: str | None) -> None:
     """Check artifacts of dbt as onboard does, without a network.
 

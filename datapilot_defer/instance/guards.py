@@ -37,7 +37,7 @@ def recognised(content: bytes, kind: Kind) -> Facts:
         top = dbt_json.split(content)
     except dbt_json.NotJsonError as error:
         raise ArtifactRefused(f"the {kind.value} that arrived {error}; upload it again, whole") from None
-    found = artifact.recognise(top, _metadata(top))
+    found = artifact.recognise(top, artifact.metadata_of(top))
     if found is not kind:
         what = f"a {found.value}" if found else "no artifact that dbt writes"
         raise ArtifactRefused(f"announced as {kind.value}, but this is {what}; upload {kind.file_name}")
@@ -87,14 +87,6 @@ def _smaller(current: File, facts: Facts) -> str | None:
     if facts.model_count is None or not current.model_count or facts.model_count * 2 >= current.model_count:
         return None
     return f"this manifest has {facts.model_count} models, less than half of the current one's {current.model_count}"
-
-
-def _metadata(top: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        found = dbt_json.decode(top["metadata"])
-    except (KeyError, dbt_json.NotJsonError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _models(top: Mapping[str, Any]) -> int:
