@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 
 def main() -> None:
     """Run the command line."""
@@ -9,7 +12,9 @@ def main() -> None:
     from datapilot_defer.cli.main import root
 
     prepare_streams()
-    root(prog_name="datapilot")
+    # The name that was typed: where altimate-datapilot-cli owns `datapilot`, ours is `datapilot-defer`.
+    typed = Path(sys.argv[0]).stem
+    root(prog_name=typed if typed == "datapilot-defer" else "datapilot")
 
 
 if __name__ == "__main__":

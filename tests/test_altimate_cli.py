@@ -44,7 +44,7 @@ def test_our_program_hands_over_the_commands_that_only_it_has(artifacts: Path) -
     assert health.returncode == 0, health.stdout
     assert "Insights" in health.stdout
     for command in ("mcp", "knowledge"):
-        assert said([ours, command, "--help"]).stdout.startswith(f"Usage: datapilot {command} ")
+        assert said([ours, command, "--help"]).stdout.startswith(f"Usage: datapilot-defer {command} ")
 
 
 def test_our_own_commands_stay_ours_when_both_are_installed(artifacts: Path) -> None:
