@@ -273,7 +273,7 @@ DOWNLOADS = [
     Row("download: a body without end", At(DOWNLOAD, act.never_ending), 5,
         "sends more than [0-9,]+ bytes|did not end", {}, "old", "pull", timeout_s=3),
     Row("fetch_artifact_url: 404", At(FETCH_URL, act.answer(404, b'{"detail": "nothing uploaded"}')), 4,
-        "no manifest was onboarded", {FETCH_URL: exactly(1)}, "old", "pull"),
+        "manifest.json was not onboarded", {FETCH_URL: exactly(1)}, "old", "pull"),
 ]
 # fmt: on
 

@@ -99,7 +99,7 @@ def _ended_by(number: signal.Signals, code: int, stdout: str, stderr: str) -> No
     assert code == 128 + number
     said = json.loads(stdout.splitlines()[-1])
     assert (said["ok"], said["exit_code"]) == (False, 128 + number)
-    assert f"signal {int(number)}" in stderr
+    assert f"ended by {number.name}" in stderr
     assert "Traceback" not in stderr
 
 

@@ -133,6 +133,9 @@ def check(page: Page) -> None:
 
 
 def test_everything_can_be_done_with_the_keyboard_alone(page: Page, instance: RunningInstance) -> None:
+    page.wait_for_function(
+        "document.hasFocus() && document.activeElement.tagName === 'INPUT'"
+    )  # by itself, in a moment
     page.keyboard.type(instance.token)
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Integrations", exact=True).wait_for()
