@@ -6,8 +6,8 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from enum import Enum
+from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """Which of dbt's files an artifact is. The value is the word that travels to an instance."""
 
     MANIFEST = "manifest"
@@ -79,7 +79,9 @@ def read(path: str | Path, kind: Kind | None = Kind.MANIFEST) -> Artifact:
         # Windows says "permission denied" for a folder; unlike Path.is_dir, this never raises that itself.
         if os.path.isdir(path):  # noqa: PTH112
             raise UsageError(_folder(Path(path), kind)) from None
-        raise UsageError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from None
+        raise UsageError(
+            f"{path}: can't be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
     return from_bytes(content, path=str(path), kind=kind)
 
 
@@ -153,8 +155,10 @@ def _time(value: object) -> datetime | None:
     found = re.fullmatch(r"(.*?)(\.\d+)?(Z|[+-]\d\d:\d\d)?", value)
     base, fraction, zone = found.groups() if found else (value, None, None)
     try:
-        moment = datetime.fromisoformat(f"{base}{(fraction or '.0')[:7]:0<7}{(zone or 'Z').replace('Z', '+00:00')}")
-        return moment.astimezone(timezone.utc)
+        moment = datetime.fromisoformat(
+            f"{base}{(fraction or '.0')[:7]:0<7}{(zone or 'Z').replace('Z', '+00:00')}"
+        )
+        return moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
@@ -173,11 +177,19 @@ def _kind_by_name(path: str) -> Kind:
 
 def _missing(path: Path, kind: Kind | None) -> str:
     looked = "" if path.is_absolute() else f" (looked in {Path.cwd()})"
-    advice = "" if kind not in (None, Kind.MANIFEST) else "; dbt writes it: run `dbt parse`, or give the right path"
+    advice = (
+        ""
+        if kind not in (None, Kind.MANIFEST)
+        else "; dbt writes it: run `dbt parse`, or give the right path"
+    )
     return f"{path}: no such file{looked}{advice}"
 
 
 def _folder(path: Path, kind: Kind | None) -> str:
     inside = path / (kind or Kind.MANIFEST).file_name
-    advice = f"give {inside}" if inside.is_file() else f"it holds no {inside.name}; give the path of the file itself"
+    advice = (
+        f"give {inside}"
+        if inside.is_file()
+        else f"it holds no {inside.name}; give the path of the file itself"
+    )
     return f"{path}: is a folder; {advice}"

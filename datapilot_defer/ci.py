@@ -28,12 +28,42 @@ class Run:
 
 # Name, the variable that gives it away, then those of commit, branch and build URL: the first that is set counts.
 _CIS: list[tuple[str, str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = [
-    ("GitHub Actions", "GITHUB_ACTIONS", ("GITHUB_SHA",), ("GITHUB_HEAD_REF", "GITHUB_REF_NAME"), ()),
-    ("GitLab CI", "GITLAB_CI", ("CI_COMMIT_SHA",), ("CI_COMMIT_REF_NAME",), ("CI_JOB_URL", "CI_PIPELINE_URL")),
-    ("CircleCI", "CIRCLECI", ("CIRCLE_SHA1",), ("CIRCLE_BRANCH", "CIRCLE_TAG"), ("CIRCLE_BUILD_URL",)),
-    ("Buildkite", "BUILDKITE", ("BUILDKITE_COMMIT",), ("BUILDKITE_BRANCH",), ("BUILDKITE_BUILD_URL",)),
+    (
+        "GitHub Actions",
+        "GITHUB_ACTIONS",
+        ("GITHUB_SHA",),
+        ("GITHUB_HEAD_REF", "GITHUB_REF_NAME"),
+        (),
+    ),
+    (
+        "GitLab CI",
+        "GITLAB_CI",
+        ("CI_COMMIT_SHA",),
+        ("CI_COMMIT_REF_NAME",),
+        ("CI_JOB_URL", "CI_PIPELINE_URL"),
+    ),
+    (
+        "CircleCI",
+        "CIRCLECI",
+        ("CIRCLE_SHA1",),
+        ("CIRCLE_BRANCH", "CIRCLE_TAG"),
+        ("CIRCLE_BUILD_URL",),
+    ),
+    (
+        "Buildkite",
+        "BUILDKITE",
+        ("BUILDKITE_COMMIT",),
+        ("BUILDKITE_BRANCH",),
+        ("BUILDKITE_BUILD_URL",),
+    ),
     ("Azure Pipelines", "TF_BUILD", ("BUILD_SOURCEVERSION",), ("BUILD_SOURCEBRANCHNAME",), ()),
-    ("Bitbucket Pipelines", "BITBUCKET_BUILD_NUMBER", ("BITBUCKET_COMMIT",), ("BITBUCKET_BRANCH",), ()),
+    (
+        "Bitbucket Pipelines",
+        "BITBUCKET_BUILD_NUMBER",
+        ("BITBUCKET_COMMIT",),
+        ("BITBUCKET_BRANCH",),
+        (),
+    ),
     ("TeamCity", "TEAMCITY_VERSION", ("BUILD_VCS_NUMBER",), ("BUILD_VCS_BRANCH",), ("BUILD_URL",)),
     ("Jenkins", "JENKINS_URL", ("GIT_COMMIT",), ("GIT_BRANCH", "BRANCH_NAME"), ("BUILD_URL",)),
     ("Airflow", "AIRFLOW_CTX_DAG_ID", (), (), ()),
@@ -45,7 +75,12 @@ def detect(environ: Mapping[str, str]) -> Run | None:
     for name, sign, commit, branch, build_url in _CIS:
         if _set(environ, sign):
             url = _first(environ, build_url) or _composed_url(name, environ)
-            return Run(name, _pull_request_head(environ) or _first(environ, commit), _first(environ, branch), url)
+            return Run(
+                name,
+                _pull_request_head(environ) or _first(environ, commit),
+                _first(environ, branch),
+                url,
+            )
     return Run("CI") if _set(environ, "CI") else None
 
 
@@ -99,7 +134,9 @@ def append_summary(environ: Mapping[str, str], markdown: str) -> None:
 
 def append_outputs(environ: Mapping[str, str], values: Mapping[str, str]) -> None:
     """Hand values to the later steps of this GitHub job, when it is one. Values hold no line break."""
-    _append(environ, "GITHUB_OUTPUT", "".join(f"{name}={value}\n" for name, value in values.items()))
+    _append(
+        environ, "GITHUB_OUTPUT", "".join(f"{name}={value}\n" for name, value in values.items())
+    )
 
 
 def _append(environ: Mapping[str, str], variable: str, text: str) -> None:

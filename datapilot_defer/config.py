@@ -16,7 +16,11 @@ from pathlib import Path
 
 from datapilot_defer.errors import UsageError
 
-FILE_KEYS = {"token": "altimateApiKey", "instance_name": "altimateInstanceName", "url": "altimateUrl"}
+FILE_KEYS = {
+    "token": "altimateApiKey",
+    "instance_name": "altimateInstanceName",
+    "url": "altimateUrl",
+}
 VARIABLES = {
     "token": ("DATAPILOT_TOKEN", "ALTIMATE_API_KEY"),
     "instance_name": ("DATAPILOT_INSTANCE_NAME", "ALTIMATE_INSTANCE_NAME"),
@@ -83,7 +87,9 @@ def cache_folder() -> Path:
 
     folder = _absolute(lambda: user_cache_path("datapilot-defer", appauthor=False))
     if folder is None:
-        raise UsageError("there is no home folder to keep things in: set HOME or XDG_CACHE_HOME, or name a folder")
+        raise UsageError(
+            "there is no home folder to keep things in: set HOME or XDG_CACHE_HOME, or name a folder"
+        )
     return folder
 
 
@@ -126,7 +132,9 @@ class ConfigFile:
         def replace(found: re.Match[str]) -> str:
             name = found.group(1)
             if not environ.get(name):
-                raise UsageError(f"{self._place(key)}: {key} names environment variable {name}, which is not set")
+                raise UsageError(
+                    f"{self._place(key)}: {key} names environment variable {name}, which is not set"
+                )
             return environ[name]
 
         return re.sub(r"\$\{env:([^}]*)\}", replace, value)
@@ -166,7 +174,11 @@ def read_config_file(environ: Mapping[str, str]) -> ConfigFile:
             f"{path}:{error.lineno}: the config file is not JSON ({error.msg}); mend or delete it"
         ) from None
     except RecursionError:
-        raise UsageError(f"{path}: the config file is not JSON of ours (too deep); mend or delete it") from None
+        raise UsageError(
+            f"{path}: the config file is not JSON of ours (too deep); mend or delete it"
+        ) from None
     if not isinstance(values, dict):
-        raise UsageError(f"{path}: the config file must be one JSON object, {{…}}; mend or delete it")
+        raise UsageError(
+            f"{path}: the config file must be one JSON object, {{…}}; mend or delete it"
+        )
     return ConfigFile(path, values, text)

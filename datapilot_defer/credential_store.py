@@ -91,7 +91,9 @@ def remove_from_file(environ: Mapping[str, str]) -> Path | None:
     if config.FILE_KEYS["token"] not in file.values:
         return None
     return _write(
-        file, {key: value for key, value in file.values.items() if key not in config.FILE_KEYS.values()}, environ
+        file,
+        {key: value for key, value in file.values.items() if key not in config.FILE_KEYS.values()},
+        environ,
     )
 
 
@@ -104,7 +106,9 @@ def file_set(environ: Mapping[str, str]) -> tuple[str, str] | None:
     return (name.value if name else "", url.value.rstrip("/") if url else DEFAULT_URL)
 
 
-def _write(file: config.ConfigFile, values: Mapping[str, object], environ: Mapping[str, str]) -> Path:
+def _write(
+    file: config.ConfigFile, values: Mapping[str, object], environ: Mapping[str, str]
+) -> Path:
     path = config.config_file(environ)
     if path is None:
         raise UsageError("there is no home folder to keep the config file in; set HOME")
@@ -113,7 +117,9 @@ def _write(file: config.ConfigFile, values: Mapping[str, object], environ: Mappi
         path = path.resolve()  # a link to a file elsewhere stays a link
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # A temporary file is 0600 from its first byte on, and the rename keeps that.
-        with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".altimate", delete=False) as new:
+        with NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=".altimate", delete=False
+        ) as new:
             new.write(json.dumps(values, indent=2) + "\n")
         Path(new.name).replace(path)
     except OSError as error:
@@ -133,7 +139,9 @@ def _index() -> list[tuple[str, str]]:
     known = _json(_get(_INDEX))
     if not isinstance(known, list):
         return []
-    return [(str(pair[0]), str(pair[1])) for pair in known if isinstance(pair, list) and len(pair) == 2]
+    return [
+        (str(pair[0]), str(pair[1])) for pair in known if isinstance(pair, list) and len(pair) == 2
+    ]
 
 
 def _entry(instance_name: str, url: str) -> Source | None:
@@ -174,6 +182,8 @@ def _ask(call: Callable[[], T]) -> T:
     except NoKeyringError:
         raise Unavailable("there is no keyring on this system") from None
     except Unavailable:
-        raise Unavailable(f"the system's keyring did not answer within {ANSWER_WITHIN_S:g} s") from None
+        raise Unavailable(
+            f"the system's keyring did not answer within {ANSWER_WITHIN_S:g} s"
+        ) from None
     except Exception as error:  # noqa: BLE001 - a back end of unknown origin
         raise Unavailable(f"the system's keyring can't be used ({type(error).__name__})") from None

@@ -17,7 +17,9 @@ from datapilot_defer.config import Setting
 from datapilot_defer.errors import AccessDenied, UsageError
 
 DEFAULT_URL = "https://api.myaltimate.com"  # Source: the default of altimate-datapilot-cli 0.3.8.
-_SELF_HOSTED = "dpd_"  # what the tokens of our own instance begin with, so that nobody takes them for others
+_SELF_HOSTED = (
+    "dpd_"  # what the tokens of our own instance begin with, so that nobody takes them for others
+)
 _PARTS = ("url", "instance_name", "token")
 
 
@@ -54,7 +56,12 @@ def given(*, token: str | None, instance_name: str | None, url: str | None) -> S
     def option(part: str, value: str | None) -> Setting | None:
         return Setting(value, f"option {config.OPTIONS[part]}") if value else None
 
-    return Source(option("url", url), option("instance_name", instance_name), option("token", token), pasted=True)
+    return Source(
+        option("url", url),
+        option("instance_name", instance_name),
+        option("token", token),
+        pasted=True,
+    )
 
 
 def from_environ(environ: Mapping[str, str]) -> Source:
@@ -87,7 +94,10 @@ def resolve(
     """
     sources = sources_of(options, environ, keyring)
     url_source = next((source for source in sources if source.url), None)
-    url = _checked_url(url_source.url if url_source and url_source.url else Setting(DEFAULT_URL, "default"), allow_http)
+    url = _checked_url(
+        url_source.url if url_source and url_source.url else Setting(DEFAULT_URL, "default"),
+        allow_http,
+    )
     name = next((source.instance_name for source in sources if source.instance_name), None)
     token_source = next((source for source in sources if source.token), None)
     if token_source is not None:
@@ -111,7 +121,11 @@ def sources_of(options: Source, environ: Mapping[str, str], keyring: Stored | No
     if _complete(sources):
         return sources
     file = from_file(environ)
-    if keyring is None or any(source.token for source in sources) or (file.token and _is_wanted(file, sources)):
+    if (
+        keyring is None
+        or any(source.token for source in sources)
+        or (file.token and _is_wanted(file, sources))
+    ):
         return [*sources, file]
     known = sources if file.token else [*sources, file]
     kept = keyring(_url_in(known), _name_in(known))
@@ -121,7 +135,10 @@ def sources_of(options: Source, environ: Mapping[str, str], keyring: Stored | No
 def _is_wanted(stored: Source, sources: list[Source]) -> bool:
     """Whether a stored set is of the instance that was asked for, where one was."""
     url, name = _url_in(sources), _name_in(sources)
-    return url in (None, _url_in([stored]) or DEFAULT_URL) and name in (None, _name_in([stored]) or name)
+    return url in (None, _url_in([stored]) or DEFAULT_URL) and name in (
+        None,
+        _name_in([stored]) or name,
+    )
 
 
 def _url_in(sources: list[Source]) -> str | None:
@@ -142,7 +159,9 @@ def _complete(sources: list[Source]) -> bool:
     return all(any(getattr(source, part) for source in sources) for part in _PARTS)
 
 
-def _refuse_mixture(token_source: Source, url_source: Source | None, url: Setting, allow_http: bool) -> None:
+def _refuse_mixture(
+    token_source: Source, url_source: Source | None, url: Setting, allow_http: bool
+) -> None:
     token = token_source.token
     if token is None or token_source is url_source:
         return
@@ -153,7 +172,12 @@ def _refuse_mixture(token_source: Source, url_source: Source | None, url: Settin
                 f"the token from {token.origin} belongs to {home.value}, so it is not sent to {url.value} "
                 f"({url.origin}); give the token of that instance too, with --token or DATAPILOT_TOKEN"
             )
-    elif token_source.pasted and url_source and url_source.stored and _holds_another(url_source, token):
+    elif (
+        token_source.pasted
+        and url_source
+        and url_source.stored
+        and _holds_another(url_source, token)
+    ):
         raise UsageError(
             f"the token from {token.origin} would go to {url.value}, which comes from {url.origin} together with "
             "another token; say with --backend-url which instance it is for"
@@ -166,9 +190,14 @@ def _holds_another(source: Source, token: Setting) -> bool:
 
 def _missing(name: Setting | None, token: Setting | None) -> UsageError:
     """The error for what nobody gave, and nobody is there to be asked for."""
-    parts = {"instance name": None if name else "instance_name", "token": None if token else "token"}
+    parts = {
+        "instance name": None if name else "instance_name",
+        "token": None if token else "token",
+    }
     missing = {words: part for words, part in parts.items() if part}
-    ways = [f"{config.VARIABLES[part][-1]} (or {config.OPTIONS[part]})" for part in missing.values()]
+    ways = [
+        f"{config.VARIABLES[part][-1]} (or {config.OPTIONS[part]})" for part in missing.values()
+    ]
     return UsageError(
         f"no {' and no '.join(missing)}: set environment variable {' and '.join(ways)}, or run `datapilot auth login`"
     )

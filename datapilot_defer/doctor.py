@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import DatapilotError, NotFound, Unavailable
 
 if TYPE_CHECKING:
-    from datapilot_defer.client import Instance
+    from datapilot_defer.client.instance_client import Instance
 
 MAX_CLOCK_OFFSET_S = 300  # signed URLs of object stores stop working at 5 to 15 minutes
 _NEED_THE_INSTANCE = ("TLS and clock", "credentials", "permission", "upload host")
@@ -83,9 +83,13 @@ def _proxy(scheme: str, host: str) -> str | None:
 
 def _resolve(host: str, port: int) -> str:
     try:
-        found = Deadline(10).run(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), f"resolving {host}")
+        found = Deadline(10).run(
+            lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), f"resolving {host}"
+        )
     except (socket.gaierror, UnicodeError):
-        raise Unavailable(f"the name {host} can't be resolved: is it spelled right, and is the network up?") from None
+        raise Unavailable(
+            f"the name {host} can't be resolved: is it spelled right, and is the network up?"
+        ) from None
     return f"{host} is {', '.join(sorted({str(entry[4][0]) for entry in found}))}"
 
 
@@ -95,8 +99,8 @@ def _clock(instance: Instance) -> str:
         theirs = parsedate_to_datetime(date or "")
     except ValueError:
         return "it answers; it does not say what time it is"
-    theirs = theirs if theirs.tzinfo else theirs.replace(tzinfo=timezone.utc)
-    offset = (datetime.now(timezone.utc) - theirs).total_seconds()
+    theirs = theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)
+    offset = (datetime.now(UTC) - theirs).total_seconds()
     if abs(offset) > MAX_CLOCK_OFFSET_S:
         raise Unavailable(
             f"the clocks are {abs(offset):.0f} s apart; signed URLs will be refused: set this machine's clock"
@@ -117,7 +121,9 @@ def _upload_host(instance: Instance, integration: int, environment: str) -> str:
             return f"{host} takes connections"
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise Unavailable(f"{host}, where uploads go, can't be reached from here ({reason}): is it blocked?") from None
+        raise Unavailable(
+            f"{host}, where uploads go, can't be reached from here ({reason}): is it blocked?"
+        ) from None
 
 
 def _keyring(environ: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from datapilot_defer.errors import ArtifactRefused, DatapilotError, Unavailable
 from datapilot_defer.validation import differences, validate
 
 if TYPE_CHECKING:
-    from datapilot_defer.client import Instance, Stored, UploadPlace
+    from datapilot_defer.client.instance_client import Instance, Stored, UploadPlace
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -41,7 +41,9 @@ class Onboarded:
         return all(stored.unchanged for _, stored in self.files)
 
 
-def check(paths: Mapping[Kind, str], *, strict: bool, readable_by: str | None, verbose: bool) -> Checked:
+def check(
+    paths: Mapping[Kind, str], *, strict: bool, readable_by: str | None, verbose: bool
+) -> Checked:
     """Read each file once and validate it, before anything is sent.
 
     Raises ArtifactRefused with every problem of every file; UsageError for a file that is not there.
@@ -51,7 +53,9 @@ def check(paths: Mapping[Kind, str], *, strict: bool, readable_by: str | None, v
     warnings: list[str] = []
     drift: list[str] = []
     for artifact in artifacts:
-        verdict = validate(artifact, strict=strict, readable_by=readable_by, limit=None if verbose else 10)
+        verdict = validate(
+            artifact, strict=strict, readable_by=readable_by, limit=None if verbose else 10
+        )
         refusals += [] if verdict.accepted else verdict.describe()
         warnings += [f"{artifact.path}: {warning}" for warning in verdict.warnings]
         drift += [f"{artifact.path}: {line}" for line in verdict.drift]
@@ -78,8 +82,15 @@ def onboard(
     """
     instance.check_credentials()
     instance.check_permissions()
-    integration_id = integration if isinstance(integration, int) else instance.integration_by_name(integration).id
-    places = [_transfer(instance, artifact, integration_id, environment, progress) for artifact in checked.artifacts]
+    integration_id = (
+        integration
+        if isinstance(integration, int)
+        else instance.integration_by_name(integration).id
+    )
+    places = [
+        _transfer(instance, artifact, integration_id, environment, progress)
+        for artifact in checked.artifacts
+    ]
     files = [
         (artifact, _confirm(instance, place, artifact, facts))
         for artifact, place in zip(checked.artifacts, places, strict=True)
@@ -88,11 +99,17 @@ def onboard(
         instance.start_ingestion(integration_id, environment)
     except Unavailable as error:
         raise Unavailable(f"what was sent is current, but {error}") from None
-    return Onboarded(integration_id, environment, tuple(files), instance.status_url(integration_id, environment))
+    return Onboarded(
+        integration_id, environment, tuple(files), instance.status_url(integration_id, environment)
+    )
 
 
 def _transfer(
-    instance: Instance, artifact: Artifact, integration_id: int, environment: str, progress: Progress
+    instance: Instance,
+    artifact: Artifact,
+    integration_id: int,
+    environment: str,
+    progress: Progress,
 ) -> UploadPlace:
     """Put one artifact where the instance says. Another place is asked for once: a signed URL may expire in a wait."""
     place, fault = _put(instance, artifact, integration_id, environment, progress)
@@ -104,14 +121,20 @@ def _transfer(
 
 
 def _put(
-    instance: Instance, artifact: Artifact, integration_id: int, environment: str, progress: Progress
+    instance: Instance,
+    artifact: Artifact,
+    integration_id: int,
+    environment: str,
+    progress: Progress,
 ) -> tuple[UploadPlace, DatapilotError | None]:
     place = instance.upload_place(artifact.kind, integration_id, environment)
     with progress(f"Uploading {artifact.kind.value}", artifact.size_bytes) as advance:
         return place, instance.upload(place, artifact, advance)
 
 
-def _confirm(instance: Instance, place: UploadPlace, artifact: Artifact, facts: Mapping[str, object]) -> Stored:
+def _confirm(
+    instance: Instance, place: UploadPlace, artifact: Artifact, facts: Mapping[str, object]
+) -> Stored:
     own = {"sha256": artifact.sha256, "size_bytes": artifact.size_bytes}
     stored = instance.verify_upload(place, artifact.kind.value, {**own, **facts})
     if stored.sha256 is not None and stored.sha256 != artifact.sha256:

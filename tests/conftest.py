@@ -14,13 +14,24 @@ import pytest
 from keyring.backend import KeyringBackend
 from keyring.errors import PasswordDeleteError
 
-from tests.dbt_project import Shop, copy_shop, production
-from tests.instances import instance as instance
-from tests.parts import REPOSITORY, run
+from tests.support.dbt_project import Shop, copy_shop, production
+from tests.support.instances import instance as instance
+from tests.support.parts import REPOSITORY, run
 
 _SETTINGS = (
     *("ALTIMATE_", "DATAPILOT_", "DBT_", "SHOP_", "AIRFLOW_", "PYTHON_KEYRING_"),
-    *("CI_", "GITHUB_", "RUNNER_", "GITLAB_", "JENKINS_", "BUILDKITE", "CIRCLE", "BITBUCKET_", "TEAMCITY_", "TRAVIS"),
+    *(
+        "CI_",
+        "GITHUB_",
+        "RUNNER_",
+        "GITLAB_",
+        "JENKINS_",
+        "BUILDKITE",
+        "CIRCLE",
+        "BITBUCKET_",
+        "TEAMCITY_",
+        "TRAVIS",
+    ),
     *("BUILD_", "SYSTEM_", "AGENT_", "XDG_"),
 )
 _SETTING_NAMES = {
@@ -119,7 +130,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (REPOSITORY / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((REPOSITORY / name).read_bytes())
-    run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", built, source])
+    run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", built, source]
+    )
     (wheel,) = built.glob("*.whl")
     return wheel
 
@@ -132,7 +145,9 @@ def shop(tmp_path: Path) -> Shop:
 
 def _is_setting(name: str) -> bool:
     upper = name.upper()
-    return not upper.startswith("DATAPILOT_TEST_") and (upper.startswith(_SETTINGS) or upper in _SETTING_NAMES)
+    return not upper.startswith("DATAPILOT_TEST_") and (
+        upper.startswith(_SETTINGS) or upper in _SETTING_NAMES
+    )
 
 
 def _use_home(patch: pytest.MonkeyPatch, folder: Path) -> None:

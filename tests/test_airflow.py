@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from tests import fault_acts as act
-from tests.fault_proxy import At, FaultProxy, fault_proxy
-from tests.fault_rows import PUT
-from tests.faulty import World, make_world
-from tests.instances import running_instance
-from tests.parts import REPOSITORY, program
+from tests.support import fault_acts as act
+from tests.support.fault_proxy import At, FaultProxy, fault_proxy
+from tests.support.fault_rows import PUT
+from tests.support.fault_runner import World, make_world
+from tests.support.instances import running_instance
+from tests.support.parts import REPOSITORY, program
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Airflow does not run on Windows")
 RECIPE = REPOSITORY / "docs" / "airflow.md"
@@ -59,13 +59,17 @@ class Airflow:
 
     def tasks(self, dag: str) -> dict[str, tuple[str, int]]:
         """State and number of tries of each task."""
-        rows = self.rows("select task_id, state, try_number from task_instance where dag_id = ?", dag)
+        rows = self.rows(
+            "select task_id, state, try_number from task_instance where dag_id = ?", dag
+        )
         return {task: (state, tries) for task, state, tries in rows}
 
     def xcom(self, dag: str, task: str) -> Any:
         """What a task left for others."""
         ((value,),) = self.rows(
-            "select value from xcom where dag_id = ? and task_id = ? and key = 'return_value'", dag, task
+            "select value from xcom where dag_id = ? and task_id = ? and key = 'return_value'",
+            dag,
+            task,
         )
         return json.loads(value)
 
@@ -77,7 +81,9 @@ class Airflow:
     def said(self, task: str) -> str:
         """What the tasks printed, without Airflow's own decoration."""
         text = self.log.read_text(encoding="utf-8", errors="replace")
-        return text[text.index(f"starting task_id={task} ") : text.index(f"end task task_id={task} ")]
+        return text[
+            text.index(f"starting task_id={task} ") : text.index(f"end task task_id={task} ")
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +94,17 @@ def airflow(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         world = make_world(instance, artifacts / "manifest.json", folder / "shop")
         integration = world.integration("shop")
         (world.folder / "broken.json").write_text('{"metadata": {}', encoding="utf-8")
-        with fault_proxy(instance.url, At(PUT, act.stall)) as silent, fault_proxy("", listen_after_s=None) as dead:
+        with (
+            fault_proxy(instance.url, At(PUT, act.stall)) as silent,
+            fault_proxy("", listen_after_s=None) as dead,
+        ):
             made = Airflow(
-                world, integration, folder, silent, _environ(folder, world, silent, dead), folder / "log.txt"
+                world,
+                integration,
+                folder,
+                silent,
+                _environ(folder, world, silent, dead),
+                folder / "log.txt",
             )
             _write_dags(folder / "dags", world)
             made.command("db", "migrate")
@@ -99,7 +113,9 @@ def airflow(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def _write_dags(dags: Path, world: World) -> None:
     """The recipe as it is written, about this test's manifest and integration; and what goes wrong."""
-    shutil.copytree(REPOSITORY / "tests" / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        REPOSITORY / "tests" / "dags", dags, ignore=shutil.ignore_patterns("__pycache__")
+    )
     (recipe,) = re.findall(r"```python\n(.*?)```", RECIPE.read_text(encoding="utf-8"), re.DOTALL)
     for words, instead in {
         "/opt/shop/target/manifest.json": str(world.new),
@@ -112,7 +128,12 @@ def _write_dags(dags: Path, world: World) -> None:
 
 def _environ(folder: Path, world: World, silent: FaultProxy, dead: FaultProxy) -> dict[str, str]:
     instance = world.instance
-    connection = {"conn_type": "http", "host": instance.url, "login": "acme", "password": instance.token}
+    connection = {
+        "conn_type": "http",
+        "host": instance.url,
+        "login": "acme",
+        "password": instance.token,
+    }
     return {
         **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -128,7 +149,9 @@ def _environ(folder: Path, world: World, silent: FaultProxy, dead: FaultProxy) -
 
 def test_the_recipe_onboards_and_leaves_the_result_for_others(airflow: Airflow) -> None:
     airflow.run("dbt_production")
-    assert airflow.tasks("dbt_production") == {"onboard": ("success", 1)}, airflow.log.read_text(encoding="utf-8")
+    assert airflow.tasks("dbt_production") == {"onboard": ("success", 1)}, airflow.log.read_text(
+        encoding="utf-8"
+    )
     assert airflow.world.holds(airflow.integration) == "new"
     result = airflow.xcom("dbt_production", "onboard")
     assert result["ok"] is True
@@ -156,7 +179,9 @@ def test_an_unavailable_instance_is_tried_again(faults: Airflow) -> None:
 
 def test_a_relative_path_is_said_to_be_looked_for_in_the_temporary_folder(faults: Airflow) -> None:
     assert faults.tasks("faults")["relative"] == ("failed", 1)
-    assert re.search(r"target\.json: no such file \(looked in \S*/airflowtmp", faults.said("relative"))
+    assert re.search(
+        r"target\.json: no such file \(looked in \S*/airflowtmp", faults.said("relative")
+    )
 
 
 def test_what_is_there_already_skips_the_task(faults: Airflow) -> None:
@@ -177,7 +202,9 @@ def test_a_task_that_is_killed_leaves_what_was_there(faults: Airflow) -> None:
 def test_the_token_is_in_no_log_and_in_no_rendered_template(faults: Airflow) -> None:
     assert (
         "ALTIMATE_API_KEY"
-        in faults.rows("select group_concat(rendered_fields) from rendered_task_instance_fields")[0][0]
+        in faults.rows("select group_concat(rendered_fields) from rendered_task_instance_fields")[
+            0
+        ][0]
     )
     for path in faults.home.rglob("*"):
         if path.is_file() and faults.home / "instance" not in path.parents:

@@ -8,20 +8,35 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.instances import RunningInstance
-from tests.parts import executable, need, program
+from tests.support.instances import RunningInstance
+from tests.support.parts import executable, need, program
 
-KINDS = {"manifest": "--manifest-path", "catalog": "--catalog-path", "run_results": "--run-results-path"}
+KINDS = {
+    "manifest": "--manifest-path",
+    "catalog": "--catalog-path",
+    "run_results": "--run-results-path",
+}
 
 
-@pytest.mark.parametrize("named", [("--dbt_core_integration_id", "1"), ("--dbt_core_integration_name", "shop")])
+@pytest.mark.parametrize(
+    "named", [("--dbt_core_integration_id", "1"), ("--dbt_core_integration_name", "shop")]
+)
 def test_it_onboards_three_kinds_by_id_and_by_name(
     instance: RunningInstance, artifacts: Path, named: tuple[str, str]
 ) -> None:
     integration = create_integration(instance, "shop")
     assert integration == 1
-    access = ["--token", instance.token, "--instance-name", instance.instance_name, "--backend-url", instance.url]
-    files = [word for kind, option in KINDS.items() for word in (option, str(artifacts / f"{kind}.json"))]
+    access = [
+        "--token",
+        instance.token,
+        "--instance-name",
+        instance.instance_name,
+        "--backend-url",
+        instance.url,
+    ]
+    files = [
+        word for kind, option in KINDS.items() for word in (option, str(artifacts / f"{kind}.json"))
+    ]
     where = [*named, "--dbt_core_integration_environment", "PROD"]
     done = said([program("altimate", "datapilot"), "dbt", "onboard", *access, *where, *files])
     assert "Manifest onboarded successfully!" in done.stdout
@@ -30,8 +45,17 @@ def test_it_onboards_three_kinds_by_id_and_by_name(
         assert fetch(instance, integration, kind) == (artifacts / f"{kind}.json").read_bytes()
 
 
-def test_what_it_says_on_a_wrong_token_is_about_the_token(instance: RunningInstance, artifacts: Path) -> None:
-    access = ["--token", "wrong", "--instance-name", instance.instance_name, "--backend-url", instance.url]
+def test_what_it_says_on_a_wrong_token_is_about_the_token(
+    instance: RunningInstance, artifacts: Path
+) -> None:
+    access = [
+        "--token",
+        "wrong",
+        "--instance-name",
+        instance.instance_name,
+        "--backend-url",
+        instance.url,
+    ]
     where = ["--dbt_core_integration_id", "1", "--dbt_core_integration_environment", "PROD"]
     manifest = ["--manifest-path", str(artifacts / "manifest.json")]
     done = said([program("altimate", "datapilot"), "dbt", "onboard", *access, *where, *manifest])
@@ -44,7 +68,9 @@ def test_our_program_hands_over_the_commands_that_only_it_has(artifacts: Path) -
     assert health.returncode == 0, health.stdout
     assert "Insights" in health.stdout
     for command in ("mcp", "knowledge"):
-        assert said([ours, command, "--help"]).stdout.startswith(f"Usage: datapilot-defer {command} ")
+        assert said([ours, command, "--help"]).stdout.startswith(
+            f"Usage: datapilot-defer {command} "
+        )
 
 
 def test_our_own_commands_stay_ours_when_both_are_installed(artifacts: Path) -> None:
@@ -52,7 +78,9 @@ def test_our_own_commands_stay_ours_when_both_are_installed(artifacts: Path) -> 
     for start in ([program("together", "datapilot-defer")], [python, "-m", "datapilot_defer"]):
         done = said([*start, "dbt", "onboard", "--help"])
         assert "--integration-id" in done.stdout
-    validated = said([python, "-m", "datapilot_defer", "dbt", "validate", artifacts / "manifest.json"])
+    validated = said(
+        [python, "-m", "datapilot_defer", "dbt", "validate", artifacts / "manifest.json"]
+    )
     assert validated.returncode == 0, validated.stdout
 
 
@@ -60,7 +88,11 @@ def test_help_names_the_commands_of_both_without_importing_the_other() -> None:
     python = executable(need("together"), "python")
     done = said([python, "-X", "importtime", "-m", "datapilot_defer", "--help"])
     assert "project-health" in done.stdout
-    imported = {line.rpartition("|")[2].strip() for line in done.stdout.splitlines() if line.startswith("import time:")}
+    imported = {
+        line.rpartition("|")[2].strip()
+        for line in done.stdout.splitlines()
+        if line.startswith("import time:")
+    }
     assert {name for name in imported if name.partition(".")[0] == "datapilot"} == set()
 
 
@@ -85,7 +117,10 @@ def said(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
 def create_integration(instance: RunningInstance, name: str) -> int:
     wanted = {"name": name, "environment": "PROD", "integration_type": "dbt_core"}
     answer = requests.post(
-        f"{instance.url}/dbt/v1/project_integration", json=wanted, headers=instance.headers, timeout=10
+        f"{instance.url}/dbt/v1/project_integration",
+        json=wanted,
+        headers=instance.headers,
+        timeout=10,
     )
     assert answer.status_code == 200, answer.text
     return int(answer.json()["dbt_core_integration_id"])
@@ -95,7 +130,10 @@ def fetch(instance: RunningInstance, integration: int, kind: str) -> bytes:
     """An artifact's bytes, as the npm client gets them."""
     query = {"artifact_type": kind, "dbt_core_integration_id": str(integration)}
     answer = requests.get(
-        f"{instance.url}/dbt/v1/fetch_artifact_url", params=query, headers=instance.headers, timeout=10
+        f"{instance.url}/dbt/v1/fetch_artifact_url",
+        params=query,
+        headers=instance.headers,
+        timeout=10,
     )
     assert answer.status_code == 200, answer.text
     return requests.get(answer.json()["url"], timeout=10).content

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +13,7 @@ import pytest
 
 from datapilot_defer.artifact import Kind, from_bytes, read
 from datapilot_defer.errors import UsageError
-from tests.large_manifest import text
+from tests.support.large_manifest import text
 
 GOOD = Path(__file__).parent / "artifacts" / "good"
 
@@ -26,8 +26,12 @@ def test_an_artifact_keeps_the_bytes_and_tells_what_its_metadata_says() -> None:
     assert artifact.size_bytes == path.stat().st_size
     assert (artifact.kind, artifact.path) == (Kind.MANIFEST, str(path))
     assert (artifact.schema_version, artifact.dbt_version) == (12, "1.11.16")
-    assert (artifact.project_name, artifact.adapter_type, artifact.node_count) == ("warehouse", "duckdb", 2)
-    assert artifact.generated_at == datetime(2026, 11, 22, 10, 44, 33, 741559, timezone.utc)
+    assert (artifact.project_name, artifact.adapter_type, artifact.node_count) == (
+        "warehouse",
+        "duckdb",
+        2,
+    )
+    assert artifact.generated_at == datetime(2026, 11, 22, 10, 44, 33, 741559, UTC)
     assert artifact.invocation_id == "652de556-11cd-4687-8317-7c928b732889"
 
 
@@ -46,10 +50,12 @@ def test_the_content_is_not_in_the_repr() -> None:
         ("2026-11-22T12:44:33.25+02:00", 250_000),
     ],
 )
-def test_every_spelling_of_a_time_that_some_dbt_wrote_is_read(written: str, microsecond: int) -> None:
+def test_every_spelling_of_a_time_that_some_dbt_wrote_is_read(
+    written: str, microsecond: int
+) -> None:
     content = f'{{"metadata": {{"generated_at": "{written}"}}}}'.encode()
     found = from_bytes(content, path="x", kind=Kind.MANIFEST).generated_at
-    assert found == datetime(2026, 11, 22, 10, 44, 33, microsecond, timezone.utc)
+    assert found == datetime(2026, 11, 22, 10, 44, 33, microsecond, UTC)
 
 
 @pytest.mark.parametrize(
@@ -57,17 +63,26 @@ def test_every_spelling_of_a_time_that_some_dbt_wrote_is_read(written: str, micr
 )
 def test_metadata_that_says_nothing_gives_nothing(metadata: str) -> None:
     artifact = from_bytes(f'{{"metadata": {metadata}}}'.encode(), path="x", kind=Kind.MANIFEST)
-    told = (artifact.generated_at, artifact.schema_version, artifact.dbt_version, artifact.node_count)
+    told = (
+        artifact.generated_at,
+        artifact.schema_version,
+        artifact.dbt_version,
+        artifact.node_count,
+    )
     assert told == (None, None, None, None)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"metadata": {"dbt_version": 5}, "nodes": []}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"\xff", b'{"metadata": {"dbt_version": 5}, "nodes": []}']
+)
 def test_no_bytes_are_bad_enough_to_raise(content: bytes) -> None:
     artifact = from_bytes(content, path="x", kind=None)
     assert (artifact.kind, artifact.dbt_version, artifact.node_count) == (Kind.MANIFEST, None, None)
 
 
-@pytest.mark.parametrize("name", ["catalog", "run_results", "sources", "semantic_manifest", "manifest of dbt 1.0"])
+@pytest.mark.parametrize(
+    "name", ["catalog", "run_results", "sources", "semantic_manifest", "manifest of dbt 1.0"]
+)
 def test_a_kind_is_recognised_by_the_content(name: str, tmp_path: Path) -> None:
     path = tmp_path / "artifact.json"
     path.write_bytes((GOOD / f"{name}.json").read_bytes())
@@ -110,7 +125,9 @@ def test_a_missing_file_is_looked_for_in_a_folder_that_is_named(
     with pytest.raises(UsageError) as refused:
         read("target/manifest.json")
     where = Path("target/manifest.json")
-    assert str(refused.value).startswith(f"{where}: no such file (looked in {tmp_path}); dbt writes it")
+    assert str(refused.value).startswith(
+        f"{where}: no such file (looked in {tmp_path}); dbt writes it"
+    )
     with pytest.raises(UsageError, match=r"catalog\.json: no such file$"):
         read(tmp_path / "catalog.json", Kind.CATALOG)
 
@@ -161,7 +178,9 @@ def test_a_file_larger_than_the_memory_is_refused(tmp_path: Path) -> None:
         "try: read(sys.argv[1])\n"
         "except UsageError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False
+    )
     assert done.stdout.strip() == f"{path}: is too large for this machine's memory", done.stderr
 
 

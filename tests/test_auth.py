@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import keyring
@@ -12,12 +12,12 @@ import pytest
 from keyring.errors import NoKeyringError
 
 from datapilot_defer import credential_store
-from tests import fault_acts as act
-from tests.commands import access, datapilot
 from tests.conftest import MemoryKeyring
-from tests.fault_proxy import At, fault_proxy
-from tests.instances import RunningInstance, running_instance
-from tests.protocol_server import Reply, protocol_server
+from tests.support import fault_acts as act
+from tests.support.commands import access, datapilot
+from tests.support.fault_proxy import At, fault_proxy
+from tests.support.instances import RunningInstance, running_instance
+from tests.support.protocol_server import Reply, protocol_server
 
 
 def place(instance: RunningInstance) -> dict[str, str]:
@@ -26,7 +26,14 @@ def place(instance: RunningInstance) -> dict[str, str]:
 
 
 def log_in(instance: RunningInstance, *more: str, token: str | None = None) -> None:
-    done = datapilot("auth", "login", "--token-stdin", *more, env=place(instance), stdin=f"{token or instance.token}\n")
+    done = datapilot(
+        "auth",
+        "login",
+        "--token-stdin",
+        *more,
+        env=place(instance),
+        stdin=f"{token or instance.token}\n",
+    )
     assert done.exit_code == 0, done.said
 
 
@@ -35,7 +42,9 @@ def config_file(home: Path) -> Path:
 
 
 def test_a_token_from_standard_input_is_checked_and_kept(instance: RunningInstance) -> None:
-    done = datapilot("auth", "login", "--token-stdin", "--json", env=place(instance), stdin=f"{instance.token}\n")
+    done = datapilot(
+        "auth", "login", "--token-stdin", "--json", env=place(instance), stdin=f"{instance.token}\n"
+    )
     assert done.exit_code == 0, done.said
     assert done.json == {
         "ok": True,
@@ -47,11 +56,15 @@ def test_a_token_from_standard_input_is_checked_and_kept(instance: RunningInstan
     status = datapilot("auth", "status", "--json").json
     assert status["accepted"] is True
     assert status["may_upload"] is True
-    assert {status[part]["origin"] for part in ("url", "instance_name", "token")} == {"the system's keyring"}
+    assert {status[part]["origin"] for part in ("url", "instance_name", "token")} == {
+        "the system's keyring"
+    }
     assert status["token"]["value"] == f"*** ({len(instance.token)} characters)"
 
 
-def test_a_token_from_a_file_goes_where_the_options_say(instance: RunningInstance, tmp_path: Path) -> None:
+def test_a_token_from_a_file_goes_where_the_options_say(
+    instance: RunningInstance, tmp_path: Path
+) -> None:
     file = tmp_path / "token"
     file.write_text(f"{instance.token}\n", encoding="utf-8")
     where = ["--backend-url", instance.url, "--instance-name", instance.instance_name]
@@ -89,7 +102,9 @@ def test_what_can_not_be_a_token_is_refused(
 ) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     files = {"missing": tmp_path / "missing", "binary": tmp_path / "binary"}
-    done = datapilot("auth", "login", *(word.format(**files) for word in words), env=place(instance), stdin=stdin)
+    done = datapilot(
+        "auth", "login", *(word.format(**files) for word in words), env=place(instance), stdin=stdin
+    )
     assert done.exit_code == 2, done.said
     assert says in done.stderr
 
@@ -124,9 +139,13 @@ def test_a_file_that_others_can_read_is_warned_about(instance: RunningInstance, 
     assert "chmod" not in datapilot("auth", "status", env=access(instance)).stderr
 
 
-def test_a_set_in_the_file_that_wins_is_said_at_login(instance: RunningInstance, home: Path) -> None:
+def test_a_set_in_the_file_that_wins_is_said_at_login(
+    instance: RunningInstance, home: Path
+) -> None:
     config_file(home).parent.mkdir()
-    config_file(home).write_text('{"altimateApiKey": "t", "altimateInstanceName": "hosted"}', encoding="utf-8")
+    config_file(home).write_text(
+        '{"altimateApiKey": "t", "altimateInstanceName": "hosted"}', encoding="utf-8"
+    )
     done = datapilot("auth", "login", "--token-stdin", env=place(instance), stdin=instance.token)
     assert done.exit_code == 0, done.said
     assert "holds credentials for https://api.myaltimate.com that win" in done.stderr
@@ -144,13 +163,18 @@ def test_without_a_keyring_the_file_is_offered(instance: RunningInstance, home: 
     keyring.set_keyring(NoKeyring())
     done = datapilot("auth", "login", "--token-stdin", env=place(instance), stdin=instance.token)
     assert done.exit_code == 2
-    assert "there is no keyring on this system; nothing was stored. --store file keeps them in a file" in done.stderr
+    assert (
+        "there is no keyring on this system; nothing was stored. --store file keeps them in a file"
+        in done.stderr
+    )
     assert not config_file(home).exists()
     log_in(instance, "--store", "file")
     assert datapilot("auth", "status").exit_code == 0
 
 
-def test_in_ci_nothing_is_stored_unless_told(instance: RunningInstance, memory_keyring: MemoryKeyring) -> None:
+def test_in_ci_nothing_is_stored_unless_told(
+    instance: RunningInstance, memory_keyring: MemoryKeyring
+) -> None:
     env = {**place(instance), "CI": "true"}
     done = datapilot("auth", "login", "--token-stdin", env=env, stdin=instance.token)
     assert done.exit_code == 2
@@ -187,12 +211,17 @@ def test_logout_says_when_there_is_nothing_to_forget() -> None:
     assert done.json["error"]["kind"] == "not_found"
 
 
-def test_logout_forgets_in_both_places_and_only_what_was_named(instance: RunningInstance, home: Path) -> None:
+def test_logout_forgets_in_both_places_and_only_what_was_named(
+    instance: RunningInstance, home: Path
+) -> None:
     log_in(instance)
     log_in(instance, "--store", "file")
     assert datapilot("auth", "logout", "--backend-url", "https://other.example.com").exit_code == 4
     done = datapilot("auth", "logout", "--backend-url", f"{instance.url}/", "--json")
-    assert done.json["removed_from"] == [f"the system's keyring (acme at {instance.url})", str(config_file(home))]
+    assert done.json["removed_from"] == [
+        f"the system's keyring (acme at {instance.url})",
+        str(config_file(home)),
+    ]
     assert credential_store.look_up(None, None) is None
 
 
@@ -218,13 +247,17 @@ def test_status_of_a_token_that_may_only_read(instance: RunningInstance) -> None
 
 
 def test_status_of_an_expired_token(instance: RunningInstance) -> None:
-    token = instance.new_token("admin", expires_at=datetime(2020, 1, 1, tzinfo=timezone.utc))
+    token = instance.new_token("admin", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
     done = datapilot("auth", "status", "--json", env=access(instance, token))
     assert (done.exit_code, done.json["accepted"], done.json["ok"]) == (3, False, False)
 
 
 def test_status_of_a_dead_instance_leaves_it_open_whether_the_token_is_good() -> None:
-    env = {"ALTIMATE_URL": "http://127.0.0.1:9", "ALTIMATE_INSTANCE_NAME": "n", "ALTIMATE_API_KEY": "some-token"}
+    env = {
+        "ALTIMATE_URL": "http://127.0.0.1:9",
+        "ALTIMATE_INSTANCE_NAME": "n",
+        "ALTIMATE_API_KEY": "some-token",
+    }
     done = datapilot("auth", "status", "--json", "--timeout", "1", env=env)
     assert (done.exit_code, done.json["accepted"]) == (5, None)
 
@@ -236,7 +269,9 @@ class Locked(MemoryKeyring):
         raise OSError("locked")
 
 
-def test_logout_where_the_keyring_fails_still_cleans_the_file(instance: RunningInstance, home: Path) -> None:
+def test_logout_where_the_keyring_fails_still_cleans_the_file(
+    instance: RunningInstance, home: Path
+) -> None:
     log_in(instance, "--store", "file")
     keyring.set_keyring(Locked())
     done = datapilot("auth", "logout")
@@ -245,7 +280,9 @@ def test_logout_where_the_keyring_fails_still_cleans_the_file(instance: RunningI
     assert "altimateApiKey" not in config_file(home).read_text(encoding="utf-8")
 
 
-def test_logout_in_ci_leaves_the_keyring_alone(instance: RunningInstance, memory_keyring: MemoryKeyring) -> None:
+def test_logout_in_ci_leaves_the_keyring_alone(
+    instance: RunningInstance, memory_keyring: MemoryKeyring
+) -> None:
     log_in(instance)
     assert datapilot("auth", "logout", env={"CI": "1"}).exit_code == 4
     assert memory_keyring.passwords != {}
@@ -268,15 +305,24 @@ def test_status_where_the_instance_does_not_say_what_the_token_may_do() -> None:
 
 
 @pytest.mark.parametrize("seconds", ["soon", "0", "-1", "nan", "1e9"])
-def test_a_timeout_that_is_none_is_refused_by_its_name(seconds: str, instance: RunningInstance) -> None:
+def test_a_timeout_that_is_none_is_refused_by_its_name(
+    seconds: str, instance: RunningInstance
+) -> None:
     done = datapilot("auth", "status", env={**access(instance), "DATAPILOT_TIMEOUT": seconds})
     assert done.exit_code == 2
-    assert f"environment variable DATAPILOT_TIMEOUT is '{seconds}': set it to a number of seconds" in done.stderr
+    assert (
+        f"environment variable DATAPILOT_TIMEOUT is '{seconds}': set it to a number of seconds"
+        in done.stderr
+    )
 
 
 def test_a_timeout_from_the_environment_bounds_the_command() -> None:
     with fault_proxy("http://127.0.0.1:1", At("", act.stall)) as proxy:
-        env = {"ALTIMATE_URL": proxy.url, "ALTIMATE_INSTANCE_NAME": "n", "ALTIMATE_API_KEY": "some-token"}
+        env = {
+            "ALTIMATE_URL": proxy.url,
+            "ALTIMATE_INSTANCE_NAME": "n",
+            "ALTIMATE_API_KEY": "some-token",
+        }
         done = datapilot("auth", "status", env={**env, "DATAPILOT_TIMEOUT": "1.5"})
     assert done.exit_code == 5
     assert "did not end within 1.5 s" in done.stdout

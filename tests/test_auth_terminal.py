@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import datapilot
-from tests.instances import RunningInstance
+from tests.support.commands import datapilot
+from tests.support.instances import RunningInstance
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals of this kind")
+pytestmark = pytest.mark.skipif(
+    os.name == "nt", reason="Windows has no pseudo-terminals of this kind"
+)
 
 
-def test_somebody_at_a_terminal_is_asked_and_the_token_is_not_shown(instance: RunningInstance, home: Path) -> None:
+def test_somebody_at_a_terminal_is_asked_and_the_token_is_not_shown(
+    instance: RunningInstance, home: Path
+) -> None:
     answers = {
         "Instance URL [https://api.myaltimate.com]: ": instance.url,
         "Instance name: ": "acme",
@@ -25,7 +29,10 @@ def test_somebody_at_a_terminal_is_asked_and_the_token_is_not_shown(instance: Ru
     }
     said = at_a_terminal(["auth", "login"], answers, os.environ)
     file = home / ".altimate" / "altimate.json"
-    assert f"Logged in to {instance.url} as instance name 'acme'; the credentials are in {file}." in said
+    assert (
+        f"Logged in to {instance.url} as instance name 'acme'; the credentials are in {file}."
+        in said
+    )
     assert "There is no keyring on this system; keep the credentials" in said
     assert instance.token not in said
     assert datapilot("auth", "status").exit_code == 0
@@ -44,7 +51,9 @@ def at_a_terminal(words: list[str], answers: Mapping[str, str], environ: Mapping
     """Run `datapilot WORDS` at a pseudo-terminal, give each answer when it is asked for; everything that was shown."""
     command = [sys.executable, "-c", _TERMINAL, sys.executable, "-m", "datapilot_defer", *words]
     shown = b""
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         for question, answer in answers.items():

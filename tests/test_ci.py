@@ -13,9 +13,9 @@ import pytest
 
 from datapilot_defer import ci
 from datapilot_defer.ci import Run
-from tests.commands import access, datapilot
-from tests.instances import RunningInstance
-from tests.protocol_server import TOKEN, Reply, protocol_server
+from tests.support.commands import access, datapilot
+from tests.support.instances import RunningInstance
+from tests.support.protocol_server import TOKEN, Reply, protocol_server
 
 GITHUB = {
     "CI": "true",
@@ -29,11 +29,21 @@ GITHUB = {
 RUNS: dict[str, tuple[Mapping[str, str], Run]] = {
     "GitHub": (
         GITHUB,
-        Run("GitHub Actions", "ffac537e", "main", "https://github.com/octo/shop/actions/runs/1658821493"),
+        Run(
+            "GitHub Actions",
+            "ffac537e",
+            "main",
+            "https://github.com/octo/shop/actions/runs/1658821493",
+        ),
     ),
     "GitHub, of a pull request": (
         {**GITHUB, "GITHUB_HEAD_REF": "feature", "GITHUB_REF_NAME": "7/merge"},
-        Run("GitHub Actions", "ffac537e", "feature", "https://github.com/octo/shop/actions/runs/1658821493"),
+        Run(
+            "GitHub Actions",
+            "ffac537e",
+            "feature",
+            "https://github.com/octo/shop/actions/runs/1658821493",
+        ),
     ),
     "GitLab": (
         {
@@ -56,7 +66,11 @@ RUNS: dict[str, tuple[Mapping[str, str], Run]] = {
         Run("Jenkins", "4f3c0c1", "origin/main", "https://ci.example.com/job/shop/15/"),
     ),
     "Jenkins, of a multibranch pipeline": (
-        {"JENKINS_URL": "https://ci.example.com/", "BRANCH_NAME": "main", "BUILD_URL": "https://ci.example.com/job/1/"},
+        {
+            "JENKINS_URL": "https://ci.example.com/",
+            "BRANCH_NAME": "main",
+            "BUILD_URL": "https://ci.example.com/job/1/",
+        },
         Run("Jenkins", None, "main", "https://ci.example.com/job/1/"),
     ),
     "CircleCI": (
@@ -88,7 +102,12 @@ RUNS: dict[str, tuple[Mapping[str, str], Run]] = {
             "SYSTEM_TEAMPROJECT": "shop",
             "BUILD_BUILDID": "12",
         },
-        Run("Azure Pipelines", "7c9c0f1", "main", "https://dev.azure.com/acme/shop/_build/results?buildId=12"),
+        Run(
+            "Azure Pipelines",
+            "7c9c0f1",
+            "main",
+            "https://dev.azure.com/acme/shop/_build/results?buildId=12",
+        ),
     ),
     "Bitbucket": (
         {
@@ -98,10 +117,19 @@ RUNS: dict[str, tuple[Mapping[str, str], Run]] = {
             "BITBUCKET_BRANCH": "main",
             "BITBUCKET_GIT_HTTP_ORIGIN": "https://bitbucket.org/acme/shop",
         },
-        Run("Bitbucket Pipelines", "f7f6c2b", "main", "https://bitbucket.org/acme/shop/pipelines/results/3"),
+        Run(
+            "Bitbucket Pipelines",
+            "f7f6c2b",
+            "main",
+            "https://bitbucket.org/acme/shop/pipelines/results/3",
+        ),
     ),
     "TeamCity": (
-        {"TEAMCITY_VERSION": "2026.1", "BUILD_VCS_NUMBER": "61ad9f0", "BUILD_URL": "https://tc.example.com/build/9"},
+        {
+            "TEAMCITY_VERSION": "2026.1",
+            "BUILD_VCS_NUMBER": "61ad9f0",
+            "BUILD_URL": "https://tc.example.com/build/9",
+        },
         Run("TeamCity", "61ad9f0", None, "https://tc.example.com/build/9"),
     ),
     "Airflow": (
@@ -123,7 +151,9 @@ def test_each_ci_is_known_by_its_own_variables(name: str) -> None:
     assert ci.detect(environ) == run
 
 
-@pytest.mark.parametrize("environ", [{}, {"CI": ""}, {"CI": "false"}, {"CI": "0"}, {"GITHUB_ACTIONS": "False"}])
+@pytest.mark.parametrize(
+    "environ", [{}, {"CI": ""}, {"CI": "false"}, {"CI": "0"}, {"GITHUB_ACTIONS": "False"}]
+)
 def test_a_laptop_is_no_ci(environ: Mapping[str, str]) -> None:
     assert ci.detect(environ) is None
 
@@ -133,11 +163,17 @@ def test_only_what_is_known_is_told() -> None:
 
 
 def test_an_annotation_is_one_line_whatever_it_says() -> None:
-    assert ci.annotation("error", "50% of\r\nit: a::b, c") == "::error title=datapilot::50%25 of%0D%0Ait: a::b, c"
+    assert (
+        ci.annotation("error", "50% of\r\nit: a::b, c")
+        == "::error title=datapilot::50%25 of%0D%0Ait: a::b, c"
+    )
 
 
 def test_outside_github_no_file_is_written(tmp_path: Path) -> None:
-    environ = {"GITHUB_OUTPUT": str(tmp_path / "output"), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+    environ = {
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+    }
     ci.append_outputs(environ, {"a": "b"})
     ci.append_summary(environ, "# x")
     ci.append_summary({"GITHUB_ACTIONS": "true"}, "# x")
@@ -170,17 +206,26 @@ def github(tmp_path: Path) -> dict[str, str]:
 def test_on_github_the_result_is_in_the_summary_and_the_outputs(
     instance: RunningInstance, manifest: Path, github: dict[str, str]
 ) -> None:
-    assert datapilot("dbt", "integrations", "create", "--name", "shop", env=access(instance)).exit_code == 0
+    assert (
+        datapilot("dbt", "integrations", "create", "--name", "shop", env=access(instance)).exit_code
+        == 0
+    )
     done = datapilot(*onboard(manifest, "--json"), env={**access(instance), **github})
     assert done.exit_code == 0, done.said
     sha256 = done.json["artifacts"][0]["sha256"]
     lines = Path(github["GITHUB_OUTPUT"]).read_text(encoding="utf-8").splitlines()
-    assert lines == [f"sha256={sha256}", "file-id=1", f"status-url={instance.url}/settings/integrations/1/PROD"]
+    assert lines == [
+        f"sha256={sha256}",
+        "file-id=1",
+        f"status-url={instance.url}/settings/integrations/1/PROD",
+    ]
     summary = Path(github["GITHUB_STEP_SUMMARY"]).read_text(encoding="utf-8")
     assert f"[integration 1, PROD]({instance.url}/settings/integrations/1/PROD)" in summary
     assert f"| manifest | {manifest.stat().st_size:,} | 1.11.16 | `{sha256}` |" in summary
     assert f"::add-mask::{instance.token}" in done.stderr.splitlines()
-    assert instance.token not in done.said.replace(f"::add-mask::{instance.token}", "") + summary + "".join(lines)
+    assert instance.token not in done.said.replace(
+        f"::add-mask::{instance.token}", ""
+    ) + summary + "".join(lines)
 
 
 def test_commit_branch_and_build_are_sent_along(manifest: Path) -> None:
@@ -197,11 +242,15 @@ def test_commit_branch_and_build_are_sent_along(manifest: Path) -> None:
 
 def test_on_github_a_failure_is_an_annotation(manifest: Path, github: dict[str, str]) -> None:
     with protocol_server() as hosted:
-        hosted.answers["GET /dbt/v1/validate-permissions"] = lambda _: Reply({"detail": "100% no\r\n::error::x"}, 403)
+        hosted.answers["GET /dbt/v1/validate-permissions"] = lambda _: Reply(
+            {"detail": "100% no\r\n::error::x"}, 403
+        )
         done = datapilot(*onboard(manifest), env={**hosted.access, **github})
     assert done.exit_code == 3
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("::error")]
-    assert line.startswith("::error title=datapilot::checking the permission to upload: not allowed: 100%25 no")
+    assert line.startswith(
+        "::error title=datapilot::checking the permission to upload: not allowed: 100%25 no"
+    )
     assert not any(line.startswith("::error::x") for line in done.stderr.splitlines())
     assert not Path(github["GITHUB_OUTPUT"]).exists()
 
@@ -210,7 +259,10 @@ def test_on_github_a_failure_is_an_annotation(manifest: Path, github: dict[str, 
 def test_in_ci_nobody_is_asked_and_no_keyring_is_opened(sign: str, manifest: Path) -> None:
     done = datapilot(*onboard(manifest), env={sign: "true"}, stdin="an answer\n")
     assert done.exit_code == 2
-    assert "no instance name and no token: set environment variable ALTIMATE_INSTANCE_NAME" in done.stderr
+    assert (
+        "no instance name and no token: set environment variable ALTIMATE_INSTANCE_NAME"
+        in done.stderr
+    )
     assert done.stdout == ""
 
 
@@ -220,7 +272,9 @@ def test_the_json_is_the_last_line_also_when_both_streams_are_one(manifest: Path
         merged = as_a_process(onboard(manifest, "--json", "-v"), hosted.access)
         assert json.loads(merged.stdout.splitlines()[-1])["exit_code"] == merged.returncode == 5
         del hosted.answers["POST /dbt/v1/start_dbt_ingestion"]
-        merged = as_a_process(onboard(manifest, "--json", "-v", "--log-format", "json"), hosted.access)
+        merged = as_a_process(
+            onboard(manifest, "--json", "-v", "--log-format", "json"), hosted.access
+        )
     assert merged.returncode == 0
     assert json.loads(merged.stdout.splitlines()[-1])["ok"] is True
     for line in merged.stdout.splitlines()[:-1]:
@@ -233,14 +287,21 @@ def test_a_dotenv_file_in_the_working_folder_is_not_read(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with protocol_server() as hosted:
-        values = {**hosted.access, **{f"DATAPILOT_{name[9:]}": value for name, value in hosted.access.items()}}
-        (tmp_path / ".env").write_text("\n".join(f"{name}={value}" for name, value in values.items()), encoding="utf-8")
+        values = {
+            **hosted.access,
+            **{f"DATAPILOT_{name[9:]}": value for name, value in hosted.access.items()},
+        }
+        (tmp_path / ".env").write_text(
+            "\n".join(f"{name}={value}" for name, value in values.items()), encoding="utf-8"
+        )
         done = as_a_process(onboard(manifest), {})
         assert hosted.seen == []
     assert done.returncode == 2
 
 
-def as_a_process(arguments: list[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def as_a_process(
+    arguments: list[str], environ: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
     """Run `datapilot ARGUMENTS` with stderr merged into stdout, as Airflow does."""
     return subprocess.run(
         [sys.executable, "-m", "datapilot_defer", *arguments],
@@ -269,7 +330,8 @@ def test_soft_fail_forgives_what_is_nobodys_fault(what: str, by: str, manifest: 
     with protocol_server() as hosted:
         hosted.answers["GET /dbt/v1/signed_url"] = lambda _: answer
         done = datapilot(
-            *onboard(manifest, "--json", *options), env={**hosted.access, **({} if options else {by: "1"})}
+            *onboard(manifest, "--json", *options),
+            env={**hosted.access, **({} if options else {by: "1"})},
         )
     assert done.exit_code == code, done.said
     assert done.json["ok"] is False

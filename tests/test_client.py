@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
@@ -12,13 +12,21 @@ import requests
 import urllib3
 
 from datapilot_defer.artifact import Kind, from_bytes
-from datapilot_defer.client import Download, UploadPlace, faults, wire
+from datapilot_defer.client import failures, responses
+from datapilot_defer.client.instance_client import Download, UploadPlace
 from datapilot_defer.config import Setting
 from datapilot_defer.credentials import DEFAULT_URL
-from datapilot_defer.errors import AccessDenied, ArtifactRefused, DatapilotError, NotFound, Unavailable, UsageError
-from tests import fault_acts as act
-from tests.fault_proxy import Act, At, fault_proxy
-from tests.faulty import instance_at
+from datapilot_defer.errors import (
+    AccessDenied,
+    ArtifactRefused,
+    DatapilotError,
+    NotFound,
+    Unavailable,
+    UsageError,
+)
+from tests.support import fault_acts as act
+from tests.support.fault_proxy import Act, At, fault_proxy
+from tests.support.fault_runner import instance_at
 
 NOBODY = "http://127.0.0.1:1"
 MANIFEST = from_bytes(b"{}", path="manifest.json", kind=Kind.MANIFEST)
@@ -45,7 +53,9 @@ def test_an_answer_that_is_cut_off_is_said_to_be() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     assert "was cut off (tried 6 times)" in refused(act.raw(head % 99 + b'{"ok": true}'))
     assert "was cut off (tried 6 times)" in refused(act.raw(head % 6 + b'{"ok":'))
-    assert "was cut off" in refused(act.raw(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nnonsense"))
+    assert "was cut off" in refused(
+        act.raw(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nnonsense")
+    )
 
 
 def test_json_that_is_too_deep_is_no_traceback() -> None:
@@ -69,12 +79,17 @@ REDIRECTS: list[tuple[Act, type[DatapilotError], str]] = [
 
 
 @pytest.mark.parametrize(("redirect", "error", "says"), REDIRECTS)
-def test_a_redirect_is_followed_to_the_same_host_only(redirect: Act, error: type[DatapilotError], says: str) -> None:
+def test_a_redirect_is_followed_to_the_same_host_only(
+    redirect: Act, error: type[DatapilotError], says: str
+) -> None:
     assert says in refused(redirect, error)
 
 
 def test_a_redirect_that_would_lose_the_body_is_not_followed() -> None:
-    with fault_proxy(NOBODY, At("", act.redirect(302, "/x"))) as proxy, pytest.raises(Unavailable, match="would lose"):
+    with (
+        fault_proxy(NOBODY, At("", act.redirect(302, "/x"))) as proxy,
+        pytest.raises(Unavailable, match="would lose"),
+    ):
         instance_at(proxy.url).start_ingestion(7, "PROD")
 
 
@@ -104,7 +119,9 @@ STORAGE: list[tuple[int, type[DatapilotError]]] = [
 @pytest.mark.parametrize(("status", "error"), STORAGE)
 def test_the_storage_can_refuse_both_ways(status: int, error: type[DatapilotError]) -> None:
     with fault_proxy(NOBODY, At("", act.answer(status))) as proxy:
-        fault = instance_at(proxy.url).upload(UploadPlace(f"{proxy.url}/f", 1), MANIFEST, lambda _: None)
+        fault = instance_at(proxy.url).upload(
+            UploadPlace(f"{proxy.url}/f", 1), MANIFEST, lambda _: None
+        )
         assert type(fault) is error
         assert f"the storage answered HTTP {status}" in str(fault)
         place = Download(f"{proxy.url}/f", 1, None, None, None, None, None, None, None)
@@ -113,33 +130,54 @@ def test_the_storage_can_refuse_both_ways(status: int, error: type[DatapilotErro
 
 
 def test_an_artifact_that_is_too_large_for_the_storage_is_refused() -> None:
-    with fault_proxy(NOBODY, At("", act.answer(413))) as proxy, pytest.raises(ArtifactRefused, match="too large"):
+    with (
+        fault_proxy(NOBODY, At("", act.answer(413))) as proxy,
+        pytest.raises(ArtifactRefused, match="too large"),
+    ):
         instance_at(proxy.url).upload(UploadPlace(f"{proxy.url}/f", 1), MANIFEST, lambda _: None)
 
 
-@pytest.mark.parametrize("tag", ["", '"d41d8cd98f00b204e9800998ecf8427e"', f'"{MANIFEST.sha256}"', 'W/"abc"'])
+@pytest.mark.parametrize(
+    "tag", ["", '"d41d8cd98f00b204e9800998ecf8427e"', f'"{MANIFEST.sha256}"', 'W/"abc"']
+)
 def test_a_tag_that_is_no_other_sha256_is_no_fault(tag: str) -> None:
     with fault_proxy(NOBODY, At("", act.answer(200, headers={"ETag": tag}))) as proxy:
-        assert instance_at(proxy.url).upload(UploadPlace(f"{proxy.url}/f", 1), MANIFEST, lambda _: None) is None
+        assert (
+            instance_at(proxy.url).upload(
+                UploadPlace(f"{proxy.url}/f", 1), MANIFEST, lambda _: None
+            )
+            is None
+        )
 
 
 def test_the_sha256_of_other_bytes_is_a_fault() -> None:
     with fault_proxy(NOBODY, At("", act.answer(200, headers={"ETag": f'"{"0" * 64}"'}))) as proxy:
-        fault = instance_at(proxy.url).upload(UploadPlace(f"{proxy.url}/f", 1), MANIFEST, lambda _: None)
+        fault = instance_at(proxy.url).upload(
+            UploadPlace(f"{proxy.url}/f", 1), MANIFEST, lambda _: None
+        )
     assert isinstance(fault, Unavailable)
     assert "changed on the way" in str(fault)
 
 
 def test_an_instance_that_forbids_extra_fields_is_asked_without_them() -> None:
-    forbids = act.answer(422, b'{"detail": [{"loc": ["body", "sha256"], "msg": "Extra inputs are not permitted"}]}')
-    with fault_proxy(NOBODY, At("POST", forbids, 1), At("POST", act.answer(200, b'{"ok": true}'))) as proxy:
-        stored = instance_at(proxy.url).verify_upload(UploadPlace(proxy.url, 5), "manifest", {"sha256": "0"})
+    forbids = act.answer(
+        422, b'{"detail": [{"loc": ["body", "sha256"], "msg": "Extra inputs are not permitted"}]}'
+    )
+    with fault_proxy(
+        NOBODY, At("POST", forbids, 1), At("POST", act.answer(200, b'{"ok": true}'))
+    ) as proxy:
+        stored = instance_at(proxy.url).verify_upload(
+            UploadPlace(proxy.url, 5), "manifest", {"sha256": "0"}
+        )
         assert (stored.file_id, proxy.count("POST")) == (5, 2)
 
 
 def test_the_page_of_the_hosted_instance_is_on_a_host_of_its_own() -> None:
     hosted = instance_at(DEFAULT_URL)
-    assert hosted.status_url(7, "PROD 1") == "https://acme.app.myaltimate.com/settings/integrations/7/PROD%201"
+    assert (
+        hosted.status_url(7, "PROD 1")
+        == "https://acme.app.myaltimate.com/settings/integrations/7/PROD%201"
+    )
 
 
 # What requests raises, in words --------------------------------------------------------------------------------------
@@ -152,18 +190,34 @@ def test_a_name_that_nobody_knows() -> None:
 
 def unreachable() -> requests.ConnectionError:
     """What requests raises where there is no way to a host."""
-    error = urllib3.exceptions.NewConnectionError(urllib3.connection.HTTPConnection("h"), "Failed to establish")
+    error = urllib3.exceptions.NewConnectionError(
+        urllib3.connection.HTTPConnection("h"), "Failed to establish"
+    )
     error.__cause__ = OSError(errno.ENETUNREACH, "Network is unreachable")
-    return requests.ConnectionError(urllib3.exceptions.MaxRetryError(urllib3.HTTPConnectionPool("h"), "/", error))
+    return requests.ConnectionError(
+        urllib3.exceptions.MaxRetryError(urllib3.HTTPConnectionPool("h"), "/", error)
+    )
 
 
 ERRORS = [
     (requests.exceptions.ProxyError(), "the proxy on the way to https://h refuses", True),
     (requests.exceptions.ConnectTimeout(), "https://h did not answer the connection in time", True),
-    (requests.exceptions.ReadTimeout(), "https://h accepted the request and then fell silent", True),
+    (
+        requests.exceptions.ReadTimeout(),
+        "https://h accepted the request and then fell silent",
+        True,
+    ),
     (requests.exceptions.ChunkedEncodingError(), "the answer of https://h was cut off", True),
-    (requests.exceptions.SSLError("[SSL: TLSV1_ALERT] x"), "the TLS handshake with https://h failed", True),
-    (requests.exceptions.ConnectionError(OSError(101, "Network is unreachable")), "broke the connection off", True),
+    (
+        requests.exceptions.SSLError("[SSL: TLSV1_ALERT] x"),
+        "the TLS handshake with https://h failed",
+        True,
+    ),
+    (
+        requests.exceptions.ConnectionError(OSError(101, "Network is unreachable")),
+        "broke the connection off",
+        True,
+    ),
     (unreachable(), "https://h can't be reached (Network is unreachable)", True),
     (requests.exceptions.InvalidHeader(), "could not be made (InvalidHeader)", False),
 ]
@@ -173,7 +227,7 @@ ERRORS = [
 def test_each_error_of_requests_is_said_in_plain_words(
     error: requests.RequestException, says: str, again: bool
 ) -> None:
-    fault = faults.of_error(error, "https://user:s3cret@h/f?signature=s3cret")
+    fault = failures.of_error(error, "https://user:s3cret@h/f?signature=s3cret")
     assert says in fault.message
     assert "s3cret" not in fault.message
     assert fault.again is again
@@ -181,37 +235,51 @@ def test_each_error_of_requests_is_said_in_plain_words(
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("3", 3.0), (" 0 ", 0.0), ("", None), (None, None), ("soon", None), ("-3", None), ("1.5", None), ("\u0663", None)],
+    [
+        ("3", 3.0),
+        (" 0 ", 0.0),
+        ("", None),
+        (None, None),
+        ("soon", None),
+        ("-3", None),
+        ("1.5", None),
+        ("\u0663", None),
+    ],
 )
 def test_retry_after_in_seconds(value: str | None, seconds: float | None) -> None:
-    assert faults.retry_after(value) == seconds
+    assert failures.retry_after(value) == seconds
 
 
 def test_retry_after_as_a_date() -> None:
-    soon = datetime.now(timezone.utc) + timedelta(seconds=60)
-    assert 50 < (faults.retry_after(format_datetime(soon, usegmt=True)) or 0) <= 60
-    assert 50 < (faults.retry_after(soon.strftime("%a, %d %b %Y %H:%M:%S")) or 0) <= 60
-    assert faults.retry_after("Sun, 06 Nov 1994 08:49:37 GMT") == 0
+    soon = datetime.now(UTC) + timedelta(seconds=60)
+    assert 50 < (failures.retry_after(format_datetime(soon, usegmt=True)) or 0) <= 60
+    assert 50 < (failures.retry_after(soon.strftime("%a, %d %b %Y %H:%M:%S")) or 0) <= 60
+    assert failures.retry_after("Sun, 06 Nov 1994 08:49:37 GMT") == 0
 
 
 # Answers as values ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("url", ["", "x", "//h/f", "file:///etc/passwd", "ftp://h/f", "https://", "http://[x", 7, None])
+@pytest.mark.parametrize(
+    "url", ["", "x", "//h/f", "file:///etc/passwd", "ftp://h/f", "https://", "http://[x", 7, None]
+)
 def test_what_is_no_url_is_no_place(url: object) -> None:
     with pytest.raises(Unavailable, match="lacks 'url'"):
-        wire.upload_place({"url": url, "dbt_core_integration_file_id": 1})
+        responses.upload_place({"url": url, "dbt_core_integration_file_id": 1})
 
 
 @pytest.mark.parametrize(("id_", "read"), [(7, 7), ("7", 7)])
 def test_an_id_may_be_a_number_or_its_digits(id_: object, read: int) -> None:
-    assert wire.upload_place({"url": "https://h/f", "dbt_core_integration_file_id": id_}).file_id == read
+    assert (
+        responses.upload_place({"url": "https://h/f", "dbt_core_integration_file_id": id_}).file_id
+        == read
+    )
 
 
 @pytest.mark.parametrize("id_", [True, None, "x", "-1", "\u0667", 1.5, [], {}])
 def test_what_is_no_id_is_none(id_: object) -> None:
     with pytest.raises(Unavailable, match="lacks 'dbt_core_integration_file_id'"):
-        wire.upload_place({"url": "https://h/f", "dbt_core_integration_file_id": id_})
+        responses.upload_place({"url": "https://h/f", "dbt_core_integration_file_id": id_})
 
 
 DETAILS = [
@@ -230,15 +298,15 @@ DETAILS = [
 
 @pytest.mark.parametrize(("answer", "said"), DETAILS)
 def test_a_reason_is_one_printable_line(answer: object, said: str) -> None:
-    assert wire.detail(answer) == said
+    assert responses.detail(answer) == said
 
 
 def test_an_integration_that_is_none_is_said_to_be() -> None:
     nonsense: object
     for nonsense in ({}, [7], [{"name": "x"}], "x"):
         with pytest.raises(Unavailable, match="is the URL that of an instance"):
-            wire.integrations(nonsense)
-    assert wire.integrations([{"id": 1, "is_deleted": True}, {"id": "2"}])[0].id == 2
+            responses.integrations(nonsense)
+    assert responses.integrations([{"id": 1, "is_deleted": True}, {"id": "2"}])[0].id == 2
 
 
 def test_a_setting_is_no_secret_in_a_message() -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from datapilot_defer.client.certificates import authorities
 from datapilot_defer.errors import Unavailable, UsageError
-from tests import fault_acts as act
-from tests.fault_proxy import Accept, At, fault_proxy
-from tests.faulty import World, instance_at, make_world
-from tests.instances import RunningInstance
+from tests.support import fault_acts as act
+from tests.support.fault_proxy import Accept, At, fault_proxy
+from tests.support.fault_runner import World, instance_at, make_world
+from tests.support.instances import RunningInstance
 
 NOBODY = "http://127.0.0.1:1"
 
@@ -38,26 +38,40 @@ def test_an_own_authority_is_believed_when_it_is_named(
 ) -> None:
     monkeypatch.setenv(variable, str(world.folder / "ca.pem"))
     with fault_proxy(world.instance.url, scheme="https", accept=handshake(world, "good")) as proxy:
-        instance_at(proxy.url, world.instance.instance_name, world.instance.token).check_credentials()
+        instance_at(
+            proxy.url, world.instance.instance_name, world.instance.token
+        ).check_credentials()
 
 
-def test_the_authorities_of_the_system_are_asked_on_request(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_authorities_of_the_system_are_asked_on_request(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DATAPILOT_SYSTEM_CERTIFICATES", "1")
     with fault_proxy(world.instance.url, scheme="https", accept=handshake(world, "good")) as proxy:
         with pytest.raises(Unavailable, match="not signed by an authority known here"):
             instance_at(proxy.url).check_credentials()
-        monkeypatch.setenv("SSL_CERT_FILE", str(world.folder / "ca.pem"))  # which OpenSSL takes for the system's
-        instance_at(proxy.url, world.instance.instance_name, world.instance.token).check_credentials()
+        monkeypatch.setenv(
+            "SSL_CERT_FILE", str(world.folder / "ca.pem")
+        )  # which OpenSSL takes for the system's
+        instance_at(
+            proxy.url, world.instance.instance_name, world.instance.token
+        ).check_credentials()
 
 
-def test_a_proxy_between_sees_a_host_and_no_token(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_between_sees_a_host_and_no_token(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.folder / "ca.pem"))
     with (
-        fault_proxy(world.instance.url, scheme="https", accept=handshake(world, "good")) as instance,
+        fault_proxy(
+            world.instance.url, scheme="https", accept=handshake(world, "good")
+        ) as instance,
         fault_proxy(NOBODY, At("CONNECT", act.tunnel)) as between,
     ):
         monkeypatch.setenv("HTTPS_PROXY", between.url)
-        instance_at(instance.url, world.instance.instance_name, world.instance.token).check_credentials()
+        instance_at(
+            instance.url, world.instance.instance_name, world.instance.token
+        ).check_credentials()
         assert between.heads[0].startswith(f"CONNECT {instance.url.removeprefix('https://')} HTTP")
         assert (len(between.heads), instance.count("GET")) == (1, 1)
         assert world.instance.token not in between.heads[0]
@@ -89,7 +103,10 @@ def test_a_port_without_tls_is_said_to_be_one() -> None:
         return client
 
     proxy = fault_proxy(NOBODY, scheme="https", accept=misunderstand)
-    with proxy as running, pytest.raises(Unavailable, match="does not speak TLS: is it http, or another port"):
+    with (
+        proxy as running,
+        pytest.raises(Unavailable, match="does not speak TLS: is it http, or another port"),
+    ):
         instance_at(running.url).check_credentials()
 
 

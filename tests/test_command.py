@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from datapilot_defer import errors
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.report import current_report
+from datapilot_defer.cli.output import current_report
 
 
 def run(command: click.Command, *arguments: str, env: Mapping[str, str] | None = None) -> Result:
@@ -91,7 +91,10 @@ def test_quiet_hides_notes_but_no_warning_and_verbose_adds_details_without_secre
 
 
 def test_log_lines_can_be_json() -> None:
-    lines = [json.loads(line) for line in run(talk, "--name", "ann", "--log-format", "json").stderr.splitlines()]
+    lines = [
+        json.loads(line)
+        for line in run(talk, "--name", "ann", "--log-format", "json").stderr.splitlines()
+    ]
     assert [line["level"] for line in lines] == ["info", "warning"]
     assert lines[0]["message"] == "note to ann"
 
@@ -126,7 +129,9 @@ def wait():
         click.echo("undone")
 wait()
 """
-    process = subprocess.Popen([sys.executable, "-c", code, "--json"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "--json"], stdout=subprocess.PIPE, text=True
+    )
     with process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"

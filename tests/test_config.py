@@ -23,9 +23,9 @@ def test_the_first_environment_variable_that_is_not_empty_wins() -> None:
     environ = {"DATAPILOT_TOKEN": "", "ALTIMATE_API_KEY": "one"}
     found = config.from_environ(environ, config.VARIABLES["token"])
     assert found == config.Setting("one", "environment variable ALTIMATE_API_KEY")
-    assert config.from_environ({**environ, "DATAPILOT_TOKEN": "two"}, config.VARIABLES["token"]) == config.Setting(
-        "two", "environment variable DATAPILOT_TOKEN"
-    )
+    assert config.from_environ(
+        {**environ, "DATAPILOT_TOKEN": "two"}, config.VARIABLES["token"]
+    ) == config.Setting("two", "environment variable DATAPILOT_TOKEN")
     assert config.from_environ({}, config.VARIABLES["token"]) is None
 
 
@@ -75,7 +75,10 @@ def test_an_environment_variable_that_is_not_set_is_named(home: Path) -> None:
     path = write(home, '{\n"altimateApiKey": "${env:MY_TOKEN}"}')
     with pytest.raises(UsageError) as refused:
         config.read_config_file(os.environ).get("altimateApiKey", {"MY_TOKEN": ""})
-    assert str(refused.value) == f"{path}:2: altimateApiKey names environment variable MY_TOKEN, which is not set"
+    assert (
+        str(refused.value)
+        == f"{path}:2: altimateApiKey names environment variable MY_TOKEN, which is not set"
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,7 +92,9 @@ def test_an_environment_variable_that_is_not_set_is_named(home: Path) -> None:
         ("[" * 100_000, "is not JSON of ours"),
     ],
 )
-def test_a_broken_file_is_named_and_never_quoted(home: Path, content: str | bytes, says: str) -> None:
+def test_a_broken_file_is_named_and_never_quoted(
+    home: Path, content: str | bytes, says: str
+) -> None:
     write(home, content)
     with pytest.raises(UsageError, match=says) as refused:
         config.read_config_file(os.environ)
@@ -125,7 +130,9 @@ def test_a_file_that_others_can_read_is_known(home: Path) -> None:
     assert not config.read_config_file(os.environ).exposed()
 
 
-def test_nothing_is_read_from_the_working_folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_read_from_the_working_folder(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path, '{"altimateUrl": "https://evil.example.com"}')
     assert config.read_config_file(os.environ).values == {}
@@ -142,11 +149,15 @@ def test_a_machine_without_home_folder_has_no_config_file(monkeypatch: pytest.Mo
 
 def test_a_setting_never_shows_its_value() -> None:
     assert "s3cret" not in repr(config.Setting("s3cret", "here"))
-    assert "s3cret" not in repr(config.ConfigFile(Path("x"), {"altimateApiKey": "s3cret"}, "s3cret"))
+    assert "s3cret" not in repr(
+        config.ConfigFile(Path("x"), {"altimateApiKey": "s3cret"}, "s3cret")
+    )
 
 
 def test_a_folder_that_is_no_path_of_a_home_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("~/.cache/x"))  # as older ones answer
+    monkeypatch.setattr(
+        "platformdirs.user_cache_path", lambda *_, **__: Path("~/.cache/x")
+    )  # as older ones answer
     with pytest.raises(UsageError, match="set HOME or XDG_CACHE_HOME"):
         config.cache_folder()
 

@@ -19,8 +19,8 @@ from datapilot_defer.config import Setting
 from datapilot_defer.credentials import DEFAULT_URL, Credentials
 from datapilot_defer.errors import Unavailable, UsageError
 from tests.conftest import MemoryKeyring
-from tests.instances import RunningInstance
-from tests.parts import need
+from tests.support.instances import RunningInstance
+from tests.support.parts import need
 
 A, B = "https://a.example.com", "https://b.example.com"
 
@@ -135,7 +135,9 @@ def test_no_keyring_is_said_to_be_none() -> None:
         kept()
 
 
-def test_a_keyring_that_never_answers_is_given_up(frozen: Frozen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_keyring_that_never_answers_is_given_up(
+    frozen: Frozen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert credential_store.ANSWER_WITHIN_S == 5
     monkeypatch.setattr(credential_store, "ANSWER_WITHIN_S", 0.05)
     with pytest.raises(Unavailable, match=r"did not answer within 0\.05 s"):
@@ -179,7 +181,9 @@ def test_the_file_is_readable_by_its_owner_only_and_keeps_what_else_it_holds(hom
 def test_the_set_is_taken_out_of_the_file_and_the_rest_stays(home: Path) -> None:
     assert credential_store.remove_from_file(os.environ) is None
     file = credential_store.save_in_file(credentials(), os.environ)
-    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), "theirs": 1}), encoding="utf-8")
+    file.write_text(
+        json.dumps({**json.loads(file.read_text(encoding="utf-8")), "theirs": 1}), encoding="utf-8"
+    )
     assert credential_store.remove_from_file(os.environ) == file
     assert json.loads(file.read_text(encoding="utf-8")) == {"theirs": 1}
     assert credential_store.file_set(os.environ) is None
@@ -225,7 +229,9 @@ for words in (["login", "--token-stdin"], ["status", "--json"], ["logout"], ["st
 
 def test_a_real_keyring_keeps_and_forgets(instance: RunningInstance, home: Path) -> None:
     need("gnome-keyring")
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHON_KEYRING_BACKEND"}
+    environ = {
+        name: value for name, value in os.environ.items() if name != "PYTHON_KEYRING_BACKEND"
+    }
     environ |= {"ALTIMATE_URL": instance.url, "ALTIMATE_INSTANCE_NAME": instance.instance_name}
     done = subprocess.run(
         ["dbus-run-session", "--", sys.executable, "-c", REAL, instance.token],
@@ -243,4 +249,6 @@ def test_a_real_keyring_keeps_and_forgets(instance: RunningInstance, home: Path)
     assert logout.startswith("logout 0 Logged out: removed from the system's keyring")
     assert nothing.startswith("status 2 Error: no token")
     assert instance.token not in done.stdout
-    assert not any(instance.token.encode() in path.read_bytes() for path in home.rglob("*") if path.is_file())
+    assert not any(
+        instance.token.encode() in path.read_bytes() for path in home.rglob("*") if path.is_file()
+    )

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from datapilot_defer.config import Setting
-from datapilot_defer.credentials import DEFAULT_URL, Credentials, Source, denied, given, is_loopback, resolve
+from datapilot_defer.credentials import (
+    DEFAULT_URL,
+    Credentials,
+    Source,
+    denied,
+    given,
+    is_loopback,
+    resolve,
+)
 from datapilot_defer.errors import UsageError
 
 A, B = "https://a.example.com", "https://b.example.com"
@@ -24,34 +32,48 @@ def write(home: Path, **values: str) -> Path:
     keys = {"url": "altimateUrl", "name": "altimateInstanceName", "token": "altimateApiKey"}
     path = home / ".altimate" / "altimate.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({keys[key]: value for key, value in values.items()}), encoding="utf-8")
+    path.write_text(
+        json.dumps({keys[key]: value for key, value in values.items()}), encoding="utf-8"
+    )
     return path
 
 
-def found(options: Source, environ: Mapping[str, str], home: Path, *kept: tuple[str, str, str]) -> tuple[str, ...]:
+def found(
+    options: Source, environ: Mapping[str, str], home: Path, *kept: tuple[str, str, str]
+) -> tuple[str, ...]:
     """URL, instance name and token of the set that is used. kept: what the keyring holds, the last used first."""
 
     def look_up(url: str | None, name: str | None) -> Source | None:
         for entry in kept:
             if url in (None, entry[0]) and name in (None, entry[1]):
-                kept_url, kept_name, token = (Setting(part, "the system's keyring") for part in entry)
+                kept_url, kept_name, token = (
+                    Setting(part, "the system's keyring") for part in entry
+                )
                 return Source(kept_url, kept_name, token, stored=True)
         return None
 
-    used = resolve(options, environ={"HOME": str(home), "USERPROFILE": str(home), **environ}, keyring=look_up)
+    used = resolve(
+        options, environ={"HOME": str(home), "USERPROFILE": str(home), **environ}, keyring=look_up
+    )
     return used.url.value, used.instance_name.value, used.token.value
 
 
 ENVIRON = {"ALTIMATE_URL": A, "ALTIMATE_INSTANCE_NAME": "env", "ALTIMATE_API_KEY": "env-token"}
 
 
-def test_an_option_wins_over_an_environment_variable_over_the_file_over_the_keyring(home: Path) -> None:
+def test_an_option_wins_over_an_environment_variable_over_the_file_over_the_keyring(
+    home: Path,
+) -> None:
     keyring = (A, "keyring", "keyring-token")
     assert found(options(), {}, home, keyring) == keyring
     write(home, url=A, name="file", token="file-token")
     assert found(options(), {}, home, keyring) == (A, "file", "file-token")
     assert found(options(), ENVIRON, home, keyring) == (A, "env", "env-token")
-    assert found(options("option-token", "option", A), ENVIRON, home, keyring) == (A, "option", "option-token")
+    assert found(options("option-token", "option", A), ENVIRON, home, keyring) == (
+        A,
+        "option",
+        "option-token",
+    )
 
 
 def test_our_environment_variables_win_over_those_of_the_ecosystem(home: Path) -> None:
@@ -70,7 +92,11 @@ def test_without_a_url_it_is_the_hosted_instance(home: Path) -> None:
 
 def test_empty_values_count_as_not_given(home: Path) -> None:
     write(home, url="", name="file", token="t")
-    assert found(options("", "", ""), dict.fromkeys(ENVIRON, ""), home) == (DEFAULT_URL, "file", "t")
+    assert found(options("", "", ""), dict.fromkeys(ENVIRON, ""), home) == (
+        DEFAULT_URL,
+        "file",
+        "t",
+    )
 
 
 def test_the_file_is_not_read_when_everything_is_given(home: Path) -> None:
@@ -99,7 +125,9 @@ def test_one_of_several_instances_is_chosen_by_url_or_name(
     assert found(wanted, {}, home, *KEPT) == used
 
 
-def test_the_set_in_the_file_does_not_hide_that_of_another_instance_in_the_keyring(home: Path) -> None:
+def test_the_set_in_the_file_does_not_hide_that_of_another_instance_in_the_keyring(
+    home: Path,
+) -> None:
     write(home, name="prod", token="file-token")
     assert found(options(), {}, home, *KEPT) == (DEFAULT_URL, "prod", "file-token")
     assert found(options(url=B), {}, home, *KEPT) == KEPT[0]
@@ -108,11 +136,31 @@ def test_the_set_in_the_file_does_not_hide_that_of_another_instance_in_the_keyri
 
 
 MIXTURES = {
-    "a stored token to another URL": (options(url=B), {}, {"url": A, "token": "t", "name": "n"}, f"belongs to {A}"),
-    "a token stored without URL": (options(url=B), {}, {"token": "t", "name": "n"}, f"belongs to {DEFAULT_URL}"),
-    "a stored token to the URL of a variable": (options(), {"ALTIMATE_URL": B}, {"url": A, "token": "t"}, "belongs to"),
+    "a stored token to another URL": (
+        options(url=B),
+        {},
+        {"url": A, "token": "t", "name": "n"},
+        f"belongs to {A}",
+    ),
+    "a token stored without URL": (
+        options(url=B),
+        {},
+        {"token": "t", "name": "n"},
+        f"belongs to {DEFAULT_URL}",
+    ),
+    "a stored token to the URL of a variable": (
+        options(),
+        {"ALTIMATE_URL": B},
+        {"url": A, "token": "t"},
+        "belongs to",
+    ),
     "the token of variables to another URL": (options(url=B), ENVIRON, {}, f"belongs to {A}"),
-    "another token to the URL of the file": (options("x", "n"), {}, {"url": A, "token": "t"}, "another token"),
+    "another token to the URL of the file": (
+        options("x", "n"),
+        {},
+        {"url": A, "token": "t"},
+        "another token",
+    ),
 }
 
 
@@ -127,8 +175,14 @@ def test_a_token_goes_nowhere_but_where_it_belongs(mixture: str, home: Path) -> 
     assert "--token" in str(refused.value) or "--backend-url" in str(refused.value)
 
 
-def test_an_option_may_replace_the_token_of_a_variable_and_a_variable_that_of_the_file(home: Path) -> None:
-    assert found(options("x"), ENVIRON, home) == (ENVIRON["ALTIMATE_URL"], ENVIRON["ALTIMATE_INSTANCE_NAME"], "x")
+def test_an_option_may_replace_the_token_of_a_variable_and_a_variable_that_of_the_file(
+    home: Path,
+) -> None:
+    assert found(options("x"), ENVIRON, home) == (
+        ENVIRON["ALTIMATE_URL"],
+        ENVIRON["ALTIMATE_INSTANCE_NAME"],
+        "x",
+    )
     write(home, url=A, token="t", name="n")
     assert found(options(), {"ALTIMATE_API_KEY": "x"}, home) == (A, "n", "x")
 
@@ -188,13 +242,19 @@ def test_a_good_url_is_used_in_one_spelling(url: str, used: str, home: Path) -> 
 
 
 def test_http_to_another_machine_is_possible_on_request(home: Path) -> None:
-    used = resolve(options("t", "n", "http://10.0.0.1"), environ={"HOME": str(home)}, allow_http=True)
+    used = resolve(
+        options("t", "n", "http://10.0.0.1"), environ={"HOME": str(home)}, allow_http=True
+    )
     assert used.url.value == "http://10.0.0.1"
 
 
-@pytest.mark.parametrize("value", ["to\nken", "token\n", " t0ken", "tök", "tok\ten", "to\x00ken", "\u200btoken"])
+@pytest.mark.parametrize(
+    "value", ["to\nken", "token\n", " t0ken", "tök", "tok\ten", "to\x00ken", "\u200btoken"]
+)
 @pytest.mark.parametrize("part", ["token", "instance name"])
-def test_what_can_not_travel_in_a_header_is_refused_and_not_quoted(part: str, value: str, home: Path) -> None:
+def test_what_can_not_travel_in_a_header_is_refused_and_not_quoted(
+    part: str, value: str, home: Path
+) -> None:
     wrong = options(value, "n", A) if part == "token" else options("t", value, A)
     with pytest.raises(UsageError, match=f"the {part} from option") as refused:
         found(wrong, {}, home)
@@ -204,7 +264,13 @@ def test_what_can_not_travel_in_a_header_is_refused_and_not_quoted(part: str, va
 def test_what_is_missing_is_named_with_every_way_to_give_it(home: Path) -> None:
     with pytest.raises(UsageError) as refused:
         found(options(), {}, home)
-    for way in ("ALTIMATE_API_KEY", "--token", "ALTIMATE_INSTANCE_NAME", "--instance-name", "datapilot auth login"):
+    for way in (
+        "ALTIMATE_API_KEY",
+        "--token",
+        "ALTIMATE_INSTANCE_NAME",
+        "--instance-name",
+        "datapilot auth login",
+    ):
         assert way in str(refused.value)
     with pytest.raises(UsageError, match="no token") as refused:
         found(options(name="n"), {}, home)
@@ -219,12 +285,20 @@ def test_somebody_at_a_terminal_is_asked_for_what_is_missing(home: Path) -> None
         return "answer"
 
     used = resolve(options(url=A), environ={"HOME": str(home)}, ask=ask)
-    assert (used.instance_name.value, used.token.value, asked) == ("answer", "answer", ["instance name", "token"])
+    assert (used.instance_name.value, used.token.value, asked) == (
+        "answer",
+        "answer",
+        ["instance name", "token"],
+    )
     assert used.token.origin == "prompt"
 
 
 def test_a_denial_says_where_each_part_came_from() -> None:
-    mine = Credentials(Setting(A, "option --backend-url"), Setting("acme", "the file"), Setting("s3cret", "keyring"))
+    mine = Credentials(
+        Setting(A, "option --backend-url"),
+        Setting("acme", "the file"),
+        Setting("s3cret", "keyring"),
+    )
     said = str(denied(mine))
     assert "token (from keyring)" in said
     assert "'acme' (from the file)" in said
@@ -233,4 +307,9 @@ def test_a_denial_says_where_each_part_came_from() -> None:
 
 def test_loopback_is_this_machine_only() -> None:
     assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.9.9.9", "::1", "x.localhost")))
-    assert not any(map(is_loopback, ("", "10.0.0.1", "0.0.0.0", "localhost.example.com", "127.0.0.1.example.com")))
+    assert not any(
+        map(
+            is_loopback,
+            ("", "10.0.0.1", "0.0.0.0", "localhost.example.com", "127.0.0.1.example.com"),
+        )
+    )

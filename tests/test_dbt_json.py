@@ -133,7 +133,11 @@ def visits(content: bytes) -> list[tuple[str, Any]]:
 
 
 def test_a_mapping_is_walked_entry_by_entry_and_a_repeated_key_twice() -> None:
-    assert visits(b'{"a": {"x": 1, "y": [2], "x": {"z": null}}}') == [("x", 1), ("y", [2]), ("x", {"z": None})]
+    assert visits(b'{"a": {"x": 1, "y": [2], "x": {"z": null}}}') == [
+        ("x", 1),
+        ("y", [2]),
+        ("x", {"z": None}),
+    ]
 
 
 def test_a_number_that_the_fast_parser_refuses_is_walked_all_the_same() -> None:

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.commands import datapilot
-from tests.dbt_project import Shop, copy_shop
-from tests.larger_shop import fork
-from tests.parts import REPOSITORY
+from tests.support.commands import datapilot
+from tests.support.dbt_project import Shop, copy_shop
+from tests.support.larger_shop import fork
+from tests.support.parts import REPOSITORY
 
 MODEL = "revenue_by_country"  # it refers to orders and customers
 PARENTS = ("orders", "customers")
@@ -54,10 +54,28 @@ class Row:
 
 
 ROWS = [
-    Row("`--defer --state DIR`", "compile -s M --defer --state {state}", (0, "prod"), "compile -s M", (0, "prod")),
-    Row("the same without `--select`", "compile --defer --state {state}", (0, "prod"), "compile", (0, "prod")),
+    Row(
+        "`--defer --state DIR`",
+        "compile -s M --defer --state {state}",
+        (0, "prod"),
+        "compile -s M",
+        (0, "prod"),
+    ),
+    Row(
+        "the same without `--select`",
+        "compile --defer --state {state}",
+        (0, "prod"),
+        "compile",
+        (0, "prod"),
+    ),
     Row("no flags", "compile -s M", (0, "dev"), "compile -s M", (0, "prod")),
-    Row("`--defer` without `--state`", "compile -s M --defer", (2, None), "compile -s M --defer", (0, "prod")),
+    Row(
+        "`--defer` without `--state`",
+        "compile -s M --defer",
+        (2, None),
+        "compile -s M --defer",
+        (0, "prod"),
+    ),
     Row(
         "`--favor-state` without `--defer`, parents in development",
         "compile -s M --favor-state --state {state}",
@@ -299,11 +317,17 @@ def shops(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, tuple[Shop, Sh
     made = {}
     for parents_in_dev in (False, True):
         shop = copy_shop(tmp_path_factory.mktemp("dbt") / "one")
-        (shop.project / "macros" / "nop.sql").write_text("{% macro nop() %}{% endmacro %}", encoding="utf-8")
+        (shop.project / "macros" / "nop.sql").write_text(
+            "{% macro nop() %}{% endmacro %}", encoding="utf-8"
+        )
         if parents_in_dev:
-            shop.run("--quiet", "run", "-s", *PARENTS, "--defer", "--state", str(shop.prod_artifacts))
+            shop.run(
+                "--quiet", "run", "-s", *PARENTS, "--defer", "--state", str(shop.prod_artifacts)
+            )
         else:
-            shop.run("--quiet", "parse")  # what is parsed is kept: each run below is a second faster
+            shop.run(
+                "--quiet", "parse"
+            )  # what is parsed is kept: each run below is a second faster
         _make_states(shop)
         other = fork(shop, shop.project.parents[1] / "other")
         for each in (shop, other):
@@ -343,20 +367,31 @@ def table() -> str:
 
 def _cell(expected: tuple[int, str | None]) -> str:
     code, schema = expected
-    read = {"prod": "reads production", "dev": "reads development", "other": "reads another state", None: "runs"}[
-        schema
-    ]
+    read = {
+        "prod": "reads production",
+        "dev": "reads development",
+        "other": "reads another state",
+        None: "runs",
+    }[schema]
     return f"exit {code}" if code else read
 
 
 def defer_run(row: Row, shop: Shop) -> Outcome:
     """Run dbt under `defer run`, deferring to a local folder."""
     _clear(shop)
-    origin = ("--dbt", shop.dbt, "--manifest-path", _folder(shop, row.state), *(["--favor-state"] if row.favor else []))
+    origin = (
+        "--dbt",
+        shop.dbt,
+        "--manifest-path",
+        _folder(shop, row.state),
+        *(["--favor-state"] if row.favor else []),
+    )
     before = Path.cwd()
     os.chdir(shop.project)
     try:
-        done = datapilot("dbt", "defer", "run", *origin, *words(row.ours, shop), env=environ(row, shop))
+        done = datapilot(
+            "dbt", "defer", "run", *origin, *words(row.ours, shop), env=environ(row, shop)
+        )
     finally:
         os.chdir(before)
     return Outcome(done.exit_code, _schema(shop) if done.exit_code == 0 else None, done.said)
@@ -389,7 +424,11 @@ def _clear(shop: Shop) -> None:
 def _schema(shop: Shop) -> str | None:
     """The schema that the compiled SQL of the model reads its parents from."""
     found = [file for folder in _compiled(shop) for file in folder.rglob(f"{MODEL}.sql")]
-    schemas = set(re.findall(r'"warehouse"."(\w+)"."orders"', found[0].read_text(encoding="utf-8"))) if found else set()
+    schemas = (
+        set(re.findall(r'"warehouse"."(\w+)"."orders"', found[0].read_text(encoding="utf-8")))
+        if found
+        else set()
+    )
     return schemas.pop() if schemas else None
 
 
@@ -429,8 +468,15 @@ def _make_states(shop: Shop) -> None:
     make("namesake", re.sub(r"\b(model|seed|snapshot)\.shop\.", r"\1.shop.their_", text))
     for version in (3, 11, 13, 20):
         make(f"v{version}", text.replace("manifest/v12.json", f"manifest/v{version}.json"))
-    make("null_meta", json.dumps(_changed(production, lambda node: node["config"].update(meta=None))))
-    make("extra", json.dumps(_changed({**production, "new": 1}, lambda node: node.update(brand_new={"a": 1}))))
+    make(
+        "null_meta", json.dumps(_changed(production, lambda node: node["config"].update(meta=None)))
+    )
+    make(
+        "extra",
+        json.dumps(
+            _changed({**production, "new": 1}, lambda node: node.update(brand_new={"a": 1}))
+        ),
+    )
     make("nothing", "{}")
     make("truncated", text[: len(text) // 2])
     _folder(shop, "empty").mkdir()
@@ -445,7 +491,9 @@ def _renamed(text: str) -> str:
     )
 
 
-def _changed(manifest: dict[str, Any], change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+def _changed(
+    manifest: dict[str, Any], change: Callable[[dict[str, Any]], object]
+) -> dict[str, Any]:
     copy: dict[str, Any] = json.loads(json.dumps(manifest))
     for node in copy["nodes"].values():
         change(node)

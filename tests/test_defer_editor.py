@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.commands import access, datapilot
-from tests.dbt_project import PROJECT
-from tests.instances import RunningInstance
-from tests.parts import need
+from tests.support.commands import access, datapilot
+from tests.support.dbt_project import PROJECT
+from tests.support.instances import RunningInstance
+from tests.support.parts import need
 
 # What the extension does around its engine: find the project's entry by path.relative, hand it to DeferConfig.
 ENGINE = """
@@ -64,13 +64,17 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def onboarded(instance: RunningInstance, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> RunningInstance:
+def onboarded(
+    instance: RunningInstance, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> RunningInstance:
     """The instance, where the environment variables lead, with production's manifest in integration 1."""
     for name, value in access(instance).items():
         monkeypatch.setenv(name, value)
     datapilot("dbt", "integrations", "create", "--name", "shop", "--environment", "PROD")
     assert (
-        datapilot("dbt", "onboard", "--integration-id", 1, "--manifest-path", artifacts / "manifest.json").exit_code
+        datapilot(
+            "dbt", "onboard", "--integration-id", 1, "--manifest-path", artifacts / "manifest.json"
+        ).exit_code
         == 0
     )
     return instance
@@ -82,8 +86,17 @@ def node(program: str, workspace: Path, **told: object) -> Any:
     modules = need("node") / "node_modules"
     if executable is None:
         pytest.skip("without Node")
-    words = [executable, "-e", program, json.dumps({"workspace": str(workspace), "project": str(Path.cwd()), **told})]
-    env = {"NODE_PATH": str(modules), "TMPDIR": str(workspace.parent), "PATH": str(Path(executable).parent)}
+    words = [
+        executable,
+        "-e",
+        program,
+        json.dumps({"workspace": str(workspace), "project": str(Path.cwd()), **told}),
+    ]
+    env = {
+        "NODE_PATH": str(modules),
+        "TMPDIR": str(workspace.parent),
+        "PATH": str(Path(executable).parent),
+    }
     done = subprocess.run(words, env=env, capture_output=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout) if done.stdout else None
@@ -98,12 +111,24 @@ def manifest_of(folder: object) -> str:
     return hashlib.sha256((Path(str(folder)) / "manifest.json").read_bytes()).hexdigest()
 
 
-def test_the_engine_defers_to_the_very_manifest_that_enable_pulled(workspace: Path, onboarded: RunningInstance) -> None:
+def test_the_engine_defers_to_the_very_manifest_that_enable_pulled(
+    workspace: Path, onboarded: RunningInstance
+) -> None:
     done = datapilot(
-        "dbt", "defer", "enable", "--integration-id", 1, "--environment", "PROD", "--favor-state", "--json"
+        "dbt",
+        "defer",
+        "enable",
+        "--integration-id",
+        1,
+        "--environment",
+        "PROD",
+        "--favor-state",
+        "--json",
     )
     assert done.exit_code == 0, done.said
-    entry = json.loads((workspace / ".vscode" / "settings.json").read_bytes())["dbt.deferConfigPerProject"]
+    entry = json.loads((workspace / ".vscode" / "settings.json").read_bytes())[
+        "dbt.deferConfigPerProject"
+    ]
     assert entry == {
         str(Path("dbt", "shop")): {
             "deferToProduction": True,
@@ -120,15 +145,23 @@ def test_the_engine_defers_to_the_very_manifest_that_enable_pulled(workspace: Pa
     assert engine(workspace, onboarded)["enabled"] is False
 
 
-def test_the_engine_takes_the_folder_that_enable_wrote(workspace: Path, onboarded: RunningInstance) -> None:
+def test_the_engine_takes_the_folder_that_enable_wrote(
+    workspace: Path, onboarded: RunningInstance
+) -> None:
     prod = workspace / "prod"
     assert datapilot("dbt", "pull", "--integration-id", 1, "--output", prod).exit_code == 0
     assert datapilot("dbt", "defer", "enable", "--manifest-path", prod).exit_code == 0
     assert engine(workspace, onboarded)["folder"] == str(prod)
 
 
-def test_status_reads_what_the_panel_writes_one_key_at_a_time(workspace: Path, onboarded: RunningInstance) -> None:
-    for key, value in (("manifestPathType", "remote"), ("dbtCoreIntegrationId", 1), ("deferToProduction", True)):
+def test_status_reads_what_the_panel_writes_one_key_at_a_time(
+    workspace: Path, onboarded: RunningInstance
+) -> None:
+    for key, value in (
+        ("manifestPathType", "remote"),
+        ("dbtCoreIntegrationId", 1),
+        ("deferToProduction", True),
+    ):
         node(PANEL, workspace, key=key, value=value)
     said = datapilot("dbt", "defer", "status", "--json").json
     assert (said["enabled"], said["mode"], said["integration_id"]) == (True, "integration", 1)
@@ -137,7 +170,12 @@ def test_status_reads_what_the_panel_writes_one_key_at_a_time(workspace: Path, o
 
 
 def test_our_own_key_survives_the_panel(workspace: Path, onboarded: RunningInstance) -> None:
-    assert datapilot("dbt", "defer", "enable", "--integration-id", 1, "--environment", "prod").exit_code == 0
+    assert (
+        datapilot(
+            "dbt", "defer", "enable", "--integration-id", 1, "--environment", "prod"
+        ).exit_code
+        == 0
+    )
     node(PANEL, workspace, key="favorState", value=True)
     said = datapilot("dbt", "defer", "status", "--json").json
     assert (said["favor_state"], said["environment"]) == (True, "prod")
@@ -145,7 +183,9 @@ def test_our_own_key_survives_the_panel(workspace: Path, onboarded: RunningInsta
     assert datapilot("dbt", "defer", "status", "--json").json["environment"] is None
 
 
-def test_a_disabled_entry_keeps_where_the_manifest_comes_from(workspace: Path, onboarded: RunningInstance) -> None:
+def test_a_disabled_entry_keeps_where_the_manifest_comes_from(
+    workspace: Path, onboarded: RunningInstance
+) -> None:
     datapilot("dbt", "defer", "enable", "--integration-id", 1)
     datapilot("dbt", "defer", "disable")
     off = datapilot("dbt", "defer", "status", "--json")

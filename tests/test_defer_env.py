@@ -9,16 +9,23 @@ import sys
 
 import pytest
 
-from datapilot_defer.defer import shells
+from datapilot_defer.defer import shell_variables
 from datapilot_defer.errors import UsageError
-from tests.commands import Outcome, datapilot
-from tests.dbt_project import Shop
+from tests.support.commands import Outcome, datapilot
+from tests.support.dbt_project import Shop
 
 VALUES = {"DBT_DEFER": "true", "DBT_STATE": "/a b/it's $HOME \\ %x%", "DBT_FAVOR_STATE": "false"}
 
 
 def env(shop: Shop, *words: object, **environ: str) -> Outcome:
-    origin = ("--dbt", shop.dbt, "--manifest-path", shop.prod_artifacts, "--project-dir", shop.project)
+    origin = (
+        "--dbt",
+        shop.dbt,
+        "--manifest-path",
+        shop.prod_artifacts,
+        "--project-dir",
+        shop.project,
+    )
     return datapilot("dbt", "defer", "env", *origin, *words, env={**shop.environment, **environ})
 
 
@@ -31,15 +38,32 @@ def test_in_bash_any_dbt_defers_afterwards(shop: Shop) -> None:
     )
     environ = {**shop.environment, "DBT_DEFER_STATE": "/nowhere"}
     done = subprocess.run(
-        ["bash", "-c", script], cwd=shop.project, env=environ, capture_output=True, check=True, encoding="utf-8"
+        ["bash", "-c", script],
+        cwd=shop.project,
+        env=environ,
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
     )
     [sql] = (shop.project / "target" / "compiled").rglob("revenue_by_country.sql")
     assert '"prod"."orders"' in sql.read_text(encoding="utf-8")
-    assert not [line for line in done.stdout.splitlines() if line.startswith(("DBT_DEFER", "DBT_STATE", "DBT_FAVOR"))]
+    assert not [
+        line
+        for line in done.stdout.splitlines()
+        if line.startswith(("DBT_DEFER", "DBT_STATE", "DBT_FAVOR"))
+    ]
 
 
 def test_what_would_decide_otherwise_is_taken_away(shop: Shop) -> None:
-    done = env(shop, "--shell", "bash", "--json", "--favor-state", DBT_ENGINE_STATE="x", DBT_DEFER_STATE="y")
+    done = env(
+        shop,
+        "--shell",
+        "bash",
+        "--json",
+        "--favor-state",
+        DBT_ENGINE_STATE="x",
+        DBT_DEFER_STATE="y",
+    )
     assert done.exit_code == 0, done.said
     assert done.json["unset"] == ["DBT_DEFER_STATE", "DBT_ENGINE_STATE"]
     assert done.json["set"] == {
@@ -52,7 +76,13 @@ def test_what_would_decide_otherwise_is_taken_away(shop: Shop) -> None:
 
 def test_unset_takes_everything_away() -> None:
     done = datapilot(
-        "dbt", "defer", "env", "--unset", "--shell", "zsh", env={"DBT_DEFER": "1", "DBT_ENGINE_STATE": "/s"}
+        "dbt",
+        "defer",
+        "env",
+        "--unset",
+        "--shell",
+        "zsh",
+        env={"DBT_DEFER": "1", "DBT_ENGINE_STATE": "/s"},
     )
     assert done.stdout == "unset DBT_DEFER\nunset DBT_ENGINE_STATE\n"
 
@@ -79,10 +109,13 @@ def test_the_same_is_refused_as_for_run(shop: Shop) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_a_shell_reads_back_what_was_written(shell: str) -> None:
     script = (
-        shells.script(shell, VALUES, ["DBT_DEFER_STATE"]) + '\nprintf "%s|%s" "$DBT_STATE" "${DBT_DEFER_STATE-gone}"'
+        shell_variables.script(shell, VALUES, ["DBT_DEFER_STATE"])
+        + '\nprintf "%s|%s" "$DBT_STATE" "${DBT_DEFER_STATE-gone}"'
     )
     environ = {**os.environ, "DBT_DEFER_STATE": "x"}
-    said = subprocess.run(["sh", "-c", script], env=environ, capture_output=True, check=True, encoding="utf-8").stdout
+    said = subprocess.run(
+        ["sh", "-c", script], env=environ, capture_output=True, check=True, encoding="utf-8"
+    ).stdout
     assert said == f"{VALUES['DBT_STATE']}|gone"
 
 
@@ -90,18 +123,21 @@ def test_a_shell_reads_back_what_was_written(shell: str) -> None:
     ("shell", "expected"),
     [
         ("fish", "set -gx DBT_STATE '/a b/it\\'s $HOME \\\\ %x%'\nset -e OLD"),
-        ("powershell", "$env:DBT_STATE = '/a b/it''s $HOME \\ %x%'\nRemove-Item Env:OLD -ErrorAction SilentlyContinue"),
+        (
+            "powershell",
+            "$env:DBT_STATE = '/a b/it''s $HOME \\ %x%'\nRemove-Item Env:OLD -ErrorAction SilentlyContinue",
+        ),
         ("github", "DBT_STATE=/a b/it's $HOME \\ %x%\nOLD="),
         ("dotenv", "DBT_STATE='/a b/it\\'s $HOME \\\\ %x%'\nOLD="),
     ],
 )
 def test_other_shells_are_written_in_their_own_quotes(shell: str, expected: str) -> None:
-    assert shells.script(shell, {"DBT_STATE": VALUES["DBT_STATE"]}, ["OLD"]) == expected
+    assert shell_variables.script(shell, {"DBT_STATE": VALUES["DBT_STATE"]}, ["OLD"]) == expected
 
 
 def test_a_folder_with_a_line_break_is_refused() -> None:
     with pytest.raises(UsageError, match="line break"):
-        shells.script("github", {"DBT_STATE": "a\nEVIL=1"}, [])
+        shell_variables.script("github", {"DBT_STATE": "a\nEVIL=1"}, [])
 
 
 @pytest.mark.parametrize(
@@ -114,4 +150,4 @@ def test_a_folder_with_a_line_break_is_refused() -> None:
     ],
 )
 def test_the_shell_is_the_one_that_is_used(environ: dict[str, str], expected: str) -> None:
-    assert shells.current(environ) == expected
+    assert shell_variables.current(environ) == expected

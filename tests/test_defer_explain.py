@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from datapilot_defer.defer import manifest, project, questions
-from datapilot_defer.defer.dbt import Dbt
+from datapilot_defer import dbt_project
+from datapilot_defer.dbt_installation import Dbt
+from datapilot_defer.defer import dbt_queries, nodes
 from datapilot_defer.defer.explain import Situation, explain
-from datapilot_defer.defer.manifest import Node
+from datapilot_defer.defer.nodes import Node
 from datapilot_defer.errors import ArtifactRefused, UsageError
-from tests.commands import Outcome, datapilot
-from tests.dbt_project import Shop
-from tests.larger_shop import fork, larger_shop
+from tests.support.commands import Outcome, datapilot
+from tests.support.dbt_project import Shop
+from tests.support.larger_shop import fork, larger_shop
 
 EVERYTHING = ("package:shop", "package:calendar_package")
 MARTS = ("summary", "revenue_by_country", "customers")
@@ -38,7 +39,9 @@ class Configuration:
 
     def __str__(self) -> str:
         what = "everything" if self.selection == EVERYTHING else "-".join(self.selection)
-        return f"{self.command}-{what}{'-built' if self.built else ''}{'-favor' if self.favor else ''}"
+        return (
+            f"{self.command}-{what}{'-built' if self.built else ''}{'-favor' if self.favor else ''}"
+        )
 
 
 CONFIGURATIONS = [
@@ -47,7 +50,9 @@ CONFIGURATIONS = [
     Configuration("compile", MARTS, built=True, favor=False),
     Configuration("compile", MARTS, built=True, favor=True),
     Configuration("build", ("orders", "revenue_by_country"), built=False, favor=False),
-    Configuration("build", ("summary", "order_status", "countries", "prices"), built=True, favor=True),
+    Configuration(
+        "build", ("summary", "order_status", "countries", "prices"), built=True, favor=True
+    ),
     Configuration("run", ("+summary",), built=False, favor=True),
     Configuration("run", ("summary",), built=True, favor=False),
 ]
@@ -75,14 +80,21 @@ def test_every_reference_is_compiled_to_the_relation_that_explain_says(
     with ThreadPoolExecutor() as beside:  # the run on a copy of its own, at the same time
         run = beside.submit(shop.run, *words)
         said = explained(
-            shops[configuration.built], "--for", configuration.command, *favor, "-s", *configuration.selection
+            shops[configuration.built],
+            "--for",
+            configuration.command,
+            *favor,
+            "-s",
+            *configuration.selection,
         )
         run.result()
     compiled = json.loads((shop.project / "target" / "manifest.json").read_bytes())["nodes"]
     expected: dict[str, set[str]] = {}
     for reference in said["references"]:
         expected.setdefault(reference["node"], set()).add(reference["relation"])
-    assert set(expected) >= {"model.shop.revenue_by_country", "model.shop.summary"} & set(_selected(configuration))
+    assert set(expected) >= {"model.shop.revenue_by_country", "model.shop.summary"} & set(
+        _selected(configuration)
+    )
     for node, relations in expected.items():
         assert _relations(compiled[node]) == relations, node
 
@@ -106,15 +118,26 @@ def explained(shop: Shop, *arguments: str) -> Any:
 
 def run_explain(shop: Shop, *arguments: str) -> Outcome:
     """Run `explain` for the shop, deferring to production."""
-    origin = ["--manifest-path", shop.prod_artifacts, "--dbt", shop.dbt, "--project-dir", shop.project]
+    origin = [
+        "--manifest-path",
+        shop.prod_artifacts,
+        "--dbt",
+        shop.dbt,
+        "--project-dir",
+        shop.project,
+    ]
     return datapilot("dbt", "defer", "explain", *origin, *arguments, env=shop.environment)
 
 
 def test_nothing_of_the_project_is_touched(shops: Mapping[bool, Shop], tmp_path: Path) -> None:
     shop = fork(shops[False], tmp_path / "shop")
-    before = {path: path.stat().st_mtime_ns for path in shop.project.parent.rglob("*") if path.is_file()}
+    before = {
+        path: path.stat().st_mtime_ns for path in shop.project.parent.rglob("*") if path.is_file()
+    }
     explained(shop, "-s", "summary")
-    after = {path: path.stat().st_mtime_ns for path in shop.project.parent.rglob("*") if path.is_file()}
+    after = {
+        path: path.stat().st_mtime_ns for path in shop.project.parent.rglob("*") if path.is_file()
+    }
     assert after == before
 
 
@@ -125,11 +148,15 @@ def test_the_table_is_for_people(shops: Mapping[bool, Shop]) -> None:
     assert rows[0] == ["summary"]
     assert ["prices.v1", '"warehouse"."dev"."prices_v1"', "built_here", "in", "development"] in rows
     assert ["stg_payments", "(in", "int_order_payments)"] in [row[:3] for row in rows]
-    assert done.stdout.splitlines()[-1].startswith("Favor state is off: production is read only where")
+    assert done.stdout.splitlines()[-1].startswith(
+        "Favor state is off: production is read only where"
+    )
     assert "written by dbt 1.11" in done.stderr
 
 
-def test_without_a_selection_every_model_is_explained_as_if_built_alone(shops: Mapping[bool, Shop]) -> None:
+def test_without_a_selection_every_model_is_explained_as_if_built_alone(
+    shops: Mapping[bool, Shop],
+) -> None:
     said = explained(shops[True], "--favor-state")
     assert said["rule"].startswith("Favor state is on: what is not selected")
     found = {(row["node"], row["reference"]): row["resolution"] for row in said["references"]}
@@ -155,7 +182,10 @@ def test_a_reference_that_is_nowhere_is_missing(shops: Mapping[bool, Shop], tmp_
     [
         (("-s", "custmers+"), "no node matches 'custmers+'; did you mean 'customers'?"),
         (("zzz", "tag:zzz"), "no node matches 'zzz' 'tag:zzz'"),
-        (("-s", "customers", "--exclude", "customers"), "no node matches 'customers' --exclude 'customers'"),
+        (
+            ("-s", "customers", "--exclude", "customers"),
+            "no node matches 'customers' --exclude 'customers'",
+        ),
     ],
 )
 def test_a_selection_that_nothing_matches_is_refused(
@@ -166,16 +196,24 @@ def test_a_selection_that_nothing_matches_is_refused(
     assert done.stderr.splitlines()[-1].endswith(says)
 
 
-def test_a_selection_of_what_refers_to_nothing_or_has_not_changed_is_said(shops: Mapping[bool, Shop]) -> None:
+def test_a_selection_of_what_refers_to_nothing_or_has_not_changed_is_said(
+    shops: Mapping[bool, Shop],
+) -> None:
     for selection in ("resource_type:source", "state:new"):
         done = run_explain(shops[False], "-s", selection)
         assert done.exit_code == 0, done.said
-        assert done.stdout.strip() == "The selection has no model or snapshot that refers to anything."
+        assert (
+            done.stdout.strip() == "The selection has no model or snapshot that refers to anything."
+        )
 
 
-def test_what_dbt_says_when_it_fails_is_passed_on(shops: Mapping[bool, Shop], tmp_path: Path) -> None:
+def test_what_dbt_says_when_it_fails_is_passed_on(
+    shops: Mapping[bool, Shop], tmp_path: Path
+) -> None:
     shop = fork(shops[False], tmp_path / "shop")
-    (shop.project / "models" / "broken.sql").write_text("select * from {{ ref('nowhere') }}", encoding="utf-8")
+    (shop.project / "models" / "broken.sql").write_text(
+        "select * from {{ ref('nowhere') }}", encoding="utf-8"
+    )
     done = run_explain(shop, "-s", "summary")
     assert done.exit_code == 2
     assert "`dbt compile` ended with" in done.stderr
@@ -205,7 +243,9 @@ def test_dbt_before_1_8_decides_once_and_never_for_what_is_selected() -> None:
 
     def resolution(*, eager: bool, exists: bool = False, favor: bool = False) -> str:
         present = {"model.shop.parent"} if exists else set()
-        situation = Situation(here, there, present, favor_state=favor, command="compile", eager=eager)
+        situation = Situation(
+            here, there, present, favor_state=favor, command="compile", eager=eager
+        )
         [reference] = explain(situation, selected=set(here), project="shop")
         return reference.resolution
 
@@ -216,8 +256,12 @@ def test_dbt_before_1_8_decides_once_and_never_for_what_is_selected() -> None:
 
 def test_a_parent_that_is_ephemeral_in_production_only_can_not_be_deferred_to() -> None:
     parent, child = _model("parent", "dev"), _model("child", "dev", "model.shop.parent")
-    there = {"model.shop.parent": Node("model.shop.parent", "model", "shop", "parent", None, True, ())}
-    situation = Situation({node.unique_id: node for node in (parent, child)}, there, set(), favor_state=True)
+    there = {
+        "model.shop.parent": Node("model.shop.parent", "model", "shop", "parent", None, True, ())
+    }
+    situation = Situation(
+        {node.unique_id: node for node in (parent, child)}, there, set(), favor_state=True
+    )
     [reference] = explain(situation, selected={"model.shop.child"}, project="shop")
     assert reference.resolution == "missing"
     assert "ephemeral in the state" in reference.reason
@@ -228,7 +272,9 @@ def _model(name: str, schema: str, *parents: str) -> Node:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line are of POSIX")
-def test_a_dbt_that_answers_something_else_is_said(shops: Mapping[bool, Shop], tmp_path: Path) -> None:
+def test_a_dbt_that_answers_something_else_is_said(
+    shops: Mapping[bool, Shop], tmp_path: Path
+) -> None:
     script = tmp_path / "dbt"
     script.write_text("#!/bin/sh\necho installed: 1.11.16\n", encoding="utf-8")
     script.chmod(0o755)
@@ -237,9 +283,11 @@ def test_a_dbt_that_answers_something_else_is_said(shops: Mapping[bool, Shop], t
     assert "did not say which relations exist; it said:\n  installed: 1.11.16" in done.stderr
 
 
-@pytest.mark.parametrize("reader", [manifest.read, manifest.unique_ids])
+@pytest.mark.parametrize("reader", [nodes.read, nodes.unique_ids])
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"nodes": 1}', '{"nodes": [1]}'])
-def test_what_is_no_manifest_is_refused(content: str, reader: Callable[[Path], object], tmp_path: Path) -> None:
+def test_what_is_no_manifest_is_refused(
+    content: str, reader: Callable[[Path], object], tmp_path: Path
+) -> None:
     (tmp_path / "manifest.json").write_text(content, encoding="utf-8")
     with pytest.raises(ArtifactRefused, match="is no manifest of dbt"):
         reader(tmp_path / "manifest.json")
@@ -250,12 +298,12 @@ def test_what_is_no_manifest_is_refused(content: str, reader: Callable[[Path], o
 def test_a_node_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"nodes": {"model.a.b": 1}}', encoding="utf-8")
     with pytest.raises(ArtifactRefused, match="is no manifest of dbt"):
-        manifest.read(tmp_path / "manifest.json")
+        nodes.read(tmp_path / "manifest.json")
 
 
 def test_a_dbt_that_can_not_be_started_is_said(tmp_path: Path) -> None:
-    found = project.Project(tmp_path, "shop", tmp_path / "target")
-    asker = questions.Asker(Dbt(tmp_path / "none", "1.11.16"), found, [], os.environ)
+    found = dbt_project.Project(tmp_path, "shop", tmp_path / "target")
+    asker = dbt_queries.Asker(Dbt(tmp_path / "none", "1.11.16"), found, [], os.environ)
     with pytest.raises(UsageError, match="can't start"):
         asker.ask([], tmp_path)
 
@@ -263,6 +311,8 @@ def test_a_dbt_that_can_not_be_started_is_said(tmp_path: Path) -> None:
 def test_a_source_that_is_not_in_the_database_is_missing() -> None:
     source = Node("source.shop.raw.x", "source", "shop", "raw.x", '"raw"."x"', False, ())
     child = _model("child", "dev", "source.shop.raw.x", "test.shop.odd", "model.shop.disabled")
-    situation = Situation({node.unique_id: node for node in (source, child)}, {}, set(), favor_state=False)
+    situation = Situation(
+        {node.unique_id: node for node in (source, child)}, {}, set(), favor_state=False
+    )
     [reference] = explain(situation, selected=None, project="shop")
     assert (reference.resolution, reference.relation) == ("missing", '"raw"."x"')

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from datapilot_defer.defer import dbt, project, questions
-from datapilot_defer.defer import settings as defer_settings
+from datapilot_defer import dbt_installation, dbt_project
+from datapilot_defer.defer import dbt_queries
+from datapilot_defer.defer import project_settings as defer_settings
 from datapilot_defer.errors import UsageError
-from tests.dbt_project import Shop
+from tests.support.dbt_project import Shop
 
-posix = pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line and signals are of POSIX")
+posix = pytest.mark.skipif(
+    os.name == "nt", reason="scripts with an interpreter line and signals are of POSIX"
+)
 
 RUN = """
 import os, signal, sys
@@ -30,7 +33,9 @@ sys.exit(run([sys.executable, "-c", sys.argv[2]], os.environ, grace_s=60))
 @pytest.mark.parametrize("ignored", ["SIGHUP", "SIGINT"])
 def test_a_signal_that_nohup_ignores_stays_ignored(ignored: str) -> None:
     told = f"import os, signal; os.kill(os.getppid(), signal.{ignored}); raise SystemExit(7)"
-    done = subprocess.run([sys.executable, "-c", RUN, ignored, told], stdin=subprocess.DEVNULL, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, ignored, told], stdin=subprocess.DEVNULL, capture_output=True
+    )
     assert done.returncode == 7, done.stderr
 
 
@@ -41,7 +46,9 @@ def test_dbt_can_be_told_to_end_also_in_a_job_that_ignores_ctrl_c() -> None:
         "try: os.kill(os.getppid(), signal.SIGTERM); time.sleep(600)\n"
         "except KeyboardInterrupt: print('cancelled')"
     )
-    done = subprocess.run([sys.executable, "-c", RUN, "SIGINT", told], stdin=subprocess.DEVNULL, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, "SIGINT", told], stdin=subprocess.DEVNULL, capture_output=True
+    )
     assert (done.returncode, done.stdout.strip()) == (128 + signal.SIGTERM, b"cancelled")
 
 
@@ -55,42 +62,54 @@ def test_no_file_of_the_working_folder_runs_when_dbts_version_is_asked(
     folder.mkdir()
     (folder / name).write_text(f"open({str(ran)!r}, 'w').close()", encoding="utf-8")
     monkeypatch.chdir(folder)
-    assert dbt.find(str(shop.dbt), os.environ).series == "1.11"
+    assert dbt_installation.find(str(shop.dbt), os.environ).series == "1.11"
     assert not ran.exists()
 
 
-@pytest.mark.parametrize("content", ["name: shop\nwhen: 2024-02-30\n", "name: " + "[" * 3000, "name: \x00"])
+@pytest.mark.parametrize(
+    "content", ["name: shop\nwhen: 2024-02-30\n", "name: " + "[" * 3000, "name: \x00"]
+)
 def test_a_project_file_that_yaml_stumbles_over_is_said(content: str, tmp_path: Path) -> None:
     (tmp_path / "dbt_project.yml").write_text(content, encoding="utf-8")
     with pytest.raises(UsageError, match=r"dbt_project\.yml can't be read: "):
-        project.read(tmp_path, {})
+        dbt_project.read(tmp_path, {})
 
 
-def test_settings_that_can_not_be_written_are_said_when_nothing_can_be_removed_either(tmp_path: Path) -> None:
-    place = defer_settings.Place(tmp_path / ("x" * 250), "", tmp_path, exists=False)  # with ".tmp" too long for a name
+def test_settings_that_can_not_be_written_are_said_when_nothing_can_be_removed_either(
+    tmp_path: Path,
+) -> None:
+    place = defer_settings.Place(
+        tmp_path / ("x" * 250), "", tmp_path, exists=False
+    )  # with ".tmp" too long for a name
     with pytest.raises(UsageError, match="can't write the settings to"):
         defer_settings.write(place, {"deferToProduction": True})
 
 
-def asker(folder: Path, script: str) -> questions.Asker:
+def asker(folder: Path, script: str) -> dbt_queries.Asker:
     """One that asks this shell script instead of dbt."""
     program = folder / "dbt"
     program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     program.chmod(0o755)
-    found = project.Project(folder, "shop", folder / "target")
-    return questions.Asker(dbt.Dbt(program, "1.11.16"), found, [], os.environ)
+    found = dbt_project.Project(folder, "shop", folder / "target")
+    return dbt_queries.Asker(dbt_installation.Dbt(program, "1.11.16"), found, [], os.environ)
 
 
 @posix
-def test_a_cache_folder_that_can_not_be_made_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_folder_that_can_not_be_made_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(UsageError, match=r"can't make folder .*file.*: Not a directory; set XDG_CACHE_HOME"):
+    with pytest.raises(
+        UsageError, match=r"can't make folder .*file.*: Not a directory; set XDG_CACHE_HOME"
+    ):
         asker(tmp_path, "exit 0").ask([], tmp_path)
 
 
 @posix
-def test_what_only_looks_like_an_answer_of_dbt_is_passed_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_only_looks_like_an_answer_of_dbt_is_passed_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answering = asker(
         tmp_path,
         """
@@ -129,9 +148,18 @@ def test_explain_ends_at_once_when_it_is_told_to(shop: Shop, tmp_path: Path) -> 
         'case "$*" in --version) echo installed: 1.11.16; exit;; esac\n'
         f"echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 600",
     )
-    origin = ["--dbt", tmp_path / "dbt", "--manifest-path", shop.prod_artifacts, "--project-dir", shop.project]
+    origin = [
+        "--dbt",
+        tmp_path / "dbt",
+        "--manifest-path",
+        shop.prod_artifacts,
+        "--project-dir",
+        shop.project,
+    ]
     words = [sys.executable, "-m", "datapilot_defer", "dbt", "defer", "explain", *map(str, origin)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=shop.environment) as command:
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=shop.environment
+    ) as command:
         while not pid.exists() and command.poll() is None:
             time.sleep(0.02)
         command.send_signal(signal.SIGTERM)

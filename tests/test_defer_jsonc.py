@@ -24,7 +24,9 @@ TYPICAL = """\
 
 
 def test_an_edit_changes_only_the_bytes_of_the_value() -> None:
-    assert put(TYPICAL, PATH, True) == TYPICAL.replace('"deferToProduction": false', '"deferToProduction": true')
+    assert put(TYPICAL, PATH, True) == TYPICAL.replace(
+        '"deferToProduction": false', '"deferToProduction": true'
+    )
 
 
 def test_an_edit_to_the_value_that_is_there_changes_nothing() -> None:
@@ -32,7 +34,9 @@ def test_an_edit_to_the_value_that_is_there_changes_nothing() -> None:
 
 
 def test_a_new_key_joins_the_others_in_their_manner() -> None:
-    expected = TYPICAL.replace('"favorState":true,\n', '"favorState":true,\n      "dbtCoreIntegrationId": 7,\n')
+    expected = TYPICAL.replace(
+        '"favorState":true,\n', '"favorState":true,\n      "dbtCoreIntegrationId": 7,\n'
+    )
     assert put(TYPICAL, [*PATH[:2], "dbtCoreIntegrationId"], 7) == expected
 
 
@@ -52,7 +56,15 @@ def test_a_comment_stays_with_the_member_that_it_is_about() -> None:
         ('{"x": 1 // one\n}', '{"x": 1, // one\n"a": {\n    "b": 1\n}\n}'),
         ('{\r\n\t"x": 1\r\n}', '{\r\n\t"x": 1,\r\n\t"a": {\r\n\t\t"b": 1\r\n\t}\r\n}'),
     ],
-    ids=["empty", "comment", "no members", "comment inside", "one line", "one line and comment", "tabs and CRLF"],
+    ids=[
+        "empty",
+        "comment",
+        "no members",
+        "comment inside",
+        "one line",
+        "one line and comment",
+        "tabs and CRLF",
+    ],
 )
 def test_objects_on_the_way_are_made(text: str, expected: str) -> None:
     assert put(text, ["a", "b"], 1) == expected
@@ -136,6 +148,9 @@ def _random_object(chance: random.Random, depth: int) -> str:
         else _random_object(chance, depth + 1)
         for _ in keys
     ]
-    members = [f'{gap()}"{key}"{gap()}:{gap()}{value}{gap()}' for key, value in zip(keys, values, strict=True)]
+    members = [
+        f'{gap()}"{key}"{gap()}:{gap()}{value}{gap()}'
+        for key, value in zip(keys, values, strict=True)
+    ]
     trailing = "," + gap() if members and chance.random() < 0.3 else ""
     return "{" + ",".join(members) + trailing + gap() + "}"

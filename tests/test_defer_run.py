@@ -14,19 +14,21 @@ from pathlib import Path
 
 import pytest
 
-from datapilot_defer.defer import child, command_line, shells
+from datapilot_defer.dbt_installation import Dbt, find
+from datapilot_defer.dbt_project import Project
+from datapilot_defer.defer import command_line, dbt_process, shell_variables
 from datapilot_defer.defer.command_line import compose, find_command
-from datapilot_defer.defer.dbt import Dbt, find
-from datapilot_defer.defer.project import Project
 from datapilot_defer.errors import UsageError
-from tests.commands import Outcome, access, datapilot
-from tests.dbt_project import Shop
-from tests.instances import RunningInstance
-from tests.larger_shop import fork, larger_shop
-from tests.parts import program
+from tests.support.commands import Outcome, access, datapilot
+from tests.support.dbt_project import Shop
+from tests.support.instances import RunningInstance
+from tests.support.larger_shop import fork, larger_shop
+from tests.support.parts import program
 
 OURS = [sys.executable, "-m", "datapilot_defer", "dbt", "defer"]
-SLOW = "select count(*) as n from range(100000000) a, range(100000000) b where a.range + b.range = 7"
+SLOW = (
+    "select count(*) as n from range(100000000) a, range(100000000) b where a.range + b.range = 7"
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +76,24 @@ def test_one_mart_is_built_from_productions_tables(
     assert [result["unique_id"] for result in built] == ["model.shop.summary"]
 
 
-def test_a_run_pulls_first_and_goes_on_with_what_it_has(dev: Shop, instance: RunningInstance, tmp_path: Path) -> None:
-    made = datapilot("dbt", "integrations", "create", "--name", "shop", "--environment", "PROD", env=access(instance))
+def test_a_run_pulls_first_and_goes_on_with_what_it_has(
+    dev: Shop, instance: RunningInstance, tmp_path: Path
+) -> None:
+    made = datapilot(
+        "dbt",
+        "integrations",
+        "create",
+        "--name",
+        "shop",
+        "--environment",
+        "PROD",
+        env=access(instance),
+    )
     manifest = dev.prod_artifacts / "manifest.json"
     assert made.exit_code == 0
-    datapilot("dbt", "onboard", "--integration-id", 1, "--manifest-path", manifest, env=access(instance))
+    datapilot(
+        "dbt", "onboard", "--integration-id", 1, "--manifest-path", manifest, env=access(instance)
+    )
     words = ("--integration-id", 1, "compile", "-s", "summary")
     done = datapilot("dbt", "defer", "run", "--dbt", dev.dbt, *words, env=access(instance))
     assert done.exit_code == 0, done.stderr
@@ -89,12 +104,14 @@ def test_a_run_pulls_first_and_goes_on_with_what_it_has(dev: Shop, instance: Run
 def test_variables_that_say_the_same_are_not_warned_of_and_others_in_one_line(
     dev: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in shells.variables(dev.prod_artifacts, favor_state=False).items():
+    for name, value in shell_variables.variables(dev.prod_artifacts, favor_state=False).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DBT_DEFER_STATE", "")
     assert "is set" not in run(dev, "deps").stderr
     monkeypatch.setenv("DBT_DEFER_STATE", "/nowhere")
-    assert re.findall(r"(\S+) is set and .* dbt does not get it", run(dev, "deps").stderr) == ["DBT_DEFER_STATE"]
+    assert re.findall(r"(\S+) is set and .* dbt does not get it", run(dev, "deps").stderr) == [
+        "DBT_DEFER_STATE"
+    ]
     monkeypatch.setenv("DBT_FAVOR_STATE", "true")
     done = run(dev, "deps")
     assert re.findall(r"(\S+, \S+) are set and .* dbt does not get them", done.stderr) == [
@@ -105,7 +122,9 @@ def test_variables_that_say_the_same_are_not_warned_of_and_others_in_one_line(
 def test_dbts_output_is_dbts_own_and_its_exit_code_too(dev: Shop) -> None:
     words = ["ls", "-s", "shop", "--resource-type", "model"]
     origin = ["--dbt", str(dev.dbt), "--manifest-path", str(dev.prod_artifacts), "-q"]
-    ours = subprocess.run([*OURS, "run", *origin, *words], cwd=dev.project, capture_output=True, encoding="utf-8")
+    ours = subprocess.run(
+        [*OURS, "run", *origin, *words], cwd=dev.project, capture_output=True, encoding="utf-8"
+    )
     names = [line for line in dev.run(*words).stdout.splitlines() if line.startswith("shop.")]
     assert [line for line in ours.stdout.splitlines() if line.startswith("shop.")] == names
     assert ours.stderr == ""
@@ -137,7 +156,9 @@ def test_retry_after_a_failure_defers_again(dev: Shop) -> None:
 
 
 def test_retry_of_a_run_that_was_not_deferred_is_refused(dev: Shop) -> None:
-    (dev.project / "models" / "fails.sql").write_text("select * from {{ ref('orders') }}", encoding="utf-8")
+    (dev.project / "models" / "fails.sql").write_text(
+        "select * from {{ ref('orders') }}", encoding="utf-8"
+    )
     assert dev.run("run", "-s", "fails", check=False).returncode == 1
     done = run(dev, "retry")
     assert done.exit_code == 2
@@ -146,7 +167,9 @@ def test_retry_of_a_run_that_was_not_deferred_is_refused(dev: Shop) -> None:
 
 def test_retry_of_a_run_whose_state_is_gone_is_refused(dev: Shop) -> None:
     shutil.copytree(dev.prod_artifacts, dev.project / "state")
-    (dev.project / "models" / "fails.sql").write_text("select * from {{ ref('orders') }} where nope", encoding="utf-8")
+    (dev.project / "models" / "fails.sql").write_text(
+        "select * from {{ ref('orders') }} where nope", encoding="utf-8"
+    )
     assert dev.run("run", "-s", "fails", "--defer", "--state", "state", check=False).returncode == 1
     shutil.rmtree(dev.project / "state")
     assert dev.run("retry", check=False).returncode == 2
@@ -161,7 +184,9 @@ def test_without_a_run_before_dbt_itself_says_that_there_is_nothing_to_retry(dev
     assert "Error" not in done.stderr
 
 
-def test_the_users_own_state_keeps_the_selection_and_ours_the_deferral(dev: Shop, tmp_path: Path) -> None:
+def test_the_users_own_state_keeps_the_selection_and_ours_the_deferral(
+    dev: Shop, tmp_path: Path
+) -> None:
     shutil.copytree(dev.prod_artifacts, tmp_path / "mine")
     done = run(dev, "compile", "-s", "summary", "--state", str(tmp_path / "mine"))
     assert done.exit_code == 0, done.stderr
@@ -189,15 +214,20 @@ def test_sigterm_interrupts_dbt_and_ends_with_its_number(dev: Shop) -> None:
     origin = ["--dbt", str(dev.dbt), "--manifest-path", str(dev.prod_artifacts)]
     command = [*OURS, "run", *origin, "run", "-s", "slow"]
     with subprocess.Popen(
-        command, cwd=dev.project, env=dev.environment, stdout=subprocess.PIPE, encoding="utf-8", start_new_session=True
-    ) as child:
-        assert child.stdout is not None
-        for line in child.stdout:
+        command,
+        cwd=dev.project,
+        env=dev.environment,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        start_new_session=True,
+    ) as dbt_process:
+        assert dbt_process.stdout is not None
+        for line in dbt_process.stdout:
             if "START" in line:
                 break
-        os.killpg(child.pid, signal.SIGTERM)  # as Airflow does: the whole group
-        said = child.stdout.read()
-    assert child.returncode == 128 + signal.SIGTERM
+        os.killpg(dbt_process.pid, signal.SIGTERM)  # as Airflow does: the whole group
+        said = dbt_process.stdout.read()
+    assert dbt_process.returncode == 128 + signal.SIGTERM
     assert "CANCEL" in said
 
 
@@ -210,7 +240,9 @@ def test_a_dbt_that_does_not_end_is_killed_after_the_grace_period(tmp_path: Path
         "while True: time.sleep(600)"
     )
     before = signal.getsignal(signal.SIGTERM)
-    code = child.run([sys.executable, "-c", stubborn, str(tmp_path / "said")], os.environ, grace_s=0.5)
+    code = dbt_process.run(
+        [sys.executable, "-c", stubborn, str(tmp_path / "said")], os.environ, grace_s=0.5
+    )
     assert code == 128 + signal.SIGTERM
     assert (tmp_path / "said").read_text() == "asked"
     assert signal.getsignal(signal.SIGTERM) is before
@@ -219,7 +251,7 @@ def test_a_dbt_that_does_not_end_is_killed_after_the_grace_period(tmp_path: Path
 @pytest.mark.skipif(os.name == "nt", reason="codes of signals are of POSIX")
 def test_a_dbt_that_a_signal_ended_gives_the_number_of_the_signal() -> None:
     code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    assert child.run([sys.executable, "-c", code], os.environ) == 128 + signal.SIGKILL
+    assert dbt_process.run([sys.executable, "-c", code], os.environ) == 128 + signal.SIGKILL
 
 
 @pytest.mark.skipif(os.name == "nt", reason="nothing sends SIGTERM there")
@@ -231,12 +263,14 @@ def test_a_signal_that_arrives_while_dbt_starts_ends_it(monkeypatch: pytest.Monk
         return start(*args, **more)  # type: ignore[call-overload]
 
     monkeypatch.setattr(subprocess, "Popen", started)
-    code = child.run([sys.executable, "-c", "import time; time.sleep(600)"], os.environ)
+    code = dbt_process.run([sys.executable, "-c", "import time; time.sleep(600)"], os.environ)
     assert code == 128 + signal.SIGTERM
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pseudo terminals are of POSIX")
-@pytest.mark.parametrize(("group", "hits"), [("pass", 1), ("os.setpgid(0, 0)", 0)], ids=["of ours", "of its own"])
+@pytest.mark.parametrize(
+    ("group", "hits"), [("pass", 1), ("os.setpgid(0, 0)", 0)], ids=["of ours", "of its own"]
+)
 def test_on_a_terminal_ctrl_c_is_the_terminals_to_send_and_not_ours(group: str, hits: int) -> None:
     import pty
 
@@ -248,7 +282,7 @@ def test_on_a_terminal_ctrl_c_is_the_terminals_to_send_and_not_ours(group: str, 
         "time.sleep(0.1); print('hits', len(hits), flush=True); raise SystemExit(7)"
     )
     code = (
-        "import sys, os; from datapilot_defer.defer.child import run\n"
+        "import sys, os; from datapilot_defer.defer.dbt_process import run\n"
         "sys.exit(run([sys.executable, '-c', sys.argv[1]], os.environ))"
     )
     pid, terminal = pty.fork()
@@ -270,12 +304,17 @@ def test_on_a_terminal_ctrl_c_is_the_terminals_to_send_and_not_ours(group: str, 
 @pytest.mark.parametrize(
     ("says", "expected"),
     [
-        ("Core:\\n  - installed: 1.4.9\\n", "dbt 1.4.9, which can't be used here: dbt 1.5 or newer"),
+        (
+            "Core:\\n  - installed: 1.4.9\\n",
+            "dbt 1.4.9, which can't be used here: dbt 1.5 or newer",
+        ),
         ("dbt Cloud CLI - 0.38.15 (abc)\\n", "dbt Cloud CLI, which defers on the platform"),
         ("hello\\n", "does not say which version"),
     ],
 )
-def test_a_dbt_that_can_not_be_used_is_refused(says: str, expected: str, dev: Shop, tmp_path: Path) -> None:
+def test_a_dbt_that_can_not_be_used_is_refused(
+    says: str, expected: str, dev: Shop, tmp_path: Path
+) -> None:
     script = tmp_path / "dbt"
     script.write_text(f"#!/bin/sh\nprintf '{says}'\n", encoding="utf-8")
     script.chmod(0o755)
@@ -318,7 +357,7 @@ def test_a_dbt_that_is_not_there_is_said(dev: Shop, tmp_path: Path) -> None:
 
 def test_a_program_that_can_not_be_started_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="can't start"):
-        child.run([str(tmp_path)], os.environ)
+        dbt_process.run([str(tmp_path)], os.environ)
 
 
 def test_the_installed_dbt_is_asked_without_running_it() -> None:
@@ -331,8 +370,16 @@ def test_the_installed_dbt_is_asked_without_running_it() -> None:
         ("build -s m", "1.5.12", "build --defer --state /s -s m"),
         ("--debug build -s m", "1.5.12", "--debug build --defer --state /s -s m"),
         ("--target build run", "1.11.0", "--target build run --defer --state /s"),
-        ("--log-format=json docs generate", "1.11.0", "--log-format=json docs generate --defer --state /s"),
-        ("build --state /o", "1.6.0", "build --defer-state /s --state /o".replace("build", "build --defer")),
+        (
+            "--log-format=json docs generate",
+            "1.11.0",
+            "--log-format=json docs generate --defer --state /s",
+        ),
+        (
+            "build --state /o",
+            "1.6.0",
+            "build --defer-state /s --state /o".replace("build", "build --defer"),
+        ),
         ("ls -s state:new", "1.8.0", "ls --state /s -s state:new"),
         ("seed --state=/o", "1.8.0", "seed --state=/o"),
         ("source freshness", "1.5.0", "source freshness --state /s"),
@@ -345,7 +392,13 @@ def test_the_installed_dbt_is_asked_without_running_it() -> None:
     ],
 )
 def test_the_flags_stand_where_that_dbt_takes_them(words: str, version: str, flags: str) -> None:
-    line = compose(words.split(), dbt=Dbt(Path("dbt"), version), state=Path("/s"), favor_state=False, environ={})
+    line = compose(
+        words.split(),
+        dbt=Dbt(Path("dbt"), version),
+        state=Path("/s"),
+        favor_state=False,
+        environ={},
+    )
     assert line.words == ("dbt", *flags.replace("/s", str(Path("/s"))).split())
 
 
@@ -360,14 +413,26 @@ def test_the_flags_stand_where_that_dbt_takes_them(words: str, version: str, fla
     ],
 )
 def test_favor_state_never_stands_without_defer(words: str, favor: bool, expected: bool) -> None:
-    line = compose(words.split(), dbt=Dbt(Path("dbt"), "1.11.0"), state=Path("/s"), favor_state=favor, environ={})
+    line = compose(
+        words.split(),
+        dbt=Dbt(Path("dbt"), "1.11.0"),
+        state=Path("/s"),
+        favor_state=favor,
+        environ={},
+    )
     assert ("--favor-state" in line.words) is expected
     assert "--favor-state" not in line.words or "--defer" in line.words
 
 
 def test_every_variable_that_decides_about_deferral_is_taken_away() -> None:
     environ = dict.fromkeys(command_line.VARIABLES, "x") | {"PATH": "/bin", "DBT_TARGET": "ci"}
-    line = compose(["run"], dbt=Dbt(Path("dbt"), "1.11.0"), state=Path("/s"), favor_state=False, environ=environ)
+    line = compose(
+        ["run"],
+        dbt=Dbt(Path("dbt"), "1.11.0"),
+        state=Path("/s"),
+        favor_state=False,
+        environ=environ,
+    )
     assert line.environment == {"PATH": "/bin", "DBT_TARGET": "ci"}
     assert set(line.removed) == set(command_line.VARIABLES)
 
@@ -388,20 +453,40 @@ def test_words_without_a_command_are_refused(words: str, says: str) -> None:
 
 
 def test_words_in_one_pair_of_quotes_are_refused() -> None:
-    with pytest.raises(UsageError, match="'build -s m' is one word for dbt: write the words without quotes"):
+    with pytest.raises(
+        UsageError, match="'build -s m' is one word for dbt: write the words without quotes"
+    ):
         find_command(["build -s m"])
 
 
 def test_words_that_contradict_deferring_are_refused() -> None:
-    for words, says in (("run --no-defer", "--no-defer contradicts"), ("run --defer-state=/o", "--defer-state contra")):
+    for words, says in (
+        ("run --no-defer", "--no-defer contradicts"),
+        ("run --defer-state=/o", "--defer-state contra"),
+    ):
         with pytest.raises(UsageError, match=says):
-            compose(words.split(), dbt=Dbt(Path("dbt"), "1.11.0"), state=Path("/s"), favor_state=False, environ={})
-    with pytest.raises(UsageError, match=r"dbt 1\.5\.0 can't select by one --state and defer to another"):
-        compose(["run", "--state", "o"], dbt=Dbt(Path("dbt"), "1.5.0"), state=Path("/s"), favor_state=False, environ={})
+            compose(
+                words.split(),
+                dbt=Dbt(Path("dbt"), "1.11.0"),
+                state=Path("/s"),
+                favor_state=False,
+                environ={},
+            )
+    with pytest.raises(
+        UsageError, match=r"dbt 1\.5\.0 can't select by one --state and defer to another"
+    ):
+        compose(
+            ["run", "--state", "o"],
+            dbt=Dbt(Path("dbt"), "1.5.0"),
+            state=Path("/s"),
+            favor_state=False,
+            environ={},
+        )
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"args": 1}', '{"args": {"which": "seed"}}', '{"args": {"which": null}}']
+    "content",
+    ["{", "[]", '{"args": 1}', '{"args": {"which": "seed"}}', '{"args": {"which": null}}'],
 )
 def test_what_says_nothing_of_a_deferrable_run_is_left_to_dbt(content: str, tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from datapilot_defer.defer import project
-from datapilot_defer.defer import settings as defer_settings
-from datapilot_defer.defer.settings import moved, portable, user_place
+from datapilot_defer import dbt_project
+from datapilot_defer.defer import project_settings as defer_settings
+from datapilot_defer.defer.project_settings import moved, portable, user_place
 from datapilot_defer.errors import UsageError
-from tests.commands import Outcome, datapilot
-from tests.dbt_project import PROJECT
+from tests.support.commands import Outcome, datapilot
+from tests.support.dbt_project import PROJECT
 
 SETTINGS = """\
 // the team's
@@ -49,7 +49,9 @@ def prod(artifacts: Path, tmp_path: Path) -> Path:
 
 def entry(workspace: Path, key: str = "shop") -> object:
     """The project's entry in the settings file, read as JSON without comments."""
-    text = "\n".join(line.partition("//")[0] for line in settings_file(workspace).read_text("utf-8").splitlines())
+    text = "\n".join(
+        line.partition("//")[0] for line in settings_file(workspace).read_text("utf-8").splitlines()
+    )
     return json.loads(text)[defer_settings.SETTING][key]
 
 
@@ -78,7 +80,9 @@ def status(*arguments: str) -> Outcome:
     return datapilot("dbt", "defer", "status", "--json", *arguments)
 
 
-def test_enable_writes_what_the_panel_would_and_keeps_every_other_byte(workspace: Path, prod: Path) -> None:
+def test_enable_writes_what_the_panel_would_and_keeps_every_other_byte(
+    workspace: Path, prod: Path
+) -> None:
     settings_file(workspace).write_text(SETTINGS, encoding="utf-8")
     done = datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--favor-state")
     assert done.exit_code == 0, done.said
@@ -96,12 +100,16 @@ def test_enable_writes_what_the_panel_would_and_keeps_every_other_byte(workspace
     )
 
 
-def test_enable_makes_the_settings_file_where_there_is_only_the_folder(workspace: Path, prod: Path) -> None:
+def test_enable_makes_the_settings_file_where_there_is_only_the_folder(
+    workspace: Path, prod: Path
+) -> None:
     assert datapilot("dbt", "defer", "enable", "--manifest-path", prod).exit_code == 0
     assert entry(workspace) == local(prod)
 
 
-def test_a_folder_inside_the_workspace_is_written_so_that_colleagues_can_use_it(workspace: Path, prod: Path) -> None:
+def test_a_folder_inside_the_workspace_is_written_so_that_colleagues_can_use_it(
+    workspace: Path, prod: Path
+) -> None:
     shutil.move(prod, workspace / "prod")
     assert datapilot("dbt", "defer", "enable", "--manifest-path", "../prod").exit_code == 0
     assert entry(workspace) == local("${workspaceFolder}/prod")
@@ -109,7 +117,10 @@ def test_a_folder_inside_the_workspace_is_written_so_that_colleagues_can_use_it(
 
 
 def test_the_path_of_manifest_json_means_its_folder(workspace: Path, prod: Path) -> None:
-    assert datapilot("dbt", "defer", "enable", "--manifest-path", prod / "manifest.json").exit_code == 0
+    assert (
+        datapilot("dbt", "defer", "enable", "--manifest-path", prod / "manifest.json").exit_code
+        == 0
+    )
     assert entry(workspace) == local(prod)
 
 
@@ -126,20 +137,27 @@ def test_disable_without_settings_makes_no_file(workspace: Path) -> None:
     assert not settings_file(workspace).exists()
 
 
-def test_enable_stores_nothing_when_the_manifest_can_not_be_used(workspace: Path, prod: Path) -> None:
+def test_enable_stores_nothing_when_the_manifest_can_not_be_used(
+    workspace: Path, prod: Path
+) -> None:
     (prod / "manifest.json").write_text("{}", encoding="utf-8")
     for path, code in ((prod, 1), (prod / "no", 2)):
         done = datapilot("dbt", "defer", "enable", "--manifest-path", path)
         assert done.exit_code == code, done.said
         assert str(path) in done.stderr
-    assert "is no folder: copy manifest.json there, from the target folder of the production job" in done.stderr
+    assert (
+        "is no folder: copy manifest.json there, from the target folder of the production job"
+        in done.stderr
+    )
     assert not settings_file(workspace).exists()
 
 
 def test_enable_without_anything_set_says_what_to_give(workspace: Path) -> None:
     done = datapilot("dbt", "defer", "enable")
     assert done.exit_code == 2
-    assert "--integration-id N`, `--integration-name NAME` or `--manifest-path FOLDER`" in done.stderr
+    assert (
+        "--integration-id N`, `--integration-name NAME` or `--manifest-path FOLDER`" in done.stderr
+    )
 
 
 def test_enable_takes_an_integration_or_a_folder_but_not_both(workspace: Path, prod: Path) -> None:
@@ -148,11 +166,16 @@ def test_enable_takes_an_integration_or_a_folder_but_not_both(workspace: Path, p
     assert "not both" in done.stderr
 
 
-def test_enable_says_when_no_dbt_is_there_to_be_checked_against(workspace: Path, prod: Path) -> None:
+def test_enable_says_when_no_dbt_is_there_to_be_checked_against(
+    workspace: Path, prod: Path
+) -> None:
     done = datapilot("dbt", "defer", "enable", "--manifest-path", prod)
     assert "dbt is not on PATH" in done.stderr
     assert "not checked that this dbt can read the manifest" in done.stderr
-    assert datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--dbt", "/no/dbt").exit_code == 2
+    assert (
+        datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--dbt", "/no/dbt").exit_code
+        == 2
+    )
 
 
 def test_outside_a_workspace_the_settings_are_the_users_own(
@@ -165,10 +188,15 @@ def test_outside_a_workspace_the_settings_are_the_users_own(
     assert own.file.is_relative_to(home)
     stored = json.loads(own.file.read_text("utf-8"))
     assert stored == {defer_settings.SETTING: {str(workspace / "shop"): local(prod)}}
-    assert f"VS Code does not see this: there is no .vscode folder in {workspace / 'shop'}" in done.stderr
+    assert (
+        f"VS Code does not see this: there is no .vscode folder in {workspace / 'shop'}"
+        in done.stderr
+    )
 
 
-def test_enable_moves_the_switch_to_a_workspace_that_appeared_since(workspace: Path, prod: Path) -> None:
+def test_enable_moves_the_switch_to_a_workspace_that_appeared_since(
+    workspace: Path, prod: Path
+) -> None:
     (workspace / ".vscode").rmdir()
     shutil.move(prod, workspace / "shop" / "prod")
     datapilot("dbt", "defer", "enable", "--manifest-path", "prod", "--favor-state")
@@ -183,8 +211,12 @@ def test_enable_moves_the_switch_to_a_workspace_that_appeared_since(workspace: P
     assert done.json["settings_file"] == str(settings_file(workspace))
     assert "VS Code does not see" not in done.stderr
     assert entry(workspace) == local("${workspaceFolder}/shop/prod", favorState=True)
-    assert json.loads(own.read_text("utf-8")) == {defer_settings.SETTING: {"/other": {"deferToProduction": True}}}
-    assert datapilot("dbt", "defer", "disable", "--json").json["settings_file"] == str(settings_file(workspace))
+    assert json.loads(own.read_text("utf-8")) == {
+        defer_settings.SETTING: {"/other": {"deferToProduction": True}}
+    }
+    assert datapilot("dbt", "defer", "disable", "--json").json["settings_file"] == str(
+        settings_file(workspace)
+    )
     assert status().json["enabled"] is False
 
 
@@ -235,7 +267,9 @@ def test_a_project_that_is_the_workspace_has_the_empty_key(workspace: Path, prod
     assert status().json["enabled"] is True
 
 
-def test_the_nearest_workspace_with_settings_of_the_project_counts(workspace: Path, prod: Path) -> None:
+def test_the_nearest_workspace_with_settings_of_the_project_counts(
+    workspace: Path, prod: Path
+) -> None:
     write(workspace, local(prod))
     (workspace / "shop" / ".vscode").mkdir()
     assert status().json["settings_file"] == str(settings_file(workspace))
@@ -251,7 +285,9 @@ def test_a_key_that_a_colleague_on_windows_wrote_is_understood(
     assert status().json["enabled"] is True
 
 
-def test_variables_in_the_folder_are_filled_in(workspace: Path, prod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_in_the_folder_are_filled_in(
+    workspace: Path, prod: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STATES", str(prod.parent))
     write(workspace, local("${env:STATES}/prod"))
     assert status().json["state_dir"] == str(prod)
@@ -289,7 +325,10 @@ def test_a_variable_that_can_not_be_filled_in_is_said(
         (local(7), None),
         (local("x", manifestPathForDeferral=7), "manifestPathForDeferral must be a text"),
         (local("x", manifestPathType="cloud"), 'must be "local" or "remote"'),
-        (local("x", manifestPathType="remote", dbtCoreIntegrationId="seven"), "dbtCoreIntegrationId must be a number"),
+        (
+            local("x", manifestPathType="remote", dbtCoreIntegrationId="seven"),
+            "dbtCoreIntegrationId must be a number",
+        ),
         ([1], "must be an object"),
     ],
 )
@@ -320,7 +359,9 @@ def test_a_file_that_can_not_be_parsed_is_never_overwritten(
     assert settings_file(workspace).read_bytes() == content
 
 
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder in which nobody can write")
+@pytest.mark.skipif(
+    not Path("/proc/self").is_dir(), reason="needs a folder in which nobody can write"
+)
 def test_a_settings_file_that_can_not_be_written_is_said(
     workspace: Path, prod: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,7 +379,9 @@ def test_a_folder_in_the_place_of_the_settings_file_is_said(workspace: Path, pro
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")
-def test_a_settings_file_that_is_a_link_stays_one_and_keeps_its_mode(workspace: Path, prod: Path) -> None:
+def test_a_settings_file_that_is_a_link_stays_one_and_keeps_its_mode(
+    workspace: Path, prod: Path
+) -> None:
     dotfiles = workspace.parent / "dotfiles.json"
     dotfiles.write_text(SETTINGS, encoding="utf-8")
     dotfiles.chmod(0o640)
@@ -415,7 +458,9 @@ def test_a_path_outside_the_workspace_stays_absolute(tmp_path: Path) -> None:
         ("${env:STATES}/prod", "${env:STATES}/prod"),
     ],
 )
-def test_a_path_that_moves_to_the_workspace_means_the_same_folder(written: str, expected: str, tmp_path: Path) -> None:
+def test_a_path_that_moves_to_the_workspace_means_the_same_folder(
+    written: str, expected: str, tmp_path: Path
+) -> None:
     own = defer_settings.Place(tmp_path / "d.json", "", tmp_path / "work" / "shop", exists=True)
     shared = defer_settings.Place(tmp_path / "s.json", "shop", tmp_path / "work", exists=False)
     assert moved(written, own, shared) == expected.replace("{above}", str(tmp_path / "prod"))
@@ -440,25 +485,40 @@ def test_the_project_is_the_one_that_dbt_itself_would_take(
     workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = workspace / "shop" / "dbt_project.yml"
-    file.write_text(file.read_text("utf-8") + "\ntarget-path: \"{{ env_var('OUT', 'out') }}\"\n", encoding="utf-8")
+    file.write_text(
+        file.read_text("utf-8") + "\ntarget-path: \"{{ env_var('OUT', 'out') }}\"\n",
+        encoding="utf-8",
+    )
     monkeypatch.chdir(tmp_path)
-    found = project.find(None, {"DBT_PROJECT_DIR": str(workspace / "shop")})
+    found = dbt_project.find(None, {"DBT_PROJECT_DIR": str(workspace / "shop")})
     assert (found.name, found.target) == ("shop", workspace / "shop" / "out")
-    assert project.find(workspace / "shop", {"OUT": "x/../y"}).target == workspace / "shop" / "y"
-    assert project.find(workspace / "shop", {"DBT_ENGINE_TARGET_PATH": "z"}).target == workspace / "shop" / "z"
-    assert not project.is_target(tmp_path / "no", found)
+    assert (
+        dbt_project.find(workspace / "shop", {"OUT": "x/../y"}).target == workspace / "shop" / "y"
+    )
+    assert (
+        dbt_project.find(workspace / "shop", {"DBT_ENGINE_TARGET_PATH": "z"}).target
+        == workspace / "shop" / "z"
+    )
+    assert not dbt_project.is_target(tmp_path / "no", found)
     with pytest.raises(UsageError, match="with --project-dir"):
-        project.find(tmp_path, {})
+        dbt_project.find(tmp_path, {})
 
 
 def test_an_environment_for_this_once_takes_the_place_of_the_stored_one(workspace: Path) -> None:
     write(
         workspace,
-        {"deferToProduction": True, "manifestPathType": "remote", "dbtCoreIntegrationId": 7, "environment": "PROD"},
+        {
+            "deferToProduction": True,
+            "manifestPathType": "remote",
+            "dbtCoreIntegrationId": 7,
+            "environment": "PROD",
+        },
     )
     done = status("--environment", "QA", "--favor-state")
     assert (done.json["environment"], done.json["favor_state"]) == ("QA", True)
-    assert any("no token" in problem or "no instance name" in problem for problem in done.json["problems"])
+    assert any(
+        "no token" in problem or "no instance name" in problem for problem in done.json["problems"]
+    )
     assert (
         "Manifest: integration 7, environment QA; favor state on"
         in datapilot("dbt", "defer", "status", "--environment", "QA", "--favor-state").stdout

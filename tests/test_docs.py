@@ -15,12 +15,14 @@ import pytest
 
 from datapilot_defer import errors
 from datapilot_defer.cli.main import root
-from tests.dbt_project import Shop
-from tests.parts import REPOSITORY, executable, program
+from tests.support.dbt_project import Shop
+from tests.support.parts import REPOSITORY, executable, program
 from tests.test_plugin import LEAVES
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-PAGES = README + "".join(page.read_text(encoding="utf-8") for page in sorted((REPOSITORY / "docs").glob("*.md")))
+PAGES = README + "".join(
+    page.read_text(encoding="utf-8") for page in sorted((REPOSITORY / "docs").glob("*.md"))
+)
 # Ours, as opposed to what other programs and the tests read.
 VARIABLE = re.compile(r"\b(?:DATAPILOT|ALTIMATE)_[A-Z_]*[A-Z]\b")
 
@@ -45,14 +47,20 @@ def test_every_command_has_help_that_is_a_sentence(dotted: str) -> None:
 @pytest.mark.parametrize("dotted", LEAVES)
 def test_every_option_says_what_it_does(dotted: str) -> None:
     options = [parameter.to_info_dict() for parameter in LEAVES[dotted].params]
-    silent = [option["name"] for option in options if option["param_type_name"] == "option" and not option["help"]]
+    silent = [
+        option["name"]
+        for option in options
+        if option["param_type_name"] == "option" and not option["help"]
+    ]
     assert silent == []
 
 
 @pytest.mark.parametrize("dotted", LEAVES)
 def test_the_readme_names_every_command(dotted: str) -> None:
     group, _, leaf = dotted.rpartition(".")
-    rows = [line for line in README.splitlines() if line.startswith(f"| `{group.replace('.', ' ')}")]
+    rows = [
+        line for line in README.splitlines() if line.startswith(f"| `{group.replace('.', ' ')}")
+    ]
     assert [row for row in rows if re.search(rf"\b{leaf}\b", row)]
 
 
@@ -69,13 +77,17 @@ def test_the_page_of_commands_is_what_the_commands_say() -> None:
 
 
 def test_every_environment_variable_is_documented_and_exists() -> None:
-    documented = {name for name in VARIABLE.findall(PAGES) if not name.startswith("DATAPILOT_TEST_")}
+    documented = {
+        name for name in VARIABLE.findall(PAGES) if not name.startswith("DATAPILOT_TEST_")
+    }
     assert documented == variables_of_the_program()
 
 
 def test_every_exit_code_is_documented() -> None:
     codes = {
-        str(error.exit_code) for error in errors.DatapilotError.__subclasses__() if error is not errors.Interrupted
+        str(error.exit_code)
+        for error in errors.DatapilotError.__subclasses__()
+        if error is not errors.Interrupted
     } | {"0", "99", "128+n"}
     rows = re.findall(r"^\| `?([\d+n]+)`? \|", README, flags=re.MULTILINE)
     assert set(rows) == codes
@@ -86,10 +98,16 @@ def test_the_readme_fits_on_a_few_screens() -> None:
 
 
 def test_every_link_to_a_file_leads_to_one() -> None:
-    pages = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").glob("*.md")]
+    pages = [
+        REPOSITORY / "README.md",
+        REPOSITORY / "CONTRIBUTING.md",
+        *(REPOSITORY / "docs").glob("*.md"),
+    ]
     for page in pages:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
-            assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+            assert target.startswith("https://") or (page.parent / target).exists(), (
+                f"{page.name}: {target}"
+            )
 
 
 def commands_in_the_pages() -> set[str]:
@@ -97,7 +115,9 @@ def commands_in_the_pages() -> set[str]:
     code = re.findall(r"^```.*?^```|`[^`\n]+`", PAGES, flags=re.MULTILINE | re.DOTALL)
     lines = (line for block in code for line in block.strip("`").splitlines())
     found = (re.search(r"\bdatapilot(?:-defer)? [a-z][^`']*", line) for line in lines)
-    return {match.group().strip().rstrip('\\)"') for match in found if match and " " in match.group()}
+    return {
+        match.group().strip().rstrip('\\)"') for match in found if match and " " in match.group()
+    }
 
 
 @pytest.mark.parametrize("line", sorted(commands_in_the_pages()))
@@ -123,24 +143,32 @@ def newcomer(tmp_path: Path, shop: Shop, wheel: Path) -> dict[str, str]:
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=True)
     python = executable(environment, "python")
-    path = os.pathsep.join([str(python.parent), str(program("dbt", "dbt").parent), os.environ["PATH"]])
+    path = os.pathsep.join(
+        [str(python.parent), str(program("dbt", "dbt").parent), os.environ["PATH"]]
+    )
     links = f"{wheel.parent} {os.environ.get('PIP_FIND_LINKS', '')}"
     return {**shop.environment, "PATH": path, "PIP_FIND_LINKS": links}
 
 
-def test_the_quick_start_onboards_with_four_commands_and_defers_with_two(shop: Shop, newcomer: dict[str, str]) -> None:
+def test_the_quick_start_onboards_with_four_commands_and_defers_with_two(
+    shop: Shop, newcomer: dict[str, str]
+) -> None:
     shop.run("parse", "--target", "prod")
     install, serve, create, onboard, enable, build = quick_start()
     pasted(install, shop, newcomer)
     serve += " --port 0"  # 8585 may be taken here; everything else is as pasted
-    with subprocess.Popen(["bash", "-c", f"exec {serve}"], env=newcomer, stdout=subprocess.PIPE, text=True) as instance:
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {serve}"], env=newcomer, stdout=subprocess.PIPE, text=True
+    ) as instance:
         try:
             exports = "\n".join(shown_by(instance))
             assert exports.count("export ") == 3
             pasted(f"{exports}\n{create}", shop, newcomer)
             assert "Onboarded to" in pasted(f"{exports}\n{onboard}", shop, newcomer)
             pasted(f"{exports}\n{enable}", shop, newcomer)
-            built = pasted(f"{exports}\n{build.replace('my_model', 'revenue_by_country')}", shop, newcomer)
+            built = pasted(
+                f"{exports}\n{build.replace('my_model', 'revenue_by_country')}", shop, newcomer
+            )
             assert "Completed successfully" in built
         finally:
             instance.terminate()

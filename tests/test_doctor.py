@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
 
-from tests.commands import access, datapilot
-from tests.instances import RunningInstance
-from tests.protocol_server import ProtocolServer, Reply, protocol_server
+from tests.support.commands import access, datapilot
+from tests.support.instances import RunningInstance
+from tests.support.protocol_server import ProtocolServer, Reply, protocol_server
 
 
 @pytest.fixture
@@ -26,12 +26,16 @@ def steps(outcome_json: dict[str, list[dict[str, object]]]) -> dict[str, object]
 
 
 def test_all_is_well_with_a_real_instance(instance: RunningInstance) -> None:
-    made = datapilot("dbt", "integrations", "create", "--name", "shop", "--json", env=access(instance)).json["id"]
+    made = datapilot(
+        "dbt", "integrations", "create", "--name", "shop", "--json", env=access(instance)
+    ).json["id"]
     done = datapilot("doctor", "--integration-id", made, "--json", env=access(instance))
     assert done.exit_code == 0, done.said
     assert all(steps(done.json).values())
     assert "takes connections" in done.stdout
-    history = datapilot("dbt", "integrations", "history", "--integration-id", made, "--json", env=access(instance))
+    history = datapilot(
+        "dbt", "integrations", "history", "--integration-id", made, "--json", env=access(instance)
+    )
     assert history.json["history"] == []
 
 
@@ -53,7 +57,10 @@ def test_a_token_that_may_only_read_is_found(instance: RunningInstance) -> None:
 def test_what_needs_an_instance_is_not_tried_without_one() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    done = datapilot("doctor", env={"ALTIMATE_URL": url, "ALTIMATE_API_KEY": "t" * 8, "ALTIMATE_INSTANCE_NAME": "acme"})
+    done = datapilot(
+        "doctor",
+        env={"ALTIMATE_URL": url, "ALTIMATE_API_KEY": "t" * 8, "ALTIMATE_INSTANCE_NAME": "acme"},
+    )
     assert done.exit_code == 5
     assert "connection refused" in done.stdout
     assert "-       credentials: not tried" in done.stdout
@@ -62,7 +69,11 @@ def test_what_needs_an_instance_is_not_tried_without_one() -> None:
 def test_a_name_that_nobody_knows_is_found_at_the_step_for_names() -> None:
     done = datapilot(
         *("doctor", "--json"),
-        env={"ALTIMATE_URL": "https://nowhere.invalid", "ALTIMATE_API_KEY": "t", "ALTIMATE_INSTANCE_NAME": "acme"},
+        env={
+            "ALTIMATE_URL": "https://nowhere.invalid",
+            "ALTIMATE_API_KEY": "t",
+            "ALTIMATE_INSTANCE_NAME": "acme",
+        },
     )
     assert done.exit_code == 5
     assert steps(done.json)["DNS"] is False
@@ -70,7 +81,7 @@ def test_a_name_that_nobody_knows_is_found_at_the_step_for_names() -> None:
 
 
 def test_a_clock_that_is_wrong_is_found(hosted: ProtocolServer) -> None:
-    yesterday = format_datetime(datetime.now(timezone.utc) - timedelta(days=1), usegmt=True)
+    yesterday = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
     hosted.answers["GET /health"] = lambda _: Reply({"status": "ok"}, headers={"Date": yesterday})
     done = datapilot("doctor", env=hosted.access)
     assert done.exit_code == 5
@@ -80,7 +91,9 @@ def test_a_clock_that_is_wrong_is_found(hosted: ProtocolServer) -> None:
 def test_an_upload_host_that_is_blocked_is_found(hosted: ProtocolServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         blocked = f"http://127.0.0.1:{listener.getsockname()[1]}/bucket?signature=s3cret"
-    hosted.answers["GET /dbt/v1/signed_url"] = lambda _: Reply({"url": blocked, "dbt_core_integration_file_id": 1})
+    hosted.answers["GET /dbt/v1/signed_url"] = lambda _: Reply(
+        {"url": blocked, "dbt_core_integration_file_id": 1}
+    )
     done = datapilot("doctor", "--integration-id", 7, env=hosted.access)
     assert done.exit_code == 5
     assert "FAILED  upload host: 127.0.0.1, where uploads go, can't be reached" in done.stdout

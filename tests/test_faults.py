@@ -9,15 +9,28 @@ from pathlib import Path
 import pytest
 
 from datapilot_defer.artifact import Kind, from_bytes
-from datapilot_defer.client import UploadPlace, transport
+from datapilot_defer.client import transport
+from datapilot_defer.client.instance_client import UploadPlace
 from datapilot_defer.errors import Unavailable
-from tests import fault_acts as act
-from tests.fault_proxy import At, FaultProxy, fault_proxy
-from tests.fault_rows import GROUPS, PUT, Row
-from tests.faulty import HANGS_AFTER_S, Ended, World, environ_of, instance_at, make_world, our_command, proxy_of, run
-from tests.instances import running_instance
+from tests.support import fault_acts as act
+from tests.support.fault_proxy import At, FaultProxy, fault_proxy
+from tests.support.fault_rows import GROUPS, PUT, Row
+from tests.support.fault_runner import (
+    HANGS_AFTER_S,
+    Ended,
+    World,
+    environ_of,
+    instance_at,
+    make_world,
+    our_command,
+    proxy_of,
+    run,
+)
+from tests.support.instances import running_instance
 
-ROWS = [pytest.param(row, id=f"{group}: {row.name}") for group, rows in GROUPS.items() for row in rows]
+ROWS = [
+    pytest.param(row, id=f"{group}: {row.name}") for group, rows in GROUPS.items() for row in rows
+]
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +46,17 @@ def test_the_command_ends_as_the_table_says(world: World, row: Row, tmp_path: Pa
     integration = world.integration(row.name)
     with proxy_of(world, row) as proxy:
         environ = environ_of(world, row, proxy, tmp_path / "home")
-        ended = run(our_command(world, row, integration), environ, kill_after_s=row.timeout_s + HANGS_AFTER_S)
+        ended = run(
+            our_command(world, row, integration),
+            environ,
+            kill_after_s=row.timeout_s + HANGS_AFTER_S,
+        )
     print(ended.said)
     assert ended.exit_code == row.exit_code
     assert re.search(row.says, ended.said, re.DOTALL), f"it does not say {row.says!r}"
-    assert {call: proxy.count(call) for call in row.calls if proxy.count(call) not in row.calls[call]} == {}
+    assert {
+        call: proxy.count(call) for call in row.calls if proxy.count(call) not in row.calls[call]
+    } == {}
     assert world.holds(integration) == row.holds
     _the_json_says_the_same(ended, row)
     _no_secret_appears(world, ended)
@@ -89,25 +108,35 @@ def _said_of_two_faults(world: World, tmp_path: Path, option: str) -> Ended:
     row = Row("two", At(PUT, act.answer(503), 2), 0, "")
     with proxy_of(world, row) as proxy:
         command = [word for word in our_command(world, row, integration) if word != "-v"]
-        ended = run([*command, option], environ_of(world, row, proxy, tmp_path / "home"), kill_after_s=60)
+        ended = run(
+            [*command, option], environ_of(world, row, proxy, tmp_path / "home"), kill_after_s=60
+        )
     assert ended.exit_code == 0
     return ended
 
 
-def test_a_storage_that_takes_no_more_is_given_up_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_that_takes_no_more_is_given_up_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(transport, "SEND_TIMEOUT_S", 0.3)
     monkeypatch.setattr(transport, "FIRST_WAIT_S", 0.01)
-    artifact = from_bytes(b" " * 20_000_000, path="manifest.json", kind=Kind.MANIFEST)  # more than a kernel buffers
+    artifact = from_bytes(
+        b" " * 20_000_000, path="manifest.json", kind=Kind.MANIFEST
+    )  # more than a kernel buffers
     with (
         fault_proxy("http://127.0.0.1:1", At("PUT", act.stall_request(1000))) as proxy,
         pytest.raises(Unavailable) as e,
     ):
-        instance_at(proxy.url).upload(UploadPlace(f"{proxy.url}/files/1", 1), artifact, lambda _: None)
+        instance_at(proxy.url).upload(
+            UploadPlace(f"{proxy.url}/files/1", 1), artifact, lambda _: None
+        )
     assert "stopped taking what is sent (tried 6 times)" in str(e.value)
     assert proxy.count("PUT") == 6
 
 
-def test_an_instance_that_is_silent_is_given_up_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_instance_that_is_silent_is_given_up_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(transport, "READ_TIMEOUT_S", 0.3)
     monkeypatch.setattr(transport, "FIRST_WAIT_S", 0.01)
     answers = act.answer(200, b'{"ok": true}')
@@ -122,4 +151,6 @@ def test_what_may_have_been_done_is_not_done_twice(world: World) -> None:
         with pytest.raises(Unavailable, match="broke the connection off"):
             instance_at(proxy.url, name, token).create_integration("made once", "PROD")
         assert proxy.count("POST") == 1
-        assert [each.name for each in instance_at(proxy.url, name, token).integrations()].count("made once") == 1
+        assert [each.name for each in instance_at(proxy.url, name, token).integrations()].count(
+            "made once"
+        ) == 1

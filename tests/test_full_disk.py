@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import access, datapilot
-from tests.instances import RunningInstance, running_instance
+from tests.support.commands import access, datapilot
+from tests.support.instances import RunningInstance, running_instance
 from tests.test_onboard import create, current
 
 DISK_BYTES = 8 * 1024 * 1024
@@ -25,7 +25,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("a file system of a given size can only be mounted by root on Linux")
     folder = tmp_path / "small"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", folder], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", folder], check=True
+    )
     try:
         yield folder
     finally:
@@ -58,15 +60,21 @@ def test_the_current_manifest_stays_when_the_disk_is_full(
         filler = fill(small_disk)
         assert onboard(instance, integration, after) == 5
         filler.unlink()
-        assert current(instance, integration, tmp_path / "state") == hashlib.sha256(before).hexdigest()
+        assert (
+            current(instance, integration, tmp_path / "state") == hashlib.sha256(before).hexdigest()
+        )
         assert onboard(instance, integration, after) == 0
-        assert current(instance, integration, tmp_path / "state") == hashlib.sha256(after.read_bytes()).hexdigest()
+        assert (
+            current(instance, integration, tmp_path / "state")
+            == hashlib.sha256(after.read_bytes()).hexdigest()
+        )
 
 
 def onboard(instance: RunningInstance, integration: int, path: Path) -> int:
     """The exit code of an onboarding; no traceback, no secret."""
     done = datapilot(
-        *("dbt", "onboard", "--integration-id", integration, "--manifest-path", path), env=access(instance)
+        *("dbt", "onboard", "--integration-id", integration, "--manifest-path", path),
+        env=access(instance),
     )
     assert "Traceback" not in done.said
     assert instance.token not in done.said

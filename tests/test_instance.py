@@ -12,10 +12,10 @@ import pytest
 import requests
 
 from datapilot_defer.artifact import Kind
-from datapilot_defer.instance import guards
-from datapilot_defer.instance.limits import Rate
+from datapilot_defer.instance.middleware import Rate
+from datapilot_defer.instance.services import upload_checks
 from datapilot_defer.instance.settings import Settings
-from tests.instance_calls import (
+from tests.support.instance_calls import (
     SECONDS,
     announce,
     call,
@@ -28,7 +28,7 @@ from tests.instance_calls import (
     upload,
     verify,
 )
-from tests.instances import RunningInstance, running_instance
+from tests.support.instances import RunningInstance, running_instance
 
 
 def test_an_artifact_becomes_visible_only_after_verify_upload(instance: RunningInstance) -> None:
@@ -47,7 +47,9 @@ def test_an_artifact_becomes_visible_only_after_verify_upload(instance: RunningI
     assert pull(instance, integration_id) == content
 
 
-@pytest.mark.parametrize("kind", ["manifest", "catalog", "run_results", "sources", "semantic_manifest"])
+@pytest.mark.parametrize(
+    "kind", ["manifest", "catalog", "run_results", "sources", "semantic_manifest"]
+)
 def test_every_kind_that_dbt_wrote_comes_back_byte_for_byte(
     instance: RunningInstance, artifacts: Path, kind: str
 ) -> None:
@@ -65,7 +67,10 @@ def test_what_the_record_says_is_what_dbt_wrote(instance: RunningInstance, artif
     assert verify(instance, file_id, **origin).status_code == 200
     shown = show(instance, integration_id)
     (past,) = shown["history"]
-    assert past.items() >= {**origin, "token_name": "first", "current": True, "schema_version": 12}.items()
+    assert (
+        past.items()
+        >= {**origin, "token_name": "first", "current": True, "schema_version": 12}.items()
+    )
     assert past["dbt_version"] == "1.11.16"
     assert 0 < past["model_count"] < past["node_count"]
     assert shown["project_name"] == past["project_name"]
@@ -80,7 +85,9 @@ def test_repeating_verify_upload_changes_nothing(instance: RunningInstance) -> N
     assert fetch(instance, integration_id).json()["dbt_core_integration_file_id"] == second
 
 
-def test_the_same_bytes_again_are_stored_once_and_said_to_be_unchanged(instance: RunningInstance) -> None:
+def test_the_same_bytes_again_are_stored_once_and_said_to_be_unchanged(
+    instance: RunningInstance,
+) -> None:
     integration_id, other = make_integration(instance), make_integration(instance, "other")
     for each in (integration_id, integration_id, other):
         file_id = upload(instance, each, manifest())
@@ -90,14 +97,23 @@ def test_the_same_bytes_again_are_stored_once_and_said_to_be_unchanged(instance:
     assert verify(instance, upload(instance, other, manifest())).json()["unchanged"]
 
 
-def test_an_environment_is_found_without_regard_to_case_and_kept_as_first_written(instance: RunningInstance) -> None:
+def test_an_environment_is_found_without_regard_to_case_and_kept_as_first_written(
+    instance: RunningInstance,
+) -> None:
     integration_id = make_integration(instance, environment="Prod")
     onboard(instance, integration_id, manifest(), environment="PROD")
-    assert fetch(instance, integration_id, dbt_core_integration_environment_type="prod").json()["environment"] == "Prod"
+    assert (
+        fetch(instance, integration_id, dbt_core_integration_environment_type="prod").json()[
+            "environment"
+        ]
+        == "Prod"
+    )
     assert show(instance, integration_id, "pRoD")["environment"] == "Prod"
 
 
-def test_without_an_environment_prod_is_meant_and_else_the_first_that_has_one(instance: RunningInstance) -> None:
+def test_without_an_environment_prod_is_meant_and_else_the_first_that_has_one(
+    instance: RunningInstance,
+) -> None:
     integration_id = make_integration(instance, environment="STAGING")
     make_integration(instance, environment="prod")
     onboard(instance, integration_id, manifest("staged"), environment="STAGING")
@@ -106,7 +122,9 @@ def test_without_an_environment_prod_is_meant_and_else_the_first_that_has_one(in
     assert fetch(instance, integration_id).json()["environment"] == "prod"
 
 
-def test_an_existing_name_with_a_new_environment_adds_the_environment(instance: RunningInstance) -> None:
+def test_an_existing_name_with_a_new_environment_adds_the_environment(
+    instance: RunningInstance,
+) -> None:
     first = make_integration(instance, environment="PROD")
     assert make_integration(instance, environment="STAGING") == first
     (listed,) = call(instance, "GET", "dbt/v1/project_integrations").json()
@@ -115,12 +133,16 @@ def test_an_existing_name_with_a_new_environment_adds_the_environment(instance: 
 
 def test_an_existing_name_and_environment_are_refused(instance: RunningInstance) -> None:
     make_integration(instance)
-    again = call(instance, "POST", "dbt/v1/project_integration", json={"name": "shop", "environment": "prod"})
+    again = call(
+        instance, "POST", "dbt/v1/project_integration", json={"name": "shop", "environment": "prod"}
+    )
     assert again.status_code == 409
     assert "already" in again.json()["message"]
 
 
-def test_integrations_are_listed_with_and_without_a_slash_at_the_end(instance: RunningInstance) -> None:
+def test_integrations_are_listed_with_and_without_a_slash_at_the_end(
+    instance: RunningInstance,
+) -> None:
     make_integration(instance, "zebra")
     make_integration(instance, "Ant")
     answers = [call(instance, "GET", f"dbt/v1/project_integrations{end}") for end in ("", "/")]
@@ -134,7 +156,9 @@ def test_a_base_url_that_ends_with_a_slash_works(instance: RunningInstance) -> N
     assert (answer.status_code, answer.json()) == (200, {"ok": True})
 
 
-def test_an_unknown_environment_is_not_found_and_the_known_ones_are_named(instance: RunningInstance) -> None:
+def test_an_unknown_environment_is_not_found_and_the_known_ones_are_named(
+    instance: RunningInstance,
+) -> None:
     answer = announce(instance, make_integration(instance), environment="PRDO")
     assert answer.status_code == 404
     assert "'PRDO'; it has: PROD" in answer.json()["detail"]
@@ -143,7 +167,10 @@ def test_an_unknown_environment_is_not_found_and_the_known_ones_are_named(instan
 def test_the_signed_url_leads_to_the_host_that_the_client_used(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     url = instance.url.replace("127.0.0.1", "localhost")
-    query: dict[str, Any] = {"dbt_core_integration_id": integration_id, "dbt_core_integration_environment_type": "PROD"}
+    query: dict[str, Any] = {
+        "dbt_core_integration_id": integration_id,
+        "dbt_core_integration_environment_type": "PROD",
+    }
     answer = requests.get(
         f"{url}/dbt/v1/signed_url",
         params={**query, "file_type": "manifest"},
@@ -160,12 +187,19 @@ def test_an_earlier_file_can_be_fetched_by_id_and_by_time(instance: RunningInsta
     between = fetch(instance, integration_id).json()["uploaded_at"]
     second = onboard(instance, integration_id, new)
     assert pull(instance, integration_id, dbt_core_integration_file_id=first) == old
-    assert fetch(instance, integration_id, at=between).json()["dbt_core_integration_file_id"] == first
-    assert fetch(instance, integration_id, at="2096-01-01").json()["dbt_core_integration_file_id"] == second
+    assert (
+        fetch(instance, integration_id, at=between).json()["dbt_core_integration_file_id"] == first
+    )
+    assert (
+        fetch(instance, integration_id, at="2096-01-01").json()["dbt_core_integration_file_id"]
+        == second
+    )
     assert fetch(instance, integration_id, at="2026-01-01T00:00:00Z").status_code == 404
 
 
-def test_restore_makes_an_earlier_file_current_again_and_a_newer_upload_follows_it(instance: RunningInstance) -> None:
+def test_restore_makes_an_earlier_file_current_again_and_a_newer_upload_follows_it(
+    instance: RunningInstance,
+) -> None:
     integration_id = make_integration(instance)
     good = onboard(instance, integration_id, manifest(at="2026-11-22T10:00:00Z"))
     onboard(instance, integration_id, manifest(at="2026-11-22T11:00:00Z"))
@@ -182,7 +216,10 @@ def test_the_last_upload_was_an_upload_and_no_restore(instance: RunningInstance)
     first = onboard(instance, integration_id, manifest(at="2026-11-22T10:00:00Z"))
     onboard(instance, integration_id, manifest(at="2026-11-22T11:00:00Z"))
     path = f"dbt/v1/project_integrations/{integration_id}/PROD/restore"
-    assert call(instance, "POST", path, json={"dbt_core_integration_file_id": first}).status_code == 200
+    assert (
+        call(instance, "POST", path, json={"dbt_core_integration_file_id": first}).status_code
+        == 200
+    )
     shown = show(instance, integration_id)
     assert shown["last_file_upload_time"] == shown["history"][0]["uploaded_at"]
     assert shown["last_modified_at"] >= shown["last_file_upload_time"]
@@ -193,7 +230,10 @@ def test_restore_refuses_a_file_of_another_environment(instance: RunningInstance
     make_integration(instance, environment="STAGING")
     file_id = onboard(instance, integration_id, manifest())
     path = f"dbt/v1/project_integrations/{integration_id}/STAGING/restore"
-    assert call(instance, "POST", path, json={"dbt_core_integration_file_id": file_id}).status_code == 404
+    assert (
+        call(instance, "POST", path, json={"dbt_core_integration_file_id": file_id}).status_code
+        == 404
+    )
 
 
 def test_an_instance_that_is_started_again_holds_what_it_held(tmp_path: Path) -> None:
@@ -209,7 +249,9 @@ def test_health_and_ready_need_no_token(instance: RunningInstance) -> None:
     assert requests.get(f"{instance.url}/ready", timeout=SECONDS).json() == {"status": "ready"}
 
 
-def test_an_instance_without_its_records_is_not_ready_and_says_so(instance: RunningInstance) -> None:
+def test_an_instance_without_its_records_is_not_ready_and_says_so(
+    instance: RunningInstance,
+) -> None:
     with instance.records.write() as connection:
         connection.exec_driver_sql("ALTER TABLE instance RENAME TO gone")
     answer = requests.get(f"{instance.url}/ready", timeout=SECONDS)
@@ -231,14 +273,18 @@ def test_a_manifest_of_many_megabytes_comes_back_whole(instance: RunningInstance
 def test_verifying_twice_at_once_is_verifying_once(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     for hour in range(5):
-        file_id = upload(instance, integration_id, manifest(at=f"2026-11-22T1{hour}:00:00Z") + b" " * 2_000_000)
+        file_id = upload(
+            instance, integration_id, manifest(at=f"2026-11-22T1{hour}:00:00Z") + b" " * 2_000_000
+        )
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda _, each=file_id: verify(instance, each), range(4)))
         assert [answer.status_code for answer in answers] == [200] * 4
     assert len(show(instance, integration_id)["history"]) == 5
 
 
-def test_an_upload_that_ends_after_another_was_verified_is_refused(instance: RunningInstance) -> None:
+def test_an_upload_that_ends_after_another_was_verified_is_refused(
+    instance: RunningInstance,
+) -> None:
     announced = announce(instance, make_integration(instance)).json()
 
     def slowly() -> Iterator[bytes]:
@@ -255,19 +301,19 @@ def test_what_happens_while_an_upload_is_looked_at_is_noticed(
     instance: RunningInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     announced = announce(instance, make_integration(instance)).json()
-    look = guards.recognised
+    look = upload_checks.recognised
 
-    def put(content: bytes, kind: Kind) -> guards.Facts:
+    def put(content: bytes, kind: Kind) -> upload_checks.Facts:
         requests.put(announced["url"], data=manifest("another"), timeout=SECONDS)
         return look(content, kind)
 
-    def lose(content: bytes, kind: Kind) -> guards.Facts:
+    def lose(content: bytes, kind: Kind) -> upload_checks.Facts:
         instance.blobs.delete(1, hashlib.sha256(content).hexdigest())
         return look(content, kind)
 
     requests.put(announced["url"], data=manifest(), timeout=SECONDS)
     for meanwhile, status in ((put, 409), (lose, 503)):
-        monkeypatch.setattr(guards, "recognised", meanwhile)
+        monkeypatch.setattr(upload_checks, "recognised", meanwhile)
         assert verify(instance, announced["dbt_core_integration_file_id"]).status_code == status
         assert fetch(instance, 1).status_code == 404
 
@@ -288,13 +334,22 @@ def test_bytes_that_are_gone_are_said_to_be_gone(instance: RunningInstance) -> N
         (Settings(), "http://127.0.0.1:"),
     ],
 )
-def test_signed_urls_lead_where_clients_can_reach_the_instance(tmp_path: Path, settings: Settings, begin: str) -> None:
+def test_signed_urls_lead_where_clients_can_reach_the_instance(
+    tmp_path: Path, settings: Settings, begin: str
+) -> None:
     with running_instance(tmp_path, settings=settings) as instance:
         headers = {**instance.headers, "X-Forwarded-Host": "other.example.com"}
-        query: dict[str, Any] = {"dbt_core_integration_id": make_integration(instance), "file_type": "manifest"}
+        query: dict[str, Any] = {
+            "dbt_core_integration_id": make_integration(instance),
+            "file_type": "manifest",
+        }
         query["dbt_core_integration_environment_type"] = "PROD"
         url = f"{instance.url}/dbt/v1/signed_url"
-        assert requests.get(url, params=query, headers=headers, timeout=SECONDS).json()["url"].startswith(begin)
+        assert (
+            requests.get(url, params=query, headers=headers, timeout=SECONDS)
+            .json()["url"]
+            .startswith(begin)
+        )
 
 
 def test_a_client_that_was_forgotten_for_others_begins_anew() -> None:

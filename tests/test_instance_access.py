@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -11,19 +11,29 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from datapilot_defer.instance import folder, secrets
+from datapilot_defer.instance.services import instances, tokens
 from datapilot_defer.instance.settings import Settings
-from tests.instance_calls import SECONDS, announce, call, fetch, make_integration, manifest, onboard, upload, verify
-from tests.instances import RunningInstance, running_instance
+from tests.support.instance_calls import (
+    SECONDS,
+    announce,
+    call,
+    fetch,
+    make_integration,
+    manifest,
+    onboard,
+    upload,
+    verify,
+)
+from tests.support.instances import RunningInstance, running_instance
 
 
 def test_a_token_can_be_recognised_and_a_mistyped_one_is_not_well_formed() -> None:
-    token = secrets.new_token()
-    assert secrets.well_formed(token)
+    token = tokens.new_token()
+    assert tokens.well_formed(token)
     assert token.startswith("dpd_")
     other = "B" if token[10] == "A" else "A"
-    assert not secrets.well_formed(token[:10] + other + token[11:])
-    assert not secrets.well_formed("dpd_")
+    assert not tokens.well_formed(token[:10] + other + token[11:])
+    assert not tokens.well_formed("dpd_")
 
 
 def test_no_token_is_kept_in_the_data_folder(instance: RunningInstance) -> None:
@@ -34,9 +44,13 @@ def test_no_token_is_kept_in_the_data_folder(instance: RunningInstance) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "xyzzy", "dpd_" + "a" * 46, "dpd_\xe9"])
-def test_a_wrong_token_is_refused_without_being_repeated(instance: RunningInstance, token: str) -> None:
+def test_a_wrong_token_is_refused_without_being_repeated(
+    instance: RunningInstance, token: str
+) -> None:
     headers = {"Authorization": f"Bearer {token}".encode("latin-1"), "x-tenant": b"acme"}
-    answer = requests.get(f"{instance.url}/dbt/v3/validate-credentials", headers=headers, timeout=SECONDS)
+    answer = requests.get(
+        f"{instance.url}/dbt/v3/validate-credentials", headers=headers, timeout=SECONDS
+    )
     assert answer.status_code == 401
     assert not token or token not in answer.json()["detail"]
 
@@ -47,19 +61,25 @@ def test_a_request_without_any_header_is_refused(instance: RunningInstance) -> N
 
 def test_the_instance_name_must_be_the_tokens_own(instance: RunningInstance) -> None:
     headers = {**instance.headers, "x-tenant": "other"}
-    answer = requests.get(f"{instance.url}/dbt/v3/validate-credentials", headers=headers, timeout=SECONDS)
+    answer = requests.get(
+        f"{instance.url}/dbt/v3/validate-credentials", headers=headers, timeout=SECONDS
+    )
     wrong = call(instance, "GET", "dbt/v3/validate-credentials", token="dpd_wrong")
     assert answer.status_code == wrong.status_code == 401
     assert answer.json() == wrong.json()
 
 
 def test_a_revoked_and_an_expired_token_open_nothing(instance: RunningInstance) -> None:
-    past = datetime.now(timezone.utc) - timedelta(seconds=1)
+    past = datetime.now(UTC) - timedelta(seconds=1)
     expired = instance.new_token("admin", expires_at=past)
     revoked = instance.new_token("admin", name="to revoke")
     assert call(instance, "POST", "auth_health", token=revoked).status_code == 200
-    (token_id,) = (each.id for _, each in folder.list_tokens(instance.records, "acme") if each.name == "to revoke")
-    folder.revoke_token(instance.records, token_id)
+    (token_id,) = (
+        each.id
+        for _, each in instances.list_tokens(instance.records, "acme")
+        if each.name == "to revoke"
+    )
+    instances.revoke_token(instance.records, token_id)
     for token in (expired, revoked):
         assert call(instance, "POST", "auth_health", token=token).status_code == 401
 
@@ -67,7 +87,11 @@ def test_a_revoked_and_an_expired_token_open_nothing(instance: RunningInstance) 
 def test_last_use_is_recorded(instance: RunningInstance) -> None:
     token = instance.new_token("read", name="analyst")
     call(instance, "POST", "auth_health", token=token)
-    (used,) = (each.last_used_at for _, each in folder.list_tokens(instance.records, "acme") if each.name == "analyst")
+    (used,) = (
+        each.last_used_at
+        for _, each in instances.list_tokens(instance.records, "acme")
+        if each.name == "analyst"
+    )
     assert used is not None
 
 
@@ -108,40 +132,61 @@ def test_what_a_token_may_not_do_is_a_sentence(instance: RunningInstance) -> Non
     made = call(instance, "POST", "dbt/v1/project_integration", token=token, json={"name": "new"})
     assert made.json()["detail"] == "the token 'reader' may not administer this instance"
     announced = announce(instance, integration_id, token=token)
-    assert announced.json()["detail"] == f"the token 'reader' may not upload to integration {integration_id}"
+    assert (
+        announced.json()["detail"]
+        == f"the token 'reader' may not upload to integration {integration_id}"
+    )
 
 
 def test_a_token_for_one_integration_sees_and_opens_only_that(instance: RunningInstance) -> None:
     mine, other = make_integration(instance, "mine"), make_integration(instance, "other")
     onboard(instance, other, manifest())
     token = instance.new_token("upload", "read", integration_id=mine)
-    assert [each["id"] for each in call(instance, "GET", "dbt/v1/project_integrations", token=token).json()] == [mine]
+    assert [
+        each["id"]
+        for each in call(instance, "GET", "dbt/v1/project_integrations", token=token).json()
+    ] == [mine]
     onboard(instance, mine, manifest(), token=token)
     assert announce(instance, other, token=token).status_code == 403
     assert fetch(instance, other, token=token).status_code == 403
-    assert call(instance, "GET", f"dbt/v1/project_integrations/{other}/PROD", token=token).status_code == 404
+    assert (
+        call(instance, "GET", f"dbt/v1/project_integrations/{other}/PROD", token=token).status_code
+        == 404
+    )
 
 
 def test_a_token_of_one_instance_opens_nothing_of_another(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     file_id = upload(instance, integration_id, manifest())
-    token = folder.create_instance(instance.records, "rival")
+    token = instances.create_instance(instance.records, "rival")
     assert token is not None
     headers = {"Authorization": f"Bearer {token}", "x-tenant": "rival"}
 
     def status(method: str, path: str) -> int:
         return requests.request(
-            method, f"{instance.url}/{path}", headers=headers, params=QUERY, json=BODY, timeout=SECONDS
+            method,
+            f"{instance.url}/{path}",
+            headers=headers,
+            params=QUERY,
+            json=BODY,
+            timeout=SECONDS,
         ).status_code
 
     assert status("GET", "dbt/v1/fetch_artifact_url") == 404
     assert status("GET", "dbt/v1/signed_url") == 404
     assert status("POST", "dbt/v1/verify_upload") == 404
-    assert requests.get(f"{instance.url}/dbt/v1/project_integrations", headers=headers, timeout=SECONDS).json() == []
+    assert (
+        requests.get(
+            f"{instance.url}/dbt/v1/project_integrations", headers=headers, timeout=SECONDS
+        ).json()
+        == []
+    )
     assert verify(instance, file_id).status_code == 200
 
 
-def test_an_upload_is_verified_only_by_the_token_that_announced_it(instance: RunningInstance) -> None:
+def test_an_upload_is_verified_only_by_the_token_that_announced_it(
+    instance: RunningInstance,
+) -> None:
     integration_id = make_integration(instance)
     file_id = upload(instance, integration_id, manifest(), token=instance.new_token("upload"))
     assert verify(instance, file_id).status_code == 403
@@ -173,7 +218,9 @@ def test_a_signed_url_is_for_one_file_and_one_purpose(instance: RunningInstance,
     assert requests.put(download, data=manifest(), timeout=SECONDS).status_code == 403
 
 
-def test_a_signed_url_of_a_file_that_is_verified_takes_nothing_more(instance: RunningInstance, url: str) -> None:
+def test_a_signed_url_of_a_file_that_is_verified_takes_nothing_more(
+    instance: RunningInstance, url: str
+) -> None:
     requests.put(url, data=manifest(), timeout=SECONDS)
     assert verify(instance, 1).status_code == 200
     assert requests.put(url, data=b"{}", timeout=SECONDS).status_code == 409
@@ -181,7 +228,9 @@ def test_a_signed_url_of_a_file_that_is_verified_takes_nothing_more(instance: Ru
 
 
 def test_a_signed_url_ends(tmp_path: Path) -> None:
-    with running_instance(tmp_path, settings=Settings(upload_seconds=0, download_seconds=0)) as instance:
+    with running_instance(
+        tmp_path, settings=Settings(upload_seconds=0, download_seconds=0)
+    ) as instance:
         integration_id = make_integration(instance)
         expired = announce(instance, integration_id).json()["url"]
         assert requests.put(expired, data=manifest(), timeout=SECONDS).status_code == 403
@@ -189,8 +238,8 @@ def test_a_signed_url_ends(tmp_path: Path) -> None:
 
 def test_signatures_are_of_a_key_that_no_answer_holds() -> None:
     expires = int(time.time()) + 60
-    good = secrets.signed(b"key", "upload", 1, expires)
-    assert secrets.holds(b"key", good, expires, "upload", 1)
+    good = tokens.signed(b"key", "upload", 1, expires)
+    assert tokens.holds(b"key", good, expires, "upload", 1)
     for other in (("download", 1), ("upload", 11), ("upload1", "")):
-        assert not secrets.holds(b"key", good, expires, *other)
-    assert not secrets.holds(b"other", good, expires, "upload", 1)
+        assert not tokens.holds(b"key", good, expires, *other)
+    assert not tokens.holds(b"other", good, expires, "upload", 1)

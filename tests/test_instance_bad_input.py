@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from datapilot_defer.instance.settings import Settings
-from tests.instance_calls import (
+from tests.support.instance_calls import (
     SECONDS,
     announce,
     call,
@@ -24,7 +24,7 @@ from tests.instance_calls import (
     upload,
     verify,
 )
-from tests.instances import RunningInstance, running_instance
+from tests.support.instances import RunningInstance, running_instance
 
 NOT_MANIFESTS = {
     "empty": b"",
@@ -86,7 +86,9 @@ def test_an_upload_over_the_limit_is_refused_announced_or_not(tmp_path: Path) ->
         assert list((tmp_path / "blobs" / "incoming").iterdir()) == []
 
 
-def test_ten_megabytes_where_a_call_is_expected_are_refused_unread(instance: RunningInstance) -> None:
+def test_ten_megabytes_where_a_call_is_expected_are_refused_unread(
+    instance: RunningInstance,
+) -> None:
     answer = call(instance, "POST", "dbt/v1/verify_upload", data=b" " * 10_000_000)
     assert answer.status_code == 413
 
@@ -112,13 +114,19 @@ def test_any_printable_name_is_a_name(instance: RunningInstance, name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["", "   ", "a\nb", "a\x00b", "a" * 201, "\ud800"])
-def test_an_unprintable_empty_or_endless_name_is_refused(instance: RunningInstance, name: str) -> None:
-    answer = call(instance, "POST", "dbt/v1/project_integration", json={"name": name, "environment": "PROD"})
+def test_an_unprintable_empty_or_endless_name_is_refused(
+    instance: RunningInstance, name: str
+) -> None:
+    answer = call(
+        instance, "POST", "dbt/v1/project_integration", json={"name": name, "environment": "PROD"}
+    )
     assert answer.status_code == 422
 
 
 @pytest.mark.parametrize("environment", ["..", ".", "a/b", "a\\b", "", "x" * 65])
-def test_an_environment_that_is_no_part_of_a_path_is_refused(instance: RunningInstance, environment: str) -> None:
+def test_an_environment_that_is_no_part_of_a_path_is_refused(
+    instance: RunningInstance, environment: str
+) -> None:
     body = {"name": "shop", "environment": environment}
     assert call(instance, "POST", "dbt/v1/project_integration", json=body).status_code == 422
 
@@ -131,10 +139,15 @@ def test_an_odd_integration_id_is_refused(instance: RunningInstance, odd: str) -
     make_integration(instance)
     assert fetch(instance, odd).status_code in (404, 422)  # type: ignore[arg-type]
     assert verify(instance, odd).status_code in (404, 422)  # type: ignore[arg-type]
-    assert call(instance, "GET", f"dbt/v1/project_integrations/{odd or 'x'}/PROD").status_code in (404, 422)
+    assert call(instance, "GET", f"dbt/v1/project_integrations/{odd or 'x'}/PROD").status_code in (
+        404,
+        422,
+    )
 
 
-@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "yesterday"])
+@pytest.mark.parametrize(
+    "at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "yesterday"]
+)
 def test_a_moment_that_is_none_in_utc_is_refused(instance: RunningInstance, at: str) -> None:
     integration_id = make_integration(instance)
     onboard(instance, integration_id, manifest())
@@ -144,13 +157,19 @@ def test_a_moment_that_is_none_in_utc_is_refused(instance: RunningInstance, at: 
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-def test_a_manifest_written_at_such_a_moment_is_no_fault(instance: RunningInstance, at: str) -> None:
+def test_a_manifest_written_at_such_a_moment_is_no_fault(
+    instance: RunningInstance, at: str
+) -> None:
     onboard(instance, make_integration(instance), manifest(at=at))
     assert show(instance, 1)["history"][0]["generated_at"] is None
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"null", b"[]", b'{"dbt_core_integration_file_id": null}', b"\xff"])
-def test_a_body_that_is_not_what_the_call_takes_is_named(instance: RunningInstance, body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"null", b"[]", b'{"dbt_core_integration_file_id": null}', b"\xff"]
+)
+def test_a_body_that_is_not_what_the_call_takes_is_named(
+    instance: RunningInstance, body: bytes
+) -> None:
     answer = call(instance, "POST", "dbt/v1/verify_upload", data=body)
     assert answer.status_code == 422
     assert isinstance(answer.json()["detail"], str)
@@ -160,7 +179,9 @@ def test_a_body_that_is_not_what_the_call_takes_is_named(instance: RunningInstan
 def test_a_length_that_is_none_is_refused(instance: RunningInstance, length: str) -> None:
     url = urlsplit(instance.url)
     with socket.create_connection((str(url.hostname), int(url.port or 0))) as connection:
-        connection.sendall(f"POST /auth_health HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
+        connection.sendall(
+            f"POST /auth_health HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode()
+        )
         assert connection.recv(1000).startswith(b"HTTP/1.1 400")
 
 

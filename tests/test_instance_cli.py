@@ -20,11 +20,19 @@ import pytest
 import requests
 import trustme
 
-from datapilot_defer.cli import instance as cli
-from datapilot_defer.instance import folder, secrets
-from tests.commands import datapilot
-from tests.instance_calls import SECONDS, announce, call, fetch, make_integration, manifest, onboard
-from tests.instances import RunningInstance
+from datapilot_defer.cli.instance import serve as cli
+from datapilot_defer.instance.services import instances, tokens
+from tests.support.commands import datapilot
+from tests.support.instance_calls import (
+    SECONDS,
+    announce,
+    call,
+    fetch,
+    make_integration,
+    manifest,
+    onboard,
+)
+from tests.support.instances import RunningInstance
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -42,7 +50,7 @@ class Serving:
         return told
 
     def instance(self, data: Path, token: str) -> RunningInstance:
-        with folder.opened(data) as (records, blobs):
+        with instances.opened(data) as (records, blobs):
             return RunningInstance(self.told["url"], "main", token, data, records, blobs)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
@@ -70,7 +78,15 @@ def serving(data: Path, *options: str, port: int = 0) -> Iterator[Serving]:
 
 
 def test_init_makes_an_instance_and_shows_its_token_once(tmp_path: Path) -> None:
-    made = datapilot("instance", "init", "--data", tmp_path / "new" / "folder", "--instance-name", "acme", "--json")
+    made = datapilot(
+        "instance",
+        "init",
+        "--data",
+        tmp_path / "new" / "folder",
+        "--instance-name",
+        "acme",
+        "--json",
+    )
     assert made.exit_code == 0
     assert made.json["instance_name"] == "acme"
     assert re.fullmatch(r"dpd_[0-9A-Za-z]{46}", made.json["token"])
@@ -87,19 +103,34 @@ def test_init_again_is_refused_and_says_how_to_make_a_token(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "é", "x" * 64, "-a"])
 def test_init_refuses_a_name_that_can_not_travel(tmp_path: Path, name: str) -> None:
-    assert datapilot("instance", "init", "--data", tmp_path, f"--instance-name={name}").exit_code == 2
+    assert (
+        datapilot("instance", "init", "--data", tmp_path, f"--instance-name={name}").exit_code == 2
+    )
 
 
 def test_a_data_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    refused = datapilot("instance", "init", "--data", tmp_path / "file" / "data", "--instance-name", "acme")
+    refused = datapilot(
+        "instance", "init", "--data", tmp_path / "file" / "data", "--instance-name", "acme"
+    )
     assert refused.exit_code == 2
     assert "can't be the data folder" in refused.stderr
 
 
 def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
     datapilot("instance", "init", "--data", tmp_path, "--instance-name", "acme")
-    create = ("instance", "token", "create", "--data", tmp_path, "--name", "ci", "--scope", "upload", "--json")
+    create = (
+        "instance",
+        "token",
+        "create",
+        "--data",
+        tmp_path,
+        "--name",
+        "ci",
+        "--scope",
+        "upload",
+        "--json",
+    )
     made = datapilot(*create, "--expires-days", 30).json
     assert made["token"].startswith("dpd_")
     assert made["scopes"] == ["upload"]
@@ -109,12 +140,25 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
     assert datapilot("instance", "token", "revoke", "--data", tmp_path, made["id"]).exit_code == 0
     assert datapilot("instance", "token", "revoke", "--data", tmp_path, made["id"]).exit_code == 4
     states = datapilot("instance", "token", "list", "--data", tmp_path, "--json").json["tokens"]
-    assert [(each["name"], each["state"]) for each in states] == [("ci", "revoked"), ("first", "valid")]
+    assert [(each["name"], each["state"]) for each in states] == [
+        ("ci", "revoked"),
+        ("first", "valid"),
+    ]
 
 
 def test_tokens_are_a_table_whose_columns_hold_under_their_heads(tmp_path: Path) -> None:
     datapilot("instance", "init", "--data", tmp_path, "--instance-name", "acme")
-    create = ("instance", "token", "create", "--data", tmp_path, "--name", "a long name", "--expires-days", 30)
+    create = (
+        "instance",
+        "token",
+        "create",
+        "--data",
+        tmp_path,
+        "--name",
+        "a long name",
+        "--expires-days",
+        30,
+    )
     datapilot(*create, "--scope", "upload", "--scope", "read")
     head, *rows = datapilot("instance", "token", "list", "--data", tmp_path).stdout.splitlines()
     names = ["id", "instance", "name", "scopes", "integration", "state", "expires", "last used"]
@@ -132,7 +176,7 @@ def test_tokens_are_a_table_whose_columns_hold_under_their_heads(tmp_path: Path)
 def test_the_command_line_offers_the_scopes_that_there_are() -> None:
     (kind,) = (option.type for option in cli.create.params if option.name == "scopes")
     assert isinstance(kind, click.Choice)
-    assert tuple(kind.choices) == secrets.SCOPES
+    assert tuple(kind.choices) == tokens.SCOPES
 
 
 def test_where_several_instances_are_the_name_must_be_said(tmp_path: Path) -> None:
@@ -144,7 +188,12 @@ def test_where_several_instances_are_the_name_must_be_said(tmp_path: Path) -> No
     assert datapilot(*create, "--instance-name", "two").exit_code == 0
     assert datapilot(*create, "--instance-name", "three").exit_code == 4
     assert datapilot(*create, "--instance-name", "two", "--integration-id", 9).exit_code == 4
-    assert datapilot("instance", "token", "list", "--data", tmp_path, "--instance-name", "three").exit_code == 4
+    assert (
+        datapilot(
+            "instance", "token", "list", "--data", tmp_path, "--instance-name", "three"
+        ).exit_code
+        == 4
+    )
 
 
 def test_an_admin_token_for_one_integration_is_refused(tmp_path: Path) -> None:
@@ -155,7 +204,9 @@ def test_an_admin_token_for_one_integration_is_refused(tmp_path: Path) -> None:
     assert "admin is of the whole instance" in refused.stderr
 
 
-@pytest.mark.parametrize("words", [("create", "--name", "x", "--scope", "read"), ("list",), ("revoke", 1)])
+@pytest.mark.parametrize(
+    "words", [("create", "--name", "x", "--scope", "read"), ("list",), ("revoke", 1)]
+)
 def test_tokens_of_a_folder_without_an_instance_are_refused_and_nothing_is_written(
     tmp_path: Path, words: tuple[str | int, ...]
 ) -> None:
@@ -168,14 +219,16 @@ def test_tokens_of_a_folder_without_an_instance_are_refused_and_nothing_is_writt
 
 
 def test_a_newer_data_folder_is_refused(tmp_path: Path) -> None:
-    with folder.opened(tmp_path) as (records, _), records.write() as connection:
+    with instances.opened(tmp_path) as (records, _), records.write() as connection:
         connection.exec_driver_sql("UPDATE schema_version SET version = 99")
     refused = datapilot("instance", "serve", "--data", tmp_path)
     assert refused.exit_code == 2
     assert "schema version 99" in refused.stderr
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows knows neither SIGTERM nor SIGINT for other processes")
+@pytest.mark.skipif(
+    os.name == "nt", reason="Windows knows neither SIGTERM nor SIGINT for other processes"
+)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_says_its_url_first_and_everything_once_and_stops_on_a_signal(
     tmp_path: Path, number: signal.Signals
@@ -199,7 +252,10 @@ def test_serve_says_its_url_first_and_everything_once_and_stops_on_a_signal(
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no SIGTERM for other processes")
 def test_a_running_upload_is_finished_before_the_end(tmp_path: Path) -> None:
     with serving(tmp_path, "--json") as running:
-        instance, content = running.instance(tmp_path, running.told["token"]), manifest() + b" " * 2_500_000
+        instance, content = (
+            running.instance(tmp_path, running.told["token"]),
+            manifest() + b" " * 2_500_000,
+        )
         announced = announce(instance, make_integration(instance)).json()
 
         def slowly() -> Iterator[bytes]:
@@ -229,7 +285,9 @@ def test_the_first_start_shows_the_commands_to_paste(tmp_path: Path) -> None:
 
 def test_a_port_that_is_taken_is_said_to_be(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        refused = datapilot("instance", "serve", "--data", tmp_path, "--port", taken.getsockname()[1])
+        refused = datapilot(
+            "instance", "serve", "--data", tmp_path, "--port", taken.getsockname()[1]
+        )
     assert refused.exit_code == 2
     assert "can't listen on 127.0.0.1 port" in refused.stderr
 
@@ -248,13 +306,24 @@ def test_over_https_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
         assert url.startswith("https://127.0.0.1:")
         assert requests.get(f"{url}/health", verify=root, timeout=SECONDS).status_code == 200
         data = {"token": running.told["token"]}
-        answer = requests.post(f"{url}/sign-in", data=data, verify=root, timeout=SECONDS, allow_redirects=False)
+        answer = requests.post(
+            f"{url}/sign-in", data=data, verify=root, timeout=SECONDS, allow_redirects=False
+        )
         assert "; Secure" in answer.headers["set-cookie"]
 
 
 def test_a_certificate_that_is_none_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text("nothing", encoding="utf-8")
-    words = ("instance", "serve", "--data", tmp_path / "data", "--port", 0, "--tls-certificate", tmp_path / "cert.pem")
+    words = (
+        "instance",
+        "serve",
+        "--data",
+        tmp_path / "data",
+        "--port",
+        0,
+        "--tls-certificate",
+        tmp_path / "cert.pem",
+    )
     refused = datapilot(*words, "--tls-key", tmp_path / "cert.pem")
     assert refused.exit_code == 2
     assert "TLS certificate" in refused.stderr
@@ -264,7 +333,9 @@ def test_a_certificate_that_is_none_is_said_to_be_none(tmp_path: Path) -> None:
 def test_a_certificate_without_its_key_and_a_key_without_its_certificate_are_refused(
     tmp_path: Path, option: str
 ) -> None:
-    refused = datapilot("instance", "serve", "--data", tmp_path / "data", "--port", 0, option, tmp_path / "one.pem")
+    refused = datapilot(
+        "instance", "serve", "--data", tmp_path / "data", "--port", 0, option, tmp_path / "one.pem"
+    )
     assert refused.exit_code == 2
     assert "--tls-certificate and --tls-key belong together" in refused.stderr
     assert not (tmp_path / "data").exists()
@@ -272,11 +343,17 @@ def test_a_certificate_without_its_key_and_a_key_without_its_certificate_are_ref
 
 def test_behind_a_proxy_the_forwarded_host_is_believed_and_else_not(tmp_path: Path) -> None:
     forwarded = {"X-Forwarded-Host": "defer.example.com", "X-Forwarded-Proto": "https"}
-    for options, begin in ((("--behind-proxy",), "https://defer.example.com/"), ((), "http://127.0.0.1:")):
+    for options, begin in (
+        (("--behind-proxy",), "https://defer.example.com/"),
+        ((), "http://127.0.0.1:"),
+    ):
         with serving(tmp_path / f"{len(options)}", "--json", *options) as running:
             instance = running.instance(tmp_path / f"{len(options)}", running.told["token"])
             onboard_id = make_integration(instance)
-            query = {"dbt_core_integration_id": str(onboard_id), "dbt_core_integration_environment_type": "PROD"}
+            query = {
+                "dbt_core_integration_id": str(onboard_id),
+                "dbt_core_integration_environment_type": "PROD",
+            }
             answer = requests.get(
                 f"{instance.url}/dbt/v1/signed_url",
                 params={**query, "file_type": "manifest"},
@@ -297,9 +374,25 @@ def test_listening_on_every_address_without_tls_warns(tmp_path: Path) -> None:
         assert "tokens travel unencrypted" in running.process.stderr.readline()
 
 
-def test_a_plain_call_still_works_while_tokens_are_made_beside_the_server(instance: RunningInstance) -> None:
-    words = ("instance", "token", "create", "--data", instance.data, "--name", "x", "--scope", "read", "--json")
-    assert call(instance, "POST", "auth_health", token=datapilot(*words).json["token"]).status_code == 200
+def test_a_plain_call_still_works_while_tokens_are_made_beside_the_server(
+    instance: RunningInstance,
+) -> None:
+    words = (
+        "instance",
+        "token",
+        "create",
+        "--data",
+        instance.data,
+        "--name",
+        "x",
+        "--scope",
+        "read",
+        "--json",
+    )
+    assert (
+        call(instance, "POST", "auth_health", token=datapilot(*words).json["token"]).status_code
+        == 200
+    )
 
 
 def _host(instance: RunningInstance) -> str:

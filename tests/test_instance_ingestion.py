@@ -16,13 +16,23 @@ import requests
 
 from datapilot_defer.artifact import Kind
 from datapilot_defer.errors import Unavailable
-from datapilot_defer.instance import folder, ingestion, inspection
+from datapilot_defer.instance import ingestion, inspection
 from datapilot_defer.instance.ingestion import sweep
+from datapilot_defer.instance.services import instances
 from datapilot_defer.instance.settings import Settings
-from datapilot_defer.storage import files, ingestions
-from datapilot_defer.storage.records import now
-from tests.instance_calls import SECONDS, call, fetch, make_integration, manifest, onboard, show, upload
-from tests.instances import RunningInstance, running_instance
+from datapilot_defer.storage import ingestions, uploads
+from datapilot_defer.storage.database import now
+from tests.support.instance_calls import (
+    SECONDS,
+    call,
+    fetch,
+    make_integration,
+    manifest,
+    onboard,
+    show,
+    upload,
+)
+from tests.support.instances import RunningInstance, running_instance
 
 T = TypeVar("T")
 PLACE = {"dbt_core_integration_environment_type": "PROD"}
@@ -69,7 +79,9 @@ def test_a_manifest_with_problems_fails_with_a_log_and_stays_current(
     file_id = onboard(instance, integration_id, json.dumps(broken).encode())
     ended = ingest(instance, integration_id)
     assert ended["type"] == "Failed"
-    assert ended["log_file"].startswith(f"{instance.url}/settings/integrations/{integration_id}/PROD/ingestions/")
+    assert ended["log_file"].startswith(
+        f"{instance.url}/settings/integrations/{integration_id}/PROD/ingestions/"
+    )
     with instance.records.read() as connection:
         (ingestion,) = ingestions.list_ingestions(connection, 1, limit=9)
     assert name in ingestion.log
@@ -79,18 +91,24 @@ def test_a_manifest_with_problems_fails_with_a_log_and_stays_current(
 def test_what_changed_since_the_manifest_before_is_recorded(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     onboard(instance, integration_id, manifest("same", "changed", "removed", body="select 1"))
-    after = json.loads(manifest("same", "changed", "added", at="2026-11-22T11:00:00Z", body="select 1"))
+    after = json.loads(
+        manifest("same", "changed", "added", at="2026-11-22T11:00:00Z", body="select 1")
+    )
     after["nodes"]["model.shop.changed"]["checksum"]["checksum"] = "select 2"
     file_id = onboard(instance, integration_id, json.dumps(after).encode())
     ingest(instance, integration_id)
     with instance.records.read() as connection:
-        file = files.find_file(connection, file_id)
+        file = uploads.find_file(connection, file_id)
     assert file is not None
     assert json.loads(file.changes or "null") == {
         "added": 1,
         "removed": 1,
         "changed": 1,
-        "names": {"added": ["shop.added"], "removed": ["shop.removed"], "changed": ["shop.changed"]},
+        "names": {
+            "added": ["shop.added"],
+            "removed": ["shop.removed"],
+            "changed": ["shop.changed"],
+        },
     }
 
 
@@ -119,7 +137,9 @@ def test_an_ingestion_that_a_dead_instance_had_begun_is_taken_up_again(tmp_path:
         assert wait(lambda: _ended(again, integration_id))["type"] in ("Completed", "Failed")
 
 
-def test_an_ingestion_that_ended_the_instance_three_times_is_given_up(instance: RunningInstance) -> None:
+def test_an_ingestion_that_ended_the_instance_three_times_is_given_up(
+    instance: RunningInstance,
+) -> None:
     integration_id = make_integration(instance)
     onboard(instance, integration_id, manifest())
     with instance.records.write() as connection:
@@ -143,13 +163,17 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("endless")
 def test_a_look_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
-    found = inspection.inspect(path, Kind.MANIFEST, None, seconds=0, limit_bytes=1 << 40, pulse=lambda: True)
+    found = inspection.inspect(
+        path, Kind.MANIFEST, None, seconds=0, limit_bytes=1 << 40, pulse=lambda: True
+    )
     assert found is not None
     assert found.lines == ["manifest.json: not looked through within 0 s"]
 
 
 @pytest.mark.usefixtures("endless")
-def test_a_look_ends_with_whoever_asked_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_ends_with_whoever_asked_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun: list[subprocess.Popen[bytes]] = []
 
     def fail() -> bool:
@@ -162,7 +186,14 @@ def test_a_look_ends_with_whoever_asked_for_it(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(subprocess, "Popen", Noticed)
     with pytest.raises(Unavailable, match="the records are gone"):
-        inspection.inspect(tmp_path / "manifest.json", Kind.MANIFEST, None, seconds=60, limit_bytes=1 << 40, pulse=fail)
+        inspection.inspect(
+            tmp_path / "manifest.json",
+            Kind.MANIFEST,
+            None,
+            seconds=60,
+            limit_bytes=1 << 40,
+            pulse=fail,
+        )
     assert begun[0].returncode not in (0, None)
 
 
@@ -193,7 +224,9 @@ def test_an_instance_that_works_on_no_ingestions_any_more_is_not_ready(
 def test_a_look_that_takes_too_much_memory_is_ended(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     path.write_bytes(b'{"nodes": {"a": "' + b"x" * 300_000_000 + b'"}}')
-    found = inspection.inspect(path, Kind.MANIFEST, None, seconds=60, limit_bytes=400 << 20, pulse=lambda: True)
+    found = inspection.inspect(
+        path, Kind.MANIFEST, None, seconds=60, limit_bytes=400 << 20, pulse=lambda: True
+    )
     assert found is not None
     assert found.lines == ["manifest.json: takes more memory than the instance grants"]
 
@@ -206,7 +239,7 @@ def test_an_instance_that_stops_gives_back_what_it_had_begun(tmp_path: Path) -> 
         body = {**PLACE, "dbt_core_integration_id": integration_id}
         call(instance, "POST", "dbt/v1/start_dbt_ingestion", json=body)
         wait(lambda: show(instance, integration_id)["history"][0]["ingestion"])
-    with folder.opened(tmp_path) as (records, _), records.read() as connection:
+    with instances.opened(tmp_path) as (records, _), records.read() as connection:
         (left,) = ingestions.list_ingestions(connection, 1, limit=9)
     assert (left.status, left.attempts) == (ingestions.QUEUED, 0)
 
@@ -231,11 +264,18 @@ def test_the_worker_sweeps_and_goes_on_when_it_could_not(
 
 
 def test_a_look_says_what_it_found_as_one_json_object(
-    tmp_path: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    artifacts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = artifacts / "manifest.json"
     (tmp_path / "previous.json").write_bytes(manifest("a"))
-    for kind, previous in (("manifest", tmp_path / "previous.json"), ("manifest", ""), ("catalog", "")):
+    for kind, previous in (
+        ("manifest", tmp_path / "previous.json"),
+        ("manifest", ""),
+        ("catalog", ""),
+    ):
         words = [str(path.with_name(f"{kind}.json")), kind, str(previous), str(1 << 50)]
         monkeypatch.setattr(sys, "argv", ["inspection", *words])
         inspection.main()
@@ -246,12 +286,19 @@ def test_a_look_says_what_it_found_as_one_json_object(
 
 def test_models_of_what_is_no_manifest_are_none() -> None:
     assert inspection.models(b"not JSON") == {}
-    assert inspection.models(b'{"nodes": {"model.a.b": 1e999999, "test.a.c": {}}}').keys() == {"model.a.b"}
+    assert inspection.models(b'{"nodes": {"model.a.b": 1e999999, "test.a.c": {}}}').keys() == {
+        "model.a.b"
+    }
 
 
 def test_a_look_that_dies_is_a_finding(tmp_path: Path) -> None:
     found = inspection.inspect(
-        tmp_path / "gone.json", Kind.MANIFEST, None, seconds=60, limit_bytes=1 << 40, pulse=lambda: True
+        tmp_path / "gone.json",
+        Kind.MANIFEST,
+        None,
+        seconds=60,
+        limit_bytes=1 << 40,
+        pulse=lambda: True,
     )
     assert found is not None
     assert not found.accepted
@@ -260,28 +307,42 @@ def test_a_look_that_dies_is_a_finding(tmp_path: Path) -> None:
 
 def test_retention_keeps_the_newest_and_always_the_current_one(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
-    ids = [onboard(instance, integration_id, manifest(at=f"2026-11-22T1{hour}:00:00Z")) for hour in range(5)]
+    ids = [
+        onboard(instance, integration_id, manifest(at=f"2026-11-22T1{hour}:00:00Z"))
+        for hour in range(5)
+    ]
     path = f"dbt/v1/project_integrations/{integration_id}/PROD/restore"
     call(instance, "POST", path, json={"dbt_core_integration_file_id": ids[0]})
     sweep(instance.records, instance.blobs, Settings(keep_count=2, grace=timedelta(0)))
-    kept = [each["dbt_core_integration_file_id"] for each in show(instance, integration_id)["history"]]
+    kept = [
+        each["dbt_core_integration_file_id"] for each in show(instance, integration_id)["history"]
+    ]
     assert kept == [ids[4], ids[3], ids[0]]
     assert len([path for path in (instance.data / "blobs").rglob("*") if path.is_file()]) == 3
     sweep(instance.records, instance.blobs, Settings(keep_age=timedelta(0), grace=timedelta(0)))
     assert [each["current"] for each in show(instance, integration_id)["history"]] == [True]
-    assert requests.get(fetch(instance, integration_id).json()["url"], timeout=SECONDS).status_code == 200
+    assert (
+        requests.get(fetch(instance, integration_id).json()["url"], timeout=SECONDS).status_code
+        == 200
+    )
 
 
 def test_the_same_bytes_again_and_again_push_no_earlier_file_out(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     hours = (9, 10, 11, 12, 12, 12)
-    ids = [onboard(instance, integration_id, manifest(at=f"2026-11-22T{hour:02}:00:00Z")) for hour in hours]
+    ids = [
+        onboard(instance, integration_id, manifest(at=f"2026-11-22T{hour:02}:00:00Z"))
+        for hour in hours
+    ]
 
     def kept_of(count: int) -> list[int]:
         with instance.records.read() as connection:
-            untidy = files.environments_to_tidy(connection, count=count, age=None)
+            untidy = uploads.environments_to_tidy(connection, count=count, age=None)
         sweep(instance.records, instance.blobs, Settings(keep_count=count))
-        left = [each["dbt_core_integration_file_id"] for each in show(instance, integration_id)["history"]]
+        left = [
+            each["dbt_core_integration_file_id"]
+            for each in show(instance, integration_id)["history"]
+        ]
         assert bool(untidy) == (len(left) < len(ids))
         return left
 
@@ -289,7 +350,9 @@ def test_the_same_bytes_again_and_again_push_no_earlier_file_out(instance: Runni
     assert kept_of(2) == ids[:1:-1]
 
 
-def test_the_sweep_takes_what_nobody_needs_after_the_grace_period_only(instance: RunningInstance) -> None:
+def test_the_sweep_takes_what_nobody_needs_after_the_grace_period_only(
+    instance: RunningInstance,
+) -> None:
     integration_id = make_integration(instance)
     upload(instance, integration_id, manifest("never verified"))
     with instance.blobs.incoming() as incoming:

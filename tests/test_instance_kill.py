@@ -7,12 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.torture import Plan, torture
+from tests.support.torture import Plan, torture
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the port of a killed process can't be taken over at once on Windows")
-def test_an_instance_that_is_killed_again_and_again_keeps_every_promise(tmp_path: Path, artifacts: Path) -> None:
-    plan = Plan((artifacts / "manifest.json").read_bytes(), clients=2, onboards=6, pulls=20, seconds_between_kills=2.0)
+@pytest.mark.skipif(
+    os.name == "nt", reason="the port of a killed process can't be taken over at once on Windows"
+)
+def test_an_instance_that_is_killed_again_and_again_keeps_every_promise(
+    tmp_path: Path, artifacts: Path
+) -> None:
+    plan = Plan(
+        (artifacts / "manifest.json").read_bytes(),
+        clients=2,
+        onboards=6,
+        pulls=20,
+        seconds_between_kills=2.0,
+    )
     outcome = torture(tmp_path / "data", plan)
     assert outcome.wrong == []
     assert outcome.exits[0] > 0

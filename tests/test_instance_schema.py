@@ -9,16 +9,29 @@ from pathlib import Path
 import pytest
 
 from datapilot_defer.instance.settings import Settings
-from tests.instance_calls import make_integration, manifest, onboard
-from tests.instances import running_instance
+from tests.support.instance_calls import make_integration, manifest, onboard
+from tests.support.instances import running_instance
 
 
 @pytest.mark.parametrize("signed_in", [False, True])
-def test_nothing_that_the_schema_allows_or_forbids_makes_a_fault(tmp_path: Path, signed_in: bool) -> None:
+def test_nothing_that_the_schema_allows_or_forbids_makes_a_fault(
+    tmp_path: Path, signed_in: bool
+) -> None:
     with running_instance(tmp_path, settings=Settings(requests_per_minute=0)) as instance:
         onboard(instance, make_integration(instance), manifest())
-        headers = [word for pair in instance.headers.items() for word in ("-H", ": ".join(pair))] if signed_in else []
-        options = ("--checks", "not_a_server_error", "--phases", "coverage,fuzzing", "--max-examples", "10")
+        headers = (
+            [word for pair in instance.headers.items() for word in ("-H", ": ".join(pair))]
+            if signed_in
+            else []
+        )
+        options = (
+            "--checks",
+            "not_a_server_error",
+            "--phases",
+            "coverage,fuzzing",
+            "--max-examples",
+            "10",
+        )
         done = subprocess.run(
             [
                 sys.executable,

@@ -15,15 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from tests import fault_acts as act
-from tests.fault_proxy import At, Exchange, FaultProxy, fault_proxy
-from tests.fault_rows import PUT, SIGNED_URL, VERIFY, Row
-from tests.faulty import Ended, World, environ_of, make_world, our_command, run
-from tests.instances import RunningInstance
+from tests.support import fault_acts as act
+from tests.support.fault_proxy import At, Exchange, FaultProxy, fault_proxy
+from tests.support.fault_rows import PUT, SIGNED_URL, VERIFY, Row
+from tests.support.fault_runner import Ended, World, environ_of, make_world, our_command, run
+from tests.support.instances import RunningInstance
 
 ENDS_WITHIN_S = 30  # 2 s are promised; this is about whether, on any machine
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows knows neither SIGTERM nor SIGKILL for other processes")
+pytestmark = pytest.mark.skipif(
+    os.name == "nt", reason="Windows knows neither SIGTERM nor SIGKILL for other processes"
+)
 
 
 @pytest.fixture
@@ -35,7 +37,12 @@ def world(instance: RunningInstance, artifacts: Path, tmp_path: Path) -> World:
 def started(command: list[str], environ: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A running command."""
     with subprocess.Popen(
-        command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+        command,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
     ) as process:
         try:
             yield process
@@ -60,7 +67,9 @@ MOMENTS = {
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_signal_ends_an_onboarding(world: World, tmp_path: Path, moment: str, number: signal.Signals) -> None:
+def test_a_signal_ends_an_onboarding(
+    world: World, tmp_path: Path, moment: str, number: signal.Signals
+) -> None:
     fault, call = MOMENTS[moment]
     integration = world.integration("shop")
     row = Row(moment, fault, 128 + number, "", timeout_s=3600)
@@ -78,7 +87,9 @@ def test_a_signal_ends_an_onboarding(world: World, tmp_path: Path, moment: str, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_reading_of_an_artifact(world: World, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_the_reading_of_an_artifact(
+    world: World, tmp_path: Path, number: signal.Signals
+) -> None:
     integration = world.integration("shop")
     pipe = tmp_path / "manifest.json"
     os.mkfifo(pipe)
@@ -86,7 +97,10 @@ def test_a_signal_ends_the_reading_of_an_artifact(world: World, tmp_path: Path, 
     with fault_proxy(world.instance.url) as proxy:
         environ = environ_of(world, row, proxy, tmp_path / "home")
         command = our_command(replace(world, new=pipe), row, integration)
-        with started(command, environ) as process, pipe.open("wb") as writer:  # which opens when the command does
+        with (
+            started(command, environ) as process,
+            pipe.open("wb") as writer,
+        ):  # which opens when the command does
             writer.write(b'{"metadata": ')
             writer.flush()
             process.send_signal(number)
@@ -112,7 +126,9 @@ def served(data: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         yield process, json.loads(process.stdout.readline())["url"]
 
 
-def test_an_instance_killed_during_an_upload_holds_what_it_held(world: World, tmp_path: Path) -> None:
+def test_an_instance_killed_during_an_upload_holds_what_it_held(
+    world: World, tmp_path: Path
+) -> None:
     integration = world.integration("shop")
     row = Row("killed", None, 5, "", timeout_s=3)
     with served(world.instance.data) as (server, url):
@@ -131,7 +147,9 @@ def test_an_instance_killed_during_an_upload_holds_what_it_held(world: World, tm
     _is_sound_after_a_restart(world, integration, tmp_path)
 
 
-def test_an_instance_killed_as_it_confirms_holds_the_old_or_the_new(world: World, tmp_path: Path) -> None:
+def test_an_instance_killed_as_it_confirms_holds_the_old_or_the_new(
+    world: World, tmp_path: Path
+) -> None:
     integration = world.integration("shop")
     row = Row("killed", None, 5, "", timeout_s=3)
     with served(world.instance.data) as (server, url):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Outcome, access, datapilot
-from tests.faulty import make_world
-from tests.instances import RunningInstance
-from tests.parts import program
+from tests.support.commands import Outcome, access, datapilot
+from tests.support.fault_runner import make_world
+from tests.support.instances import RunningInstance
+from tests.support.parts import program
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="on Windows there always is one")
 
@@ -32,7 +32,9 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("nobody")
-def test_onboarding_and_pulling_work(instance: RunningInstance, artifacts: Path, tmp_path: Path) -> None:
+def test_onboarding_and_pulling_work(
+    instance: RunningInstance, artifacts: Path, tmp_path: Path
+) -> None:
     world = make_world(instance, artifacts / "manifest.json", tmp_path / "world")
     where = ["--integration-id", world.integration("shop")]
     done = run(instance, "dbt", "onboard", *where, "--manifest-path", world.new)
@@ -51,7 +53,9 @@ def test_onboarding_and_pulling_work(instance: RunningInstance, artifacts: Path,
         (("auth", "login", "--store", "file"), "no home folder"),
     ],
 )
-def test_what_needs_a_home_says_so(instance: RunningInstance, words: tuple[str, ...], says: str) -> None:
+def test_what_needs_a_home_says_so(
+    instance: RunningInstance, words: tuple[str, ...], says: str
+) -> None:
     done = run(instance, *words)
     assert done.exit_code == 2, done.said
     assert says in done.stderr
@@ -66,13 +70,26 @@ def test_without_credentials_they_are_asked_for(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("nobody")
-def test_a_deferred_run_works_with_options_alone(instance: RunningInstance, artifacts: Path, tmp_path: Path) -> None:
+def test_a_deferred_run_works_with_options_alone(
+    instance: RunningInstance, artifacts: Path, tmp_path: Path
+) -> None:
     world = make_world(instance, artifacts / "manifest.json", tmp_path / "world")
     integration = world.integration("shop")
-    Path("dbt_project.yml").write_text("name: shop\nversion: '1'\nprofile: shop\n", encoding="utf-8")
+    Path("dbt_project.yml").write_text(
+        "name: shop\nversion: '1'\nprofile: shop\n", encoding="utf-8"
+    )
     env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = datapilot(
-        *("dbt", "defer", "env", "--integration-id", integration, "--dbt", program("dbt", "dbt"), "--json"),
+        *(
+            "dbt",
+            "defer",
+            "env",
+            "--integration-id",
+            integration,
+            "--dbt",
+            program("dbt", "dbt"),
+            "--json",
+        ),
         env={**access(instance), **env},
     )
     assert done.exit_code == 0, done.said

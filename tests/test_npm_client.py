@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.instance_calls import make_integration, onboard
-from tests.instances import RunningInstance
-from tests.parts import need
+from tests.support.instance_calls import make_integration, onboard
+from tests.support.instances import RunningInstance
+from tests.support.parts import need
 
 # Node has no way to hand a client its settings from outside: this is what the extension does.
 PROGRAM = """
@@ -37,12 +37,18 @@ const defer = new DeferConfig(true, false, undefined, "remote", id);
 """
 
 
-def defer(instance: RunningInstance, integration_id: int, folder: Path, token: str | None = None) -> dict[str, str]:
+def defer(
+    instance: RunningInstance, integration_id: int, folder: Path, token: str | None = None
+) -> dict[str, str]:
     node = shutil.which("node")
     modules = need("node") / "node_modules"
     assert node is not None
     folder.mkdir(exist_ok=True)
-    told = {"url": instance.url, "token": token or instance.token, "instance": instance.instance_name}
+    told = {
+        "url": instance.url,
+        "token": token or instance.token,
+        "instance": instance.instance_name,
+    }
     words = [node, "-e", PROGRAM, json.dumps({**told, "id": integration_id, "root": str(folder)})]
     done = subprocess.run(
         words,
@@ -68,7 +74,9 @@ def test_the_extensions_client_gets_the_current_manifest_byte_for_byte(
     assert Path(answer["path"]).read_bytes() == content
 
 
-def test_the_extensions_client_says_that_nothing_was_uploaded(instance: RunningInstance, tmp_path: Path) -> None:
+def test_the_extensions_client_says_that_nothing_was_uploaded(
+    instance: RunningInstance, tmp_path: Path
+) -> None:
     answer = defer(instance, make_integration(instance), tmp_path / "project")
     assert answer["error"] == "Resource Not found"
 

@@ -9,14 +9,22 @@ from typing import Any
 
 import pytest
 
-from tests.parts import REPOSITORY, program
+from tests.support.parts import REPOSITORY, program
 
 
 @pytest.fixture
 def variables(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment variables that lead to an instance, served by the oldest environment."""
-    command = [str(program("oldest", "datapilot")), "instance", "serve", "--data", str(tmp_path / "data")]
-    with subprocess.Popen([*command, "--port", "0", "--json"], stdout=subprocess.PIPE, text=True) as serving:
+    command = [
+        str(program("oldest", "datapilot")),
+        "instance",
+        "serve",
+        "--data",
+        str(tmp_path / "data"),
+    ]
+    with subprocess.Popen(
+        [*command, "--port", "0", "--json"], stdout=subprocess.PIPE, text=True
+    ) as serving:
         try:
             assert serving.stdout is not None
             shown = json.loads(serving.stdout.readline())
@@ -31,7 +39,10 @@ def variables(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def test_every_module_imports() -> None:
-    paths = (path.relative_to(REPOSITORY).with_suffix("") for path in (REPOSITORY / "datapilot_defer").rglob("*.py"))
+    paths = (
+        path.relative_to(REPOSITORY).with_suffix("")
+        for path in (REPOSITORY / "datapilot_defer").rglob("*.py")
+    )
     names = ", ".join(".".join(path.parts).removesuffix(".__init__") for path in paths)
     subprocess.run([program("oldest", "python"), "-c", f"import {names}"], check=True)
 
@@ -42,7 +53,9 @@ def test_it_validates_onboards_and_pulls_the_same_bytes(
     manifest = artifacts / "manifest.json"
     assert datapilot(variables, "validate", manifest)["files"][0]["verdict"] == "accepted"
     made = datapilot(variables, "integrations", "create", "--name", "shop")
-    onboarded = datapilot(variables, "onboard", "--integration-id", made["id"], "--manifest-path", manifest)
+    onboarded = datapilot(
+        variables, "onboard", "--integration-id", made["id"], "--manifest-path", manifest
+    )
     assert onboarded["ok"] is True
     datapilot(variables, "pull", "--integration-name", "shop", "--output", tmp_path / "state")
     assert (tmp_path / "state" / "manifest.json").read_bytes() == manifest.read_bytes()

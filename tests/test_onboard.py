@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Outcome, access, datapilot
-from tests.instances import RunningInstance
-from tests.protocol_server import TOKEN, ProtocolServer, Reply, Seen, protocol_server
+from tests.support.commands import Outcome, access, datapilot
+from tests.support.instances import RunningInstance
+from tests.support.protocol_server import TOKEN, ProtocolServer, Reply, Seen, protocol_server
 
 
 @pytest.fixture
@@ -39,7 +39,8 @@ def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 def create(instance: RunningInstance, name: str = "shop", environment: str = "PROD") -> int:
     """Make an integration; returns its id."""
     made = datapilot(
-        *("dbt", "integrations", "create", "--name", name, "--environment", environment, "--json"), env=access(instance)
+        *("dbt", "integrations", "create", "--name", name, "--environment", environment, "--json"),
+        env=access(instance),
     )
     assert made.exit_code == 0, made.said
     assert made.json["name"] == name
@@ -50,7 +51,14 @@ def create(instance: RunningInstance, name: str = "shop", environment: str = "PR
 def current(instance: RunningInstance, integration: int, folder: Path) -> str | None:
     """The sha256 of the manifest that a reader gets now."""
     pulled = datapilot(
-        "dbt", "pull", "--integration-id", integration, "--output", folder, "--json", env=access(instance)
+        "dbt",
+        "pull",
+        "--integration-id",
+        integration,
+        "--output",
+        folder,
+        "--json",
+        env=access(instance),
     )
     if pulled.exit_code:
         return None
@@ -71,9 +79,15 @@ def test_the_instance_holds_afterwards_what_dbt_wrote(
     )
     assert done.exit_code == 0, done.said
     (artifact,) = done.json["artifacts"]
-    assert artifact["sha256"] == sha256(manifest) == current(instance, integration, tmp_path / "state")
+    assert (
+        artifact["sha256"] == sha256(manifest) == current(instance, integration, tmp_path / "state")
+    )
     assert artifact["size_bytes"] == manifest.stat().st_size
-    assert (artifact["kind"], artifact["schema_version"], artifact["dbt_version"]) == ("manifest", 12, "1.11.16")
+    assert (artifact["kind"], artifact["schema_version"], artifact["dbt_version"]) == (
+        "manifest",
+        12,
+        "1.11.16",
+    )
     assert done.json["status_url"] == f"{instance.url}/settings/integrations/{integration}/PROD"
 
 
@@ -84,8 +98,18 @@ def test_all_five_kinds_arrive_by_the_spellings_of_the_neighbouring_uploader(
     done = datapilot(
         *("dbt", "onboard", "--token", instance.token, "--instance-name", instance.instance_name),
         *("--backend-url", instance.url, "--dbt_core_integration_name", "shop"),
-        *("--dbt_core_integration_environment", "prod", "--manifest-path", artifacts / "manifest.json"),
-        *("--catalog-path", artifacts / "catalog.json", "--run-results-path", artifacts / "run_results.json"),
+        *(
+            "--dbt_core_integration_environment",
+            "prod",
+            "--manifest-path",
+            artifacts / "manifest.json",
+        ),
+        *(
+            "--catalog-path",
+            artifacts / "catalog.json",
+            "--run-results-path",
+            artifacts / "run_results.json",
+        ),
         *("--sources-path", artifacts / "sources.json"),
         *("--semantic-manifest-path", artifacts / "semantic_manifest.json", "--json"),
     )
@@ -99,17 +123,39 @@ def test_all_five_kinds_arrive_by_the_spellings_of_the_neighbouring_uploader(
 def test_a_person_reads_what_went_where(instance: RunningInstance, manifest: Path) -> None:
     integration = create(instance)
     done = datapilot(
-        "dbt", "onboard", "--integration-id", integration, "--manifest-path", manifest, env=access(instance)
+        "dbt",
+        "onboard",
+        "--integration-id",
+        integration,
+        "--manifest-path",
+        manifest,
+        env=access(instance),
     )
     assert done.exit_code == 0, done.said
     nodes = len(json.loads(manifest.read_bytes())["nodes"])
-    for part in (f"integration {integration}", "PROD", sha256(manifest), "dbt 1.11.16", f"{nodes} nodes", instance.url):
+    for part in (
+        f"integration {integration}",
+        "PROD",
+        sha256(manifest),
+        "dbt 1.11.16",
+        f"{nodes} nodes",
+        instance.url,
+    ):
         assert part in done.stdout
 
 
-def test_an_instance_that_knows_only_the_protocol_takes_everything(hosted: ProtocolServer, artifacts: Path) -> None:
+def test_an_instance_that_knows_only_the_protocol_takes_everything(
+    hosted: ProtocolServer, artifacts: Path
+) -> None:
     done = datapilot(
-        *("dbt", "onboard", "--integration-name", "shop", "--manifest-path", artifacts / "manifest.json"),
+        *(
+            "dbt",
+            "onboard",
+            "--integration-name",
+            "shop",
+            "--manifest-path",
+            artifacts / "manifest.json",
+        ),
         *("--catalog-path", artifacts / "catalog.json", "--json"),
         env=hosted.access,
     )
@@ -122,7 +168,9 @@ def test_an_instance_that_knows_only_the_protocol_takes_everything(hosted: Proto
     assert hosted.asked.count("POST /dbt/v1/start_dbt_ingestion") == 1
 
 
-def test_the_upload_carries_neither_token_nor_content_type(hosted: ProtocolServer, manifest: Path) -> None:
+def test_the_upload_carries_neither_token_nor_content_type(
+    hosted: ProtocolServer, manifest: Path
+) -> None:
     assert onboard_to(hosted, manifest).exit_code == 0
     (put,) = [request for request in hosted.seen if request.method == "PUT"]
     assert not {"Authorization", "x-tenant", "Content-Type"} & set(put.headers)
@@ -141,10 +189,14 @@ def test_the_manifest_is_found_as_dbt_finds_it(
     monkeypatch.chdir(project / "models")
     took = datapilot("dbt", "onboard", "--integration-id", 7, "--dry-run")
     assert f"Reading {project / 'out' / 'manifest.json'}" in took.stderr
-    took = datapilot("dbt", "onboard", "--integration-id", 7, "--dry-run", env={"DBT_TARGET_PATH": "elsewhere"})
+    took = datapilot(
+        "dbt", "onboard", "--integration-id", 7, "--dry-run", env={"DBT_TARGET_PATH": "elsewhere"}
+    )
     assert f"Reading {project / 'elsewhere' / 'manifest.json'}" in took.stderr
     monkeypatch.chdir(tmp_path)
-    took = datapilot("dbt", "onboard", "--integration-id", 7, "--dry-run", "--project-dir", "project")
+    took = datapilot(
+        "dbt", "onboard", "--integration-id", 7, "--dry-run", "--project-dir", "project"
+    )
     assert f"Reading {project / 'out' / 'manifest.json'}" in took.stderr
     took = datapilot("dbt", "onboard", "--integration-id", 7, "--dry-run")
     assert took.exit_code == 2
@@ -153,7 +205,16 @@ def test_the_manifest_is_found_as_dbt_finds_it(
 
 def test_a_dry_run_asks_nobody(hosted: ProtocolServer, manifest: Path) -> None:
     done = datapilot(
-        *("dbt", "onboard", "--integration-id", 7, "--manifest-path", manifest, "--dry-run", "--json"),
+        *(
+            "dbt",
+            "onboard",
+            "--integration-id",
+            7,
+            "--manifest-path",
+            manifest,
+            "--dry-run",
+            "--json",
+        ),
         env=hosted.access,
     )
     assert done.exit_code == 0
@@ -161,7 +222,9 @@ def test_a_dry_run_asks_nobody(hosted: ProtocolServer, manifest: Path) -> None:
     assert hosted.seen == []
 
 
-def test_nothing_is_uploaded_when_one_of_the_artifacts_is_refused(hosted: ProtocolServer, artifacts: Path) -> None:
+def test_nothing_is_uploaded_when_one_of_the_artifacts_is_refused(
+    hosted: ProtocolServer, artifacts: Path
+) -> None:
     done = datapilot(
         *("dbt", "onboard", "--integration-id", 7, "--manifest-path", artifacts / "manifest.json"),
         *("--catalog-path", artifacts / "run_results.json"),
@@ -175,7 +238,17 @@ def test_nothing_is_uploaded_when_one_of_the_artifacts_is_refused(hosted: Protoc
 def onboard_to(server: ProtocolServer, manifest: Path, *more: object) -> Outcome:
     """Onboard to integration 7 of a server."""
     return datapilot(
-        *("dbt", "onboard", "--integration-id", 7, "--manifest-path", manifest, "--timeout", 20, *more),
+        *(
+            "dbt",
+            "onboard",
+            "--integration-id",
+            7,
+            "--manifest-path",
+            manifest,
+            "--timeout",
+            20,
+            *more,
+        ),
         env=server.access,
     )
 
@@ -187,15 +260,30 @@ def always(reply: Reply) -> Callable[[Seen], Reply]:
 HTML = Reply(b"<html><body>Bad Gateway</body></html>", 502)
 LOGIN_PAGE = Reply(b"<html><body>Log in</body></html>", 200)
 BAD_ANSWERS = [
-    ("GET /dbt/v3/validate-credentials", Reply({"detail": "no"}, 401), 3, "does not accept the token"),
-    ("GET /dbt/v3/validate-credentials", Reply({"detail": "no such instance"}, 404), 4, "no such instance"),
+    (
+        "GET /dbt/v3/validate-credentials",
+        Reply({"detail": "no"}, 401),
+        3,
+        "does not accept the token",
+    ),
+    (
+        "GET /dbt/v3/validate-credentials",
+        Reply({"detail": "no such instance"}, 404),
+        4,
+        "no such instance",
+    ),
     ("GET /dbt/v3/validate-credentials", HTML, 5, "HTTP 502"),
     ("GET /dbt/v3/validate-credentials", LOGIN_PAGE, 5, "not JSON"),
     ("GET /dbt/v3/validate-credentials", Reply({"ok": False}), 3, "does not accept the token"),
     ("GET /dbt/v1/validate-permissions", Reply({"detail": "read only"}, 403), 3, "read only"),
     ("GET /dbt/v1/signed_url", Reply({"detail": "No integration 7"}, 404), 4, "No integration 7"),
     ("GET /dbt/v1/signed_url", Reply({"detail": "quota"}, 402), 3, "quota"),
-    ("GET /dbt/v1/signed_url", Reply({"detail": [{"loc": ["query", "id"], "msg": "bad"}]}, 422), 2, "id: bad"),
+    (
+        "GET /dbt/v1/signed_url",
+        Reply({"detail": [{"loc": ["query", "id"], "msg": "bad"}]}, 422),
+        2,
+        "id: bad",
+    ),
     ("GET /dbt/v1/signed_url", Reply({"url": None}), 5, "lacks"),
     ("GET /dbt/v1/signed_url", Reply([]), 5, "lacks"),
     ("POST /dbt/v1/verify_upload", Reply({"detail": "sha256 differs"}, 422), 1, "sha256 differs"),
@@ -203,7 +291,12 @@ BAD_ANSWERS = [
     ("POST /dbt/v1/verify_upload", HTML, 5, "HTTP 502"),
     ("POST /dbt/v1/verify_upload", Reply({"ok": False, "message": "lost"}), 5, "lost"),
     ("POST /dbt/v1/verify_upload", Reply({"ok": True, "sha256": "0" * 64}), 5, "other bytes"),
-    ("POST /dbt/v1/start_dbt_ingestion", Reply({"ok": False, "detail": "queue full"}), 5, "queue full"),
+    (
+        "POST /dbt/v1/start_dbt_ingestion",
+        Reply({"ok": False, "detail": "queue full"}),
+        5,
+        "queue full",
+    ),
     ("POST /dbt/v1/start_dbt_ingestion", Reply({"detail": "not here"}, 404), 4, "not here"),
     ("POST /dbt/v1/start_dbt_ingestion", Reply({"detail": "later"}, 503), 5, "HTTP 503"),
 ]
@@ -223,7 +316,9 @@ def test_every_answer_is_checked(
     assert "s3cret" not in done.said
 
 
-def test_a_refused_upload_is_asked_for_anew_and_then_given_up(hosted: ProtocolServer, manifest: Path) -> None:
+def test_a_refused_upload_is_asked_for_anew_and_then_given_up(
+    hosted: ProtocolServer, manifest: Path
+) -> None:
     serve = hosted.reply
 
     def refuse(request: Seen) -> Reply:
@@ -237,7 +332,9 @@ def test_a_refused_upload_is_asked_for_anew_and_then_given_up(hosted: ProtocolSe
     assert hosted.verified == []
 
 
-def test_a_redirect_to_another_host_does_not_get_the_token(hosted: ProtocolServer, manifest: Path) -> None:
+def test_a_redirect_to_another_host_does_not_get_the_token(
+    hosted: ProtocolServer, manifest: Path
+) -> None:
     with protocol_server() as other:
         hosted.answers["GET /dbt/v3/validate-credentials"] = always(
             Reply({}, 307, {"Location": f"{other.url}/dbt/v3/validate-credentials"})
@@ -248,15 +345,35 @@ def test_a_redirect_to_another_host_does_not_get_the_token(hosted: ProtocolServe
         assert other.seen == []
 
 
-def test_a_name_that_two_integrations_have_is_refused_with_their_ids(hosted: ProtocolServer, manifest: Path) -> None:
+def test_a_name_that_two_integrations_have_is_refused_with_their_ids(
+    hosted: ProtocolServer, manifest: Path
+) -> None:
     hosted.integrations.append({**hosted.integrations[0], "id": 8})
-    done = datapilot("dbt", "onboard", "--integration-name", "shop", "--manifest-path", manifest, env=hosted.access)
+    done = datapilot(
+        "dbt",
+        "onboard",
+        "--integration-name",
+        "shop",
+        "--manifest-path",
+        manifest,
+        env=hosted.access,
+    )
     assert done.exit_code == 2
     assert "ids 7, 8" in done.stderr
 
 
-def test_an_unknown_name_is_answered_with_those_that_there_are(hosted: ProtocolServer, manifest: Path) -> None:
-    done = datapilot("dbt", "onboard", "--integration-name", "shpo", "--manifest-path", manifest, env=hosted.access)
+def test_an_unknown_name_is_answered_with_those_that_there_are(
+    hosted: ProtocolServer, manifest: Path
+) -> None:
+    done = datapilot(
+        "dbt",
+        "onboard",
+        "--integration-name",
+        "shpo",
+        "--manifest-path",
+        manifest,
+        env=hosted.access,
+    )
     assert done.exit_code == 4
     assert "'shpo'" in done.stderr
     assert "'shop'" in done.stderr
@@ -305,7 +422,9 @@ def test_wrong_credentials_are_named(
     assert instance.token not in done.said
 
 
-def test_a_token_that_may_only_read_uploads_nothing(instance: RunningInstance, manifest: Path) -> None:
+def test_a_token_that_may_only_read_uploads_nothing(
+    instance: RunningInstance, manifest: Path
+) -> None:
     integration = create(instance)
     done = datapilot(
         *("dbt", "onboard", "--integration-id", integration, "--manifest-path", manifest),
@@ -339,7 +458,9 @@ def bad_file(folder: Path, name: str, artifacts: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["empty", "truncated", "not dbt's", "run results", "too old", "a list", "UTF-16"])
+@pytest.mark.parametrize(
+    "name", ["empty", "truncated", "not dbt's", "run results", "too old", "a list", "UTF-16"]
+)
 def test_what_is_no_manifest_is_refused_and_the_current_one_stays(
     name: str, instance: RunningInstance, manifest: Path, artifacts: Path, tmp_path: Path
 ) -> None:
@@ -353,7 +474,9 @@ def test_what_is_no_manifest_is_refused_and_the_current_one_stays(
     assert current(instance, integration, tmp_path / "state") == sha256(manifest)
 
 
-def test_a_missing_file_and_a_folder_are_usage_errors(hosted: ProtocolServer, tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_usage_errors(
+    hosted: ProtocolServer, tmp_path: Path
+) -> None:
     missing = onboard_to(hosted, tmp_path / "nowhere.json")
     folder = onboard_to(hosted, tmp_path)
     assert (missing.exit_code, folder.exit_code) == (2, 2)
@@ -366,7 +489,9 @@ def test_a_relative_path_that_is_not_there_is_said_with_the_folder_it_was_looked
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = datapilot("dbt", "onboard", "--integration-id", 7, "--manifest-path", "target/manifest.json")
+    done = datapilot(
+        "dbt", "onboard", "--integration-id", 7, "--manifest-path", "target/manifest.json"
+    )
     assert done.exit_code == 2
     assert os.fspath(tmp_path) in done.stderr
 
@@ -380,7 +505,9 @@ def test_a_relative_path_that_is_not_there_is_said_with_the_folder_it_was_looked
         (),
     ],
 )
-def test_an_integration_is_named_in_exactly_one_way(arguments: tuple[str, ...], manifest: Path) -> None:
+def test_an_integration_is_named_in_exactly_one_way(
+    arguments: tuple[str, ...], manifest: Path
+) -> None:
     done = datapilot("dbt", "onboard", *arguments, "--manifest-path", manifest, "--json")
     assert done.exit_code == 2
     assert done.json["error"]["kind"] == "usage_error"
@@ -389,7 +516,15 @@ def test_an_integration_is_named_in_exactly_one_way(arguments: tuple[str, ...], 
 def test_onboarding_the_same_bytes_again_can_be_told_by_the_exit_code(
     instance: RunningInstance, manifest: Path
 ) -> None:
-    onboard = ("dbt", "onboard", "--integration-id", create(instance), "--manifest-path", manifest, "--json")
+    onboard = (
+        "dbt",
+        "onboard",
+        "--integration-id",
+        create(instance),
+        "--manifest-path",
+        manifest,
+        "--json",
+    )
     first = datapilot(*onboard, "--exit-code-unchanged", 99, env=access(instance))
     again = datapilot(*onboard, "--exit-code-unchanged", 99, env=access(instance))
     plain = datapilot(*onboard, env=access(instance))
@@ -397,7 +532,9 @@ def test_onboarding_the_same_bytes_again_can_be_told_by_the_exit_code(
     assert (first.json["unchanged"], again.json["unchanged"]) == (False, True)
 
 
-def test_soft_fail_forgives_an_unavailable_instance_and_nothing_else(hosted: ProtocolServer, manifest: Path) -> None:
+def test_soft_fail_forgives_an_unavailable_instance_and_nothing_else(
+    hosted: ProtocolServer, manifest: Path
+) -> None:
     hosted.answers["POST /dbt/v1/verify_upload"] = always(HTML)
     forgiven = onboard_to(hosted, manifest, "--soft-fail", "--json")
     assert forgiven.exit_code == 0
@@ -417,7 +554,13 @@ def test_history_lists_what_was_onboarded_and_restore_goes_back(
     changed.write_bytes(manifest.read_bytes() + b"\n")
     for path in (manifest, changed):
         done = datapilot(
-            "dbt", "onboard", "--integration-id", integration, "--manifest-path", path, env=access(instance)
+            "dbt",
+            "onboard",
+            "--integration-id",
+            integration,
+            "--manifest-path",
+            path,
+            env=access(instance),
         )
         assert done.exit_code == 0, done.said
     history = ("dbt", "integrations", "history", "--integration-id", integration)
@@ -426,7 +569,8 @@ def test_history_lists_what_was_onboarded_and_restore_goes_back(
     assert "*" in datapilot(*history, env=access(instance)).stdout
     file_id = oldest["dbt_core_integration_file_id"]
     restored = datapilot(
-        *("dbt", "integrations", "restore", "--integration-id", integration, "--file-id", file_id), env=access(instance)
+        *("dbt", "integrations", "restore", "--integration-id", integration, "--file-id", file_id),
+        env=access(instance),
     )
     assert restored.exit_code == 0, restored.said
     assert current(instance, integration, tmp_path / "state") == sha256(manifest)
@@ -436,8 +580,12 @@ def test_integrations_are_listed_and_shown(instance: RunningInstance, manifest: 
     empty = datapilot("dbt", "integrations", "list", env=access(instance))
     assert "No integrations yet" in empty.stdout
     integration = create(instance, "shop", "STAGING")
-    listed = datapilot("dbt", "integrations", "list", "--json", env=access(instance)).json["integrations"]
-    assert [(each["id"], each["name"], each["environments"]) for each in listed] == [(integration, "shop", ["STAGING"])]
+    listed = datapilot("dbt", "integrations", "list", "--json", env=access(instance)).json[
+        "integrations"
+    ]
+    assert [(each["id"], each["name"], each["environments"]) for each in listed] == [
+        (integration, "shop", ["STAGING"])
+    ]
     onboard = (
         "dbt",
         "onboard",
@@ -453,6 +601,8 @@ def test_integrations_are_listed_and_shown(instance: RunningInstance, manifest: 
     shown = datapilot(*show, env=access(instance))
     assert shown.exit_code == 0, shown.said
     assert f"Integration {integration}" in shown.stdout
-    unknown = datapilot("dbt", "integrations", "show", "--integration-id", integration, env=access(instance))
+    unknown = datapilot(
+        "dbt", "integrations", "show", "--integration-id", integration, env=access(instance)
+    )
     assert unknown.exit_code == 4
     assert "STAGING" in unknown.stderr

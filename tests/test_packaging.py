@@ -10,10 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts import REPOSITORY, executable, run
+from tests.support.parts import REPOSITORY, executable, run
 
 SLOW = {
-    *("requests", "urllib3", "jsonschema", "jsonschema_rs", "keyring", "msgspec", "yaml", "asyncio"),
+    *(
+        "requests",
+        "urllib3",
+        "jsonschema",
+        "jsonschema_rs",
+        "keyring",
+        "msgspec",
+        "yaml",
+        "asyncio",
+    ),
     *("fastapi", "pydantic", "uvicorn", "sqlalchemy", "obstore", "jinja2"),
 }
 
@@ -28,13 +37,19 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_schemas_types_and_pages(wheel: Path) -> None:
-    names = {name.split("/", 1)[1] for name in zipfile.ZipFile(wheel).namelist() if name.startswith("datapilot_defer/")}
+    names = {
+        name.split("/", 1)[1]
+        for name in zipfile.ZipFile(wheel).namelist()
+        if name.startswith("datapilot_defer/")
+    }
     package = REPOSITORY / "datapilot_defer"
-    sources = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
+    sources = {
+        path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()
+    }
     assert names == {name for name in sources if "__pycache__" not in name}
     assert {"py.typed", "__main__.py"} <= names
-    assert any(name.startswith("schemas/") for name in names)
-    assert any(name.startswith("instance/templates/") for name in names)
+    assert any(name.startswith("validation/schemas/") for name in names)
+    assert any(name.startswith("instance/web/templates/") for name in names)
 
 
 def test_the_wheel_holds_nothing_but_the_package(wheel: Path) -> None:
@@ -47,7 +62,9 @@ def test_the_wheel_holds_nothing_but_the_package(wheel: Path) -> None:
 
 
 def test_the_wheel_names_both_programs(wheel: Path) -> None:
-    (name,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/entry_points.txt"))
+    (name,) = (
+        name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/entry_points.txt")
+    )
     points = configparser.ConfigParser(delimiters="=")
     points.read_string(zipfile.ZipFile(wheel).read(name).decode())
     assert set(points["console_scripts"]) == {"datapilot", "datapilot-defer"}
@@ -58,16 +75,26 @@ def test_the_wheel_names_both_programs(wheel: Path) -> None:
 def test_both_installed_programs_are_the_same(installed: Path, name: str) -> None:
     module = run([executable(installed, "python"), "-m", "datapilot_defer", "--help"])
     assert module.startswith("Usage: datapilot [")
-    assert run([executable(installed, name), "--help"]) == module.replace("Usage: datapilot", f"Usage: {name}")
+    assert run([executable(installed, name), "--help"]) == module.replace(
+        "Usage: datapilot", f"Usage: {name}"
+    )
 
 
-def test_an_installation_without_extras_validates_a_manifest(installed: Path, artifacts: Path) -> None:
+def test_an_installation_without_extras_validates_a_manifest(
+    installed: Path, artifacts: Path
+) -> None:
     said = run([executable(installed, "datapilot"), "dbt", "validate", artifacts / "manifest.json"])
     assert "accepted" in said
 
 
 def test_hosting_without_its_extra_says_what_to_install(installed: Path, tmp_path: Path) -> None:
-    command = [str(executable(installed, "datapilot")), "instance", "serve", "--data", str(tmp_path)]
+    command = [
+        str(executable(installed, "datapilot")),
+        "instance",
+        "serve",
+        "--data",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", stdin=subprocess.DEVNULL)
     assert done.returncode == 2
     assert 'pip install "datapilot-defer[instance]"' in done.stderr
@@ -76,17 +103,27 @@ def test_hosting_without_its_extra_says_what_to_install(installed: Path, tmp_pat
 
 def test_help_imports_nothing_that_is_slow() -> None:
     command = [sys.executable, "-X", "importtime", "-m", "datapilot_defer", "--help"]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=REPOSITORY, check=True)
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", cwd=REPOSITORY, check=True
+    )
+    imported = {
+        line.rpartition("|")[2].strip()
+        for line in done.stderr.splitlines()
+        if line.startswith("import time:")
+    }
     assert "click" in imported
     assert {name for name in imported if name.split(".")[0] in SLOW} == set()
     assert {
-        name for name in imported if name.startswith(("datapilot_defer.instance", "datapilot_defer.storage"))
+        name
+        for name in imported
+        if name.startswith(("datapilot_defer.instance", "datapilot_defer.storage"))
     } == set()
 
 
 def test_the_changelog_has_a_heading_for_this_version() -> None:
     setup = configparser.ConfigParser()
     setup.read(REPOSITORY / "setup.cfg", encoding="utf-8")
-    headings = re.findall(r"^## (\S+)", (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    headings = re.findall(
+        r"^## (\S+)", (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     assert headings[0] in ("Unreleased", setup["metadata"]["version"])

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.main import root
-from tests.parts import REPOSITORY
+from tests.support.parts import REPOSITORY
 
 GROUP = "datapilot.plugins"
 
@@ -69,7 +69,15 @@ def test_every_command_answers_help_and_json_wherever_it_is_mounted(dotted: str)
 
 def test_a_mounted_command_keeps_its_exit_code_and_its_message(tmp_path: Path) -> None:
     missing = tmp_path / "manifest.json"
-    arguments = ["dbt-onboard", "--integration-id", "1", "--manifest-path", str(missing), "--dry-run", "--json"]
+    arguments = [
+        "dbt-onboard",
+        "--integration-id",
+        "1",
+        "--manifest-path",
+        str(missing),
+        "--dry-run",
+        "--json",
+    ]
     done = CliRunner().invoke(mounted(), arguments)
     assert done.exit_code == 2
     assert str(missing) in done.stderr
@@ -110,5 +118,9 @@ def test_a_mounted_command_does_its_work(artifacts: Path) -> None:
 def test_importing_the_commands_imports_nothing_slow() -> None:
     modules = ", ".join(value.partition(":")[0] for value in declared().values())
     command = [sys.executable, "-c", f"import sys, {modules}; print(*sys.modules)"]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, cwd=REPOSITORY)
-    assert not {"requests", "keyring", "jsonschema", "fastapi", "sqlalchemy"} & set(done.stdout.split())
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", check=True, cwd=REPOSITORY
+    )
+    assert not {"requests", "keyring", "jsonschema", "fastapi", "sqlalchemy"} & set(
+        done.stdout.split()
+    )

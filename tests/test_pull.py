@@ -11,18 +11,25 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from datapilot_defer.pull import Wish, names
-from datapilot_defer.pull.state_directory import RECORD, default_folder, instance_folder, locked, read_record
-from datapilot_defer.pull.wish import duration
-from tests.commands import Outcome, access, datapilot
-from tests.dbt_project import PROJECT
-from tests.instances import RunningInstance, running_instance
-from tests.protocol_server import ProtocolServer, Reply, Seen, protocol_server
+from datapilot_defer.pull import integration_names
+from datapilot_defer.pull.request import duration
+from datapilot_defer.pull.state_directory import (
+    RECORD,
+    default_folder,
+    instance_folder,
+    locked,
+    read_record,
+)
+from datapilot_defer.pull.update import Wish
+from tests.support.commands import Outcome, access, datapilot
+from tests.support.dbt_project import PROJECT
+from tests.support.instances import RunningInstance, running_instance
+from tests.support.protocol_server import ProtocolServer, Reply, Seen, protocol_server
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +55,15 @@ def integration(instance: RunningInstance, artifacts: Path) -> int:
 def create(instance: RunningInstance, name: str) -> int:
     """Make an integration; returns its id."""
     done = datapilot(
-        "dbt", "integrations", "create", "--name", name, "--environment", "PROD", "--json", env=access(instance)
+        "dbt",
+        "integrations",
+        "create",
+        "--name",
+        name,
+        "--environment",
+        "PROD",
+        "--json",
+        env=access(instance),
     )
     return int(done.json["id"])
 
@@ -61,11 +76,15 @@ def onboard(instance: RunningInstance, integration: int, manifest: Path, *more: 
 
 
 def pull(instance: RunningInstance, integration: int, *more: object) -> Outcome:
-    return datapilot("dbt", "pull", "--integration-id", integration, "--json", *more, env=access(instance))
+    return datapilot(
+        "dbt", "pull", "--integration-id", integration, "--json", *more, env=access(instance)
+    )
 
 
 def pull_by_name(instance: RunningInstance, name: str, *more: object) -> Outcome:
-    return datapilot("dbt", "pull", "--integration-name", name, "--json", *more, env=access(instance))
+    return datapilot(
+        "dbt", "pull", "--integration-name", name, "--json", *more, env=access(instance)
+    )
 
 
 def changed(manifest: Path, folder: Path, **metadata: object) -> Path:
@@ -88,7 +107,10 @@ def test_what_was_onboarded_is_pulled_byte_for_byte(
     assert done.exit_code == 0, done.said
     folder = Path(done.json["state_dir"])
     assert (folder / "manifest.json").read_bytes() == (artifacts / "manifest.json").read_bytes()
-    assert {name: done.json[name] for name in ("ok", "unchanged", "offline", "environment", "project_name")} == {
+    assert {
+        name: done.json[name]
+        for name in ("ok", "unchanged", "offline", "environment", "project_name")
+    } == {
         "ok": True,
         "unchanged": False,
         "offline": False,
@@ -135,7 +157,9 @@ def test_a_new_manifest_replaces_the_old_one(
     assert sha256(Path(done.json["state_dir"]) / "manifest.json") == sha256(newer)
 
 
-def test_a_file_that_somebody_changed_in_the_cache_is_pulled_anew(instance: RunningInstance, integration: int) -> None:
+def test_a_file_that_somebody_changed_in_the_cache_is_pulled_anew(
+    instance: RunningInstance, integration: int
+) -> None:
     folder = Path(pull(instance, integration).json["state_dir"])
     (folder / "manifest.json").write_text("{}", encoding="utf-8")
     done = pull(instance, integration)
@@ -143,7 +167,9 @@ def test_a_file_that_somebody_changed_in_the_cache_is_pulled_anew(instance: Runn
     assert sha256(folder / "manifest.json") == done.json["artifacts"][0]["sha256"]
 
 
-@pytest.mark.parametrize("record", ["", "{", "[]", '{"version": 1}', '{"version": 1, "origin": "x", "entries": [{}]}'])
+@pytest.mark.parametrize(
+    "record", ["", "{", "[]", '{"version": 1}', '{"version": 1, "origin": "x", "entries": [{}]}']
+)
 def test_a_record_that_can_not_be_read_is_written_anew(
     instance: RunningInstance, integration: int, record: str
 ) -> None:
@@ -153,10 +179,14 @@ def test_a_record_that_can_not_be_read_is_written_anew(
     assert read_record(folder) is not None
 
 
-def test_a_state_directory_of_a_newer_version_is_left_alone(instance: RunningInstance, integration: int) -> None:
+def test_a_state_directory_of_a_newer_version_is_left_alone(
+    instance: RunningInstance, integration: int
+) -> None:
     folder = Path(pull(instance, integration).json["state_dir"])
     record = json.loads((folder / RECORD).read_bytes())
-    (folder / RECORD).write_text(json.dumps({**record, "version": 2, "new": True}), encoding="utf-8")
+    (folder / RECORD).write_text(
+        json.dumps({**record, "version": 2, "new": True}), encoding="utf-8"
+    )
     done = pull(instance, integration)
     assert done.exit_code == 2
     assert "newer datapilot-defer" in done.stderr
@@ -166,10 +196,26 @@ def test_a_state_directory_of_a_newer_version_is_left_alone(instance: RunningIns
 def test_several_kinds_are_one_set_and_stay_one(
     instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
 ) -> None:
-    results = ("--run-results-path", artifacts / "run_results.json", "--catalog-path", artifacts / "catalog.json")
+    results = (
+        "--run-results-path",
+        artifacts / "run_results.json",
+        "--catalog-path",
+        artifacts / "catalog.json",
+    )
     onboard(instance, integration, artifacts / "manifest.json", *results)
     out = tmp_path / "out"
-    done = pull(instance, integration, "-o", out, "--kind", "run_results", "--kind", "manifest", "--kind", "manifest")
+    done = pull(
+        instance,
+        integration,
+        "-o",
+        out,
+        "--kind",
+        "run_results",
+        "--kind",
+        "manifest",
+        "--kind",
+        "manifest",
+    )
     assert [artifact["kind"] for artifact in done.json["artifacts"]] == ["run_results", "manifest"]
     assert {path.name for path in out.iterdir()} >= {"manifest.json", "run_results.json"}
     newer = json.loads((artifacts / "run_results.json").read_bytes())
@@ -181,18 +227,31 @@ def test_several_kinds_are_one_set_and_stay_one(
     assert sha256(out / "run_results.json") == sha256(tmp_path / "newer.json")
 
 
-def test_a_kind_that_was_never_onboarded_is_named(instance: RunningInstance, integration: int) -> None:
+def test_a_kind_that_was_never_onboarded_is_named(
+    instance: RunningInstance, integration: int
+) -> None:
     done = pull(instance, integration, "--kind", "catalog")
     assert done.exit_code == 4
-    assert "catalog.json was not onboarded to integration 1 (shop), environment PROD yet" in done.stderr
+    assert (
+        "catalog.json was not onboarded to integration 1 (shop), environment PROD yet"
+        in done.stderr
+    )
     options = "--integration-id 1 --environment PROD --catalog-path target/catalog.json"
     assert f"`datapilot dbt onboard {options}`" in done.stderr
     results = pull(instance, integration, "--kind", "run_results")
     assert "--run-results-path target/run_results.json`" in results.stderr
 
 
-def test_a_file_of_another_kind_is_named(instance: RunningInstance, integration: int, artifacts: Path) -> None:
-    onboard(instance, integration, artifacts / "manifest.json", "--catalog-path", artifacts / "catalog.json")
+def test_a_file_of_another_kind_is_named(
+    instance: RunningInstance, integration: int, artifacts: Path
+) -> None:
+    onboard(
+        instance,
+        integration,
+        artifacts / "manifest.json",
+        "--catalog-path",
+        artifacts / "catalog.json",
+    )
     file_id = pull(instance, integration, "--kind", "catalog").json["artifacts"][0]["file_id"]
     done = pull(instance, integration, "--file-id", file_id)
     assert done.exit_code == 4
@@ -201,14 +260,27 @@ def test_a_file_of_another_kind_is_named(instance: RunningInstance, integration:
 
 
 def test_a_folder_above_is_named_as_it_is_and_each_kind_is_said(
-    instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    instance: RunningInstance,
+    integration: int,
+    artifacts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    onboard(instance, integration, artifacts / "manifest.json", "--catalog-path", artifacts / "catalog.json")
+    onboard(
+        instance,
+        integration,
+        artifacts / "manifest.json",
+        "--catalog-path",
+        artifacts / "catalog.json",
+    )
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     done = pull(instance, integration, "-o", "../state", "--kind", "manifest", "--kind", "catalog")
     assert done.json["state_dir"] == str((tmp_path / "state").resolve())
-    assert "Pulled: manifest, catalog of integration 1; the manifest was written by dbt 1.11" in done.stderr
+    assert (
+        "Pulled: manifest, catalog of integration 1; the manifest was written by dbt 1.11"
+        in done.stderr
+    )
 
 
 def test_nothing_onboarded_yet_says_how_to(instance: RunningInstance) -> None:
@@ -219,13 +291,17 @@ def test_nothing_onboarded_yet_says_how_to(instance: RunningInstance) -> None:
     assert not default_folder(instance.url, "acme", integration, None, None).exists()
 
 
-def test_a_wrong_environment_lists_the_ones_that_exist(instance: RunningInstance, integration: int) -> None:
+def test_a_wrong_environment_lists_the_ones_that_exist(
+    instance: RunningInstance, integration: int
+) -> None:
     done = pull(instance, integration, "--environment", "prodd")
     assert done.exit_code == 4
     assert "integration 1 (shop) has no environment prodd; it has: PROD" in done.stderr
 
 
-def test_a_wrong_integration_lists_the_ones_that_exist(instance: RunningInstance, integration: int) -> None:
+def test_a_wrong_integration_lists_the_ones_that_exist(
+    instance: RunningInstance, integration: int
+) -> None:
     done = pull(instance, 99)
     assert done.exit_code == 4
     assert "no integration 99 on" in done.stderr
@@ -241,17 +317,27 @@ def test_an_earlier_manifest_is_pulled_beside_the_current_one(
     instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
 ) -> None:
     first = pull(instance, integration).json
-    between = datetime.now(timezone.utc)
-    onboard(instance, integration, changed(artifacts / "manifest.json", tmp_path, invocation_id="another"))
+    between = datetime.now(UTC)
+    onboard(
+        instance,
+        integration,
+        changed(artifacts / "manifest.json", tmp_path, invocation_id="another"),
+    )
     by_id = pull(instance, integration, "--file-id", first["artifacts"][0]["file_id"]).json
     by_time = pull(instance, integration, "--at", between.isoformat()).json
     current = pull(instance, integration).json
-    assert by_id["artifacts"][0]["sha256"] == by_time["artifacts"][0]["sha256"] == first["artifacts"][0]["sha256"]
+    assert (
+        by_id["artifacts"][0]["sha256"]
+        == by_time["artifacts"][0]["sha256"]
+        == first["artifacts"][0]["sha256"]
+    )
     assert current["artifacts"][0]["sha256"] != first["artifacts"][0]["sha256"]
     assert len({first["state_dir"], by_id["state_dir"], by_time["state_dir"]}) == 3
 
 
-def test_a_time_before_the_first_upload_is_not_found(instance: RunningInstance, integration: int) -> None:
+def test_a_time_before_the_first_upload_is_not_found(
+    instance: RunningInstance, integration: int
+) -> None:
     done = pull(instance, integration, "--at", "2001-01-01")
     assert done.exit_code == 4
     assert "has no manifest at 2001-01-01T00:00:00Z" in done.stderr
@@ -285,14 +371,19 @@ def test_offline_uses_what_is_there_and_says_how_old_it_is(
     assert re.search(r"Offline: manifest of integration 1, written by dbt .* old\)", done.stderr)
 
 
-def test_an_instance_that_is_gone_is_warned_of_and_what_is_there_is_used(artifacts: Path, tmp_path: Path) -> None:
+def test_an_instance_that_is_gone_is_warned_of_and_what_is_there_is_used(
+    artifacts: Path, tmp_path: Path
+) -> None:
     with running_instance(tmp_path / "data") as instance:
         integration = create(instance, "shop")
         onboard(instance, integration, artifacts / "manifest.json")
         pull(instance, integration)
     done = pull(instance, integration, "--max-age", "9w")
     assert (done.exit_code, done.json["offline"], done.json["unchanged"]) == (0, True, True)
-    assert re.search(r"Warning: .*nothing listens at .*going on with what was pulled before \(.* old\)", done.stderr)
+    assert re.search(
+        r"Warning: .*nothing listens at .*going on with what was pulled before \(.* old\)",
+        done.stderr,
+    )
     stale = pull(instance, integration, "--max-age", "0s")
     assert stale.exit_code == 1
     assert "too old" in stale.stderr
@@ -308,30 +399,46 @@ def test_a_name_that_was_looked_up_once_is_known_offline_and_when_the_instance_i
         assert pull_by_name(instance, "shop").json["unchanged"] is False
         assert pull_by_name(instance, "shop").json["unchanged"] is True
     offline = pull_by_name(instance, "shop", "--offline")
-    assert (offline.exit_code, offline.json["offline"], offline.json["integration_id"]) == (0, True, 1)
+    assert (offline.exit_code, offline.json["offline"], offline.json["integration_id"]) == (
+        0,
+        True,
+        1,
+    )
     gone = pull_by_name(instance, "shop", "--max-age", "9w")
     assert (gone.exit_code, gone.json["offline"]) == (0, True)
-    assert len(re.findall(r"nothing listens at .*going on with what was pulled before", gone.stderr)) == 1
+    assert (
+        len(re.findall(r"nothing listens at .*going on with what was pulled before", gone.stderr))
+        == 1
+    )
     assert pull_by_name(instance, "shop", "--max-age", "0s").exit_code == 1
     assert pull_by_name(instance, "shop", "--environment", "STAGING").exit_code == 5
     assert pull_by_name(instance, "other").exit_code == 5
 
 
-def test_a_name_that_was_never_looked_up_is_not_found_offline(instance: RunningInstance, integration: int) -> None:
+def test_a_name_that_was_never_looked_up_is_not_found_offline(
+    instance: RunningInstance, integration: int
+) -> None:
     done = pull_by_name(instance, "shop", "--offline")
     assert done.exit_code == 4
-    assert "'shop': offline, a name that was never looked up can't be; give --integration-id" in done.stderr
+    assert (
+        "'shop': offline, a name that was never looked up can't be; give --integration-id"
+        in done.stderr
+    )
 
 
 @pytest.mark.parametrize("kept", ["{", "[]", '{"shop": "1"}', '{"other": 7}'])
-def test_names_that_can_not_be_read_are_looked_up_anew(instance: RunningInstance, integration: int, kept: str) -> None:
+def test_names_that_can_not_be_read_are_looked_up_anew(
+    instance: RunningInstance, integration: int, kept: str
+) -> None:
     folder = instance_folder(instance.url, "acme")
     folder.mkdir(parents=True)
     (folder / "names.json").write_text(kept, encoding="utf-8")
     assert pull_by_name(instance, "shop", "--offline").exit_code == 4
     assert pull_by_name(instance, "shop").exit_code == 0
     assert pull_by_name(instance, "shop", "--offline").json["integration_id"] == integration
-    assert names.known_id(instance.url, "acme", "other") == (7 if "other" in kept else None)
+    assert integration_names.known_id(instance.url, "acme", "other") == (
+        7 if "other" in kept else None
+    )
 
 
 def test_a_cache_that_keeps_no_names_does_not_keep_from_pulling(
@@ -347,14 +454,14 @@ def test_without_a_home_no_names_are_kept(
     instance: RunningInstance, integration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("datapilot_defer.config._absolute", lambda _: None)
-    names.remember(instance.url, "acme", "shop", integration)
-    assert names.known_id(instance.url, "acme", "shop") is None
+    integration_names.remember(instance.url, "acme", "shop", integration)
+    assert integration_names.known_id(instance.url, "acme", "shop") is None
 
 
 def test_a_manifest_that_is_too_old_is_refused(
     instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
 ) -> None:
-    then = (datetime.now(timezone.utc) - timedelta(hours=30)).isoformat().replace("+00:00", "Z")
+    then = (datetime.now(UTC) - timedelta(hours=30)).isoformat().replace("+00:00", "Z")
     old = changed(artifacts / "manifest.json", tmp_path, generated_at=then)
     onboard(instance, integration, old)
     done = pull(instance, integration, "--max-age", "1d")
@@ -369,7 +476,11 @@ def test_a_manifest_that_the_dbt_can_not_read_is_refused_and_the_old_one_stays(
     done = pull(instance, integration, "--readable-by", "1.11")
     folder = Path(done.json["state_dir"])
     v20 = tmp_path / "v20.json"
-    text = (artifacts / "manifest.json").read_text("utf-8").replace("manifest/v12.json", "manifest/v20.json")
+    text = (
+        (artifacts / "manifest.json")
+        .read_text("utf-8")
+        .replace("manifest/v12.json", "manifest/v20.json")
+    )
     v20.write_text(text, encoding="utf-8")
     put_by_hand(instance, integration, v20)
     done = pull(instance, integration, "--readable-by", "1.11")
@@ -378,7 +489,9 @@ def test_a_manifest_that_the_dbt_can_not_read_is_refused_and_the_old_one_stays(
     assert sha256(folder / "manifest.json") == sha256(artifacts / "manifest.json")
 
 
-def test_what_another_version_of_dbt_reads_is_checked_again(instance: RunningInstance, integration: int) -> None:
+def test_what_another_version_of_dbt_reads_is_checked_again(
+    instance: RunningInstance, integration: int
+) -> None:
     assert pull(instance, integration, "--readable-by", "1.11").exit_code == 0
     done = pull(instance, integration, "--readable-by", "1.5")
     assert done.exit_code == 1
@@ -389,7 +502,10 @@ def put_by_hand(instance: RunningInstance, integration: int, file: Path) -> None
     """Upload as another client does, which validates nothing."""
     import requests
 
-    place = {"dbt_core_integration_id": str(integration), "dbt_core_integration_environment_type": "PROD"}
+    place = {
+        "dbt_core_integration_id": str(integration),
+        "dbt_core_integration_environment_type": "PROD",
+    }
     signed = requests.get(
         f"{instance.url}/dbt/v1/signed_url",
         params={**place, "file_type": "manifest"},
@@ -398,7 +514,9 @@ def put_by_hand(instance: RunningInstance, integration: int, file: Path) -> None
     ).json()
     assert requests.put(signed["url"], data=file.read_bytes(), timeout=30).ok
     body = {"dbt_core_integration_file_id": signed["dbt_core_integration_file_id"], "force": True}
-    answer = requests.post(f"{instance.url}/dbt/v1/verify_upload", json=body, headers=instance.headers, timeout=30)
+    answer = requests.post(
+        f"{instance.url}/dbt/v1/verify_upload", json=body, headers=instance.headers, timeout=30
+    )
     assert answer.ok, answer.text
 
 
@@ -439,15 +557,21 @@ def test_a_folder_may_change_to_another_integration(
     assert (done.exit_code, done.json["unchanged"]) == (0, False)
 
 
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder in which nobody can write")
-def test_a_folder_that_can_not_be_written_to_is_said(instance: RunningInstance, integration: int) -> None:
+@pytest.mark.skipif(
+    not Path("/proc/self").is_dir(), reason="needs a folder in which nobody can write"
+)
+def test_a_folder_that_can_not_be_written_to_is_said(
+    instance: RunningInstance, integration: int
+) -> None:
     done = pull(instance, integration, "--output", "/proc/self/state")
     assert done.exit_code == 2
     assert "can't write to /proc/self/state" in done.stderr
     assert "--output" in done.stderr
 
 
-def test_a_file_in_the_place_of_the_folder_is_said(instance: RunningInstance, integration: int, tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_folder_is_said(
+    instance: RunningInstance, integration: int, tmp_path: Path
+) -> None:
     (tmp_path / "out").write_text("", encoding="utf-8")
     done = pull(instance, integration, "--output", tmp_path / "out")
     assert done.exit_code == 2
@@ -461,12 +585,22 @@ def test_a_full_disk_leaves_the_old_manifest_and_nothing_half_written(
     out = tmp_path / "small"
     out.mkdir()
     size = (artifacts / "manifest.json").stat().st_size
-    mount = [shutil.which("mount", path=os.defpath) or "mount", "-t", "tmpfs", "-o", f"size={size * 3 // 2}"]
+    mount = [
+        shutil.which("mount", path=os.defpath) or "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        f"size={size * 3 // 2}",
+    ]
     if subprocess.run([*mount, "datapilot", out], capture_output=True).returncode:
         pytest.skip("may not mount a file system here")
     try:
         assert pull(instance, integration, "--output", out).exit_code == 0
-        onboard(instance, integration, changed(artifacts / "manifest.json", tmp_path, invocation_id="another"))
+        onboard(
+            instance,
+            integration,
+            changed(artifacts / "manifest.json", tmp_path, invocation_id="another"),
+        )
         done = pull(instance, integration, "--output", out)
         assert done.exit_code == 2
         assert "No space left on device" in done.stderr
@@ -525,10 +659,13 @@ def test_the_names_of_the_default_folder_are_safe_on_every_system() -> None:
     assert default_folder("https://i.example:8443", "acme", 7, None, None).parts[-4:] == (
         *("i.example_8443", "acme", "7", "default"),
     )
-    names = [last(name) for name in ("..", ".", "con", "a/b", "a\\b", "ü" * 200, "nul.txt", "a:b", "a b", "@")]
-    assert len(set(names)) == len(names)
-    assert all(re.fullmatch(r"[a-z0-9_@+-][a-z0-9._@+-]{0,80}", name) for name in names)
-    assert not {"con", "nul.txt", ".", ".."} & set(names)
+    integration_names = [
+        last(name)
+        for name in ("..", ".", "con", "a/b", "a\\b", "ü" * 200, "nul.txt", "a:b", "a b", "@")
+    ]
+    assert len(set(integration_names)) == len(integration_names)
+    assert all(re.fullmatch(r"[a-z0-9_@+-][a-z0-9._@+-]{0,80}", name) for name in integration_names)
+    assert not {"con", "nul.txt", ".", ".."} & set(integration_names)
     assert last("prod", "12") == "prod@12"
 
 
@@ -574,11 +711,16 @@ def test_an_instance_that_tells_no_sha256_is_compared_by_file_id(hosted: Protoco
     assert pull_hosted(hosted).json["unchanged"] is False
 
 
-def test_an_instance_that_does_not_tell_the_environment_is_warned_of(hosted: ProtocolServer) -> None:
+def test_an_instance_that_does_not_tell_the_environment_is_warned_of(
+    hosted: ProtocolServer,
+) -> None:
     done = pull_hosted(hosted, "--environment", "PROD")
     assert done.exit_code == 0
     assert "does not say which environment it answers for, so this may not be PROD's" in done.stderr
-    assert "does not say which" not in pull_hosted(hosted, "--output", Path.cwd() / "o", "--offline").stderr
+    assert (
+        "does not say which"
+        not in pull_hosted(hosted, "--output", Path.cwd() / "o", "--offline").stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -599,11 +741,19 @@ def test_what_arrives_and_is_no_manifest_is_refused(
     assert done.exit_code == code, done.said
     assert says in done.stderr
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".datapilot.lock", RECORD, "manifest.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        ".datapilot.lock",
+        RECORD,
+        "manifest.json",
+    ]
 
 
 def test_bytes_that_are_not_those_of_the_sha256_are_unavailable(hosted: ProtocolServer) -> None:
-    answer = {"url": f"{hosted.url}/storage/1?signature=s3cret", "dbt_core_integration_file_id": 1, "sha256": "0" * 64}
+    answer = {
+        "url": f"{hosted.url}/storage/1?signature=s3cret",
+        "dbt_core_integration_file_id": 1,
+        "sha256": "0" * 64,
+    }
     hosted.answers["GET /dbt/v1/fetch_artifact_url"] = lambda _: Reply(answer)
     done = pull_hosted(hosted)
     assert done.exit_code == 5
@@ -619,7 +769,9 @@ def test_a_signed_url_that_is_no_longer_good_is_said(hosted: ProtocolServer) -> 
     assert "signature" not in done.said
 
 
-def test_a_token_that_is_not_accepted_is_access_denied_also_when_something_is_there(hosted: ProtocolServer) -> None:
+def test_a_token_that_is_not_accepted_is_access_denied_also_when_something_is_there(
+    hosted: ProtocolServer,
+) -> None:
     pull_hosted(hosted)
     wrong = {**hosted.access, "ALTIMATE_API_KEY": "wrong-token"}
     done = datapilot("dbt", "pull", "--integration-id", 7, "--json", env=wrong)
@@ -627,7 +779,9 @@ def test_a_token_that_is_not_accepted_is_access_denied_also_when_something_is_th
     assert "wrong-token" not in done.said
 
 
-def test_a_kind_that_is_no_longer_there_leaves_the_set(hosted: ProtocolServer, artifacts: Path, tmp_path: Path) -> None:
+def test_a_kind_that_is_no_longer_there_leaves_the_set(
+    hosted: ProtocolServer, artifacts: Path, tmp_path: Path
+) -> None:
     hosted.uploads[2] = (artifacts / "catalog.json").read_bytes()
     there = {"manifest": 1, "catalog": 2}
 
@@ -667,7 +821,9 @@ def test_only_another_kind_is_said_by_its_name(hosted: ProtocolServer, artifacts
 
 
 @pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line are of POSIX")
-@pytest.mark.parametrize(("says", "code"), [("installed: 1.5.0", 1), ("installed: 1.11.16", 0), ("nonsense", 0)])
+@pytest.mark.parametrize(
+    ("says", "code"), [("installed: 1.5.0", 1), ("installed: 1.11.16", 0), ("nonsense", 0)]
+)
 def test_the_dbt_on_path_is_the_one_that_has_to_read_it(
     hosted: ProtocolServer, says: str, code: int, tmp_path: Path
 ) -> None:
@@ -691,7 +847,9 @@ def test_a_file_system_without_locks_is_used_without(
     assert (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_nothing_in_a_manifest_commands_a_terminal(hosted: ProtocolServer, artifacts: Path, tmp_path: Path) -> None:
+def test_nothing_in_a_manifest_commands_a_terminal(
+    hosted: ProtocolServer, artifacts: Path, tmp_path: Path
+) -> None:
     evil = changed(artifacts / "manifest.json", tmp_path, dbt_version="1.11\x1b]0;owned\x07\x9b2J")
     hosted.uploads[1] = evil.read_bytes()
     done = pull_hosted(hosted)
@@ -707,7 +865,9 @@ def test_a_file_that_somebody_removed_is_pulled_anew(hosted: ProtocolServer) -> 
     assert (folder / "manifest.json").exists()
 
 
-def test_a_folder_in_the_place_of_the_record_is_said(hosted: ProtocolServer, tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_the_record_is_said(
+    hosted: ProtocolServer, tmp_path: Path
+) -> None:
     (tmp_path / "out" / RECORD).mkdir(parents=True)
     done = pull_hosted(hosted, "-o", tmp_path / "out")
     assert done.exit_code == 2

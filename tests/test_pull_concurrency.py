@@ -12,44 +12,71 @@ from pathlib import Path
 
 from datapilot_defer.artifact import Kind, from_bytes
 from datapilot_defer.pull.state_directory import Record, default_folder, put
-from tests.commands import access, datapilot
-from tests.instances import RunningInstance
+from tests.support.commands import access, datapilot
+from tests.support.instances import RunningInstance
 
 PULLING, ONBOARDING = 20, 5
 
 
-def test_twenty_pull_while_five_onboard(instance: RunningInstance, artifacts: Path, tmp_path: Path) -> None:
+def test_twenty_pull_while_five_onboard(
+    instance: RunningInstance, artifacts: Path, tmp_path: Path
+) -> None:
     env = access(instance)
-    assert datapilot("dbt", "integrations", "create", "--name", "shop", "--environment", "PROD", env=env).exit_code == 0
+    assert (
+        datapilot(
+            "dbt", "integrations", "create", "--name", "shop", "--environment", "PROD", env=env
+        ).exit_code
+        == 0
+    )
     manifests = [_manifest(artifacts, tmp_path, number) for number in range(ONBOARDING + 1)]
     first, *others = manifests
-    assert datapilot("dbt", "onboard", "--integration-id", 1, "--manifest-path", first, env=env).exit_code == 0
+    assert (
+        datapilot(
+            "dbt", "onboard", "--integration-id", 1, "--manifest-path", first, env=env
+        ).exit_code
+        == 0
+    )
     known = {hashlib.sha256(path.read_bytes()).hexdigest() for path in manifests}
     shared = default_folder(instance.url, instance.instance_name, 1, "PROD", None)
     reader = _Reader(shared / "manifest.json", known)
-    onboarding = [_start(instance, "onboard", "--manifest-path", path, "--force") for path in others]
+    onboarding = [
+        _start(instance, "onboard", "--manifest-path", path, "--force") for path in others
+    ]
     # Two editors, CI jobs …: most share the folder in the cache, some have one of their own.
     pulling = [
-        _start(instance, "pull", *(["--output", tmp_path / f"own-{number}"] if number % 5 == 0 else []))
+        _start(
+            instance, "pull", *(["--output", tmp_path / f"own-{number}"] if number % 5 == 0 else [])
+        )
         for number in range(PULLING)
     ]
     ended = [(child.communicate(), child.returncode) for child in [*onboarding, *pulling]]
     reader.stop()
-    assert [code for _, code in ended] == [0] * (ONBOARDING + PULLING), [said for said, code in ended if code]
+    assert [code for _, code in ended] == [0] * (ONBOARDING + PULLING), [
+        said for said, code in ended if code
+    ]
     answers = [json.loads(said.splitlines()[-1]) for (said, _), _ in ended[ONBOARDING:]]
     assert {answer["artifacts"][0]["sha256"] for answer in answers} <= known
     for answer in answers:
-        assert hashlib.sha256(Path(answer["artifacts"][0]["path"]).read_bytes()).hexdigest() in known
+        assert (
+            hashlib.sha256(Path(answer["artifacts"][0]["path"]).read_bytes()).hexdigest() in known
+        )
     assert reader.reads > 0
     assert reader.strange == 0
-    last = datapilot("dbt", "pull", "--integration-id", 1, "--environment", "PROD", "--json", env=env).json
-    assert hashlib.sha256((shared / "manifest.json").read_bytes()).hexdigest() == last["artifacts"][0]["sha256"]
+    last = datapilot(
+        "dbt", "pull", "--integration-id", 1, "--environment", "PROD", "--json", env=env
+    ).json
+    assert (
+        hashlib.sha256((shared / "manifest.json").read_bytes()).hexdigest()
+        == last["artifacts"][0]["sha256"]
+    )
     assert not list(shared.glob("*.tmp"))
 
 
 def test_a_reader_sees_one_manifest_or_the_other_and_never_a_part(tmp_path: Path) -> None:
     contents = [bytes([letter]) * 8_000_000 for letter in b"ab"]
-    artifacts = [from_bytes(content, path="manifest.json", kind=Kind.MANIFEST) for content in contents]
+    artifacts = [
+        from_bytes(content, path="manifest.json", kind=Kind.MANIFEST) for content in contents
+    ]
     put(tmp_path, {Kind.MANIFEST: artifacts[0]}, Record("somewhere", None))
     reader = _Reader(tmp_path / "manifest.json", {artifact.sha256 for artifact in artifacts})
     for turn in range(60):

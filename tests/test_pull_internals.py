@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from datapilot_defer.pull import Wish, state_directory
+from datapilot_defer.pull import state_directory
 from datapilot_defer.pull.state_directory import Entry, default_folder, locked
-from tests.commands import Outcome, access, datapilot
-from tests.instances import RunningInstance
+from datapilot_defer.pull.update import Wish
+from tests.support.commands import Outcome, access, datapilot
+from tests.support.instances import RunningInstance
 
 
 def pull(instance: RunningInstance, name: str, *words: object) -> Outcome:
@@ -20,7 +21,15 @@ def pull(instance: RunningInstance, name: str, *words: object) -> Outcome:
 def test_what_one_instance_gave_is_not_gone_on_with_for_another(
     instance: RunningInstance, artifacts: Path, tmp_path: Path
 ) -> None:
-    words: tuple[str, ...] = ("dbt", "integrations", "create", "--name", "shop", "--environment", "PROD")
+    words: tuple[str, ...] = (
+        "dbt",
+        "integrations",
+        "create",
+        "--name",
+        "shop",
+        "--environment",
+        "PROD",
+    )
     assert datapilot(*words, env=access(instance)).exit_code == 0
     manifest = artifacts / "manifest.json"
     words = ("dbt", "onboard", "--integration-id", "1", "--manifest-path", str(manifest))
@@ -45,7 +54,8 @@ def test_instance_names_that_differ_in_case_alone_have_folders_that_differ_every
 
 
 @pytest.mark.parametrize(
-    ("wanted", "usable"), [("1.11", True), ("1.11.16", True), ("1.13", True), ("v1.12.0rc1", True), ("1.10", False)]
+    ("wanted", "usable"),
+    [("1.11", True), ("1.11.16", True), ("1.13", True), ("v1.12.0rc1", True), ("1.10", False)],
 )
 def test_what_is_held_is_usable_for_every_way_to_write_a_version(wanted: str, usable: bool) -> None:
     entry = Entry("manifest", "", 0, readable_by=("1.11", "1.12", "2"))
@@ -59,7 +69,9 @@ def test_a_time_that_utc_has_no_year_for_is_said(at: str, instance: RunningInsta
     assert f"--at {at} is before the year 1 or after the year 9999" in done.stderr
 
 
-def test_a_file_that_a_reader_has_open_is_tried_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_a_reader_has_open_is_tried_again_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     refused = [PermissionError(13, "in use"), PermissionError(13, "in use")]
 
     def act() -> None:

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from datapilot_defer.client.responses import Download, UploadPlace
 from datapilot_defer.client.transport import Request
-from datapilot_defer.client.wire import Download, UploadPlace
-from tests import fault_acts as act
-from tests.commands import datapilot
-from tests.dbt_project import Shop
-from tests.fault_proxy import At, fault_proxy
-from tests.fault_rows import PUT
-from tests.faulty import make_world
-from tests.instances import RunningInstance
-from tests.protocol_server import TOKEN, ProtocolServer, Reply, Seen, protocol_server
+from tests.support import fault_acts as act
+from tests.support.commands import datapilot
+from tests.support.dbt_project import Shop
+from tests.support.fault_proxy import At, fault_proxy
+from tests.support.fault_rows import PUT
+from tests.support.fault_runner import make_world
+from tests.support.instances import RunningInstance
+from tests.support.protocol_server import TOKEN, ProtocolServer, Reply, Seen, protocol_server
 from tests.test_plugin import LEAVES
 
 SIGNATURE = "c4n4ry-s1gnature"
@@ -47,7 +47,9 @@ COMMANDS: Mapping[str, list[str]] = {
 }
 
 
-def echo(status: int, body: Callable[[str], object] = lambda said: {"detail": said}) -> Callable[[Seen], Reply]:
+def echo(
+    status: int, body: Callable[[str], object] = lambda said: {"detail": said}
+) -> Callable[[Seen], Reply]:
     """An answer that repeats every secret."""
 
     def reply(seen: Seen) -> Reply:
@@ -59,7 +61,11 @@ def echo(status: int, body: Callable[[str], object] = lambda said: {"detail": sa
 
 def redirect(seen: Seen) -> Reply:
     token = str(seen.headers.get("Authorization")).rpartition(" ")[2]
-    return Reply({}, 307, {"Location": f"https://u:{PASSWORD}@evil.example.com/?token={token}&signature={SIGNATURE}"})
+    return Reply(
+        {},
+        307,
+        {"Location": f"https://u:{PASSWORD}@evil.example.com/?token={token}&signature={SIGNATURE}"},
+    )
 
 
 def signed_elsewhere(_: Seen) -> Reply:
@@ -70,10 +76,14 @@ def signed_elsewhere(_: Seen) -> Reply:
 FAILURES: Mapping[str, Callable[[Seen], Reply]] = {
     "a refusal that repeats the token": echo(401),
     "a prohibition that repeats the token": echo(403),
-    "a list of faults that repeats the token": echo(422, lambda said: {"detail": [{"loc": ["header"], "msg": said}]}),
+    "a list of faults that repeats the token": echo(
+        422, lambda said: {"detail": [{"loc": ["header"], "msg": said}]}
+    ),
     "a fault that repeats the token": echo(500),
     "an answer of another shape that repeats the token": echo(200, lambda said: [said]),
-    "an answer with another meaning that repeats the token": echo(200, lambda said: {"ok": False, "message": said}),
+    "an answer with another meaning that repeats the token": echo(
+        200, lambda said: {"ok": False, "message": said}
+    ),
     "a redirect with secrets": redirect,
     "a signed URL with secrets where nothing listens": signed_elsewhere,
 }
@@ -100,7 +110,9 @@ def hosted() -> Iterator[ProtocolServer]:
 @pytest.fixture
 def project(artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A dbt project with artifacts, as working folder; waits are short."""
-    (tmp_path / "dbt_project.yml").write_text("name: shop\nversion: '1'\nprofile: shop\n", encoding="utf-8")
+    (tmp_path / "dbt_project.yml").write_text(
+        "name: shop\nversion: '1'\nprofile: shop\n", encoding="utf-8"
+    )
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "manifest.json").write_bytes((artifacts / "manifest.json").read_bytes())
     monkeypatch.chdir(tmp_path)
@@ -110,18 +122,29 @@ def project(artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_every_command_that_takes_a_token_is_tried() -> None:
     assert set(COMMANDS) == {
-        name for name, command in LEAVES.items() if any("--token" in option.opts for option in command.params)
+        name
+        for name, command in LEAVES.items()
+        if any("--token" in option.opts for option in command.params)
     }
 
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_command_repeats_a_secret(command: str, failure: str, hosted: ProtocolServer, project: Path) -> None:
+def test_no_command_repeats_a_secret(
+    command: str, failure: str, hosted: ProtocolServer, project: Path
+) -> None:
     hosted.answers = Everything()
     hosted.answers.answer = FAILURES[failure]
     words = [*command.split("."), *COMMANDS[command], "-v", "--timeout", "5"]
-    for more in ([], ["--json"], ["--log-format", "json"], ["--token", TOKEN, "--backend-url", hosted.url]):
-        done = datapilot(*words, *more, env={**hosted.access, "HTTPS_PROXY": f"http://u:{PASSWORD}@127.0.0.1:9"})
+    for more in (
+        [],
+        ["--json"],
+        ["--log-format", "json"],
+        ["--token", TOKEN, "--backend-url", hosted.url],
+    ):
+        done = datapilot(
+            *words, *more, env={**hosted.access, "HTTPS_PROXY": f"http://u:{PASSWORD}@127.0.0.1:9"}
+        )
         for secret in SECRETS:
             assert secret not in done.said, done.said
     for path in project.rglob("*"):
@@ -129,8 +152,14 @@ def test_no_command_repeats_a_secret(command: str, failure: str, hosted: Protoco
 
 
 def test_a_malformed_url_with_secrets_is_not_repeated(project: Path) -> None:
-    for url in (f"https://u:{PASSWORD}@dp.example.com", f"https://dp.example.com/?token={TOKEN}", f"x://{PASSWORD}@h"):
-        done = datapilot("auth", "status", "-v", "--backend-url", url, "--token", TOKEN, "--instance-name", "n")
+    for url in (
+        f"https://u:{PASSWORD}@dp.example.com",
+        f"https://dp.example.com/?token={TOKEN}",
+        f"x://{PASSWORD}@h",
+    ):
+        done = datapilot(
+            "auth", "status", "-v", "--backend-url", url, "--token", TOKEN, "--instance-name", "n"
+        )
         assert done.exit_code == 2
         for secret in SECRETS:
             assert secret not in done.said
@@ -149,7 +178,9 @@ main()
 
 
 @pytest.mark.parametrize("method", ["api", "storage"])
-def test_a_bug_of_ours_shows_a_traceback_without_secrets(method: str, hosted: ProtocolServer, project: Path) -> None:
+def test_a_bug_of_ours_shows_a_traceback_without_secrets(
+    method: str, hosted: ProtocolServer, project: Path
+) -> None:
     command = ["dbt", "onboard", *COMMANDS["dbt.onboard"], "-v"]
     done = subprocess.run(
         [sys.executable, "-c", CRASH.replace("{method}", method), *command],
@@ -175,13 +206,25 @@ def test_a_secret_is_in_no_repr() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="reads /proc")
-def test_no_argument_list_holds_the_token(instance: RunningInstance, artifacts: Path, tmp_path: Path) -> None:
+def test_no_argument_list_holds_the_token(
+    instance: RunningInstance, artifacts: Path, tmp_path: Path
+) -> None:
     world = make_world(instance, artifacts / "manifest.json", tmp_path / "world")
     integration = world.integration("shop")
     with fault_proxy(instance.url, At(PUT, act.stall)) as proxy:
-        command = [sys.executable, "-m", "datapilot_defer", "dbt", "onboard", "--integration-id", str(integration)]
+        command = [
+            sys.executable,
+            "-m",
+            "datapilot_defer",
+            "dbt",
+            "onboard",
+            "--integration-id",
+            str(integration),
+        ]
         environ = {**os.environ, **world.access(proxy.url), "TMPDIR": str(tmp_path)}
-        with subprocess.Popen([*command, "--manifest-path", str(world.new)], env=environ) as process:
+        with subprocess.Popen(
+            [*command, "--manifest-path", str(world.new)], env=environ
+        ) as process:
             while not proxy.count(PUT):
                 assert process.poll() is None
             lists = [_argument_list(pid) for pid in _family(process.pid)]
@@ -192,7 +235,9 @@ def test_no_argument_list_holds_the_token(instance: RunningInstance, artifacts: 
     assert instance.token.encode() not in b"".join(lists)
 
 
-def test_no_argument_list_of_dbt_holds_the_token(instance: RunningInstance, shop: Shop, tmp_path: Path) -> None:
+def test_no_argument_list_of_dbt_holds_the_token(
+    instance: RunningInstance, shop: Shop, tmp_path: Path
+) -> None:
     dbt = tmp_path / "bin" / "dbt"
     dbt.parent.mkdir()
     dbt.write_text(
@@ -205,7 +250,18 @@ def test_no_argument_list_of_dbt_holds_the_token(instance: RunningInstance, shop
     world = make_world(instance, shop.prod_artifacts / "manifest.json", tmp_path / "world")
     integration = world.integration("shop")
     done = datapilot(
-        *("dbt", "defer", "run", "--integration-id", integration, "--project-dir", shop.project, "--dbt", dbt, "build"),
+        *(
+            "dbt",
+            "defer",
+            "run",
+            "--integration-id",
+            integration,
+            "--project-dir",
+            shop.project,
+            "--dbt",
+            dbt,
+            "build",
+        ),
         env=world.access(instance.url),
     )
     assert (tmp_path / "words").exists(), done.said
@@ -222,7 +278,9 @@ def _argument_list(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-def test_the_log_of_an_instance_holds_neither_token_nor_signature(artifacts: Path, tmp_path: Path) -> None:
+def test_the_log_of_an_instance_holds_neither_token_nor_signature(
+    artifacts: Path, tmp_path: Path
+) -> None:
     serve = [sys.executable, "-m", "datapilot_defer", "instance"]
     data = ["--data", str(tmp_path / "data")]
     made = datapilot("instance", "init", *data, "--instance-name", "acme", "--json").json
@@ -230,18 +288,32 @@ def test_the_log_of_an_instance_holds_neither_token_nor_signature(artifacts: Pat
     with (
         log.open("wb") as stderr,
         subprocess.Popen(
-            [*serve, "serve", *data, "--port", "0", "--json", "-v"], stdout=subprocess.PIPE, stderr=stderr
+            [*serve, "serve", *data, "--port", "0", "--json", "-v"],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
         ) as process,
     ):
         try:
             assert process.stdout is not None
             url = json.loads(process.stdout.readline())["url"]
-            env = {"ALTIMATE_URL": url, "ALTIMATE_INSTANCE_NAME": "acme", "ALTIMATE_API_KEY": made["token"]}
-            assert datapilot("dbt", "integrations", "create", "--name", "shop", env=env).exit_code == 0
-            manifest = ["--manifest-path", artifacts / "manifest.json"]
-            assert datapilot("dbt", "onboard", "--integration-id", 1, *manifest, env=env).exit_code == 0
+            env = {
+                "ALTIMATE_URL": url,
+                "ALTIMATE_INSTANCE_NAME": "acme",
+                "ALTIMATE_API_KEY": made["token"],
+            }
             assert (
-                datapilot("dbt", "pull", "--integration-id", 1, "--output", tmp_path / "state", env=env).exit_code == 0
+                datapilot("dbt", "integrations", "create", "--name", "shop", env=env).exit_code == 0
+            )
+            manifest = ["--manifest-path", artifacts / "manifest.json"]
+            assert (
+                datapilot("dbt", "onboard", "--integration-id", 1, *manifest, env=env).exit_code
+                == 0
+            )
+            assert (
+                datapilot(
+                    "dbt", "pull", "--integration-id", 1, "--output", tmp_path / "state", env=env
+                ).exit_code
+                == 0
             )
             assert datapilot("auth", "status", "--instance-name", "wrong", env=env).exit_code == 3
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.commands import datapilot
+from tests.support.commands import datapilot
 
 
 def test_without_any_setting_the_defaults_are_shown() -> None:
@@ -20,7 +20,8 @@ def test_each_value_is_shown_with_the_place_it_comes_from(home: Path) -> None:
     values = {"altimateUrl": "https://dp.example.com", "altimateApiKey": "${env:SECRET_TOKEN}"}
     (folder / "altimate.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
     done = datapilot(
-        *("config", "show", "--origin"), env={"SECRET_TOKEN": "t0ken-t0ken", "DATAPILOT_INSTANCE_NAME": "acme"}
+        *("config", "show", "--origin"),
+        env={"SECRET_TOKEN": "t0ken-t0ken", "DATAPILOT_INSTANCE_NAME": "acme"},
     )
     assert done.exit_code == 0, done.said
     rows = [" ".join(row.split()) for row in done.stdout.splitlines()]
@@ -31,7 +32,9 @@ def test_each_value_is_shown_with_the_place_it_comes_from(home: Path) -> None:
 
 
 def test_a_proxy_is_shown_without_its_password() -> None:
-    done = datapilot("config", "show", env={"HTTPS_PROXY": "http://user:pa55word@proxy.example.com:3128"})
+    done = datapilot(
+        "config", "show", env={"HTTPS_PROXY": "http://user:pa55word@proxy.example.com:3128"}
+    )
     assert "http://proxy.example.com:3128" in done.stdout
     assert "pa55word" not in done.said
 

@@ -14,9 +14,9 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from datapilot_defer.errors import Unavailable, UsageError
-from datapilot_defer.storage import accounts, files, integrations
+from datapilot_defer.storage import integrations, tokens, uploads
 from datapilot_defer.storage.blobs import Blobs, open_blobs
-from datapilot_defer.storage.records import Records, now, open_records_in
+from datapilot_defer.storage.database import Records, now, open_records_in
 
 OWNER = 1
 
@@ -83,7 +83,8 @@ def test_a_newer_database_is_refused_and_left_alone(records: Records, tmp_path: 
     with closing(sqlite3.connect(tmp_path / "records.sqlite3", isolation_level=None)) as connection:
         connection.execute("UPDATE schema_version SET version = 1000")
     with pytest.raises(
-        UsageError, match="schema version 1000, this program knows versions up to 1; install the newest"
+        UsageError,
+        match="schema version 1000, this program knows versions up to 1; install the newest",
     ):
         open_records_in(tmp_path)
 
@@ -103,7 +104,9 @@ def test_an_older_database_is_brought_up_once(
 
 
 def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
-    (tmp_path / "records.sqlite3").write_bytes(b"not a database, but long enough to be looked at" * 100)
+    (tmp_path / "records.sqlite3").write_bytes(
+        b"not a database, but long enough to be looked at" * 100
+    )
     with pytest.raises(Unavailable, match="records can't be used"):
         open_records_in(tmp_path)
 
@@ -111,21 +114,26 @@ def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
 def test_a_block_that_raises_changes_nothing(records: Records) -> None:
     def change() -> None:
         with records.write() as connection:
-            accounts.create_instance(connection, "acme")
+            tokens.create_instance(connection, "acme")
             raise KeyError
 
     with pytest.raises(KeyError):
         change()
     with records.read() as connection:
-        assert accounts.instance_names(connection) == []
+        assert tokens.instance_names(connection) == []
 
 
 def test_moments_come_back_as_they_were_whatever_zone_they_were_given_in(records: Records) -> None:
     moment = datetime(2026, 11, 22, 12, tzinfo=timezone(timedelta(hours=5)))
     with records.write() as connection:
-        owner = accounts.create_instance(connection, "acme")
-        token = accounts.create_token(
-            connection, owner.id, name="t", sha256="0" * 64, scopes=frozenset({"read"}), expires_at=moment
+        owner = tokens.create_instance(connection, "acme")
+        token = tokens.create_token(
+            connection,
+            owner.id,
+            name="t",
+            sha256="0" * 64,
+            scopes=frozenset({"read"}),
+            expires_at=moment,
         )
     assert token.expires_at == moment
     assert token.expires_at.utcoffset() == timedelta(0)
@@ -133,14 +141,16 @@ def test_moments_come_back_as_they_were_whatever_zone_they_were_given_in(records
 
 def test_many_writers_at_once_all_write(records: Records) -> None:
     with records.write() as connection:
-        owner = accounts.create_instance(connection, "acme")
+        owner = tokens.create_instance(connection, "acme")
 
     def write(number: int) -> None:
         for turn in range(5):
             with records.write() as connection:
                 name = f"{number} {turn}"
                 assert integrations.integration_named(connection, owner.id, name) is None
-                integrations.create_integration(connection, owner.id, name=name, integration_type="dbt_core")
+                integrations.create_integration(
+                    connection, owner.id, name=name, integration_type="dbt_core"
+                )
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -151,12 +161,16 @@ def test_many_writers_at_once_all_write(records: Records) -> None:
         assert len(integrations.list_integrations(connection, owner.id)) == 40
 
 
-def test_a_token_for_one_integration_is_never_admin_whatever_its_record_says(records: Records) -> None:
+def test_a_token_for_one_integration_is_never_admin_whatever_its_record_says(
+    records: Records,
+) -> None:
     with records.write() as connection:
-        owner = accounts.create_instance(connection, "acme")
-        made = integrations.create_integration(connection, owner.id, name="shop", integration_type="dbt_core")
+        owner = tokens.create_instance(connection, "acme")
+        made = integrations.create_integration(
+            connection, owner.id, name="shop", integration_type="dbt_core"
+        )
         scopes = frozenset({"admin"})
-        bound = accounts.create_token(
+        bound = tokens.create_token(
             connection, owner.id, name="t", sha256="0" * 64, scopes=scopes, integration_id=made.id
         )
     assert not bound.may("admin")
@@ -167,19 +181,29 @@ def test_a_token_for_one_integration_is_never_admin_whatever_its_record_says(rec
 
 def test_a_search_takes_letters_as_they_are(records: Records) -> None:
     with records.write() as connection:
-        owner = accounts.create_instance(connection, "acme")
+        owner = tokens.create_instance(connection, "acme")
         for name in ("100% sales", "1000 sales", "Sales_eu"):
-            integrations.create_integration(connection, owner.id, name=name, integration_type="dbt_core")
-        found = [each.name for each in integrations.list_integrations(connection, owner.id, like="100%")]
+            integrations.create_integration(
+                connection, owner.id, name=name, integration_type="dbt_core"
+            )
+        found = [
+            each.name for each in integrations.list_integrations(connection, owner.id, like="100%")
+        ]
         assert found == ["100% sales"]
         assert len(integrations.list_integrations(connection, owner.id, like="sALES", limit=2)) == 2
 
 
-def test_the_current_file_is_the_newest_publication_and_was_another_before(records: Records) -> None:
+def test_the_current_file_is_the_newest_publication_and_was_another_before(
+    records: Records,
+) -> None:
     with records.write() as connection:
-        owner = accounts.create_instance(connection, "acme")
-        token = accounts.create_token(connection, owner.id, name="t", sha256="0" * 64, scopes=frozenset({"admin"}))
-        integration = integrations.create_integration(connection, owner.id, name="shop", integration_type="dbt_core")
+        owner = tokens.create_instance(connection, "acme")
+        token = tokens.create_token(
+            connection, owner.id, name="t", sha256="0" * 64, scopes=frozenset({"admin"})
+        )
+        integration = integrations.create_integration(
+            connection, owner.id, name="shop", integration_type="dbt_core"
+        )
         integrations.add_environment(connection, integration.id, "PROD")
         found = integrations.find_integration(connection, owner.id, integration.id)
         assert found is not None
@@ -187,26 +211,28 @@ def test_the_current_file_is_the_newest_publication_and_was_another_before(recor
         moments = [now() + timedelta(hours=hour) for hour in range(3)]
         ids = []
         for moment in moments:
-            file_id = files.announce(connection, environment_id=environment.id, token_id=token.id, kind="manifest")
-            files.arrived(connection, file_id, sha256="0" * 64, size_bytes=1)
-            files.change(connection, file_id, uploaded_at=moment)
-            file = files.find_file(connection, file_id)
+            file_id = uploads.announce(
+                connection, environment_id=environment.id, token_id=token.id, kind="manifest"
+            )
+            uploads.arrived(connection, file_id, sha256="0" * 64, size_bytes=1)
+            uploads.change(connection, file_id, uploaded_at=moment)
+            file = uploads.find_file(connection, file_id)
             assert file is not None
-            files.publish(connection, file, moment)
+            uploads.publish(connection, file, moment)
             ids.append(file_id)
-        current = files.current(connection, environment.id, "manifest")
-        before = files.current(connection, environment.id, "manifest", at=moments[1])
+        current = uploads.current(connection, environment.id, "manifest")
+        before = uploads.current(connection, environment.id, "manifest", at=moments[1])
         assert current is not None
         assert before is not None
         assert (current.id, before.id) == (ids[2], ids[1])
-        assert not files.arrived(connection, ids[0], sha256="1" * 64, size_bytes=1)
+        assert not uploads.arrived(connection, ids[0], sha256="1" * 64, size_bytes=1)
 
 
 def test_a_fault_of_ours_is_no_unavailable_database(records: Records) -> None:
     def make_twice() -> None:
         with records.write() as connection:
             for _ in range(2):
-                accounts.create_instance(connection, "acme")
+                tokens.create_instance(connection, "acme")
 
     with pytest.raises(IntegrityError):
         make_twice()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import access
-from tests.instances import RunningInstance
+from tests.support.commands import access
+from tests.support.instances import RunningInstance
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="writes it down as a shell of POSIX would")
 
@@ -57,7 +57,10 @@ def test_a_result_that_can_not_be_written_is_an_error_of_its_own() -> None:
     for words in ("config show", "config show --json"):
         done = shell(f"$DATAPILOT {words} > /dev/full")
         assert done.returncode == 2
-        assert done.stderr == "Error: can't write the result to standard output: No space left on device\n"
+        assert (
+            done.stderr
+            == "Error: can't write the result to standard output: No space left on device\n"
+        )
     done = shell("$DATAPILOT auth status --json > /dev/full")
     assert done.returncode == 2
     assert done.stderr.startswith("Error: no instance name and no token")

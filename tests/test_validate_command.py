@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import datapilot
+from tests.support.commands import datapilot
 
 GOOD = Path(__file__).parent / "artifacts" / "good"
 BAD = Path(__file__).parent / "artifacts" / "bad"

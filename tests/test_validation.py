@@ -28,7 +28,9 @@ def manifest(change: Change = lambda _: None, name: str = "manifest of dbt 1.11"
     """One of the good manifests, changed."""
     document = json.loads((FOLDER / "good" / f"{name}.json").read_text(encoding="utf-8"))
     change(document)
-    return from_bytes(json.dumps(document).encode(), path="target/manifest.json", kind=Kind.MANIFEST)
+    return from_bytes(
+        json.dumps(document).encode(), path="target/manifest.json", kind=Kind.MANIFEST
+    )
 
 
 def said(verdict: Verdict) -> list[str]:
@@ -46,7 +48,9 @@ def test_a_bad_artifact_is_refused_in_these_words(path: Path) -> None:
     verdict = validate(read(path))
     assert not verdict.accepted
     lines = [line.removeprefix(f"{path}::") for line in verdict.describe()]
-    assert lines == SAID.get(path.stem), f"if these words are right, they belong in bad.json: {json.dumps(lines)}"
+    assert lines == SAID.get(path.stem), (
+        f"if these words are right, they belong in bad.json: {json.dumps(lines)}"
+    )
 
 
 def test_nothing_is_said_about_files_that_are_gone() -> None:
@@ -86,7 +90,9 @@ def test_the_verdict_says_which_dbt_can_read_it(name: str, readers: tuple[str, .
         ("manifest of a schema version to come", "1.11", False),
     ],
 )
-def test_a_manifest_that_the_wanted_dbt_cannot_read_is_refused(name: str, version: str, accepted: bool) -> None:
+def test_a_manifest_that_the_wanted_dbt_cannot_read_is_refused(
+    name: str, version: str, accepted: bool
+) -> None:
     assert validate(manifest(name=name), readable_by=version).accepted is accepted
 
 
@@ -128,7 +134,9 @@ def test_what_dbt_reads_and_did_not_publish_is_drift_and_counted_with_the_warnin
 
 
 def test_strict_holds_a_manifest_to_the_published_schema() -> None:
-    verdict = validate(manifest(name="manifest with unknown properties and a new language"), strict=True)
+    verdict = validate(
+        manifest(name="manifest with unknown properties and a new language"), strict=True
+    )
     assert said(verdict) == [
         '$: the schema knows no "something_new"',
         '$.nodes["model.warehouse.orders"]: the schema knows no "something_new"',
@@ -138,10 +146,14 @@ def test_strict_holds_a_manifest_to_the_published_schema() -> None:
     assert validate(manifest(), strict=True).accepted
 
 
-@pytest.mark.parametrize("name", ["manifest of schema version 20", "manifest of a schema version to come"])
+@pytest.mark.parametrize(
+    "name", ["manifest of schema version 20", "manifest of a schema version to come"]
+)
 def test_strict_refuses_a_version_whose_schema_is_not_known(name: str) -> None:
     problems = said(validate(manifest(name=name), strict=True))
-    assert problems[-1].startswith("$.metadata.dbt_schema_version: --strict needs the published schema")
+    assert problems[-1].startswith(
+        "$.metadata.dbt_schema_version: --strict needs the published schema"
+    )
 
 
 def test_the_schema_of_the_writing_release_is_taken() -> None:
@@ -155,7 +167,9 @@ def test_the_schema_of_the_writing_release_is_taken() -> None:
 
 def test_a_version_to_come_is_accepted_with_a_warning_when_it_makes_sense() -> None:
     verdict = validate(manifest(name="manifest of a schema version to come"))
-    assert verdict.warnings == ("schema version 13 is newer than this program: only its outline was checked",)
+    assert verdict.warnings == (
+        "schema version 13 is newer than this program: only its outline was checked",
+    )
 
     def without_ids(document: dict[str, Any]) -> None:
         for node in document["nodes"].values():
@@ -169,9 +183,14 @@ def test_a_version_to_come_is_accepted_with_a_warning_when_it_makes_sense() -> N
 
 
 def test_a_broken_manifest_of_dbt_2_is_refused() -> None:
-    broken = manifest(lambda document: document["nodes"][ORDERS].update(config=5), name="manifest of dbt 2 with nulls")
+    broken = manifest(
+        lambda document: document["nodes"][ORDERS].update(config=5),
+        name="manifest of dbt 2 with nulls",
+    )
     verdict = validate(broken)
-    assert said(verdict) == ['$.nodes["model.warehouse.orders"].config: expected an object or null, got 5']
+    assert said(verdict) == [
+        '$.nodes["model.warehouse.orders"].config: expected an object or null, got 5'
+    ]
     assert verdict.readable_by == ()
 
 
@@ -188,7 +207,10 @@ def test_ten_problems_are_shown_and_the_others_counted() -> None:
     verdict = validate(many(30, {"resource_type": "model"}))
     assert len(verdict.problems) == 10
     assert verdict.describe()[-1] == f"… and {verdict.more:,} more"
-    assert len(validate(many(30, {"resource_type": "model"}), limit=None).problems) == 10 + verdict.more
+    assert (
+        len(validate(many(30, {"resource_type": "model"}), limit=None).problems)
+        == 10 + verdict.more
+    )
 
 
 def test_looking_stops_where_more_problems_help_nobody() -> None:
@@ -199,7 +221,9 @@ def test_looking_stops_where_more_problems_help_nobody() -> None:
 def test_one_broken_node_does_not_hide_another() -> None:
     def change(document: dict[str, Any]) -> None:
         document["nodes"][ORDERS]["tags"] = dict.fromkeys(range(5000), 1)
-        document["nodes"][ORDERS]["columns"] = dict.fromkeys((f"c{number}" for number in range(5000)), 5)
+        document["nodes"][ORDERS]["columns"] = dict.fromkeys(
+            (f"c{number}" for number in range(5000)), 5
+        )
         document["nodes"]["model.warehouse.customers"]["checksum"] = None
 
     verdict = validate(manifest(change), limit=None)
@@ -215,7 +239,9 @@ def test_a_problem_names_the_file_of_a_disabled_node_too() -> None:
     problems = validate(manifest(change)).problems
     assert (
         Problem(
-            '$.disabled["model.warehouse.orders"][0].config', "expected an object, got null", "models/marts/orders.sql"
+            '$.disabled["model.warehouse.orders"][0].config',
+            "expected an object, got null",
+            "models/marts/orders.sql",
         )
         in problems
     )
@@ -223,7 +249,9 @@ def test_a_problem_names_the_file_of_a_disabled_node_too() -> None:
 
 def test_the_last_of_two_equal_keys_counts_as_for_dbt() -> None:
     good = manifest().content.decode()
-    wrong_last = good.replace('}, "parent_map"', ', "model.warehouse.orders": null}, "parent_map"', 1)
+    wrong_last = good.replace(
+        '}, "parent_map"', ', "model.warehouse.orders": null}, "parent_map"', 1
+    )
     assert wrong_last != good
     verdict = validate(from_bytes(wrong_last.encode(), path="x", kind=Kind.MANIFEST))
     assert said(verdict) == ['$.nodes["model.warehouse.orders"]: expected an object, got null']
@@ -232,7 +260,9 @@ def test_the_last_of_two_equal_keys_counts_as_for_dbt() -> None:
 @pytest.mark.parametrize("depth", [100, 300, 700])
 def test_a_value_that_may_be_anything_may_be_nested(depth: int) -> None:
     def change(document: dict[str, Any]) -> None:
-        document["nodes"][ORDERS]["config"]["meta"] = json.loads('{"a":' * depth + "1" + "}" * depth)
+        document["nodes"][ORDERS]["config"]["meta"] = json.loads(
+            '{"a":' * depth + "1" + "}" * depth
+        )
 
     assert validate(manifest(change)).accepted
 
@@ -260,7 +290,9 @@ def test_an_ephemeral_model_needs_no_relation() -> None:
         ),
     ],
 )
-def test_the_other_kinds_are_held_to_their_schemas(kind: str, change: dict[str, Any], words: str) -> None:
+def test_the_other_kinds_are_held_to_their_schemas(
+    kind: str, change: dict[str, Any], words: str
+) -> None:
     document = json.loads((FOLDER / "good" / f"{kind}.json").read_text(encoding="utf-8"))
     content = json.dumps({**document, **change}).encode()
     assert said(validate(from_bytes(content, path="x", kind=Kind(kind))))[0].startswith(words)
@@ -269,7 +301,9 @@ def test_the_other_kinds_are_held_to_their_schemas(kind: str, change: dict[str, 
 def other(kind: str, version: int, **change: Any) -> Artifact:
     document = json.loads((FOLDER / "good" / f"{kind}.json").read_text(encoding="utf-8"))
     name = kind.replace("_", "-")
-    document["metadata"]["dbt_schema_version"] = f"https://schemas.getdbt.com/dbt/{name}/v{version}.json"
+    document["metadata"]["dbt_schema_version"] = (
+        f"https://schemas.getdbt.com/dbt/{name}/v{version}.json"
+    )
     return from_bytes(json.dumps({**document, **change}).encode(), path="x", kind=Kind(kind))
 
 
@@ -282,7 +316,9 @@ def test_another_kind_of_an_unknown_version_is_checked_in_outline() -> None:
 
 
 def test_drift_of_another_kind_is_a_warning_and_strict_refuses_it() -> None:
-    drifted = other("sources", 3, results=[{"unique_id": "source.a.b.c", "error": None, "status": "new status"}])
+    drifted = other(
+        "sources", 3, results=[{"unique_id": "source.a.b.c", "error": None, "status": "new status"}]
+    )
     assert validate(drifted).accepted
     assert "results" in validate(drifted).drift[0]
     assert not validate(drifted, strict=True).accepted
@@ -305,18 +341,29 @@ def test_another_artifact_under_the_manifests_name_is_told_by_its_own(kind: str)
         ({"manifest_version": "0.4", "name": "x", "server": {}}, "an MCP bundle"),
         ({"id": "x", "minAppVersion": "1"}, "an Obsidian plugin's manifest"),
         ({"$schema": "x", "type": "object", "properties": {}}, "a JSON schema"),
-        ({"one": 1, "two": 2, "three": 3, "four": 4, "five": 5}, "a JSON object with one, two, three, four …"),
+        (
+            {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5},
+            "a JSON object with one, two, three, four …",
+        ),
     ],
 )
-def test_files_that_share_dbts_file_name_are_told_apart(document: dict[str, Any], words: str) -> None:
-    verdict = validate(from_bytes(json.dumps(document).encode(), path="manifest.json", kind=Kind.MANIFEST))
+def test_files_that_share_dbts_file_name_are_told_apart(
+    document: dict[str, Any], words: str
+) -> None:
+    verdict = validate(
+        from_bytes(json.dumps(document).encode(), path="manifest.json", kind=Kind.MANIFEST)
+    )
     assert len(verdict.problems) == 1
     assert words in verdict.problems[0].message
 
 
-@pytest.mark.parametrize("value", [5, [], {"model.warehouse.gone": 5}, {"model.warehouse.gone": [5]}])
+@pytest.mark.parametrize(
+    "value", [5, [], {"model.warehouse.gone": 5}, {"model.warehouse.gone": [5]}]
+)
 def test_strict_looks_into_sections_that_may_be_null(value: Any) -> None:
-    problems = said(validate(manifest(lambda document: document.update(disabled=value)), strict=True))
+    problems = said(
+        validate(manifest(lambda document: document.update(disabled=value)), strict=True)
+    )
     assert problems[0].startswith("$.disabled")
     assert validate(manifest(lambda document: document.update(disabled=None)), strict=True).accepted
 
@@ -335,7 +382,11 @@ def test_uselessness_alone_does_not_stop_the_question_whether_dbt_reads_it() -> 
 def test_nothing_in_a_manifest_can_command_a_terminal() -> None:
     def change(document: dict[str, Any]) -> None:
         node = document["nodes"].pop(ORDERS)
-        node |= {"original_file_path": "models/\x1b[2J.sql", "unique_id": "\x9b31m", "resource_type": "\x1b]0;x\x07"}
+        node |= {
+            "original_file_path": "models/\x1b[2J.sql",
+            "unique_id": "\x9b31m",
+            "resource_type": "\x1b]0;x\x07",
+        }
         document["nodes"]["model.\x1b[31m"] = node
 
     for line in validate(manifest(change)).describe():

@@ -14,13 +14,13 @@ import pytest
 
 from datapilot_defer import dbt_json
 from datapilot_defer.artifact import Kind, from_bytes, read
-from datapilot_defer.validation import Verdict, known, validate
-from datapilot_defer.validation.rules import Rules
-from tests import oracle
-from tests.dbt_project import Shop
-from tests.mutations import mutate
-from tests.oracle import Oracle
-from tests.parts import need
+from datapilot_defer.validation import Verdict, bundled_schemas, validate
+from datapilot_defer.validation.schema import Rules
+from tests.support import oracle
+from tests.support.dbt_project import Shop
+from tests.support.mutations import mutate
+from tests.support.oracle import Oracle
+from tests.support.parts import need
 
 # What dbt loads and we refuse: words of the refusal, and why.
 ON_PURPOSE = {
@@ -53,7 +53,9 @@ def judge(content: bytes) -> tuple[bool, Verdict]:
 
 
 def on_purpose(verdict: Verdict) -> bool:
-    return all(any(words in problem.message for words in ON_PURPOSE) for problem in verdict.problems)
+    return all(
+        any(words in problem.message for words in ON_PURPOSE) for problem in verdict.problems
+    )
 
 
 @pytest.mark.parametrize("path", [*GOOD, *BAD], ids=lambda path: path.stem)
@@ -72,7 +74,9 @@ def test_we_agree_with_dbt_on_the_manifest_that_it_wrote_itself(shop: Shop, dbt:
     assert dbt.loads(content)
 
 
-def test_dbts_loader_alone_refuses_what_dbt_writes_and_we_go_by_dbt_as_it_runs(shop: Shop, tmp_path: Path) -> None:
+def test_dbts_loader_alone_refuses_what_dbt_writes_and_we_go_by_dbt_as_it_runs(
+    shop: Shop, tmp_path: Path
+) -> None:
     content = (shop.prod_artifacts / "manifest.json").read_bytes()
     assert all(word.encode() in content for word in ALONE_REFUSES)
     with oracle.running(tmp_path, "--bare") as alone:
@@ -81,7 +85,7 @@ def test_dbts_loader_alone_refuses_what_dbt_writes_and_we_go_by_dbt_as_it_runs(s
 
 
 def test_every_field_of_every_class_takes_what_our_rules_say(tmp_path: Path) -> None:
-    rules, tries, wrong = known.loader(12), 0, []
+    rules, tries, wrong = bundled_schemas.loader(12), 0, []
     for each in oracle.classes(tmp_path):
         name, base = str(each["class"]), each["base"]
         assert isinstance(base, dict)
@@ -90,19 +94,35 @@ def test_every_field_of_every_class_takes_what_our_rules_say(tmp_path: Path) -> 
             data = {key: inner for key, inner in base.items() if key != field}
             data |= {} if value == "(left out)" else {field: value}
             tries += 1
-            wrong += [] if rules.fits(schema, data) == loads else [f"{name}.{field} = {value!r}: dbt says {loads}"]
+            wrong += (
+                []
+                if rules.fits(schema, data) == loads
+                else [f"{name}.{field} = {value!r}: dbt says {loads}"]
+            )
     assert wrong == []
     assert tries > 40_000
 
 
 def _class(rules: Rules, name: str) -> dict[str, Any]:
     if name == "WritableManifest":
-        return {key: value for key, value in rules.document.items() if key not in ("$defs", "classes")}
-    found: dict[str, Any] = rules.document["$defs"][known.loader_classes()[name]]
+        return {
+            key: value for key, value in rules.document.items() if key not in ("$defs", "classes")
+        }
+    found: dict[str, Any] = rules.document["$defs"][bundled_schemas.loader_classes()[name]]
     return found
 
 
-SECTIONS = ("nodes", "sources", "macros", "docs", "exposures", "metrics", "selectors", "parent_map", "child_map")
+SECTIONS = (
+    "nodes",
+    "sources",
+    "macros",
+    "docs",
+    "exposures",
+    "metrics",
+    "selectors",
+    "parent_map",
+    "child_map",
+)
 LATER = ("groups", "saved_queries", "semantic_models", "unit_tests")
 PLACES = {
     **dict.fromkeys(("Seed", "GenericTest", "Model"), "nodes"),
@@ -114,23 +134,65 @@ PLACES = {
     "SavedQuery": "saved_queries",
     "SemanticModel": "semantic_models",
 }
-TOUCHED = ("refs", "resource_type", "depends_on", "root_path", "language", "filter", "type_params", "relation_name")
-FILTERS: tuple[Any, ...] = ({"where_sql_template": "x"}, {"where_filters": []}, {"where_filters": [5]}, {}, 5, None)
+TOUCHED = (
+    "refs",
+    "resource_type",
+    "depends_on",
+    "root_path",
+    "language",
+    "filter",
+    "type_params",
+    "relation_name",
+)
+FILTERS: tuple[Any, ...] = (
+    {"where_sql_template": "x"},
+    {"where_filters": []},
+    {"where_filters": [5]},
+    {},
+    5,
+    None,
+)
 STRANGE: tuple[Any, ...] = (
-    *(None, 0, "", "x", [], ["x"], [None], [{}], [[]], [["x"]], [["a", "b"]], [["a"], {}], {}, {"nodes": 5}),
+    *(
+        None,
+        0,
+        "",
+        "x",
+        [],
+        ["x"],
+        [None],
+        [{}],
+        [[]],
+        [["x"]],
+        [["a", "b"]],
+        [["a"], {}],
+        {},
+        {"nodes": 5},
+    ),
     *({"macros": ["x"]}, {"macros": 5}, "seed", *FILTERS),
     *({"measure": {"name": "x", "filter": each}} for each in FILTERS),
-    *({name: [{"name": "x", "filter": each}]} for each in FILTERS for name in ("metrics", "input_measures")),
+    *(
+        {name: [{"name": "x", "filter": each}]}
+        for each in FILTERS
+        for name in ("metrics", "input_measures")
+    ),
 )
 
 
 @pytest.mark.parametrize("version", [9, 10, 11])
-def test_what_dbt_upgrades_in_older_versions_is_judged_as_it_will_be(version: int, dbt: Oracle, tmp_path: Path) -> None:
+def test_what_dbt_upgrades_in_older_versions_is_judged_as_it_will_be(
+    version: int, dbt: Oracle, tmp_path: Path
+) -> None:
     """dbt rewrites references, seeds, metrics and their filters of older versions before it reads them."""
     url = f"https://schemas.getdbt.com/dbt/manifest/v{version}.json"
-    whole = {"metadata": {"dbt_schema_version": url}, **{name: {} for name in (*SECTIONS, "disabled")}}
+    whole = {
+        "metadata": {"dbt_schema_version": url},
+        **{name: {} for name in (*SECTIONS, "disabled")},
+    }
     samples = {str(each["class"]): each["base"] for each in oracle.classes(tmp_path)}
-    asked = [{**whole, name: value} for name in (*SECTIONS, "disabled", *LATER) for value in STRANGE[:8]]
+    asked = [
+        {**whole, name: value} for name in (*SECTIONS, "disabled", *LATER) for value in STRANGE[:8]
+    ]
     asked += [{key: value for key, value in whole.items() if key != name} for name in whole]
     for cls, section in PLACES.items():
         for field in TOUCHED:
@@ -139,7 +201,9 @@ def test_what_dbt_upgrades_in_older_versions_is_judged_as_it_will_be(version: in
                 key = f"{cls.lower()}.x"
                 asked.append({**whole, section: {key: entry}})
                 asked.append({**whole, "disabled": {key: [entry]}})
-    wrong = [document for document in asked if dbt.loads(_bytes(document)) != judge(_bytes(document))[0]]
+    wrong = [
+        document for document in asked if dbt.loads(_bytes(document)) != judge(_bytes(document))[0]
+    ]
     assert wrong == []
 
 
@@ -147,8 +211,13 @@ def _bytes(document: object) -> bytes:
     return json.dumps(document).encode()
 
 
-def test_no_damage_makes_us_accept_what_dbt_refuses_or_refuse_what_it_takes(shop: Shop, dbt: Oracle) -> None:
-    texts = [_slim(path.read_bytes()) for path in (*GOOD, shop.prod_artifacts / "manifest.json", *_real())]
+def test_no_damage_makes_us_accept_what_dbt_refuses_or_refuse_what_it_takes(
+    shop: Shop, dbt: Oracle
+) -> None:
+    texts = [
+        _slim(path.read_bytes())
+        for path in (*GOOD, shop.prod_artifacts / "manifest.json", *_real())
+    ]
     counts: Counter[tuple[bool, bool]] = Counter()
     wrong = []
     for seed in range(MUTATIONS):
@@ -157,7 +226,9 @@ def test_no_damage_makes_us_accept_what_dbt_refuses_or_refuse_what_it_takes(shop
         loads = dbt.loads(text.encode())
         counts[loads, readable] += 1
         if readable != loads or (loads and not verdict.accepted and not on_purpose(verdict)):
-            wrong.append(f"seed {seed}, {what}: dbt {'loads' if loads else 'refuses'} it; {verdict.describe()[:2]}")
+            wrong.append(
+                f"seed {seed}, {what}: dbt {'loads' if loads else 'refuses'} it; {verdict.describe()[:2]}"
+            )
     assert wrong == []
     assert min(counts[True, True], counts[False, False]) > MUTATIONS / 4, counts
 
@@ -170,10 +241,17 @@ def test_jsonschema_and_the_fast_validator_agree_on_whole_manifests(shop: Shop) 
         artifact = from_bytes(text.encode(), path="manifest.json", kind=Kind.MANIFEST)
         if artifact.schema_version not in range(4, 13):
             continue
-        document = {str(key): dbt_json.decode(value) for key, value in dbt_json.split(artifact.content).items()}
-        published = known.published("manifest", artifact.schema_version, artifact.dbt_version)
+        document = {
+            str(key): dbt_json.decode(value)
+            for key, value in dbt_json.split(artifact.content).items()
+        }
+        published = bundled_schemas.published(
+            "manifest", artifact.schema_version, artifact.dbt_version
+        )
         assert published is not None
-        kind = jsonschema.Draft7Validator if published.is_draft7 else jsonschema.Draft202012Validator
+        kind = (
+            jsonschema.Draft7Validator if published.is_draft7 else jsonschema.Draft202012Validator
+        )
         slow = kind(published.document).is_valid(document)
         assert published.fits(published.document, document) == slow
         strict = validate(artifact, strict=True)
@@ -197,7 +275,9 @@ def test_we_agree_with_dbt_on_every_real_manifest(dbt: Oracle) -> None:
 
 def test_everything_that_is_not_a_manifest_is_refused_as_one() -> None:
     folder = need("manifests")
-    paths = sorted([*(folder / "not_manifests").glob("*.json"), *(folder / "other_artifacts").glob("*.json")])
+    paths = sorted(
+        [*(folder / "not_manifests").glob("*.json"), *(folder / "other_artifacts").glob("*.json")]
+    )
     assert paths
     assert [path.name for path in paths if validate(read(path)).accepted] == []
 
@@ -215,7 +295,11 @@ def _real() -> list[Path]:
         folder = need("manifests")
     except pytest.skip.Exception:
         return []
-    return [path for path in sorted((folder / "real").glob("*.json")) if b"/manifest/v" in path.read_bytes()[:2000]]
+    return [
+        path
+        for path in sorted((folder / "real").glob("*.json"))
+        if b"/manifest/v" in path.read_bytes()[:2000]
+    ]
 
 
 def _slim(content: bytes) -> str:

@@ -11,11 +11,11 @@ import jsonschema_rs
 import pytest
 
 import datapilot_defer
-from datapilot_defer.validation import known
+from datapilot_defer.validation import bundled_schemas
 from datapilot_defer.validation.formats import FORMATS
-from tests.parts import REPOSITORY, program
+from tests.support.parts import REPOSITORY, program
 
-FOLDER = Path(datapilot_defer.__file__).parent / "schemas"
+FOLDER = Path(datapilot_defer.__file__).parent / "validation" / "schemas"
 INDEX: list[dict[str, Any]] = json.loads((FOLDER / "INDEX.json").read_text(encoding="utf-8"))
 PUBLISHED = [entry for entry in INDEX if not entry["file"].endswith("-reads.json")]
 ARTIFACTS = sorted((Path(__file__).parent / "artifacts").glob("*/*.json"))
@@ -24,7 +24,9 @@ ARTIFACTS = sorted((Path(__file__).parent / "artifacts").glob("*/*.json"))
 @pytest.mark.parametrize("entry", INDEX, ids=lambda entry: str(entry["file"]))
 def test_a_schema_is_the_one_that_was_recorded(entry: dict[str, Any]) -> None:
     content = (FOLDER / entry["file"]).read_bytes()
-    assert hashlib.sha256(content).hexdigest() == entry["sha256"], "run scripts/schemas, and never edit a schema"
+    assert hashlib.sha256(content).hexdigest() == entry["sha256"], (
+        "run scripts/schemas, and never edit a schema"
+    )
 
 
 def test_every_schema_is_recorded_and_they_are_small() -> None:
@@ -38,13 +40,19 @@ def test_every_schema_is_recorded_and_they_are_small() -> None:
 def test_there_is_a_schema_for_every_version_that_a_dbt_1_writes() -> None:
     versions = {(entry["kind"], entry["schema_version"]) for entry in PUBLISHED}
     assert {version for kind, version in versions if kind == "manifest"} == set(range(4, 13))
-    assert {("catalog", 1), ("run_results", 4), ("run_results", 5), ("run_results", 6), ("sources", 3)} <= versions
+    assert {
+        ("catalog", 1),
+        ("run_results", 4),
+        ("run_results", 5),
+        ("run_results", 6),
+        ("sources", 3),
+    } <= versions
     assert ("semantic_manifest", None) in versions
 
 
 @pytest.mark.parametrize("entry", PUBLISHED, ids=lambda entry: str(entry["file"]))
 def test_a_published_schema_is_a_schema(entry: dict[str, Any]) -> None:
-    rules = known.published(entry["kind"], entry["schema_version"], entry["dbt_version"])
+    rules = bundled_schemas.published(entry["kind"], entry["schema_version"], entry["dbt_version"])
     assert rules is not None
     kind = jsonschema.Draft7Validator if rules.is_draft7 else jsonschema.Draft202012Validator
     kind.check_schema(rules.document)
@@ -52,8 +60,10 @@ def test_a_published_schema_is_a_schema(entry: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("version", range(4, 13))
-def test_the_rules_of_the_loader_are_a_schema_that_uses_only_formats_that_are_known(version: int) -> None:
-    document = known.loader(version).document
+def test_the_rules_of_the_loader_are_a_schema_that_uses_only_formats_that_are_known(
+    version: int,
+) -> None:
+    document = bundled_schemas.loader(version).document
     jsonschema.Draft202012Validator.check_schema(document)
     assert set(_formats(document)) <= set(FORMATS)
 
@@ -69,27 +79,44 @@ def _formats(schema: object) -> list[str]:
 
 @pytest.mark.parametrize(
     ("dbt_version", "wanted"),
-    [("1.8.3", "1.8."), ("1.10.6", "1.10."), ("1.11.0a1", "1.11."), ("1.13.0", "1.12."), ("2026.1.19", "1.12.")],
+    [
+        ("1.8.3", "1.8."),
+        ("1.10.6", "1.10."),
+        ("1.11.0a1", "1.11."),
+        ("1.13.0", "1.12."),
+        ("2026.1.19", "1.12."),
+    ],
 )
-def test_version_12_of_the_manifest_is_that_of_the_release_that_wrote_it(dbt_version: str, wanted: str) -> None:
-    rules = known.published("manifest", 12, dbt_version)
-    files = [entry for entry in INDEX if entry["dbt_version"].startswith(wanted) and entry["schema_version"] == 12]
-    assert rules is known.published("manifest", 12, files[0]["dbt_version"])
+def test_version_12_of_the_manifest_is_that_of_the_release_that_wrote_it(
+    dbt_version: str, wanted: str
+) -> None:
+    rules = bundled_schemas.published("manifest", 12, dbt_version)
+    files = [
+        entry
+        for entry in INDEX
+        if entry["dbt_version"].startswith(wanted) and entry["schema_version"] == 12
+    ]
+    assert rules is bundled_schemas.published("manifest", 12, files[0]["dbt_version"])
 
 
 def test_the_schemas_of_dbt_1_11_say_what_its_release_says(tmp_path: Path) -> None:
     maker = REPOSITORY / "scripts" / "schema_makers" / "published.py"
     command = [str(program("dbt", "python")), str(maker)]
-    made = json.loads(subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, check=True).stdout)
+    made = json.loads(
+        subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, check=True).stdout
+    )
     compared = 0
     for entry in made["schemas"]:
-        rules = known.published(entry["kind"], entry["version"], made["dbt_version"])
+        rules = bundled_schemas.published(entry["kind"], entry["version"], made["dbt_version"])
         assert rules is not None
         original = jsonschema_rs.validator_for(entry["schema"], validate_formats=False)
         for path in ARTIFACTS:
             document = _document(path)
             if document is not None:
-                assert rules.fits(rules.document, document) == original.is_valid(document), (path.name, entry["kind"])
+                assert rules.fits(rules.document, document) == original.is_valid(document), (
+                    path.name,
+                    entry["kind"],
+                )
                 compared += original.is_valid(document)
     assert compared > 5
 

@@ -7,13 +7,24 @@ from typing import Any
 import pytest
 
 from datapilot_defer.validation import formats
-from datapilot_defer.validation.rules import Rules
-from datapilot_defer.validation.wording import describe, find, spell
+from datapilot_defer.validation.schema import Rules
+from datapilot_defer.validation.violations import describe, find, spell
 
 TEXT = {"type": "string"}
-MODEL = {"type": "object", "properties": {"resource_type": {"const": "model"}, "name": TEXT}, "required": ["name"]}
-TEST = {"type": "object", "properties": {"resource_type": {"enum": ["test"]}, "limit": {"type": "integer"}}}
-GENERIC = {**TEST, "required": ["test_metadata"], "properties": {**TEST["properties"], "test_metadata": MODEL}}  # type: ignore[dict-item]
+MODEL = {
+    "type": "object",
+    "properties": {"resource_type": {"const": "model"}, "name": TEXT},
+    "required": ["name"],
+}
+TEST: dict[str, Any] = {
+    "type": "object",
+    "properties": {"resource_type": {"enum": ["test"]}, "limit": {"type": "integer"}},
+}
+GENERIC: dict[str, Any] = {
+    **TEST,
+    "required": ["test_metadata"],
+    "properties": {**TEST["properties"], "test_metadata": MODEL},
+}
 
 
 def said(schema: dict[str, Any], value: Any) -> list[str]:
@@ -48,11 +59,27 @@ def said(schema: dict[str, Any], value: Any) -> list[str]:
         ({"anyOf": [{"type": "null"}, TEXT]}, 5, "$: expected null or a string, got 5"),
         ({"anyOf": [{"const": 1}, {"enum": [2, 3]}]}, 5, "$: expected 1 or one of 2, 3, got 5"),
         ({"anyOf": [{"type": "null"}, MODEL]}, {"name": 1}, "$.name: expected a string, got 1"),
-        ({"anyOf": [{"type": "null"}, {"items": TEXT, "type": "array"}]}, [1], "$[0]: expected a string, got 1"),
-        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, 1.5, "$: expected a whole number, got 1.5"),
-        ({"title": "one or two", "anyOf": [{"const": 1}, {"const": 2}]}, 3, "$: expected one or two, got 3"),
+        (
+            {"anyOf": [{"type": "null"}, {"items": TEXT, "type": "array"}]},
+            [1],
+            "$[0]: expected a string, got 1",
+        ),
+        (
+            {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+            1.5,
+            "$: expected a whole number, got 1.5",
+        ),
+        (
+            {"title": "one or two", "anyOf": [{"const": 1}, {"const": 2}]},
+            3,
+            "$: expected one or two, got 3",
+        ),
         ({"oneOf": [TEXT, {"type": "null"}]}, 5, "$: expected a string or null, got 5"),
-        ({"oneOf": [TEXT, {}]}, "x", '$: "x" fits more than one of the forms that the schema allows'),
+        (
+            {"oneOf": [TEXT, {}]},
+            "x",
+            '$: "x" fits more than one of the forms that the schema allows',
+        ),
         ({"anyOf": [MODEL, TEST]}, {"resource_type": "model"}, '$: "name" is missing'),
         (
             {"anyOf": [MODEL, TEST]},
@@ -74,7 +101,9 @@ def said(schema: dict[str, Any], value: Any) -> list[str]:
         ),
     ],
 )
-def test_each_way_of_breaking_a_schema_has_its_words(schema: dict[str, Any], value: Any, words: str) -> None:
+def test_each_way_of_breaking_a_schema_has_its_words(
+    schema: dict[str, Any], value: Any, words: str
+) -> None:
     assert said(schema, value) == [words]
 
 
@@ -85,16 +114,23 @@ def test_of_two_tests_the_one_with_metadata_is_measured_as_generic() -> None:
         '$.limit: expected a whole number, got "x"',
         "$.test_metadata.name: expected a string, got 5",
     ]
-    assert said(schema, {"resource_type": "test", "limit": "x"}) == ['$.limit: expected a whole number, got "x"']
+    assert said(schema, {"resource_type": "test", "limit": "x"}) == [
+        '$.limit: expected a whole number, got "x"'
+    ]
 
 
 def test_a_late_error_in_a_large_value_is_the_only_one_told() -> None:
     schema = {"items": {"properties": {"a": {"items": TEXT}}}}
-    assert said(schema, [{"a": ["x"]}] * 5000 + [{"a": ["x", None]}]) == ["$[5000].a[1]: expected a string, got null"]
+    assert said(schema, [{"a": ["x"]}] * 5000 + [{"a": ["x", None]}]) == [
+        "$[5000].a[1]: expected a string, got null"
+    ]
 
 
 def test_references_are_followed_in_both_drafts() -> None:
-    for keyword, draft in (("definitions", "http://json-schema.org/draft-07/schema#"), ("$defs", None)):
+    for keyword, draft in (
+        ("definitions", "http://json-schema.org/draft-07/schema#"),
+        ("$defs", None),
+    ):
         schema: dict[str, Any] = {
             keyword: {"a": TEXT, "b": {"$ref": f"#/{keyword}/a"}},
             "properties": {"x": {"$ref": f"#/{keyword}/b"}},
@@ -107,24 +143,32 @@ def test_references_are_followed_in_both_drafts() -> None:
     ("path", "spelled"),
     [
         ((), "$"),
-        (("nodes", "model.shop.orders", "columns", "id", "tags", 0), '$.nodes["model.shop.orders"].columns.id.tags[0]'),
+        (
+            ("nodes", "model.shop.orders", "columns", "id", "tags", 0),
+            '$.nodes["model.shop.orders"].columns.id.tags[0]',
+        ),
         (("a b", 'c"d', "1", "é"), '$["a b"]["c\\"d"]["1"]["é"]'),
         (("\x1b[0m",), '$["\\u001b[0m"]'),
     ],
 )
-def test_a_path_is_spelled_so_that_it_can_be_read_and_pasted(path: tuple[str | int, ...], spelled: str) -> None:
+def test_a_path_is_spelled_so_that_it_can_be_read_and_pasted(
+    path: tuple[str | int, ...], spelled: str
+) -> None:
     assert spell(path) == spelled
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(None, "null"), (True, "true"), ("é", '"é"'), ({}, "an empty object"), ([0], "a list")]
+    ("value", "words"),
+    [(None, "null"), (True, "true"), ("é", '"é"'), ({}, "an empty object"), ([0], "a list")],
 )
 def test_a_value_is_described_in_a_few_words(value: Any, words: str) -> None:
     assert describe(value) == words
 
 
 @pytest.mark.parametrize("text", ["5", " 5 ", "-5", "1_000", "٣", "5.5", "x", "", "0x1"])
-@pytest.mark.parametrize(("takes", "real"), [(formats.python_int, int), (formats.python_float, float)])
+@pytest.mark.parametrize(
+    ("takes", "real"), [(formats.python_int, int), (formats.python_float, float)]
+)
 def test_numbers_in_strings_are_those_that_python_takes(
     text: str, takes: Callable[[object], bool], real: Callable[[str], object]
 ) -> None:

@@ -8,10 +8,19 @@ from typing import Any
 import pytest
 import requests
 
-from datapilot_defer.instance import folder
+from datapilot_defer.instance.services import instances
 from datapilot_defer.storage import integrations
-from tests.instance_calls import SECONDS, call, fetch, make_integration, manifest, onboard, upload, verify
-from tests.instances import RunningInstance
+from tests.support.instance_calls import (
+    SECONDS,
+    call,
+    fetch,
+    make_integration,
+    manifest,
+    onboard,
+    upload,
+    verify,
+)
+from tests.support.instances import RunningInstance
 from tests.test_instance_ingestion import ingest
 
 
@@ -21,13 +30,17 @@ class Visit:
     def __init__(self, instance: RunningInstance, token: str | None = None) -> None:
         self.url, self.session = instance.url, requests.Session()
         if token is not None:
-            answer = self.session.post(f"{self.url}/sign-in", data={"token": token}, timeout=SECONDS)
+            answer = self.session.post(
+                f"{self.url}/sign-in", data={"token": token}, timeout=SECONDS
+            )
             assert answer.status_code == 200
 
     def get(self, path: str, **more: Any) -> requests.Response:
         return self.session.get(f"{self.url}{path}", timeout=SECONDS, **more)
 
-    def send(self, path: str, on: str = "/settings/integrations", **fields: Any) -> requests.Response:
+    def send(
+        self, path: str, on: str = "/settings/integrations", **fields: Any
+    ) -> requests.Response:
         found = re.search(r'name="csrf" value="([0-9a-f]{64})"', self.get(on).text)
         fields.setdefault("csrf", found.group(1) if found else "")
         return self.session.post(f"{self.url}{path}", data=fields, timeout=SECONDS)
@@ -38,16 +51,25 @@ def admin(instance: RunningInstance) -> Visit:
     return Visit(instance, instance.token)
 
 
-def test_every_page_asks_for_a_token_first_and_then_shows_where_one_wanted_to_go(instance: RunningInstance) -> None:
+def test_every_page_asks_for_a_token_first_and_then_shows_where_one_wanted_to_go(
+    instance: RunningInstance,
+) -> None:
     make_integration(instance)
     visit = Visit(instance)
-    for path in ("/", "/settings/integrations", "/settings/integrations/1/PROD", "/settings/api-keys"):
+    for path in (
+        "/",
+        "/settings/integrations",
+        "/settings/integrations/1/PROD",
+        "/settings/api-keys",
+    ):
         assert "<h1>Sign in</h1>" in visit.get(path).text
     asked = visit.get("/settings/integrations/1/PROD")
     to = re.search(r'name="to" value="([^"]*)"', asked.text)
     assert to is not None
     answer = visit.session.post(
-        f"{instance.url}/sign-in", data={"token": f" {instance.token}\n", "to": to.group(1)}, timeout=SECONDS
+        f"{instance.url}/sign-in",
+        data={"token": f" {instance.token}\n", "to": to.group(1)},
+        timeout=SECONDS,
     )
     assert answer.url == f"{instance.url}/settings/integrations/1/PROD"
 
@@ -61,16 +83,22 @@ def test_a_wrong_token_is_told_so_and_not_repeated(instance: RunningInstance) ->
     assert "set-cookie" not in answer.headers
 
 
-@pytest.mark.parametrize("to", ["https://evil.example.com/", "//evil.example.com", "/\\evil.example.com", "/settings"])
+@pytest.mark.parametrize(
+    "to", ["https://evil.example.com/", "//evil.example.com", "/\\evil.example.com", "/settings"]
+)
 def test_signing_in_leads_nowhere_else(instance: RunningInstance, to: str) -> None:
     data = {"token": instance.token, "to": to}
-    answer = requests.post(f"{instance.url}/sign-in", data=data, timeout=SECONDS, allow_redirects=False)
+    answer = requests.post(
+        f"{instance.url}/sign-in", data=data, timeout=SECONDS, allow_redirects=False
+    )
     assert answer.headers["location"] == "/settings/integrations"
 
 
 def test_the_cookie_is_kept_from_scripts_and_other_sites(instance: RunningInstance) -> None:
     data = {"token": instance.token}
-    answer = requests.post(f"{instance.url}/sign-in", data=data, timeout=SECONDS, allow_redirects=False)
+    answer = requests.post(
+        f"{instance.url}/sign-in", data=data, timeout=SECONDS, allow_redirects=False
+    )
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
@@ -78,13 +106,18 @@ def test_the_cookie_is_kept_from_scripts_and_other_sites(instance: RunningInstan
 
 
 @pytest.mark.parametrize(
-    "change", [lambda c: c[:-1] + ("0" if c[-1] != "0" else "1"), lambda c: "2" + c[1:], lambda c: "x"]
+    "change",
+    [lambda c: c[:-1] + ("0" if c[-1] != "0" else "1"), lambda c: "2" + c[1:], lambda c: "x"],
 )
-def test_a_forged_cookie_opens_nothing(instance: RunningInstance, admin: Visit, change: Any) -> None:
+def test_a_forged_cookie_opens_nothing(
+    instance: RunningInstance, admin: Visit, change: Any
+) -> None:
     instance.new_token("admin")
     cookie = change(admin.session.cookies["datapilot_session"])
     answer = requests.get(
-        f"{instance.url}/settings/integrations", cookies={"datapilot_session": cookie}, timeout=SECONDS
+        f"{instance.url}/settings/integrations",
+        cookies={"datapilot_session": cookie},
+        timeout=SECONDS,
     )
     assert "<h1>Sign in</h1>" in answer.text
 
@@ -92,8 +125,12 @@ def test_a_forged_cookie_opens_nothing(instance: RunningInstance, admin: Visit, 
 def test_revoking_the_token_ends_the_session(instance: RunningInstance) -> None:
     visit = Visit(instance, instance.new_token("admin", name="short"))
     assert "<h1>Integrations</h1>" in visit.get("/settings/integrations").text
-    (token_id,) = (each.id for _, each in folder.list_tokens(instance.records, "acme") if each.name == "short")
-    folder.revoke_token(instance.records, token_id)
+    (token_id,) = (
+        each.id
+        for _, each in instances.list_tokens(instance.records, "acme")
+        if each.name == "short"
+    )
+    instances.revoke_token(instance.records, token_id)
     assert "<h1>Sign in</h1>" in visit.get("/settings/integrations").text
 
 
@@ -102,18 +139,28 @@ def test_signing_out_ends_the_session(admin: Visit) -> None:
     assert "<h1>Sign in</h1>" in admin.get("/settings/integrations").text
 
 
-def test_a_form_that_another_site_made_does_nothing(instance: RunningInstance, admin: Visit) -> None:
+def test_a_form_that_another_site_made_does_nothing(
+    instance: RunningInstance, admin: Visit
+) -> None:
     fields = {"name": "x", "environment": "PROD", "integration_type": "dbt_core"}
     for csrf in ("", "x", "0" * 64):
         assert admin.send("/settings/integrations", csrf=csrf, **fields).status_code in (403, 422)
     foreign = {"Sec-Fetch-Site": "cross-site"}
-    answer = requests.post(f"{instance.url}/sign-in", data={"token": instance.token}, headers=foreign, timeout=SECONDS)
+    answer = requests.post(
+        f"{instance.url}/sign-in", data={"token": instance.token}, headers=foreign, timeout=SECONDS
+    )
     assert answer.status_code == 403
     assert call(instance, "GET", "dbt/v1/project_integrations").json() == []
 
 
-def test_an_added_integration_is_shown_with_its_command(instance: RunningInstance, admin: Visit) -> None:
-    fields = {"name": "Ann's <b>shop</b>", "environment": "it's PROD?", "integration_type": "dbt_cloud"}
+def test_an_added_integration_is_shown_with_its_command(
+    instance: RunningInstance, admin: Visit
+) -> None:
+    fields = {
+        "name": "Ann's <b>shop</b>",
+        "environment": "it's PROD?",
+        "integration_type": "dbt_cloud",
+    }
     shown = admin.send("/settings/integrations", **fields)
     assert shown.status_code == 200
     assert shown.url == f"{instance.url}/settings/integrations/1/it%27s%20PROD%3F"
@@ -132,7 +179,9 @@ def test_a_name_that_is_taken_is_a_page_that_says_so(admin: Visit) -> None:
     assert "That was not done" in again.text
 
 
-def test_an_environments_page_shows_history_changes_and_log(instance: RunningInstance, admin: Visit) -> None:
+def test_an_environments_page_shows_history_changes_and_log(
+    instance: RunningInstance, admin: Visit
+) -> None:
     integration_id = make_integration(instance)
     onboard(instance, integration_id, manifest("a", "b", at="2026-11-22T10:00:00Z"))
     file_id = upload(instance, integration_id, manifest("b", "c", at="2026-11-22T11:00:00Z"))
@@ -166,10 +215,17 @@ def test_restore_is_a_form(instance: RunningInstance, admin: Visit) -> None:
     assert fetch(instance, integration_id).json()["dbt_core_integration_file_id"] == first
 
 
-def test_an_api_key_is_shown_once_and_works_as_made(instance: RunningInstance, admin: Visit) -> None:
+def test_an_api_key_is_shown_once_and_works_as_made(
+    instance: RunningInstance, admin: Visit
+) -> None:
     integration_id = make_integration(instance)
     keys = "/settings/api-keys"
-    fields = {"name": "nightly", "scope": ["upload", "read"], "integration_id": str(integration_id), "days": "30"}
+    fields = {
+        "name": "nightly",
+        "scope": ["upload", "read"],
+        "integration_id": str(integration_id),
+        "days": "30",
+    }
     made = admin.send(keys, on=keys, **fields)
     found = re.search(r"dpd_[0-9A-Za-z]{46}", made.text)
     assert found is not None
@@ -201,22 +257,31 @@ def test_an_api_key_that_makes_no_sense_is_not_made(
     answer = admin.send("/settings/api-keys", on="/settings/api-keys", **fields)
     assert answer.status_code in (404, 422)
     assert "That was not done" in answer.text
-    assert len(folder.list_tokens(instance.records, "acme")) == 1
+    assert len(instances.list_tokens(instance.records, "acme")) == 1
 
 
-def test_an_admins_api_key_for_one_integration_is_not_made(instance: RunningInstance, admin: Visit) -> None:
-    fields = {"name": "x", "scope": ["read", "admin"], "integration_id": str(make_integration(instance))}
+def test_an_admins_api_key_for_one_integration_is_not_made(
+    instance: RunningInstance, admin: Visit
+) -> None:
+    fields = {
+        "name": "x",
+        "scope": ["read", "admin"],
+        "integration_id": str(make_integration(instance)),
+    }
     answer = admin.send("/settings/api-keys", on="/settings/api-keys", **fields)
     assert answer.status_code == 422
     assert "admin is of the whole instance" in answer.text
-    assert len(folder.list_tokens(instance.records, "acme")) == 1
+    assert len(instances.list_tokens(instance.records, "acme")) == 1
 
 
 def test_who_may_only_read_sees_no_forms_and_can_send_none(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     first = onboard(instance, integration_id, manifest(at="2026-11-22T10:00:00Z"))
     onboard(instance, integration_id, manifest(at="2026-11-22T11:00:00Z"))
-    reader, path = Visit(instance, instance.new_token("read")), f"/settings/integrations/{integration_id}/PROD"
+    reader, path = (
+        Visit(instance, instance.new_token("read")),
+        f"/settings/integrations/{integration_id}/PROD",
+    )
     assert 'action="/settings/integrations"' not in reader.get("/settings/integrations").text
     assert "Restore" not in reader.get(path).text
     assert reader.get("/settings/api-keys").status_code == 403
@@ -235,7 +300,9 @@ def test_who_may_only_upload_can_not_download(instance: RunningInstance) -> None
     assert uploader.get(path).status_code == 403
 
 
-def test_of_many_integrations_the_first_are_shown_and_the_others_found(instance: RunningInstance, admin: Visit) -> None:
+def test_of_many_integrations_the_first_are_shown_and_the_others_found(
+    instance: RunningInstance, admin: Visit
+) -> None:
     with instance.records.write() as connection:
         for number in range(120):
             made = integrations.create_integration(
@@ -257,13 +324,17 @@ def test_every_answer_says_what_it_may_load(instance: RunningInstance, admin: Vi
     assert admin.get("/settings/integrations").headers["cache-control"] == "no-store"
 
 
-def test_the_api_is_described_on_one_page_that_loads_nothing_from_elsewhere(instance: RunningInstance) -> None:
+def test_the_api_is_described_on_one_page_that_loads_nothing_from_elsewhere(
+    instance: RunningInstance,
+) -> None:
     page = requests.get(f"{instance.url}/docs", timeout=SECONDS).text
     assert "/dbt/v1/fetch_artifact_url" in page
     assert re.findall(r'(?:src|href)="(https?://[^"]*)"', page) == []
 
 
-def test_pages_that_are_not_there_are_problems_not_faults(admin: Visit, instance: RunningInstance) -> None:
+def test_pages_that_are_not_there_are_problems_not_faults(
+    admin: Visit, instance: RunningInstance
+) -> None:
     make_integration(instance)
     for path in ("/9/PROD", "/1/NOPE", "/x/PROD", "/1/PROD/files/9", "/1/PROD/ingestions/9"):
         answer = admin.get(f"/settings/integrations{path}")

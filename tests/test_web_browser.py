@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.instance_calls import fetch, make_integration, manifest, onboard, upload, verify
-from tests.instances import RunningInstance
-from tests.parts import need
+from tests.support.instance_calls import fetch, make_integration, manifest, onboard, upload, verify
+from tests.support.instances import RunningInstance
+from tests.support.parts import need
 from tests.test_instance_ingestion import ingest
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ def page(browser: Browser, instance: RunningInstance) -> Iterator[Page]:
     context.set_default_timeout(20_000)
     opened = context.new_page()
     problems: list[str] = []
-    opened.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    opened.on(
+        "console",
+        lambda message: problems.append(message.text) if message.type == "error" else None,
+    )
     opened.on("pageerror", lambda error: problems.append(str(error)))
     opened.goto(instance.url)
     yield opened
@@ -62,9 +65,15 @@ def datapilot_on_path(folder: Path) -> dict[str, str]:
     """An environment in which a shell finds `datapilot`: this very program."""
     folder.mkdir()
     program = folder / "datapilot"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m datapilot_defer "$@"\n', encoding="utf-8")
+    program.write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" -m datapilot_defer "$@"\n', encoding="utf-8"
+    )
     program.chmod(0o755)
-    return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY)}
+    return {
+        **os.environ,
+        "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(REPOSITORY),
+    }
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the command on the page is for a POSIX shell")
@@ -86,7 +95,9 @@ def test_from_signing_in_to_restoring_with_the_command_exactly_as_copied(
     def run_the_command(generated_at: str) -> None:
         content["metadata"]["generated_at"] = generated_at
         (target / "manifest.json").write_text(json.dumps(content), encoding="utf-8")
-        done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, check=False)
+        done = subprocess.run(
+            ["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, check=False
+        )
         assert done.returncode == 0, done.stderr.decode()
 
     run_the_command("2026-11-22T10:00:00Z")
@@ -116,7 +127,12 @@ def test_axe_finds_nothing_wrong_and_nothing_sticks_out(
     page.set_viewport_size({"width": width, "height": 800})
     check(page)
     sign_in(page, instance.token)
-    for path in ("/settings/integrations", "/settings/integrations/1/PROD", "/settings/api-keys", "/docs"):
+    for path in (
+        "/settings/integrations",
+        "/settings/integrations/1/PROD",
+        "/settings/api-keys",
+        "/docs",
+    ):
         page.goto(f"{instance.url}{path}")
         for details in page.locator("summary").all():
             details.click()
@@ -125,14 +141,20 @@ def test_axe_finds_nothing_wrong_and_nothing_sticks_out(
 
 def check(page: Page) -> None:
     """Fail for whatever axe-core calls a violation, and for a page that must be scrolled sideways."""
-    page.evaluate((need("node") / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8"))
+    page.evaluate(
+        (need("node") / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+    )
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    problems = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]]
+    problems = [
+        (each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]
+    ]
     assert problems == [], page.url
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), page.url
 
 
-def test_everything_can_be_done_with_the_keyboard_alone(page: Page, instance: RunningInstance) -> None:
+def test_everything_can_be_done_with_the_keyboard_alone(
+    page: Page, instance: RunningInstance
+) -> None:
     page.wait_for_function(
         "document.hasFocus() && document.activeElement.tagName === 'INPUT'"
     )  # by itself, in a moment
@@ -145,7 +167,9 @@ def test_everything_can_be_done_with_the_keyboard_alone(page: Page, instance: Ru
     seen = set()
     for _ in range(20):
         page.keyboard.press("Tab")
-        seen.add(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
+        seen.add(
+            page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()")
+        )
     assert {"Integrations", "API keys", "Sign out", "name", "environment", "type", "Add"} <= seen
     page.get_by_label("Name").focus()
     page.keyboard.type("typed")
@@ -153,7 +177,9 @@ def test_everything_can_be_done_with_the_keyboard_alone(page: Page, instance: Ru
     page.get_by_role("heading", name="typed").wait_for()
 
 
-def test_without_javascript_everything_but_the_copy_button_works(browser: Browser, instance: RunningInstance) -> None:
+def test_without_javascript_everything_but_the_copy_button_works(
+    browser: Browser, instance: RunningInstance
+) -> None:
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
         page.goto(instance.url)
@@ -177,7 +203,9 @@ def test_a_made_api_key_can_be_copied(page: Page, instance: RunningInstance) -> 
     assert fetch(instance, make_integration(instance), token).status_code == 404
 
 
-def test_over_plain_http_from_another_machine_the_copy_button_works_too(page: Page, instance: RunningInstance) -> None:
+def test_over_plain_http_from_another_machine_the_copy_button_works_too(
+    page: Page, instance: RunningInstance
+) -> None:
     """There the browser gives pages no clipboard."""
     make_integration(instance, environment="it's PROD")
     page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")

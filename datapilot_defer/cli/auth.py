@@ -14,13 +14,13 @@ import click
 from datapilot_defer import config, credential_store, credentials
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import find_credentials, instance_at, instance_options
-from datapilot_defer.cli.report import Report, current_report
+from datapilot_defer.cli.output import Report, current_report
 from datapilot_defer.config import Setting
 from datapilot_defer.credentials import Credentials
 from datapilot_defer.errors import AccessDenied, DatapilotError, NotFound, Unavailable, UsageError
 
 if TYPE_CHECKING:
-    from datapilot_defer.client import Instance
+    from datapilot_defer.client.instance_client import Instance
 
 
 @click.command("login", cls=Command)
@@ -51,10 +51,14 @@ def login(
         known = credentials.from_environ(os.environ)
         urls, names = known.url or Setting(credentials.DEFAULT_URL, ""), known.instance_name
         backend_url = backend_url or click.prompt("Instance URL", default=urls.value, err=True)
-        instance_name = instance_name or click.prompt("Instance name", default=names.value if names else None, err=True)
+        instance_name = instance_name or click.prompt(
+            "Instance name", default=names.value if names else None, err=True
+        )
         token = token or click.prompt("Token", hide_input=True, err=True)
     elif not token and not credentials.from_environ(os.environ).token:
-        raise UsageError("no token: pipe it in with --token-stdin, or name a file with --token-file")
+        raise UsageError(
+            "no token: pipe it in with --token-stdin, or name a file with --token-file"
+        )
     options = credentials.given(token=token, instance_name=instance_name, url=backend_url)
     if options.token and (token_stdin or token_file):
         origin = f"the file {token_file}" if token_file else "standard input"
@@ -93,11 +97,15 @@ def _warn_of_others(report: Report, found: Credentials) -> None:
         )
 
 
-def _given_token(report: Report, token: str | None, *, token_stdin: bool, token_file: str | None) -> str | None:
+def _given_token(
+    report: Report, token: str | None, *, token_stdin: bool, token_file: str | None
+) -> str | None:
     if sum(map(bool, (token, token_stdin, token_file))) > 1:
         raise UsageError("give the token in one way only: --token-stdin, --token-file or --token")
     if token:
-        report.warn("--token shows the token in process lists and in the shell's history; use --token-stdin")
+        report.warn(
+            "--token shows the token in process lists and in the shell's history; use --token-stdin"
+        )
     try:
         if token_file:
             return Path(token_file).read_text(encoding="utf-8-sig").strip()
@@ -105,7 +113,9 @@ def _given_token(report: Report, token: str | None, *, token_stdin: bool, token_
     except UnicodeDecodeError:
         raise UsageError("what was given as token is no text") from None
     except OSError as error:
-        raise UsageError(f"can't read the token from {token_file or 'standard input'}: {error.strerror}") from None
+        raise UsageError(
+            f"can't read the token from {token_file or 'standard input'}: {error.strerror}"
+        ) from None
 
 
 def _keep(report: Report, found: Credentials, store: str) -> str:
@@ -113,13 +123,17 @@ def _keep(report: Report, found: Credentials, store: str) -> str:
     if store == "file":
         return str(credential_store.save_in_file(found, os.environ))
     if not credential_store.keyring_wanted(os.environ):
-        raise UsageError("in CI the keyring is not used: set ALTIMATE_API_KEY there, or give --store file")
+        raise UsageError(
+            "in CI the keyring is not used: set ALTIMATE_API_KEY there, or give --store file"
+        )
     try:
         credential_store.save_in_keyring(found)
     except Unavailable as error:
         offer = f"{error}; keep the credentials in ~/.altimate/altimate.json, readable by you only?"
         if not report.interactive:
-            raise UsageError(f"{error}; nothing was stored. --store file keeps them in a file instead") from None
+            raise UsageError(
+                f"{error}; nothing was stored. --store file keeps them in a file instead"
+            ) from None
         if not click.confirm(offer[0].upper() + offer[1:], err=True):
             raise UsageError("nothing was stored") from None
         return str(credential_store.save_in_file(found, os.environ))
@@ -127,7 +141,9 @@ def _keep(report: Report, found: Credentials, store: str) -> str:
 
 
 @click.command("logout", cls=Command)
-@click.option("--instance-name", metavar="NAME", help="Instance name. [default: the one logged in to last]")
+@click.option(
+    "--instance-name", metavar="NAME", help="Instance name. [default: the one logged in to last]"
+)
 @click.option("--backend-url", metavar="URL", help="URL of the instance.")
 def logout(instance_name: str | None, backend_url: str | None) -> None:
     """Forget the credentials of an instance.
@@ -141,8 +157,12 @@ def logout(instance_name: str | None, backend_url: str | None) -> None:
     if kept and instance_name in (None, kept[0]) and url in (None, kept[1]):
         places.append(str(credential_store.remove_from_file(os.environ)))
     if not places:
-        raise NotFound("no such credentials are kept here; `datapilot auth status` shows what is used")
-    report.result({"ok": True, "removed_from": places}, f"Logged out: removed from {' and '.join(places)}.")
+        raise NotFound(
+            "no such credentials are kept here; `datapilot auth status` shows what is used"
+        )
+    report.result(
+        {"ok": True, "removed_from": places}, f"Logged out: removed from {' and '.join(places)}."
+    )
 
 
 def _forget_in_keyring(report: Report, url: str | None, instance_name: str | None) -> list[str]:
@@ -175,10 +195,20 @@ def status(timeout: float | None, **access: Any) -> None:
         "exit_code": error.exit_code if error else 0,
         "accepted": None if isinstance(error, Unavailable) else error is None,
         "may_upload": may_upload,
-        **{name: {"value": _shown(name, part), "origin": part.origin} for name, part in parts.items()},
+        **{
+            name: {"value": _shown(name, part), "origin": part.origin}
+            for name, part in parts.items()
+        },
     }
-    lines = [f"{name.replace('_', ' ') + ':':15}{_shown(name, part)}  ({part.origin})" for name, part in parts.items()]
-    verdict = str(error) if error else f"yes{', and the token may upload' if may_upload else '; it may not upload'}"
+    lines = [
+        f"{name.replace('_', ' ') + ':':15}{_shown(name, part)}  ({part.origin})"
+        for name, part in parts.items()
+    ]
+    verdict = (
+        str(error)
+        if error
+        else f"yes{', and the token may upload' if may_upload else '; it may not upload'}"
+    )
     report.result(data, "\n".join([*lines, f"{'accepted:':15}{verdict}"]))
     report.exit(error.exit_code if error else 0)
 

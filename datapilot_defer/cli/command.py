@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from datapilot_defer import ci
-from datapilot_defer.cli.report import Report, set_report
+from datapilot_defer.cli.output import Report, set_report
 from datapilot_defer.errors import DatapilotError, Interrupted, UsageError
 
 
@@ -37,7 +37,11 @@ class Command(click.Command):
         self.params.extend(_common_options())
 
     def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
     ) -> click.Context:
         """Parse the arguments. A usage error is also a JSON object when that was asked for."""
         wants_json = _wants_json(args)
@@ -53,7 +57,10 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what a user, a file or a network can cause ends in a message and an exit code."""
         report = Report(
-            **{name: ctx.params.pop(f"report_{name}") for name in ("json", "quiet", "verbose", "log_format")}
+            **{
+                name: ctx.params.pop(f"report_{name}")
+                for name in ("json", "quiet", "verbose", "log_format")
+            }
         )
         report.run = ci.detect(os.environ)
         set_report(ctx, report)
@@ -79,7 +86,9 @@ def _need_working_folder() -> None:
     try:
         os.getcwd()  # noqa: PTH109 - only whether it works
     except FileNotFoundError:
-        raise UsageError("the working folder does not exist any more; change into one that does") from None
+        raise UsageError(
+            "the working folder does not exist any more; change into one that does"
+        ) from None
 
 
 def _wants_json(args: Sequence[str]) -> bool:
@@ -95,10 +104,18 @@ def _usage_failure(error: click.UsageError) -> dict[str, object]:
 def _common_options() -> list[click.Option]:
     return [
         click.Option(
-            ["--json", "report_json"], is_flag=True, help="Print the result as one JSON object, as last line."
+            ["--json", "report_json"],
+            is_flag=True,
+            help="Print the result as one JSON object, as last line.",
         ),
-        click.Option(["-q", "--quiet", "report_quiet"], is_flag=True, help="Say only warnings, errors and the result."),
-        click.Option(["-v", "--verbose", "--debug", "report_verbose"], is_flag=True, help="Say every step."),
+        click.Option(
+            ["-q", "--quiet", "report_quiet"],
+            is_flag=True,
+            help="Say only warnings, errors and the result.",
+        ),
+        click.Option(
+            ["-v", "--verbose", "--debug", "report_verbose"], is_flag=True, help="Say every step."
+        ),
         click.Option(
             ["--log-format", "report_log_format"],
             type=click.Choice(["text", "json"]),
@@ -132,7 +149,11 @@ def prepare_streams() -> None:
     """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
+            setattr(
+                sys,
+                name,
+                Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8"),  # noqa: SIM115
+            )
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

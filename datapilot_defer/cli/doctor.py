@@ -8,16 +8,27 @@ from typing import Any
 import click
 
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.options import environment_option, find_credentials, instance_at, instance_options
-from datapilot_defer.cli.report import current_report
+from datapilot_defer.cli.options import (
+    environment_option,
+    find_credentials,
+    instance_at,
+    instance_options,
+)
+from datapilot_defer.cli.output import current_report
 from datapilot_defer.credentials import Credentials
 
 
 @click.command("doctor", cls=Command)
-@click.option("--integration-id", type=click.IntRange(min=1), help="Also try the host that this one's uploads go to.")
+@click.option(
+    "--integration-id",
+    type=click.IntRange(min=1),
+    help="Also try the host that this one's uploads go to.",
+)
 @environment_option()
 @instance_options
-def doctor(integration_id: int | None, environment: str, timeout: float | None, **access: Any) -> None:
+def doctor(
+    integration_id: int | None, environment: str, timeout: float | None, **access: Any
+) -> None:
     """Find out what stands in the way of an onboarding.
 
     Tries each step by itself and says in plain words what does not work.
@@ -45,7 +56,10 @@ def doctor(integration_id: int | None, environment: str, timeout: float | None, 
         "exit_code": code,
         "steps": [
             _configuration(found),
-            *({"name": step.name, "ok": step.error is None and step.tried, "said": step.said} for step in steps),
+            *(
+                {"name": step.name, "ok": step.error is None and step.tried, "said": step.said}
+                for step in steps
+            ),
         ],
     }
     report.result(data, "\n".join(lines))

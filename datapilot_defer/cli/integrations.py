@@ -18,10 +18,10 @@ from datapilot_defer.cli.options import (
     integration_options,
     one_integration,
 )
-from datapilot_defer.cli.report import Report, current_report
+from datapilot_defer.cli.output import Report, current_report
 
 if TYPE_CHECKING:
-    from datapilot_defer.client import Instance, Integration
+    from datapilot_defer.client.instance_client import Instance, Integration
 
 
 @click.command("list", cls=Command)
@@ -31,7 +31,12 @@ def list_(**access: Any) -> None:
     report = current_report()
     every = connect(report, **access).integrations()
     rows = [
-        (str(each.id), each.name, ", ".join(each.environments), _moment(each.last_upload_at) or "nothing uploaded yet")
+        (
+            str(each.id),
+            each.name,
+            ", ".join(each.environments),
+            _moment(each.last_upload_at) or "nothing uploaded yet",
+        )
         for each in every
     ]
     empty = "No integrations yet: `datapilot dbt integrations create --name NAME` makes one."
@@ -40,7 +45,12 @@ def list_(**access: Any) -> None:
 
 
 @click.command("create", cls=Command)
-@click.option("--name", required=True, metavar="NAME", help="Name of the integration, such as the dbt project's.")
+@click.option(
+    "--name",
+    required=True,
+    metavar="NAME",
+    help="Name of the integration, such as the dbt project's.",
+)
 @environment_option()
 @instance_options
 def create(name: str, environment: str, **access: Any) -> None:
@@ -59,7 +69,9 @@ def create(name: str, environment: str, **access: Any) -> None:
 @integration_options
 @environment_option()
 @instance_options
-def show(integration_id: int | None, integration_name: str | None, environment: str, **access: Any) -> None:
+def show(
+    integration_id: int | None, integration_name: str | None, environment: str, **access: Any
+) -> None:
     """Show an environment and how its last ingestions went."""
     report = current_report()
     instance, found = _named(report, integration_id, integration_name, access)
@@ -81,7 +93,9 @@ def show(integration_id: int | None, integration_name: str | None, environment: 
 @integration_options
 @environment_option()
 @instance_options
-def history(integration_id: int | None, integration_name: str | None, environment: str, **access: Any) -> None:
+def history(
+    integration_id: int | None, integration_name: str | None, environment: str, **access: Any
+) -> None:
     """List what was onboarded, newest first.
 
     `*` marks what is current.
@@ -97,7 +111,14 @@ def history(integration_id: int | None, integration_name: str | None, environmen
 
 
 def _history_row(upload: Mapping[str, Any]) -> tuple[str, ...]:
-    keys = ("dbt_core_integration_file_id", "file_type", "uploaded_at", "dbt_version", "model_count", "size_bytes")
+    keys = (
+        "dbt_core_integration_file_id",
+        "file_type",
+        "uploaded_at",
+        "dbt_version",
+        "model_count",
+        "size_bytes",
+    )
     facts = ["" if upload.get(key) is None else str(upload.get(key)) for key in keys]
     facts[2] = _moment(upload.get("uploaded_at"))
     commit, sha256 = str(upload.get("commit") or "")[:8], str(upload.get("sha256") or "")[:12]
@@ -107,10 +128,16 @@ def _history_row(upload: Mapping[str, Any]) -> tuple[str, ...]:
 @click.command("restore", cls=Command)
 @integration_options
 @environment_option()
-@click.option("--file-id", type=click.IntRange(min=1), required=True, help="The file id that `history` shows.")
+@click.option(
+    "--file-id", type=click.IntRange(min=1), required=True, help="The file id that `history` shows."
+)
 @instance_options
 def restore(
-    integration_id: int | None, integration_name: str | None, environment: str, file_id: int, **access: Any
+    integration_id: int | None,
+    integration_name: str | None,
+    environment: str,
+    file_id: int,
+    **access: Any,
 ) -> None:
     """Make an earlier artifact the current one again.
 
@@ -126,21 +153,30 @@ def restore(
         "file_id": file_id,
         "sha256": stored.sha256,
     }
-    report.result(data, f"File {file_id} is current again in integration {found}, environment {environment}.")
+    report.result(
+        data, f"File {file_id} is current again in integration {found}, environment {environment}."
+    )
 
 
 def _named(
-    report: Report, integration_id: int | None, integration_name: str | None, access: Mapping[str, Any]
+    report: Report,
+    integration_id: int | None,
+    integration_name: str | None,
+    access: Mapping[str, Any],
 ) -> tuple[Instance, int]:
     """The instance, and the id of the integration that was named."""
     integration = one_integration(integration_id, integration_name)
     instance = connect(report, **access)
-    return instance, integration if isinstance(integration, int) else instance.integration_by_name(integration).id
+    return instance, integration if isinstance(integration, int) else instance.integration_by_name(
+        integration
+    ).id
 
 
 def _entries(about: Mapping[str, object], key: str) -> list[Mapping[str, Any]]:
     entries = about.get(key)
-    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    return (
+        [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    )
 
 
 def _as_json(integration: Integration) -> dict[str, object]:
@@ -152,7 +188,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = [[_printable(cell) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
     )
 
 
@@ -162,4 +199,6 @@ def _moment(time: object) -> str:
 
 
 def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )

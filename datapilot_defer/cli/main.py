@@ -8,16 +8,16 @@ from __future__ import annotations
 import click
 
 from datapilot_defer.cli import auth as _auth
-from datapilot_defer.cli import defer as _defer
-from datapilot_defer.cli import instance as _instance
 from datapilot_defer.cli import integrations as _integrations
-from datapilot_defer.cli.defer_explain import explain as _defer_explain
-from datapilot_defer.cli.defer_run import run as _defer_run
+from datapilot_defer.cli.altimate_cli import Neighbourly
+from datapilot_defer.cli.config import show as _show_settings
+from datapilot_defer.cli.defer import enable as _defer
+from datapilot_defer.cli.defer.explain import explain as _defer_explain
+from datapilot_defer.cli.defer.run import run as _defer_run
 from datapilot_defer.cli.doctor import doctor
-from datapilot_defer.cli.neighbour import Neighbourly
+from datapilot_defer.cli.instance import serve as _instance
 from datapilot_defer.cli.onboard import onboard
 from datapilot_defer.cli.pull import pull
-from datapilot_defer.cli.settings import show as _show_settings
 from datapilot_defer.cli.validate import validate
 
 

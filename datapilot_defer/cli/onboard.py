@@ -20,7 +20,7 @@ from datapilot_defer.cli.options import (
     one_integration,
     validation_options,
 )
-from datapilot_defer.cli.report import Report, current_report
+from datapilot_defer.cli.output import Report, current_report
 from datapilot_defer.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -33,7 +33,10 @@ def _path_option(kind: Kind) -> Callable[[F], F]:
     name = kind.value.replace("_", "-")
     default = "dbt's target folder" if kind is Kind.MANIFEST else "not uploaded"
     return click.option(
-        f"--{name}-path", kind.value, metavar="FILE", help=f"Path to {kind.file_name}. [default: {default}]"
+        f"--{name}-path",
+        kind.value,
+        metavar="FILE",
+        help=f"Path to {kind.file_name}. [default: {default}]",
     )
 
 
@@ -45,12 +48,18 @@ def _path_option(kind: Kind) -> Callable[[F], F]:
 @_path_option(Kind.RUN_RESULTS)
 @_path_option(Kind.SOURCES)
 @_path_option(Kind.SEMANTIC_MANIFEST)
-@click.option("--project-dir", metavar="DIR", help="The dbt project whose target folder holds the manifest.")
+@click.option(
+    "--project-dir", metavar="DIR", help="The dbt project whose target folder holds the manifest."
+)
 @validation_options
 @click.option(
-    "--force", is_flag=True, help="Onboard although the instance's guards refuse (older, smaller, other project)."
+    "--force",
+    is_flag=True,
+    help="Onboard although the instance's guards refuse (older, smaller, other project).",
 )
-@click.option("--dry-run", is_flag=True, help="Do everything up to the network: find, read and validate.")
+@click.option(
+    "--dry-run", is_flag=True, help="Do everything up to the network: find, read and validate."
+)
 @click.option(
     "--soft-fail",
     is_flag=True,
@@ -114,7 +123,7 @@ def onboard(
 
 
 def _found_manifest(report: Report, project_dir: str | None) -> str:
-    from datapilot_defer.defer.project import find
+    from datapilot_defer.dbt_project import find
 
     project = find(Path(project_dir) if project_dir else None, os.environ)
     path = project.target / Kind.MANIFEST.file_name
@@ -123,7 +132,13 @@ def _found_manifest(report: Report, project_dir: str | None) -> str:
 
 
 def _send(
-    report: Report, checked: Checked, integration: int | str, environment: str, *, force: bool, **access: Any
+    report: Report,
+    checked: Checked,
+    integration: int | str,
+    environment: str,
+    *,
+    force: bool,
+    **access: Any,
 ) -> Onboarded:
     from datapilot_defer.onboard import onboard
 
@@ -160,9 +175,14 @@ def _as_json(artifact: Artifact, file_id: int | None) -> dict[str, object]:
     }
 
 
-def _say_dry_run(report: Report, checked: Checked, integration: int | str, environment: str) -> None:
+def _say_dry_run(
+    report: Report, checked: Checked, integration: int | str, environment: str
+) -> None:
     where = f"integration {integration}, environment {environment}"
-    lines = [f"Would onboard to {where}:", *(f"  {_describe(artifact)}" for artifact in checked.artifacts)]
+    lines = [
+        f"Would onboard to {where}:",
+        *(f"  {_describe(artifact)}" for artifact in checked.artifacts),
+    ]
     data = {
         "ok": True,
         "dry_run": True,
@@ -204,11 +224,17 @@ def _tell_github(report: Report, done: Onboarded) -> None:
     table = "\n".join([head, "| artifact | bytes | dbt | sha256 |", "|---|---:|---|---|", *rows])
     ci.append_summary(os.environ, table)
     manifest, stored = done.files[0]
-    values = {"sha256": manifest.sha256, "file-id": str(stored.file_id), "status-url": done.status_url}
+    values = {
+        "sha256": manifest.sha256,
+        "file-id": str(stored.file_id),
+        "status-url": done.status_url,
+    }
     ci.append_outputs(os.environ, values)
 
 
 def _say_soft_failure(report: Report, error: Unavailable) -> None:
-    report.warn(f"NOT CONFIRMED BY THE INSTANCE, and the exit code is 0 because of --soft-fail: {error}")
+    report.warn(
+        f"NOT CONFIRMED BY THE INSTANCE, and the exit code is 0 because of --soft-fail: {error}"
+    )
     about = {"kind": error.kind, "message": str(error)}
     report.result({"ok": False, "exit_code": 0, "soft_failed": True, "error": about}, "")

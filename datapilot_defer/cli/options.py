@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from datapilot_defer import config, credential_store, credentials
-from datapilot_defer.cli.report import Report
+from datapilot_defer.cli.output import Report
 from datapilot_defer.credentials import Credentials
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import Unavailable, UsageError
 
 if TYPE_CHECKING:
-    from datapilot_defer.client import Instance
+    from datapilot_defer.client.instance_client import Instance
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,14 +36,20 @@ _INSTANCE_OPTIONS = [
         help="Token that admits you; better: environment variable ALTIMATE_API_KEY or DATAPILOT_TOKEN.",
     ),
     click.option(
-        "--instance-name", metavar="NAME", help="Instance name. [ALTIMATE_INSTANCE_NAME, DATAPILOT_INSTANCE_NAME]"
+        "--instance-name",
+        metavar="NAME",
+        help="Instance name. [ALTIMATE_INSTANCE_NAME, DATAPILOT_INSTANCE_NAME]",
     ),
     click.option(
         "--backend-url",
         metavar="URL",
         help=f"URL of the instance. [ALTIMATE_URL, DATAPILOT_URL; default: {credentials.DEFAULT_URL}]",
     ),
-    click.option("--allow-http", is_flag=True, help="Allow a URL without TLS for a host that is not this machine."),
+    click.option(
+        "--allow-http",
+        is_flag=True,
+        help="Allow a URL without TLS for a host that is not this machine.",
+    ),
     click.option(
         "--timeout",
         type=click.FloatRange(min=1, max=86400),
@@ -90,7 +96,11 @@ def integration_options(command: F) -> F:
 
 def validation_options(command: F) -> F:
     """Add --strict and --readable-by."""
-    strict = click.option("--strict", is_flag=True, help="Hold the artifacts to dbt's published schema, to the letter.")
+    strict = click.option(
+        "--strict",
+        is_flag=True,
+        help="Hold the artifacts to dbt's published schema, to the letter.",
+    )
     readable_by = click.option(
         "--readable-by",
         metavar="VERSION",
@@ -115,12 +125,19 @@ def one_integration(integration_id: int | None, integration_name: str | None) ->
 
 
 def find_credentials(
-    report: Report, *, token: str | None, instance_name: str | None, backend_url: str | None, allow_http: bool
+    report: Report,
+    *,
+    token: str | None,
+    instance_name: str | None,
+    backend_url: str | None,
+    allow_http: bool,
 ) -> Credentials:
     """The credentials for this call; the token is hidden in all output from here on."""
     if token:
         report.hide(token)
-        report.warn("--token shows the token in process lists and CI logs; set ALTIMATE_API_KEY instead")
+        report.warn(
+            "--token shows the token in process lists and CI logs; set ALTIMATE_API_KEY instead"
+        )
     options = credentials.given(token=token, instance_name=instance_name, url=backend_url)
     found = credentials.resolve(
         options,
@@ -132,7 +149,9 @@ def find_credentials(
     report.hide(found.token.value)
     file = config.read_config_file(os.environ)
     if found.token.origin.startswith(str(file.path)) and file.exposed():
-        report.warn(f"others on this machine can read the token in {file.path}: chmod 600 {file.path}")
+        report.warn(
+            f"others on this machine can read the token in {file.path}: chmod 600 {file.path}"
+        )
     report.detail(
         f"URL from {found.url.origin}, instance name from {found.instance_name.origin}, token from {found.token.origin}"
     )
@@ -150,19 +169,30 @@ def connect(
 ) -> Instance:
     """The instance that the options, the environment variables and the stored credentials lead to."""
     found = find_credentials(
-        report, token=token, instance_name=instance_name, backend_url=backend_url, allow_http=allow_http
+        report,
+        token=token,
+        instance_name=instance_name,
+        backend_url=backend_url,
+        allow_http=allow_http,
     )
     return instance_at(report, found, timeout)
 
 
-def instance_at(report: Report, found: Credentials, timeout: float | None, *, max_tries: int | None = None) -> Instance:
+def instance_at(
+    report: Report, found: Credentials, timeout: float | None, *, max_tries: int | None = None
+) -> Instance:
     """The instance of these credentials; timeout as the option gives it."""
-    from datapilot_defer.client import MAX_TRIES, Instance
+    from datapilot_defer.client.instance_client import MAX_TRIES, Instance
 
     deadline = Deadline(timeout or _timeout_variable() or DEFAULT_TIMEOUT_S)
     run = report.run.name if report.run else ""
     return Instance(
-        found, deadline=deadline, note=report.note, detail=report.detail, ci=run, max_tries=max_tries or MAX_TRIES
+        found,
+        deadline=deadline,
+        note=report.note,
+        detail=report.detail,
+        ci=run,
+        max_tries=max_tries or MAX_TRIES,
     )
 
 
@@ -175,7 +205,9 @@ def _timeout_variable() -> float | None:
     except ValueError:
         seconds = 0.0
     if not 1 <= seconds <= 86400:
-        raise UsageError(f"{setting.origin} is {setting.value!r}: set it to a number of seconds, 1 to 86400")
+        raise UsageError(
+            f"{setting.origin} is {setting.value!r}: set it to a number of seconds, 1 to 86400"
+        )
     return seconds
 
 

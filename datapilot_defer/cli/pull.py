@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,18 @@ import click
 
 from datapilot_defer.artifact import Kind
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.options import environment_option, instance_options, integration_options, one_integration
+from datapilot_defer.cli.options import (
+    environment_option,
+    instance_options,
+    integration_options,
+    one_integration,
+)
+from datapilot_defer.cli.output import Report, current_report
 from datapilot_defer.cli.pulling import Access, as_json, dbt_option, max_age_option, offline_option
-from datapilot_defer.cli.report import Report, current_report
 from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
-    from datapilot_defer.pull import Pulled
+    from datapilot_defer.pull.update import Pulled
 
 
 @click.command("pull", cls=Command)
@@ -36,8 +42,14 @@ if TYPE_CHECKING:
     multiple=True,
     help="What to pull; may be given several times. [default: manifest]",
 )
-@click.option("--at", metavar="TIME", help="Pull what was current then: ISO time, such as 2026-11-22T09:00Z.")
-@click.option("--file-id", type=click.IntRange(min=1), help="Pull this earlier artifact; see `integrations history`.")
+@click.option(
+    "--at", metavar="TIME", help="Pull what was current then: ISO time, such as 2026-11-22T09:00Z."
+)
+@click.option(
+    "--file-id",
+    type=click.IntRange(min=1),
+    help="Pull this earlier artifact; see `integrations history`.",
+)
 @max_age_option
 @offline_option
 @click.option(
@@ -72,8 +84,8 @@ def pull(
     What is there already costs one small request. When the instance can't be reached, what was pulled before is
     used, with a warning; --max-age bounds how old it may be.
     """
-    from datapilot_defer.pull import Wish
-    from datapilot_defer.pull import pull as pull_artifacts
+    from datapilot_defer.pull.update import Wish
+    from datapilot_defer.pull.update import pull as pull_artifacts
 
     report = current_report()
     access = Access(report, rest)
@@ -98,7 +110,7 @@ def pull(
 
 
 def _said(pulled: Pulled, where: str) -> str:
-    from datapilot_defer.pull import age
+    from datapilot_defer.pull.update import age
 
     verb = "Offline" if pulled.offline else "Unchanged" if pulled.unchanged else "Pulled"
     manifest = pulled.manifest
@@ -111,29 +123,31 @@ def _said(pulled: Pulled, where: str) -> str:
 
 def _moment(at: str | None) -> str | None:
     """A time as the instance takes it: ISO, with a zone (UTC when none is given)."""
-    from datetime import datetime, timezone
+    from datetime import datetime
 
     if at is None:
         return None
     try:
         moment = datetime.fromisoformat(at.replace("Z", "+00:00"))
     except ValueError:
-        raise UsageError(f"--at {at} is no ISO time: write 2026-11-22T09:00Z or 2026-11-22") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        raise UsageError(
+            f"--at {at} is no ISO time: write 2026-11-22T09:00Z or 2026-11-22"
+        ) from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     try:
-        return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+        return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
     except OverflowError:
         raise UsageError(f"--at {at} is before the year 1 or after the year 9999, in UTC") from None
 
 
 def _installed(report: Report, dbt_path: str | None) -> str | None:
     """The version of the dbt that will read it, as far as there is one: a machine that only pulls needs none."""
-    from datapilot_defer.defer import dbt
+    from datapilot_defer import dbt_installation
 
-    if not dbt_path and dbt.look(None, os.environ) is None:
+    if not dbt_path and dbt_installation.look(None, os.environ) is None:
         return None
     try:
-        return dbt.find(dbt_path, os.environ).series
+        return dbt_installation.find(dbt_path, os.environ).series
     except UsageError as error:
         if dbt_path:
             raise
@@ -143,11 +157,15 @@ def _installed(report: Report, dbt_path: str | None) -> str | None:
 
 def _refuse_target(output: Path) -> None:
     """dbt writes its own manifest to its target folder before it looks at the state, and then defers nothing."""
-    from datapilot_defer.defer import project
+    from datapilot_defer import dbt_project
 
     for start in (output.parent, Path.cwd()):
-        folder = next((each for each in (start, *start.parents) if (each / project.FILE).is_file()), None)
-        if folder is not None and project.is_target(output, project.read(folder.resolve(), os.environ)):
+        folder = next(
+            (each for each in (start, *start.parents) if (each / dbt_project.FILE).is_file()), None
+        )
+        if folder is not None and dbt_project.is_target(
+            output, dbt_project.read(folder.resolve(), os.environ)
+        ):
             raise UsageError(
                 f"{output} is dbt's own target folder: dbt would overwrite the manifest before it defers to it, and "
                 "silently not defer; take another folder"

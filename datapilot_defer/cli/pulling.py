@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datapilot_defer.cli.options import find_credentials, instance_at
-from datapilot_defer.cli.report import Report
+from datapilot_defer.cli.output import Report
 from datapilot_defer.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
-    from datapilot_defer.client import Instance
-    from datapilot_defer.pull import Pulled, Source, Wish
+    from datapilot_defer.client.instance_client import Instance
     from datapilot_defer.pull.state_directory import Entry
+    from datapilot_defer.pull.update import Pulled, Source, Wish
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -25,9 +25,13 @@ def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     """Seconds, from a length of time such as 90m, 24h, 7d."""
     if not value:
         return None
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)\s*([smhdw])(?:in|ours?|ays?|ecs?)?", value.strip().lower())
+    found = re.fullmatch(
+        r"(\d{1,9}(?:\.\d+)?)\s*([smhdw])(?:in|ours?|ays?|ecs?)?", value.strip().lower()
+    )
     if found is None:
-        raise click.BadParameter(f"{value!r} is no length of time: write 90m, 24h or 7d", ctx, param)
+        raise click.BadParameter(
+            f"{value!r} is no length of time: write 90m, 24h or 7d", ctx, param
+        )
     return float(found.group(1)) * _UNITS[found.group(2)]
 
 
@@ -55,7 +59,9 @@ dbt_option = click.option(
     help="The dbt to use. [default: the one on PATH]",
 )
 project_dir_option = click.option(
-    "--project-dir", metavar="DIR", help="Folder of the dbt project. [default: the working folder or one above]"
+    "--project-dir",
+    metavar="DIR",
+    help="Folder of the dbt project. [default: the working folder or one above]",
 )
 
 
@@ -89,12 +95,13 @@ class Access:
         A name is asked for; when that can't be, the id that it had before counts, and what is then pulled falls
         back in the same way. Raises NotFound for a name that is not known, Unavailable.
         """
-        from datapilot_defer.pull import QUICK_S, names
+        from datapilot_defer.pull import integration_names
+        from datapilot_defer.pull.update import QUICK_S
 
         if isinstance(named, int):
             return named
         place = (self.url, self.credentials.instance_name.value, named)
-        known = names.known_id(*place)
+        known = integration_names.known_id(*place)
         if offline:
             if known is None:
                 raise NotFound(
@@ -102,30 +109,44 @@ class Access:
                 )
             return known
         try:
-            found = self.connect(QUICK_S if known is not None else None).integration_by_name(named).id
+            found = (
+                self.connect(QUICK_S if known is not None else None).integration_by_name(named).id
+            )
         except Unavailable as error:
             if known is None:
                 raise
             self._down = error
             return known
-        names.remember(*place, found)
+        integration_names.remember(*place, found)
         return found
 
     def source(self, wish: Wish, output: Path | None = None) -> Source:
         """What to pull from, into a folder that was named, else into the one that persists."""
-        from datapilot_defer.pull import Source
         from datapilot_defer.pull.state_directory import default_folder
+        from datapilot_defer.pull.update import Source
 
         name = self.credentials.instance_name.value
-        folder = output or default_folder(self.url, name, wish.integration_id, wish.environment, wish.pin)
+        folder = output or default_folder(
+            self.url, name, wish.integration_id, wish.environment, wish.pin
+        )
         report = self.report
-        return Source(self.connect, self.url, name, folder, output is not None, report.warn, _progress(report))
+        return Source(
+            self.connect, self.url, name, folder, output is not None, report.warn, _progress(report)
+        )
 
 
 def as_json(pulled: Pulled) -> dict[str, object]:
     """The fields that tell of a pull."""
     manifest = pulled.manifest
-    about = ("dbt_version", "schema_version", "project_name", "generated_at", "commit", "branch", "build_url")
+    about = (
+        "dbt_version",
+        "schema_version",
+        "project_name",
+        "generated_at",
+        "commit",
+        "branch",
+        "build_url",
+    )
     return {
         "state_dir": str(pulled.folder),
         "unchanged": pulled.unchanged,

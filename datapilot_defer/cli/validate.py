@@ -9,7 +9,7 @@ import click
 from datapilot_defer.artifact import Kind, read
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import validation_options
-from datapilot_defer.cli.report import current_report
+from datapilot_defer.cli.output import current_report
 
 if TYPE_CHECKING:
     from datapilot_defer.validation import Verdict
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     help="What the files must be. [default: whatever dbt artifact each of them is]",
 )
 @validation_options
-def validate(files: tuple[str, ...], kind: str | None, strict: bool, readable_by: str | None) -> None:
+def validate(
+    files: tuple[str, ...], kind: str | None, strict: bool, readable_by: str | None
+) -> None:
     """Check artifacts of dbt as onboard does, without a network.
 
     Says of each file whether it is whole, and which dbt can defer to it: what dbt's own loader takes is
@@ -56,10 +58,12 @@ def _lines(verdict: Verdict) -> list[str]:
 
 def _about(verdict: Verdict) -> str:
     """`manifest of dbt 1.11.16, schema version 12, 34 nodes, for dbt 1.8 and later`."""
-    from datapilot_defer.validation.readers import spelled
+    from datapilot_defer.validation.dbt_versions import spelled
 
     artifact = verdict.artifact
-    parts = [artifact.kind.value + (f" of dbt {artifact.dbt_version}" if artifact.dbt_version else "")]
+    parts = [
+        artifact.kind.value + (f" of dbt {artifact.dbt_version}" if artifact.dbt_version else "")
+    ]
     if artifact.schema_version is not None:
         parts.append(f"schema version {artifact.schema_version}")
     if artifact.kind is Kind.MANIFEST:
@@ -76,7 +80,10 @@ def _as_json(verdict: Verdict) -> dict[str, object]:
         "schema_version": artifact.schema_version,
         "dbt_version": artifact.dbt_version,
         "readable_by": list(verdict.readable_by),
-        "problems": [{"path": each.path, "message": each.message, "file": each.file} for each in verdict.problems],
+        "problems": [
+            {"path": each.path, "message": each.message, "file": each.file}
+            for each in verdict.problems
+        ],
         "more_problems": verdict.more,
         "warnings": len(verdict.warnings) + len(verdict.drift),
         "size_bytes": artifact.size_bytes,

@@ -29,7 +29,7 @@ def authorities(environ: Mapping[str, str]) -> str | None:
 
 def _need_certificates(name: str, path: str) -> None:
     """Say now, and rightly, what would look like a failed handshake with every host."""
-    if os.path.isdir(path):  # noqa: PTH112 - as above
+    if os.path.isdir(path):  # noqa: PTH112
         return
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
@@ -51,7 +51,9 @@ def system_adapter() -> HTTPAdapter:
     class SystemStore(HTTPAdapter):
         """An adapter that asks the operating system which certificates to believe."""
 
-        def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool: Any) -> None:
+        def init_poolmanager(
+            self, connections: int, maxsize: int, block: bool = False, **pool: Any
+        ) -> None:
             context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             super().init_poolmanager(connections, maxsize, block, ssl_context=context, **pool)
 

@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3
 
-from datapilot_defer.client import certificates, faults
+from datapilot_defer.client import certificates, failures
 from datapilot_defer.config import switched_on
 from datapilot_defer.credentials import is_loopback
 from datapilot_defer.deadline import Deadline
@@ -22,9 +22,14 @@ from datapilot_defer.errors import Unavailable, UsageError
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
-SEND_TIMEOUT_S = 30.0  # for connecting and for each 16 kB on their way out: urllib3 knows one number for both
+SEND_TIMEOUT_S = (
+    30.0  # for connecting and for each 16 kB on their way out: urllib3 knows one number for both
+)
 MAX_TRIES = 6
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0  # full jitter: a wait is random between 0 and its bound, which doubles
+FIRST_WAIT_S, LONGEST_WAIT_S = (
+    0.5,
+    20.0,
+)  # full jitter: a wait is random between 0 and its bound, which doubles
 MAX_ANSWER_BYTES = 64 * 1024 * 1024  # an answer of the API, not an artifact
 MAX_REDIRECTS = 5
 _CHUNK = 256 * 1024
@@ -98,7 +103,14 @@ class Transport:
     """Sends requests for one command. note: told of each wait; detail: of each request."""
 
     def __init__(
-        self, base_url: str, *, deadline: Deadline, user_agent: str, note: Say, detail: Say, max_tries: int = MAX_TRIES
+        self,
+        base_url: str,
+        *,
+        deadline: Deadline,
+        user_agent: str,
+        note: Say,
+        detail: Say,
+        max_tries: int = MAX_TRIES,
     ) -> None:
         self.base_url = base_url
         self.deadline = deadline
@@ -123,7 +135,11 @@ class Transport:
         return self._follow(self._storage, request, request.url, self._need_safe)
 
     def _follow(
-        self, session: requests.Session, request: Request, url: str, check: Callable[[str, str], None]
+        self,
+        session: requests.Session,
+        request: Request,
+        url: str,
+        check: Callable[[str, str], None],
     ) -> Answer:
         for _ in range(MAX_REDIRECTS):
             answer = self._repeat(session, request, url)
@@ -132,12 +148,14 @@ class Transport:
                 return answer
             if request.method != "GET" and answer.status not in (307, 308):
                 raise Unavailable(
-                    f"{request.what}: {faults.origin(url)} redirects in a way that would lose the request"
+                    f"{request.what}: {failures.origin(url)} redirects in a way that would lose the request"
                 )
             url = _target(url, location, request.what)
-            request = replace(request, params=None)  # the new URL has them, if they are wanted there
+            request = replace(
+                request, params=None
+            )  # the new URL has them, if they are wanted there
             check(url, request.what)
-        raise Unavailable(f"{request.what}: {faults.origin(url)} redirects in a circle")
+        raise Unavailable(f"{request.what}: {failures.origin(url)} redirects in a circle")
 
     def _repeat(self, session: requests.Session, request: Request, url: str) -> Answer:
         tries = 0
@@ -152,7 +170,7 @@ class Transport:
                 raise Unavailable(f"{request.what}: {fault.message}{after}")
             self._wait(request, fault, tries)
 
-    def _wait(self, request: Request, fault: faults.Fault, tries: int) -> None:
+    def _wait(self, request: Request, fault: failures.Fault, tries: int) -> None:
         bound = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (tries - 1))
         wait = fault.wait_s if fault.wait_s is not None else random.uniform(0, bound)  # noqa: S311 - no secret
         if wait > self.deadline.remaining():
@@ -160,33 +178,52 @@ class Transport:
                 f"{request.what}: {fault.message}; the next try would be in {wait:.0f} s, "
                 f"past the {self.deadline.seconds:g} s of --timeout"
             )
-        self._note(f"{request.what}: {fault.message}; try {tries + 1} of {self._max_tries} in {wait:.1f} s")
+        self._note(
+            f"{request.what}: {fault.message}; try {tries + 1} of {self._max_tries} in {wait:.1f} s"
+        )
         time.sleep(wait)
 
-    def _try(self, session: requests.Session, request: Request, url: str) -> tuple[Answer, faults.Fault | None]:
+    def _try(
+        self, session: requests.Session, request: Request, url: str
+    ) -> tuple[Answer, failures.Fault | None]:
         began = time.monotonic()
         try:
             answer = self.deadline.run(lambda: self._send(session, request, url), request.what)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            wrapped = error if isinstance(error, requests.RequestException) else requests.ConnectionError(error)
-            fault = faults.of_error(wrapped, url)
-            self._detail(f"{request.method} {faults.origin(url)}{urlsplit(url).path}: {fault.message}")
+            wrapped = (
+                error
+                if isinstance(error, requests.RequestException)
+                else requests.ConnectionError(error)
+            )
+            fault = failures.of_error(wrapped, url)
+            self._detail(
+                f"{request.method} {failures.origin(url)}{urlsplit(url).path}: {fault.message}"
+            )
             return Answer(0, requests.structures.CaseInsensitiveDict()), fault
         took = (time.monotonic() - began) * 1000
         self._detail(
-            f"{request.method} {faults.origin(url)}{urlsplit(url).path}: HTTP {answer.status} in {took:.0f} ms"
+            f"{request.method} {failures.origin(url)}{urlsplit(url).path}: HTTP {answer.status} in {took:.0f} ms"
         )
-        if answer.status in faults.RETRIED_STATUS:
-            return answer, faults.of_status(answer.status, answer.headers, url)
-        if request.sink is None and request.upload is None and 200 <= answer.status < 300 and answer.cut_off:
-            return answer, faults.cut_off(url)
+        if answer.status in failures.RETRIED_STATUS:
+            return answer, failures.of_status(answer.status, answer.headers, url)
+        if (
+            request.sink is None
+            and request.upload is None
+            and 200 <= answer.status < 300
+            and answer.cut_off
+        ):
+            return answer, failures.cut_off(url)
         return answer, None
 
     def _send(self, session: requests.Session, request: Request, url: str) -> Answer:
         # Longer than what is left: it is the deadline that ends the command then, and says so.
         read_timeout = min(READ_TIMEOUT_S, self.deadline.remaining() + 1)
         connect_timeout = CONNECT_TIMEOUT_S if request.upload is None else SEND_TIMEOUT_S
-        body = None if request.upload is None else _Body(request.upload, request.progress, self.deadline)
+        body = (
+            None
+            if request.upload is None
+            else _Body(request.upload, request.progress, self.deadline)
+        )
         with session.request(
             request.method,
             url,
@@ -200,7 +237,9 @@ class Transport:
             if request.sink is not None and response.status_code == 200:
                 self._receive(response, request, request.sink)
                 return Answer(response.status_code, response.headers)
-            return Answer(response.status_code, response.headers, b"".join(self._chunks(response, request)))
+            return Answer(
+                response.status_code, response.headers, b"".join(self._chunks(response, request))
+            )
 
     def _receive(self, response: requests.Response, request: Request, sink: BinaryIO) -> None:
         """Write the body to the sink, from its beginning, whatever an earlier try left there."""
@@ -219,14 +258,14 @@ class Transport:
             size += len(chunk)
             if size > request.limit_bytes:
                 raise Unavailable(
-                    f"{request.what}: {faults.origin(response.url)} sends more than {request.limit_bytes:,} bytes"
+                    f"{request.what}: {failures.origin(response.url)} sends more than {request.limit_bytes:,} bytes"
                 )
             yield chunk
 
     def _same_origin(self, url: str, what: str) -> None:
-        if faults.origin(url).lower() != self.base_url:
+        if failures.origin(url).lower() != self.base_url:
             raise UsageError(
-                f"{what}: {self.base_url} redirects to {faults.origin(url)}, where the token does not go; "
+                f"{what}: {self.base_url} redirects to {failures.origin(url)}, where the token does not go; "
                 "if that is the instance's address, give it as --backend-url"
             )
 
@@ -235,7 +274,7 @@ class Transport:
         same_host = parts.netloc.lower() == urlsplit(self.base_url).netloc
         if parts.scheme != "https" and not is_loopback(parts.hostname or "") and not same_host:
             raise Unavailable(
-                f"{what}: {faults.origin(url)} is not https, so no artifact goes there or comes from there"
+                f"{what}: {failures.origin(url)} is not https, so no artifact goes there or comes from there"
             )
 
     def _session(self) -> requests.Session:
@@ -255,7 +294,9 @@ def _target(url: str, location: str, what: str) -> str:
         target = urljoin(url, location)
         _ = urlsplit(target).port
     except ValueError:
-        raise Unavailable(f"{what}: {faults.origin(url)} redirects to something that is no URL") from None
+        raise Unavailable(
+            f"{what}: {failures.origin(url)} redirects to something that is no URL"
+        ) from None
     return target
 
 

@@ -6,7 +6,7 @@ and half a surrogate pair are read.
 Source: `load_file_contents` and `read_json` in dbt-common 1.x.
 """
 
-from datapilot_defer.dbt_json.reading import count, decode, entries, split, walk, walk_list
-from datapilot_defer.dbt_json.trouble import NotJsonError
+from datapilot_defer.dbt_json.diagnosis import NotJsonError
+from datapilot_defer.dbt_json.parser import count, decode, entries, split, walk, walk_list
 
 __all__ = ["NotJsonError", "count", "decode", "entries", "split", "walk", "walk_list"]

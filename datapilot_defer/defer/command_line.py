@@ -10,26 +10,76 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datapilot_defer.defer.dbt import Dbt
-from datapilot_defer.defer.project import Project
+from datapilot_defer.dbt_installation import Dbt
+from datapilot_defer.dbt_project import Project
 from datapilot_defer.errors import UsageError
 
 # Commands that resolve references, so that deferring means something; they take all the flags since dbt 1.5.
-DEFERRING = {("build",), ("run",), ("test",), ("compile",), ("show",), ("snapshot",), ("docs", "generate")}
+DEFERRING = {
+    ("build",),
+    ("run",),
+    ("test",),
+    ("compile",),
+    ("show",),
+    ("snapshot",),
+    ("docs", "generate"),
+}
 # Commands that only select by state (clone also copies from it).
 COMPARING = {("list",), ("ls",), ("seed",), ("clone",), ("source", "freshness")}
 RETRY = ("retry",)
 _TWO_WORDS = {"docs", "source"}
-_OTHERS = {"deps", "clean", "debug", "init", "parse", "run-operation", "retry", "docs", "source", "system", "man"}
+_OTHERS = {
+    "deps",
+    "clean",
+    "debug",
+    "init",
+    "parse",
+    "run-operation",
+    "retry",
+    "docs",
+    "source",
+    "system",
+    "man",
+}
 _COMMANDS = {words[0] for words in DEFERRING | COMPARING} | _OTHERS
 # Options before the command that take a value, which may look like a command.
 _VALUED = {
-    *("--log-format", "--log-format-file", "--log-level", "--log-level-file", "--log-path", "--log-file-max-bytes"),
-    *("--profile", "--profiles-dir", "--project-dir", "--target", "-t", "--target-path", "--warn-error-options"),
-    *("--printer-width", "--record-timing-info", "-r", "--partial-parse-file-path", "--state", "--defer-state"),
+    *(
+        "--log-format",
+        "--log-format-file",
+        "--log-level",
+        "--log-level-file",
+        "--log-path",
+        "--log-file-max-bytes",
+    ),
+    *(
+        "--profile",
+        "--profiles-dir",
+        "--project-dir",
+        "--target",
+        "-t",
+        "--target-path",
+        "--warn-error-options",
+    ),
+    *(
+        "--printer-width",
+        "--record-timing-info",
+        "-r",
+        "--partial-parse-file-path",
+        "--state",
+        "--defer-state",
+    ),
 }
 # What decides about deferral besides the flags. DBT_DEFER_STATE even wins over --state (dbt-core issue 11216).
-_NAMES = ("DEFER", "STATE", "DEFER_STATE", "FAVOR_STATE", "DEFER_TO_STATE", "ARTIFACT_STATE_PATH", "FAVOR_STATE_MODE")
+_NAMES = (
+    "DEFER",
+    "STATE",
+    "DEFER_STATE",
+    "FAVOR_STATE",
+    "DEFER_TO_STATE",
+    "ARTIFACT_STATE_PATH",
+    "FAVOR_STATE_MODE",
+)
 VARIABLES = tuple(f"{prefix}_{name}" for prefix in ("DBT", "DBT_ENGINE") for name in _NAMES)
 
 
@@ -82,7 +132,9 @@ def compose(
     end = at + len(command)
     composed = (str(dbt.path), *words[:end], *flags, *words[end:])
     favored = "--no-favor-state" not in words and (favor_state or "--favor-state" in words)
-    return CommandLine(composed, command, command in DEFERRING or command == RETRY, favored, environment, removed)
+    return CommandLine(
+        composed, command, command in DEFERRING or command == RETRY, favored, environment, removed
+    )
 
 
 def find_command(words: Sequence[str]) -> tuple[int, tuple[str, ...]]:
@@ -91,7 +143,11 @@ def find_command(words: Sequence[str]) -> tuple[int, tuple[str, ...]]:
     while index < len(words):
         word = words[index]
         if word in _COMMANDS:
-            two = word in _TWO_WORDS and index + 1 < len(words) and not words[index + 1].startswith("-")
+            two = (
+                word in _TWO_WORDS
+                and index + 1 < len(words)
+                and not words[index + 1].startswith("-")
+            )
             return index, tuple(words[index : index + 1 + two])
         if not word.startswith("-"):
             raise _no_command(word)
@@ -106,7 +162,9 @@ def _no_command(word: str) -> UsageError:
         return UsageError(
             f"{word!r} is one word for dbt: write the words without quotes, `defer run build -s my_model`"
         )
-    return UsageError(f"{word!r} is no command of dbt; write it as for dbt itself: `defer run build -s my_model`")
+    return UsageError(
+        f"{word!r} is no command of dbt; write it as for dbt itself: `defer run build -s my_model`"
+    )
 
 
 def check_retry(words: Sequence[str], project: Project) -> None:
@@ -150,5 +208,7 @@ def _state_flags(words: Sequence[str], dbt: Dbt, state: Path) -> list[str]:
     if option(words, "--state") is None:
         return ["--state", str(state)]
     if dbt.number < (1, 6):
-        raise UsageError(f"dbt {dbt.version} can't select by one --state and defer to another: leave --state out")
+        raise UsageError(
+            f"dbt {dbt.version} can't select by one --state and defer to another: leave --state out"
+        )
     return ["--defer-state", str(state)]

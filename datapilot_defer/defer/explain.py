@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
-from datapilot_defer.defer.manifest import BUILDABLE, Node
+from datapilot_defer.defer.nodes import BUILDABLE, Node
 
 # What each command builds, and what counts as selected for it.
 BUILDS: Mapping[str, frozenset[str]] = {
@@ -58,7 +58,10 @@ def explain(situation: Situation, *, selected: Set[str] | None, project: str) ->
     """
     found: list[Reference] = []
     for node in situation.here.values():
-        if node.resource_type not in ("model", "snapshot") or node.resource_type not in SELECTS[situation.command]:
+        if (
+            node.resource_type not in ("model", "snapshot")
+            or node.resource_type not in SELECTS[situation.command]
+        ):
             continue
         if selected is None and node.package == project:
             found += _references(situation, node, {node.unique_id})
@@ -80,7 +83,11 @@ def _references(situation: Situation, node: Node, selected: Set[str]) -> Iterato
     while pending:
         unique_id, via = pending.pop(0)
         target = situation.here.get(unique_id)
-        if target is None or unique_id in seen or target.resource_type not in (*BUILDABLE, "source"):
+        if (
+            target is None
+            or unique_id in seen
+            or target.resource_type not in (*BUILDABLE, "source")
+        ):
             continue
         seen.add(unique_id)
         relation, resolution, reason = _resolve(situation, target, selected)
@@ -97,7 +104,11 @@ def _resolve(situation: Situation, target: Node, selected: Set[str]) -> tuple[st
     there = situation.there.get(target.unique_id)
     state = there.relation if there is not None and not there.ephemeral else None
     if target.ephemeral and not (situation.eager and state):
-        return f"__dbt__cte__{target.name.replace('.', '_')}", "built_here", "ephemeral: its SQL is put in here"
+        return (
+            f"__dbt__cte__{target.name.replace('.', '_')}",
+            "built_here",
+            "ephemeral: its SQL is put in here",
+        )
     command = situation.command
     chosen = target.unique_id in selected and target.resource_type in SELECTS[command]
     if chosen and target.resource_type in BUILDS[command]:
@@ -105,9 +116,17 @@ def _resolve(situation: Situation, target: Node, selected: Set[str]) -> tuple[st
     if state and not exists and not (chosen and situation.eager):
         return state, "deferred", f"not in development; the manifest is {situation.age}"
     if state and situation.favor_state and not chosen:
-        return state, "favored", f"favored over the one in development; the manifest is {situation.age}"
+        return (
+            state,
+            "favored",
+            f"favored over the one in development; the manifest is {situation.age}",
+        )
     if exists:
-        return relation, "built_here", "in development" if state else "in development; not in the state"
+        return (
+            relation,
+            "built_here",
+            "in development" if state else "in development; not in the state",
+        )
     return relation, "missing", _missing(there)
 
 
@@ -119,7 +138,5 @@ def _source(relation: str, exists: bool) -> tuple[str, str, str]:
 
 def _missing(there: Node | None) -> str:
     if there is not None:
-        return (
-            "not in development, and ephemeral in the state: there is nothing to defer to; build it, or select it too"
-        )
+        return "not in development, and ephemeral in the state: there is nothing to defer to; build it, or select it too"
     return "not in development, and not in the state; build it, or select it too"

@@ -180,7 +180,9 @@ def _object(text: str, start: int) -> Node:
         node = _value(text, _skip(text, colon + 1))
         members.append(Member(str(json.loads(found.group())), at, node))
         at = _next(text, node.end, "}")
-    return Node(start, at + 1, {member.key: member.node.value for member in members}, tuple(members))
+    return Node(
+        start, at + 1, {member.key: member.node.value for member in members}, tuple(members)
+    )
 
 
 def _array(text: str, start: int) -> Node:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datapilot_defer.artifact import Artifact, Kind, read
-from datapilot_defer.defer import settings as defer_settings
-from datapilot_defer.defer.dbt import Dbt
-from datapilot_defer.defer.manifest import unique_ids
-from datapilot_defer.defer.project import Project, check_belongs, is_target
-from datapilot_defer.defer.settings import Settings
+from datapilot_defer.dbt_installation import Dbt
+from datapilot_defer.dbt_project import Project, check_belongs, is_target
+from datapilot_defer.defer import project_settings as defer_settings
+from datapilot_defer.defer.nodes import unique_ids
+from datapilot_defer.defer.project_settings import Settings
 from datapilot_defer.errors import ArtifactRefused, UsageError
-from datapilot_defer.pull import Pulled, Wish, check_age
 from datapilot_defer.pull.state_directory import Entry, describe
+from datapilot_defer.pull.update import Pulled, Wish, check_age
 
 Pull = Callable[[Wish], Pulled]
 
@@ -45,7 +45,9 @@ def prepare(
     """
     series = dbt.series if dbt else None
     if settings.mode == "integration" and settings.integration_id:
-        wish = Wish(settings.integration_id, settings.environment, readable_by=series, max_age_s=max_age_s)
+        wish = Wish(
+            settings.integration_id, settings.environment, readable_by=series, max_age_s=max_age_s
+        )
         pulled = pull(wish)
         [manifest] = pulled.entries
         state = State(pulled.folder, manifest, pulled)
@@ -59,7 +61,9 @@ def prepare(
         )
     check_folder(state.folder, project)
     check_belongs(
-        unique_ids(state.folder / Kind.MANIFEST.file_name), project, manifest_project=state.manifest.project_name
+        unique_ids(state.folder / Kind.MANIFEST.file_name),
+        project,
+        manifest_project=state.manifest.project_name,
     )
     return state
 
@@ -78,7 +82,9 @@ def _local(settings: Settings, series: str | None, environ: Mapping[str, str]) -
     file = folder / Kind.MANIFEST.file_name
     if not file.is_file():
         there = "holds no manifest.json" if folder.is_dir() else "is no folder"
-        raise UsageError(f"{folder} {there}: copy manifest.json there, from the target folder of the production job")
+        raise UsageError(
+            f"{folder} {there}: copy manifest.json there, from the target folder of the production job"
+        )
     return State(folder, _described(read(file), series))
 
 
@@ -89,5 +95,7 @@ def _described(artifact: Artifact, series: str | None) -> Entry:
     verdict = validate(artifact, readable_by=series)
     if not verdict.accepted:
         reader = f"dbt {series}" if series else "dbt"
-        raise ArtifactRefused("\n".join([f"{reader} can't defer to {artifact.path}:", *verdict.describe()]))
+        raise ArtifactRefused(
+            "\n".join([f"{reader} can't defer to {artifact.path}:", *verdict.describe()])
+        )
     return describe(artifact, verdict.readable_by)

@@ -15,15 +15,23 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from datapilot_defer.errors import ArtifactRefused, DatapilotError, NotFound, Unavailable, UsageError
-from datapilot_defer.instance import onboarding, pages, reading, transfer
-from datapilot_defer.instance.guards import Guarded
+from datapilot_defer.errors import (
+    ArtifactRefused,
+    DatapilotError,
+    NotFound,
+    Unavailable,
+    UsageError,
+)
+from datapilot_defer.instance.api import integrations, uploads
 from datapilot_defer.instance.ingestion import Worker
-from datapilot_defer.instance.limits import Limits
-from datapilot_defer.instance.session import SignInNeeded
+from datapilot_defer.instance.middleware import Limits
+from datapilot_defer.instance.services import signed_urls
+from datapilot_defer.instance.services.upload_checks import Guarded
 from datapilot_defer.instance.settings import Settings
+from datapilot_defer.instance.web import pages
+from datapilot_defer.instance.web.session import SignInNeeded
 from datapilot_defer.storage.blobs import Blobs
-from datapilot_defer.storage.records import Records
+from datapilot_defer.storage.database import Records
 
 # A manifest is held in memory while it is verified: one at a time, the others wait without holding anything.
 _VERIFYING = 1
@@ -31,12 +39,18 @@ _VERIFYING = 1
 
 def create_app(records: Records, blobs: Blobs, settings: Settings) -> FastAPI:
     """Make the application; it works on what it is given and keeps nothing else."""
-    app = FastAPI(title="datapilot instance", version=_version(), docs_url=None, redoc_url=None, lifespan=_life)
+    app = FastAPI(
+        title="datapilot instance",
+        version=_version(),
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_life,
+    )
     app.state.records, app.state.blobs, app.state.settings = records, blobs, settings
     app.state.verifying = CapacityLimiter(_VERIFYING)
-    for part in (onboarding.router, reading.router, transfer.router, pages.router):
+    for part in (uploads.router, integrations.router, signed_urls.router, pages.router):
         app.include_router(part)
-    app.mount("/static", StaticFiles(packages=[("datapilot_defer.instance", "static")]))
+    app.mount("/static", StaticFiles(packages=[("datapilot_defer.instance.web", "static")]))
     app.exception_handler(SignInNeeded)(_sign_in)
     app.exception_handler(HTTPException)(_refused)
     app.exception_handler(RequestValidationError)(_misread)
@@ -62,7 +76,9 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(worker.stop)
 
 
-def _answer(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+def _answer(
+    request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None
+) -> Response:
     """`detail` is what most clients read; the extension reads `message` when it can't create an integration."""
     if request.url.path.startswith(("/settings", "/sign-")):
         return pages.page("problem.html", None, status, detail=detail)
@@ -79,7 +95,10 @@ async def _refused(request: Request, error: HTTPException) -> Response:
 
 async def _misread(request: Request, error: RequestValidationError) -> Response:
     """Say which field is wrong and why, without repeating what was sent."""
-    problems = [f"{'.'.join(map(str, each['loc'][1:])) or each['loc'][0]}: {each['msg']}" for each in error.errors()]
+    problems = [
+        f"{'.'.join(map(str, each['loc'][1:])) or each['loc'][0]}: {each['msg']}"
+        for each in error.errors()
+    ]
     return _answer(request, 422, "; ".join(problems[:10]))
 
 

@@ -14,11 +14,18 @@ from datapilot_defer.artifact import Kind
 from datapilot_defer.errors import Unavailable
 from datapilot_defer.instance.inspection import Findings, inspect
 from datapilot_defer.instance.settings import Settings
-from datapilot_defer.storage import accounts, files, ingestions
+from datapilot_defer.storage import ingestions, tokens, uploads
 from datapilot_defer.storage.blobs import CHUNK, Blobs
-from datapilot_defer.storage.files import File
-from datapilot_defer.storage.ingestions import COMPLETED, FAILED, IN_PROGRESS, LEASE, QUEUED, Ingestion
-from datapilot_defer.storage.records import Records, now
+from datapilot_defer.storage.database import Records, now
+from datapilot_defer.storage.ingestions import (
+    COMPLETED,
+    FAILED,
+    IN_PROGRESS,
+    LEASE,
+    QUEUED,
+    Ingestion,
+)
+from datapilot_defer.storage.uploads import File
 
 log = logging.getLogger("datapilot_defer.instance")
 
@@ -65,7 +72,10 @@ class Worker:
                 if time.monotonic() > next_sweep:
                     next_sweep = time.monotonic() + _SWEEP_SECONDS
                     sweep(self.records, self.blobs, self.settings)
-            except (Unavailable, OSError) as error:  # what was begun is taken up again when its lease is over
+            except (
+                Unavailable,
+                OSError,
+            ) as error:  # what was begun is taken up again when its lease is over
                 log.warning("ingestion: %s", error)
 
     def _one(self) -> bool:
@@ -78,13 +88,19 @@ class Worker:
         if task is None:
             return False
         if task.attempts > _ATTEMPTS:
-            self._finish(task, FAILED, [f"interrupted {_ATTEMPTS} times; the instance does not try again"])
+            self._finish(
+                task, FAILED, [f"interrupted {_ATTEMPTS} times; the instance does not try again"]
+            )
             return True
         return self._ingest(task)
 
     def _ingest(self, task: Ingestion) -> bool:
         with self.records.read() as connection:
-            todo = [each for each in files.currents(connection, task.environment_id) if each.ingestion != COMPLETED]
+            todo = [
+                each
+                for each in uploads.currents(connection, task.environment_id)
+                if each.ingestion != COMPLETED
+            ]
         status, lines = COMPLETED, [] if todo else ["nothing new"]
         for file in todo:
             found = self._look(task, file)
@@ -101,8 +117,11 @@ class Worker:
     def _look(self, task: Ingestion, file: File) -> Findings | None:
         """Look at one file; None when the instance is about to end."""
         with self.records.write() as connection:
-            files.change(connection, file.id, ingestion=IN_PROGRESS)
-            place, before = files.place_of(connection, file.id), files.previous(connection, file)
+            uploads.change(connection, file.id, ingestion=IN_PROGRESS)
+            place, before = (
+                uploads.place_of(connection, file.id),
+                uploads.previous(connection, file),
+            )
         if place is None:
             return Findings(accepted=False, lines=["removed meanwhile"])
         with tempfile.TemporaryDirectory(prefix="datapilot-") as folder:
@@ -120,7 +139,7 @@ class Worker:
             changes = json.dumps(found.changes) if found.changes else None
             with self.records.write() as connection:
                 status = COMPLETED if found.accepted else FAILED
-                files.change(connection, file.id, ingestion=status, changes=changes)
+                uploads.change(connection, file.id, ingestion=status, changes=changes)
         return found
 
     def _copy(self, owner: int, file: File, path: Path) -> Path:
@@ -144,20 +163,24 @@ class Worker:
 def sweep(records: Records, blobs: Blobs, settings: Settings) -> None:
     """Forget what retention does not keep and uploads that were never finished; delete blobs that no record needs."""
     with records.read() as connection:
-        places = files.environments_to_tidy(connection, count=settings.keep_count, age=settings.keep_age)
+        places = uploads.environments_to_tidy(
+            connection, count=settings.keep_count, age=settings.keep_age
+        )
     for environment_id in places:
         with records.write() as connection:
-            files.retain(connection, environment_id, count=settings.keep_count, age=settings.keep_age)
+            uploads.retain(
+                connection, environment_id, count=settings.keep_count, age=settings.keep_age
+            )
     with records.write() as connection:
-        files.forget_unfinished(connection, settings.grace)
+        uploads.forget_unfinished(connection, settings.grace)
     for owner, sha256 in blobs.older_than(settings.grace):
         with records.read() as connection:
-            if files.needs_blob(connection, owner, sha256):
+            if uploads.needs_blob(connection, owner, sha256):
                 continue
         # Again while nobody else can write: an upload of the same bytes may have come in between.
         with records.write() as connection:
-            accounts.lock(connection, owner)
-            if not files.needs_blob(connection, owner, sha256):
+            tokens.lock(connection, owner)
+            if not uploads.needs_blob(connection, owner, sha256):
                 blobs.delete(owner, sha256)
 
 

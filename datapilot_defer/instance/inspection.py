@@ -24,7 +24,17 @@ from datapilot_defer.artifact import Kind
 
 # Names in one list of changes; the counts are always whole.
 _NAMES = 100
-_MODEL_PARTS = ("checksum", "config", "database", "schema", "alias", "columns", "description", "access", "contract")
+_MODEL_PARTS = (
+    "checksum",
+    "config",
+    "database",
+    "schema",
+    "alias",
+    "columns",
+    "description",
+    "access",
+    "contract",
+)
 _PULSE_SECONDS = 3
 
 
@@ -38,7 +48,13 @@ class Findings:
 
 
 def inspect(
-    file: Path, kind: Kind, previous: Path | None, *, seconds: int, limit_bytes: int, pulse: Callable[[], bool]
+    file: Path,
+    kind: Kind,
+    previous: Path | None,
+    *,
+    seconds: int,
+    limit_bytes: int,
+    pulse: Callable[[], bool],
 ) -> Findings | None:
     """Look at a file in a child process; gives what it found, also when the child failed.
 
@@ -59,7 +75,9 @@ def inspect(
             child.kill()  # also when `pulse` raises; does nothing to a child that ended
 
 
-def _awaited(child: subprocess.Popen[bytes], kind: Kind, seconds: int, pulse: Callable[[], bool]) -> Findings | None:
+def _awaited(
+    child: subprocess.Popen[bytes], kind: Kind, seconds: int, pulse: Callable[[], bool]
+) -> Findings | None:
     waited = 0
     while True:
         try:
@@ -70,7 +88,9 @@ def _awaited(child: subprocess.Popen[bytes], kind: Kind, seconds: int, pulse: Ca
         if not pulse():
             return None
         if waited >= seconds:
-            return Findings(accepted=False, lines=[f"{kind.file_name}: not looked through within {seconds} s"])
+            return Findings(
+                accepted=False, lines=[f"{kind.file_name}: not looked through within {seconds} s"]
+            )
 
 
 def changes_between(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, Any]:
@@ -81,9 +101,14 @@ def changes_between(before: Mapping[str, str], after: Mapping[str, str]) -> dict
     found = {
         "added": sorted(after.keys() - before.keys()),
         "removed": sorted(before.keys() - after.keys()),
-        "changed": sorted(name for name in before.keys() & after.keys() if before[name] != after[name]),
+        "changed": sorted(
+            name for name in before.keys() & after.keys() if before[name] != after[name]
+        ),
     }
-    names = {word: [name.removeprefix("model.") for name in some[:_NAMES]] for word, some in found.items()}
+    names = {
+        word: [name.removeprefix("model.") for name in some[:_NAMES]]
+        for word, some in found.items()
+    }
     return {**{word: len(some) for word, some in found.items()}, "names": names}
 
 
@@ -103,7 +128,10 @@ def main() -> None:
     try:
         found = _look(path, Kind(kind), previous)
     except MemoryError:
-        found = Findings(accepted=False, lines=[f"{Kind(kind).file_name}: takes more memory than the instance grants"])
+        found = Findings(
+            accepted=False,
+            lines=[f"{Kind(kind).file_name}: takes more memory than the instance grants"],
+        )
     sys.stdout.write(json.dumps(asdict(found)))
 
 
@@ -116,7 +144,9 @@ def _look(path: str, kind: Kind, previous: str) -> Findings:
         return Findings(verdict.accepted, lines)
     mine = models(verdict.artifact.content)
     before = models(Path(previous).read_bytes()) if previous else None
-    return Findings(verdict.accepted, lines, changes_between(before, mine) if before is not None else None)
+    return Findings(
+        verdict.accepted, lines, changes_between(before, mine) if before is not None else None
+    )
 
 
 def _fingerprint(node: Any) -> str:
@@ -124,7 +154,9 @@ def _fingerprint(node: Any) -> str:
         parts = dbt_json.decode(node)
     except dbt_json.NotJsonError:
         parts = None
-    told = [parts.get(key) for key in _MODEL_PARTS] if isinstance(parts, dict) else bytes(node).hex()
+    told = (
+        [parts.get(key) for key in _MODEL_PARTS] if isinstance(parts, dict) else bytes(node).hex()
+    )
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
@@ -138,13 +170,24 @@ def _limit_memory(limit_bytes: int) -> None:
 
 def _command(file: Path, kind: Kind, previous: Path | None, limit_bytes: int) -> list[str]:
     program = "from datapilot_defer.instance.inspection import main; main()"
-    return [sys.executable, "-c", program, file.name, kind.value, previous.name if previous else "", str(limit_bytes)]
+    return [
+        sys.executable,
+        "-c",
+        program,
+        file.name,
+        kind.value,
+        previous.name if previous else "",
+        str(limit_bytes),
+    ]
 
 
 def _environment() -> dict[str, str]:
     """The child imports this very package, wherever it was imported from."""
     here = str(Path(datapilot_defer.__file__).parents[1])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH")))),
+    }
 
 
 def _findings(code: int, output: bytes, complaint: bytes) -> Findings:

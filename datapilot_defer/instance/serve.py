@@ -16,7 +16,7 @@ from datapilot_defer.errors import UsageError
 from datapilot_defer.instance.app import create_app
 from datapilot_defer.instance.settings import Settings
 from datapilot_defer.storage.blobs import Blobs
-from datapilot_defer.storage.records import Records
+from datapilot_defer.storage.database import Records
 
 # How long running uploads may go on after the instance was told to stop.
 _LAST_SECONDS = 60
@@ -47,7 +47,12 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    records: Records, blobs: Blobs, settings: Settings, address: Address, *, on_ready: Callable[[str], None]
+    records: Records,
+    blobs: Blobs,
+    settings: Settings,
+    address: Address,
+    *,
+    on_ready: Callable[[str], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT; then finish running uploads, for a minute at most, and return.
 
@@ -83,7 +88,9 @@ def listening(host: str, port: int) -> socket.socket:
     # Said to be TCP, so that the event loop turns off Nagle's algorithm: it would cost 40 ms per answer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        if os.name == "posix":  # a port that was just left is free; on Windows this would share one that is taken
+        if (
+            os.name == "posix"
+        ):  # a port that was just left is free; on Windows this would share one that is taken
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen()

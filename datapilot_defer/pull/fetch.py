@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING
 from datapilot_defer.artifact import Artifact, Kind, from_bytes
 from datapilot_defer.errors import AccessDenied, ArtifactRefused, NotFound, Unavailable, UsageError
 from datapilot_defer.pull import state_directory
+from datapilot_defer.pull.request import Pulled, Source, Wish
 from datapilot_defer.pull.state_directory import Entry, Record
-from datapilot_defer.pull.wish import Pulled, Source, Wish
 
 if TYPE_CHECKING:
-    from datapilot_defer.client import Download, Instance
+    from datapilot_defer.client.instance_client import Download, Instance
 
 
 def place(instance: Instance, kind: Kind, wish: Wish) -> Download:
     """Where the instance has it. Raises NotFound, saying what there is instead."""
     try:
         return instance.fetch_artifact_url(
-            kind, wish.integration_id, environment=wish.environment, file_id=wish.file_id, at=wish.at
+            kind,
+            wish.integration_id,
+            environment=wish.environment,
+            file_id=wish.file_id,
+            at=wish.at,
         )
     except NotFound as error:
         raise _explained(error, instance, kind, wish) from None
@@ -44,17 +48,29 @@ def fetch(source: Source, wish: Wish, *, force: bool) -> Pulled:
         known = before if before and before.origin == source.origin(wish) else None
         # Asked again under the lock: the first answer may be older than what another process has written since.
         places = _places(instance, wish, known)
-        kept = {kind: entry for kind in places if (entry := _kept(source.folder, known, kind, places[kind], wish))}
+        kept = {
+            kind: entry
+            for kind in places
+            if (entry := _kept(source.folder, known, kind, places[kind], wish))
+        }
         fresh: dict[Kind, Artifact] = {}
         for kind in [kind for kind in places if kind not in kept]:
             places[kind], fresh[kind] = _download(instance, kind, places[kind], source, wish)
-        entries = kept | {kind: _entry(artifact, places[kind], wish) for kind, artifact in fresh.items()}
+        entries = kept | {
+            kind: _entry(artifact, places[kind], wish) for kind, artifact in fresh.items()
+        }
         environment = places[wish.kinds[0]].environment or wish.environment
         record = Record(source.origin(wish), environment, tuple(entries.values()))
-        gone = [Kind(entry.kind) for entry in (before.entries if before else ()) if Kind(entry.kind) not in entries]
+        gone = [
+            Kind(entry.kind)
+            for entry in (before.entries if before else ())
+            if Kind(entry.kind) not in entries
+        ]
         state_directory.put(source.folder, fresh, record, gone=gone)
     _warn_of_environment(source, wish, places[wish.kinds[0]])
-    return Pulled(source.folder, tuple(entries[kind] for kind in wish.kinds), environment, unchanged=not fresh)
+    return Pulled(
+        source.folder, tuple(entries[kind] for kind in wish.kinds), environment, unchanged=not fresh
+    )
 
 
 def _places(instance: Instance, wish: Wish, known: Record | None) -> dict[Kind, Download]:
@@ -69,14 +85,18 @@ def _places(instance: Instance, wish: Wish, known: Record | None) -> dict[Kind, 
     return places
 
 
-def _kept(folder: Path, known: Record | None, kind: Kind, place: Download, wish: Wish) -> Entry | None:
+def _kept(
+    folder: Path, known: Record | None, kind: Kind, place: Download, wish: Wish
+) -> Entry | None:
     entry = known.entry(kind) if known else None
     if entry is None or not same(entry, place) or not wish.can_use(entry):
         return None
     return entry if state_directory.whole(folder, entry) else None
 
 
-def _download(instance: Instance, kind: Kind, there: Download, source: Source, wish: Wish) -> tuple[Download, Artifact]:
+def _download(
+    instance: Instance, kind: Kind, there: Download, source: Source, wish: Wish
+) -> tuple[Download, Artifact]:
     """The artifact as the instance has it, and where it was found.
 
     Where it is is asked anew once: a signed URL may expire in a wait, and bytes may be changed on the way.
@@ -91,7 +111,9 @@ def _download(instance: Instance, kind: Kind, there: Download, source: Source, w
         else:
             digest = hashlib.sha256(content).hexdigest()
             if there.sha256 in (None, digest):
-                return there, from_bytes(content, path=str(source.folder / kind.file_name), kind=kind)
+                return there, from_bytes(
+                    content, path=str(source.folder / kind.file_name), kind=kind
+                )
             if last:
                 raise Unavailable(
                     f"the {kind.value} of {wish.where} arrived damaged (sha256 {digest[:12]}…, the instance has "
@@ -116,11 +138,15 @@ def _entry(artifact: Artifact, place: Download, wish: Wish) -> Entry:
     """The record of an artifact. Raises ArtifactRefused when dbt could not read it."""
     from datapilot_defer.validation import validate
 
-    verdict = validate(artifact, readable_by=wish.readable_by if artifact.kind is Kind.MANIFEST else None)
+    verdict = validate(
+        artifact, readable_by=wish.readable_by if artifact.kind is Kind.MANIFEST else None
+    )
     if not verdict.accepted:
         reader = f" that dbt {wish.readable_by} can read" if wish.readable_by else ""
         lines = "\n".join(verdict.describe())
-        raise ArtifactRefused(f"{wish.where} has no {artifact.kind.value}{reader}; nothing was changed here:\n{lines}")
+        raise ArtifactRefused(
+            f"{wish.where} has no {artifact.kind.value}{reader}; nothing was changed here:\n{lines}"
+        )
     return replace(
         state_directory.describe(artifact, verdict.readable_by),
         file_id=place.file_id,
@@ -152,18 +178,31 @@ def _explained(error: NotFound, instance: Instance, kind: Kind, wish: Wish) -> N
     """The same error with what there is instead."""
     found = next((each for each in instance.integrations() if each.id == wish.integration_id), None)
     if found is None:
-        known = ", ".join(f"{each.id} ({each.name})" for each in instance.integrations()[:20]) or "none yet"
-        return NotFound(f"no integration {wish.integration_id} on {instance.url}; there are: {known}")
+        known = (
+            ", ".join(f"{each.id} ({each.name})" for each in instance.integrations()[:20])
+            or "none yet"
+        )
+        return NotFound(
+            f"no integration {wish.integration_id} on {instance.url}; there are: {known}"
+        )
     names = {name.lower() for name in found.environments}
     if wish.environment and names and wish.environment.lower() not in names:
         there = ", ".join(found.environments)
-        return NotFound(f"integration {found.id} ({found.name}) has no environment {wish.environment}; it has: {there}")
+        return NotFound(
+            f"integration {found.id} ({found.name}) has no environment {wish.environment}; it has: {there}"
+        )
     environment = wish.environment or next(iter(found.environments), "PROD")
     options = f"--integration-id {found.id} --environment {environment}"
     if wish.pin:
-        none = f"file {wish.pin} of {wish.where} is no" if wish.file_id is not None else f"{wish.where} has no"
+        none = (
+            f"file {wish.pin} of {wish.where} is no"
+            if wish.file_id is not None
+            else f"{wish.where} has no"
+        )
         at = "" if wish.file_id is not None else f" at {wish.pin}"
-        return NotFound(f"{none} {kind.value}{at}; `datapilot dbt integrations history {options}` lists them")
+        return NotFound(
+            f"{none} {kind.value}{at}; `datapilot dbt integrations history {options}` lists them"
+        )
     if kind is not Kind.MANIFEST:  # onboarded by itself
         options += f" --{kind.value.replace('_', '-')}-path target/{kind.file_name}"
     return NotFound(

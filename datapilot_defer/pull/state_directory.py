@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -28,10 +28,14 @@ from datapilot_defer.errors import Unavailable, UsageError
 RECORD = "datapilot.json"
 VERSION = 1  # of the record; a newer one was written by a newer datapilot-defer
 LOCK_TIMEOUT_S = 120.0
-BUSY_S = 2.0 if os.name == "nt" else 0.0  # Windows lets nobody replace or remove a file while somebody reads it
+BUSY_S = (
+    2.0 if os.name == "nt" else 0.0
+)  # Windows lets nobody replace or remove a file while somebody reads it
 _LOCK = ".datapilot.lock"
 _TEMPORARY = re.compile(r"\.datapilot-.*\.tmp")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that Windows keeps for itself
+_RESERVED = re.compile(
+    r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE
+)  # names that Windows keeps for itself
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,9 @@ class Entry:
         """Seconds since dbt wrote it; None when it does not say when."""
         if self.generated_at is None:
             return None
-        return max(0.0, (datetime.now(timezone.utc) - datetime.fromisoformat(self.generated_at)).total_seconds())
+        return max(
+            0.0, (datetime.now(UTC) - datetime.fromisoformat(self.generated_at)).total_seconds()
+        )
 
 
 def describe(artifact: Artifact, readable_by: tuple[str, ...]) -> Entry:
@@ -88,7 +94,9 @@ class Record:
         return next((entry for entry in self.entries if entry.kind == kind.value), None)
 
 
-def default_folder(url: str, instance_name: str, integration_id: int, environment: str | None, pin: str | None) -> Path:
+def default_folder(
+    url: str, instance_name: str, integration_id: int, environment: str | None, pin: str | None
+) -> Path:
     """The folder that persists for one environment of an integration, in the user's cache folder.
 
     pin: names one earlier artifact; it gets a folder of its own.
@@ -121,7 +129,10 @@ def read_record(folder: Path) -> Record | None:
             raise UsageError(
                 f"{folder} was written by a newer datapilot-defer: upgrade this one, or write over it with --force"
             )
-        entries = tuple(Entry(**{**entry, "readable_by": tuple(entry["readable_by"])}) for entry in said["entries"])
+        entries = tuple(
+            Entry(**{**entry, "readable_by": tuple(entry["readable_by"])})
+            for entry in said["entries"]
+        )
         record = Record(str(said["origin"]), said["environment"], entries)
         for entry in entries:
             _ = Kind(entry.kind), entry.age_s
@@ -142,7 +153,9 @@ def whole(folder: Path, entry: Entry) -> bool:
 def foreign(folder: Path, kinds: list[Kind], record: Record | None) -> list[Path]:
     """The files in the way that no pull has put there, or that somebody changed since."""
     paths = {kind: folder / kind.file_name for kind in kinds}
-    mine = {kind for kind in kinds if record and (entry := record.entry(kind)) and whole(folder, entry)}
+    mine = {
+        kind for kind in kinds if record and (entry := record.entry(kind)) and whole(folder, entry)
+    }
     return [path for kind, path in paths.items() if kind not in mine and path.exists()]
 
 
@@ -160,8 +173,12 @@ def locked(folder: Path) -> Iterator[None]:
         lock = FileLock(folder / _LOCK, timeout=LOCK_TIMEOUT_S)
         lock.acquire()
     except Timeout:
-        raise Unavailable(f"another process has been writing to {folder} for {LOCK_TIMEOUT_S:g} s") from None
-    except NotImplementedError:  # a file system without locks: renaming alone still never shows half a file
+        raise Unavailable(
+            f"another process has been writing to {folder} for {LOCK_TIMEOUT_S:g} s"
+        ) from None
+    except (
+        NotImplementedError
+    ):  # a file system without locks: renaming alone still never shows half a file
         yield
         return
     except OSError as error:
@@ -173,7 +190,9 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def put(folder: Path, artifacts: Mapping[Kind, Artifact], record: Record, *, gone: Sequence[Kind] = ()) -> None:
+def put(
+    folder: Path, artifacts: Mapping[Kind, Artifact], record: Record, *, gone: Sequence[Kind] = ()
+) -> None:
     """Make these the folder's artifacts, all or none; call it under the lock. Raises UsageError when that fails.
 
     gone: kinds that leave the folder. The manifest appears last, for it is what a reader looks for first.

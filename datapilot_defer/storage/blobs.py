@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datapilot_defer.errors import Unavailable
-from datapilot_defer.storage.records import now
+from datapilot_defer.storage.database import now
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -114,7 +114,9 @@ class Blobs:
         with _translated():
             if length is None:
                 return bytes(obstore.get(self._store, _path(owner, sha256)).bytes())
-            return bytes(obstore.get_range(self._store, _path(owner, sha256), start=start, length=length))
+            return bytes(
+                obstore.get_range(self._store, _path(owner, sha256), start=start, length=length)
+            )
 
     def has(self, owner: int, sha256: str) -> bool:
         """Whether there is such a blob."""
@@ -184,7 +186,9 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (OSError, obstore.exceptions.BaseError) as error:
-        raise Unavailable(f"the instance's blobs can't be used now: {_reason(error)}; try again") from None
+        raise Unavailable(
+            f"the instance's blobs can't be used now: {_reason(error)}; try again"
+        ) from None
 
 
 def _reason(error: Any) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, or_, select
 
-from datapilot_defer.storage.records import now
+from datapilot_defer.storage.database import now
 from datapilot_defer.storage.tables import ingestions
 
 if TYPE_CHECKING:
@@ -54,7 +54,11 @@ def waiting(connection: Connection) -> bool:
 def take(connection: Connection) -> Ingestion | None:
     """Take the oldest ingestion that nobody works on; from now on its lease must be renewed."""
     row = connection.execute(
-        select(ingestions).where(_free()).order_by(ingestions.c.id).limit(1).with_for_update(skip_locked=True)
+        select(ingestions)
+        .where(_free())
+        .order_by(ingestions.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
     ).first()
     if row is None:
         return None
@@ -68,18 +72,23 @@ def change(connection: Connection, ingestion_id: int, **values: object) -> None:
     connection.execute(ingestions.update().where(ingestions.c.id == ingestion_id).values(**values))
 
 
-def find_ingestion(connection: Connection, environment_id: int, ingestion_id: int) -> Ingestion | None:
+def find_ingestion(
+    connection: Connection, environment_id: int, ingestion_id: int
+) -> Ingestion | None:
     """Give an ingestion of an environment."""
     mine = (ingestions.c.environment_id == environment_id) & (ingestions.c.id == ingestion_id)
     row = connection.execute(select(ingestions).where(mine)).first()
     return Ingestion(**row._mapping) if row else None
 
 
-def list_ingestions(connection: Connection, environment_id: int, *, limit: int) -> Sequence[Ingestion]:
+def list_ingestions(
+    connection: Connection, environment_id: int, *, limit: int
+) -> Sequence[Ingestion]:
     """Give an environment's ingestions, the newest first."""
     query = select(ingestions).where(ingestions.c.environment_id == environment_id)
     return [
-        Ingestion(**row._mapping) for row in connection.execute(query.order_by(ingestions.c.id.desc()).limit(limit))
+        Ingestion(**row._mapping)
+        for row in connection.execute(query.order_by(ingestions.c.id.desc()).limit(limit))
     ]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Row, func, select
 
-from datapilot_defer.storage.records import now
+from datapilot_defer.storage.database import now
 from datapilot_defer.storage.tables import environments, integrations
 
 if TYPE_CHECKING:
@@ -50,24 +50,35 @@ def fold(name: str) -> str:
     return name.casefold()
 
 
-def create_integration(connection: Connection, instance_id: int, *, name: str, integration_type: str) -> Integration:
+def create_integration(
+    connection: Connection, instance_id: int, *, name: str, integration_type: str
+) -> Integration:
     """Make an integration without environments. The name must be free on its instance."""
     times = {"created_at": now(), "last_modified_at": now()}
     values = {"instance_id": instance_id, "name": name, "integration_type": integration_type}
     made = connection.execute(integrations.insert().values(**values, **times))
     key: Any = made.inserted_primary_key
-    return _full(connection, connection.execute(select(integrations).where(integrations.c.id == key[0])))[0]
+    return _full(
+        connection, connection.execute(select(integrations).where(integrations.c.id == key[0]))
+    )[0]
 
 
 def add_environment(connection: Connection, integration_id: int, name: str) -> None:
     """Add an environment to an integration that has none of this name."""
-    values = {"integration_id": integration_id, "name": name, "folded": fold(name), "created_at": now()}
+    values = {
+        "integration_id": integration_id,
+        "name": name,
+        "folded": fold(name),
+        "created_at": now(),
+    }
     connection.execute(environments.insert().values(**values))
     changed = integrations.update().where(integrations.c.id == integration_id)
     connection.execute(changed.values(last_modified_at=now()))
 
 
-def find_integration(connection: Connection, instance_id: int, integration_id: int) -> Integration | None:
+def find_integration(
+    connection: Connection, instance_id: int, integration_id: int
+) -> Integration | None:
     """Give an instance's integration by its id."""
     mine = (integrations.c.instance_id == instance_id) & (integrations.c.id == integration_id)
     found = _full(connection, connection.execute(select(integrations).where(mine)))
@@ -82,7 +93,12 @@ def integration_named(connection: Connection, instance_id: int, name: str) -> In
 
 
 def list_integrations(
-    connection: Connection, instance_id: int, *, only: int | None = None, like: str = "", limit: int | None = None
+    connection: Connection,
+    instance_id: int,
+    *,
+    only: int | None = None,
+    like: str = "",
+    limit: int | None = None,
 ) -> Sequence[Integration]:
     """Give an instance's integrations by name, without regard to case.
 
@@ -94,13 +110,22 @@ def list_integrations(
     if like:
         wanted.append(integrations.c.name.icontains(like, autoescape=True))
     query = (
-        select(integrations).where(*wanted).order_by(func.lower(integrations.c.name), integrations.c.id).limit(limit)
+        select(integrations)
+        .where(*wanted)
+        .order_by(func.lower(integrations.c.name), integrations.c.id)
+        .limit(limit)
     )
-    return _full(connection, connection.execute(query), everything=len(wanted) == 1 and limit is None)
+    return _full(
+        connection, connection.execute(query), everything=len(wanted) == 1 and limit is None
+    )
 
 
 def touch_integration(
-    connection: Connection, integration_id: int, *, project_name: str | None, uploaded_at: datetime | None = None
+    connection: Connection,
+    integration_id: int,
+    *,
+    project_name: str | None,
+    uploaded_at: datetime | None = None,
 ) -> None:
     """Record that a file of an integration became current now, and which dbt project it belongs to, if that is known.
 
@@ -111,7 +136,9 @@ def touch_integration(
         values["last_file_upload_time"] = uploaded_at
     if project_name is not None:
         values["project_name"] = project_name
-    connection.execute(integrations.update().where(integrations.c.id == integration_id).values(**values))
+    connection.execute(
+        integrations.update().where(integrations.c.id == integration_id).values(**values)
+    )
 
 
 def _full(connection: Connection, rows: Any, *, everything: bool = False) -> list[Integration]:
@@ -121,7 +148,9 @@ def _full(connection: Connection, rows: Any, *, everything: bool = False) -> lis
         return []
     wanted: ColumnElement[bool]
     if everything:
-        of_instance = select(integrations.c.id).where(integrations.c.instance_id == found[0].instance_id)
+        of_instance = select(integrations.c.id).where(
+            integrations.c.instance_id == found[0].instance_id
+        )
         wanted = environments.c.integration_id.in_(of_instance)
     else:
         wanted = environments.c.integration_id.in_([each.id for each in found])

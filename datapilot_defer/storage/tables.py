@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -38,11 +38,11 @@ class Instant(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Give the moment in UTC to the database."""
-        return value.astimezone(timezone.utc) if value else None
+        return value.astimezone(UTC) if value else None
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Take a moment from the database as UTC."""
-        return value.replace(tzinfo=value.tzinfo or timezone.utc) if value else None
+        return value.replace(tzinfo=value.tzinfo or UTC) if value else None
 
 
 def _id() -> Column[int]:
@@ -131,7 +131,9 @@ files = Table(
     Column("branch", Text),
     Column("build_url", Text),
     Column("ingestion", String(20)),
-    Column("changes", Text),  # JSON: models added, removed and changed since the one that was current before
+    Column(
+        "changes", Text
+    ),  # JSON: models added, removed and changed since the one that was current before
     Index("file_of_environment", "environment_id", "kind", "uploaded_at"),
     Index("file_of_blob", "sha256"),
 )

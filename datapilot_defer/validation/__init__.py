@@ -5,8 +5,8 @@ loader takes more than the schema allows. What differs from the published schema
 warning; `strict` holds an artifact to the published schema by the letter.
 """
 
-from datapilot_defer.validation.decide import validate
-from datapilot_defer.validation.origin import differences
-from datapilot_defer.validation.verdict import Problem, Verdict
+from datapilot_defer.validation.consistency import differences
+from datapilot_defer.validation.result import Problem, Verdict
+from datapilot_defer.validation.validator import validate
 
 __all__ = ["Problem", "Verdict", "differences", "validate"]

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _ISO = re.compile(
-    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:\.\d+)?)? ?(?:Z|UTC|[+-]\d\d:?(?:\d\d)?)?", re.ASCII
+    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:\.\d+)?)? ?(?:Z|UTC|[+-]\d\d:?(?:\d\d)?)?",
+    re.ASCII,
 )
 _NUMBER = re.compile(r"(\d{1,4})(?:\.\d+)?", re.ASCII)
 _THREE_NUMBERS = re.compile(r"(\d{1,4})[./-](\d{1,4})[./-](\d{1,4})", re.ASCII)

@@ -8,19 +8,28 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from datapilot_defer import dbt_json
-from datapilot_defer.validation.verdict import Problem
-from datapilot_defer.validation.wording import find, own, source_file
+from datapilot_defer.validation.result import Problem
+from datapilot_defer.validation.violations import find, own, source_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from datapilot_defer.validation.rules import Rules, Schema
-    from datapilot_defer.validation.use import Use
+    from datapilot_defer.validation.defer_checks import Use
+    from datapilot_defer.validation.schema import Rules, Schema
 
 MOST = 1000
 MOST_OF_ONE_ENTRY = 20
 # Best first: what is wrong with the whole, then what people wrote, then what follows from it.
-_ORDER = ("metadata", "nodes", "sources", "exposures", "metrics", "semantic_models", "saved_queries", "unit_tests")
+_ORDER = (
+    "metadata",
+    "nodes",
+    "sources",
+    "exposures",
+    "metrics",
+    "semantic_models",
+    "saved_queries",
+    "unit_tests",
+)
 
 
 class EnoughError(Exception):
@@ -67,7 +76,9 @@ class _Walk:
             before, _ = self.entries.pop((section, key), ([], False))
             self.total -= len(before)
         if not broken and (not useless or self.total >= MOST):
-            self.enough = self.enough or bool(useless)  # goes on: whether dbt reads it is not settled yet
+            self.enough = self.enough or bool(
+                useless
+            )  # goes on: whether dbt reads it is not settled yet
             return
         self.entries[section, key] = ([*broken, *useless], bool(broken))
         self.total += len(broken) + len(useless)
@@ -77,7 +88,12 @@ class _Walk:
 
 
 def go_through(
-    top: Mapping[str, Any], rules: Rules, published: Rules | None, use: Use | None, *, strict: bool = False
+    top: Mapping[str, Any],
+    rules: Rules,
+    published: Rules | None,
+    use: Use | None,
+    *,
+    strict: bool = False,
 ) -> Found:
     """Hold every section to `rules`, and every entry of nodes to its use.
 
@@ -99,11 +115,17 @@ def go_through(
 
 def find_top(rules: Rules, top: Mapping[str, Any]) -> Iterator[Problem]:
     """Sections that are missing or, by the letter, unknown."""
-    outline = {key: value for key, value in rules.document.items() if key in ("required", "additionalProperties")}
+    outline = {
+        key: value
+        for key, value in rules.document.items()
+        if key in ("required", "additionalProperties")
+    }
     outline["properties"] = dict.fromkeys(rules.document.get("properties", ()), True)
     for problem in own(rules, outline, dict.fromkeys(top)):
         missing = problem.message.endswith("is missing")
-        yield Problem(problem.path, f"the section {problem.message}" if missing else problem.message)
+        yield Problem(
+            problem.path, f"the section {problem.message}" if missing else problem.message
+        )
 
 
 def _rank(name: str) -> tuple[int, str]:
@@ -123,7 +145,9 @@ def _section(walk: _Walk, name: str, raw: Any) -> None:
         # A list where an object belongs may be of any size: a short one is as wrong.
         short = kind == "array" and "type" in schema and kind not in _kinds(schema)
         value = [None] if short else dbt_json.decode(raw)
-        walk.set(name, "", list(islice(find(walk.rules, schema, value, (name,)), MOST_OF_ONE_ENTRY)), [])
+        walk.set(
+            name, "", list(islice(find(walk.rules, schema, value, (name,)), MOST_OF_ONE_ENTRY)), []
+        )
 
 
 def _kinds(schema: Schema) -> Sequence[str]:
@@ -141,7 +165,9 @@ def _visitor(walk: _Walk, name: str, schema: Schema) -> Callable[[str | int, Any
     """What is done with each entry of a section."""
     fits = _fits(walk.rules, schema, strict=walk.strict)
     published = _inner(walk.published.section(name)) if walk.published else None
-    as_published = _fits(walk.published, published) if walk.published and published is not None else None
+    as_published = (
+        _fits(walk.published, published) if walk.published and published is not None else None
+    )
     use = walk.use.node if walk.use and name == "nodes" else None
 
     def visit(key: str | int, value: Any) -> None:
@@ -171,7 +197,9 @@ def _fits(rules: Rules, schema: Schema, *, strict: bool = False) -> Callable[[An
     return fits
 
 
-def _entry(rules: Rules, schema: Schema, path: tuple[str | int, ...], value: Any) -> Iterator[Problem]:
+def _entry(
+    rules: Rules, schema: Schema, path: tuple[str | int, ...], value: Any
+) -> Iterator[Problem]:
     file = source_file(value[0] if isinstance(value, list) and value else value)
     for problem in find(rules, schema, value, path):
         yield Problem(problem.path, problem.message, file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from datapilot_defer.validation.rules import Rules
+from datapilot_defer.validation.schema import Rules
 
 _TEXT = {"type": "string"}
 _MAPPING = {"title": "an object", "type": "object"}
@@ -17,10 +17,22 @@ _NODE: dict[str, Any] = {
     "properties": {
         **dict.fromkeys(("unique_id", "resource_type", "name", "package_name"), _TEXT),
         **dict.fromkeys(("config", "depends_on"), _MAYBE_MAPPING),
-        **dict.fromkeys(("database", "schema", "alias", "relation_name", "original_file_path"), _MAYBE_TEXT),
+        **dict.fromkeys(
+            ("database", "schema", "alias", "relation_name", "original_file_path"), _MAYBE_TEXT
+        ),
     },
 }
-_SECTIONS = ("sources", "macros", "docs", "exposures", "metrics", "disabled", "parent_map", "child_map", "selectors")
+_SECTIONS = (
+    "sources",
+    "macros",
+    "docs",
+    "exposures",
+    "metrics",
+    "disabled",
+    "parent_map",
+    "child_map",
+    "selectors",
+)
 
 
 @lru_cache(maxsize=1)

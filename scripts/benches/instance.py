@@ -25,11 +25,11 @@ from pathlib import Path
 
 import requests
 
-from datapilot_defer.instance import folder
+from datapilot_defer.instance.services import instances
 from datapilot_defer.storage import tables
-from datapilot_defer.storage.records import Records, now
-from tests.dbt_project import production
-from tests.torture import Plan, torture
+from datapilot_defer.storage.database import Records, now
+from tests.support.dbt_project import production
+from tests.support.torture import Plan, torture
 
 CLIENTS = 8
 
@@ -74,9 +74,13 @@ def _speed(data: Path, integrations: int, records: int, calls: int) -> None:
             seconds.append((time.perf_counter() - begun) * 1000)
         p50, p99 = statistics.median(seconds), statistics.quantiles(seconds, n=100)[98]
         pulls = _together(served, calls // 4, lambda s, i, _: _pull(s, served, i))
-        uploads = _together(served, calls // 8, lambda s, i, turn: _upload(s, served, i, _later(template, 1 + turn)))
+        uploads = _together(
+            served, calls // 8, lambda s, i, turn: _upload(s, served, i, _later(template, 1 + turn))
+        )
         begun = time.perf_counter()
-        listed = requests.get(f"{served.url}/dbt/v1/project_integrations", headers=served.headers, timeout=60).json()
+        listed = requests.get(
+            f"{served.url}/dbt/v1/project_integrations", headers=served.headers, timeout=60
+        ).json()
         listing = time.perf_counter() - begun
     print(
         f"{integrations:,} integrations, {records:,} file records, manifests of {len(template):,} bytes: "
@@ -112,8 +116,8 @@ def _kill(place: Path) -> None:
 
 def _filled(data: Path, integrations: int, records: int) -> str:
     """Make an instance with so many integrations, and file records spread over them."""
-    with folder.opened(data) as (opened, _):
-        token = str(folder.create_instance(opened, "acme"))
+    with instances.opened(data) as (opened, _):
+        token = str(instances.create_instance(opened, "acme"))
         times = {"created_at": now(), "last_modified_at": now()}
         made = [
             {"id": n, "instance_id": 1, "name": f"i{n}", "integration_type": "dbt_core", **times}
@@ -135,15 +139,32 @@ def _fill(records: Records, ids: range, integrations: int) -> None:
     places = {n: {"environment_id": 1 + n % integrations, "kind": "manifest"} for n in ids}
     past = {"token_id": 1, "created_at": now(), "uploaded_at": now(), "size_bytes": 1}
     with records.write() as connection:
-        connection.execute(tables.files.insert(), [{"id": n, **places[n], **past, "sha256": f"{n:064x}"} for n in ids])
-        connection.execute(tables.publications.insert(), [{"file_id": n, **places[n], "since": now()} for n in ids])
+        connection.execute(
+            tables.files.insert(),
+            [{"id": n, **places[n], **past, "sha256": f"{n:064x}"} for n in ids],
+        )
+        connection.execute(
+            tables.publications.insert(), [{"file_id": n, **places[n], "since": now()} for n in ids]
+        )
 
 
 @contextmanager
 def _served(data: Path, token: str) -> Iterator[Served]:
-    words = ["instance", "serve", "--data", str(data), "--port", "0", "--requests-per-minute", "0", "--json"]
+    words = [
+        "instance",
+        "serve",
+        "--data",
+        str(data),
+        "--port",
+        "0",
+        "--requests-per-minute",
+        "0",
+        "--json",
+    ]
     with subprocess.Popen(
-        [sys.executable, "-m", "datapilot_defer", *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "datapilot_defer", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     ) as process:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["url"]
@@ -153,7 +174,9 @@ def _served(data: Path, token: str) -> Iterator[Served]:
             process.terminate()
 
 
-def _together(served: Served, calls: int, act: Callable[[requests.Session, int, int], None]) -> float:
+def _together(
+    served: Served, calls: int, act: Callable[[requests.Session, int, int], None]
+) -> float:
     """Have every client act `calls / CLIENTS` times; gives acts per second."""
 
     def work(integration_id: int) -> None:
@@ -171,21 +194,36 @@ def _together(served: Served, calls: int, act: Callable[[requests.Session, int, 
 
 
 def _fetch(session: requests.Session, served: Served, integration_id: int) -> requests.Response:
-    query: dict[str, str | int] = {"artifact_type": "manifest", "dbt_core_integration_id": integration_id}
-    return session.get(f"{served.url}/dbt/v1/fetch_artifact_url", params=query, headers=served.headers, timeout=60)
+    query: dict[str, str | int] = {
+        "artifact_type": "manifest",
+        "dbt_core_integration_id": integration_id,
+    }
+    return session.get(
+        f"{served.url}/dbt/v1/fetch_artifact_url", params=query, headers=served.headers, timeout=60
+    )
 
 
 def _pull(session: requests.Session, served: Served, integration_id: int) -> None:
-    assert session.get(_fetch(session, served, integration_id).json()["url"], timeout=60).status_code == 200
+    assert (
+        session.get(_fetch(session, served, integration_id).json()["url"], timeout=60).status_code
+        == 200
+    )
 
 
 def _upload(session: requests.Session, served: Served, integration_id: int, content: bytes) -> None:
-    query: dict[str, str | int] = {"dbt_core_integration_id": integration_id, "file_type": "manifest"}
+    query: dict[str, str | int] = {
+        "dbt_core_integration_id": integration_id,
+        "file_type": "manifest",
+    }
     query["dbt_core_integration_environment_type"] = "PROD"
-    told = session.get(f"{served.url}/dbt/v1/signed_url", params=query, headers=served.headers, timeout=60).json()
+    told = session.get(
+        f"{served.url}/dbt/v1/signed_url", params=query, headers=served.headers, timeout=60
+    ).json()
     assert session.put(told["url"], data=content, timeout=600).status_code == 200
     body = {"dbt_core_integration_file_id": told["dbt_core_integration_file_id"]}
-    answer = session.post(f"{served.url}/dbt/v1/verify_upload", json=body, headers=served.headers, timeout=600)
+    answer = session.post(
+        f"{served.url}/dbt/v1/verify_upload", json=body, headers=served.headers, timeout=600
+    )
     assert answer.status_code == 200, answer.text
 
 
@@ -200,7 +238,8 @@ def _large() -> bytes:
     head = json.dumps({"metadata": metadata, "macros": {}})[:-1].encode() + b', "nodes": {'
     code = "select 1 as one -- " * 500
     nodes = (
-        json.dumps({f"model.shop.m{n}": {"resource_type": "model", "raw_code": code}})[1:-1] for n in range(10_400)
+        json.dumps({f"model.shop.m{n}": {"resource_type": "model", "raw_code": code}})[1:-1]
+        for n in range(10_400)
     )
     return head + ", ".join(nodes).encode() + b"}}"
 

@@ -19,10 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests import large_manifest
-from tests.instance_calls import make_integration
-from tests.instances import RunningInstance, running_instance
-from tests.parts import program
+from tests.support import large_manifest
+from tests.support.instance_calls import make_integration
+from tests.support.instances import RunningInstance, running_instance
+from tests.support.parts import program
 
 SIZES = {"6 MB": (500, 20), "60 MB": (5000, 20)}  # models, columns
 
@@ -53,9 +53,15 @@ def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench onboard", description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     runs = parser.parse_args(argv).runs
-    with tempfile.TemporaryDirectory() as folder, running_instance(Path(folder) / "instance") as instance:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_instance(Path(folder) / "instance") as instance,
+    ):
         integration = make_integration(instance, "warehouse")
-        commands = {"datapilot --help": [*ours(), "--help"], "altimate --help": [*theirs(), "--help"]}
+        commands = {
+            "datapilot --help": [*ours(), "--help"],
+            "altimate --help": [*theirs(), "--help"],
+        }
         for label, (models, columns) in SIZES.items():
             manifest = Path(folder) / f"{models}.json"
             large_manifest.write(manifest, models, columns)
@@ -66,15 +72,31 @@ def main(argv: Sequence[str]) -> None:
             print(row(label, costs), flush=True)
 
 
-def onboardings(instance: RunningInstance, integration: int, manifest: Path) -> dict[str, list[str]]:
+def onboardings(
+    instance: RunningInstance, integration: int, manifest: Path
+) -> dict[str, list[str]]:
     """The commands that bring this manifest to the instance; curl only copies its bytes."""
-    where = ["--dbt_core_integration_id", str(integration), "--dbt_core_integration_environment", "PROD"]
-    access = ["--token", instance.token, "--instance-name", instance.instance_name, "--backend-url", instance.url]
+    where = [
+        "--dbt_core_integration_id",
+        str(integration),
+        "--dbt_core_integration_environment",
+        "PROD",
+    ]
+    access = [
+        "--token",
+        instance.token,
+        "--instance-name",
+        instance.instance_name,
+        "--backend-url",
+        instance.url,
+    ]
     words = ["dbt", "onboard", *access, *where, "--manifest-path", str(manifest)]
     # The second manifest is of the same project, and not smaller: no guard has a reason to refuse it.
     found = {"datapilot": [*ours(), *words], "altimate": [*theirs(), *words]}
     curl = shutil.which("curl")
-    return found | ({"curl": [curl, "--silent", "-o", os.devnull, manifest.as_uri()]} if curl else {})
+    return found | (
+        {"curl": [curl, "--silent", "-o", os.devnull, manifest.as_uri()]} if curl else {}
+    )
 
 
 def ours() -> list[str]:
@@ -101,13 +123,16 @@ def measured(words: Sequence[str]) -> Cost:
     starter = [sys.executable, "-I", "-S", "-c", STARTER, *words]
     done = subprocess.run(starter, stdin=subprocess.DEVNULL, capture_output=True, check=True)
     cpu_s, wall_s, peak, exit_code = json.loads(done.stderr.splitlines()[-1])
-    return Cost(cpu_s, wall_s, peak / (1024 if sys.platform != "darwin" else 1024 * 1024), exit_code)
+    return Cost(
+        cpu_s, wall_s, peak / (1024 if sys.platform != "darwin" else 1024 * 1024), exit_code
+    )
 
 
 def row(label: str, costs: Sequence[Cost]) -> str:
     """One line of the table: medians."""
     cpu_s, wall_s, memory = (
-        statistics.median(getattr(cost, name) for cost in costs) for name in ("cpu_s", "wall_s", "memory_mb")
+        statistics.median(getattr(cost, name) for cost in costs)
+        for name in ("cpu_s", "wall_s", "memory_mb")
     )
     return f"{label:24}{cpu_s:8.2f}{wall_s:8.2f}{memory:8.0f}  {sorted({cost.exit_code for cost in costs})}"
 

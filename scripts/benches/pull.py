@@ -15,13 +15,15 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests import large_manifest
-from tests.commands import access
-from tests.instance_calls import make_integration, onboard
-from tests.instances import RunningInstance, running_instance
+from tests.support import large_manifest
+from tests.support.commands import access
+from tests.support.instance_calls import make_integration, onboard
+from tests.support.instances import RunningInstance, running_instance
 
 _MEASURING = runpy.run_path(str(Path(__file__).with_name("onboard.py")))
-SIZES, alternately, ours, row = (_MEASURING[name] for name in ("SIZES", "alternately", "ours", "row"))
+SIZES, alternately, ours, row = (
+    _MEASURING[name] for name in ("SIZES", "alternately", "ours", "row")
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -29,7 +31,10 @@ def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench pull", description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     runs = parser.parse_args(argv).runs
-    with tempfile.TemporaryDirectory() as place, running_instance(Path(place) / "instance") as instance:
+    with (
+        tempfile.TemporaryDirectory() as place,
+        running_instance(Path(place) / "instance") as instance,
+    ):
         folder = Path(place)
         os.environ |= {**access(instance), "XDG_CACHE_HOME": str(folder / "cache")}
         commands = {"datapilot dbt pull --help": [*ours(), "dbt", "pull", "--help"]}
@@ -41,7 +46,9 @@ def main(argv: Sequence[str]) -> None:
             print(row(f"{label:28}", costs), flush=True)
 
 
-def of_size(instance: RunningInstance, folder: Path, models: int, columns: int) -> Mapping[str, list[str]]:
+def of_size(
+    instance: RunningInstance, folder: Path, models: int, columns: int
+) -> Mapping[str, list[str]]:
     """The commands for a manifest of so many models. dbt is a program that does nothing."""
     state = folder / f"{models}"
     project = folder / f"project-{models}"

@@ -17,8 +17,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests import large_manifest
-from tests.parts import program
+from tests.support import large_manifest
+from tests.support.parts import program
 
 SIZES = {"6 MB": (500, 20), "60 MB": (5000, 20)}  # models, columns
 MILLION = 1_000_000
@@ -64,9 +64,13 @@ said = type(load_manifest(path)).__name__
 
 
 def main(words: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--without-jsonschema", action="store_true", help="leave out what takes a minute")
+    parser.add_argument(
+        "--without-jsonschema", action="store_true", help="leave out what takes a minute"
+    )
     options = parser.parse_args(words)
     neighbour = str(program("altimate", "python"))
     with tempfile.TemporaryDirectory() as name:
@@ -116,7 +120,9 @@ def nodes(text: str) -> str:
     """As many nodes as errors, with nothing in them."""
     head = text[: text.index('"nodes": {') + len('"nodes": {')]
     tail = text[text.index(', "parent_map"') :]
-    broken = ", ".join(f'"model.warehouse.m{number}": {{"resource_type": "model"}}' for number in range(MILLION))
+    broken = ", ".join(
+        f'"model.warehouse.m{number}": {{"resource_type": "model"}}' for number in range(MILLION)
+    )
     return f"{head}{broken}}}{tail}"
 
 
@@ -124,12 +130,17 @@ def row(label: str, python: str, code: str, path: Path, runs: int) -> None:
     """One line of the table."""
     costs = [measured(python, code, path) for _ in range(runs)]
     cpu_s, used = (statistics.median(cost[at] for cost in costs) for at in (0, 1))
-    print(f"  {label:34}{cpu_s:8.2f}{used:8.0f}{used * 1e6 / path.stat().st_size:9.2f}   {str(costs[0][2])[:50]}")
+    print(
+        f"  {label:34}{cpu_s:8.2f}{used:8.0f}{used * 1e6 / path.stat().st_size:9.2f}   {str(costs[0][2])[:50]}"
+    )
 
 
 def measured(python: str, code: str, path: Path) -> tuple[float, float, str]:
     done = subprocess.run(
-        [python, "-c", FRAME.format(code=code), str(path)], stdout=subprocess.PIPE, check=True, encoding="utf-8"
+        [python, "-c", FRAME.format(code=code), str(path)],
+        stdout=subprocess.PIPE,
+        check=True,
+        encoding="utf-8",
     )
     cpu_s, used, said = json.loads(done.stdout.splitlines()[-1])
     return cpu_s, used, said

@@ -31,7 +31,11 @@ from dbt_common.dataclass_schema import dbtClassMixin
 
 ANYTHING = {}
 NUMBERS = {
-    int: {"title": "a whole number", "type": ["number", "boolean", "string"], "format": "python-int"},
+    int: {
+        "title": "a whole number",
+        "type": ["number", "boolean", "string"],
+        "format": "python-int",
+    },
     float: {"title": "a number", "type": ["number", "boolean", "string"], "format": "python-float"},
     datetime: {"title": "a date and time", "type": "string", "format": "dateutil"},
     uuid.UUID: {"title": "a UUID", "type": "string", "format": "python-uuid"},
@@ -65,7 +69,11 @@ CONTRACT = {
         "required": ["on_schema_change"],
     },
 }
-UPGRADED = (*typing.get_args(ManifestResource), Exposure, Metric)  # those whose refs `upgrade_ref_content` sees
+UPGRADED = (
+    *typing.get_args(ManifestResource),
+    Exposure,
+    Metric,
+)  # those whose refs `upgrade_ref_content` sees
 DISABLED_RESOURCES = typing.get_args(DisabledManifestResource)
 KNOWN_HOOKS = {
     "AdditionalPropertiesMixin.__pre_deserialize__",
@@ -118,7 +126,11 @@ class Walk:
         if issubclass(base, str):
             return ANYTHING
         if issubclass(base, Mapping):
-            return {"title": "an object", "type": "object", **when("additionalProperties", self.value(args[1]))}
+            return {
+                "title": "an object",
+                "type": "object",
+                **when("additionalProperties", self.value(args[1])),
+            }
         if issubclass(base, Sequence):
             return sequence(self.value(args[0]))
         raise TypeError(f"no rule for {kind!r}: look at how mashumaro unpacks it")
@@ -148,7 +160,10 @@ class Walk:
         for field in dataclasses.fields(cls):
             name = field.metadata.get("alias", field.name)
             rule = self.value(hints[field.name])
-            optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+            optional = (
+                field.default is not dataclasses.MISSING
+                or field.default_factory is not dataclasses.MISSING
+            )
             if field.default is None:
                 rule = nullable(rule)
             if rule:
@@ -156,7 +171,13 @@ class Walk:
             if not optional:
                 required.append(name)
         return self.special(
-            cls, {"title": "an object", "type": "object", "properties": properties, "required": required}
+            cls,
+            {
+                "title": "an object",
+                "type": "object",
+                "properties": properties,
+                "required": required,
+            },
         )
 
     def special(self, cls, schema):
@@ -181,7 +202,12 @@ class Walk:
     def hooks(self):
         hook = {"$ref": f"#/$defs/Hook{self.suffix}"}
         items = {"anyOf": [hook, HOOK_TEXT]}
-        return {"title": "a list", "type": ["array", "object", "string"], "format": "dbt-hook-letters", "items": items}
+        return {
+            "title": "a list",
+            "type": ["array", "object", "string"],
+            "format": "dbt-hook-letters",
+            "items": items,
+        }
 
     def colored_docs(self, properties):
         """NodeConfig looks at the color of its docs; nobody looks at that of a macro's."""
@@ -200,7 +226,10 @@ class Walk:
         pair = {"title": "count and period, or neither", "anyOf": [both, neither]}
         inner = properties["freshness"]["anyOf"][1]
         rules = {"allOf": [inner, {"properties": {"build_after": pair}}]}
-        properties["freshness"] = {"if": {"type": "object", "required": ["build_after"]}, "then": rules}
+        properties["freshness"] = {
+            "if": {"type": "object", "required": ["build_after"]},
+            "then": rules,
+        }
 
 
 def upgraded(cls, schema, before, disabled):
@@ -250,7 +279,10 @@ def enumeration(cls):
     title = "one of " + ", ".join(map(str, values))
     if not any("_missing_" in base.__dict__ for base in cls.__mro__ if base.__module__ != "enum"):
         return {"title": title, "enum": values}
-    letters = "|".join("".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else re.escape(c) for c in v) for v in values)
+    letters = "|".join(
+        "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else re.escape(c) for c in v)
+        for v in values
+    )
     return {"title": title, "type": "string", "pattern": f"^({letters})$"}
 
 
@@ -261,7 +293,9 @@ def sequence(item):
 
 
 def takes_text(rule):
-    return not rule or ("string" in rule.get("type", ()) and not {"maxLength", "format", "pattern"} & rule.keys())
+    return not rule or (
+        "string" in rule.get("type", ()) and not {"maxLength", "format", "pattern"} & rule.keys()
+    )
 
 
 def nullable(schema):
@@ -271,16 +305,26 @@ def nullable(schema):
         return {**schema, "title": schema["title"] + ", or null", "enum": [*schema["enum"], None]}
     if "type" in schema:
         kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-        return {**schema, "title": schema.get("title", kinds[0]) + " or null", "type": [*kinds, "null"]}
+        return {
+            **schema,
+            "title": schema.get("title", kinds[0]) + " or null",
+            "type": [*kinds, "null"],
+        }
     return {"anyOf": [{"type": "null"}, schema]}
 
 
 def check_hooks(cls):
     for base in cls.__mro__:
         for name in HOOKS:
-            ours = name in base.__dict__ and base.__module__.startswith("dbt") and base is not dbtClassMixin
+            ours = (
+                name in base.__dict__
+                and base.__module__.startswith("dbt")
+                and base is not dbtClassMixin
+            )
             if ours and f"{base.__name__}.{name}" not in KNOWN_HOOKS:
-                raise TypeError(f"{base.__name__}.{name} is new: read it, and write its rule down here")
+                raise TypeError(
+                    f"{base.__name__}.{name} is new: read it, and write its rule down here"
+                )
 
 
 def manifest(before=None):
@@ -292,7 +336,11 @@ def manifest(before=None):
         forgiven = {"groups", "group_map", "unit_tests", "semantic_models", "saved_queries"}
         inside = Walk(before, disabled=True)
         entry = inside.value(list[DisabledManifestResource])
-        top["properties"]["disabled"] = {"title": "an object", "type": "object", "additionalProperties": entry}
+        top["properties"]["disabled"] = {
+            "title": "an object",
+            "type": "object",
+            "additionalProperties": entry,
+        }
         walks.append(inside)
         if before <= 9:
             forgiven |= {"metrics", "disabled"}

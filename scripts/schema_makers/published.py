@@ -6,10 +6,18 @@ import json
 import sys
 
 CLASSES = {
-    "manifest": ("WritableManifest", "dbt.artifacts.schemas.manifest", "dbt.contracts.graph.manifest"),
+    "manifest": (
+        "WritableManifest",
+        "dbt.artifacts.schemas.manifest",
+        "dbt.contracts.graph.manifest",
+    ),
     "catalog": ("CatalogArtifact", "dbt.artifacts.schemas.catalog", "dbt.contracts.results"),
     "run_results": ("RunResultsArtifact", "dbt.artifacts.schemas.run", "dbt.contracts.results"),
-    "sources": ("FreshnessExecutionResultArtifact", "dbt.artifacts.schemas.freshness", "dbt.contracts.results"),
+    "sources": (
+        "FreshnessExecutionResultArtifact",
+        "dbt.artifacts.schemas.freshness",
+        "dbt.contracts.results",
+    ),
     "semantic_manifest": (
         "PydanticSemanticManifest",
         "dbt_semantic_interfaces.implementations.semantic_manifest",

@@ -18,7 +18,9 @@ def shrink(schema: dict[str, Any]) -> dict[str, Any]:
     bare = each(schema, strip)
     counts: Counter[str] = Counter()
     each(bare, lambda inner: counts.update([text(inner)]) or inner)
-    keyword = "definitions" if "draft-07" in bare.get("$schema", "") or "definitions" in bare else "$defs"
+    keyword = (
+        "definitions" if "draft-07" in bare.get("$schema", "") or "definitions" in bare else "$defs"
+    )
     shared: dict[str, str] = {}
 
     def replace(inner: dict[str, Any]) -> dict[str, Any]:
@@ -69,5 +71,7 @@ def lines(value: Any, path: str = "$") -> list[str]:
     if isinstance(value, dict) and value:
         return [line for key in sorted(value) for line in lines(value[key], f"{path}.{key}")]
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        return [line for number, inner in enumerate(value) for line in lines(inner, f"{path}[{number}]")]
+        return [
+            line for number, inner in enumerate(value) for line in lines(inner, f"{path}[{number}]")
+        ]
     return [f"{path} = {json.dumps(value, sort_keys=True)}"]

@@ -14,9 +14,17 @@ COMMON = {"append_env": True, "env": CREDENTIALS, "output_processor": json.loads
 
 with DAG("faults", schedule=None, catchup=False):
     DatapilotOperator(
-        task_id="refused", bash_command=f"{ONBOARD} --manifest-path {FOLDER}/broken.json", **COMMON, **RETRIED
+        task_id="refused",
+        bash_command=f"{ONBOARD} --manifest-path {FOLDER}/broken.json",
+        **COMMON,
+        **RETRIED,
     )
-    DatapilotOperator(task_id="relative", bash_command=f"{ONBOARD} --manifest-path target.json", **COMMON, **RETRIED)
+    DatapilotOperator(
+        task_id="relative",
+        bash_command=f"{ONBOARD} --manifest-path target.json",
+        **COMMON,
+        **RETRIED,
+    )
     DatapilotOperator(
         task_id="unavailable",
         bash_command=f"{ONBOARD} --manifest-path {FOLDER}/new.json --timeout 1",

@@ -1,0 +1,157 @@
+"""What a command says: results on stdout, everything else on stderr, no secret on either."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from datapilot_defer import ci
+from datapilot_defer.errors import DatapilotError, UsageError
+
+_SHORTEST_SECRET = 8  # hiding "x" everywhere would hide the message
+_META = "datapilot_defer.report"
+# What an instance or an object store may have put into a URL that it lets us show: nobody else may use it.
+_SIGNATURE = re.compile(
+    r"([?&][\w.-]*(?:signature|sig|credential|token|secret|key)[\w.-]*=)[^&\s\"'<>]+", re.IGNORECASE
+)
+# What a file, a name or an answer could command a terminal with; line breaks and tabs are ours.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_USER_INFO = re.compile(r"://[^/\s\"'<>@]+@")
+
+
+@dataclass
+class Report:
+    """One command's voice. It lives in the Click context's `meta`, so that any host can mount the command."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    log_format: str = "text"
+    run: ci.Run | None = None
+    _secrets: list[str] = field(default_factory=list, repr=False)
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody is there to be asked: a terminal, outside CI."""
+        return self.run is None and not self.json and sys.stdin.isatty() and sys.stderr.isatty()
+
+    @property
+    def _on_github(self) -> bool:
+        return self.run is not None and self.run.name == "GitHub Actions"
+
+    def hide(self, secret: str) -> None:
+        """From now on, print `***` wherever this text would appear. What is too short to be a secret stays."""
+        if len(secret) < _SHORTEST_SECRET:
+            return
+        if self._on_github and secret not in self._secrets:
+            click.echo(f"::add-mask::{secret}", err=True)
+        self._secrets += [secret, json.dumps(secret)[1:-1]]  # also as it stands inside of JSON
+
+    def note(self, text: str) -> None:
+        """Say what is going on; -q hides it."""
+        if not self.quiet:
+            self._log("info", text)
+
+    def detail(self, text: str) -> None:
+        """Say what only -v wants to know."""
+        if self.verbose:
+            self._log("debug", text)
+
+    def warn(self, text: str) -> None:
+        """Say what may surprise later. Never hidden."""
+        self._log("warning", f"Warning: {text}", annotated=text)
+
+    def error(self, text: str) -> None:
+        """Say why the command failed. Never hidden."""
+        self._log("error", f"Error: {text}", annotated=text)
+
+    def result(self, data: Mapping[str, object], text: str) -> None:
+        """The command's result: the text, or with --json the object as the very last line. Called once."""
+        sys.stderr.flush()
+        shown = (
+            self._clean(json.dumps(data, ensure_ascii=False, default=str))
+            if self.json
+            else self._clean(text)
+        )
+        try:
+            if shown:
+                click.echo(shown)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader has enough: Click ends the command without a word
+            raise
+        except OSError as error:
+            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - or Python fails again at its end
+            raise UsageError(
+                f"can't write the result to standard output: {error.strerror}"
+            ) from None
+
+    def failure(self, error: DatapilotError, extra: Mapping[str, object] | None = None) -> None:
+        """Say an error; with --json also as the result object."""
+        self.error(str(error))
+        if self.json:
+            about = {"kind": error.kind, "message": str(error)}
+            with suppress(UsageError):  # nowhere to write it; it was said on stderr
+                self.result(
+                    {"ok": False, "exit_code": error.exit_code, "error": about, **(extra or {})}, ""
+                )
+
+    def exit(self, code: int) -> NoReturn:
+        """End the command with this exit code."""
+        click.get_current_context().exit(code)
+
+    @contextmanager
+    def progress(self, label: str, size_bytes: int) -> Iterator[Callable[[int], None]]:
+        """A bar that the yielded function advances by a number of bytes; nothing where nobody watches."""
+        if (
+            self.quiet
+            or self.json
+            or self.log_format == "json"
+            or self.run is not None
+            or not sys.stderr.isatty()
+        ):
+            yield lambda _: None
+            return
+        with click.progressbar(length=size_bytes, label=label, file=sys.stderr, width=0) as bar:
+            yield bar.update
+
+    def _log(self, level: str, text: str, annotated: str | None = None) -> None:
+        text = self._clean(text)
+        if self.log_format == "json":
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            click.echo(
+                json.dumps({"time": now, "level": level, "message": text}, ensure_ascii=False),
+                err=True,
+            )
+            return
+        if self._on_github and annotated is not None:
+            click.echo(ci.annotation(level, self._clean(annotated)), err=True)
+            return
+        colour = {"warning": "yellow", "error": "red"}.get(level)
+        plain = colour is None or bool(os.environ.get("NO_COLOR"))
+        click.echo(text if plain else click.style(text, fg=colour), err=True)
+
+    def _clean(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return _CONTROL.sub("\ufffd", _USER_INFO.sub("://***@", _SIGNATURE.sub(r"\1***", text)))
+
+
+def current_report() -> Report:
+    """The report of the command that is running."""
+    report = click.get_current_context().meta.get(_META)
+    return report if isinstance(report, Report) else Report()
+
+
+def set_report(ctx: click.Context, report: Report) -> None:
+    """Make this the report of the command that `ctx` belongs to."""
+    ctx.meta[_META] = report

@@ -1,0 +1,202 @@
+"""Takes JSON apart: the top level as views on the bytes, then one entry at a time."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from datapilot_defer.dbt_json.diagnosis import (
+    NotJsonError,
+    as_python_reads_it,
+    encoding,
+    not_an_object,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import msgspec
+
+    Raw: TypeAlias = msgspec.Raw
+
+_CHUNK = 1 << 20
+_ENDS = 64
+_MOST_SECTIONS = 10_000
+
+
+def split(content: bytes) -> Mapping[str, Raw]:
+    """The top level of an object: each key with its value as a view on the same bytes.
+
+    Costs one pass over the bytes and no memory beyond the keys. Raises NotJsonError.
+    """
+    import msgspec
+
+    _check_utf8(content)
+    text = _stripped(content)
+    try:
+        return _top_level(text)
+    except RecursionError:
+        raise NotJsonError(
+            "is nested too deeply: dbt's loader gives up on it, and no dbt wrote it"
+        ) from None
+    except _TooManyError:
+        raise NotJsonError(
+            f"is an object with over {_MOST_SECTIONS:,} keys; an artifact of dbt has about 20"
+        ) from None
+    except msgspec.ValidationError as error:
+        raise NotJsonError(not_an_object(error)) from None
+    except msgspec.DecodeError as error:
+        return _top_level(as_python_reads_it(content, error))
+
+
+def _top_level(text: bytes | memoryview) -> Mapping[str, Raw]:
+    import msgspec
+
+    found: Mapping[str, Raw] = msgspec.json.decode(
+        text, type=dict[_Section, msgspec.Raw], dec_hook=_section_names()
+    )
+    return found
+
+
+def decode(raw: Raw | bytes) -> Any:
+    """One value, as Python objects. Raises NotJsonError."""
+    import msgspec
+
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        # Numbers beyond 64 bits and the like: the arbiter is the parser that dbt uses.
+        try:
+            return json.loads(bytes(raw))
+        except (ValueError, RecursionError) as error:
+            raise NotJsonError(f"is not JSON that dbt can read: {error}") from None
+
+
+def count(raw: Raw) -> int:
+    """How many entries a mapping has, without keeping them. Raises NotJsonError, also when it is not a mapping."""
+    import msgspec
+
+    number = 0
+
+    def hook(_: type, __: Any) -> Any:
+        nonlocal number
+        number += 1
+        return _KEY
+
+    try:
+        msgspec.json.decode(raw, type=dict[_Key, msgspec.Raw], dec_hook=hook)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise NotJsonError(str(error)) from None
+    return number
+
+
+def entries(raw: Raw) -> dict[str, Raw]:
+    """The entries of one mapping, such as the manifest's nodes. Raises NotJsonError, also when it is not a mapping."""
+    import msgspec
+
+    try:
+        return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise NotJsonError(str(error)) from None
+
+
+def walk(raw: Raw, visit: Callable[[str, Any], None]) -> None:
+    """Call `visit` with each key and value of one mapping, holding one value at a time.
+
+    A repeated key is visited again: the last visit counts. Raises NotJsonError, also when it is not a mapping,
+    and whatever `visit` raises.
+    """
+    import msgspec
+
+    key = ""
+
+    def hook(kind: type, found: Any) -> Any:
+        nonlocal key
+        if kind is _Key:
+            key = found
+            return _KEY
+        visit(key, found)
+        return _VALUE
+
+    try:
+        # Every key decodes to the same object: the mapping that comes out never has more than one entry.
+        msgspec.json.decode(raw, type=dict[_Key, _Value], dec_hook=hook)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        for name, value in entries(raw).items():
+            visit(name, decode(value))
+
+
+def walk_list(raw: Raw, visit: Callable[[int, Any], None]) -> None:
+    """Call `visit` with each index and value of one list, holding one value at a time. Raises NotJsonError."""
+    import msgspec
+
+    number = -1
+
+    def hook(_: type, found: Any) -> Any:
+        nonlocal number
+        number += 1
+        visit(number, found)
+        return _VALUE
+
+    try:
+        msgspec.json.decode(raw, type=list[_Value], dec_hook=hook)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        for at, value in enumerate(decode(raw)):
+            visit(at, value)
+
+
+class _TooManyError(Exception):
+    pass
+
+
+class _Section(str):
+    __slots__ = ()
+
+
+def _section_names() -> Callable[[type, Any], _Section]:
+    """Takes the keys of the top level; stops where a file has so many that it can't be an artifact."""
+    seen = 0
+
+    def hook(_: type, found: Any) -> _Section:
+        nonlocal seen
+        seen += 1
+        if seen > _MOST_SECTIONS:
+            raise _TooManyError
+        return _Section(found)
+
+    return hook
+
+
+class _Key:
+    pass
+
+
+class _Value:
+    pass
+
+
+_KEY, _VALUE = _Key(), _Value()
+
+
+def _check_utf8(content: bytes) -> None:
+    if content.isascii():
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    view = memoryview(content)
+    for start in range(0, len(content), _CHUNK):
+        try:
+            decoder.decode(view[start : start + _CHUNK], final=start + _CHUNK >= len(content))
+        except UnicodeDecodeError:
+            raise NotJsonError(encoding(content)) from None
+
+
+def _stripped(content: bytes) -> bytes | memoryview:
+    """Without the white space that `str.strip` takes off and JSON does not know, such as a no-break space."""
+    head = content[:_ENDS].decode("utf-8", "ignore")
+    tail = content[-_ENDS:].decode("utf-8", "ignore")
+    lead = head[: len(head) - len(head.lstrip())]
+    trail = tail[len(tail.rstrip()) :]
+    if not (lead + trail).strip(" \t\r\n"):
+        return content
+    return memoryview(content)[len(lead.encode()) : len(content) - len(trail.encode())]

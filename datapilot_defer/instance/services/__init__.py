@@ -1,0 +1,1 @@
+"""The domain logic of an instance, without HTTP types."""

@@ -1,0 +1,58 @@
+"""What validation says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datapilot_defer.artifact import Artifact
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One reason why an artifact is refused.
+
+    path: where, such as `$.nodes["model.shop.orders"].config.materialized`.
+    message: what is expected and what is there. file: the node's own file, such as `models/orders.sql`.
+    """
+
+    path: str
+    message: str
+    file: str | None = None
+
+    def line(self, artifact_path: str) -> str:
+        """`target/manifest.json::$.path: message (models/orders.sql)`."""
+        return f"{artifact_path}::{self.path}: {self.message}" + (
+            f" ({self.file})" if self.file else ""
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an artifact is whole and useful, and which dbt can read it.
+
+    problems: empty when it is accepted, best first. drift: what a current dbt writes beside its published schema, and
+    reads again: of interest, but no cause for a warning. more: how many problems are not listed; at_least: whether
+    counting stopped there. readable_by: minor versions of dbt, oldest first, such as ("1.8", …, "1.12", "2").
+    """
+
+    artifact: Artifact
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
+    drift: tuple[str, ...] = ()
+    readable_by: tuple[str, ...] = ()
+    more: int = 0
+    at_least: bool = False
+
+    @property
+    def accepted(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.problems
+
+    def describe(self) -> list[str]:
+        """One line for each problem, and one that says how many more there are."""
+        lines = [problem.line(self.artifact.path) for problem in self.problems]
+        if self.more:
+            lines.append(f"… and {'at least ' if self.at_least else ''}{self.more:,} more")
+        return lines

@@ -1,0 +1,1 @@
+"""Harnesses, fixtures and fault injection for the tests."""

@@ -1,0 +1,126 @@
+"""The calls of a client, one function each: so that a test of an instance reads as what it is about."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import requests
+
+from tests.support.instances import RunningInstance
+
+SECONDS = 30
+
+
+def call(
+    instance: RunningInstance, method: str, path: str, *, token: str | None = None, **more: Any
+) -> requests.Response:
+    """Make a call of the API; `path` without the leading slash."""
+    headers = instance.headers_of(token or instance.token)
+    return requests.request(
+        method, f"{instance.url}/{path}", headers=headers, timeout=SECONDS, **more
+    )
+
+
+def make_integration(
+    instance: RunningInstance, name: str = "shop", environment: str = "PROD"
+) -> int:
+    """Make an integration; gives its id."""
+    answer = call(
+        instance,
+        "POST",
+        "dbt/v1/project_integration",
+        json={"name": name, "environment": environment},
+    )
+    assert answer.status_code == 200, answer.text
+    return int(answer.json()["dbt_core_integration_id"])
+
+
+def announce(
+    instance: RunningInstance,
+    integration_id: int,
+    kind: str = "manifest",
+    environment: str = "PROD",
+    token: str | None = None,
+) -> requests.Response:
+    """Ask for a signed URL to upload to."""
+    query = {
+        "dbt_core_integration_id": str(integration_id),
+        "dbt_core_integration_environment_type": environment,
+        "file_type": kind,
+    }
+    return call(instance, "GET", "dbt/v1/signed_url", token=token, params=query)
+
+
+def upload(instance: RunningInstance, integration_id: int, content: bytes, **announced: Any) -> int:
+    """Announce and PUT a file, without verifying it; gives its id."""
+    answer = announce(instance, integration_id, **announced)
+    assert answer.status_code == 200, answer.text
+    put = requests.put(answer.json()["url"], data=content, timeout=SECONDS)
+    assert put.status_code == 200, put.text
+    return int(answer.json()["dbt_core_integration_file_id"])
+
+
+def verify(
+    instance: RunningInstance, file_id: int, token: str | None = None, **more: Any
+) -> requests.Response:
+    """Have an uploaded file verified."""
+    body = {"dbt_core_integration_file_id": file_id, **more}
+    return call(instance, "POST", "dbt/v1/verify_upload", token=token, json=body)
+
+
+def onboard(
+    instance: RunningInstance, integration_id: int, content: bytes, **announced: Any
+) -> int:
+    """Make a file current; gives its id."""
+    file_id = upload(instance, integration_id, content, **announced)
+    answer = verify(instance, file_id, announced.get("token"))
+    assert answer.status_code == 200, answer.text
+    return file_id
+
+
+def fetch(
+    instance: RunningInstance, integration_id: int, token: str | None = None, **query: Any
+) -> requests.Response:
+    """Ask for the URL of what is current."""
+    asked = {"artifact_type": "manifest", "dbt_core_integration_id": integration_id, **query}
+    return call(instance, "GET", "dbt/v1/fetch_artifact_url", token=token, params=asked)
+
+
+def pull(instance: RunningInstance, integration_id: int, **query: Any) -> bytes:
+    """Give the bytes of what is current."""
+    answer = fetch(instance, integration_id, **query)
+    assert answer.status_code == 200, answer.text
+    got = requests.get(answer.json()["url"], timeout=SECONDS)
+    assert got.status_code == 200, got.text
+    return got.content
+
+
+def show(
+    instance: RunningInstance, integration_id: int, environment: str = "PROD"
+) -> dict[str, Any]:
+    """Give an environment with its history."""
+    answer = call(instance, "GET", f"dbt/v1/project_integrations/{integration_id}/{environment}")
+    assert answer.status_code == 200, answer.text
+    shown: dict[str, Any] = answer.json()
+    return shown
+
+
+def manifest(
+    *models: str, project: str = "shop", at: str = "2026-11-22T10:00:00Z", body: str = "select 1"
+) -> bytes:
+    """Write a small manifest with these models, as dbt would."""
+    metadata = {
+        "dbt_schema_version": "https://schemas.getdbt.com/dbt/manifest/v12.json",
+        "dbt_version": "1.11.16",
+        "generated_at": at,
+        "project_name": project,
+    }
+    nodes = {
+        f"model.{project}.{name}": {
+            "resource_type": "model",
+            "checksum": {"name": "sha256", "checksum": body},
+        }
+        for name in models or ("orders", "customers")
+    }
+    return json.dumps({"metadata": metadata, "nodes": nodes, "macros": {}}).encode()

@@ -1,0 +1,98 @@
+"""A real instance for tests: the program's own application under uvicorn in a thread, on a free port of loopback.
+
+    def test_something(instance: RunningInstance) -> None:
+        requests.get(f"{instance.url}/dbt/v1/project_integrations", headers=instance.headers)
+
+`running_instance(folder)` gives one for as long as a `with` block runs; the same folder gives the same instance again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from datapilot_defer.instance.app import create_app
+from datapilot_defer.instance.serve import listening
+from datapilot_defer.instance.services import instances as data_folder
+from datapilot_defer.instance.settings import Settings
+from datapilot_defer.storage.blobs import Blobs
+from datapilot_defer.storage.database import Records
+
+
+@dataclass(frozen=True)
+class RunningInstance:
+    """An instance that answers at `url` until its `with` block ends. token: an admin token."""
+
+    url: str
+    instance_name: str
+    token: str = field(repr=False)
+    data: Path
+    records: Records = field(repr=False)
+    blobs: Blobs = field(repr=False)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What admits a request as admin."""
+        return self.headers_of(self.token)
+
+    def headers_of(self, token: str) -> dict[str, str]:
+        """What admits a request with this token."""
+        return {"Authorization": f"Bearer {token}", "x-tenant": self.instance_name}
+
+    def new_token(
+        self,
+        *scopes: str,
+        integration_id: int | None = None,
+        expires_at: datetime | None = None,
+        name: str = "test",
+    ) -> str:
+        """Make a token of "read", "upload", "admin"; it may be for one integration only."""
+        return data_folder.create_token(
+            self.records,
+            self.instance_name,
+            name=name,
+            scopes=frozenset(scopes),
+            integration_id=integration_id,
+            expires_at=expires_at,
+        )[1]
+
+
+@contextmanager
+def running_instance(
+    data: Path, instance_name: str = "acme", settings: Settings | None = None
+) -> Iterator[RunningInstance]:
+    """Serve the data in a folder, made if it is not there, on a free port of 127.0.0.1."""
+    with data_folder.opened(data) as (records, blobs):
+        token = data_folder.create_instance(records, instance_name)
+        if token is None:
+            token = data_folder.create_token(
+                records, instance_name, name="test", scopes=frozenset({"admin"})
+            )[1]
+        app = create_app(records, blobs, settings or Settings())
+        with listening("127.0.0.1", 0) as listener:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+            thread = threading.Thread(target=server.run, args=([listener],))
+            thread.start()
+            try:
+                while not server.started and thread.is_alive():
+                    time.sleep(0.005)
+                yield RunningInstance(url, instance_name, token, data, records, blobs)
+            finally:
+                server.should_exit = True
+                thread.join()
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[RunningInstance]:
+    """A fresh instance called acme, without integrations."""
+    with running_instance(tmp_path / "instance") as running:
+        yield running

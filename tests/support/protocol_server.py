@@ -1,0 +1,173 @@
+"""An instance that answers nothing beyond what the public clients are known to expect, and misbehaves on request.
+
+It stands for the hosted instance, of which nothing else is public. Where a test wants a fault, it replaces the
+answer of one route.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+TOKEN, INSTANCE_NAME = "hosted-token-1f8a", "hosted"
+CREATED = "2026-01-01T00:00:00Z"
+INTEGRATION = {
+    "id": 7,
+    "name": "shop",
+    "environments": [{"id": 1, "environment_type": "PROD", "created_at": CREATED}],
+    "created_at": CREATED,
+    "last_modified_at": CREATED,
+    "last_file_upload_time": None,
+    "is_deleted": False,
+    "integration_type": "dbt_core",
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request as it arrived."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, read as JSON."""
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer: JSON unless `body` is bytes already."""
+
+    body: object = field(default_factory=dict)
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class ProtocolServer:
+    """Its address, what it was asked, what it holds. answers: replacements by "METHOD /path"."""
+
+    url: str = ""
+    seen: list[Seen] = field(default_factory=list)
+    uploads: dict[int, bytes] = field(default_factory=dict)
+    verified: list[int] = field(default_factory=list)
+    answers: dict[str, Callable[[Seen], Reply]] = field(default_factory=dict)
+    integrations: list[dict[str, object]] = field(default_factory=lambda: [dict(INTEGRATION)])
+
+    @property
+    def access(self) -> dict[str, str]:
+        """The environment variables that lead here."""
+        return {
+            "ALTIMATE_URL": self.url,
+            "ALTIMATE_INSTANCE_NAME": INSTANCE_NAME,
+            "ALTIMATE_API_KEY": TOKEN,
+        }
+
+    @property
+    def asked(self) -> list[str]:
+        """The requests in their order, as "METHOD /path"."""
+        return [f"{request.method} {request.path}" for request in self.seen]
+
+    def reply(self, request: Seen) -> Reply:
+        """The answer to one request."""
+        route = f"{request.method} {request.path}"
+        if route in self.answers:
+            return self.answers[route](request)
+        if request.path.startswith("/storage/"):
+            return self._storage(request)
+        if (
+            request.headers.get("Authorization") != f"Bearer {TOKEN}"
+            or request.headers.get("x-tenant") != INSTANCE_NAME
+        ):
+            return Reply({"detail": "Invalid credentials"}, 401)
+        return self._api(route, request)
+
+    def _storage(self, request: Seen) -> Reply:
+        if request.query.get("signature") != "s3cret" or "Authorization" in request.headers:
+            return Reply(b"<Error><Code>AccessDenied</Code></Error>", 403)
+        file_id = int(request.path.rpartition("/")[2])
+        if request.method == "PUT":
+            self.uploads[file_id] = request.body
+            return Reply(b"")
+        return Reply(self.uploads[file_id])
+
+    def _api(self, route: str, request: Seen) -> Reply:
+        match route.rstrip("/"):
+            case "GET /dbt/v3/validate-credentials" | "GET /dbt/v1/validate-permissions":
+                return Reply({"ok": True})
+            case "GET /dbt/v1/project_integrations":
+                return Reply(self.integrations)
+            case "GET /dbt/v1/signed_url":
+                file_id = len(self.seen)
+                return Reply(
+                    {"url": self._signed(file_id), "dbt_core_integration_file_id": file_id}
+                )
+            case "POST /dbt/v1/verify_upload":
+                self.verified.append(request.json["dbt_core_integration_file_id"])
+                return Reply({"ok": True})
+            case "POST /dbt/v1/start_dbt_ingestion":
+                return Reply({"ok": True})
+            case "GET /dbt/v1/fetch_artifact_url" if self.verified:
+                return Reply(
+                    {
+                        "url": self._signed(self.verified[0]),
+                        "dbt_core_integration_file_id": self.verified[0],
+                    }
+                )
+            case _:
+                return Reply({"detail": "Not Found"}, 404)
+
+    def _signed(self, file_id: int) -> str:
+        return f"{self.url}/storage/{file_id}?signature=s3cret"
+
+
+@contextmanager
+def protocol_server() -> Iterator[ProtocolServer]:
+    """Serve on a free port of loopback for as long as the `with` block runs."""
+    state = ProtocolServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _serve(self) -> None:
+            parts = urlsplit(self.path)
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+            request = Seen(self.command, parts.path, query, dict(self.headers.items()), body)
+            state.seen.append(request)
+            reply = state.reply(request)
+            content = (
+                reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+            )
+            self.send_response_only(reply.status)
+            for name, value in {"Content-Length": str(len(content)), **reply.headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_PUT = do_POST = _serve  # noqa: N815 - the names that http.server looks for  # noqa: N815 - the names that http.server looks for  # noqa: N815 - the names that http.server looks for
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

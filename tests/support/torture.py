@@ -1,0 +1,295 @@
+"""An instance that is killed again and again while clients onboard to it and pull from it, and what is left of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import requests
+
+from datapilot_defer.instance.services import instances
+from datapilot_defer.storage import integrations
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is done, and how often the instance is killed while it is. template: a manifest that dbt wrote."""
+
+    template: bytes = field(repr=False)
+    clients: int
+    onboards: int
+    pulls: int
+    seconds_between_kills: float
+    timeout_s: int = 60
+
+
+@dataclass
+class Outcome:
+    """What clients saw, and what the instance held at the end. `wrong` is empty when every promise was kept."""
+
+    kills: int = 0
+    exits: Counter[int] = field(default_factory=Counter)
+    pulls: Counter[str] = field(default_factory=Counter)
+    longest_onboard_s: float = 0.0
+    longest_pull_s: float = 0.0
+    onboarded: dict[int, list[str]] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def torture(data: Path, plan: Plan) -> Outcome:
+    """Run the plan against an instance over a data folder; its database and blobs are as SIGKILL left them."""
+    with instances.opened(data) as (records, _):
+        token = str(instances.create_instance(records, "acme"))
+        with records.write() as connection:
+            for number in range(plan.clients):
+                made = integrations.create_integration(
+                    connection, 1, name=f"c{number}", integration_type="dbt_core"
+                )
+                integrations.add_environment(connection, made.id, "PROD")
+    outcome, begun = Outcome(), time.monotonic()
+    with _killed_again_and_again(data, plan, outcome) as url:
+        client = _Clients(url, token, plan, outcome, data.parent)
+        client.run()
+    with _serving(data, _free_port()) as url:
+        _compare(url, token, outcome)
+    outcome.seconds = time.monotonic() - begun
+    return outcome
+
+
+@dataclass
+class _Clients:
+    url: str
+    token: str
+    plan: Plan
+    outcome: Outcome
+    folder: Path
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _done: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        uploading = [
+            threading.Thread(target=self._onboard, args=(1 + each,))
+            for each in range(self.plan.clients)
+        ]
+        pulling = [
+            threading.Thread(target=self._pull, args=(1 + each,))
+            for each in range(self.plan.clients)
+        ]
+        for thread in uploading + pulling:
+            thread.start()
+        for thread in uploading:
+            thread.join()
+        self._done.set()
+        for thread in pulling:
+            thread.join()
+
+    def _onboard(self, integration_id: int) -> None:
+        path = self.folder / f"manifest-{integration_id}.json"
+        for turn in range(self.plan.onboards // self.plan.clients):
+            content = _manifest(self.plan.template, integration_id, turn)
+            path.write_bytes(content)
+            begun = time.monotonic()
+            code = self._command(integration_id, path)
+            with self._lock:
+                self.outcome.exits[code] += 1
+                self.outcome.longest_onboard_s = max(
+                    self.outcome.longest_onboard_s, time.monotonic() - begun
+                )
+                if code == 0:
+                    sha256 = hashlib.sha256(content).hexdigest()
+                    self.outcome.onboarded.setdefault(integration_id, []).append(sha256)
+
+    def _command(self, integration_id: int, path: Path) -> int:
+        words = [
+            "dbt",
+            "onboard",
+            "--integration-id",
+            integration_id,
+            "--manifest-path",
+            path,
+            "--json",
+        ]
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "datapilot_defer",
+                *map(str, words),
+                "--timeout",
+                str(self.plan.timeout_s),
+            ],
+            cwd=REPOSITORY,
+            env={
+                **os.environ,
+                "ALTIMATE_URL": self.url,
+                "ALTIMATE_INSTANCE_NAME": "acme",
+                "ALTIMATE_API_KEY": self.token,
+            },
+            capture_output=True,
+            check=False,
+            timeout=self.plan.timeout_s + 60,
+        )
+        if b"Traceback" in done.stderr:
+            self.outcome.wrong.append(done.stderr.decode(errors="replace"))
+        return done.returncode
+
+    def _pull(self, integration_id: int) -> None:
+        """Pull as long as there is anything to do; a dead instance is tried again at once."""
+        each = self.plan.pulls // self.plan.clients
+        while each > 0 or not self._done.is_set():
+            begun = time.monotonic()
+            seen = self._pull_once(integration_id)
+            with self._lock:
+                self.outcome.pulls[seen] += 1
+                self.outcome.longest_pull_s = max(
+                    self.outcome.longest_pull_s, time.monotonic() - begun
+                )
+            each -= seen == "whole"
+            if seen != "whole":
+                if self._done.is_set() and seen == "nothing yet":
+                    return
+                time.sleep(0.1)
+
+    def _pull_once(self, integration_id: int) -> str:
+        query: dict[str, str | int] = {
+            "artifact_type": "manifest",
+            "dbt_core_integration_id": integration_id,
+        }
+        headers = {"Authorization": f"Bearer {self.token}", "x-tenant": "acme"}
+        try:
+            answer = requests.get(
+                f"{self.url}/dbt/v1/fetch_artifact_url",
+                params=query,
+                headers=headers,
+                timeout=self.plan.timeout_s,
+            )
+            if answer.status_code == 404:
+                return "nothing yet"
+            told = answer.json()
+            got = requests.get(told["url"], timeout=self.plan.timeout_s)
+        except (requests.RequestException, ValueError):
+            return "cut off"
+        if got.status_code == 200 and hashlib.sha256(got.content).hexdigest() == told["sha256"]:
+            return "whole"
+        with self._lock:
+            self.outcome.wrong.append(
+                f"pull of {integration_id}: {got.status_code}, {len(got.content)} bytes"
+            )
+        return "wrong"
+
+
+@contextmanager
+def _killed_again_and_again(data: Path, plan: Plan, outcome: Outcome) -> Iterator[str]:
+    port, over = _free_port(), threading.Event()
+
+    def kill() -> None:
+        while not over.is_set():
+            process = _start(data, port)
+            over.wait(plan.seconds_between_kills)
+            process.kill()
+            process.wait()
+            outcome.kills += 1
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        over.set()
+        killer.join()
+
+
+@contextmanager
+def _serving(data: Path, port: int) -> Iterator[str]:
+    process = _start(data, port)
+    try:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            try:
+                requests.get(f"http://127.0.0.1:{port}/health", timeout=5)
+                break
+            except requests.ConnectionError:
+                time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _start(data: Path, port: int) -> subprocess.Popen[bytes]:
+    words = [
+        "instance",
+        "serve",
+        "--data",
+        str(data),
+        "--port",
+        str(port),
+        "--requests-per-minute",
+        "0",
+        "--keep",
+        "999",
+    ]
+    return subprocess.Popen(
+        [sys.executable, "-m", "datapilot_defer", *words],
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _compare(url: str, token: str, outcome: Outcome) -> None:
+    """Every manifest whose onboarding exited 0 is in the history and comes back byte for byte."""
+    headers = {"Authorization": f"Bearer {token}", "x-tenant": "acme"}
+    for integration_id, expected in outcome.onboarded.items():
+        place = f"{url}/dbt/v1/project_integrations/{integration_id}/PROD"
+        ids = {}
+        for past in requests.get(place, headers=headers, timeout=60).json()["history"]:
+            ids[past["sha256"]] = past["dbt_core_integration_file_id"]
+        for sha256 in [sha for sha in expected if sha not in ids]:
+            outcome.wrong.append(f"integration {integration_id} lost {sha256}")
+        for sha256, file_id in ids.items():
+            query: dict[str, str | int] = {
+                "artifact_type": "manifest",
+                "dbt_core_integration_id": integration_id,
+            }
+            told = requests.get(
+                f"{url}/dbt/v1/fetch_artifact_url",
+                params={**query, "dbt_core_integration_file_id": file_id},
+                headers=headers,
+                timeout=60,
+            ).json()
+            content = requests.get(told["url"], timeout=60).content
+            if hashlib.sha256(content).hexdigest() != sha256:
+                outcome.wrong.append(
+                    f"file {file_id} of integration {integration_id} is not what was onboarded"
+                )
+
+
+def _manifest(template: bytes, integration_id: int, turn: int) -> bytes:
+    """What dbt wrote, as if it had been written again later: no two are equal."""
+    made = json.loads(template)
+    made["metadata"]["generated_at"] = f"{BEGIN + timedelta(minutes=turn):%Y-%m-%dT%H:%M:%SZ}"
+    made["metadata"]["invocation_id"] = f"{integration_id:08d}-0000-4000-8000-{turn:012d}"
+    return json.dumps(made).encode()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
