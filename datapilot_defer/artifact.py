@@ -61,7 +61,7 @@ class Artifact:
         return len(self.content)
 
 
-def read(path: str | Path, kind: Kind | None = Kind.MANIFEST) -> Artifact:
+def read_artifact(path: str | Path, kind: Kind | None = Kind.MANIFEST) -> Artifact:
     """Read a file of dbt's, once.
 
     kind: what it must be; None recognises it by its content, then by its name.
@@ -70,22 +70,22 @@ def read(path: str | Path, kind: Kind | None = Kind.MANIFEST) -> Artifact:
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError:
-        raise UsageError(_missing(Path(path), kind)) from None
+        raise UsageError(_not_found_message(Path(path), kind)) from None
     except IsADirectoryError:
-        raise UsageError(_folder(Path(path), kind)) from None
+        raise UsageError(_is_directory_message(Path(path), kind)) from None
     except MemoryError:
         raise UsageError(f"{path}: is too large for this machine's memory") from None
     except (OSError, ValueError) as error:
         # Windows says "permission denied" for a folder; unlike Path.is_dir, this never raises that itself.
         if os.path.isdir(path):  # noqa: PTH112
-            raise UsageError(_folder(Path(path), kind)) from None
+            raise UsageError(_is_directory_message(Path(path), kind)) from None
         raise UsageError(
             f"{path}: can't be read: {getattr(error, 'strerror', None) or error}"
         ) from None
-    return from_bytes(content, path=str(path), kind=kind)
+    return parse_artifact(content, path=str(path), kind=kind)
 
 
-def from_bytes(content: bytes, *, path: str, kind: Kind | None) -> Artifact:
+def parse_artifact(content: bytes, *, path: str, kind: Kind | None) -> Artifact:
     """Take bytes that came from `path` (a name for messages) as an artifact.
 
     Never raises for what the bytes hold: what can't be read is None, and validation says why.
@@ -94,26 +94,26 @@ def from_bytes(content: bytes, *, path: str, kind: Kind | None) -> Artifact:
         top: Mapping[str, Any] = dbt_json.split(content)
     except dbt_json.NotJsonError:
         top = {}
-    metadata = metadata_of(top)
+    metadata = decode_metadata(top)
     if kind is None:
-        kind = recognise(top, metadata) or _kind_by_name(path)
+        kind = detect_kind(top, metadata) or _kind_from_file_name(path)
     return Artifact(
         kind=kind,
         path=path,
         content=content,
         sha256=hashlib.sha256(content).hexdigest(),
-        schema_version=schema_version(metadata.get("dbt_schema_version")),
-        dbt_version=_text(metadata, "dbt_version"),
-        project_name=_text(metadata, "project_name"),
-        project_id=_text(metadata, "project_id"),
-        adapter_type=_text(metadata, "adapter_type"),
-        generated_at=_time(metadata.get("generated_at")),
-        invocation_id=_text(metadata, "invocation_id"),
-        node_count=_count(top) if kind is Kind.MANIFEST else None,
+        schema_version=parse_schema_version(metadata.get("dbt_schema_version")),
+        dbt_version=_get_string(metadata, "dbt_version"),
+        project_name=_get_string(metadata, "project_name"),
+        project_id=_get_string(metadata, "project_id"),
+        adapter_type=_get_string(metadata, "adapter_type"),
+        generated_at=_parse_timestamp(metadata.get("generated_at")),
+        invocation_id=_get_string(metadata, "invocation_id"),
+        node_count=_count_nodes(top) if kind is Kind.MANIFEST else None,
     )
 
 
-def recognise(top: Mapping[str, Any], metadata: Mapping[str, Any]) -> Kind | None:
+def detect_kind(top: Mapping[str, Any], metadata: Mapping[str, Any]) -> Kind | None:
     """Which artifact this is, by what its metadata claims, else by the sections that only one kind has."""
     claim = str(metadata.get("dbt_schema_version"))
     found = re.fullmatch(r".*/dbt/([a-z-]+)/v\d+\.json", claim)
@@ -128,13 +128,13 @@ def recognise(top: Mapping[str, Any], metadata: Mapping[str, Any]) -> Kind | Non
     return next((kind for kind, keys in marks if keys <= top.keys()), None)
 
 
-def schema_version(claim: object) -> int | None:
+def parse_schema_version(claim: object) -> int | None:
     """The number in ".../dbt/manifest/v12.json"; None when there is none."""
     found = re.search(r"/v(\d{1,6})\.json$", claim) if isinstance(claim, str) else None
     return int(found.group(1)) if found else None
 
 
-def metadata_of(top: Mapping[str, Any]) -> dict[str, Any]:
+def decode_metadata(top: Mapping[str, Any]) -> dict[str, Any]:
     """The section `metadata` of a file that was split; {} when it has none that can be read."""
     try:
         found = dbt_json.decode(top["metadata"])
@@ -143,12 +143,12 @@ def metadata_of(top: Mapping[str, Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _text(metadata: Mapping[str, Any], key: str) -> str | None:
+def _get_string(metadata: Mapping[str, Any], key: str) -> str | None:
     value = metadata.get(key)
     return value if isinstance(value, str) else None
 
 
-def _time(value: object) -> datetime | None:
+def _parse_timestamp(value: object) -> datetime | None:
     """dbt writes "2026-11-22T10:00:00.123456Z": UTC, also where the zone is left out; some give 9 decimals."""
     if not isinstance(value, str):
         return None
@@ -163,19 +163,19 @@ def _time(value: object) -> datetime | None:
         return None
 
 
-def _count(top: Mapping[str, Any]) -> int | None:
+def _count_nodes(top: Mapping[str, Any]) -> int | None:
     try:
         return dbt_json.count(top["nodes"])
     except (KeyError, dbt_json.NotJsonError):
         return None
 
 
-def _kind_by_name(path: str) -> Kind:
+def _kind_from_file_name(path: str) -> Kind:
     name = re.split(r"[/\\]", path)[-1].removesuffix(".json").replace("-", "_")
     return next((kind for kind in Kind if kind.value == name), Kind.MANIFEST)
 
 
-def _missing(path: Path, kind: Kind | None) -> str:
+def _not_found_message(path: Path, kind: Kind | None) -> str:
     looked = "" if path.is_absolute() else f" (looked in {Path.cwd()})"
     advice = (
         ""
@@ -185,7 +185,7 @@ def _missing(path: Path, kind: Kind | None) -> str:
     return f"{path}: no such file{looked}{advice}"
 
 
-def _folder(path: Path, kind: Kind | None) -> str:
+def _is_directory_message(path: Path, kind: Kind | None) -> str:
     inside = path / (kind or Kind.MANIFEST).file_name
     advice = (
         f"give {inside}"

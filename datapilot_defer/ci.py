@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Run:
+class CiRun:
     """One run of a CI or orchestrator. A fact that it does not give is None."""
 
     name: str
@@ -27,7 +27,7 @@ class Run:
 
 
 # Name, the variable that gives it away, then those of commit, branch and build URL: the first that is set counts.
-_CIS: list[tuple[str, str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = [
+CI_SYSTEMS: list[tuple[str, str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = [
     (
         "GitHub Actions",
         "GITHUB_ACTIONS",
@@ -70,21 +70,21 @@ _CIS: list[tuple[str, str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]] =
 ]
 
 
-def detect(environ: Mapping[str, str]) -> Run | None:
+def detect_ci(environ: Mapping[str, str]) -> CiRun | None:
     """The run that this process is part of, or None on a laptop."""
-    for name, sign, commit, branch, build_url in _CIS:
-        if _set(environ, sign):
-            url = _first(environ, build_url) or _composed_url(name, environ)
-            return Run(
+    for name, sign, commit, branch, build_url in CI_SYSTEMS:
+        if _is_set(environ, sign):
+            url = _first_value(environ, build_url) or _compose_build_url(name, environ)
+            return CiRun(
                 name,
-                _pull_request_head(environ) or _first(environ, commit),
-                _first(environ, branch),
+                _pull_request_commit(environ) or _first_value(environ, commit),
+                _first_value(environ, branch),
                 url,
             )
-    return Run("CI") if _set(environ, "CI") else None
+    return CiRun("CI") if _is_set(environ, "CI") else None
 
 
-def _pull_request_head(environ: Mapping[str, str]) -> str | None:
+def _pull_request_commit(environ: Mapping[str, str]) -> str | None:
     """The commit that somebody pushed. On a pull request GITHUB_SHA is a merge that exists nowhere else."""
     path = environ.get("GITHUB_EVENT_PATH")
     if not path or not environ.get("GITHUB_EVENT_NAME", "").startswith("pull_request"):
@@ -96,15 +96,15 @@ def _pull_request_head(environ: Mapping[str, str]) -> str | None:
     return sha if isinstance(sha, str) else None
 
 
-def _set(environ: Mapping[str, str], name: str) -> bool:
+def _is_set(environ: Mapping[str, str], name: str) -> bool:
     return environ.get(name, "").lower() not in ("", "0", "false")
 
 
-def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+def _first_value(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:
     return next((environ[name] for name in names if environ.get(name)), None)
 
 
-def _composed_url(name: str, environ: Mapping[str, str]) -> str | None:
+def _compose_build_url(name: str, environ: Mapping[str, str]) -> str | None:
     """The page of a build whose product gives only its parts."""
     forms = {
         "GitHub Actions": "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}",
@@ -118,7 +118,7 @@ def _composed_url(name: str, environ: Mapping[str, str]) -> str | None:
         return None
 
 
-def annotation(level: str, text: str) -> str:
+def format_annotation(level: str, text: str) -> str:
     """GitHub's workflow command that shows `text` on the run's page. level: "error" or "warning".
 
     Source: "Workflow commands for GitHub Actions": %, CR and LF are escaped in the message.
@@ -129,18 +129,18 @@ def annotation(level: str, text: str) -> str:
 
 def append_summary(environ: Mapping[str, str], markdown: str) -> None:
     """Add to the page of this GitHub job, when it is one."""
-    _append(environ, "GITHUB_STEP_SUMMARY", markdown + "\n")
+    _append_to_file(environ, "GITHUB_STEP_SUMMARY", markdown + "\n")
 
 
 def append_outputs(environ: Mapping[str, str], values: Mapping[str, str]) -> None:
     """Hand values to the later steps of this GitHub job, when it is one. Values hold no line break."""
-    _append(
+    _append_to_file(
         environ, "GITHUB_OUTPUT", "".join(f"{name}={value}\n" for name, value in values.items())
     )
 
 
-def _append(environ: Mapping[str, str], variable: str, text: str) -> None:
-    if not environ.get(variable) or not _set(environ, "GITHUB_ACTIONS"):
+def _append_to_file(environ: Mapping[str, str], variable: str, text: str) -> None:
+    if not environ.get(variable) or not _is_set(environ, "GITHUB_ACTIONS"):
         return
     try:
         with Path(environ[variable]).open("a", encoding="utf-8", newline="\n") as file:

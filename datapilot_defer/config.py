@@ -16,17 +16,21 @@ from pathlib import Path
 
 from datapilot_defer.errors import UsageError
 
-FILE_KEYS = {
+CONFIG_FILE_KEYS = {
     "token": "altimateApiKey",
     "instance_name": "altimateInstanceName",
     "url": "altimateUrl",
 }
-VARIABLES = {
+CREDENTIAL_VARIABLES = {
     "token": ("DATAPILOT_TOKEN", "ALTIMATE_API_KEY"),
     "instance_name": ("DATAPILOT_INSTANCE_NAME", "ALTIMATE_INSTANCE_NAME"),
     "url": ("DATAPILOT_URL", "ALTIMATE_URL"),
 }
-OPTIONS = {"token": "--token", "instance_name": "--instance-name", "url": "--backend-url"}
+CREDENTIAL_OPTIONS = {
+    "token": "--token",
+    "instance_name": "--instance-name",
+    "url": "--backend-url",
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Setting:
     origin: str
 
 
-def from_environ(environ: Mapping[str, str], names: tuple[str, ...]) -> Setting | None:
+def read_variable(environ: Mapping[str, str], names: tuple[str, ...]) -> Setting | None:
     """The first of these environment variables that is set and not empty."""
     for name in names:
         if environ.get(name):
@@ -45,7 +49,7 @@ def from_environ(environ: Mapping[str, str], names: tuple[str, ...]) -> Setting 
     return None
 
 
-def switched_on(environ: Mapping[str, str], name: str) -> bool | None:
+def read_boolean_variable(environ: Mapping[str, str], name: str) -> bool | None:
     """An environment variable as a switch; None when it is not set. Raises UsageError for anything but yes or no."""
     value = environ.get(name, "").lower()
     if not value:
@@ -57,13 +61,13 @@ def switched_on(environ: Mapping[str, str], name: str) -> bool | None:
     raise UsageError(f"environment variable {name} is {environ[name]!r}: set it to 1 or 0")
 
 
-def without_user(url: str) -> str:
+def strip_user_info(url: str) -> str:
     """A URL, also one without scheme as proxies may be given, without its user and password."""
     scheme, separator, rest = url.rpartition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
-def home_folder(environ: Mapping[str, str]) -> Path | None:
+def home_directory(environ: Mapping[str, str]) -> Path | None:
     """The user's home, or None in a container that has none."""
     given = environ.get("USERPROFILE" if os.name == "nt" else "HOME")
     if given:
@@ -74,18 +78,18 @@ def home_folder(environ: Mapping[str, str]) -> Path | None:
         return None
 
 
-def settings_folder() -> Path | None:
+def user_config_directory() -> Path | None:
     """The user's own folder for what this program is told to remember, or None where there is no home."""
     from platformdirs import user_config_path
 
-    return _absolute(lambda: user_config_path("datapilot-defer", appauthor=False))
+    return _absolute_or_none(lambda: user_config_path("datapilot-defer", appauthor=False))
 
 
-def cache_folder() -> Path:
+def user_cache_directory() -> Path:
     """The user's own folder for what can be fetched again. Raises UsageError where there is no home."""
     from platformdirs import user_cache_path
 
-    folder = _absolute(lambda: user_cache_path("datapilot-defer", appauthor=False))
+    folder = _absolute_or_none(lambda: user_cache_path("datapilot-defer", appauthor=False))
     if folder is None:
         raise UsageError(
             "there is no home folder to keep things in: set HOME or XDG_CACHE_HOME, or name a folder"
@@ -93,7 +97,7 @@ def cache_folder() -> Path:
     return folder
 
 
-def _absolute(find: Callable[[], Path]) -> Path | None:
+def _absolute_or_none(find: Callable[[], Path]) -> Path | None:
     """Without a home platformdirs raises, or gives a path that begins with "~", by its version."""
     try:
         folder = find()
@@ -102,9 +106,9 @@ def _absolute(find: Callable[[], Path]) -> Path | None:
     return folder if folder.is_absolute() else None
 
 
-def config_file(environ: Mapping[str, str]) -> Path | None:
+def config_file_path(environ: Mapping[str, str]) -> Path | None:
     """Where the config file is, whether or not it exists. None without a home folder."""
-    home = home_folder(environ)
+    home = home_directory(environ)
     return home / ".altimate" / "altimate.json" if home else None
 
 
@@ -125,27 +129,27 @@ class ConfigFile:
         if value is None or value == "":
             return None
         if not isinstance(value, str):
-            raise UsageError(f"{self._place(key)}: {key} must be a string, in quotes")
-        return Setting(self._expand(value, key, environ), self._place(key))
+            raise UsageError(f"{self._location(key)}: {key} must be a string, in quotes")
+        return Setting(self._expand_variables(value, key, environ), self._location(key))
 
-    def _expand(self, value: str, key: str, environ: Mapping[str, str]) -> str:
+    def _expand_variables(self, value: str, key: str, environ: Mapping[str, str]) -> str:
         def replace(found: re.Match[str]) -> str:
             name = found.group(1)
             if not environ.get(name):
                 raise UsageError(
-                    f"{self._place(key)}: {key} names environment variable {name}, which is not set"
+                    f"{self._location(key)}: {key} names environment variable {name}, which is not set"
                 )
             return environ[name]
 
         return re.sub(r"\$\{env:([^}]*)\}", replace, value)
 
-    def _place(self, key: str) -> str:
+    def _location(self, key: str) -> str:
         for number, line in enumerate(self.text.splitlines(), start=1):
             if f'"{key}"' in line:
                 return f"{self.path}:{number}"
         return str(self.path)
 
-    def exposed(self) -> bool:
+    def is_readable_by_others(self) -> bool:
         """Whether others on this machine can read it (never known on Windows, where folders decide that)."""
         if os.name == "nt" or not self.text:
             return False
@@ -157,7 +161,7 @@ def read_config_file(environ: Mapping[str, str]) -> ConfigFile:
 
     Raises UsageError when it can't be read or is not a JSON object. What it holds is never quoted: it is a secret.
     """
-    path = config_file(environ)
+    path = config_file_path(environ)
     if path is None:
         return ConfigFile(Path("~/.altimate/altimate.json"))
     try:

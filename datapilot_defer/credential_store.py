@@ -15,48 +15,48 @@ from typing import TypeVar
 
 from datapilot_defer import ci, config
 from datapilot_defer.config import Setting
-from datapilot_defer.credentials import DEFAULT_URL, Credentials, Source
+from datapilot_defer.credentials import DEFAULT_URL, Credentials, CredentialSource
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import Unavailable, UsageError
 
-SERVICE = "datapilot-defer"
-ANSWER_WITHIN_S = 5.0  # a locked or broken D-Bus session never answers
-_INDEX = "index"
+KEYRING_SERVICE = "datapilot-defer"
+KEYRING_TIMEOUT_S = 5.0  # a locked or broken D-Bus session never answers
+_INDEX_ENTRY = "index"
 
 T = TypeVar("T")
 
 
-def keyring_wanted(environ: Mapping[str, str]) -> bool:
+def is_keyring_enabled(environ: Mapping[str, str]) -> bool:
     """Whether the keyring may be asked: not in CI, where nobody can unlock it, unless DATAPILOT_KEYRING says so."""
-    told = config.switched_on(environ, "DATAPILOT_KEYRING")
-    return ci.detect(environ) is None if told is None else told
+    told = config.read_boolean_variable(environ, "DATAPILOT_KEYRING")
+    return ci.detect_ci(environ) is None if told is None else told
 
 
-def look_up(url: str | None, instance_name: str | None) -> Source | None:
+def find_in_keyring(url: str | None, instance_name: str | None) -> CredentialSource | None:
     """The set in the keyring that was used last, among those of this URL and this instance name (None: of any).
 
     Raises Unavailable when the keyring can't be used.
     """
-    for kept_name, kept_url in _index():
+    for kept_name, kept_url in _read_index():
         if url in (None, kept_url) and instance_name in (None, kept_name):
-            found = _entry(kept_name, kept_url)
+            found = _read_entry(kept_name, kept_url)
             if found is not None:
                 return found
     return None
 
 
-def save_in_keyring(credentials: Credentials) -> None:
+def save_to_keyring(credentials: Credentials) -> None:
     """Keep this set, beside those of other instances. Raises Unavailable when the keyring can't be used."""
     url, name = credentials.url.value, credentials.instance_name.value
     entry = json.dumps({"url": url, "instance_name": name, "token": credentials.token.value})
-    others = [known for known in _index() if known != (name, url)]
-    _set(_user(name, url), entry)
-    _set(_INDEX, json.dumps([(name, url), *others]))
+    others = [known for known in _read_index() if known != (name, url)]
+    _set_password(_keyring_user_name(name, url), entry)
+    _set_password(_INDEX_ENTRY, json.dumps([(name, url), *others]))
 
 
 def remove_from_keyring(instance_name: str, url: str) -> bool:
     """Forget one set; False when there was none. Raises Unavailable when the keyring can't be used."""
-    every = _index()
+    every = _read_index()
     if (instance_name, url) not in every:
         return False
     import keyring
@@ -64,52 +64,60 @@ def remove_from_keyring(instance_name: str, url: str) -> bool:
 
     def delete() -> None:
         with suppress(PasswordDeleteError):
-            keyring.delete_password(SERVICE, _user(instance_name, url))
+            keyring.delete_password(KEYRING_SERVICE, _keyring_user_name(instance_name, url))
 
-    _ask(delete)
-    _set(_INDEX, json.dumps([known for known in every if known != (instance_name, url)]))
+    _call_keyring(delete)
+    _set_password(
+        _INDEX_ENTRY, json.dumps([known for known in every if known != (instance_name, url)])
+    )
     return True
 
 
-def save_in_file(credentials: Credentials, environ: Mapping[str, str]) -> Path:
+def save_to_config_file(credentials: Credentials, environ: Mapping[str, str]) -> Path:
     """Write this set to the config file, readable by its owner only; everything else in that file stays.
 
     Returns the file. Raises UsageError when it can't be written, or holds what is not JSON.
     """
     values = {
-        config.FILE_KEYS["url"]: credentials.url.value,
-        config.FILE_KEYS["instance_name"]: credentials.instance_name.value,
-        config.FILE_KEYS["token"]: credentials.token.value,
+        config.CONFIG_FILE_KEYS["url"]: credentials.url.value,
+        config.CONFIG_FILE_KEYS["instance_name"]: credentials.instance_name.value,
+        config.CONFIG_FILE_KEYS["token"]: credentials.token.value,
     }
     file = config.read_config_file(environ)
-    return _write(file, {**file.values, **values}, environ)
+    return _write_config_file(file, {**file.values, **values}, environ)
 
 
-def remove_from_file(environ: Mapping[str, str]) -> Path | None:
+def remove_from_config_file(environ: Mapping[str, str]) -> Path | None:
     """Take the token out of the config file; None when it held none. Raises UsageError when that fails."""
     file = config.read_config_file(environ)
-    if config.FILE_KEYS["token"] not in file.values:
+    if config.CONFIG_FILE_KEYS["token"] not in file.values:
         return None
-    return _write(
+    return _write_config_file(
         file,
-        {key: value for key, value in file.values.items() if key not in config.FILE_KEYS.values()},
+        {
+            key: value
+            for key, value in file.values.items()
+            if key not in config.CONFIG_FILE_KEYS.values()
+        },
         environ,
     )
 
 
-def file_set(environ: Mapping[str, str]) -> tuple[str, str] | None:
+def find_in_config_file(environ: Mapping[str, str]) -> tuple[str, str] | None:
     """Instance name and URL of the set in the config file; None when it holds no token."""
     file = config.read_config_file(environ)
-    name, url = (file.get(config.FILE_KEYS[part], environ) for part in ("instance_name", "url"))
-    if config.FILE_KEYS["token"] not in file.values:
+    name, url = (
+        file.get(config.CONFIG_FILE_KEYS[part], environ) for part in ("instance_name", "url")
+    )
+    if config.CONFIG_FILE_KEYS["token"] not in file.values:
         return None
     return (name.value if name else "", url.value.rstrip("/") if url else DEFAULT_URL)
 
 
-def _write(
+def _write_config_file(
     file: config.ConfigFile, values: Mapping[str, object], environ: Mapping[str, str]
 ) -> Path:
-    path = config.config_file(environ)
+    path = config.config_file_path(environ)
     if path is None:
         raise UsageError("there is no home folder to keep the config file in; set HOME")
     new = None
@@ -130,13 +138,13 @@ def _write(
     return path
 
 
-def _user(instance_name: str, url: str) -> str:
+def _keyring_user_name(instance_name: str, url: str) -> str:
     return f"{instance_name} {url}"
 
 
-def _index() -> list[tuple[str, str]]:
+def _read_index() -> list[tuple[str, str]]:
     """Instance name and URL of every set, the one used last first."""
-    known = _json(_get(_INDEX))
+    known = _parse_json(_get_password(_INDEX_ENTRY))
     if not isinstance(known, list):
         return []
     return [
@@ -144,46 +152,46 @@ def _index() -> list[tuple[str, str]]:
     ]
 
 
-def _entry(instance_name: str, url: str) -> Source | None:
-    fields = _json(_get(_user(instance_name, url)))
+def _read_entry(instance_name: str, url: str) -> CredentialSource | None:
+    fields = _parse_json(_get_password(_keyring_user_name(instance_name, url)))
     if not isinstance(fields, dict) or not isinstance(fields.get("token"), str):
         return None
     url_setting, name, token = (
         Setting(value, "the system's keyring") for value in (url, instance_name, fields["token"])
     )
-    return Source(url_setting, name, token, stored=True)
+    return CredentialSource(url_setting, name, token, stored=True)
 
 
-def _json(text: str | None) -> object:
+def _parse_json(text: str | None) -> object:
     try:
         return json.loads(text) if text else None
     except ValueError:
         return None
 
 
-def _get(user: str) -> str | None:
+def _get_password(user: str) -> str | None:
     import keyring
 
-    return _ask(lambda: keyring.get_password(SERVICE, user))
+    return _call_keyring(lambda: keyring.get_password(KEYRING_SERVICE, user))
 
 
-def _set(user: str, value: str) -> None:
+def _set_password(user: str, value: str) -> None:
     import keyring
 
-    _ask(lambda: keyring.set_password(SERVICE, user, value))
+    _call_keyring(lambda: keyring.set_password(KEYRING_SERVICE, user, value))
 
 
-def _ask(call: Callable[[], T]) -> T:
+def _call_keyring(call: Callable[[], T]) -> T:
     """What the keyring answers. Its back ends raise what they like, so everything it raises means "unusable"."""
     from keyring.errors import NoKeyringError
 
     try:
-        return Deadline(ANSWER_WITHIN_S).run(call, "the keyring")
+        return Deadline(KEYRING_TIMEOUT_S).run(call, "the keyring")
     except NoKeyringError:
         raise Unavailable("there is no keyring on this system") from None
     except Unavailable:
         raise Unavailable(
-            f"the system's keyring did not answer within {ANSWER_WITHIN_S:g} s"
+            f"the system's keyring did not answer within {KEYRING_TIMEOUT_S:g} s"
         ) from None
     except Exception as error:  # noqa: BLE001 - a back end of unknown origin
         raise Unavailable(f"the system's keyring can't be used ({type(error).__name__})") from None

@@ -17,7 +17,7 @@ from datapilot_defer.config import Setting
 from datapilot_defer.errors import AccessDenied, UsageError
 
 DEFAULT_URL = "https://api.myaltimate.com"  # Source: the default of altimate-datapilot-cli 0.3.8.
-_SELF_HOSTED = (
+_SELF_HOSTED_TOKEN_PREFIX = (
     "dpd_"  # what the tokens of our own instance begin with, so that nobody takes them for others
 )
 _PARTS = ("url", "instance_name", "token")
@@ -33,7 +33,7 @@ class Credentials:
 
 
 @dataclass(frozen=True)
-class Source:
+class CredentialSource:
     """What one place gives: any of the three may be missing.
 
     stored: written down earlier, as one set. pasted: given as options, perhaps with a command for another instance.
@@ -47,16 +47,16 @@ class Source:
 
 
 Ask = Callable[[str], str]
-Stored = Callable[[str | None, str | None], Source | None]
+Stored = Callable[[str | None, str | None], CredentialSource | None]
 
 
-def given(*, token: str | None, instance_name: str | None, url: str | None) -> Source:
+def given(*, token: str | None, instance_name: str | None, url: str | None) -> CredentialSource:
     """What was given as options; an empty option counts as not given."""
 
     def option(part: str, value: str | None) -> Setting | None:
-        return Setting(value, f"option {config.OPTIONS[part]}") if value else None
+        return Setting(value, f"option {config.CREDENTIAL_OPTIONS[part]}") if value else None
 
-    return Source(
+    return CredentialSource(
         option("url", url),
         option("instance_name", instance_name),
         option("token", token),
@@ -64,21 +64,23 @@ def given(*, token: str | None, instance_name: str | None, url: str | None) -> S
     )
 
 
-def from_environ(environ: Mapping[str, str]) -> Source:
+def from_environ(environ: Mapping[str, str]) -> CredentialSource:
     """What the environment variables give; `DATAPILOT_*` wins over `ALTIMATE_*`."""
-    url, name, token = (config.from_environ(environ, config.VARIABLES[part]) for part in _PARTS)
-    return Source(url, name, token)
+    url, name, token = (
+        config.read_variable(environ, config.CREDENTIAL_VARIABLES[part]) for part in _PARTS
+    )
+    return CredentialSource(url, name, token)
 
 
-def from_file(environ: Mapping[str, str]) -> Source:
+def from_file(environ: Mapping[str, str]) -> CredentialSource:
     """What the config file gives. Raises UsageError when it is broken."""
     file = config.read_config_file(environ)
-    url, name, token = (file.get(config.FILE_KEYS[part], environ) for part in _PARTS)
-    return Source(url, name, token, stored=True)
+    url, name, token = (file.get(config.CONFIG_FILE_KEYS[part], environ) for part in _PARTS)
+    return CredentialSource(url, name, token, stored=True)
 
 
-def resolve(
-    options: Source,
+def resolve_credentials(
+    options: CredentialSource,
     *,
     environ: Mapping[str, str],
     keyring: Stored | None = None,
@@ -92,81 +94,92 @@ def resolve(
     allow_http: the user has said that an address without TLS is meant.
     Raises UsageError when something is missing, malformed, or a mixture that would send a token elsewhere.
     """
-    sources = sources_of(options, environ, keyring)
+    sources = collect_sources(options, environ, keyring)
     url_source = next((source for source in sources if source.url), None)
-    url = _checked_url(
+    url = _validate_url(
         url_source.url if url_source and url_source.url else Setting(DEFAULT_URL, "default"),
         allow_http,
     )
     name = next((source.instance_name for source in sources if source.instance_name), None)
     token_source = next((source for source in sources if source.token), None)
     if token_source is not None:
-        _refuse_mixture(token_source, url_source, url, allow_http)
+        _reject_mixed_sources(token_source, url_source, url, allow_http)
     token = token_source.token if token_source else None
-    if token is not None and url_source is None and token.value.startswith(_SELF_HOSTED):
+    if (
+        token is not None
+        and url_source is None
+        and token.value.startswith(_SELF_HOSTED_TOKEN_PREFIX)
+    ):
         raise UsageError(
             f"the token from {token.origin} is of a self-hosted instance, but no URL says which, and {DEFAULT_URL} is "
             "none: set environment variable ALTIMATE_URL (or --backend-url)"
         )
     if ask is None and (name is None or token is None):
-        raise _missing(name, token)
+        raise _missing_parts_error(name, token)
     name = name or Setting(ask("instance name") if ask else "", "prompt")
     token = token or Setting(ask("token") if ask else "", "prompt")
-    return Credentials(url, _checked_header("instance name", name), _checked_header("token", token))
+    return Credentials(
+        url, _validate_header_value("instance name", name), _validate_header_value("token", token)
+    )
 
 
-def sources_of(options: Source, environ: Mapping[str, str], keyring: Stored | None) -> list[Source]:
+def collect_sources(
+    options: CredentialSource, environ: Mapping[str, str], keyring: Stored | None
+) -> list[CredentialSource]:
     """The places in the order in which they win; slower ones are looked at only while something is missing."""
     sources = [options, from_environ(environ)]
-    if _complete(sources):
+    if _is_complete(sources):
         return sources
     file = from_file(environ)
     if (
         keyring is None
         or any(source.token for source in sources)
-        or (file.token and _is_wanted(file, sources))
+        or (file.token and _matches_requested_instance(file, sources))
     ):
         return [*sources, file]
     known = sources if file.token else [*sources, file]
-    kept = keyring(_url_in(known), _name_in(known))
+    kept = keyring(_first_url(known), _first_instance_name(known))
     return [*sources, kept, file] if kept else [*sources, file]
 
 
-def _is_wanted(stored: Source, sources: list[Source]) -> bool:
+def _matches_requested_instance(stored: CredentialSource, sources: list[CredentialSource]) -> bool:
     """Whether a stored set is of the instance that was asked for, where one was."""
-    url, name = _url_in(sources), _name_in(sources)
-    return url in (None, _url_in([stored]) or DEFAULT_URL) and name in (
+    url, name = _first_url(sources), _first_instance_name(sources)
+    return url in (None, _first_url([stored]) or DEFAULT_URL) and name in (
         None,
-        _name_in([stored]) or name,
+        _first_instance_name([stored]) or name,
     )
 
 
-def _url_in(sources: list[Source]) -> str | None:
-    return next((_without_slash(source.url.value) for source in sources if source.url), None)
+def _first_url(sources: list[CredentialSource]) -> str | None:
+    return next((_normalize_url(source.url.value) for source in sources if source.url), None)
 
 
-def _name_in(sources: list[Source]) -> str | None:
+def _first_instance_name(sources: list[CredentialSource]) -> str | None:
     return next((source.instance_name.value for source in sources if source.instance_name), None)
 
 
-def _without_slash(url: str) -> str:
+def _normalize_url(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     return f"{scheme.lower()}{separator}{rest.rstrip('/').lower()}"
 
 
-def _complete(sources: list[Source]) -> bool:
+def _is_complete(sources: list[CredentialSource]) -> bool:
     """Whether all three are there. A missing URL may be in the config file."""
     return all(any(getattr(source, part) for source in sources) for part in _PARTS)
 
 
-def _refuse_mixture(
-    token_source: Source, url_source: Source | None, url: Setting, allow_http: bool
+def _reject_mixed_sources(
+    token_source: CredentialSource,
+    url_source: CredentialSource | None,
+    url: Setting,
+    allow_http: bool,
 ) -> None:
     token = token_source.token
     if token is None or token_source is url_source:
         return
     if token_source.url or token_source.stored:
-        home = _checked_url(token_source.url or Setting(DEFAULT_URL, "default"), allow_http)
+        home = _validate_url(token_source.url or Setting(DEFAULT_URL, "default"), allow_http)
         if home.value != url.value:
             raise UsageError(
                 f"the token from {token.origin} belongs to {home.value}, so it is not sent to {url.value} "
@@ -176,7 +189,7 @@ def _refuse_mixture(
         token_source.pasted
         and url_source
         and url_source.stored
-        and _holds_another(url_source, token)
+        and _has_different_token(url_source, token)
     ):
         raise UsageError(
             f"the token from {token.origin} would go to {url.value}, which comes from {url.origin} together with "
@@ -184,11 +197,11 @@ def _refuse_mixture(
         )
 
 
-def _holds_another(source: Source, token: Setting) -> bool:
+def _has_different_token(source: CredentialSource, token: Setting) -> bool:
     return source.token is not None and source.token.value != token.value
 
 
-def _missing(name: Setting | None, token: Setting | None) -> UsageError:
+def _missing_parts_error(name: Setting | None, token: Setting | None) -> UsageError:
     """The error for what nobody gave, and nobody is there to be asked for."""
     parts = {
         "instance name": None if name else "instance_name",
@@ -196,14 +209,15 @@ def _missing(name: Setting | None, token: Setting | None) -> UsageError:
     }
     missing = {words: part for words, part in parts.items() if part}
     ways = [
-        f"{config.VARIABLES[part][-1]} (or {config.OPTIONS[part]})" for part in missing.values()
+        f"{config.CREDENTIAL_VARIABLES[part][-1]} (or {config.CREDENTIAL_OPTIONS[part]})"
+        for part in missing.values()
     ]
     return UsageError(
         f"no {' and no '.join(missing)}: set environment variable {' and '.join(ways)}, or run `datapilot auth login`"
     )
 
 
-def _checked_header(words: str, setting: Setting) -> Setting:
+def _validate_header_value(words: str, setting: Setting) -> Setting:
     value = setting.value
     if not value.isascii() or not value.isprintable() or value != value.strip():
         raise UsageError(
@@ -213,16 +227,16 @@ def _checked_header(words: str, setting: Setting) -> Setting:
     return setting
 
 
-def _checked_url(setting: Setting, allow_http: bool) -> Setting:
+def _validate_url(setting: Setting, allow_http: bool) -> Setting:
     """The URL without a trailing slash, or the reason why it is none."""
-    problem = _url_problem(setting.value, allow_http)
+    problem = _find_url_problem(setting.value, allow_http)
     if problem:
         raise UsageError(f"the instance URL from {setting.origin} can't be used: {problem}")
     parts = urlsplit(setting.value)
     return Setting(f"{parts.scheme}://{parts.netloc.lower()}", setting.origin)
 
 
-def _url_problem(value: str, allow_http: bool) -> str | None:
+def _find_url_problem(value: str, allow_http: bool) -> str | None:
     """What is wrong with an instance's URL. It is quoted only where it can hold no secret."""
     if "@" in value:
         return "it holds a user or a password; give only https://host"
@@ -254,7 +268,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def denied(credentials: Credentials) -> AccessDenied:
+def rejected_credentials_error(credentials: Credentials) -> AccessDenied:
     """The error for a set that the instance does not accept, saying where each part came from."""
     return AccessDenied(
         f"{credentials.url.value} does not accept the token (from {credentials.token.origin}) for instance name "

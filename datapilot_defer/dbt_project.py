@@ -10,14 +10,14 @@ from pathlib import Path
 
 from datapilot_defer.errors import ArtifactRefused, UsageError
 
-FILE = "dbt_project.yml"
+PROJECT_FILE = "dbt_project.yml"
 _ENV_VAR = re.compile(
     r"\{\{\s*env_var\(\s*(['\"])(?P<name>\w+)\1\s*(?:,\s*(['\"])(?P<default>[^'\"]*)\3\s*)?\)\s*\}\}"
 )
 
 
 @dataclass(frozen=True)
-class Project:
+class DbtProject:
     """A dbt project. folder: absolute, links resolved. target: where dbt writes its own artifacts, absolute."""
 
     folder: Path
@@ -26,28 +26,28 @@ class Project:
     sources: tuple[Path, ...] = ()
 
 
-def find(start: Path | None, environ: Mapping[str, str]) -> Project:
+def find_project(start: Path | None, environ: Mapping[str, str]) -> DbtProject:
     """The project of `start`, else of DBT_PROJECT_DIR, else of the working folder or the nearest one above it.
 
     Raises UsageError when there is none, or its dbt_project.yml can't be read.
     """
-    named = start or _named(environ)
+    named = start or _directory_from_environment(environ)
     here = Path(named or Path.cwd()).resolve()
     folders = [here] if named else [here, *here.parents]
-    folder = next((each for each in folders if (each / FILE).is_file()), None)
+    folder = next((each for each in folders if (each / PROJECT_FILE).is_file()), None)
     if folder is None:
         above = "" if named else " or any folder above it"
         raise UsageError(
-            f"no {FILE} in {here}{above}: change into a dbt project, or say where it is with --project-dir"
+            f"no {PROJECT_FILE} in {here}{above}: change into a dbt project, or say where it is with --project-dir"
         )
-    return read(folder, environ)
+    return read_project(folder, environ)
 
 
-def read(folder: Path, environ: Mapping[str, str]) -> Project:
+def read_project(folder: Path, environ: Mapping[str, str]) -> DbtProject:
     """The project in exactly this folder. Raises UsageError when its dbt_project.yml can't be read."""
     import yaml
 
-    file = folder / FILE
+    file = folder / PROJECT_FILE
     try:
         settings = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (
@@ -64,13 +64,16 @@ def read(folder: Path, environ: Mapping[str, str]) -> Project:
         or environ.get("DBT_TARGET_PATH")
         or settings.get("target-path")
     )
-    target = folder / _rendered(str(given or "target"), environ)
-    return Project(
-        folder, settings["name"], Path(os.path.normpath(target)), tuple(_sources(folder, settings))
+    target = folder / _render_env_vars(str(given or "target"), environ)
+    return DbtProject(
+        folder,
+        settings["name"],
+        Path(os.path.normpath(target)),
+        tuple(_find_source_files(folder, settings)),
     )
 
 
-def check_belongs(ids: Iterable[str], project: Project, *, manifest_project: str | None) -> None:
+def check_belongs(ids: Iterable[str], project: DbtProject, *, manifest_project: str | None) -> None:
     """Refuse a manifest of another project: dbt would not say a word, and defer nothing.
 
     ids: the unique ids of the manifest's nodes. dbt matches by unique id alone, `model.<project>.<model>`.
@@ -86,7 +89,7 @@ def check_belongs(ids: Iterable[str], project: Project, *, manifest_project: str
             f"is of project {manifest_project!r}" if manifest_project else "is of another project"
         )
         raise ArtifactRefused(
-            f"the manifest {made_by} and has nothing of this one, {project.name!r} ({project.folder / FILE}): "
+            f"the manifest {made_by} and has nothing of this one, {project.name!r} ({project.folder / PROJECT_FILE}): "
             "dbt matches models by project name and model name, so it would silently defer nothing; "
             "use the integration or folder of this project"
         )
@@ -99,7 +102,7 @@ def check_belongs(ids: Iterable[str], project: Project, *, manifest_project: str
         )
 
 
-def is_target(folder: Path, project: Project) -> bool:
+def is_target_directory(folder: Path, project: DbtProject) -> bool:
     """Whether this folder is dbt's own target folder: dbt overwrites it before it looks at the state."""
     if folder.resolve() == project.target.resolve():
         return True
@@ -109,12 +112,12 @@ def is_target(folder: Path, project: Project) -> bool:
         return False
 
 
-def _named(environ: Mapping[str, str]) -> Path | None:
+def _directory_from_environment(environ: Mapping[str, str]) -> Path | None:
     given = environ.get("DBT_ENGINE_PROJECT_DIR") or environ.get("DBT_PROJECT_DIR")
     return Path(given) if given else None
 
 
-def _rendered(value: str, environ: Mapping[str, str]) -> str:
+def _render_env_vars(value: str, environ: Mapping[str, str]) -> str:
     """A path of dbt_project.yml with its `env_var(…)` filled in; other Jinja does not belong there."""
 
     def fill(found: re.Match[str]) -> str:
@@ -123,7 +126,7 @@ def _rendered(value: str, environ: Mapping[str, str]) -> str:
     return _ENV_VAR.sub(fill, value)
 
 
-def _sources(folder: Path, settings: Mapping[str, object]) -> Iterable[Path]:
+def _find_source_files(folder: Path, settings: Mapping[str, object]) -> Iterable[Path]:
     """The files whose names are model and seed names."""
     for key, default, endings in (
         ("model-paths", "models", (".sql", ".py")),

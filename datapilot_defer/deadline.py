@@ -26,9 +26,9 @@ class Deadline:
     def check(self, what: str) -> None:
         """Raises Unavailable when it has passed."""
         if not self.remaining():
-            raise self.passed(what)
+            raise self.expired_error(what)
 
-    def passed(self, what: str) -> Unavailable:
+    def expired_error(self, what: str) -> Unavailable:
         """The error for work that was not done in time."""
         return Unavailable(
             f"{what} did not end within {self.seconds:g} s; try again, or give it more time with --timeout"
@@ -40,16 +40,16 @@ class Deadline:
         The call runs in a thread of its own, because neither a DNS look-up nor a stalled TLS handshake can be
         ended from outside; the main thread stays free to be ended by a signal.
         """
-        worker = _Worker(call)
+        worker = _WorkerThread(call)
         worker.start()
         while not worker.done.wait(
             min(0.2, self.remaining() or 0.001)
         ):  # short waits: Ctrl-C on Windows ends no long one
             self.check(what)
-        return worker.outcome()
+        return worker.result()
 
 
-class _Worker(threading.Thread, Generic[T]):
+class _WorkerThread(threading.Thread, Generic[T]):
     def __init__(self, call: Callable[[], T]) -> None:
         super().__init__(daemon=True)
         self.done = threading.Event()
@@ -64,7 +64,7 @@ class _Worker(threading.Thread, Generic[T]):
             self._error = error
         self.done.set()
 
-    def outcome(self) -> T:
+    def result(self) -> T:
         if self._error is not None:
             raise self._error
         return self._result[0]

@@ -13,59 +13,63 @@ from urllib.request import getproxies, proxy_bypass
 
 from datapilot_defer import credential_store
 from datapilot_defer.artifact import Kind
-from datapilot_defer.config import without_user
+from datapilot_defer.config import strip_user_info
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import DatapilotError, NotFound, Unavailable
 
 if TYPE_CHECKING:
-    from datapilot_defer.client.instance_client import Instance
+    from datapilot_defer.client.instance_client import InstanceClient
 
 MAX_CLOCK_OFFSET_S = 300  # signed URLs of object stores stop working at 5 to 15 minutes
 _NEED_THE_INSTANCE = ("TLS and clock", "credentials", "permission", "upload host")
 
 
 @dataclass(frozen=True)
-class Step:
+class CheckResult:
     """One thing that was tried. error: None when it works; what was found is in `said`."""
 
     name: str
-    said: str
+    detail: str
     error: DatapilotError | None = None
     tried: bool = True
 
 
-def examine(
-    instance: Instance, *, integration: int | None, environment: str, environ: Mapping[str, str]
-) -> Iterator[Step]:
+def run_checks(
+    instance: InstanceClient,
+    *,
+    integration: int | None,
+    environment: str,
+    environ: Mapping[str, str],
+) -> Iterator[CheckResult]:
     """Try everything that an onboarding needs, in the order in which it needs it, each by itself.
 
     integration: an id, to try the upload host too. Nothing is changed on the instance.
     """
     url = urlsplit(instance.url)
     host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
-    proxy = _proxy(url.scheme, host)
+    proxy = _find_proxy(url.scheme, host)
     attempts: list[tuple[str, Callable[[], str]]] = [
         ("proxy", lambda: f"{proxy} is used for {host}" if proxy else "none is used for this host"),
-        *([] if proxy else [("DNS", lambda: _resolve(host, port))]),
-        ("TLS and clock", lambda: _clock(instance)),
+        *([] if proxy else [("DNS", lambda: _check_dns(host, port))]),
+        ("TLS and clock", lambda: _check_clock(instance)),
         ("credentials", lambda: _said(instance.check_credentials, "accepted")),
         ("permission", lambda: _said(instance.check_permissions, "the token may upload")),
-        ("upload host", lambda: _upload_host(instance, integration or 0, environment)),
-        ("keyring", lambda: _keyring(environ)),
+        ("upload host", lambda: _check_upload_host(instance, integration or 0, environment)),
+        ("keyring", lambda: _check_keyring(environ)),
     ]
     unreachable = False
     for name, attempt in attempts:
         if unreachable and name in _NEED_THE_INSTANCE:
-            yield Step(name, "not tried", tried=False)
+            yield CheckResult(name, "not tried", tried=False)
             continue
         if name == "upload host" and integration is None:
-            yield Step(name, "not tried; give --integration-id to try it", tried=False)
+            yield CheckResult(name, "not tried; give --integration-id to try it", tried=False)
             continue
         try:
-            yield Step(name, attempt())
+            yield CheckResult(name, attempt())
         except DatapilotError as error:
             unreachable = unreachable or isinstance(error, Unavailable)
-            yield Step(name, str(error), error)
+            yield CheckResult(name, str(error), error)
 
 
 def _said(attempt: Callable[[], None], words: str) -> str:
@@ -73,15 +77,15 @@ def _said(attempt: Callable[[], None], words: str) -> str:
     return words
 
 
-def _proxy(scheme: str, host: str) -> str | None:
+def _find_proxy(scheme: str, host: str) -> str | None:
     """Host and port of the proxy for this host, without its user and password."""
     found = getproxies().get(scheme) or getproxies().get("all")
     if not found or proxy_bypass(host):
         return None
-    return without_user(found).rpartition("://")[2].rstrip("/")
+    return strip_user_info(found).rpartition("://")[2].rstrip("/")
 
 
-def _resolve(host: str, port: int) -> str:
+def _check_dns(host: str, port: int) -> str:
     try:
         found = Deadline(10).run(
             lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), f"resolving {host}"
@@ -93,7 +97,7 @@ def _resolve(host: str, port: int) -> str:
     return f"{host} is {', '.join(sorted({str(entry[4][0]) for entry in found}))}"
 
 
-def _clock(instance: Instance) -> str:
+def _check_clock(instance: InstanceClient) -> str:
     date = instance.health()
     try:
         theirs = parsedate_to_datetime(date or "")
@@ -108,11 +112,11 @@ def _clock(instance: Instance) -> str:
     return "it answers, and the clocks agree"
 
 
-def _upload_host(instance: Instance, integration: int, environment: str) -> str:
-    place = instance.upload_place(Kind.MANIFEST, integration, environment)
+def _check_upload_host(instance: InstanceClient, integration: int, environment: str) -> str:
+    place = instance.request_upload_url(Kind.MANIFEST, integration, environment)
     parts = urlsplit(place.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    if _proxy(parts.scheme, host):
+    if _find_proxy(parts.scheme, host):
         return f"{host}, through the proxy"
     if not host:
         raise NotFound("the instance signed a URL without a host")
@@ -126,11 +130,11 @@ def _upload_host(instance: Instance, integration: int, environment: str) -> str:
         ) from None
 
 
-def _keyring(environ: Mapping[str, str]) -> str:
-    if not credential_store.keyring_wanted(environ):
+def _check_keyring(environ: Mapping[str, str]) -> str:
+    if not credential_store.is_keyring_enabled(environ):
         return "not asked in CI"
     try:
-        found = credential_store.look_up(None, None)
+        found = credential_store.find_in_keyring(None, None)
     except Unavailable as error:
         return f"{error}; environment variables and the config file work without it"
     return "holds credentials" if found else "works; no credentials in it"

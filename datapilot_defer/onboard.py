@@ -7,18 +7,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from datapilot_defer.artifact import Artifact, Kind, read
+from datapilot_defer.artifact import Artifact, Kind, read_artifact
 from datapilot_defer.errors import ArtifactRefused, DatapilotError, Unavailable
-from datapilot_defer.validation import differences, validate
+from datapilot_defer.validation import find_inconsistencies, validate
 
 if TYPE_CHECKING:
-    from datapilot_defer.client.instance_client import Instance, Stored, UploadPlace
+    from datapilot_defer.client.instance_client import InstanceClient, UploadReceipt, UploadTarget
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass(frozen=True)
-class Checked:
+class ValidatedArtifacts:
     """Artifacts that may be uploaded, the manifest first; what is worth a warning about them, and what is not."""
 
     artifacts: tuple[Artifact, ...]
@@ -27,12 +27,12 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class Onboarded:
+class OnboardResult:
     """What the instance has confirmed. unchanged: it held exactly these bytes before."""
 
     integration_id: int
     environment: str
-    files: tuple[tuple[Artifact, Stored], ...]
+    files: tuple[tuple[Artifact, UploadReceipt], ...]
     status_url: str
 
     @property
@@ -41,14 +41,14 @@ class Onboarded:
         return all(stored.unchanged for _, stored in self.files)
 
 
-def check(
+def validate_artifacts(
     paths: Mapping[Kind, str], *, strict: bool, readable_by: str | None, verbose: bool
-) -> Checked:
+) -> ValidatedArtifacts:
     """Read each file once and validate it, before anything is sent.
 
     Raises ArtifactRefused with every problem of every file; UsageError for a file that is not there.
     """
-    artifacts = [read(paths[kind], kind) for kind in Kind if kind in paths]
+    artifacts = [read_artifact(paths[kind], kind) for kind in Kind if kind in paths]
     refusals: list[str] = []
     warnings: list[str] = []
     drift: list[str] = []
@@ -56,23 +56,25 @@ def check(
         verdict = validate(
             artifact, strict=strict, readable_by=readable_by, limit=None if verbose else 10
         )
-        refusals += [] if verdict.accepted else verdict.describe()
+        refusals += [] if verdict.is_accepted else verdict.format_problems()
         warnings += [f"{artifact.path}: {warning}" for warning in verdict.warnings]
         drift += [f"{artifact.path}: {line}" for line in verdict.drift]
     if refusals:
         raise ArtifactRefused("\n".join(["nothing was uploaded:", *refusals]))
-    return Checked(tuple(artifacts), (*warnings, *differences(artifacts)), tuple(drift))
+    return ValidatedArtifacts(
+        tuple(artifacts), (*warnings, *find_inconsistencies(artifacts)), tuple(drift)
+    )
 
 
 def onboard(
-    instance: Instance,
-    checked: Checked,
+    instance: InstanceClient,
+    checked: ValidatedArtifacts,
     *,
     integration: int | str,
     environment: str,
     facts: Mapping[str, object],
     progress: Progress,
-) -> Onboarded:
+) -> OnboardResult:
     """Send every artifact, have each confirmed, and start the ingestion.
 
     integration: its id, or its name. facts: what goes along with each artifact (commit, branch, build_url, force).
@@ -83,58 +85,56 @@ def onboard(
     instance.check_credentials()
     instance.check_permissions()
     integration_id = (
-        integration
-        if isinstance(integration, int)
-        else instance.integration_by_name(integration).id
+        integration if isinstance(integration, int) else instance.find_integration(integration).id
     )
     places = [
-        _transfer(instance, artifact, integration_id, environment, progress)
+        _upload_with_retry(instance, artifact, integration_id, environment, progress)
         for artifact in checked.artifacts
     ]
     files = [
-        (artifact, _confirm(instance, place, artifact, facts))
+        (artifact, _verify_upload(instance, place, artifact, facts))
         for artifact, place in zip(checked.artifacts, places, strict=True)
     ]
     try:
         instance.start_ingestion(integration_id, environment)
     except Unavailable as error:
         raise Unavailable(f"what was sent is current, but {error}") from None
-    return Onboarded(
+    return OnboardResult(
         integration_id, environment, tuple(files), instance.status_url(integration_id, environment)
     )
 
 
-def _transfer(
-    instance: Instance,
+def _upload_with_retry(
+    instance: InstanceClient,
     artifact: Artifact,
     integration_id: int,
     environment: str,
     progress: Progress,
-) -> UploadPlace:
+) -> UploadTarget:
     """Put one artifact where the instance says. Another place is asked for once: a signed URL may expire in a wait."""
-    place, fault = _put(instance, artifact, integration_id, environment, progress)
+    place, fault = _upload_once(instance, artifact, integration_id, environment, progress)
     if fault is not None:
-        place, fault = _put(instance, artifact, integration_id, environment, progress)
+        place, fault = _upload_once(instance, artifact, integration_id, environment, progress)
     if fault is not None:
         raise fault
     return place
 
 
-def _put(
-    instance: Instance,
+def _upload_once(
+    instance: InstanceClient,
     artifact: Artifact,
     integration_id: int,
     environment: str,
     progress: Progress,
-) -> tuple[UploadPlace, DatapilotError | None]:
-    place = instance.upload_place(artifact.kind, integration_id, environment)
+) -> tuple[UploadTarget, DatapilotError | None]:
+    place = instance.request_upload_url(artifact.kind, integration_id, environment)
     with progress(f"Uploading {artifact.kind.value}", artifact.size_bytes) as advance:
         return place, instance.upload(place, artifact, advance)
 
 
-def _confirm(
-    instance: Instance, place: UploadPlace, artifact: Artifact, facts: Mapping[str, object]
-) -> Stored:
+def _verify_upload(
+    instance: InstanceClient, place: UploadTarget, artifact: Artifact, facts: Mapping[str, object]
+) -> UploadReceipt:
     own = {"sha256": artifact.sha256, "size_bytes": artifact.size_bytes}
     stored = instance.verify_upload(place, artifact.kind.value, {**own, **facts})
     if stored.sha256 is not None and stored.sha256 != artifact.sha256:

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from datapilot_defer.artifact import Kind, from_bytes, read
+from datapilot_defer.artifact import Kind, parse_artifact, read_artifact
 from datapilot_defer.errors import UsageError
 from tests.support.large_manifest import text
 
@@ -20,7 +20,7 @@ GOOD = Path(__file__).parent / "artifacts" / "good"
 
 def test_an_artifact_keeps_the_bytes_and_tells_what_its_metadata_says() -> None:
     path = GOOD / "manifest of dbt 1.11.json"
-    artifact = read(path)
+    artifact = read_artifact(path)
     assert artifact.content == path.read_bytes()
     assert artifact.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert artifact.size_bytes == path.stat().st_size
@@ -36,7 +36,7 @@ def test_an_artifact_keeps_the_bytes_and_tells_what_its_metadata_says() -> None:
 
 
 def test_the_content_is_not_in_the_repr() -> None:
-    assert len(repr(read(GOOD / "manifest of dbt 1.11.json"))) < 1000
+    assert len(repr(read_artifact(GOOD / "manifest of dbt 1.11.json"))) < 1000
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_every_spelling_of_a_time_that_some_dbt_wrote_is_read(
     written: str, microsecond: int
 ) -> None:
     content = f'{{"metadata": {{"generated_at": "{written}"}}}}'.encode()
-    found = from_bytes(content, path="x", kind=Kind.MANIFEST).generated_at
+    found = parse_artifact(content, path="x", kind=Kind.MANIFEST).generated_at
     assert found == datetime(2026, 11, 22, 10, 44, 33, microsecond, UTC)
 
 
@@ -62,7 +62,7 @@ def test_every_spelling_of_a_time_that_some_dbt_wrote_is_read(
     "metadata", ["null", "[]", '"x"', '{"generated_at": 5}', '{"generated_at": "yesterday"}', "{}"]
 )
 def test_metadata_that_says_nothing_gives_nothing(metadata: str) -> None:
-    artifact = from_bytes(f'{{"metadata": {metadata}}}'.encode(), path="x", kind=Kind.MANIFEST)
+    artifact = parse_artifact(f'{{"metadata": {metadata}}}'.encode(), path="x", kind=Kind.MANIFEST)
     told = (
         artifact.generated_at,
         artifact.schema_version,
@@ -76,7 +76,7 @@ def test_metadata_that_says_nothing_gives_nothing(metadata: str) -> None:
     "content", [b"", b"{", b"[]", b"\xff", b'{"metadata": {"dbt_version": 5}, "nodes": []}']
 )
 def test_no_bytes_are_bad_enough_to_raise(content: bytes) -> None:
-    artifact = from_bytes(content, path="x", kind=None)
+    artifact = parse_artifact(content, path="x", kind=None)
     assert (artifact.kind, artifact.dbt_version, artifact.node_count) == (Kind.MANIFEST, None, None)
 
 
@@ -86,7 +86,7 @@ def test_no_bytes_are_bad_enough_to_raise(content: bytes) -> None:
 def test_a_kind_is_recognised_by_the_content(name: str, tmp_path: Path) -> None:
     path = tmp_path / "artifact.json"
     path.write_bytes((GOOD / f"{name}.json").read_bytes())
-    assert read(path, kind=None).kind is Kind(name.split(" ")[0])
+    assert read_artifact(path, kind=None).kind is Kind(name.split(" ")[0])
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_kind_is_recognised_by_the_content(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_without_metadata_the_sections_tell_the_kind(content: bytes, kind: Kind) -> None:
-    assert from_bytes(content, path="x.json", kind=None).kind is kind
+    assert parse_artifact(content, path="x.json", kind=None).kind is kind
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_without_metadata_the_sections_tell_the_kind(content: bytes, kind: Kind)
     ],
 )
 def test_what_says_nothing_about_itself_is_what_its_name_says(path: str, kind: Kind) -> None:
-    assert from_bytes(b"{}", path=path, kind=None).kind is kind
+    assert parse_artifact(b"{}", path=path, kind=None).kind is kind
 
 
 def test_a_kind_knows_the_name_of_dbts_file() -> None:
@@ -123,21 +123,21 @@ def test_a_missing_file_is_looked_for_in_a_folder_that_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError) as refused:
-        read("target/manifest.json")
+        read_artifact("target/manifest.json")
     where = Path("target/manifest.json")
     assert str(refused.value).startswith(
         f"{where}: no such file (looked in {tmp_path}); dbt writes it"
     )
     with pytest.raises(UsageError, match=r"catalog\.json: no such file$"):
-        read(tmp_path / "catalog.json", Kind.CATALOG)
+        read_artifact(tmp_path / "catalog.json", Kind.CATALOG)
 
 
 def test_a_folder_is_refused_with_the_file_that_was_meant(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"is a folder; it holds no manifest\.json"):
-        read(tmp_path)
+        read_artifact(tmp_path)
     (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
     with pytest.raises(UsageError) as refused:
-        read(tmp_path)
+        read_artifact(tmp_path)
     assert str(refused.value) == f"{tmp_path}: is a folder; give {tmp_path / 'manifest.json'}"
 
 
@@ -162,7 +162,7 @@ def test_what_may_not_be_read_is_refused_with_the_systems_words(closed: str, nob
         path.write_text("{}", encoding="utf-8")
         (path if closed == "the file" else path.parent).chmod(0)
         with pytest.raises(UsageError, match="can't be read: Permission denied"):
-            read(path)
+            read_artifact(path)
         path.parent.chmod(0o700)
 
 
@@ -186,9 +186,9 @@ def test_a_file_larger_than_the_memory_is_refused(tmp_path: Path) -> None:
 
 def test_a_name_that_no_file_can_have_is_refused() -> None:
     with pytest.raises(UsageError, match="can't be read: embedded null"):
-        read("a\0b")
+        read_artifact("a\0b")
 
 
 def test_the_generated_large_manifest_has_as_many_nodes_as_wanted() -> None:
-    artifact = from_bytes(text(50, 3).encode(), path="x", kind=Kind.MANIFEST)
+    artifact = parse_artifact(text(50, 3).encode(), path="x", kind=Kind.MANIFEST)
     assert (artifact.node_count, artifact.schema_version) == (50, 12)

@@ -222,7 +222,7 @@ def test_logout_forgets_in_both_places_and_only_what_was_named(
         f"the system's keyring (acme at {instance.url})",
         str(config_file(home)),
     ]
-    assert credential_store.look_up(None, None) is None
+    assert credential_store.find_in_keyring(None, None) is None
 
 
 def test_status_says_where_each_part_comes_from(instance: RunningInstance) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from datapilot_defer import ci
-from datapilot_defer.ci import Run
+from datapilot_defer.ci import CiRun
 from tests.support.commands import access, datapilot
 from tests.support.instances import RunningInstance
 from tests.support.protocol_server import TOKEN, Reply, protocol_server
@@ -26,10 +26,10 @@ GITHUB = {
     "GITHUB_REPOSITORY": "octo/shop",
     "GITHUB_RUN_ID": "1658821493",
 }
-RUNS: dict[str, tuple[Mapping[str, str], Run]] = {
+RUNS: dict[str, tuple[Mapping[str, str], CiRun]] = {
     "GitHub": (
         GITHUB,
-        Run(
+        CiRun(
             "GitHub Actions",
             "ffac537e",
             "main",
@@ -38,7 +38,7 @@ RUNS: dict[str, tuple[Mapping[str, str], Run]] = {
     ),
     "GitHub, of a pull request": (
         {**GITHUB, "GITHUB_HEAD_REF": "feature", "GITHUB_REF_NAME": "7/merge"},
-        Run(
+        CiRun(
             "GitHub Actions",
             "ffac537e",
             "feature",
@@ -54,7 +54,7 @@ RUNS: dict[str, tuple[Mapping[str, str], Run]] = {
             "CI_JOB_URL": "https://gitlab.com/a/b/-/jobs/1",
             "CI_PIPELINE_URL": "https://gitlab.com/a/b/-/pipelines/2",
         },
-        Run("GitLab CI", "1ecfd275", "main", "https://gitlab.com/a/b/-/jobs/1"),
+        CiRun("GitLab CI", "1ecfd275", "main", "https://gitlab.com/a/b/-/jobs/1"),
     ),
     "Jenkins": (
         {
@@ -63,7 +63,7 @@ RUNS: dict[str, tuple[Mapping[str, str], Run]] = {
             "GIT_BRANCH": "origin/main",
             "BUILD_URL": "https://ci.example.com/job/shop/15/",
         },
-        Run("Jenkins", "4f3c0c1", "origin/main", "https://ci.example.com/job/shop/15/"),
+        CiRun("Jenkins", "4f3c0c1", "origin/main", "https://ci.example.com/job/shop/15/"),
     ),
     "Jenkins, of a multibranch pipeline": (
         {
@@ -71,7 +71,7 @@ RUNS: dict[str, tuple[Mapping[str, str], Run]] = {
             "BRANCH_NAME": "main",
             "BUILD_URL": "https://ci.example.com/job/1/",
         },
-        Run("Jenkins", None, "main", "https://ci.example.com/job/1/"),
+        CiRun("Jenkins", None, "main", "https://ci.example.com/job/1/"),
     ),
     "CircleCI": (
         {
@@ -81,7 +81,7 @@ RUNS: dict[str, tuple[Mapping[str, str], Run]] = {
             "CIRCLE_TAG": "v1",
             "CIRCLE_BUILD_URL": "https://circleci.com/gh/a/b/1",
         },
-        Run("CircleCI", "9b1fe7a", "v1", "https://circleci.com/gh/a/b/1"),
+        CiRun("CircleCI", "9b1fe7a", "v1", "https://circleci.com/gh/a/b/1"),
     ),
     "Buildkite": (
         {
@@ -91,7 +91,7 @@ RUNS: dict[str, tuple[Mapping[str, str], Run]] = {
             "BUILDKITE_BRANCH": "main",
             "BUILDKITE_BUILD_URL": "https://buildkite.com/a/b/builds/1",
         },
-        Run("Buildkite", "83a20ec", "main", "https://buildkite.com/a/b/builds/1"),
+        CiRun("Buildkite", "83a20ec", "main", "https://buildkite.com/a/b/builds/1"),
     ),
     "Azure Pipelines": (
         {
@@ -102,7 +102,7 @@ RUNS: dict[str, tuple[Mapping[str, str], Run]] = {
             "SYSTEM_TEAMPROJECT": "shop",
             "BUILD_BUILDID": "12",
         },
-        Run(
+        CiRun(
             "Azure Pipelines",
             "7c9c0f1",
             "main",
@@ -117,7 +117,7 @@ RUNS: dict[str, tuple[Mapping[str, str], Run]] = {
             "BITBUCKET_BRANCH": "main",
             "BITBUCKET_GIT_HTTP_ORIGIN": "https://bitbucket.org/acme/shop",
         },
-        Run(
+        CiRun(
             "Bitbucket Pipelines",
             "f7f6c2b",
             "main",
@@ -130,7 +130,7 @@ RUNS: dict[str, tuple[Mapping[str, str], Run]] = {
             "BUILD_VCS_NUMBER": "61ad9f0",
             "BUILD_URL": "https://tc.example.com/build/9",
         },
-        Run("TeamCity", "61ad9f0", None, "https://tc.example.com/build/9"),
+        CiRun("TeamCity", "61ad9f0", None, "https://tc.example.com/build/9"),
     ),
     "Airflow": (
         {
@@ -138,33 +138,33 @@ RUNS: dict[str, tuple[Mapping[str, str], Run]] = {
             "AIRFLOW_CTX_TASK_ID": "onboard",
             "AIRFLOW_CTX_DAG_RUN_ID": "manual__2026",
         },
-        Run("Airflow", None, None, "airflow://nightly/onboard/manual__2026"),
+        CiRun("Airflow", None, None, "airflow://nightly/onboard/manual__2026"),
     ),
-    "Airflow, of which half is known": ({"AIRFLOW_CTX_DAG_ID": "nightly"}, Run("Airflow")),
-    "an unknown one": ({"CI": "1"}, Run("CI")),
+    "Airflow, of which half is known": ({"AIRFLOW_CTX_DAG_ID": "nightly"}, CiRun("Airflow")),
+    "an unknown one": ({"CI": "1"}, CiRun("CI")),
 }
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_each_ci_is_known_by_its_own_variables(name: str) -> None:
     environ, run = RUNS[name]
-    assert ci.detect(environ) == run
+    assert ci.detect_ci(environ) == run
 
 
 @pytest.mark.parametrize(
     "environ", [{}, {"CI": ""}, {"CI": "false"}, {"CI": "0"}, {"GITHUB_ACTIONS": "False"}]
 )
 def test_a_laptop_is_no_ci(environ: Mapping[str, str]) -> None:
-    assert ci.detect(environ) is None
+    assert ci.detect_ci(environ) is None
 
 
 def test_only_what_is_known_is_told() -> None:
-    assert Run("Jenkins", None, "main", None).facts() == {"branch": "main"}
+    assert CiRun("Jenkins", None, "main", None).facts() == {"branch": "main"}
 
 
 def test_an_annotation_is_one_line_whatever_it_says() -> None:
     assert (
-        ci.annotation("error", "50% of\r\nit: a::b, c")
+        ci.format_annotation("error", "50% of\r\nit: a::b, c")
         == "::error title=datapilot::50%25 of%0D%0Ait: a::b, c"
     )
 
@@ -368,5 +368,5 @@ def test_on_a_pull_request_the_commit_is_the_one_that_was_pushed(tmp_path: Path)
 
 
 def commit(environ: dict[str, str]) -> str | None:
-    run = ci.detect(environ)
+    run = ci.detect_ci(environ)
     return run.commit if run else None

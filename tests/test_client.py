@@ -11,9 +11,9 @@ import pytest
 import requests
 import urllib3
 
-from datapilot_defer.artifact import Kind, from_bytes
+from datapilot_defer.artifact import Kind, parse_artifact
 from datapilot_defer.client import failures, responses
-from datapilot_defer.client.instance_client import Download, UploadPlace
+from datapilot_defer.client.instance_client import ArtifactLocation, UploadTarget
 from datapilot_defer.config import Setting
 from datapilot_defer.credentials import DEFAULT_URL
 from datapilot_defer.errors import (
@@ -29,7 +29,7 @@ from tests.support.fault_proxy import Act, At, fault_proxy
 from tests.support.fault_runner import instance_at
 
 NOBODY = "http://127.0.0.1:1"
-MANIFEST = from_bytes(b"{}", path="manifest.json", kind=Kind.MANIFEST)
+MANIFEST = parse_artifact(b"{}", path="manifest.json", kind=Kind.MANIFEST)
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def test_json_that_is_too_deep_is_no_traceback() -> None:
 
 def test_an_answer_has_a_limit() -> None:
     with fault_proxy(NOBODY, At("", act.never_ending)) as proxy:
-        place = Download(f"{proxy.url}/f", 1, None, 50, None, None, None, None, None)
+        place = ArtifactLocation(f"{proxy.url}/f", 1, None, 50, None, None, None, None, None)
         with pytest.raises(Unavailable, match="sends more than 50 bytes"):
             instance_at(proxy.url).download(place, io.BytesIO(), "manifest")
 
@@ -97,14 +97,14 @@ def test_a_redirect_keeps_the_query_that_it_names_and_no_other() -> None:
     answer = act.answer(200, b"[]")
     with fault_proxy(NOBODY, At("", act.redirect(307, "/other?a=1"), 1), At("", answer)) as proxy:
         with pytest.raises(Unavailable, match="lacks"):
-            instance_at(proxy.url).upload_place(Kind.MANIFEST, 7, "PROD")
+            instance_at(proxy.url).request_upload_url(Kind.MANIFEST, 7, "PROD")
         assert proxy.heads[1].startswith("GET /other?a=1 HTTP")
 
 
 @pytest.mark.parametrize("url", ["http://storage.example.com/f", "http://10.0.0.1/f"])
 def test_no_artifact_goes_out_unencrypted(url: str) -> None:
     with pytest.raises(Unavailable, match="is not https"):
-        instance_at(NOBODY).upload(UploadPlace(url, 1), MANIFEST, lambda _: None)
+        instance_at(NOBODY).upload(UploadTarget(url, 1), MANIFEST, lambda _: None)
 
 
 STORAGE: list[tuple[int, type[DatapilotError]]] = [
@@ -120,11 +120,11 @@ STORAGE: list[tuple[int, type[DatapilotError]]] = [
 def test_the_storage_can_refuse_both_ways(status: int, error: type[DatapilotError]) -> None:
     with fault_proxy(NOBODY, At("", act.answer(status))) as proxy:
         fault = instance_at(proxy.url).upload(
-            UploadPlace(f"{proxy.url}/f", 1), MANIFEST, lambda _: None
+            UploadTarget(f"{proxy.url}/f", 1), MANIFEST, lambda _: None
         )
         assert type(fault) is error
         assert f"the storage answered HTTP {status}" in str(fault)
-        place = Download(f"{proxy.url}/f", 1, None, None, None, None, None, None, None)
+        place = ArtifactLocation(f"{proxy.url}/f", 1, None, None, None, None, None, None, None)
         with pytest.raises(error):
             instance_at(proxy.url).download(place, io.BytesIO(), "manifest")
 
@@ -134,7 +134,7 @@ def test_an_artifact_that_is_too_large_for_the_storage_is_refused() -> None:
         fault_proxy(NOBODY, At("", act.answer(413))) as proxy,
         pytest.raises(ArtifactRefused, match="too large"),
     ):
-        instance_at(proxy.url).upload(UploadPlace(f"{proxy.url}/f", 1), MANIFEST, lambda _: None)
+        instance_at(proxy.url).upload(UploadTarget(f"{proxy.url}/f", 1), MANIFEST, lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_tag_that_is_no_other_sha256_is_no_fault(tag: str) -> None:
     with fault_proxy(NOBODY, At("", act.answer(200, headers={"ETag": tag}))) as proxy:
         assert (
             instance_at(proxy.url).upload(
-                UploadPlace(f"{proxy.url}/f", 1), MANIFEST, lambda _: None
+                UploadTarget(f"{proxy.url}/f", 1), MANIFEST, lambda _: None
             )
             is None
         )
@@ -153,7 +153,7 @@ def test_a_tag_that_is_no_other_sha256_is_no_fault(tag: str) -> None:
 def test_the_sha256_of_other_bytes_is_a_fault() -> None:
     with fault_proxy(NOBODY, At("", act.answer(200, headers={"ETag": f'"{"0" * 64}"'}))) as proxy:
         fault = instance_at(proxy.url).upload(
-            UploadPlace(f"{proxy.url}/f", 1), MANIFEST, lambda _: None
+            UploadTarget(f"{proxy.url}/f", 1), MANIFEST, lambda _: None
         )
     assert isinstance(fault, Unavailable)
     assert "changed on the way" in str(fault)
@@ -167,7 +167,7 @@ def test_an_instance_that_forbids_extra_fields_is_asked_without_them() -> None:
         NOBODY, At("POST", forbids, 1), At("POST", act.answer(200, b'{"ok": true}'))
     ) as proxy:
         stored = instance_at(proxy.url).verify_upload(
-            UploadPlace(proxy.url, 5), "manifest", {"sha256": "0"}
+            UploadTarget(proxy.url, 5), "manifest", {"sha256": "0"}
         )
         assert (stored.file_id, proxy.count("POST")) == (5, 2)
 
@@ -227,10 +227,10 @@ ERRORS = [
 def test_each_error_of_requests_is_said_in_plain_words(
     error: requests.RequestException, says: str, again: bool
 ) -> None:
-    fault = failures.of_error(error, "https://user:s3cret@h/f?signature=s3cret")
+    fault = failures.failure_from_exception(error, "https://user:s3cret@h/f?signature=s3cret")
     assert says in fault.message
     assert "s3cret" not in fault.message
-    assert fault.again is again
+    assert fault.retryable is again
 
 
 @pytest.mark.parametrize(
@@ -247,14 +247,14 @@ def test_each_error_of_requests_is_said_in_plain_words(
     ],
 )
 def test_retry_after_in_seconds(value: str | None, seconds: float | None) -> None:
-    assert failures.retry_after(value) == seconds
+    assert failures.parse_retry_after(value) == seconds
 
 
 def test_retry_after_as_a_date() -> None:
     soon = datetime.now(UTC) + timedelta(seconds=60)
-    assert 50 < (failures.retry_after(format_datetime(soon, usegmt=True)) or 0) <= 60
-    assert 50 < (failures.retry_after(soon.strftime("%a, %d %b %Y %H:%M:%S")) or 0) <= 60
-    assert failures.retry_after("Sun, 06 Nov 1994 08:49:37 GMT") == 0
+    assert 50 < (failures.parse_retry_after(format_datetime(soon, usegmt=True)) or 0) <= 60
+    assert 50 < (failures.parse_retry_after(soon.strftime("%a, %d %b %Y %H:%M:%S")) or 0) <= 60
+    assert failures.parse_retry_after("Sun, 06 Nov 1994 08:49:37 GMT") == 0
 
 
 # Answers as values ---------------------------------------------------------------------------------------------------
@@ -298,7 +298,7 @@ DETAILS = [
 
 @pytest.mark.parametrize(("answer", "said"), DETAILS)
 def test_a_reason_is_one_printable_line(answer: object, said: str) -> None:
-    assert responses.detail(answer) == said
+    assert responses.error_detail(answer) == said
 
 
 def test_an_integration_that_is_none_is_said_to_be() -> None:

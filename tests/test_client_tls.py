@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from datapilot_defer.client.certificates import authorities
+from datapilot_defer.client.certificates import find_ca_bundle
 from datapilot_defer.errors import Unavailable, UsageError
 from tests.support import fault_acts as act
 from tests.support.fault_proxy import Accept, At, fault_proxy
@@ -119,13 +119,13 @@ def test_a_handshake_that_is_cut_is_tried_again() -> None:
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
 def test_a_file_of_authorities_is_looked_at_first(name: str, tmp_path: Path) -> None:
-    assert authorities({}) is None
-    assert authorities({name: str(tmp_path)}) == str(tmp_path)  # a folder, as c_rehash makes it
+    assert find_ca_bundle({}) is None
+    assert find_ca_bundle({name: str(tmp_path)}) == str(tmp_path)  # a folder, as c_rehash makes it
     with pytest.raises(UsageError, match=f"{name} names .*, which is not there"):
-        authorities({name: str(tmp_path / "missing")})
+        find_ca_bundle({name: str(tmp_path / "missing")})
     (tmp_path / "notes").write_text("no certificate", encoding="utf-8")
     with pytest.raises(UsageError, match=r"which holds no certificate to read \(PEM\)"):
-        authorities({name: str(tmp_path / "notes")})
+        find_ca_bundle({name: str(tmp_path / "notes")})
 
 
 def test_without_truststore_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from datapilot_defer import errors
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.output import current_report
+from datapilot_defer.cli.output import current_output
 
 
 def run(command: click.Command, *arguments: str, env: Mapping[str, str] | None = None) -> Result:
@@ -36,12 +36,12 @@ def failing(error: BaseException) -> click.Command:
 @click.option("--name", required=True)
 def talk(name: str) -> None:
     """Say something on every channel."""
-    report = current_report()
-    report.hide("s3cret-t0ken")
+    report = current_output()
+    report.hide_secret("s3cret-t0ken")
     report.note(f"note to {name}")
     report.detail("detail of s3cret-t0ken")
     report.warn("50% of\nit")
-    report.result({"name": name, "token": "s3cret-t0ken"}, f"hello {name}, s3cret-t0ken")
+    report.print_result({"name": name, "token": "s3cret-t0ken"}, f"hello {name}, s3cret-t0ken")
 
 
 ERRORS = [

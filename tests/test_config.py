@@ -21,12 +21,12 @@ def write(home: Path, text: str | bytes) -> Path:
 
 def test_the_first_environment_variable_that_is_not_empty_wins() -> None:
     environ = {"DATAPILOT_TOKEN": "", "ALTIMATE_API_KEY": "one"}
-    found = config.from_environ(environ, config.VARIABLES["token"])
+    found = config.read_variable(environ, config.CREDENTIAL_VARIABLES["token"])
     assert found == config.Setting("one", "environment variable ALTIMATE_API_KEY")
-    assert config.from_environ(
-        {**environ, "DATAPILOT_TOKEN": "two"}, config.VARIABLES["token"]
+    assert config.read_variable(
+        {**environ, "DATAPILOT_TOKEN": "two"}, config.CREDENTIAL_VARIABLES["token"]
     ) == config.Setting("two", "environment variable DATAPILOT_TOKEN")
-    assert config.from_environ({}, config.VARIABLES["token"]) is None
+    assert config.read_variable({}, config.CREDENTIAL_VARIABLES["token"]) is None
 
 
 @pytest.mark.parametrize(
@@ -43,18 +43,18 @@ def test_the_first_environment_variable_that_is_not_empty_wins() -> None:
     ],
 )
 def test_a_switch_has_the_usual_words(value: str, means: bool | None) -> None:
-    assert config.switched_on({"NAME": value}, "NAME") is means
+    assert config.read_boolean_variable({"NAME": value}, "NAME") is means
 
 
 def test_another_word_in_a_switch_is_refused_by_name() -> None:
     with pytest.raises(UsageError, match="environment variable NAME is 'maybe': set it to 1 or 0"):
-        config.switched_on({"NAME": "maybe"}, "NAME")
+        config.read_boolean_variable({"NAME": "maybe"}, "NAME")
 
 
 def test_no_config_file_is_an_empty_one(home: Path) -> None:
     file = config.read_config_file(os.environ)
     assert file.get("altimateUrl", os.environ) is None
-    assert not file.exposed()
+    assert not file.is_readable_by_others()
     assert file.path == home / ".altimate" / "altimate.json"
 
 
@@ -125,9 +125,9 @@ def test_a_folder_in_the_place_of_the_file_is_refused(home: Path) -> None:
 def test_a_file_that_others_can_read_is_known(home: Path) -> None:
     path = write(home, '{"altimateApiKey": "t"}')
     path.chmod(0o640)
-    assert config.read_config_file(os.environ).exposed()
+    assert config.read_config_file(os.environ).is_readable_by_others()
     path.chmod(0o600)
-    assert not config.read_config_file(os.environ).exposed()
+    assert not config.read_config_file(os.environ).is_readable_by_others()
 
 
 def test_nothing_is_read_from_the_working_folder(
@@ -143,7 +143,7 @@ def test_a_machine_without_home_folder_has_no_config_file(monkeypatch: pytest.Mo
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", nobody)
-    assert config.config_file({}) is None
+    assert config.config_file_path({}) is None
     assert config.read_config_file({}).values == {}
 
 
@@ -159,11 +159,11 @@ def test_a_folder_that_is_no_path_of_a_home_is_none(monkeypatch: pytest.MonkeyPa
         "platformdirs.user_cache_path", lambda *_, **__: Path("~/.cache/x")
     )  # as older ones answer
     with pytest.raises(UsageError, match="set HOME or XDG_CACHE_HOME"):
-        config.cache_folder()
+        config.user_cache_directory()
 
 
 def test_the_folders_of_the_program_are_in_the_home(home: Path) -> None:
-    assert home in config.cache_folder().parents
-    folder = config.settings_folder()
+    assert home in config.user_cache_directory().parents
+    folder = config.user_config_directory()
     assert folder is not None
     assert home in folder.parents

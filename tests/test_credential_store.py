@@ -31,7 +31,7 @@ def credentials(url: str = A, name: str = "acme", token: str = "token-a") -> Cre
 
 def kept(url: str | None = None, name: str | None = None) -> tuple[str, ...] | None:
     """URL, instance name and token of what is found in the keyring."""
-    found = credential_store.look_up(url, name)
+    found = credential_store.find_in_keyring(url, name)
     if found is None:
         return None
     return tuple(part.value for part in (found.url, found.instance_name, found.token) if part)
@@ -43,9 +43,9 @@ def test_an_empty_keyring_holds_nothing() -> None:
 
 
 def test_a_set_is_kept_as_one_entry_and_found_again(memory_keyring: MemoryKeyring) -> None:
-    credential_store.save_in_keyring(credentials())
+    credential_store.save_to_keyring(credentials())
     assert kept() == (A, "acme", "token-a")
-    found = credential_store.look_up(None, None)
+    found = credential_store.find_in_keyring(None, None)
     assert found is not None
     assert found.stored
     assert json.loads(memory_keyring.passwords["datapilot-defer", f"acme {A}"])["url"] == A
@@ -53,27 +53,27 @@ def test_a_set_is_kept_as_one_entry_and_found_again(memory_keyring: MemoryKeyrin
 
 def test_several_sets_stand_side_by_side_the_last_one_first() -> None:
     for url, name, token in [(A, "acme", "1"), (B, "acme", "2"), (A, "dev", "3")]:
-        credential_store.save_in_keyring(credentials(url, name, token))
+        credential_store.save_to_keyring(credentials(url, name, token))
     assert kept() == (A, "dev", "3")
     assert kept(url=B) == (B, "acme", "2")
     assert kept(name="acme") == (B, "acme", "2")
     assert kept(A, "acme") == (A, "acme", "1")
     assert kept(B, "dev") is None
-    credential_store.save_in_keyring(credentials(A, "acme", "new"))
+    credential_store.save_to_keyring(credentials(A, "acme", "new"))
     assert kept() == (A, "acme", "new")
 
 
 def test_one_set_is_forgotten_and_the_others_stay(memory_keyring: MemoryKeyring) -> None:
-    credential_store.save_in_keyring(credentials(A))
-    credential_store.save_in_keyring(credentials(B, token="token-b"))
+    credential_store.save_to_keyring(credentials(A))
+    credential_store.save_to_keyring(credentials(B, token="token-b"))
     assert credential_store.remove_from_keyring("acme", B)
     assert kept() == (A, "acme", "token-a")
     assert "token-b" not in str(memory_keyring.passwords)
 
 
 def test_an_entry_that_somebody_deleted_is_passed_over(memory_keyring: MemoryKeyring) -> None:
-    credential_store.save_in_keyring(credentials(A))
-    credential_store.save_in_keyring(credentials(B, token="token-b"))
+    credential_store.save_to_keyring(credentials(A))
+    credential_store.save_to_keyring(credentials(B, token="token-b"))
     del memory_keyring.passwords["datapilot-defer", f"acme {B}"]
     assert kept() == (A, "acme", "token-a")
     assert credential_store.remove_from_keyring("acme", B)
@@ -81,7 +81,7 @@ def test_an_entry_that_somebody_deleted_is_passed_over(memory_keyring: MemoryKey
 
 @pytest.mark.parametrize("damage", ["", "nonsense", "{}", "[1, [2]]", '{"token": 7}', "null"])
 def test_damaged_entries_are_no_entries(memory_keyring: MemoryKeyring, damage: str) -> None:
-    credential_store.save_in_keyring(credentials())
+    credential_store.save_to_keyring(credentials())
     memory_keyring.passwords["datapilot-defer", f"acme {A}"] = damage
     assert kept() is None
     memory_keyring.passwords["datapilot-defer", "index"] = damage
@@ -138,7 +138,7 @@ def test_no_keyring_is_said_to_be_none() -> None:
 def test_a_keyring_that_never_answers_is_given_up(
     frozen: Frozen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert credential_store.ANSWER_WITHIN_S == 5
+    assert credential_store.KEYRING_TIMEOUT_S == 5
     monkeypatch.setattr(credential_store, "ANSWER_WITHIN_S", 0.05)
     with pytest.raises(Unavailable, match=r"did not answer within 0\.05 s"):
         kept()
@@ -156,7 +156,7 @@ def test_a_keyring_that_never_answers_is_given_up(
     ],
 )
 def test_in_ci_the_keyring_is_asked_only_when_told(environ: dict[str, str], wanted: bool) -> None:
-    assert credential_store.keyring_wanted(environ) is wanted
+    assert credential_store.is_keyring_enabled(environ) is wanted
 
 
 def test_the_file_is_readable_by_its_owner_only_and_keeps_what_else_it_holds(home: Path) -> None:
@@ -164,7 +164,7 @@ def test_the_file_is_readable_by_its_owner_only_and_keeps_what_else_it_holds(hom
     file.parent.mkdir()
     file.write_text('{"theirs": {"a": [1, "\u00e4"]}, "altimateApiKey": "old"}', encoding="utf-8")
     file.chmod(0o644)
-    assert credential_store.save_in_file(credentials(), os.environ) == file
+    assert credential_store.save_to_config_file(credentials(), os.environ) == file
     values = json.loads(file.read_text(encoding="utf-8"))
     assert values == {
         "theirs": {"a": [1, "\u00e4"]},
@@ -175,24 +175,24 @@ def test_the_file_is_readable_by_its_owner_only_and_keeps_what_else_it_holds(hom
     assert list(file.parent.iterdir()) == [file]
     if os.name != "nt":
         assert file.stat().st_mode & 0o777 == 0o600
-    assert credential_store.file_set(os.environ) == ("acme", A)
+    assert credential_store.find_in_config_file(os.environ) == ("acme", A)
 
 
 def test_the_set_is_taken_out_of_the_file_and_the_rest_stays(home: Path) -> None:
-    assert credential_store.remove_from_file(os.environ) is None
-    file = credential_store.save_in_file(credentials(), os.environ)
+    assert credential_store.remove_from_config_file(os.environ) is None
+    file = credential_store.save_to_config_file(credentials(), os.environ)
     file.write_text(
         json.dumps({**json.loads(file.read_text(encoding="utf-8")), "theirs": 1}), encoding="utf-8"
     )
-    assert credential_store.remove_from_file(os.environ) == file
+    assert credential_store.remove_from_config_file(os.environ) == file
     assert json.loads(file.read_text(encoding="utf-8")) == {"theirs": 1}
-    assert credential_store.file_set(os.environ) is None
+    assert credential_store.find_in_config_file(os.environ) is None
 
 
 def test_a_file_without_url_is_about_the_hosted_instance(home: Path) -> None:
     (home / ".altimate").mkdir()
     (home / ".altimate" / "altimate.json").write_text('{"altimateApiKey": "t"}', encoding="utf-8")
-    assert credential_store.file_set(os.environ) == ("", DEFAULT_URL)
+    assert credential_store.find_in_config_file(os.environ) == ("", DEFAULT_URL)
 
 
 def test_a_broken_file_is_not_written_over(home: Path) -> None:
@@ -200,20 +200,20 @@ def test_a_broken_file_is_not_written_over(home: Path) -> None:
     file.parent.mkdir()
     file.write_text("{broken", encoding="utf-8")
     with pytest.raises(UsageError, match="not JSON"):
-        credential_store.save_in_file(credentials(), os.environ)
+        credential_store.save_to_config_file(credentials(), os.environ)
     assert file.read_text(encoding="utf-8") == "{broken"
 
 
 def test_a_home_that_can_not_be_written_is_said_to_be_one(home: Path) -> None:
     (home / ".altimate").write_text("a file in the way", encoding="utf-8")
     with pytest.raises(UsageError, match="the config file"):
-        credential_store.save_in_file(credentials(), os.environ)
+        credential_store.save_to_config_file(credentials(), os.environ)
 
 
 def test_without_a_home_there_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "home_folder", lambda _: None)
     with pytest.raises(UsageError, match="no home folder"):
-        credential_store.save_in_file(credentials(), os.environ)
+        credential_store.save_to_config_file(credentials(), os.environ)
 
 
 REAL = """

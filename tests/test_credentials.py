@@ -12,18 +12,20 @@ from datapilot_defer.config import Setting
 from datapilot_defer.credentials import (
     DEFAULT_URL,
     Credentials,
-    Source,
-    denied,
+    CredentialSource,
     given,
     is_loopback,
-    resolve,
+    rejected_credentials_error,
+    resolve_credentials,
 )
 from datapilot_defer.errors import UsageError
 
 A, B = "https://a.example.com", "https://b.example.com"
 
 
-def options(token: str | None = None, name: str | None = None, url: str | None = None) -> Source:
+def options(
+    token: str | None = None, name: str | None = None, url: str | None = None
+) -> CredentialSource:
     return given(token=token, instance_name=name, url=url)
 
 
@@ -39,20 +41,20 @@ def write(home: Path, **values: str) -> Path:
 
 
 def found(
-    options: Source, environ: Mapping[str, str], home: Path, *kept: tuple[str, str, str]
+    options: CredentialSource, environ: Mapping[str, str], home: Path, *kept: tuple[str, str, str]
 ) -> tuple[str, ...]:
     """URL, instance name and token of the set that is used. kept: what the keyring holds, the last used first."""
 
-    def look_up(url: str | None, name: str | None) -> Source | None:
+    def look_up(url: str | None, name: str | None) -> CredentialSource | None:
         for entry in kept:
             if url in (None, entry[0]) and name in (None, entry[1]):
                 kept_url, kept_name, token = (
                     Setting(part, "the system's keyring") for part in entry
                 )
-                return Source(kept_url, kept_name, token, stored=True)
+                return CredentialSource(kept_url, kept_name, token, stored=True)
         return None
 
-    used = resolve(
+    used = resolve_credentials(
         options, environ={"HOME": str(home), "USERPROFILE": str(home), **environ}, keyring=look_up
     )
     return used.url.value, used.instance_name.value, used.token.value
@@ -120,7 +122,7 @@ KEPT = [(B, "staging", "token-b"), (A, "prod", "token-a"), (A, "dev", "token-dev
     ],
 )
 def test_one_of_several_instances_is_chosen_by_url_or_name(
-    wanted: Source, used: tuple[str, str, str], home: Path
+    wanted: CredentialSource, used: tuple[str, str, str], home: Path
 ) -> None:
     assert found(wanted, {}, home, *KEPT) == used
 
@@ -242,7 +244,7 @@ def test_a_good_url_is_used_in_one_spelling(url: str, used: str, home: Path) -> 
 
 
 def test_http_to_another_machine_is_possible_on_request(home: Path) -> None:
-    used = resolve(
+    used = resolve_credentials(
         options("t", "n", "http://10.0.0.1"), environ={"HOME": str(home)}, allow_http=True
     )
     assert used.url.value == "http://10.0.0.1"
@@ -284,7 +286,7 @@ def test_somebody_at_a_terminal_is_asked_for_what_is_missing(home: Path) -> None
         asked.append(words)
         return "answer"
 
-    used = resolve(options(url=A), environ={"HOME": str(home)}, ask=ask)
+    used = resolve_credentials(options(url=A), environ={"HOME": str(home)}, ask=ask)
     assert (used.instance_name.value, used.token.value, asked) == (
         "answer",
         "answer",
@@ -299,7 +301,7 @@ def test_a_denial_says_where_each_part_came_from() -> None:
         Setting("acme", "the file"),
         Setting("s3cret", "keyring"),
     )
-    said = str(denied(mine))
+    said = str(rejected_credentials_error(mine))
     assert "token (from keyring)" in said
     assert "'acme' (from the file)" in said
     assert "s3cret" not in said + repr(mine)

@@ -109,7 +109,7 @@ def test_the_same_is_refused_as_for_run(shop: Shop) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_a_shell_reads_back_what_was_written(shell: str) -> None:
     script = (
-        shell_variables.script(shell, VALUES, ["DBT_DEFER_STATE"])
+        shell_variables.format_script(shell, VALUES, ["DBT_DEFER_STATE"])
         + '\nprintf "%s|%s" "$DBT_STATE" "${DBT_DEFER_STATE-gone}"'
     )
     environ = {**os.environ, "DBT_DEFER_STATE": "x"}
@@ -132,12 +132,15 @@ def test_a_shell_reads_back_what_was_written(shell: str) -> None:
     ],
 )
 def test_other_shells_are_written_in_their_own_quotes(shell: str, expected: str) -> None:
-    assert shell_variables.script(shell, {"DBT_STATE": VALUES["DBT_STATE"]}, ["OLD"]) == expected
+    assert (
+        shell_variables.format_script(shell, {"DBT_STATE": VALUES["DBT_STATE"]}, ["OLD"])
+        == expected
+    )
 
 
 def test_a_folder_with_a_line_break_is_refused() -> None:
     with pytest.raises(UsageError, match="line break"):
-        shell_variables.script("github", {"DBT_STATE": "a\nEVIL=1"}, [])
+        shell_variables.format_script("github", {"DBT_STATE": "a\nEVIL=1"}, [])
 
 
 @pytest.mark.parametrize(
@@ -150,4 +153,4 @@ def test_a_folder_with_a_line_break_is_refused() -> None:
     ],
 )
 def test_the_shell_is_the_one_that_is_used(environ: dict[str, str], expected: str) -> None:
-    assert shell_variables.current(environ) == expected
+    assert shell_variables.detect_shell(environ) == expected

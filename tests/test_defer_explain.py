@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from datapilot_defer import dbt_project
-from datapilot_defer.dbt_installation import Dbt
+from datapilot_defer.dbt_installation import DbtInstallation
 from datapilot_defer.defer import dbt_queries, nodes
-from datapilot_defer.defer.explain import Situation, explain
-from datapilot_defer.defer.nodes import Node
+from datapilot_defer.defer.explain import DeferContext, explain_references
+from datapilot_defer.defer.nodes import ManifestNode
 from datapilot_defer.errors import ArtifactRefused, UsageError
 from tests.support.commands import Outcome, datapilot
 from tests.support.dbt_project import Shop
@@ -243,10 +243,10 @@ def test_dbt_before_1_8_decides_once_and_never_for_what_is_selected() -> None:
 
     def resolution(*, eager: bool, exists: bool = False, favor: bool = False) -> str:
         present = {"model.shop.parent"} if exists else set()
-        situation = Situation(
-            here, there, present, favor_state=favor, command="compile", eager=eager
+        situation = DeferContext(
+            here, there, present, favor_state=favor, command="compile", resolves_before_run=eager
         )
-        [reference] = explain(situation, selected=set(here), project="shop")
+        [reference] = explain_references(situation, selected=set(here), project="shop")
         return reference.resolution
 
     assert resolution(eager=False) == "deferred"
@@ -257,18 +257,22 @@ def test_dbt_before_1_8_decides_once_and_never_for_what_is_selected() -> None:
 def test_a_parent_that_is_ephemeral_in_production_only_can_not_be_deferred_to() -> None:
     parent, child = _model("parent", "dev"), _model("child", "dev", "model.shop.parent")
     there = {
-        "model.shop.parent": Node("model.shop.parent", "model", "shop", "parent", None, True, ())
+        "model.shop.parent": ManifestNode(
+            "model.shop.parent", "model", "shop", "parent", None, True, ()
+        )
     }
-    situation = Situation(
+    situation = DeferContext(
         {node.unique_id: node for node in (parent, child)}, there, set(), favor_state=True
     )
-    [reference] = explain(situation, selected={"model.shop.child"}, project="shop")
+    [reference] = explain_references(situation, selected={"model.shop.child"}, project="shop")
     assert reference.resolution == "missing"
     assert "ephemeral in the state" in reference.reason
 
 
-def _model(name: str, schema: str, *parents: str) -> Node:
-    return Node(f"model.shop.{name}", "model", "shop", name, f'"{schema}"."{name}"', False, parents)
+def _model(name: str, schema: str, *parents: str) -> ManifestNode:
+    return ManifestNode(
+        f"model.shop.{name}", "model", "shop", name, f'"{schema}"."{name}"', False, parents
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line are of POSIX")
@@ -283,7 +287,7 @@ def test_a_dbt_that_answers_something_else_is_said(
     assert "did not say which relations exist; it said:\n  installed: 1.11.16" in done.stderr
 
 
-@pytest.mark.parametrize("reader", [nodes.read, nodes.unique_ids])
+@pytest.mark.parametrize("reader", [nodes.read_nodes, nodes.list_unique_ids])
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"nodes": 1}', '{"nodes": [1]}'])
 def test_what_is_no_manifest_is_refused(
     content: str, reader: Callable[[Path], object], tmp_path: Path
@@ -298,21 +302,23 @@ def test_what_is_no_manifest_is_refused(
 def test_a_node_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"nodes": {"model.a.b": 1}}', encoding="utf-8")
     with pytest.raises(ArtifactRefused, match="is no manifest of dbt"):
-        nodes.read(tmp_path / "manifest.json")
+        nodes.read_nodes(tmp_path / "manifest.json")
 
 
 def test_a_dbt_that_can_not_be_started_is_said(tmp_path: Path) -> None:
-    found = dbt_project.Project(tmp_path, "shop", tmp_path / "target")
-    asker = dbt_queries.Asker(Dbt(tmp_path / "none", "1.11.16"), found, [], os.environ)
+    found = dbt_project.DbtProject(tmp_path, "shop", tmp_path / "target")
+    asker = dbt_queries.DbtQuery(
+        DbtInstallation(tmp_path / "none", "1.11.16"), found, [], os.environ
+    )
     with pytest.raises(UsageError, match="can't start"):
-        asker.ask([], tmp_path)
+        asker.run([], tmp_path)
 
 
 def test_a_source_that_is_not_in_the_database_is_missing() -> None:
-    source = Node("source.shop.raw.x", "source", "shop", "raw.x", '"raw"."x"', False, ())
+    source = ManifestNode("source.shop.raw.x", "source", "shop", "raw.x", '"raw"."x"', False, ())
     child = _model("child", "dev", "source.shop.raw.x", "test.shop.odd", "model.shop.disabled")
-    situation = Situation(
+    situation = DeferContext(
         {node.unique_id: node for node in (source, child)}, {}, set(), favor_state=False
     )
-    [reference] = explain(situation, selected=None, project="shop")
+    [reference] = explain_references(situation, selected=None, project="shop")
     assert (reference.resolution, reference.relation) == ("missing", '"raw"."x"')

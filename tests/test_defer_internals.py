@@ -62,7 +62,7 @@ def test_no_file_of_the_working_folder_runs_when_dbts_version_is_asked(
     folder.mkdir()
     (folder / name).write_text(f"open({str(ran)!r}, 'w').close()", encoding="utf-8")
     monkeypatch.chdir(folder)
-    assert dbt_installation.find(str(shop.dbt), os.environ).series == "1.11"
+    assert dbt_installation.find_dbt(str(shop.dbt), os.environ).version_series == "1.11"
     assert not ran.exists()
 
 
@@ -72,26 +72,28 @@ def test_no_file_of_the_working_folder_runs_when_dbts_version_is_asked(
 def test_a_project_file_that_yaml_stumbles_over_is_said(content: str, tmp_path: Path) -> None:
     (tmp_path / "dbt_project.yml").write_text(content, encoding="utf-8")
     with pytest.raises(UsageError, match=r"dbt_project\.yml can't be read: "):
-        dbt_project.read(tmp_path, {})
+        dbt_project.read_project(tmp_path, {})
 
 
 def test_settings_that_can_not_be_written_are_said_when_nothing_can_be_removed_either(
     tmp_path: Path,
 ) -> None:
-    place = defer_settings.Place(
+    place = defer_settings.SettingsFile(
         tmp_path / ("x" * 250), "", tmp_path, exists=False
     )  # with ".tmp" too long for a name
     with pytest.raises(UsageError, match="can't write the settings to"):
         defer_settings.write(place, {"deferToProduction": True})
 
 
-def asker(folder: Path, script: str) -> dbt_queries.Asker:
+def asker(folder: Path, script: str) -> dbt_queries.DbtQuery:
     """One that asks this shell script instead of dbt."""
     program = folder / "dbt"
     program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     program.chmod(0o755)
-    found = dbt_project.Project(folder, "shop", folder / "target")
-    return dbt_queries.Asker(dbt_installation.Dbt(program, "1.11.16"), found, [], os.environ)
+    found = dbt_project.DbtProject(folder, "shop", folder / "target")
+    return dbt_queries.DbtQuery(
+        dbt_installation.DbtInstallation(program, "1.11.16"), found, [], os.environ
+    )
 
 
 @posix
@@ -103,7 +105,7 @@ def test_a_cache_folder_that_can_not_be_made_is_said(
     with pytest.raises(
         UsageError, match=r"can't make folder .*file.*: Not a directory; set XDG_CACHE_HOME"
     ):
-        asker(tmp_path, "exit 0").ask([], tmp_path)
+        asker(tmp_path, "exit 0").run([], tmp_path)
 
 
 @posix
@@ -120,8 +122,8 @@ def test_what_only_looks_like_an_answer_of_dbt_is_passed_by(
         esac
         """,
     )
-    monkeypatch.setenv("TARGET", str(answering.folder / "compile" / "manifest.json"))
-    said = answering.ask(["-s", "a"], tmp_path)
+    monkeypatch.setenv("TARGET", str(answering.work_directory / "compile" / "manifest.json"))
+    said = answering.run(["-s", "a"], tmp_path)
     assert said.selected == frozenset({"model.shop.a"})
     assert said.exists == frozenset({"model.shop.b"})
 
@@ -135,7 +137,7 @@ def test_no_dbt_is_left_behind_when_another_question_fails(tmp_path: Path) -> No
         f"while [ ! -e {pid} ]; do sleep 0.05; done; exit 3",
     )
     with pytest.raises(UsageError, match="`dbt compile` ended with 3"):
-        failing.ask(["-s", "a"], tmp_path)
+        failing.run(["-s", "a"], tmp_path)
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text(encoding="utf-8")), 0)
 

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from datapilot_defer.defer.jsonc import NotJsoncError, parse, put
+from datapilot_defer.defer.jsonc import NotJsoncError, parse, set_value
 
 PATH = ["dbt.deferConfigPerProject", "shop", "deferToProduction"]
 
@@ -24,25 +24,25 @@ TYPICAL = """\
 
 
 def test_an_edit_changes_only_the_bytes_of_the_value() -> None:
-    assert put(TYPICAL, PATH, True) == TYPICAL.replace(
+    assert set_value(TYPICAL, PATH, True) == TYPICAL.replace(
         '"deferToProduction": false', '"deferToProduction": true'
     )
 
 
 def test_an_edit_to_the_value_that_is_there_changes_nothing() -> None:
-    assert put(TYPICAL, PATH, False) == TYPICAL
+    assert set_value(TYPICAL, PATH, False) == TYPICAL
 
 
 def test_a_new_key_joins_the_others_in_their_manner() -> None:
     expected = TYPICAL.replace(
         '"favorState":true,\n', '"favorState":true,\n      "dbtCoreIntegrationId": 7,\n'
     )
-    assert put(TYPICAL, [*PATH[:2], "dbtCoreIntegrationId"], 7) == expected
+    assert set_value(TYPICAL, [*PATH[:2], "dbtCoreIntegrationId"], 7) == expected
 
 
 def test_a_comment_stays_with_the_member_that_it_is_about() -> None:
     text = '{\n\t"a": 1 // about a\n}\n'
-    assert put(text, ["b"], 2) == '{\n\t"a": 1, // about a\n\t"b": 2\n}\n'
+    assert set_value(text, ["b"], 2) == '{\n\t"a": 1, // about a\n\t"b": 2\n}\n'
 
 
 @pytest.mark.parametrize(
@@ -67,15 +67,15 @@ def test_a_comment_stays_with_the_member_that_it_is_about() -> None:
     ],
 )
 def test_objects_on_the_way_are_made(text: str, expected: str) -> None:
-    assert put(text, ["a", "b"], 1) == expected
+    assert set_value(text, ["a", "b"], 1) == expected
 
 
 def test_a_byte_order_mark_survives() -> None:
-    assert put('\ufeff{"a": 1}', ["a"], 2) == '\ufeff{"a": 2}'
+    assert set_value('\ufeff{"a": 1}', ["a"], 2) == '\ufeff{"a": 2}'
 
 
 def test_the_last_of_repeated_keys_counts_and_is_the_one_that_is_changed() -> None:
-    assert put('{"a": 1, "a": 2}', ["a"], 3) == '{"a": 1, "a": 3}'
+    assert set_value('{"a": 1, "a": 2}', ["a"], 3) == '{"a": 1, "a": 3}'
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_what_is_not_json_with_comments_is_refused_saying_where(text: str, where
 
 def test_something_on_the_way_that_is_no_object_is_not_overwritten() -> None:
     with pytest.raises(NotJsoncError, match=r"a\.b is not an object"):
-        put('{"a": {"b": [1]}}', ["a", "b", "c"], 1)
+        set_value('{"a": {"b": [1]}}', ["a", "b", "c"], 1)
     with pytest.raises(NotJsoncError, match="the whole is not an object"):
-        put("[1]", ["a"], 1)
+        set_value("[1]", ["a"], 1)
 
 
 def test_a_thousand_random_edits_change_the_value_and_nothing_else() -> None:
@@ -114,9 +114,9 @@ def test_a_thousand_random_edits_change_the_value_and_nothing_else() -> None:
         path = [chance.choice("abc") for _ in range(chance.randint(1, 3))]
         if _blocked(before, path):
             with pytest.raises(NotJsoncError, match="is not an object"):
-                put(text, path, "new")
+                set_value(text, path, "new")
             continue
-        edited = put(text, path, "new")
+        edited = set_value(text, path, "new")
         assert parse(edited).value == _with(before, path, "new")
         if path[0] not in before:  # nothing is replaced, so every comment is still there
             assert re.findall(comment, edited) == re.findall(comment, text)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from datapilot_defer.dbt_installation import Dbt, find
-from datapilot_defer.dbt_project import Project
+from datapilot_defer.dbt_installation import DbtInstallation, find_dbt
+from datapilot_defer.dbt_project import DbtProject
 from datapilot_defer.defer import command_line, dbt_process, shell_variables
-from datapilot_defer.defer.command_line import compose, find_command
+from datapilot_defer.defer.command_line import compose_command, find_command
 from datapilot_defer.errors import UsageError
 from tests.support.commands import Outcome, access, datapilot
 from tests.support.dbt_project import Shop
@@ -104,7 +104,9 @@ def test_a_run_pulls_first_and_goes_on_with_what_it_has(
 def test_variables_that_say_the_same_are_not_warned_of_and_others_in_one_line(
     dev: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in shell_variables.variables(dev.prod_artifacts, favor_state=False).items():
+    for name, value in shell_variables.defer_variables(
+        dev.prod_artifacts, favor_state=False
+    ).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DBT_DEFER_STATE", "")
     assert "is set" not in run(dev, "deps").stderr
@@ -240,7 +242,7 @@ def test_a_dbt_that_does_not_end_is_killed_after_the_grace_period(tmp_path: Path
         "while True: time.sleep(600)"
     )
     before = signal.getsignal(signal.SIGTERM)
-    code = dbt_process.run(
+    code = dbt_process.run_dbt(
         [sys.executable, "-c", stubborn, str(tmp_path / "said")], os.environ, grace_s=0.5
     )
     assert code == 128 + signal.SIGTERM
@@ -251,7 +253,7 @@ def test_a_dbt_that_does_not_end_is_killed_after_the_grace_period(tmp_path: Path
 @pytest.mark.skipif(os.name == "nt", reason="codes of signals are of POSIX")
 def test_a_dbt_that_a_signal_ended_gives_the_number_of_the_signal() -> None:
     code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    assert dbt_process.run([sys.executable, "-c", code], os.environ) == 128 + signal.SIGKILL
+    assert dbt_process.run_dbt([sys.executable, "-c", code], os.environ) == 128 + signal.SIGKILL
 
 
 @pytest.mark.skipif(os.name == "nt", reason="nothing sends SIGTERM there")
@@ -263,7 +265,7 @@ def test_a_signal_that_arrives_while_dbt_starts_ends_it(monkeypatch: pytest.Monk
         return start(*args, **more)  # type: ignore[call-overload]
 
     monkeypatch.setattr(subprocess, "Popen", started)
-    code = dbt_process.run([sys.executable, "-c", "import time; time.sleep(600)"], os.environ)
+    code = dbt_process.run_dbt([sys.executable, "-c", "import time; time.sleep(600)"], os.environ)
     assert code == 128 + signal.SIGTERM
 
 
@@ -337,7 +339,7 @@ def test_on_windows_the_python_beside_dbt_is_asked(tmp_path: Path) -> None:
     for name in ("dbt.exe", "python.exe"):
         (tmp_path / name).write_text("#!/bin/sh\necho 1.9.1\n", encoding="utf-8")
         (tmp_path / name).chmod(0o755)
-    assert find(str(tmp_path / "dbt.exe"), os.environ).version == "1.9.1"
+    assert find_dbt(str(tmp_path / "dbt.exe"), os.environ).version == "1.9.1"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line are of POSIX")
@@ -345,8 +347,8 @@ def test_dbt_fusion_says_its_version_by_itself(tmp_path: Path) -> None:
     script = tmp_path / "dbt"
     script.write_text("#!/bin/sh\necho dbt-fusion 2.0.8\n", encoding="utf-8")
     script.chmod(0o755)
-    found = find(str(script), os.environ)
-    assert (found.version, found.series, found.number) == ("2.0.8", "2", (2, 0))
+    found = find_dbt(str(script), os.environ)
+    assert (found.version, found.version_series, found.major_minor) == ("2.0.8", "2", (2, 0))
 
 
 def test_a_dbt_that_is_not_there_is_said(dev: Shop, tmp_path: Path) -> None:
@@ -357,11 +359,11 @@ def test_a_dbt_that_is_not_there_is_said(dev: Shop, tmp_path: Path) -> None:
 
 def test_a_program_that_can_not_be_started_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="can't start"):
-        dbt_process.run([str(tmp_path)], os.environ)
+        dbt_process.run_dbt([str(tmp_path)], os.environ)
 
 
 def test_the_installed_dbt_is_asked_without_running_it() -> None:
-    assert find(str(program("dbt", "dbt")), os.environ).series == "1.11"
+    assert find_dbt(str(program("dbt", "dbt")), os.environ).version_series == "1.11"
 
 
 @pytest.mark.parametrize(
@@ -392,9 +394,9 @@ def test_the_installed_dbt_is_asked_without_running_it() -> None:
     ],
 )
 def test_the_flags_stand_where_that_dbt_takes_them(words: str, version: str, flags: str) -> None:
-    line = compose(
+    line = compose_command(
         words.split(),
-        dbt=Dbt(Path("dbt"), version),
+        dbt=DbtInstallation(Path("dbt"), version),
         state=Path("/s"),
         favor_state=False,
         environ={},
@@ -413,9 +415,9 @@ def test_the_flags_stand_where_that_dbt_takes_them(words: str, version: str, fla
     ],
 )
 def test_favor_state_never_stands_without_defer(words: str, favor: bool, expected: bool) -> None:
-    line = compose(
+    line = compose_command(
         words.split(),
-        dbt=Dbt(Path("dbt"), "1.11.0"),
+        dbt=DbtInstallation(Path("dbt"), "1.11.0"),
         state=Path("/s"),
         favor_state=favor,
         environ={},
@@ -425,16 +427,19 @@ def test_favor_state_never_stands_without_defer(words: str, favor: bool, expecte
 
 
 def test_every_variable_that_decides_about_deferral_is_taken_away() -> None:
-    environ = dict.fromkeys(command_line.VARIABLES, "x") | {"PATH": "/bin", "DBT_TARGET": "ci"}
-    line = compose(
+    environ = dict.fromkeys(command_line.DEFER_VARIABLES, "x") | {
+        "PATH": "/bin",
+        "DBT_TARGET": "ci",
+    }
+    line = compose_command(
         ["run"],
-        dbt=Dbt(Path("dbt"), "1.11.0"),
+        dbt=DbtInstallation(Path("dbt"), "1.11.0"),
         state=Path("/s"),
         favor_state=False,
         environ=environ,
     )
     assert line.environment == {"PATH": "/bin", "DBT_TARGET": "ci"}
-    assert set(line.removed) == set(command_line.VARIABLES)
+    assert set(line.removed) == set(command_line.DEFER_VARIABLES)
 
 
 @pytest.mark.parametrize(
@@ -465,9 +470,9 @@ def test_words_that_contradict_deferring_are_refused() -> None:
         ("run --defer-state=/o", "--defer-state contra"),
     ):
         with pytest.raises(UsageError, match=says):
-            compose(
+            compose_command(
                 words.split(),
-                dbt=Dbt(Path("dbt"), "1.11.0"),
+                dbt=DbtInstallation(Path("dbt"), "1.11.0"),
                 state=Path("/s"),
                 favor_state=False,
                 environ={},
@@ -475,9 +480,9 @@ def test_words_that_contradict_deferring_are_refused() -> None:
     with pytest.raises(
         UsageError, match=r"dbt 1\.5\.0 can't select by one --state and defer to another"
     ):
-        compose(
+        compose_command(
             ["run", "--state", "o"],
-            dbt=Dbt(Path("dbt"), "1.5.0"),
+            dbt=DbtInstallation(Path("dbt"), "1.5.0"),
             state=Path("/s"),
             favor_state=False,
             environ={},
@@ -491,4 +496,4 @@ def test_words_that_contradict_deferring_are_refused() -> None:
 def test_what_says_nothing_of_a_deferrable_run_is_left_to_dbt(content: str, tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "run_results.json").write_text(content, encoding="utf-8")
-    command_line.check_retry(["retry"], Project(tmp_path, "shop", tmp_path / "target"))
+    command_line.check_retry(["retry"], DbtProject(tmp_path, "shop", tmp_path / "target"))

@@ -11,7 +11,11 @@ import pytest
 
 from datapilot_defer import dbt_project
 from datapilot_defer.defer import project_settings as defer_settings
-from datapilot_defer.defer.project_settings import moved, portable, user_place
+from datapilot_defer.defer.project_settings import (
+    relocate_path,
+    to_portable_path,
+    user_settings_file,
+)
 from datapilot_defer.errors import UsageError
 from tests.support.commands import Outcome, datapilot
 from tests.support.dbt_project import PROJECT
@@ -52,7 +56,7 @@ def entry(workspace: Path, key: str = "shop") -> object:
     text = "\n".join(
         line.partition("//")[0] for line in settings_file(workspace).read_text("utf-8").splitlines()
     )
-    return json.loads(text)[defer_settings.SETTING][key]
+    return json.loads(text)[defer_settings.SETTINGS_KEY][key]
 
 
 def settings_file(workspace: Path) -> Path:
@@ -61,7 +65,7 @@ def settings_file(workspace: Path) -> Path:
 
 def write(workspace: Path, value: object, key: str = "shop") -> None:
     """Write the settings as the panel does."""
-    text = json.dumps({defer_settings.SETTING: {key: value}}, indent=4)
+    text = json.dumps({defer_settings.SETTINGS_KEY: {key: value}}, indent=4)
     settings_file(workspace).write_text(text, encoding="utf-8")
 
 
@@ -183,11 +187,11 @@ def test_outside_a_workspace_the_settings_are_the_users_own(
 ) -> None:
     (workspace / ".vscode").rmdir()
     done = datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--json")
-    own = user_place(workspace / "shop")
+    own = user_settings_file(workspace / "shop")
     assert done.json["settings_file"] == str(own.file)
     assert own.file.is_relative_to(home)
     stored = json.loads(own.file.read_text("utf-8"))
-    assert stored == {defer_settings.SETTING: {str(workspace / "shop"): local(prod)}}
+    assert stored == {defer_settings.SETTINGS_KEY: {str(workspace / "shop"): local(prod)}}
     assert (
         f"VS Code does not see this: there is no .vscode folder in {workspace / 'shop'}"
         in done.stderr
@@ -200,10 +204,10 @@ def test_enable_moves_the_switch_to_a_workspace_that_appeared_since(
     (workspace / ".vscode").rmdir()
     shutil.move(prod, workspace / "shop" / "prod")
     datapilot("dbt", "defer", "enable", "--manifest-path", "prod", "--favor-state")
-    own = user_place(workspace / "shop").file
+    own = user_settings_file(workspace / "shop").file
     text = json.loads(own.read_text("utf-8"))
-    assert text[defer_settings.SETTING].keys() == {str(workspace / "shop")}
-    text[defer_settings.SETTING]["/other"] = {"deferToProduction": True}
+    assert text[defer_settings.SETTINGS_KEY].keys() == {str(workspace / "shop")}
+    text[defer_settings.SETTINGS_KEY]["/other"] = {"deferToProduction": True}
     own.write_text(json.dumps(text), encoding="utf-8")
     (workspace / ".vscode").mkdir()
     assert datapilot("dbt", "defer", "disable", "--json").json["settings_file"] == str(own)
@@ -212,7 +216,7 @@ def test_enable_moves_the_switch_to_a_workspace_that_appeared_since(
     assert "VS Code does not see" not in done.stderr
     assert entry(workspace) == local("${workspaceFolder}/shop/prod", favorState=True)
     assert json.loads(own.read_text("utf-8")) == {
-        defer_settings.SETTING: {"/other": {"deferToProduction": True}}
+        defer_settings.SETTINGS_KEY: {"/other": {"deferToProduction": True}}
     }
     assert datapilot("dbt", "defer", "disable", "--json").json["settings_file"] == str(
         settings_file(workspace)
@@ -444,9 +448,9 @@ def test_a_project_file_that_can_not_be_read_is_said(workspace: Path, content: s
 
 
 def test_a_path_outside_the_workspace_stays_absolute(tmp_path: Path) -> None:
-    place = defer_settings.Place(tmp_path / "s.json", "", tmp_path / "work", exists=False)
-    assert portable(tmp_path / "elsewhere", place) == str(tmp_path / "elsewhere")
-    assert portable(tmp_path / "work" / "a b", place) == "${workspaceFolder}/a b"
+    place = defer_settings.SettingsFile(tmp_path / "s.json", "", tmp_path / "work", exists=False)
+    assert to_portable_path(tmp_path / "elsewhere", place) == str(tmp_path / "elsewhere")
+    assert to_portable_path(tmp_path / "work" / "a b", place) == "${workspaceFolder}/a b"
 
 
 @pytest.mark.parametrize(
@@ -461,20 +465,28 @@ def test_a_path_outside_the_workspace_stays_absolute(tmp_path: Path) -> None:
 def test_a_path_that_moves_to_the_workspace_means_the_same_folder(
     written: str, expected: str, tmp_path: Path
 ) -> None:
-    own = defer_settings.Place(tmp_path / "d.json", "", tmp_path / "work" / "shop", exists=True)
-    shared = defer_settings.Place(tmp_path / "s.json", "shop", tmp_path / "work", exists=False)
-    assert moved(written, own, shared) == expected.replace("{above}", str(tmp_path / "prod"))
-    assert moved(written, own, own) == written
+    own = defer_settings.SettingsFile(
+        tmp_path / "d.json", "", tmp_path / "work" / "shop", exists=True
+    )
+    shared = defer_settings.SettingsFile(
+        tmp_path / "s.json", "shop", tmp_path / "work", exists=False
+    )
+    assert relocate_path(written, own, shared) == expected.replace(
+        "{above}", str(tmp_path / "prod")
+    )
+    assert relocate_path(written, own, own) == written
 
 
 def test_local_mode_without_a_folder_says_so(workspace: Path) -> None:
     write(workspace, {"deferToProduction": True, "manifestPathType": "local"})
     with pytest.raises(UsageError, match="manifestPathForDeferral is missing"):
-        defer_settings.manifest_folder(defer_settings.read(workspace / "shop", {}), {})
+        defer_settings.resolve_manifest_directory(
+            defer_settings.read_settings(workspace / "shop", {}), {}
+        )
 
 
 def test_a_settings_file_that_breaks_in_between_is_not_overwritten(workspace: Path) -> None:
-    place = defer_settings.find(workspace / "shop", {})
+    place = defer_settings.find_settings_file(workspace / "shop", {})
     settings_file(workspace).write_text('{"dbt.deferConfigPerProject": 1}', encoding="utf-8")
     with pytest.raises(UsageError, match="deferConfigPerProject is not an object"):
         defer_settings.write(place, {"deferToProduction": True})
@@ -490,18 +502,19 @@ def test_the_project_is_the_one_that_dbt_itself_would_take(
         encoding="utf-8",
     )
     monkeypatch.chdir(tmp_path)
-    found = dbt_project.find(None, {"DBT_PROJECT_DIR": str(workspace / "shop")})
+    found = dbt_project.find_project(None, {"DBT_PROJECT_DIR": str(workspace / "shop")})
     assert (found.name, found.target) == ("shop", workspace / "shop" / "out")
     assert (
-        dbt_project.find(workspace / "shop", {"OUT": "x/../y"}).target == workspace / "shop" / "y"
+        dbt_project.find_project(workspace / "shop", {"OUT": "x/../y"}).target
+        == workspace / "shop" / "y"
     )
     assert (
-        dbt_project.find(workspace / "shop", {"DBT_ENGINE_TARGET_PATH": "z"}).target
+        dbt_project.find_project(workspace / "shop", {"DBT_ENGINE_TARGET_PATH": "z"}).target
         == workspace / "shop" / "z"
     )
-    assert not dbt_project.is_target(tmp_path / "no", found)
+    assert not dbt_project.is_target_directory(tmp_path / "no", found)
     with pytest.raises(UsageError, match="with --project-dir"):
-        dbt_project.find(tmp_path, {})
+        dbt_project.find_project(tmp_path, {})
 
 
 def test_an_environment_for_this_once_takes_the_place_of_the_stored_one(workspace: Path) -> None:

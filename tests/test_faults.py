@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from datapilot_defer.artifact import Kind, from_bytes
+from datapilot_defer.artifact import Kind, parse_artifact
 from datapilot_defer.client import transport
-from datapilot_defer.client.instance_client import UploadPlace
+from datapilot_defer.client.instance_client import UploadTarget
 from datapilot_defer.errors import Unavailable
 from tests.support import fault_acts as act
 from tests.support.fault_proxy import At, FaultProxy, fault_proxy
@@ -120,7 +120,7 @@ def test_a_storage_that_takes_no_more_is_given_up_and_tried_again(
 ) -> None:
     monkeypatch.setattr(transport, "SEND_TIMEOUT_S", 0.3)
     monkeypatch.setattr(transport, "FIRST_WAIT_S", 0.01)
-    artifact = from_bytes(
+    artifact = parse_artifact(
         b" " * 20_000_000, path="manifest.json", kind=Kind.MANIFEST
     )  # more than a kernel buffers
     with (
@@ -128,7 +128,7 @@ def test_a_storage_that_takes_no_more_is_given_up_and_tried_again(
         pytest.raises(Unavailable) as e,
     ):
         instance_at(proxy.url).upload(
-            UploadPlace(f"{proxy.url}/files/1", 1), artifact, lambda _: None
+            UploadTarget(f"{proxy.url}/files/1", 1), artifact, lambda _: None
         )
     assert "stopped taking what is sent (tried 6 times)" in str(e.value)
     assert proxy.count("PUT") == 6
@@ -151,6 +151,6 @@ def test_what_may_have_been_done_is_not_done_twice(world: World) -> None:
         with pytest.raises(Unavailable, match="broke the connection off"):
             instance_at(proxy.url, name, token).create_integration("made once", "PROD")
         assert proxy.count("POST") == 1
-        assert [each.name for each in instance_at(proxy.url, name, token).integrations()].count(
-            "made once"
-        ) == 1
+        assert [
+            each.name for each in instance_at(proxy.url, name, token).list_integrations()
+        ].count("made once") == 1

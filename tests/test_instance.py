@@ -12,9 +12,9 @@ import pytest
 import requests
 
 from datapilot_defer.artifact import Kind
-from datapilot_defer.instance.middleware import Rate
+from datapilot_defer.instance.middleware import RateLimiter
 from datapilot_defer.instance.services import upload_checks
-from datapilot_defer.instance.settings import Settings
+from datapilot_defer.instance.settings import InstanceSettings
 from tests.support.instance_calls import (
     SECONDS,
     announce,
@@ -329,13 +329,16 @@ def test_bytes_that_are_gone_are_said_to_be_gone(instance: RunningInstance) -> N
 @pytest.mark.parametrize(
     ("settings", "begin"),
     [
-        (Settings(public_url="https://defer.example.com/"), "https://defer.example.com/files/"),
-        (Settings(behind_proxy=True), "http://other.example.com/files/"),
-        (Settings(), "http://127.0.0.1:"),
+        (
+            InstanceSettings(public_url="https://defer.example.com/"),
+            "https://defer.example.com/files/",
+        ),
+        (InstanceSettings(behind_proxy=True), "http://other.example.com/files/"),
+        (InstanceSettings(), "http://127.0.0.1:"),
     ],
 )
 def test_signed_urls_lead_where_clients_can_reach_the_instance(
-    tmp_path: Path, settings: Settings, begin: str
+    tmp_path: Path, settings: InstanceSettings, begin: str
 ) -> None:
     with running_instance(tmp_path, settings=settings) as instance:
         headers = {**instance.headers, "X-Forwarded-Host": "other.example.com"}
@@ -353,10 +356,10 @@ def test_signed_urls_lead_where_clients_can_reach_the_instance(
 
 
 def test_a_client_that_was_forgotten_for_others_begins_anew() -> None:
-    rate = Rate(1)
-    assert rate.wait("first") == 0
-    assert rate.wait("first") > 0
+    rate = RateLimiter(1)
+    assert rate.acquire("first") == 0
+    assert rate.acquire("first") > 0
     for number in range(10_000):
-        rate.wait(str(number))
-    assert rate.wait("first") == 0
-    assert [Rate(0).wait("any") for _ in range(3)] == [0, 0, 0]
+        rate.acquire(str(number))
+    assert rate.acquire("first") == 0
+    assert [RateLimiter(0).acquire("any") for _ in range(3)] == [0, 0, 0]

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from datapilot_defer.instance.services import instances, tokens
-from datapilot_defer.instance.settings import Settings
+from datapilot_defer.instance.settings import InstanceSettings
 from tests.support.instance_calls import (
     SECONDS,
     announce,
@@ -28,12 +28,12 @@ from tests.support.instances import RunningInstance, running_instance
 
 
 def test_a_token_can_be_recognised_and_a_mistyped_one_is_not_well_formed() -> None:
-    token = tokens.new_token()
-    assert tokens.well_formed(token)
+    token = tokens.generate_token()
+    assert tokens.is_well_formed(token)
     assert token.startswith("dpd_")
     other = "B" if token[10] == "A" else "A"
-    assert not tokens.well_formed(token[:10] + other + token[11:])
-    assert not tokens.well_formed("dpd_")
+    assert not tokens.is_well_formed(token[:10] + other + token[11:])
+    assert not tokens.is_well_formed("dpd_")
 
 
 def test_no_token_is_kept_in_the_data_folder(instance: RunningInstance) -> None:
@@ -229,7 +229,7 @@ def test_a_signed_url_of_a_file_that_is_verified_takes_nothing_more(
 
 def test_a_signed_url_ends(tmp_path: Path) -> None:
     with running_instance(
-        tmp_path, settings=Settings(upload_seconds=0, download_seconds=0)
+        tmp_path, settings=InstanceSettings(upload_seconds=0, download_seconds=0)
     ) as instance:
         integration_id = make_integration(instance)
         expired = announce(instance, integration_id).json()["url"]

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from datapilot_defer.instance.settings import Settings
+from datapilot_defer.instance.settings import InstanceSettings
 from tests.support.instance_calls import (
     SECONDS,
     announce,
@@ -77,7 +77,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(instance: RunningInstance) -> 
 
 
 def test_an_upload_over_the_limit_is_refused_announced_or_not(tmp_path: Path) -> None:
-    with running_instance(tmp_path, settings=Settings(max_bytes=1000)) as instance:
+    with running_instance(tmp_path, settings=InstanceSettings(max_bytes=1000)) as instance:
         announced = announce(instance, make_integration(instance)).json()
         long = b" " * 1001
         assert requests.put(announced["url"], data=long, timeout=SECONDS).status_code == 413
@@ -186,7 +186,7 @@ def test_a_length_that_is_none_is_refused(instance: RunningInstance, length: str
 
 
 def test_too_many_requests_are_told_when_to_come_back(tmp_path: Path) -> None:
-    with running_instance(tmp_path, settings=Settings(requests_per_minute=3)) as instance:
+    with running_instance(tmp_path, settings=InstanceSettings(requests_per_minute=3)) as instance:
         answers = [call(instance, "POST", "auth_health") for _ in range(4)]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
         assert int(answers[-1].headers["Retry-After"]) >= 1

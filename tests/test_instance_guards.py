@@ -161,9 +161,11 @@ def test_any_number_of_refusals_leaves_what_was_verified_in_the_history(
     instance: RunningInstance, integration_id: int
 ) -> None:
     with instance.records.write() as connection:
-        for _ in range(integrations.HISTORY + 1):
-            file_id = uploads.announce(connection, environment_id=1, token_id=1, kind="manifest")
-            uploads.change(connection, file_id, refusal="it is older")
+        for _ in range(integrations.HISTORY_LIMIT + 1):
+            file_id = uploads.create_upload(
+                connection, environment_id=1, token_id=1, kind="manifest"
+            )
+            uploads.update_upload(connection, file_id, refusal="it is older")
     (shown,) = show(instance, integration_id)["history"]
     assert shown["current"]
 

@@ -17,11 +17,11 @@ import requests
 from datapilot_defer.artifact import Kind
 from datapilot_defer.errors import Unavailable
 from datapilot_defer.instance import ingestion, inspection
-from datapilot_defer.instance.ingestion import sweep
+from datapilot_defer.instance.ingestion import apply_retention
 from datapilot_defer.instance.services import instances
-from datapilot_defer.instance.settings import Settings
+from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import ingestions, uploads
-from datapilot_defer.storage.database import now
+from datapilot_defer.storage.database import utc_now
 from tests.support.instance_calls import (
     SECONDS,
     call,
@@ -98,7 +98,7 @@ def test_what_changed_since_the_manifest_before_is_recorded(instance: RunningIns
     file_id = onboard(instance, integration_id, json.dumps(after).encode())
     ingest(instance, integration_id)
     with instance.records.read() as connection:
-        file = uploads.find_file(connection, file_id)
+        file = uploads.find_upload(connection, file_id)
     assert file is not None
     assert json.loads(file.changes or "null") == {
         "added": 1,
@@ -121,7 +121,7 @@ def test_asking_twice_before_it_began_is_one_ingestion(instance: RunningInstance
     integration_id = make_integration(instance)
     onboard(instance, integration_id, manifest())
     with instance.records.write() as connection:
-        ids = {ingestions.request_ingestion(connection, 1) for _ in range(2)}
+        ids = {ingestions.enqueue(connection, 1) for _ in range(2)}
     assert len(ids) == 1
 
 
@@ -131,9 +131,9 @@ def test_an_ingestion_that_a_dead_instance_had_begun_is_taken_up_again(tmp_path:
         onboard(instance, integration_id, manifest())
     with running_instance(tmp_path) as again:
         with again.records.write() as connection:
-            ingestion_id = ingestions.request_ingestion(connection, 1)
+            ingestion_id = ingestions.enqueue(connection, 1)
             gone = {"status": ingestions.IN_PROGRESS, "attempts": 1}
-            _set(connection, ingestion_id, **gone, lease_until=now() - timedelta(seconds=1))
+            _set(connection, ingestion_id, **gone, lease_until=utc_now() - timedelta(seconds=1))
         assert wait(lambda: _ended(again, integration_id))["type"] in ("Completed", "Failed")
 
 
@@ -143,7 +143,7 @@ def test_an_ingestion_that_ended_the_instance_three_times_is_given_up(
     integration_id = make_integration(instance)
     onboard(instance, integration_id, manifest())
     with instance.records.write() as connection:
-        ingestion_id = ingestions.request_ingestion(connection, 1)
+        ingestion_id = ingestions.enqueue(connection, 1)
         _set(connection, ingestion_id, attempts=3)
     assert wait(lambda: _ended(instance, integration_id))["type"] == "Failed"
     with instance.records.read() as connection:
@@ -253,14 +253,14 @@ def test_the_worker_sweeps_and_goes_on_when_it_could_not(
     monkeypatch.setattr(ingestion, "_FIRST_SWEEP_SECONDS", 0.0)
     monkeypatch.setattr(ingestion, "_SWEEP_SECONDS", 0.0)
     monkeypatch.setattr(ingestion, "_POLL_SECONDS", 0.01)
-    with running_instance(tmp_path, settings=Settings(grace=timedelta(0))) as instance:
+    with running_instance(tmp_path, settings=InstanceSettings(grace=timedelta(0))) as instance:
         with monkeypatch.context() as patch:
             patch.setattr(ingestion, "sweep", fail)
             wait(lambda: "the disk is full" in caplog.text)
-            with instance.blobs.incoming() as incoming:
+            with instance.blobs.open_writer() as incoming:
                 incoming.write(b"nobody's")
-                sha256 = incoming.keep(1).sha256
-        wait(lambda: not instance.blobs.has(1, sha256))
+                sha256 = incoming.commit(1).sha256
+        wait(lambda: not instance.blobs.exists(1, sha256))
 
 
 def test_a_look_says_what_it_found_as_one_json_object(
@@ -285,10 +285,10 @@ def test_a_look_says_what_it_found_as_one_json_object(
 
 
 def test_models_of_what_is_no_manifest_are_none() -> None:
-    assert inspection.models(b"not JSON") == {}
-    assert inspection.models(b'{"nodes": {"model.a.b": 1e999999, "test.a.c": {}}}').keys() == {
-        "model.a.b"
-    }
+    assert inspection.fingerprint_models(b"not JSON") == {}
+    assert inspection.fingerprint_models(
+        b'{"nodes": {"model.a.b": 1e999999, "test.a.c": {}}}'
+    ).keys() == {"model.a.b"}
 
 
 def test_a_look_that_dies_is_a_finding(tmp_path: Path) -> None:
@@ -313,13 +313,19 @@ def test_retention_keeps_the_newest_and_always_the_current_one(instance: Running
     ]
     path = f"dbt/v1/project_integrations/{integration_id}/PROD/restore"
     call(instance, "POST", path, json={"dbt_core_integration_file_id": ids[0]})
-    sweep(instance.records, instance.blobs, Settings(keep_count=2, grace=timedelta(0)))
+    apply_retention(
+        instance.records, instance.blobs, InstanceSettings(keep_count=2, grace=timedelta(0))
+    )
     kept = [
         each["dbt_core_integration_file_id"] for each in show(instance, integration_id)["history"]
     ]
     assert kept == [ids[4], ids[3], ids[0]]
     assert len([path for path in (instance.data / "blobs").rglob("*") if path.is_file()]) == 3
-    sweep(instance.records, instance.blobs, Settings(keep_age=timedelta(0), grace=timedelta(0)))
+    apply_retention(
+        instance.records,
+        instance.blobs,
+        InstanceSettings(keep_age=timedelta(0), grace=timedelta(0)),
+    )
     assert [each["current"] for each in show(instance, integration_id)["history"]] == [True]
     assert (
         requests.get(fetch(instance, integration_id).json()["url"], timeout=SECONDS).status_code
@@ -337,8 +343,8 @@ def test_the_same_bytes_again_and_again_push_no_earlier_file_out(instance: Runni
 
     def kept_of(count: int) -> list[int]:
         with instance.records.read() as connection:
-            untidy = uploads.environments_to_tidy(connection, count=count, age=None)
-        sweep(instance.records, instance.blobs, Settings(keep_count=count))
+            untidy = uploads.environments_over_retention(connection, count=count, age=None)
+        apply_retention(instance.records, instance.blobs, InstanceSettings(keep_count=count))
         left = [
             each["dbt_core_integration_file_id"]
             for each in show(instance, integration_id)["history"]
@@ -355,9 +361,9 @@ def test_the_sweep_takes_what_nobody_needs_after_the_grace_period_only(
 ) -> None:
     integration_id = make_integration(instance)
     upload(instance, integration_id, manifest("never verified"))
-    with instance.blobs.incoming() as incoming:
+    with instance.blobs.open_writer() as incoming:
         incoming.write(b"without a record")
-        incoming.keep(1)
+        incoming.commit(1)
     (instance.data / "blobs" / "incoming").mkdir(exist_ok=True)
     (instance.data / "blobs" / "incoming" / "killed#1").write_bytes(b"half")
     (instance.data / "blobs" / "incoming" / "left").write_bytes(b"whole")
@@ -365,9 +371,9 @@ def test_the_sweep_takes_what_nobody_needs_after_the_grace_period_only(
     def blobs() -> int:
         return len([path for path in (instance.data / "blobs").rglob("*") if path.is_file()])
 
-    sweep(instance.records, instance.blobs, Settings())
+    apply_retention(instance.records, instance.blobs, InstanceSettings())
     assert blobs() == 4
-    sweep(instance.records, instance.blobs, Settings(grace=timedelta(0)))
+    apply_retention(instance.records, instance.blobs, InstanceSettings(grace=timedelta(0)))
     assert blobs() == 0
 
 

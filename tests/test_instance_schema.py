@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from datapilot_defer.instance.settings import Settings
+from datapilot_defer.instance.settings import InstanceSettings
 from tests.support.instance_calls import make_integration, manifest, onboard
 from tests.support.instances import running_instance
 
@@ -17,7 +17,7 @@ from tests.support.instances import running_instance
 def test_nothing_that_the_schema_allows_or_forbids_makes_a_fault(
     tmp_path: Path, signed_in: bool
 ) -> None:
-    with running_instance(tmp_path, settings=Settings(requests_per_minute=0)) as instance:
+    with running_instance(tmp_path, settings=InstanceSettings(requests_per_minute=0)) as instance:
         onboard(instance, make_integration(instance), manifest())
         headers = (
             [word for pair in instance.headers.items() for word in ("-H", ": ".join(pair))]

@@ -19,13 +19,13 @@ import pytest
 from datapilot_defer.pull import integration_names
 from datapilot_defer.pull.request import duration
 from datapilot_defer.pull.state_directory import (
-    RECORD,
-    default_folder,
-    instance_folder,
-    locked,
+    RECORD_FILE,
+    default_state_directory,
+    instance_cache_directory,
+    lock,
     read_record,
 )
-from datapilot_defer.pull.update import Wish
+from datapilot_defer.pull.update import PullOptions
 from tests.support.commands import Outcome, access, datapilot
 from tests.support.dbt_project import PROJECT
 from tests.support.instances import RunningInstance, running_instance
@@ -131,7 +131,7 @@ def test_the_folder_is_printed_and_persists_in_the_cache_folder(
     words = ("dbt", "pull", "--integration-id", integration, "--environment", "Prod")
     done = datapilot(*words, env=access(instance))
     folder = Path(done.stdout.strip())
-    assert folder == default_folder(instance.url, "acme", integration, "PROD", None)
+    assert folder == default_state_directory(instance.url, "acme", integration, "PROD", None)
     assert folder.is_relative_to(home)
     assert "manifest of integration 1, environment Prod, written by dbt 1.11" in done.stderr
 
@@ -174,7 +174,7 @@ def test_a_record_that_can_not_be_read_is_written_anew(
     instance: RunningInstance, integration: int, record: str
 ) -> None:
     folder = Path(pull(instance, integration).json["state_dir"])
-    (folder / RECORD).write_text(record, encoding="utf-8")
+    (folder / RECORD_FILE).write_text(record, encoding="utf-8")
     assert pull(instance, integration).exit_code == 0
     assert read_record(folder) is not None
 
@@ -183,8 +183,8 @@ def test_a_state_directory_of_a_newer_version_is_left_alone(
     instance: RunningInstance, integration: int
 ) -> None:
     folder = Path(pull(instance, integration).json["state_dir"])
-    record = json.loads((folder / RECORD).read_bytes())
-    (folder / RECORD).write_text(
+    record = json.loads((folder / RECORD_FILE).read_bytes())
+    (folder / RECORD_FILE).write_text(
         json.dumps({**record, "version": 2, "new": True}), encoding="utf-8"
     )
     done = pull(instance, integration)
@@ -288,7 +288,7 @@ def test_nothing_onboarded_yet_says_how_to(instance: RunningInstance) -> None:
     done = pull(instance, integration)
     assert done.exit_code == 4
     assert "`datapilot dbt onboard --integration-id 1 --environment PROD`" in done.stderr
-    assert not default_folder(instance.url, "acme", integration, None, None).exists()
+    assert not default_state_directory(instance.url, "acme", integration, None, None).exists()
 
 
 def test_a_wrong_environment_lists_the_ones_that_exist(
@@ -430,13 +430,13 @@ def test_a_name_that_was_never_looked_up_is_not_found_offline(
 def test_names_that_can_not_be_read_are_looked_up_anew(
     instance: RunningInstance, integration: int, kept: str
 ) -> None:
-    folder = instance_folder(instance.url, "acme")
+    folder = instance_cache_directory(instance.url, "acme")
     folder.mkdir(parents=True)
     (folder / "names.json").write_text(kept, encoding="utf-8")
     assert pull_by_name(instance, "shop", "--offline").exit_code == 4
     assert pull_by_name(instance, "shop").exit_code == 0
     assert pull_by_name(instance, "shop", "--offline").json["integration_id"] == integration
-    assert integration_names.known_id(instance.url, "acme", "other") == (
+    assert integration_names._read_cached_id(instance.url, "acme", "other") == (
         7 if "other" in kept else None
     )
 
@@ -444,9 +444,11 @@ def test_names_that_can_not_be_read_are_looked_up_anew(
 def test_a_cache_that_keeps_no_names_does_not_keep_from_pulling(
     instance: RunningInstance, integration: int, tmp_path: Path
 ) -> None:
-    (instance_folder(instance.url, "acme") / "names.json").mkdir(parents=True)
+    (instance_cache_directory(instance.url, "acme") / "names.json").mkdir(parents=True)
     assert pull_by_name(instance, "shop", "-o", tmp_path / "out").exit_code == 0
-    assert [path.name for path in instance_folder(instance.url, "acme").iterdir()] == ["names.json"]
+    assert [path.name for path in instance_cache_directory(instance.url, "acme").iterdir()] == [
+        "names.json"
+    ]
     assert pull_by_name(instance, "shop", "-o", tmp_path / "out", "--offline").exit_code == 4
 
 
@@ -454,8 +456,8 @@ def test_without_a_home_no_names_are_kept(
     instance: RunningInstance, integration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("datapilot_defer.config._absolute", lambda _: None)
-    integration_names.remember(instance.url, "acme", "shop", integration)
-    assert integration_names.known_id(instance.url, "acme", "shop") is None
+    integration_names._cache_id(instance.url, "acme", "shop", integration)
+    assert integration_names._read_cached_id(instance.url, "acme", "shop") is None
 
 
 def test_a_manifest_that_is_too_old_is_refused(
@@ -635,7 +637,7 @@ def test_a_lock_that_another_process_holds_too_long_is_said(
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with locked(tmp_path / "out"):
+        with lock(tmp_path / "out"):
             held.set()
             done.wait()
 
@@ -653,10 +655,10 @@ def test_a_lock_that_another_process_holds_too_long_is_said(
 
 def test_the_names_of_the_default_folder_are_safe_on_every_system() -> None:
     def last(environment: str, pin: str | None = None) -> str:
-        return default_folder("https://i.example:8443", "acme", 7, environment, pin).name
+        return default_state_directory("https://i.example:8443", "acme", 7, environment, pin).name
 
     assert last("PROD") == last("prod") == "prod"
-    assert default_folder("https://i.example:8443", "acme", 7, None, None).parts[-4:] == (
+    assert default_state_directory("https://i.example:8443", "acme", 7, None, None).parts[-4:] == (
         *("i.example_8443", "acme", "7", "default"),
     )
     integration_names = [
@@ -687,8 +689,8 @@ def test_lengths_of_time_are_said_as_people_do(seconds: float, words: str) -> No
 
 
 def test_a_wish_says_what_it_is() -> None:
-    assert Wish(7).where == "integration 7"
-    assert Wish(7, "PROD", at="2026-11-22").pin == "2026-11-22"
+    assert PullOptions(7).description == "integration 7"
+    assert PullOptions(7, "PROD", at="2026-11-22").pin == "2026-11-22"
 
 
 @pytest.fixture
@@ -743,7 +745,7 @@ def test_what_arrives_and_is_no_manifest_is_refused(
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         ".datapilot.lock",
-        RECORD,
+        RECORD_FILE,
         "manifest.json",
     ]
 
@@ -868,7 +870,7 @@ def test_a_file_that_somebody_removed_is_pulled_anew(hosted: ProtocolServer) -> 
 def test_a_folder_in_the_place_of_the_record_is_said(
     hosted: ProtocolServer, tmp_path: Path
 ) -> None:
-    (tmp_path / "out" / RECORD).mkdir(parents=True)
+    (tmp_path / "out" / RECORD_FILE).mkdir(parents=True)
     done = pull_hosted(hosted, "-o", tmp_path / "out")
     assert done.exit_code == 2
     assert "can't write to" in done.stderr

@@ -10,8 +10,12 @@ import sys
 import threading
 from pathlib import Path
 
-from datapilot_defer.artifact import Kind, from_bytes
-from datapilot_defer.pull.state_directory import Record, default_folder, put
+from datapilot_defer.artifact import Kind, parse_artifact
+from datapilot_defer.pull.state_directory import (
+    StateRecord,
+    default_state_directory,
+    replace_artifacts,
+)
 from tests.support.commands import access, datapilot
 from tests.support.instances import RunningInstance
 
@@ -37,7 +41,7 @@ def test_twenty_pull_while_five_onboard(
         == 0
     )
     known = {hashlib.sha256(path.read_bytes()).hexdigest() for path in manifests}
-    shared = default_folder(instance.url, instance.instance_name, 1, "PROD", None)
+    shared = default_state_directory(instance.url, instance.instance_name, 1, "PROD", None)
     reader = _Reader(shared / "manifest.json", known)
     onboarding = [
         _start(instance, "onboard", "--manifest-path", path, "--force") for path in others
@@ -75,12 +79,14 @@ def test_twenty_pull_while_five_onboard(
 def test_a_reader_sees_one_manifest_or_the_other_and_never_a_part(tmp_path: Path) -> None:
     contents = [bytes([letter]) * 8_000_000 for letter in b"ab"]
     artifacts = [
-        from_bytes(content, path="manifest.json", kind=Kind.MANIFEST) for content in contents
+        parse_artifact(content, path="manifest.json", kind=Kind.MANIFEST) for content in contents
     ]
-    put(tmp_path, {Kind.MANIFEST: artifacts[0]}, Record("somewhere", None))
+    replace_artifacts(tmp_path, {Kind.MANIFEST: artifacts[0]}, StateRecord("somewhere", None))
     reader = _Reader(tmp_path / "manifest.json", {artifact.sha256 for artifact in artifacts})
     for turn in range(60):
-        put(tmp_path, {Kind.MANIFEST: artifacts[turn % 2]}, Record("somewhere", None))
+        replace_artifacts(
+            tmp_path, {Kind.MANIFEST: artifacts[turn % 2]}, StateRecord("somewhere", None)
+        )
     reader.stop()
     assert reader.reads > 0
     assert reader.strange == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from datapilot_defer.client.responses import Download, UploadPlace
+from datapilot_defer.client.responses import ArtifactLocation, UploadTarget
 from datapilot_defer.client.transport import Request
 from tests.support import fault_acts as act
 from tests.support.commands import datapilot
@@ -198,8 +198,8 @@ def test_a_bug_of_ours_shows_a_traceback_without_secrets(
 def test_a_secret_is_in_no_repr() -> None:
     url = f"https://s.example.com/f?signature={SIGNATURE}"
     for thing in (
-        UploadPlace(url, 1),
-        Download(url, 1, None, None, None, None, None, None, None),
+        UploadTarget(url, 1),
+        ArtifactLocation(url, 1, None, None, None, None, None, None, None),
         Request("x", "PUT", url),
     ):
         assert SIGNATURE not in repr(thing)

@@ -15,70 +15,70 @@ from sqlalchemy.exc import IntegrityError
 
 from datapilot_defer.errors import Unavailable, UsageError
 from datapilot_defer.storage import integrations, tokens, uploads
-from datapilot_defer.storage.blobs import Blobs, open_blobs
-from datapilot_defer.storage.database import Records, now, open_records_in
+from datapilot_defer.storage.blobs import BlobStore, open_blobs
+from datapilot_defer.storage.database import Database, sqlite_url, utc_now
 
 OWNER = 1
 
 
 @pytest.fixture
-def records(tmp_path: Path) -> Iterator[Records]:
-    opened = open_records_in(tmp_path)
+def records(tmp_path: Path) -> Iterator[Database]:
+    opened = sqlite_url(tmp_path)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> Blobs:
+def blobs(tmp_path: Path) -> BlobStore:
     return open_blobs(tmp_path / "blobs")
 
 
-def keep(blobs: Blobs, content: bytes) -> str:
-    with blobs.incoming() as incoming:
+def keep(blobs: BlobStore, content: bytes) -> str:
+    with blobs.open_writer() as incoming:
         incoming.write(content)
-        return incoming.keep(OWNER).sha256
+        return incoming.commit(OWNER).sha256
 
 
-def test_a_blob_is_what_arrived_under_its_sha256(blobs: Blobs) -> None:
+def test_a_blob_is_what_arrived_under_its_sha256(blobs: BlobStore) -> None:
     content = b"x" * 3_000_001
     sha256 = keep(blobs, content)
     assert sha256 == hashlib.sha256(content).hexdigest()
     assert blobs.read(OWNER, sha256) == content
     assert blobs.read(OWNER, sha256, start=2_999_999, length=2) == b"xx"
-    assert blobs.has(OWNER, sha256)
-    assert not blobs.has(2, sha256)
+    assert blobs.exists(OWNER, sha256)
+    assert not blobs.exists(2, sha256)
 
 
-def test_nothing_at_all_is_a_blob_too(blobs: Blobs) -> None:
+def test_nothing_at_all_is_a_blob_too(blobs: BlobStore) -> None:
     assert blobs.read(OWNER, keep(blobs, b"")) == b""
 
 
-def test_what_is_not_kept_is_gone(blobs: Blobs, tmp_path: Path) -> None:
-    with blobs.incoming() as incoming:
+def test_what_is_not_kept_is_gone(blobs: BlobStore, tmp_path: Path) -> None:
+    with blobs.open_writer() as incoming:
         incoming.write(b"x" * 2_000_000)
     assert [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()] == []
 
 
-def test_a_blob_that_is_not_there_is_unavailable(blobs: Blobs) -> None:
+def test_a_blob_that_is_not_there_is_unavailable(blobs: BlobStore) -> None:
     with pytest.raises(Unavailable, match="blobs can't be used"):
         blobs.read(OWNER, "0" * 64)
 
 
-def test_deleting_a_blob_twice_is_deleting_it(blobs: Blobs) -> None:
+def test_deleting_a_blob_twice_is_deleting_it(blobs: BlobStore) -> None:
     sha256 = keep(blobs, b"once")
     blobs.delete(OWNER, sha256)
     blobs.delete(OWNER, sha256)
-    assert not blobs.has(OWNER, sha256)
+    assert not blobs.exists(OWNER, sha256)
 
 
-def test_equal_bytes_become_young_again(blobs: Blobs) -> None:
+def test_equal_bytes_become_young_again(blobs: BlobStore) -> None:
     sha256 = keep(blobs, b"again")
     keep(blobs, b"again")
-    assert list(blobs.older_than(timedelta(0))) == [(OWNER, sha256)]
-    assert list(blobs.older_than(timedelta(hours=1))) == []
+    assert list(blobs.list_older_than(timedelta(0))) == [(OWNER, sha256)]
+    assert list(blobs.list_older_than(timedelta(hours=1))) == []
 
 
-def test_a_newer_database_is_refused_and_left_alone(records: Records, tmp_path: Path) -> None:
+def test_a_newer_database_is_refused_and_left_alone(records: Database, tmp_path: Path) -> None:
     records.close()
     with closing(sqlite3.connect(tmp_path / "records.sqlite3", isolation_level=None)) as connection:
         connection.execute("UPDATE schema_version SET version = 1000")
@@ -86,11 +86,11 @@ def test_a_newer_database_is_refused_and_left_alone(records: Records, tmp_path: 
         UsageError,
         match="schema version 1000, this program knows versions up to 1; install the newest",
     ):
-        open_records_in(tmp_path)
+        sqlite_url(tmp_path)
 
 
 def test_an_older_database_is_brought_up_once(
-    records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    records: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records.close()
     steps: list[str] = []
@@ -99,7 +99,7 @@ def test_an_older_database_is_brought_up_once(
     migrations = (*tables.MIGRATIONS, lambda _connection: steps.append("second"))
     monkeypatch.setattr(tables, "MIGRATIONS", migrations)
     for _ in range(2):
-        open_records_in(tmp_path).close()
+        sqlite_url(tmp_path).close()
     assert steps == ["second"]
 
 
@@ -108,10 +108,10 @@ def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
         b"not a database, but long enough to be looked at" * 100
     )
     with pytest.raises(Unavailable, match="records can't be used"):
-        open_records_in(tmp_path)
+        sqlite_url(tmp_path)
 
 
-def test_a_block_that_raises_changes_nothing(records: Records) -> None:
+def test_a_block_that_raises_changes_nothing(records: Database) -> None:
     def change() -> None:
         with records.write() as connection:
             tokens.create_instance(connection, "acme")
@@ -120,10 +120,10 @@ def test_a_block_that_raises_changes_nothing(records: Records) -> None:
     with pytest.raises(KeyError):
         change()
     with records.read() as connection:
-        assert tokens.instance_names(connection) == []
+        assert tokens.list_instance_names(connection) == []
 
 
-def test_moments_come_back_as_they_were_whatever_zone_they_were_given_in(records: Records) -> None:
+def test_moments_come_back_as_they_were_whatever_zone_they_were_given_in(records: Database) -> None:
     moment = datetime(2026, 11, 22, 12, tzinfo=timezone(timedelta(hours=5)))
     with records.write() as connection:
         owner = tokens.create_instance(connection, "acme")
@@ -139,7 +139,7 @@ def test_moments_come_back_as_they_were_whatever_zone_they_were_given_in(records
     assert token.expires_at.utcoffset() == timedelta(0)
 
 
-def test_many_writers_at_once_all_write(records: Records) -> None:
+def test_many_writers_at_once_all_write(records: Database) -> None:
     with records.write() as connection:
         owner = tokens.create_instance(connection, "acme")
 
@@ -147,7 +147,7 @@ def test_many_writers_at_once_all_write(records: Records) -> None:
         for turn in range(5):
             with records.write() as connection:
                 name = f"{number} {turn}"
-                assert integrations.integration_named(connection, owner.id, name) is None
+                assert integrations.find_integration_by_name(connection, owner.id, name) is None
                 integrations.create_integration(
                     connection, owner.id, name=name, integration_type="dbt_core"
                 )
@@ -162,7 +162,7 @@ def test_many_writers_at_once_all_write(records: Records) -> None:
 
 
 def test_a_token_for_one_integration_is_never_admin_whatever_its_record_says(
-    records: Records,
+    records: Database,
 ) -> None:
     with records.write() as connection:
         owner = tokens.create_instance(connection, "acme")
@@ -173,13 +173,13 @@ def test_a_token_for_one_integration_is_never_admin_whatever_its_record_says(
         bound = tokens.create_token(
             connection, owner.id, name="t", sha256="0" * 64, scopes=scopes, integration_id=made.id
         )
-    assert not bound.may("admin")
-    assert not bound.may("admin", made.id)
-    assert not bound.may("upload", made.id + 1)
-    assert bound.may("upload", made.id)
+    assert not bound.permits("admin")
+    assert not bound.permits("admin", made.id)
+    assert not bound.permits("upload", made.id + 1)
+    assert bound.permits("upload", made.id)
 
 
-def test_a_search_takes_letters_as_they_are(records: Records) -> None:
+def test_a_search_takes_letters_as_they_are(records: Database) -> None:
     with records.write() as connection:
         owner = tokens.create_instance(connection, "acme")
         for name in ("100% sales", "1000 sales", "Sales_eu"):
@@ -194,7 +194,7 @@ def test_a_search_takes_letters_as_they_are(records: Records) -> None:
 
 
 def test_the_current_file_is_the_newest_publication_and_was_another_before(
-    records: Records,
+    records: Database,
 ) -> None:
     with records.write() as connection:
         owner = tokens.create_instance(connection, "acme")
@@ -208,27 +208,27 @@ def test_the_current_file_is_the_newest_publication_and_was_another_before(
         found = integrations.find_integration(connection, owner.id, integration.id)
         assert found is not None
         environment = found.environments[0]
-        moments = [now() + timedelta(hours=hour) for hour in range(3)]
+        moments = [utc_now() + timedelta(hours=hour) for hour in range(3)]
         ids = []
         for moment in moments:
-            file_id = uploads.announce(
+            file_id = uploads.create_upload(
                 connection, environment_id=environment.id, token_id=token.id, kind="manifest"
             )
-            uploads.arrived(connection, file_id, sha256="0" * 64, size_bytes=1)
-            uploads.change(connection, file_id, uploaded_at=moment)
-            file = uploads.find_file(connection, file_id)
+            uploads.mark_received(connection, file_id, sha256="0" * 64, size_bytes=1)
+            uploads.update_upload(connection, file_id, uploaded_at=moment)
+            file = uploads.find_upload(connection, file_id)
             assert file is not None
-            uploads.publish(connection, file, moment)
+            uploads.make_current(connection, file, moment)
             ids.append(file_id)
-        current = uploads.current(connection, environment.id, "manifest")
-        before = uploads.current(connection, environment.id, "manifest", at=moments[1])
+        current = uploads.find_current(connection, environment.id, "manifest")
+        before = uploads.find_current(connection, environment.id, "manifest", at=moments[1])
         assert current is not None
         assert before is not None
         assert (current.id, before.id) == (ids[2], ids[1])
-        assert not uploads.arrived(connection, ids[0], sha256="1" * 64, size_bytes=1)
+        assert not uploads.mark_received(connection, ids[0], sha256="1" * 64, size_bytes=1)
 
 
-def test_a_fault_of_ours_is_no_unavailable_database(records: Records) -> None:
+def test_a_fault_of_ours_is_no_unavailable_database(records: Database) -> None:
     def make_twice() -> None:
         with records.write() as connection:
             for _ in range(2):

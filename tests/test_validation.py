@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from datapilot_defer.artifact import Artifact, Kind, from_bytes, read
+from datapilot_defer.artifact import Artifact, Kind, parse_artifact, read_artifact
 from datapilot_defer.errors import UsageError
-from datapilot_defer.validation import Problem, Verdict, validate
+from datapilot_defer.validation import Problem, ValidationResult, validate
 
 FOLDER = Path(__file__).parent / "artifacts"
 GOOD = sorted((FOLDER / "good").glob("*.json"))
@@ -28,26 +28,26 @@ def manifest(change: Change = lambda _: None, name: str = "manifest of dbt 1.11"
     """One of the good manifests, changed."""
     document = json.loads((FOLDER / "good" / f"{name}.json").read_text(encoding="utf-8"))
     change(document)
-    return from_bytes(
+    return parse_artifact(
         json.dumps(document).encode(), path="target/manifest.json", kind=Kind.MANIFEST
     )
 
 
-def said(verdict: Verdict) -> list[str]:
+def said(verdict: ValidationResult) -> list[str]:
     return [f"{problem.path}: {problem.message}" for problem in verdict.problems]
 
 
 @pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
 def test_a_good_artifact_is_accepted(path: Path) -> None:
-    verdict = validate(read(path, kind=None))
-    assert verdict.accepted, verdict.describe()
+    verdict = validate(read_artifact(path, kind=None))
+    assert verdict.is_accepted, verdict.format_problems()
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
 def test_a_bad_artifact_is_refused_in_these_words(path: Path) -> None:
-    verdict = validate(read(path))
-    assert not verdict.accepted
-    lines = [line.removeprefix(f"{path}::") for line in verdict.describe()]
+    verdict = validate(read_artifact(path))
+    assert not verdict.is_accepted
+    lines = [line.removeprefix(f"{path}::") for line in verdict.format_problems()]
     assert lines == SAID.get(path.stem), (
         f"if these words are right, they belong in bad.json: {json.dumps(lines)}"
     )
@@ -93,12 +93,12 @@ def test_the_verdict_says_which_dbt_can_read_it(name: str, readers: tuple[str, .
 def test_a_manifest_that_the_wanted_dbt_cannot_read_is_refused(
     name: str, version: str, accepted: bool
 ) -> None:
-    assert validate(manifest(name=name), readable_by=version).accepted is accepted
+    assert validate(manifest(name=name), readable_by=version).is_accepted is accepted
 
 
 def test_the_refusal_for_a_reader_names_the_node_that_stops_it() -> None:
     verdict = validate(manifest(name="manifest of dbt 2 with nulls"), readable_by="1.11")
-    assert verdict.describe() == [
+    assert verdict.format_problems() == [
         'target/manifest.json::$.nodes["model.warehouse.orders"].config.meta: expected an object, got null: '
         "dbt 2.x wrote it, and dbt 1.11 can't read it (models/marts/orders.sql)"
     ]
@@ -120,8 +120,8 @@ def test_a_reader_that_is_no_version_is_a_usage_error(version: str) -> None:
 
 
 def test_other_kinds_have_no_readers() -> None:
-    verdict = validate(read(FOLDER / "good" / "catalog.json", None), readable_by="1.11")
-    assert (verdict.accepted, verdict.readable_by) == (True, ())
+    verdict = validate(read_artifact(FOLDER / "good" / "catalog.json", None), readable_by="1.11")
+    assert (verdict.is_accepted, verdict.readable_by) == (True, ())
 
 
 def test_what_dbt_reads_and_did_not_publish_is_drift_and_counted_with_the_warnings() -> None:
@@ -143,7 +143,7 @@ def test_strict_holds_a_manifest_to_the_published_schema() -> None:
         '$.macros["macro.warehouse.cents"].supported_languages[1]: expected one of python, sql, got "javascript"',
     ]
     assert verdict.readable_by == (*CORE, "2")
-    assert validate(manifest(), strict=True).accepted
+    assert validate(manifest(), strict=True).is_accepted
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_the_schema_of_the_writing_release_is_taken() -> None:
 
     problems = said(validate(manifest(by_dbt_1_8), strict=True))
     assert '$: the schema knows no "functions"' in problems
-    assert validate(manifest(by_dbt_1_8)).accepted
+    assert validate(manifest(by_dbt_1_8)).is_accepted
 
 
 def test_a_version_to_come_is_accepted_with_a_warning_when_it_makes_sense() -> None:
@@ -206,16 +206,16 @@ def many(count: int, node: Any) -> Artifact:
 def test_ten_problems_are_shown_and_the_others_counted() -> None:
     verdict = validate(many(30, {"resource_type": "model"}))
     assert len(verdict.problems) == 10
-    assert verdict.describe()[-1] == f"… and {verdict.more:,} more"
+    assert verdict.format_problems()[-1] == f"… and {verdict.hidden_problems:,} more"
     assert (
         len(validate(many(30, {"resource_type": "model"}), limit=None).problems)
-        == 10 + verdict.more
+        == 10 + verdict.hidden_problems
     )
 
 
 def test_looking_stops_where_more_problems_help_nobody() -> None:
     verdict = validate(many(50_000, None))
-    assert verdict.describe()[-1] == "… and at least 990 more"
+    assert verdict.format_problems()[-1] == "… and at least 990 more"
 
 
 def test_one_broken_node_does_not_hide_another() -> None:
@@ -253,7 +253,7 @@ def test_the_last_of_two_equal_keys_counts_as_for_dbt() -> None:
         '}, "parent_map"', ', "model.warehouse.orders": null}, "parent_map"', 1
     )
     assert wrong_last != good
-    verdict = validate(from_bytes(wrong_last.encode(), path="x", kind=Kind.MANIFEST))
+    verdict = validate(parse_artifact(wrong_last.encode(), path="x", kind=Kind.MANIFEST))
     assert said(verdict) == ['$.nodes["model.warehouse.orders"]: expected an object, got null']
 
 
@@ -264,7 +264,7 @@ def test_a_value_that_may_be_anything_may_be_nested(depth: int) -> None:
             '{"a":' * depth + "1" + "}" * depth
         )
 
-    assert validate(manifest(change)).accepted
+    assert validate(manifest(change)).is_accepted
 
 
 def test_an_ephemeral_model_needs_no_relation() -> None:
@@ -272,7 +272,7 @@ def test_an_ephemeral_model_needs_no_relation() -> None:
         node = document["nodes"][ORDERS]
         node["config"]["materialized"], node["schema"] = "ephemeral", ""
 
-    assert validate(manifest(change)).accepted
+    assert validate(manifest(change)).is_accepted
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_the_other_kinds_are_held_to_their_schemas(
 ) -> None:
     document = json.loads((FOLDER / "good" / f"{kind}.json").read_text(encoding="utf-8"))
     content = json.dumps({**document, **change}).encode()
-    assert said(validate(from_bytes(content, path="x", kind=Kind(kind))))[0].startswith(words)
+    assert said(validate(parse_artifact(content, path="x", kind=Kind(kind))))[0].startswith(words)
 
 
 def other(kind: str, version: int, **change: Any) -> Artifact:
@@ -304,14 +304,14 @@ def other(kind: str, version: int, **change: Any) -> Artifact:
     document["metadata"]["dbt_schema_version"] = (
         f"https://schemas.getdbt.com/dbt/{name}/v{version}.json"
     )
-    return from_bytes(json.dumps({**document, **change}).encode(), path="x", kind=Kind(kind))
+    return parse_artifact(json.dumps({**document, **change}).encode(), path="x", kind=Kind(kind))
 
 
 def test_another_kind_of_an_unknown_version_is_checked_in_outline() -> None:
     verdict = validate(other("run_results", 9))
-    assert verdict.accepted
+    assert verdict.is_accepted
     assert "newer than this program" in verdict.warnings[0]
-    assert not validate(other("run_results", 9), strict=True).accepted
+    assert not validate(other("run_results", 9), strict=True).is_accepted
     assert "before 1.0" in said(validate(other("run_results", 3)))[0]
 
 
@@ -319,15 +319,15 @@ def test_drift_of_another_kind_is_a_warning_and_strict_refuses_it() -> None:
     drifted = other(
         "sources", 3, results=[{"unique_id": "source.a.b.c", "error": None, "status": "new status"}]
     )
-    assert validate(drifted).accepted
+    assert validate(drifted).is_accepted
     assert "results" in validate(drifted).drift[0]
-    assert not validate(drifted, strict=True).accepted
+    assert not validate(drifted, strict=True).is_accepted
 
 
 @pytest.mark.parametrize("kind", ["catalog", "run_results", "sources", "semantic_manifest"])
 def test_another_artifact_under_the_manifests_name_is_told_by_its_own(kind: str) -> None:
     content = (FOLDER / "good" / f"{kind}.json").read_bytes()
-    verdict = validate(from_bytes(content, path="manifest.json", kind=Kind.MANIFEST))
+    verdict = validate(parse_artifact(content, path="manifest.json", kind=Kind.MANIFEST))
     assert said(verdict) == [f"$: is a {kind}.json, not a manifest.json"]
 
 
@@ -351,7 +351,7 @@ def test_files_that_share_dbts_file_name_are_told_apart(
     document: dict[str, Any], words: str
 ) -> None:
     verdict = validate(
-        from_bytes(json.dumps(document).encode(), path="manifest.json", kind=Kind.MANIFEST)
+        parse_artifact(json.dumps(document).encode(), path="manifest.json", kind=Kind.MANIFEST)
     )
     assert len(verdict.problems) == 1
     assert words in verdict.problems[0].message
@@ -365,7 +365,9 @@ def test_strict_looks_into_sections_that_may_be_null(value: Any) -> None:
         validate(manifest(lambda document: document.update(disabled=value)), strict=True)
     )
     assert problems[0].startswith("$.disabled")
-    assert validate(manifest(lambda document: document.update(disabled=None)), strict=True).accepted
+    assert validate(
+        manifest(lambda document: document.update(disabled=None)), strict=True
+    ).is_accepted
 
 
 def test_uselessness_alone_does_not_stop_the_question_whether_dbt_reads_it() -> None:
@@ -376,7 +378,7 @@ def test_uselessness_alone_does_not_stop_the_question_whether_dbt_reads_it() -> 
 
     verdict = validate(manifest(change))
     assert verdict.readable_by == ()
-    assert verdict.at_least
+    assert verdict.is_truncated
 
 
 def test_nothing_in_a_manifest_can_command_a_terminal() -> None:
@@ -389,5 +391,5 @@ def test_nothing_in_a_manifest_can_command_a_terminal() -> None:
         }
         document["nodes"]["model.\x1b[31m"] = node
 
-    for line in validate(manifest(change)).describe():
+    for line in validate(manifest(change)).format_problems():
         assert line.isprintable()

@@ -13,9 +13,9 @@ import jsonschema
 import pytest
 
 from datapilot_defer import dbt_json
-from datapilot_defer.artifact import Kind, from_bytes, read
-from datapilot_defer.validation import Verdict, bundled_schemas, validate
-from datapilot_defer.validation.schema import Rules
+from datapilot_defer.artifact import Kind, parse_artifact, read_artifact
+from datapilot_defer.validation import ValidationResult, bundled_schemas, validate
+from datapilot_defer.validation.schema import ArtifactSchema
 from tests.support import oracle
 from tests.support.dbt_project import Shop
 from tests.support.mutations import mutate
@@ -46,13 +46,13 @@ def dbt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oracle]:
         yield running
 
 
-def judge(content: bytes) -> tuple[bool, Verdict]:
+def judge(content: bytes) -> tuple[bool, ValidationResult]:
     """Whether dbt 1.11 can read it, as we say, and the verdict."""
-    verdict = validate(from_bytes(content, path="manifest.json", kind=Kind.MANIFEST))
+    verdict = validate(parse_artifact(content, path="manifest.json", kind=Kind.MANIFEST))
     return "1.11" in verdict.readable_by, verdict
 
 
-def on_purpose(verdict: Verdict) -> bool:
+def on_purpose(verdict: ValidationResult) -> bool:
     return all(
         any(words in problem.message for words in ON_PURPOSE) for problem in verdict.problems
     )
@@ -63,13 +63,13 @@ def test_we_agree_with_dbt_on_our_own_artifacts(path: Path, dbt: Oracle) -> None
     readable, verdict = judge(path.read_bytes())
     loads = dbt.loads(path.read_bytes())
     assert readable == loads
-    assert verdict.accepted or not loads or on_purpose(verdict)
+    assert verdict.is_accepted or not loads or on_purpose(verdict)
 
 
 def test_we_agree_with_dbt_on_the_manifest_that_it_wrote_itself(shop: Shop, dbt: Oracle) -> None:
     content = (shop.prod_artifacts / "manifest.json").read_bytes()
     readable, verdict = judge(content)
-    assert verdict.accepted, verdict.describe()
+    assert verdict.is_accepted, verdict.format_problems()
     assert readable
     assert dbt.loads(content)
 
@@ -85,7 +85,7 @@ def test_dbts_loader_alone_refuses_what_dbt_writes_and_we_go_by_dbt_as_it_runs(
 
 
 def test_every_field_of_every_class_takes_what_our_rules_say(tmp_path: Path) -> None:
-    rules, tries, wrong = bundled_schemas.loader(12), 0, []
+    rules, tries, wrong = bundled_schemas.loader_schema(12), 0, []
     for each in oracle.classes(tmp_path):
         name, base = str(each["class"]), each["base"]
         assert isinstance(base, dict)
@@ -96,14 +96,14 @@ def test_every_field_of_every_class_takes_what_our_rules_say(tmp_path: Path) -> 
             tries += 1
             wrong += (
                 []
-                if rules.fits(schema, data) == loads
+                if rules.accepts(schema, data) == loads
                 else [f"{name}.{field} = {value!r}: dbt says {loads}"]
             )
     assert wrong == []
     assert tries > 40_000
 
 
-def _class(rules: Rules, name: str) -> dict[str, Any]:
+def _class(rules: ArtifactSchema, name: str) -> dict[str, Any]:
     if name == "WritableManifest":
         return {
             key: value for key, value in rules.document.items() if key not in ("$defs", "classes")
@@ -225,9 +225,9 @@ def test_no_damage_makes_us_accept_what_dbt_refuses_or_refuse_what_it_takes(
         readable, verdict = judge(text.encode())
         loads = dbt.loads(text.encode())
         counts[loads, readable] += 1
-        if readable != loads or (loads and not verdict.accepted and not on_purpose(verdict)):
+        if readable != loads or (loads and not verdict.is_accepted and not on_purpose(verdict)):
             wrong.append(
-                f"seed {seed}, {what}: dbt {'loads' if loads else 'refuses'} it; {verdict.describe()[:2]}"
+                f"seed {seed}, {what}: dbt {'loads' if loads else 'refuses'} it; {verdict.format_problems()[:2]}"
             )
     assert wrong == []
     assert min(counts[True, True], counts[False, False]) > MUTATIONS / 4, counts
@@ -238,14 +238,14 @@ def test_jsonschema_and_the_fast_validator_agree_on_whole_manifests(shop: Shop) 
     verdicts: Counter[bool] = Counter()
     for seed in range(300):
         text, _ = mutate(texts[seed % len(texts)], seed)
-        artifact = from_bytes(text.encode(), path="manifest.json", kind=Kind.MANIFEST)
+        artifact = parse_artifact(text.encode(), path="manifest.json", kind=Kind.MANIFEST)
         if artifact.schema_version not in range(4, 13):
             continue
         document = {
             str(key): dbt_json.decode(value)
             for key, value in dbt_json.split(artifact.content).items()
         }
-        published = bundled_schemas.published(
+        published = bundled_schemas.published_schema(
             "manifest", artifact.schema_version, artifact.dbt_version
         )
         assert published is not None
@@ -253,10 +253,15 @@ def test_jsonschema_and_the_fast_validator_agree_on_whole_manifests(shop: Shop) 
             jsonschema.Draft7Validator if published.is_draft7 else jsonschema.Draft202012Validator
         )
         slow = kind(published.document).is_valid(document)
-        assert published.fits(published.document, document) == slow
+        assert published.accepts(published.document, document) == slow
         strict = validate(artifact, strict=True)
-        assert slow or not strict.accepted
-        assert strict.accepted or not slow or on_purpose(strict) or not validate(artifact).accepted
+        assert slow or not strict.is_accepted
+        assert (
+            strict.is_accepted
+            or not slow
+            or on_purpose(strict)
+            or not validate(artifact).is_accepted
+        )
         verdicts[slow] += 1
     assert min(verdicts.values()) > 20, verdicts
 
@@ -268,8 +273,8 @@ def test_we_agree_with_dbt_on_every_real_manifest(dbt: Oracle) -> None:
     for path in paths:
         readable, verdict = judge(path.read_bytes())
         loads = dbt.loads(path.read_bytes())
-        if readable != loads or (loads and not verdict.accepted and not on_purpose(verdict)):
-            wrong.append((path.name, loads, readable, verdict.describe()))
+        if readable != loads or (loads and not verdict.is_accepted and not on_purpose(verdict)):
+            wrong.append((path.name, loads, readable, verdict.format_problems()))
     assert wrong == []
 
 
@@ -279,13 +284,13 @@ def test_everything_that_is_not_a_manifest_is_refused_as_one() -> None:
         [*(folder / "not_manifests").glob("*.json"), *(folder / "other_artifacts").glob("*.json")]
     )
     assert paths
-    assert [path.name for path in paths if validate(read(path)).accepted] == []
+    assert [path.name for path in paths if validate(read_artifact(path)).is_accepted] == []
 
 
 def test_every_other_real_artifact_is_accepted_as_what_it_is() -> None:
     paths = sorted((need("manifests") / "other_artifacts").glob("*.json"))
-    verdicts = [validate(read(path, kind=None)) for path in paths]
-    assert [verdict.describe() for verdict in verdicts if not verdict.accepted] == []
+    verdicts = [validate(read_artifact(path, kind=None)) for path in paths]
+    assert [verdict.format_problems() for verdict in verdicts if not verdict.is_accepted] == []
     assert Kind.MANIFEST not in {verdict.artifact.kind for verdict in verdicts}
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from datapilot_defer.validation import formats
-from datapilot_defer.validation.schema import Rules
-from datapilot_defer.validation.violations import describe, find, spell
+from datapilot_defer.validation.schema import ArtifactSchema
+from datapilot_defer.validation.violations import describe_value, find_violations, format_path
 
 TEXT = {"type": "string"}
 MODEL = {
@@ -28,7 +28,10 @@ GENERIC: dict[str, Any] = {
 
 
 def said(schema: dict[str, Any], value: Any) -> list[str]:
-    return [f"{problem.path}: {problem.message}" for problem in find(Rules(schema), schema, value)]
+    return [
+        f"{problem.path}: {problem.message}"
+        for problem in find_violations(ArtifactSchema(schema), schema, value)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +157,7 @@ def test_references_are_followed_in_both_drafts() -> None:
 def test_a_path_is_spelled_so_that_it_can_be_read_and_pasted(
     path: tuple[str | int, ...], spelled: str
 ) -> None:
-    assert spell(path) == spelled
+    assert format_path(path) == spelled
 
 
 @pytest.mark.parametrize(
@@ -162,7 +165,7 @@ def test_a_path_is_spelled_so_that_it_can_be_read_and_pasted(
     [(None, "null"), (True, "true"), ("é", '"é"'), ({}, "an empty object"), ([0], "a list")],
 )
 def test_a_value_is_described_in_a_few_words(value: Any, words: str) -> None:
-    assert describe(value) == words
+    assert describe_value(value) == words
 
 
 @pytest.mark.parametrize("text", ["5", " 5 ", "-5", "1_000", "٣", "5.5", "x", "", "0x1"])

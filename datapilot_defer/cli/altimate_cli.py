@@ -9,7 +9,7 @@ import click
 _SCRIPT = "datapilot.cli.main:datapilot"  # the console script of altimate-datapilot-cli, as its metadata names it
 
 
-class Neighbourly(click.Group):
+class DelegatingGroup(click.Group):
     """A group that hands the commands which it lacks to the group of the same path in altimate-datapilot-cli.
 
     That package takes seconds to import, so it is imported only when one of its commands is asked for, and the
@@ -21,19 +21,19 @@ class Neighbourly(click.Group):
         own = super().get_command(ctx, cmd_name)
         if own is not None or ctx.resilient_parsing:
             return own
-        return _neighbours(_path(ctx), cmd_name)
+        return _load_foreign_command(_group_path(ctx), cmd_name)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Say that there are more commands, where there are."""
         super().format_epilog(ctx, formatter)
-        if _installed():
+        if _is_installed():
             formatter.write_paragraph()
             formatter.write_text(
                 "Commands of altimate-datapilot-cli (dbt project-health, mcp, knowledge) work here too."
             )
 
 
-def _path(ctx: click.Context) -> list[str]:
+def _group_path(ctx: click.Context) -> list[str]:
     """The groups from the root to this one, without the root."""
     path: list[str] = []
     current: click.Context | None = ctx
@@ -43,7 +43,7 @@ def _path(ctx: click.Context) -> list[str]:
     return path
 
 
-def _installed() -> bool:
+def _is_installed() -> bool:
     from importlib.metadata import PackageNotFoundError, distribution
 
     try:
@@ -53,8 +53,8 @@ def _installed() -> bool:
     return True
 
 
-def _neighbours(path: list[str], name: str) -> click.Command | None:
-    if not _installed():
+def _load_foreign_command(path: list[str], name: str) -> click.Command | None:
+    if not _is_installed():
         return None
     from importlib.metadata import EntryPoint
 

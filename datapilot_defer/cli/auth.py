@@ -13,14 +13,14 @@ import click
 
 from datapilot_defer import config, credential_store, credentials
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.options import find_credentials, instance_at, instance_options
-from datapilot_defer.cli.output import Report, current_report
+from datapilot_defer.cli.options import connection_options, find_credentials, instance_at
+from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.config import Setting
 from datapilot_defer.credentials import Credentials
 from datapilot_defer.errors import AccessDenied, DatapilotError, NotFound, Unavailable, UsageError
 
 if TYPE_CHECKING:
-    from datapilot_defer.client.instance_client import Instance
+    from datapilot_defer.client.instance_client import InstanceClient
 
 
 @click.command("login", cls=Command)
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where to keep it: the system's keyring, or ~/.altimate/altimate.json, readable by you only.",
 )
-@instance_options
+@connection_options
 def login(
     token_stdin: bool,
     token_file: str | None,
@@ -45,8 +45,8 @@ def login(
     timeout: float | None,
 ) -> None:
     """Keep the credentials of an instance, once it has accepted them."""
-    report = current_report()
-    token = _given_token(report, token, token_stdin=token_stdin, token_file=token_file)
+    report = current_output()
+    token = _read_token(report, token, token_stdin=token_stdin, token_file=token_file)
     if report.interactive:
         known = credentials.from_environ(os.environ)
         urls, names = known.url or Setting(credentials.DEFAULT_URL, ""), known.instance_name
@@ -63,17 +63,17 @@ def login(
     if options.token and (token_stdin or token_file):
         origin = f"the file {token_file}" if token_file else "standard input"
         options = replace(options, token=Setting(options.token.value, origin))
-    found = credentials.resolve(
+    found = credentials.resolve_credentials(
         options,
         environ=_without_tokens(os.environ) if token else os.environ,
         allow_http=allow_http,
     )
-    report.hide(found.token.value)
+    report.hide_secret(found.token.value)
     instance_at(report, found, timeout).check_credentials()
-    place = _keep(report, found, store)
-    _warn_of_others(report, found)
+    place = _store_credentials(report, found, store)
+    _warn_about_precedence(report, found)
     name, url = found.instance_name.value, found.url.value
-    report.result(
+    report.print_result(
         {"ok": True, "instance_name": name, "url": url, "stored_in": place},
         f"Logged in to {url} as instance name {name!r}; the credentials are in {place}.",
     )
@@ -81,24 +81,28 @@ def login(
 
 def _without_tokens(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment variables without those that hold another token than the one to be stored."""
-    return {name: value for name, value in environ.items() if name not in config.VARIABLES["token"]}
+    return {
+        name: value
+        for name, value in environ.items()
+        if name not in config.CREDENTIAL_VARIABLES["token"]
+    }
 
 
-def _warn_of_others(report: Report, found: Credentials) -> None:
+def _warn_about_precedence(report: Output, found: Credentials) -> None:
     """Say it when what was stored is not what the next command uses."""
-    variable = config.from_environ(os.environ, config.VARIABLES["token"])
-    kept = credential_store.file_set(os.environ)
+    variable = config.read_variable(os.environ, config.CREDENTIAL_VARIABLES["token"])
+    kept = credential_store.find_in_config_file(os.environ)
     if variable and variable.value != found.token.value:
         report.warn(f"the token in {variable.origin} wins over this one; unset it to use this one")
     elif kept and kept != (found.instance_name.value, found.url.value):
         report.warn(
-            f"{config.config_file(os.environ)} holds credentials for {kept[1]} that win, "
+            f"{config.config_file_path(os.environ)} holds credentials for {kept[1]} that win, "
             f"unless --backend-url or --instance-name asks for these"
         )
 
 
-def _given_token(
-    report: Report, token: str | None, *, token_stdin: bool, token_file: str | None
+def _read_token(
+    report: Output, token: str | None, *, token_stdin: bool, token_file: str | None
 ) -> str | None:
     if sum(map(bool, (token, token_stdin, token_file))) > 1:
         raise UsageError("give the token in one way only: --token-stdin, --token-file or --token")
@@ -118,16 +122,16 @@ def _given_token(
         ) from None
 
 
-def _keep(report: Report, found: Credentials, store: str) -> str:
+def _store_credentials(report: Output, found: Credentials, store: str) -> str:
     """Store the set; returns where, in words."""
     if store == "file":
-        return str(credential_store.save_in_file(found, os.environ))
-    if not credential_store.keyring_wanted(os.environ):
+        return str(credential_store.save_to_config_file(found, os.environ))
+    if not credential_store.is_keyring_enabled(os.environ):
         raise UsageError(
             "in CI the keyring is not used: set ALTIMATE_API_KEY there, or give --store file"
         )
     try:
-        credential_store.save_in_keyring(found)
+        credential_store.save_to_keyring(found)
     except Unavailable as error:
         offer = f"{error}; keep the credentials in ~/.altimate/altimate.json, readable by you only?"
         if not report.interactive:
@@ -136,7 +140,7 @@ def _keep(report: Report, found: Credentials, store: str) -> str:
             ) from None
         if not click.confirm(offer[0].upper() + offer[1:], err=True):
             raise UsageError("nothing was stored") from None
-        return str(credential_store.save_in_file(found, os.environ))
+        return str(credential_store.save_to_config_file(found, os.environ))
     return "the system's keyring"
 
 
@@ -150,26 +154,26 @@ def logout(instance_name: str | None, backend_url: str | None) -> None:
 
     They are removed from the keyring and from the config file.
     """
-    report = current_report()
+    report = current_output()
     url = backend_url.rstrip("/").lower() if backend_url else None
-    places = _forget_in_keyring(report, url, instance_name)
-    kept = credential_store.file_set(os.environ)
+    places = _remove_from_keyring(report, url, instance_name)
+    kept = credential_store.find_in_config_file(os.environ)
     if kept and instance_name in (None, kept[0]) and url in (None, kept[1]):
-        places.append(str(credential_store.remove_from_file(os.environ)))
+        places.append(str(credential_store.remove_from_config_file(os.environ)))
     if not places:
         raise NotFound(
             "no such credentials are kept here; `datapilot auth status` shows what is used"
         )
-    report.result(
+    report.print_result(
         {"ok": True, "removed_from": places}, f"Logged out: removed from {' and '.join(places)}."
     )
 
 
-def _forget_in_keyring(report: Report, url: str | None, instance_name: str | None) -> list[str]:
-    if not credential_store.keyring_wanted(os.environ):
+def _remove_from_keyring(report: Output, url: str | None, instance_name: str | None) -> list[str]:
+    if not credential_store.is_keyring_enabled(os.environ):
         return []
     try:
-        found = credential_store.look_up(url, instance_name)
+        found = credential_store.find_in_keyring(url, instance_name)
         if found is None or found.url is None or found.instance_name is None:
             return []
         credential_store.remove_from_keyring(found.instance_name.value, found.url.value)
@@ -180,15 +184,15 @@ def _forget_in_keyring(report: Report, url: str | None, instance_name: str | Non
 
 
 @click.command("status", cls=Command)
-@instance_options
+@connection_options
 def status(timeout: float | None, **access: Any) -> None:
     """Show which credentials would be used.
 
     Says where each part comes from, whether the instance accepts them, and what they allow.
     """
-    report = current_report()
+    report = current_output()
     found = find_credentials(report, **access)
-    error, may_upload = _accepted(instance_at(report, found, timeout))
+    error, may_upload = _check_access(instance_at(report, found, timeout))
     parts = {"url": found.url, "instance_name": found.instance_name, "token": found.token}
     data: dict[str, object] = {
         "ok": error is None,
@@ -196,12 +200,12 @@ def status(timeout: float | None, **access: Any) -> None:
         "accepted": None if isinstance(error, Unavailable) else error is None,
         "may_upload": may_upload,
         **{
-            name: {"value": _shown(name, part), "origin": part.origin}
+            name: {"value": _display_value(name, part), "origin": part.origin}
             for name, part in parts.items()
         },
     }
     lines = [
-        f"{name.replace('_', ' ') + ':':15}{_shown(name, part)}  ({part.origin})"
+        f"{name.replace('_', ' ') + ':':15}{_display_value(name, part)}  ({part.origin})"
         for name, part in parts.items()
     ]
     verdict = (
@@ -209,11 +213,11 @@ def status(timeout: float | None, **access: Any) -> None:
         if error
         else f"yes{', and the token may upload' if may_upload else '; it may not upload'}"
     )
-    report.result(data, "\n".join([*lines, f"{'accepted:':15}{verdict}"]))
+    report.print_result(data, "\n".join([*lines, f"{'accepted:':15}{verdict}"]))
     report.exit(error.exit_code if error else 0)
 
 
-def _accepted(instance: Instance) -> tuple[DatapilotError | None, bool | None]:
+def _check_access(instance: InstanceClient) -> tuple[DatapilotError | None, bool | None]:
     """Why the credentials can't be used, if so; and whether they may upload, where that is known."""
     try:
         instance.check_credentials()
@@ -228,10 +232,10 @@ def _accepted(instance: Instance) -> tuple[DatapilotError | None, bool | None]:
     return None, True
 
 
-def _shown(name: str, part: Setting) -> str:
-    return masked(part.value) if name == "token" else part.value
+def _display_value(name: str, part: Setting) -> str:
+    return mask_token(part.value) if name == "token" else part.value
 
 
-def masked(token: str) -> str:
+def mask_token(token: str) -> str:
     """A token as it may be shown: nothing of it but that it is there."""
     return f"*** ({len(token)} characters)"

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from datapilot_defer import ci
-from datapilot_defer.cli.output import Report, set_report
+from datapilot_defer.cli.output import Output, set_output
 from datapilot_defer.errors import DatapilotError, Interrupted, UsageError
 
 
@@ -51,37 +51,39 @@ class Command(click.Command):
             if not wants_json:
                 raise
             error.show()
-            Report(json=True, quiet=True, log_format="json").result(_usage_failure(error), "")
+            Output(json=True, quiet=True, log_format="json").print_result(
+                _usage_error_json(error), ""
+            )
             raise SystemExit(error.exit_code) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what a user, a file or a network can cause ends in a message and an exit code."""
-        report = Report(
+        report = Output(
             **{
                 name: ctx.params.pop(f"report_{name}")
                 for name in ("json", "quiet", "verbose", "log_format")
             }
         )
-        report.run = ci.detect(os.environ)
-        set_report(ctx, report)
+        report.ci_run = ci.detect_ci(os.environ)
+        set_output(ctx, report)
         try:
-            _need_working_folder()
-            with _terminating(enabled=not self.own_signals):
+            _check_current_directory()
+            with _raise_on_sigterm(enabled=not self.own_signals):
                 return super().invoke(ctx)
         except click.UsageError as error:
-            report.failure(UsageError(error.format_message()))
+            report.print_error(UsageError(error.format_message()))
             ctx.exit(error.exit_code)
         except DatapilotError as error:
-            report.failure(error)
+            report.print_error(error)
             ctx.exit(error.exit_code)
         except (_Terminated, KeyboardInterrupt, click.Abort) as signalled:
             number = signal.SIGTERM if isinstance(signalled, _Terminated) else signal.SIGINT
             interrupted = Interrupted(number)
-            report.failure(interrupted)
+            report.print_error(interrupted)
             ctx.exit(interrupted.exit_code)
 
 
-def _need_working_folder() -> None:
+def _check_current_directory() -> None:
     """Say now what would otherwise fail wherever a relative path is looked at."""
     try:
         os.getcwd()  # noqa: PTH109 - only whether it works
@@ -96,7 +98,7 @@ def _wants_json(args: Sequence[str]) -> bool:
     return "--json" in options
 
 
-def _usage_failure(error: click.UsageError) -> dict[str, object]:
+def _usage_error_json(error: click.UsageError) -> dict[str, object]:
     about = {"kind": "usage_error", "message": error.format_message()}
     return {"ok": False, "exit_code": error.exit_code, "error": about}
 
@@ -126,7 +128,7 @@ def _common_options() -> list[click.Option]:
 
 
 @contextmanager
-def _terminating(*, enabled: bool) -> Iterator[None]:
+def _raise_on_sigterm(*, enabled: bool) -> Iterator[None]:
     """Turn SIGTERM into an exception, so that what is half done is undone on the way out."""
     if not enabled or threading.current_thread() is not threading.main_thread():
         yield
@@ -142,7 +144,7 @@ def _terminating(*, enabled: bool) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def prepare_streams() -> None:
+def configure_streams() -> None:
     """Make any character printable: a Windows console or a log with an old encoding must not end a command.
 
     A stream that is closed, as some schedulers start programs, becomes one that is empty.

@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 import click
 
 from datapilot_defer import config, credential_store, credentials
-from datapilot_defer.cli.auth import masked
+from datapilot_defer.cli.auth import mask_token
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.integrations import table
+from datapilot_defer.cli.integrations import format_table
 from datapilot_defer.cli.options import DEFAULT_TIMEOUT_S
-from datapilot_defer.cli.output import current_report
+from datapilot_defer.cli.output import current_output
 from datapilot_defer.config import Setting
 from datapilot_defer.errors import Unavailable
 
-_SWITCHES = {
+_DOCUMENTED_VARIABLES = {
     "timeout in seconds": (("DATAPILOT_TIMEOUT",), f"{DEFAULT_TIMEOUT_S:g}"),
     "soft fail": (("DATAPILOT_SOFT_FAIL",), "0"),
     "readable by": (("DATAPILOT_READABLE_BY",), "onboard: any dbt; pull: the dbt that is used"),
@@ -39,10 +39,10 @@ _SWITCHES = {
 @click.option("--origin", is_flag=True, help="Say where each value comes from.")
 def show(origin: bool) -> None:
     """List every effective setting; the token is masked."""
-    report = current_report()
-    settings = {**_access(os.environ), **_others(os.environ)}
+    report = current_output()
+    settings = {**_connection_settings(os.environ), **_other_settings(os.environ)}
     if token := settings.get("token"):
-        settings["token"] = Setting(masked(token.value), token.origin) if token.value else token
+        settings["token"] = Setting(mask_token(token.value), token.origin) if token.value else token
     head = ("setting", "value", "from") if origin else ("setting", "value")
     rows = [
         (name, setting.value or "not set", setting.origin)[: len(head)]
@@ -52,21 +52,21 @@ def show(origin: bool) -> None:
         name.replace(" ", "_"): {"value": setting.value or None, "origin": setting.origin}
         for name, setting in settings.items()
     }
-    report.result({"settings": data}, table(head, rows))
+    report.print_result({"settings": data}, format_table(head, rows))
 
 
-def _access(environ: Mapping[str, str]) -> dict[str, Setting]:
+def _connection_settings(environ: Mapping[str, str]) -> dict[str, Setting]:
     """URL, instance name and token as the next command would find them, without refusing anything."""
-    keyring = _kept if credential_store.keyring_wanted(environ) else None
-    sources = credentials.sources_of(credentials.Source(), environ, keyring)
-    parts: dict[str, Callable[[credentials.Source], Setting | None]] = {
+    keyring = _find_in_keyring if credential_store.is_keyring_enabled(environ) else None
+    sources = credentials.collect_sources(credentials.CredentialSource(), environ, keyring)
+    parts: dict[str, Callable[[credentials.CredentialSource], Setting | None]] = {
         "url": lambda source: source.url,
         "instance name": lambda source: source.instance_name,
         "token": lambda source: source.token,
     }
     unset = {"url": Setting(credentials.DEFAULT_URL, "default")}
     found = {name: next(filter(None, map(part, sources)), None) for name, part in parts.items()}
-    file = config.config_file(environ)
+    file = config.config_file_path(environ)
     return {
         **{
             name: setting or unset.get(name, Setting("", "not set anywhere"))
@@ -78,23 +78,29 @@ def _access(environ: Mapping[str, str]) -> dict[str, Setting]:
     }
 
 
-def _kept(url: str | None, instance_name: str | None) -> credentials.Source | None:
+def _find_in_keyring(
+    url: str | None, instance_name: str | None
+) -> credentials.CredentialSource | None:
     try:
-        return credential_store.look_up(url, instance_name)
+        return credential_store.find_in_keyring(url, instance_name)
     except Unavailable:
         return None
 
 
-def _others(environ: Mapping[str, str]) -> dict[str, Setting]:
-    found = {name: config.from_environ(environ, names) for name, (names, _) in _SWITCHES.items()}
+def _other_settings(environ: Mapping[str, str]) -> dict[str, Setting]:
+    found = {
+        name: config.read_variable(environ, names)
+        for name, (names, _) in _DOCUMENTED_VARIABLES.items()
+    }
     settings = {
-        name: setting or Setting(_SWITCHES[name][1], "default") for name, setting in found.items()
+        name: setting or Setting(_DOCUMENTED_VARIABLES[name][1], "default")
+        for name, setting in found.items()
     }
     settings["proxy"] = Setting(
-        config.without_user(settings["proxy"].value), settings["proxy"].origin
+        config.strip_user_info(settings["proxy"].value), settings["proxy"].origin
     )
-    wanted = credential_store.keyring_wanted(environ)
-    told = config.from_environ(environ, ("DATAPILOT_KEYRING",))
+    wanted = credential_store.is_keyring_enabled(environ)
+    told = config.read_variable(environ, ("DATAPILOT_KEYRING",))
     settings["keyring"] = Setting(
         "asked" if wanted else "not asked", told.origin if told else "default"
     )

@@ -9,12 +9,12 @@ import click
 
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import (
+    connection_options,
     environment_option,
     find_credentials,
     instance_at,
-    instance_options,
 )
-from datapilot_defer.cli.output import current_report
+from datapilot_defer.cli.output import current_output
 from datapilot_defer.credentials import Credentials
 
 
@@ -25,7 +25,7 @@ from datapilot_defer.credentials import Credentials
     help="Also try the host that this one's uploads go to.",
 )
 @environment_option()
-@instance_options
+@connection_options
 def doctor(
     integration_id: int | None, environment: str, timeout: float | None, **access: Any
 ) -> None:
@@ -37,11 +37,11 @@ def doctor(
     """
     from datapilot_defer import doctor as examination
 
-    report = current_report()
+    report = current_output()
     found = find_credentials(report, **access)
-    lines = [f"ok      configuration: {_configuration(found)['said']}"]
+    lines = [f"ok      configuration: {_configuration_check(found)['said']}"]
     steps = []
-    for step in examination.examine(
+    for step in examination.run_checks(
         instance_at(report, found, timeout, max_tries=1),
         integration=integration_id,
         environment=environment,
@@ -49,24 +49,24 @@ def doctor(
     ):
         steps.append(step)
         mark = "FAILED" if step.error else "ok" if step.tried else "-"
-        lines.append(f"{mark:7} {step.name}: {step.said}")
+        lines.append(f"{mark:7} {step.name}: {step.detail}")
     code = next((step.error.exit_code for step in steps if step.error), 0)
     data = {
         "ok": code == 0,
         "exit_code": code,
         "steps": [
-            _configuration(found),
+            _configuration_check(found),
             *(
-                {"name": step.name, "ok": step.error is None and step.tried, "said": step.said}
+                {"name": step.name, "ok": step.error is None and step.tried, "said": step.detail}
                 for step in steps
             ),
         ],
     }
-    report.result(data, "\n".join(lines))
+    report.print_result(data, "\n".join(lines))
     report.exit(code)
 
 
-def _configuration(found: Credentials) -> dict[str, object]:
+def _configuration_check(found: Credentials) -> dict[str, object]:
     """The first step: getting here at all."""
     said = f"{found.url.value} (from {found.url.origin}), token from {found.token.origin}"
     return {"name": "configuration", "ok": True, "said": said}

@@ -13,23 +13,23 @@ import click
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import (
     connect,
+    connection_options,
     environment_option,
-    instance_options,
     integration_options,
-    one_integration,
+    require_integration,
 )
-from datapilot_defer.cli.output import Report, current_report
+from datapilot_defer.cli.output import Output, current_output
 
 if TYPE_CHECKING:
-    from datapilot_defer.client.instance_client import Instance, Integration
+    from datapilot_defer.client.instance_client import InstanceClient, IntegrationSummary
 
 
 @click.command("list", cls=Command)
-@instance_options
+@connection_options
 def list_(**access: Any) -> None:
     """List the integrations of an instance."""
-    report = current_report()
-    every = connect(report, **access).integrations()
+    report = current_output()
+    every = connect(report, **access).list_integrations()
     rows = [
         (
             str(each.id),
@@ -40,8 +40,8 @@ def list_(**access: Any) -> None:
         for each in every
     ]
     empty = "No integrations yet: `datapilot dbt integrations create --name NAME` makes one."
-    text = table(("id", "name", "environments", "last upload"), rows) if rows else empty
-    report.result({"integrations": [_as_json(each) for each in every]}, text)
+    text = format_table(("id", "name", "environments", "last upload"), rows) if rows else empty
+    report.print_result({"integrations": [status_json(each) for each in every]}, text)
 
 
 @click.command("create", cls=Command)
@@ -52,47 +52,49 @@ def list_(**access: Any) -> None:
     help="Name of the integration, such as the dbt project's.",
 )
 @environment_option()
-@instance_options
+@connection_options
 def create(name: str, environment: str, **access: Any) -> None:
     """Make an integration, to receive one dbt project's artifacts."""
-    report = current_report()
+    report = current_output()
     name, environment = name.strip(), environment.strip()
     made = connect(report, **access).create_integration(name, environment)
     text = (
         f"Integration {made}, {name!r}, has environment {environment}.\n"
         f"Onboard to it: datapilot dbt onboard --integration-id {made} --environment {shlex.quote(environment)}"
     )
-    report.result({"id": made, "name": name, "environments": [environment]}, text)
+    report.print_result({"id": made, "name": name, "environments": [environment]}, text)
 
 
 @click.command("show", cls=Command)
 @integration_options
 @environment_option()
-@instance_options
+@connection_options
 def show(
     integration_id: int | None, integration_name: str | None, environment: str, **access: Any
 ) -> None:
     """Show an environment and how its last ingestions went."""
-    report = current_report()
-    instance, found = _named(report, integration_id, integration_name, access)
-    about = instance.show(found, environment)
+    report = current_output()
+    instance, found = _open_integration(report, integration_id, integration_name, access)
+    about = instance.describe_environment(found, environment)
     rows = [
         (_moment(entry.get("time")), str(entry.get("type") or ""), str(entry.get("log_file") or ""))
-        for entry in _entries(about, "sync_history")
+        for entry in _list_field(about, "sync_history")
     ]
     lines = [
         f"Integration {found}, {about.get('name')!r}, environment {environment}",
         f"Last upload: {_moment(about.get('last_file_upload_time')) or 'nothing uploaded yet'}",
         f"Page: {instance.status_url(found, environment)}",
     ]
-    text = "\n".join([*lines, *([table(("time", "ingestion", "log"), rows)] if rows else [])])
-    report.result({**about, "status_url": instance.status_url(found, environment)}, text)
+    text = "\n".join(
+        [*lines, *([format_table(("time", "ingestion", "log"), rows)] if rows else [])]
+    )
+    report.print_result({**about, "status_url": instance.status_url(found, environment)}, text)
 
 
 @click.command("history", cls=Command)
 @integration_options
 @environment_option()
-@instance_options
+@connection_options
 def history(
     integration_id: int | None, integration_name: str | None, environment: str, **access: Any
 ) -> None:
@@ -100,14 +102,16 @@ def history(
 
     `*` marks what is current.
     """
-    report = current_report()
-    instance, found = _named(report, integration_id, integration_name, access)
-    uploads = _entries(instance.show(found, environment), "history")
+    report = current_output()
+    instance, found = _open_integration(report, integration_id, integration_name, access)
+    uploads = _list_field(instance.describe_environment(found, environment), "history")
     head = ("", "file id", "kind", "uploaded", "dbt", "models", "bytes", "commit", "sha256")
-    text = table(head, [_history_row(upload) for upload in uploads])
+    text = format_table(head, [_history_row(upload) for upload in uploads])
     if not uploads:
         text = "No history: nothing was onboarded yet, or this instance keeps none."
-    report.result({"integration_id": found, "environment": environment, "history": uploads}, text)
+    report.print_result(
+        {"integration_id": found, "environment": environment, "history": uploads}, text
+    )
 
 
 def _history_row(upload: Mapping[str, Any]) -> tuple[str, ...]:
@@ -131,7 +135,7 @@ def _history_row(upload: Mapping[str, Any]) -> tuple[str, ...]:
 @click.option(
     "--file-id", type=click.IntRange(min=1), required=True, help="The file id that `history` shows."
 )
-@instance_options
+@connection_options
 def restore(
     integration_id: int | None,
     integration_name: str | None,
@@ -143,8 +147,8 @@ def restore(
 
     Everybody who defers to this environment gets it with the next pull.
     """
-    report = current_report()
-    instance, found = _named(report, integration_id, integration_name, access)
+    report = current_output()
+    instance, found = _open_integration(report, integration_id, integration_name, access)
     stored = instance.restore(found, environment, file_id)
     data = {
         "ok": True,
@@ -153,37 +157,37 @@ def restore(
         "file_id": file_id,
         "sha256": stored.sha256,
     }
-    report.result(
+    report.print_result(
         data, f"File {file_id} is current again in integration {found}, environment {environment}."
     )
 
 
-def _named(
-    report: Report,
+def _open_integration(
+    report: Output,
     integration_id: int | None,
     integration_name: str | None,
     access: Mapping[str, Any],
-) -> tuple[Instance, int]:
+) -> tuple[InstanceClient, int]:
     """The instance, and the id of the integration that was named."""
-    integration = one_integration(integration_id, integration_name)
+    integration = require_integration(integration_id, integration_name)
     instance = connect(report, **access)
-    return instance, integration if isinstance(integration, int) else instance.integration_by_name(
+    return instance, integration if isinstance(integration, int) else instance.find_integration(
         integration
     ).id
 
 
-def _entries(about: Mapping[str, object], key: str) -> list[Mapping[str, Any]]:
+def _list_field(about: Mapping[str, object], key: str) -> list[Mapping[str, Any]]:
     entries = about.get(key)
     return (
         [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     )
 
 
-def _as_json(integration: Integration) -> dict[str, object]:
+def status_json(integration: IntegrationSummary) -> dict[str, object]:
     return {**asdict(integration), "environments": list(integration.environments)}
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Text in columns, each as wide as its widest cell; cells hold no control characters."""
     cells = [[_printable(cell) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]

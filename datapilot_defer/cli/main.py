@@ -9,7 +9,7 @@ import click
 
 from datapilot_defer.cli import auth as _auth
 from datapilot_defer.cli import integrations as _integrations
-from datapilot_defer.cli.altimate_cli import Neighbourly
+from datapilot_defer.cli.altimate_cli import DelegatingGroup
 from datapilot_defer.cli.config import show as _show_settings
 from datapilot_defer.cli.defer import enable as _defer
 from datapilot_defer.cli.defer.explain import explain as _defer_explain
@@ -21,7 +21,7 @@ from datapilot_defer.cli.pull import pull
 from datapilot_defer.cli.validate import validate
 
 
-@click.group("datapilot", cls=Neighbourly)
+@click.group("datapilot", cls=DelegatingGroup)
 @click.version_option(package_name="datapilot-defer", prog_name="datapilot-defer")
 def root() -> None:
     """Get production's dbt manifest to every laptop and CI job, and defer to it."""
@@ -37,7 +37,7 @@ def config() -> None:
     """The settings that are in effect."""
 
 
-@root.group("dbt", cls=Neighbourly)
+@root.group("dbt", cls=DelegatingGroup)
 def dbt() -> None:
     """Onboard, validate, pull and defer."""
 

@@ -14,17 +14,17 @@ from datapilot_defer.artifact import Artifact, Kind
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import (
     connect,
+    connection_options,
     environment_option,
-    instance_options,
     integration_options,
-    one_integration,
+    require_integration,
     validation_options,
 )
-from datapilot_defer.cli.output import Report, current_report
+from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.errors import Unavailable
 
 if TYPE_CHECKING:
-    from datapilot_defer.onboard import Checked, Onboarded
+    from datapilot_defer.onboard import OnboardResult, ValidatedArtifacts
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,7 +74,7 @@ def _path_option(kind: Kind) -> Callable[[F], F]:
     metavar="N",
     help="Exit with N when the instance held these bytes already (99 skips an Airflow task).",
 )
-@instance_options
+@connection_options
 def onboard(
     integration_id: int | None,
     integration_name: str | None,
@@ -95,54 +95,56 @@ def onboard(
     Every artifact is validated before the first is uploaded. What was current on the instance stays current
     until the new manifest has arrived whole.
     """
-    from datapilot_defer.onboard import check
+    from datapilot_defer.onboard import validate_artifacts
 
-    report = current_report()
-    integration = one_integration(integration_id, integration_name)
+    report = current_output()
+    integration = require_integration(integration_id, integration_name)
     paths = {kind: rest.pop(kind.value) for kind in Kind}
-    paths[Kind.MANIFEST] = paths[Kind.MANIFEST] or _found_manifest(report, project_dir)
+    paths[Kind.MANIFEST] = paths[Kind.MANIFEST] or _default_manifest_path(report, project_dir)
     given = {kind: path for kind, path in paths.items() if path}
-    checked = check(given, strict=strict, readable_by=readable_by, verbose=report.verbose)
+    checked = validate_artifacts(
+        given, strict=strict, readable_by=readable_by, verbose=report.verbose
+    )
     for line in checked.drift:
         report.detail(line)
     for warning in checked.warnings:
         report.warn(warning)
     if dry_run:
-        _say_dry_run(report, checked, integration, environment)
+        _print_dry_run(report, checked, integration, environment)
         return
     try:
         done = _send(report, checked, integration, environment, force=force, **rest)
     except Unavailable as error:
         if not soft_fail:
             raise
-        _say_soft_failure(report, error)
+        _print_soft_failure(report, error)
         return
-    _say_onboarded(report, done, (*checked.warnings, *checked.drift))
+    _print_result(report, done, (*checked.warnings, *checked.drift))
     if done.unchanged and exit_code_unchanged:
         report.exit(exit_code_unchanged)
 
 
-def _found_manifest(report: Report, project_dir: str | None) -> str:
-    from datapilot_defer.dbt_project import find
+def _default_manifest_path(report: Output, project_dir: str | None) -> str:
+    from datapilot_defer.dbt_project import find_project
 
-    project = find(Path(project_dir) if project_dir else None, os.environ)
+    project = find_project(Path(project_dir) if project_dir else None, os.environ)
     path = project.target / Kind.MANIFEST.file_name
     report.note(f"Reading {path}")
     return str(path)
 
 
 def _send(
-    report: Report,
-    checked: Checked,
+    report: Output,
+    checked: ValidatedArtifacts,
     integration: int | str,
     environment: str,
     *,
     force: bool,
     **access: Any,
-) -> Onboarded:
+) -> OnboardResult:
     from datapilot_defer.onboard import onboard
 
-    facts: dict[str, object] = dict(report.run.facts()) if report.run else {}
+    facts: dict[str, object] = dict(report.ci_run.facts()) if report.ci_run else {}
     facts |= {"force": True} if force else {}
     return onboard(
         connect(report, **access),
@@ -154,7 +156,7 @@ def _send(
     )
 
 
-def _describe(artifact: Artifact) -> str:
+def _format_artifact(artifact: Artifact) -> str:
     """One artifact in a line: what, how large, from which dbt."""
     about = [f"{artifact.size_bytes:,} bytes"]
     about += [f"{artifact.node_count:,} nodes"] if artifact.node_count is not None else []
@@ -162,7 +164,7 @@ def _describe(artifact: Artifact) -> str:
     return f"{artifact.kind.value}: {artifact.path} ({', '.join(about)}, sha256 {artifact.sha256})"
 
 
-def _as_json(artifact: Artifact, file_id: int | None) -> dict[str, object]:
+def to_json(artifact: Artifact, file_id: int | None) -> dict[str, object]:
     return {
         "kind": artifact.kind.value,
         "path": artifact.path,
@@ -175,30 +177,30 @@ def _as_json(artifact: Artifact, file_id: int | None) -> dict[str, object]:
     }
 
 
-def _say_dry_run(
-    report: Report, checked: Checked, integration: int | str, environment: str
+def _print_dry_run(
+    report: Output, checked: ValidatedArtifacts, integration: int | str, environment: str
 ) -> None:
     where = f"integration {integration}, environment {environment}"
     lines = [
         f"Would onboard to {where}:",
-        *(f"  {_describe(artifact)}" for artifact in checked.artifacts),
+        *(f"  {_format_artifact(artifact)}" for artifact in checked.artifacts),
     ]
     data = {
         "ok": True,
         "dry_run": True,
         "integration_id": integration if isinstance(integration, int) else None,
         "environment": environment,
-        "artifacts": [_as_json(artifact, None) for artifact in checked.artifacts],
+        "artifacts": [to_json(artifact, None) for artifact in checked.artifacts],
         "warnings": [*checked.warnings, *checked.drift],
         "status_url": None,
     }
-    report.result(data, "\n".join(lines))
+    report.print_result(data, "\n".join(lines))
 
 
-def _say_onboarded(report: Report, done: Onboarded, warnings: tuple[str, ...]) -> None:
+def _print_result(report: Output, done: OnboardResult, warnings: tuple[str, ...]) -> None:
     where = f"integration {done.integration_id}, environment {done.environment}"
     verb = "Unchanged in" if done.unchanged else "Onboarded to"
-    artifacts = [_as_json(artifact, stored.file_id) for artifact, stored in done.files]
+    artifacts = [to_json(artifact, stored.file_id) for artifact, stored in done.files]
     data = {
         "ok": True,
         "integration_id": done.integration_id,
@@ -208,13 +210,13 @@ def _say_onboarded(report: Report, done: Onboarded, warnings: tuple[str, ...]) -
         "status_url": done.status_url,
         "unchanged": done.unchanged,
     }
-    _tell_github(report, done)
-    lines = [f"{verb} {where}:", *(f"  {_describe(artifact)}" for artifact, _ in done.files)]
-    report.result(data, "\n".join([*lines, f"See {done.status_url}"]))
+    _write_github_summary(report, done)
+    lines = [f"{verb} {where}:", *(f"  {_format_artifact(artifact)}" for artifact, _ in done.files)]
+    report.print_result(data, "\n".join([*lines, f"See {done.status_url}"]))
 
 
-def _tell_github(report: Report, done: Onboarded) -> None:
-    if report.run is None or report.run.name != "GitHub Actions":
+def _write_github_summary(report: Output, done: OnboardResult) -> None:
+    if report.ci_run is None or report.ci_run.name != "GitHub Actions":
         return
     rows = [
         f"| {artifact.kind.value} | {artifact.size_bytes:,} | {artifact.dbt_version or ''} | `{artifact.sha256}` |"
@@ -232,9 +234,9 @@ def _tell_github(report: Report, done: Onboarded) -> None:
     ci.append_outputs(os.environ, values)
 
 
-def _say_soft_failure(report: Report, error: Unavailable) -> None:
+def _print_soft_failure(report: Output, error: Unavailable) -> None:
     report.warn(
         f"NOT CONFIRMED BY THE INSTANCE, and the exit code is 0 because of --soft-fail: {error}"
     )
     about = {"kind": error.kind, "message": str(error)}
-    report.result({"ok": False, "exit_code": 0, "soft_failed": True, "error": about}, "")
+    report.print_result({"ok": False, "exit_code": 0, "soft_failed": True, "error": about}, "")

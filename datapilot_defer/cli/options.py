@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from datapilot_defer import config, credential_store, credentials
-from datapilot_defer.cli.output import Report
+from datapilot_defer.cli.output import Output
 from datapilot_defer.credentials import Credentials
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import Unavailable, UsageError
 
 if TYPE_CHECKING:
-    from datapilot_defer.client.instance_client import Instance
+    from datapilot_defer.client.instance_client import InstanceClient
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_TIMEOUT_S = 600.0
 
 
-def instance_options(command: F) -> F:
+def connection_options(command: F) -> F:
     """Add --token, --instance-name, --backend-url, --allow-http and --timeout, passed on as `**access`."""
     for option in reversed(_INSTANCE_OPTIONS):
         command = option(command)
@@ -111,7 +111,7 @@ def validation_options(command: F) -> F:
     return strict(readable_by(command))
 
 
-def one_integration(integration_id: int | None, integration_name: str | None) -> int | str:
+def require_integration(integration_id: int | None, integration_name: str | None) -> int | str:
     """The integration as it was named. Raises UsageError unless it was named in exactly one way."""
     if integration_id is not None and integration_name:
         raise UsageError("give --integration-id or --integration-name, not both")
@@ -125,7 +125,7 @@ def one_integration(integration_id: int | None, integration_name: str | None) ->
 
 
 def find_credentials(
-    report: Report,
+    report: Output,
     *,
     token: str | None,
     instance_name: str | None,
@@ -134,21 +134,21 @@ def find_credentials(
 ) -> Credentials:
     """The credentials for this call; the token is hidden in all output from here on."""
     if token:
-        report.hide(token)
+        report.hide_secret(token)
         report.warn(
             "--token shows the token in process lists and CI logs; set ALTIMATE_API_KEY instead"
         )
     options = credentials.given(token=token, instance_name=instance_name, url=backend_url)
-    found = credentials.resolve(
+    found = credentials.resolve_credentials(
         options,
         environ=os.environ,
-        keyring=_keyring(report) if credential_store.keyring_wanted(os.environ) else None,
-        ask=_ask if report.interactive else None,
+        keyring=_keyring(report) if credential_store.is_keyring_enabled(os.environ) else None,
+        ask=ask if report.interactive else None,
         allow_http=allow_http,
     )
-    report.hide(found.token.value)
+    report.hide_secret(found.token.value)
     file = config.read_config_file(os.environ)
-    if found.token.origin.startswith(str(file.path)) and file.exposed():
+    if found.token.origin.startswith(str(file.path)) and file.is_readable_by_others():
         report.warn(
             f"others on this machine can read the token in {file.path}: chmod 600 {file.path}"
         )
@@ -159,14 +159,14 @@ def find_credentials(
 
 
 def connect(
-    report: Report,
+    report: Output,
     *,
     token: str | None,
     instance_name: str | None,
     backend_url: str | None,
     allow_http: bool,
     timeout: float | None,
-) -> Instance:
+) -> InstanceClient:
     """The instance that the options, the environment variables and the stored credentials lead to."""
     found = find_credentials(
         report,
@@ -179,14 +179,14 @@ def connect(
 
 
 def instance_at(
-    report: Report, found: Credentials, timeout: float | None, *, max_tries: int | None = None
-) -> Instance:
+    report: Output, found: Credentials, timeout: float | None, *, max_tries: int | None = None
+) -> InstanceClient:
     """The instance of these credentials; timeout as the option gives it."""
-    from datapilot_defer.client.instance_client import MAX_TRIES, Instance
+    from datapilot_defer.client.instance_client import MAX_TRIES, InstanceClient
 
     deadline = Deadline(timeout or _timeout_variable() or DEFAULT_TIMEOUT_S)
-    run = report.run.name if report.run else ""
-    return Instance(
+    run = report.ci_run.name if report.ci_run else ""
+    return InstanceClient(
         found,
         deadline=deadline,
         note=report.note,
@@ -197,7 +197,7 @@ def instance_at(
 
 
 def _timeout_variable() -> float | None:
-    setting = config.from_environ(os.environ, ("DATAPILOT_TIMEOUT",))
+    setting = config.read_variable(os.environ, ("DATAPILOT_TIMEOUT",))
     if setting is None:
         return None
     try:
@@ -211,12 +211,12 @@ def _timeout_variable() -> float | None:
     return seconds
 
 
-def _keyring(report: Report) -> credentials.Stored:
+def _keyring(report: Output) -> credentials.Stored:
     """The keyring as one more place to look in: when it can't be used, that is said, and the search goes on."""
 
-    def look_up(url: str | None, instance_name: str | None) -> credentials.Source | None:
+    def look_up(url: str | None, instance_name: str | None) -> credentials.CredentialSource | None:
         try:
-            return credential_store.look_up(url, instance_name)
+            return credential_store.find_in_keyring(url, instance_name)
         except Unavailable as error:
             report.detail(str(error))
             return None
@@ -224,5 +224,5 @@ def _keyring(report: Report) -> credentials.Stored:
     return look_up
 
 
-def _ask(words: str) -> str:
+def ask(words: str) -> str:
     return str(click.prompt(words.capitalize(), hide_input=words == "token", err=True))

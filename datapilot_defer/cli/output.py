@@ -18,10 +18,10 @@ import click
 from datapilot_defer import ci
 from datapilot_defer.errors import DatapilotError, UsageError
 
-_SHORTEST_SECRET = 8  # hiding "x" everywhere would hide the message
-_META = "datapilot_defer.report"
+_MIN_SECRET_LENGTH = 8  # hiding "x" everywhere would hide the message
+_META_KEY = "datapilot_defer.report"
 # What an instance or an object store may have put into a URL that it lets us show: nobody else may use it.
-_SIGNATURE = re.compile(
+_SIGNED_QUERY = re.compile(
     r"([?&][\w.-]*(?:signature|sig|credential|token|secret|key)[\w.-]*=)[^&\s\"'<>]+", re.IGNORECASE
 )
 # What a file, a name or an answer could command a terminal with; line breaks and tabs are ours.
@@ -30,28 +30,28 @@ _USER_INFO = re.compile(r"://[^/\s\"'<>@]+@")
 
 
 @dataclass
-class Report:
+class Output:
     """One command's voice. It lives in the Click context's `meta`, so that any host can mount the command."""
 
     json: bool = False
     quiet: bool = False
     verbose: bool = False
     log_format: str = "text"
-    run: ci.Run | None = None
+    ci_run: ci.CiRun | None = None
     _secrets: list[str] = field(default_factory=list, repr=False)
 
     @property
     def interactive(self) -> bool:
         """Whether somebody is there to be asked: a terminal, outside CI."""
-        return self.run is None and not self.json and sys.stdin.isatty() and sys.stderr.isatty()
+        return self.ci_run is None and not self.json and sys.stdin.isatty() and sys.stderr.isatty()
 
     @property
     def _on_github(self) -> bool:
-        return self.run is not None and self.run.name == "GitHub Actions"
+        return self.ci_run is not None and self.ci_run.name == "GitHub Actions"
 
-    def hide(self, secret: str) -> None:
+    def hide_secret(self, secret: str) -> None:
         """From now on, print `***` wherever this text would appear. What is too short to be a secret stays."""
-        if len(secret) < _SHORTEST_SECRET:
+        if len(secret) < _MIN_SECRET_LENGTH:
             return
         if self._on_github and secret not in self._secrets:
             click.echo(f"::add-mask::{secret}", err=True)
@@ -60,28 +60,28 @@ class Report:
     def note(self, text: str) -> None:
         """Say what is going on; -q hides it."""
         if not self.quiet:
-            self._log("info", text)
+            self._write_line("info", text)
 
     def detail(self, text: str) -> None:
         """Say what only -v wants to know."""
         if self.verbose:
-            self._log("debug", text)
+            self._write_line("debug", text)
 
     def warn(self, text: str) -> None:
         """Say what may surprise later. Never hidden."""
-        self._log("warning", f"Warning: {text}", annotated=text)
+        self._write_line("warning", f"Warning: {text}", annotated=text)
 
     def error(self, text: str) -> None:
         """Say why the command failed. Never hidden."""
-        self._log("error", f"Error: {text}", annotated=text)
+        self._write_line("error", f"Error: {text}", annotated=text)
 
-    def result(self, data: Mapping[str, object], text: str) -> None:
+    def print_result(self, data: Mapping[str, object], text: str) -> None:
         """The command's result: the text, or with --json the object as the very last line. Called once."""
         sys.stderr.flush()
         shown = (
-            self._clean(json.dumps(data, ensure_ascii=False, default=str))
+            self._sanitize(json.dumps(data, ensure_ascii=False, default=str))
             if self.json
-            else self._clean(text)
+            else self._sanitize(text)
         )
         try:
             if shown:
@@ -95,13 +95,13 @@ class Report:
                 f"can't write the result to standard output: {error.strerror}"
             ) from None
 
-    def failure(self, error: DatapilotError, extra: Mapping[str, object] | None = None) -> None:
+    def print_error(self, error: DatapilotError, extra: Mapping[str, object] | None = None) -> None:
         """Say an error; with --json also as the result object."""
         self.error(str(error))
         if self.json:
             about = {"kind": error.kind, "message": str(error)}
             with suppress(UsageError):  # nowhere to write it; it was said on stderr
-                self.result(
+                self.print_result(
                     {"ok": False, "exit_code": error.exit_code, "error": about, **(extra or {})}, ""
                 )
 
@@ -116,7 +116,7 @@ class Report:
             self.quiet
             or self.json
             or self.log_format == "json"
-            or self.run is not None
+            or self.ci_run is not None
             or not sys.stderr.isatty()
         ):
             yield lambda _: None
@@ -124,8 +124,8 @@ class Report:
         with click.progressbar(length=size_bytes, label=label, file=sys.stderr, width=0) as bar:
             yield bar.update
 
-    def _log(self, level: str, text: str, annotated: str | None = None) -> None:
-        text = self._clean(text)
+    def _write_line(self, level: str, text: str, annotated: str | None = None) -> None:
+        text = self._sanitize(text)
         if self.log_format == "json":
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
             click.echo(
@@ -134,24 +134,24 @@ class Report:
             )
             return
         if self._on_github and annotated is not None:
-            click.echo(ci.annotation(level, self._clean(annotated)), err=True)
+            click.echo(ci.format_annotation(level, self._sanitize(annotated)), err=True)
             return
         colour = {"warning": "yellow", "error": "red"}.get(level)
         plain = colour is None or bool(os.environ.get("NO_COLOR"))
         click.echo(text if plain else click.style(text, fg=colour), err=True)
 
-    def _clean(self, text: str) -> str:
+    def _sanitize(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return _CONTROL.sub("\ufffd", _USER_INFO.sub("://***@", _SIGNATURE.sub(r"\1***", text)))
+        return _CONTROL.sub("\ufffd", _USER_INFO.sub("://***@", _SIGNED_QUERY.sub(r"\1***", text)))
 
 
-def current_report() -> Report:
+def current_output() -> Output:
     """The report of the command that is running."""
-    report = click.get_current_context().meta.get(_META)
-    return report if isinstance(report, Report) else Report()
+    report = click.get_current_context().meta.get(_META_KEY)
+    return report if isinstance(report, Output) else Output()
 
 
-def set_report(ctx: click.Context, report: Report) -> None:
+def set_output(ctx: click.Context, report: Output) -> None:
     """Make this the report of the command that `ctx` belongs to."""
-    ctx.meta[_META] = report
+    ctx.meta[_META_KEY] = report

@@ -12,17 +12,17 @@ import click
 from datapilot_defer.artifact import Kind
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import (
+    connection_options,
     environment_option,
-    instance_options,
     integration_options,
-    one_integration,
+    require_integration,
 )
-from datapilot_defer.cli.output import Report, current_report
+from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.cli.pulling import Access, as_json, dbt_option, max_age_option, offline_option
 from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
-    from datapilot_defer.pull.update import Pulled
+    from datapilot_defer.pull.update import PullResult
 
 
 @click.command("pull", cls=Command)
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 )
 @dbt_option
 @click.option("--force", is_flag=True, help="Pull anew, and over files that no pull put there.")
-@instance_options
+@connection_options
 def pull(
     integration_id: int | None,
     integration_name: str | None,
@@ -84,32 +84,34 @@ def pull(
     What is there already costs one small request. When the instance can't be reached, what was pulled before is
     used, with a warning; --max-age bounds how old it may be.
     """
-    from datapilot_defer.pull.update import Wish
+    from datapilot_defer.pull.update import PullOptions
     from datapilot_defer.pull.update import pull as pull_artifacts
 
-    report = current_report()
+    report = current_output()
     access = Access(report, rest)
-    wish = Wish(
-        access.integration_id(one_integration(integration_id, integration_name), offline=offline),
+    wish = PullOptions(
+        access.integration_id(
+            require_integration(integration_id, integration_name), offline=offline
+        ),
         environment,
         tuple(dict.fromkeys(Kind(kind) for kind in kinds)) or (Kind.MANIFEST,),
         file_id,
-        _moment(at),
-        readable_by or _installed(report, dbt_path),
+        _parse_time(at),
+        readable_by or _installed_dbt_version(report, dbt_path),
         max_age,
     )
     if output is not None:
         output = output.resolve() if ".." in output.parts else output.absolute()
-        _refuse_target(output)
+        _check_not_target(output)
     if file_id and len(wish.kinds) > 1:
         raise UsageError("--file-id names one artifact: give at most one --kind with it")
     pulled = pull_artifacts(access.source(wish, output), wish, force=force, offline=offline)
-    report.note(_said(pulled, wish.where))
+    report.note(_format_result(pulled, wish.description))
     data = {"ok": True, "integration_id": wish.integration_id, **as_json(pulled)}
-    report.result(data, str(pulled.folder))
+    report.print_result(data, str(pulled.folder))
 
 
-def _said(pulled: Pulled, where: str) -> str:
+def _format_result(pulled: PullResult, where: str) -> str:
     from datapilot_defer.pull.update import age
 
     verb = "Offline" if pulled.offline else "Unchanged" if pulled.unchanged else "Pulled"
@@ -121,7 +123,7 @@ def _said(pulled: Pulled, where: str) -> str:
     return f"{said}{written} by dbt {manifest.dbt_version} ({age(manifest)})"
 
 
-def _moment(at: str | None) -> str | None:
+def _parse_time(at: str | None) -> str | None:
     """A time as the instance takes it: ISO, with a zone (UTC when none is given)."""
     from datetime import datetime
 
@@ -140,14 +142,14 @@ def _moment(at: str | None) -> str | None:
         raise UsageError(f"--at {at} is before the year 1 or after the year 9999, in UTC") from None
 
 
-def _installed(report: Report, dbt_path: str | None) -> str | None:
+def _installed_dbt_version(report: Output, dbt_path: str | None) -> str | None:
     """The version of the dbt that will read it, as far as there is one: a machine that only pulls needs none."""
     from datapilot_defer import dbt_installation
 
-    if not dbt_path and dbt_installation.look(None, os.environ) is None:
+    if not dbt_path and dbt_installation.locate_executable(None, os.environ) is None:
         return None
     try:
-        return dbt_installation.find(dbt_path, os.environ).series
+        return dbt_installation.find_dbt(dbt_path, os.environ).version_series
     except UsageError as error:
         if dbt_path:
             raise
@@ -155,16 +157,21 @@ def _installed(report: Report, dbt_path: str | None) -> str | None:
         return None
 
 
-def _refuse_target(output: Path) -> None:
+def _check_not_target(output: Path) -> None:
     """dbt writes its own manifest to its target folder before it looks at the state, and then defers nothing."""
     from datapilot_defer import dbt_project
 
     for start in (output.parent, Path.cwd()):
         folder = next(
-            (each for each in (start, *start.parents) if (each / dbt_project.FILE).is_file()), None
+            (
+                each
+                for each in (start, *start.parents)
+                if (each / dbt_project.PROJECT_FILE).is_file()
+            ),
+            None,
         )
-        if folder is not None and dbt_project.is_target(
-            output, dbt_project.read(folder.resolve(), os.environ)
+        if folder is not None and dbt_project.is_target_directory(
+            output, dbt_project.read_project(folder.resolve(), os.environ)
         ):
             raise UsageError(
                 f"{output} is dbt's own target folder: dbt would overwrite the manifest before it defers to it, and "

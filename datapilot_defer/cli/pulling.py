@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datapilot_defer.cli.options import find_credentials, instance_at
-from datapilot_defer.cli.output import Report
+from datapilot_defer.cli.output import Output
 from datapilot_defer.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
-    from datapilot_defer.client.instance_client import Instance
-    from datapilot_defer.pull.state_directory import Entry
-    from datapilot_defer.pull.update import Pulled, Source, Wish
+    from datapilot_defer.client.instance_client import InstanceClient
+    from datapilot_defer.pull.state_directory import PulledArtifact
+    from datapilot_defer.pull.update import PullOptions, PullResult, Source
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+def _parse_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """Seconds, from a length of time such as 90m, 24h, 7d."""
     if not value:
         return None
@@ -37,7 +37,7 @@ def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 
 max_age_option = click.option(
     "--max-age",
-    callback=_duration,
+    callback=_parse_duration,
     metavar="AGE",
     envvar="DATAPILOT_MAX_AGE",
     show_envvar=True,
@@ -69,7 +69,7 @@ project_dir_option = click.option(
 class Access:
     """The way to the instance, opened when it is first needed: credentials are asked for once."""
 
-    report: Report
+    report: Output
     options: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class Access:
         """The instance's."""
         return self.credentials.url.value
 
-    def connect(self, seconds: float | None) -> Instance:
+    def connect(self, seconds: float | None) -> InstanceClient:
         """The instance, for at most so many seconds. Raises Unavailable again once it was found to be."""
         if self._down is not None:
             raise self._down
@@ -96,12 +96,12 @@ class Access:
         back in the same way. Raises NotFound for a name that is not known, Unavailable.
         """
         from datapilot_defer.pull import integration_names
-        from datapilot_defer.pull.update import QUICK_S
+        from datapilot_defer.pull.update import FRESHNESS_CHECK_TIMEOUT_S
 
         if isinstance(named, int):
             return named
         place = (self.url, self.credentials.instance_name.value, named)
-        known = integration_names.known_id(*place)
+        known = integration_names._read_cached_id(*place)
         if offline:
             if known is None:
                 raise NotFound(
@@ -110,23 +110,25 @@ class Access:
             return known
         try:
             found = (
-                self.connect(QUICK_S if known is not None else None).integration_by_name(named).id
+                self.connect(FRESHNESS_CHECK_TIMEOUT_S if known is not None else None)
+                .find_integration(named)
+                .id
             )
         except Unavailable as error:
             if known is None:
                 raise
             self._down = error
             return known
-        integration_names.remember(*place, found)
+        integration_names._cache_id(*place, found)
         return found
 
-    def source(self, wish: Wish, output: Path | None = None) -> Source:
+    def source(self, wish: PullOptions, output: Path | None = None) -> Source:
         """What to pull from, into a folder that was named, else into the one that persists."""
-        from datapilot_defer.pull.state_directory import default_folder
+        from datapilot_defer.pull.state_directory import default_state_directory
         from datapilot_defer.pull.update import Source
 
         name = self.credentials.instance_name.value
-        folder = output or default_folder(
+        folder = output or default_state_directory(
             self.url, name, wish.integration_id, wish.environment, wish.pin
         )
         report = self.report
@@ -135,7 +137,7 @@ class Access:
         )
 
 
-def as_json(pulled: Pulled) -> dict[str, object]:
+def as_json(pulled: PullResult) -> dict[str, object]:
     """The fields that tell of a pull."""
     manifest = pulled.manifest
     about = (
@@ -159,7 +161,7 @@ def as_json(pulled: Pulled) -> dict[str, object]:
     }
 
 
-def _entry_as_json(entry: Entry, folder: Path) -> dict[str, object]:
+def _entry_as_json(entry: PulledArtifact, folder: Path) -> dict[str, object]:
     return {
         "kind": entry.kind,
         "path": str(folder / f"{entry.kind}.json"),
@@ -171,7 +173,7 @@ def _entry_as_json(entry: Entry, folder: Path) -> dict[str, object]:
     }
 
 
-def _progress(report: Report) -> Any:
+def _progress(report: Output) -> Any:
     def progress(kind: str, size_bytes: int) -> Any:
         return report.progress(f"Pulling the {kind}", size_bytes)
 

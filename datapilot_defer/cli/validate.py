@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from datapilot_defer.artifact import Kind, read
+from datapilot_defer.artifact import Kind, read_artifact
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import validation_options
-from datapilot_defer.cli.output import current_report
+from datapilot_defer.cli.output import current_output
 
 if TYPE_CHECKING:
-    from datapilot_defer.validation import Verdict
+    from datapilot_defer.validation import ValidationResult
 
 
 @click.command("validate", cls=Command)
@@ -33,32 +33,32 @@ def validate(
     """
     from datapilot_defer.validation import validate as check
 
-    report = current_report()
+    report = current_output()
     verdicts = []
     for file in files:
-        artifact = read(file, Kind(kind) if kind else None)
+        artifact = read_artifact(file, Kind(kind) if kind else None)
         limit = None if report.verbose else 10
         verdicts.append(check(artifact, strict=strict, readable_by=readable_by, limit=limit))
         for warning in verdicts[-1].warnings:
             report.warn(f"{file}: {warning}")
         for line in verdicts[-1].drift:
             report.detail(f"{file}: {line}")
-    text = "\n".join(line for verdict in verdicts for line in _lines(verdict))
-    report.result({"files": [_as_json(verdict) for verdict in verdicts]}, text)
-    if not all(verdict.accepted for verdict in verdicts):
+    text = "\n".join(line for verdict in verdicts for line in _format_result(verdict))
+    report.print_result({"files": [_result_json(verdict) for verdict in verdicts]}, text)
+    if not all(verdict.is_accepted for verdict in verdicts):
         report.exit(1)
 
 
-def _lines(verdict: Verdict) -> list[str]:
+def _format_result(verdict: ValidationResult) -> list[str]:
     path = verdict.artifact.path
-    if verdict.accepted:
-        return [f"{path}: accepted: {_about(verdict)}"]
-    return [*verdict.describe(), f"{path}: refused"]
+    if verdict.is_accepted:
+        return [f"{path}: accepted: {_format_accepted(verdict)}"]
+    return [*verdict.format_problems(), f"{path}: refused"]
 
 
-def _about(verdict: Verdict) -> str:
+def _format_accepted(verdict: ValidationResult) -> str:
     """`manifest of dbt 1.11.16, schema version 12, 34 nodes, for dbt 1.8 and later`."""
-    from datapilot_defer.validation.dbt_versions import spelled
+    from datapilot_defer.validation.dbt_versions import describe_versions
 
     artifact = verdict.artifact
     parts = [
@@ -67,16 +67,16 @@ def _about(verdict: Verdict) -> str:
     if artifact.schema_version is not None:
         parts.append(f"schema version {artifact.schema_version}")
     if artifact.kind is Kind.MANIFEST:
-        parts += [f"{artifact.node_count:,} nodes", f"for {spelled(verdict.readable_by)}"]
+        parts += [f"{artifact.node_count:,} nodes", f"for {describe_versions(verdict.readable_by)}"]
     return ", ".join(parts)
 
 
-def _as_json(verdict: Verdict) -> dict[str, object]:
+def _result_json(verdict: ValidationResult) -> dict[str, object]:
     artifact = verdict.artifact
     return {
         "path": artifact.path,
         "kind": artifact.kind.value,
-        "verdict": "accepted" if verdict.accepted else "refused",
+        "verdict": "accepted" if verdict.is_accepted else "refused",
         "schema_version": artifact.schema_version,
         "dbt_version": artifact.dbt_version,
         "readable_by": list(verdict.readable_by),
@@ -84,7 +84,7 @@ def _as_json(verdict: Verdict) -> dict[str, object]:
             {"path": each.path, "message": each.message, "file": each.file}
             for each in verdict.problems
         ],
-        "more_problems": verdict.more,
+        "more_problems": verdict.hidden_problems,
         "warnings": len(verdict.warnings) + len(verdict.drift),
         "size_bytes": artifact.size_bytes,
         "sha256": artifact.sha256,

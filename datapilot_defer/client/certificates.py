@@ -12,7 +12,7 @@ from requests.adapters import HTTPAdapter
 from datapilot_defer.errors import UsageError
 
 
-def authorities(environ: Mapping[str, str]) -> str | None:
+def find_ca_bundle(environ: Mapping[str, str]) -> str | None:
     """The file or folder with own certificate authorities, if any. requests itself does not know SSL_CERT_FILE.
 
     Raises UsageError when it is not there, or is a file without certificates.
@@ -22,12 +22,12 @@ def authorities(environ: Mapping[str, str]) -> str | None:
         if path and not os.path.exists(path):  # noqa: PTH110 - a string is what requests takes
             raise UsageError(f"environment variable {name} names {path}, which is not there")
         if path:
-            _need_certificates(name, path)
+            _check_ca_bundle(name, path)
             return path
     return None
 
 
-def _need_certificates(name: str, path: str) -> None:
+def _check_ca_bundle(name: str, path: str) -> None:
     """Say now, and rightly, what would look like a failed handshake with every host."""
     if os.path.isdir(path):  # noqa: PTH112
         return
@@ -39,7 +39,7 @@ def _need_certificates(name: str, path: str) -> None:
         ) from None
 
 
-def system_adapter() -> HTTPAdapter:
+def create_system_store_adapter() -> HTTPAdapter:
     """What asks the operating system which certificates to believe. Raises UsageError without truststore."""
     try:
         import truststore

@@ -10,9 +10,14 @@ from urllib.parse import quote
 
 from datapilot_defer.artifact import Artifact, Kind
 from datapilot_defer.client import responses
-from datapilot_defer.client.responses import Download, Integration, Stored, UploadPlace
-from datapilot_defer.client.transport import MAX_TRIES, Answer, Progress, Request, Say, Transport
-from datapilot_defer.credentials import DEFAULT_URL, Credentials, denied
+from datapilot_defer.client.responses import (
+    ArtifactLocation,
+    IntegrationSummary,
+    UploadReceipt,
+    UploadTarget,
+)
+from datapilot_defer.client.transport import MAX_TRIES, Progress, Request, Response, Say, Transport
+from datapilot_defer.credentials import DEFAULT_URL, Credentials, rejected_credentials_error
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import (
     AccessDenied,
@@ -23,7 +28,14 @@ from datapilot_defer.errors import (
     UsageError,
 )
 
-__all__ = ["MAX_TRIES", "Download", "Instance", "Integration", "Stored", "UploadPlace"]
+__all__ = [
+    "MAX_TRIES",
+    "ArtifactLocation",
+    "InstanceClient",
+    "IntegrationSummary",
+    "UploadReceipt",
+    "UploadTarget",
+]
 
 _API = "/dbt/v1"
 MAX_ARTIFACT_BYTES = (
@@ -31,7 +43,7 @@ MAX_ARTIFACT_BYTES = (
 )  # where the instance does not say how many: twice what our own takes
 
 
-class Instance:
+class InstanceClient:
     """One instance, for the length of one command. Every method raises AccessDenied, NotFound or Unavailable.
 
     note: told, in a line each, why and how long it waits; detail: told of each request.
@@ -68,15 +80,15 @@ class Instance:
 
     def health(self) -> str | None:
         """Raises Unavailable when nothing answers; returns the Date header, the instance's idea of the time."""
-        return self._answer(Request("reaching the instance", "GET", "/health")).headers.get("Date")
+        return self._send(Request("reaching the instance", "GET", "/health")).headers.get("Date")
 
     def check_credentials(self) -> None:
         """Raises AccessDenied when the instance does not know the token under this instance name."""
         what = "checking the credentials"
-        answer = self._answer(Request(what, "GET", "/dbt/v3/validate-credentials"))
-        content = None if answer.status == 403 else self._checked(what, answer)
+        answer = self._send(Request(what, "GET", "/dbt/v3/validate-credentials"))
+        content = None if answer.status == 403 else self._parse_response(what, answer)
         if answer.status == 403 or (isinstance(content, dict) and content.get("ok") is False):
-            raise denied(self.credentials)
+            raise rejected_credentials_error(self.credentials)
 
     def check_permissions(self) -> None:
         """Raises AccessDenied when the token may not upload."""
@@ -85,18 +97,18 @@ class Instance:
         )
         if isinstance(answer, dict) and answer.get("ok") is False:
             raise AccessDenied(
-                f"the token may not upload: {responses.detail(answer) or 'the instance gives no reason'}"
+                f"the token may not upload: {responses.error_detail(answer) or 'the instance gives no reason'}"
             )
 
-    def integrations(self) -> list[Integration]:
+    def list_integrations(self) -> list[IntegrationSummary]:
         """Every integration that the token may see, in the instance's order."""
         return responses.integrations(
             self._call("listing the integrations", "GET", f"{_API}/project_integrations/")
         )
 
-    def integration_by_name(self, name: str) -> Integration:
+    def find_integration(self, name: str) -> IntegrationSummary:
         """The integration of exactly this name. Raises UsageError when several have it."""
-        every = self.integrations()
+        every = self.list_integrations()
         found = [integration for integration in every if integration.name == name]
         if len(found) == 1:
             return found[0]
@@ -108,7 +120,7 @@ class Instance:
         names = ", ".join(repr(integration.name) for integration in every[:20]) or "none yet"
         raise NotFound(f"no integration is called {name!r} on {self.url}; there are: {names}")
 
-    def show(self, integration_id: int, environment: str) -> Mapping[str, object]:
+    def describe_environment(self, integration_id: int, environment: str) -> Mapping[str, object]:
         """One environment of an integration as the instance describes it: `sync_history`, on ours also `history`."""
         path = f"{_API}/project_integrations/{integration_id}/{quote(environment, safe='')}"
         answer = self._call(f"showing integration {integration_id}, {environment}", "GET", path)
@@ -129,19 +141,19 @@ class Instance:
         made = answer.get("dbt_core_integration_id") if isinstance(answer, dict) else None
         if not isinstance(made, int):
             raise Unavailable(
-                f"the instance did not say that it made the integration: {responses.detail(answer) or 'no reason'}"
+                f"the instance did not say that it made the integration: {responses.error_detail(answer) or 'no reason'}"
             )
         return made
 
-    def upload_place(self, kind: Kind, integration_id: int, environment: str) -> UploadPlace:
+    def request_upload_url(self, kind: Kind, integration_id: int, environment: str) -> UploadTarget:
         """Where to put an artifact of this kind."""
-        params = {**_place(integration_id, environment), "file_type": kind.value}
+        params = {**_environment_parameters(integration_id, environment), "file_type": kind.value}
         return responses.upload_place(
             self._call(f"asking where to put the {kind.value}", "GET", f"{_API}/signed_url", params)
         )
 
     def upload(
-        self, place: UploadPlace, artifact: Artifact, progress: Progress
+        self, place: UploadTarget, artifact: Artifact, progress: Progress
     ) -> DatapilotError | None:
         """Put the bytes there; nobody sees them before they are verified.
 
@@ -149,15 +161,15 @@ class Instance:
         """
         what, content = artifact.kind.value, artifact.content
         request = Request(
-            f"uploading the {what}", "PUT", place.url, upload=content, progress=progress
+            f"uploading the {what}", "PUT", place.url, content=content, progress=progress
         )
-        answer = self._transport.storage(request)
+        answer = self._transport.send_to_storage(request)
         if answer.status == 413:
             raise ArtifactRefused(
                 f"the {what} is too large for the instance ({len(content):,} bytes)"
             )
         if not 200 <= answer.status < 300:
-            return _refused_by_storage(f"uploading the {what}", answer)
+            return _storage_error(f"uploading the {what}", answer)
         arrived = answer.headers.get("ETag", "").strip('"')  # our instance tells the sha256 there
         if len(arrived) == len(artifact.sha256) and arrived != artifact.sha256:
             return Unavailable(
@@ -166,7 +178,9 @@ class Instance:
             )
         return None
 
-    def verify_upload(self, place: UploadPlace, what: str, facts: Mapping[str, object]) -> Stored:
+    def verify_upload(
+        self, place: UploadTarget, what: str, facts: Mapping[str, object]
+    ) -> UploadReceipt:
         """Have the instance confirm that the bytes arrived whole, which makes them the current ones.
 
         facts: sha256, size_bytes, and where the upload comes from; an instance that does not know them ignores them.
@@ -174,39 +188,39 @@ class Instance:
         """
         body = {"dbt_core_integration_file_id": place.file_id}
         path, act = f"{_API}/verify_upload", f"confirming the {what}"
-        answer = self._answer(Request(act, "POST", path, body={**body, **facts}))
-        if answer.status in (400, 422) and "extra" in responses.detail(answer.json()).lower():
-            answer = self._answer(
+        answer = self._send(Request(act, "POST", path, body={**body, **facts}))
+        if answer.status in (400, 422) and "extra" in responses.error_detail(answer.json()).lower():
+            answer = self._send(
                 Request(act, "POST", path, body=body)
             )  # an instance that forbids what it does not know
         if answer.status in (400, 409, 413, 422):
             raise ArtifactRefused(
-                f"the instance refuses the {what}: {responses.detail(answer.json()) or f'HTTP {answer.status}'}"
+                f"the instance refuses the {what}: {responses.error_detail(answer.json()) or f'HTTP {answer.status}'}"
             )
-        return responses.stored(self._checked(act, answer), place.file_id)
+        return responses.stored(self._parse_response(act, answer), place.file_id)
 
     def start_ingestion(self, integration_id: int, environment: str) -> None:
         """Tell the instance that everything has arrived. Raises Unavailable when it does not take that up."""
         what = "starting the ingestion"
-        given = self._answer(
+        given = self._send(
             Request(
                 what,
                 "POST",
                 f"{_API}/start_dbt_ingestion",
-                body=_place(integration_id, environment),
+                body=_environment_parameters(integration_id, environment),
             )
         )
         if given.status == 409:
             raise ArtifactRefused(
-                f"the instance refuses to ingest: {responses.detail(given.json()) or 'it gives no reason'}"
+                f"the instance refuses to ingest: {responses.error_detail(given.json()) or 'it gives no reason'}"
             )
-        answer = self._checked(what, given)
+        answer = self._parse_response(what, given)
         if not isinstance(answer, dict) or answer.get("ok") is not True:
             raise Unavailable(
-                f"the instance did not start the ingestion: {responses.detail(answer) or 'it gives no reason'}"
+                f"the instance did not start the ingestion: {responses.error_detail(answer) or 'it gives no reason'}"
             )
 
-    def fetch_artifact_url(
+    def locate_artifact(
         self,
         kind: Kind,
         integration_id: int,
@@ -214,7 +228,7 @@ class Instance:
         environment: str | None = None,
         file_id: int | None = None,
         at: str | None = None,
-    ) -> Download:
+    ) -> ArtifactLocation:
         """Where the current artifact of this kind is; or an earlier one, by its file id or by an ISO time."""
         params: dict[str, str | int] = {
             "artifact_type": kind.value,
@@ -237,20 +251,24 @@ class Instance:
         )
 
     def download(
-        self, place: Download, sink: BinaryIO, what: str, progress: Progress = lambda _: None
+        self,
+        place: ArtifactLocation,
+        sink: BinaryIO,
+        what: str,
+        progress: Progress = lambda _: None,
     ) -> None:
         """Write the artifact's bytes to `sink`, from its beginning.
 
         Raises AccessDenied or NotFound when the URL is no longer good.
         """
         act, limit = f"fetching the {what}", place.size_bytes or MAX_ARTIFACT_BYTES
-        answer = self._transport.storage(
-            Request(act, "GET", place.url, sink=sink, limit_bytes=limit, progress=progress)
+        answer = self._transport.send_to_storage(
+            Request(act, "GET", place.url, destination=sink, limit_bytes=limit, progress=progress)
         )
         if answer.status != 200:
-            raise _refused_by_storage(act, answer)
+            raise _storage_error(act, answer)
 
-    def restore(self, integration_id: int, environment: str, file_id: int) -> Stored:
+    def restore(self, integration_id: int, environment: str, file_id: int) -> UploadReceipt:
         """Make an earlier artifact the current one again."""
         path = f"{_API}/project_integrations/{integration_id}/{quote(environment, safe='')}/restore"
         body = {"dbt_core_integration_file_id": file_id}
@@ -268,17 +286,17 @@ class Instance:
         body: object = None,
         repeatable: bool = True,
     ) -> object:
-        return self._checked(
-            what, self._answer(Request(what, method, path, params, body, repeatable=repeatable))
+        return self._parse_response(
+            what, self._send(Request(what, method, path, params, body, repeatable=repeatable))
         )
 
-    def _answer(self, request: Request) -> Answer:
-        return self._transport.api(request)
+    def _send(self, request: Request) -> Response:
+        return self._transport.send_to_api(request)
 
-    def _checked(self, what: str, answer: Answer) -> object:
+    def _parse_response(self, what: str, answer: Response) -> object:
         content = answer.json()
         if not 200 <= answer.status < 300:
-            self._refuse(what, answer.status, responses.detail(content))
+            self._raise_for_status(what, answer.status, responses.error_detail(content))
         if content is None:
             raise Unavailable(
                 f"{what}: {self.url} answered something that is not JSON; "
@@ -286,10 +304,10 @@ class Instance:
             )
         return content
 
-    def _refuse(self, what: str, status: int, reason: str) -> NoReturn:
+    def _raise_for_status(self, what: str, status: int, reason: str) -> NoReturn:
         said = f": {reason}" if reason else f" (HTTP {status})"
         if status == 401:
-            raise denied(self.credentials)
+            raise rejected_credentials_error(self.credentials)
         if status == 402:
             raise AccessDenied(f"{what}: the quota of the instance is used up{said}")
         if status == 403:
@@ -303,7 +321,7 @@ class Instance:
         )
 
 
-def _refused_by_storage(act: str, answer: Answer) -> DatapilotError:
+def _storage_error(act: str, answer: Response) -> DatapilotError:
     """The error for a signed URL that does not work."""
     said = f"{act}: the storage answered HTTP {answer.status} at a URL that the instance has just signed"
     if answer.status == 404:
@@ -315,7 +333,7 @@ def _refused_by_storage(act: str, answer: Answer) -> DatapilotError:
     return Unavailable(said)
 
 
-def _place(integration_id: int, environment: str) -> dict[str, str | int]:
+def _environment_parameters(integration_id: int, environment: str) -> dict[str, str | int]:
     # The id travels as a string, as altimate-datapilot-cli sends it.
     return {
         "dbt_core_integration_id": str(integration_id),

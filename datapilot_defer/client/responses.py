@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Integration:
+class IntegrationSummary:
     """The place on an instance that receives one dbt project's artifacts."""
 
     id: int
@@ -29,7 +29,7 @@ class Integration:
 
 
 @dataclass(frozen=True)
-class UploadPlace:
+class UploadTarget:
     """Where to put one artifact, and the number under which to confirm it. The URL is a secret."""
 
     url: str = field(repr=False)
@@ -37,7 +37,7 @@ class UploadPlace:
 
 
 @dataclass(frozen=True)
-class Stored:
+class UploadReceipt:
     """What the instance confirms to hold. A fact that it does not give is None."""
 
     file_id: int
@@ -47,7 +47,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Download:
+class ArtifactLocation:
     """Where an artifact can be fetched, and what the instance says of it. The URL is a secret."""
 
     url: str = field(repr=False)
@@ -61,12 +61,12 @@ class Download:
     environment: str | None
 
 
-def integration(answer: object) -> Integration:
+def integration(answer: object) -> IntegrationSummary:
     """Read one integration out of an answer. Raises Unavailable when it is none."""
     fields = _fields(answer)
     environments = fields.get("environments")
     entries = environments if isinstance(environments, list) else []
-    return Integration(
+    return IntegrationSummary(
         id=_need(fields, "id", _int),
         name=str(fields.get("name") or ""),
         environments=tuple(
@@ -80,29 +80,29 @@ def integration(answer: object) -> Integration:
     )
 
 
-def integrations(answer: object) -> list[Integration]:
+def integrations(answer: object) -> list[IntegrationSummary]:
     """Read a list of integrations, without the deleted ones."""
     if not isinstance(answer, list):
         raise _nonsense("a list of integrations")
     return [integration(entry) for entry in answer if not _fields(entry).get("is_deleted")]
 
 
-def upload_place(answer: object) -> UploadPlace:
+def upload_place(answer: object) -> UploadTarget:
     """Read the answer to signed_url."""
     fields = _fields(answer)
-    return UploadPlace(
+    return UploadTarget(
         _need(fields, "url", _url), _need(fields, "dbt_core_integration_file_id", _int)
     )
 
 
-def stored(answer: object, file_id: int) -> Stored:
+def stored(answer: object, file_id: int) -> UploadReceipt:
     """Read the answer to verify_upload; anything that is JSON and does not say `"ok": false` confirms."""
     fields = answer if isinstance(answer, dict) else {}
     if fields.get("ok") is False:
         raise Unavailable(
-            f"the instance did not confirm the upload: {detail(fields) or 'it gives no reason'}"
+            f"the instance did not confirm the upload: {error_detail(fields) or 'it gives no reason'}"
         )
-    return Stored(
+    return UploadReceipt(
         file_id,
         _text(fields.get("sha256")),
         _int(fields.get("size_bytes")),
@@ -110,10 +110,10 @@ def stored(answer: object, file_id: int) -> Stored:
     )
 
 
-def download(answer: object) -> Download:
+def download(answer: object) -> ArtifactLocation:
     """Read the answer to fetch_artifact_url."""
     fields = _fields(answer)
-    return Download(
+    return ArtifactLocation(
         url=_need(fields, "url", _url),
         file_id=_need(fields, "dbt_core_integration_file_id", _int),
         size_bytes=_int(fields.get("size_bytes")),
@@ -124,7 +124,7 @@ def download(answer: object) -> Download:
     )
 
 
-def detail(answer: object) -> str:
+def error_detail(answer: object) -> str:
     """The reason that an error answer gives, in one line; "" when it gives none."""
     fields: Mapping[str, object] = answer if isinstance(answer, dict) else {}
     reason = fields.get("detail") or fields.get("message") or ""

@@ -15,7 +15,7 @@ import requests
 import urllib3
 
 from datapilot_defer.client import certificates, failures
-from datapilot_defer.config import switched_on
+from datapilot_defer.config import read_boolean_variable
 from datapilot_defer.credentials import is_loopback
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import Unavailable, UsageError
@@ -39,7 +39,7 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What came back: status, headers and, unless it went to a file, the body."""
 
     status: int
@@ -54,7 +54,7 @@ class Answer:
             return None
 
     @property
-    def cut_off(self) -> bool:
+    def is_truncated(self) -> bool:
         """Whether it says that it is JSON and is not: a part is missing, though the length was right."""
         says_json = self.headers.get("Content-Type", "").startswith("application/json")
         return says_json and self.json() is None and self.body.strip() != b"null"
@@ -64,19 +64,19 @@ class Answer:
 class Request:
     """One request, repeatable as often as needed. what: the act in words, for messages. limit_bytes: of the answer."""
 
-    what: str
+    action: str
     method: str
     url: str = field(repr=False)  # it may be signed
     params: Mapping[str, str | int] | None = None
     body: object = None
-    upload: bytes | None = field(default=None, repr=False)
-    sink: BinaryIO | None = None
+    content: bytes | None = field(default=None, repr=False)
+    destination: BinaryIO | None = None
     limit_bytes: int = MAX_ANSWER_BYTES
     repeatable: bool = True
     progress: Progress = lambda _: None
 
 
-class _Token(requests.auth.AuthBase):
+class _TokenAuth(requests.auth.AuthBase):
     """The token and the instance name of every call to the API. As `auth` it also keeps ~/.netrc away."""
 
     def __init__(self, token: str, instance_name: str) -> None:
@@ -87,7 +87,7 @@ class _Token(requests.auth.AuthBase):
         return request
 
 
-class _Session(requests.Session):
+class _NoRedirectSession(requests.Session):
     """One that does not even look where a redirect leads: that is decided here, and requests reads its whole body."""
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
@@ -117,112 +117,116 @@ class Transport:
         self._note, self._detail = note, detail
         self._user_agent = user_agent
         self._max_tries = max_tries
-        self._api = self._session()
-        self._storage = self._session()
+        self._api = self._create_session()
+        self._storage = self._create_session()
         self._storage.auth = _no_auth
 
     def authenticate(self, token: str, instance_name: str) -> None:
         """Send these with every later call to the API, and to nobody else."""
-        self._api.auth = _Token(token, instance_name)
+        self._api.auth = _TokenAuth(token, instance_name)
 
-    def api(self, request: Request) -> Answer:
+    def send_to_api(self, request: Request) -> Response:
         """A call to the instance's API; `request.url` is a path. Redirects are followed only on the same host."""
-        return self._follow(self._api, request, self.base_url + request.url, self._same_origin)
+        return self._send_following_redirects(
+            self._api, request, self.base_url + request.url, self._check_same_origin
+        )
 
-    def storage(self, request: Request) -> Answer:
+    def send_to_storage(self, request: Request) -> Response:
         """A transfer at a signed URL, without the token. Redirects are followed to any host that is as safe."""
-        self._need_safe(request.url, request.what)
-        return self._follow(self._storage, request, request.url, self._need_safe)
+        self._check_secure_url(request.url, request.action)
+        return self._send_following_redirects(
+            self._storage, request, request.url, self._check_secure_url
+        )
 
-    def _follow(
+    def _send_following_redirects(
         self,
         session: requests.Session,
         request: Request,
         url: str,
         check: Callable[[str, str], None],
-    ) -> Answer:
+    ) -> Response:
         for _ in range(MAX_REDIRECTS):
-            answer = self._repeat(session, request, url)
+            answer = self._send_with_retries(session, request, url)
             location = answer.headers.get("Location")
             if answer.status not in (301, 302, 303, 307, 308) or not location:
                 return answer
             if request.method != "GET" and answer.status not in (307, 308):
                 raise Unavailable(
-                    f"{request.what}: {failures.origin(url)} redirects in a way that would lose the request"
+                    f"{request.action}: {failures.url_origin(url)} redirects in a way that would lose the request"
                 )
-            url = _target(url, location, request.what)
+            url = _redirect_target(url, location, request.action)
             request = replace(
                 request, params=None
             )  # the new URL has them, if they are wanted there
-            check(url, request.what)
-        raise Unavailable(f"{request.what}: {failures.origin(url)} redirects in a circle")
+            check(url, request.action)
+        raise Unavailable(f"{request.action}: {failures.url_origin(url)} redirects in a circle")
 
-    def _repeat(self, session: requests.Session, request: Request, url: str) -> Answer:
+    def _send_with_retries(self, session: requests.Session, request: Request, url: str) -> Response:
         tries = 0
         while True:
             tries += 1
-            answer, fault = self._try(session, request, url)
+            answer, fault = self._send_once(session, request, url)
             if fault is None:
                 return answer
-            may_repeat = fault.again and (request.repeatable or fault.unsent)
+            may_repeat = fault.retryable and (request.repeatable or fault.not_sent)
             if not may_repeat or tries == self._max_tries:
                 after = f" (tried {tries} times)" if tries > 1 else ""
-                raise Unavailable(f"{request.what}: {fault.message}{after}")
+                raise Unavailable(f"{request.action}: {fault.message}{after}")
             self._wait(request, fault, tries)
 
-    def _wait(self, request: Request, fault: failures.Fault, tries: int) -> None:
+    def _wait(self, request: Request, fault: failures.RequestFailure, tries: int) -> None:
         bound = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (tries - 1))
-        wait = fault.wait_s if fault.wait_s is not None else random.uniform(0, bound)  # noqa: S311 - no secret
+        wait = fault.retry_after_s if fault.retry_after_s is not None else random.uniform(0, bound)  # noqa: S311 - no secret
         if wait > self.deadline.remaining():
             raise Unavailable(
-                f"{request.what}: {fault.message}; the next try would be in {wait:.0f} s, "
+                f"{request.action}: {fault.message}; the next try would be in {wait:.0f} s, "
                 f"past the {self.deadline.seconds:g} s of --timeout"
             )
         self._note(
-            f"{request.what}: {fault.message}; try {tries + 1} of {self._max_tries} in {wait:.1f} s"
+            f"{request.action}: {fault.message}; try {tries + 1} of {self._max_tries} in {wait:.1f} s"
         )
         time.sleep(wait)
 
-    def _try(
+    def _send_once(
         self, session: requests.Session, request: Request, url: str
-    ) -> tuple[Answer, failures.Fault | None]:
+    ) -> tuple[Response, failures.RequestFailure | None]:
         began = time.monotonic()
         try:
-            answer = self.deadline.run(lambda: self._send(session, request, url), request.what)
+            answer = self.deadline.run(lambda: self._perform(session, request, url), request.action)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             wrapped = (
                 error
                 if isinstance(error, requests.RequestException)
                 else requests.ConnectionError(error)
             )
-            fault = failures.of_error(wrapped, url)
+            fault = failures.failure_from_exception(wrapped, url)
             self._detail(
-                f"{request.method} {failures.origin(url)}{urlsplit(url).path}: {fault.message}"
+                f"{request.method} {failures.url_origin(url)}{urlsplit(url).path}: {fault.message}"
             )
-            return Answer(0, requests.structures.CaseInsensitiveDict()), fault
+            return Response(0, requests.structures.CaseInsensitiveDict()), fault
         took = (time.monotonic() - began) * 1000
         self._detail(
-            f"{request.method} {failures.origin(url)}{urlsplit(url).path}: HTTP {answer.status} in {took:.0f} ms"
+            f"{request.method} {failures.url_origin(url)}{urlsplit(url).path}: HTTP {answer.status} in {took:.0f} ms"
         )
         if answer.status in failures.RETRIED_STATUS:
-            return answer, failures.of_status(answer.status, answer.headers, url)
+            return answer, failures.failure_from_status(answer.status, answer.headers, url)
         if (
-            request.sink is None
-            and request.upload is None
+            request.destination is None
+            and request.content is None
             and 200 <= answer.status < 300
-            and answer.cut_off
+            and answer.is_truncated
         ):
-            return answer, failures.cut_off(url)
+            return answer, failures.truncated_response(url)
         return answer, None
 
-    def _send(self, session: requests.Session, request: Request, url: str) -> Answer:
+    def _perform(self, session: requests.Session, request: Request, url: str) -> Response:
         # Longer than what is left: it is the deadline that ends the command then, and says so.
         read_timeout = min(READ_TIMEOUT_S, self.deadline.remaining() + 1)
-        connect_timeout = CONNECT_TIMEOUT_S if request.upload is None else SEND_TIMEOUT_S
+        connect_timeout = CONNECT_TIMEOUT_S if request.content is None else SEND_TIMEOUT_S
         body = (
             None
-            if request.upload is None
-            else _Body(request.upload, request.progress, self.deadline)
+            if request.content is None
+            else _UploadBody(request.content, request.progress, self.deadline)
         )
         with session.request(
             request.method,
@@ -234,10 +238,10 @@ class Transport:
             allow_redirects=False,
             stream=True,
         ) as response:
-            if request.sink is not None and response.status_code == 200:
-                self._receive(response, request, request.sink)
-                return Answer(response.status_code, response.headers)
-            return Answer(
+            if request.destination is not None and response.status_code == 200:
+                self._receive(response, request, request.destination)
+                return Response(response.status_code, response.headers)
+            return Response(
                 response.status_code, response.headers, b"".join(self._chunks(response, request))
             )
 
@@ -254,53 +258,53 @@ class Transport:
         """The body, as long as it comes in time and is no longer than it may be."""
         size = 0
         for chunk in response.iter_content(_CHUNK):
-            self.deadline.check(request.what)
+            self.deadline.check(request.action)
             size += len(chunk)
             if size > request.limit_bytes:
                 raise Unavailable(
-                    f"{request.what}: {failures.origin(response.url)} sends more than {request.limit_bytes:,} bytes"
+                    f"{request.action}: {failures.url_origin(response.url)} sends more than {request.limit_bytes:,} bytes"
                 )
             yield chunk
 
-    def _same_origin(self, url: str, what: str) -> None:
-        if failures.origin(url).lower() != self.base_url:
+    def _check_same_origin(self, url: str, what: str) -> None:
+        if failures.url_origin(url).lower() != self.base_url:
             raise UsageError(
-                f"{what}: {self.base_url} redirects to {failures.origin(url)}, where the token does not go; "
+                f"{what}: {self.base_url} redirects to {failures.url_origin(url)}, where the token does not go; "
                 "if that is the instance's address, give it as --backend-url"
             )
 
-    def _need_safe(self, url: str, what: str) -> None:
+    def _check_secure_url(self, url: str, what: str) -> None:
         parts = urlsplit(url)
         same_host = parts.netloc.lower() == urlsplit(self.base_url).netloc
         if parts.scheme != "https" and not is_loopback(parts.hostname or "") and not same_host:
             raise Unavailable(
-                f"{what}: {failures.origin(url)} is not https, so no artifact goes there or comes from there"
+                f"{what}: {failures.url_origin(url)} is not https, so no artifact goes there or comes from there"
             )
 
-    def _session(self) -> requests.Session:
-        session = _Session()
+    def _create_session(self) -> requests.Session:
+        session = _NoRedirectSession()
         session.headers.update({"User-Agent": self._user_agent, "Accept": "application/json, */*"})
-        bundle = certificates.authorities(os.environ)
+        bundle = certificates.find_ca_bundle(os.environ)
         if bundle:
             session.verify = bundle
-        if switched_on(os.environ, "DATAPILOT_SYSTEM_CERTIFICATES"):
-            session.mount("https://", certificates.system_adapter())
+        if read_boolean_variable(os.environ, "DATAPILOT_SYSTEM_CERTIFICATES"):
+            session.mount("https://", certificates.create_system_store_adapter())
         return session
 
 
-def _target(url: str, location: str, what: str) -> str:
+def _redirect_target(url: str, location: str, what: str) -> str:
     """Where a redirect leads. Raises Unavailable when that is no URL."""
     try:
         target = urljoin(url, location)
         _ = urlsplit(target).port
     except ValueError:
         raise Unavailable(
-            f"{what}: {failures.origin(url)} redirects to something that is no URL"
+            f"{what}: {failures.url_origin(url)} redirects to something that is no URL"
         ) from None
     return target
 
 
-class _Body:
+class _UploadBody:
     """Bytes on their way out: counted for the progress bar, stopped at the deadline, never copied as a whole."""
 
     def __init__(self, content: bytes, progress: Progress, deadline: Deadline) -> None:

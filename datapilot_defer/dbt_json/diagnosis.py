@@ -16,14 +16,14 @@ class NotJsonError(ValueError):
     """The bytes are not what dbt's loader can read; `str()` of it says why, and where."""
 
 
-def encoding(content: bytes) -> str:
+def describe_encoding(content: bytes) -> str:
     """Says of bytes that are not UTF-8 what they are."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "is UTF-16; dbt writes and reads UTF-8 (PowerShell's > does this: copy the file instead)"
     return "is not UTF-8 text; dbt writes and reads nothing else"
 
 
-def not_an_object(error: Exception) -> str:
+def describe_non_object(error: Exception) -> str:
     """Says what JSON holds instead of an object, from msgspec's message."""
     found = re.search(r"got `(\w+)`", str(error))
     kind = {"array": "a list", "str": "a string", "int": "a number", "float": "a number"}
@@ -31,32 +31,34 @@ def not_an_object(error: Exception) -> str:
     return f"holds {what} where an artifact of dbt is an object"
 
 
-def as_python_reads_it(content: bytes, error: Exception) -> bytes:
+def reencode_with_python(content: bytes, error: Exception) -> bytes:
     """The same object rewritten for the fast parser, when dbt's parser would read it after all."""
-    if _python_may_read_it(content, error):
+    if _may_be_python_only_json(content, error):
         with suppress(ValueError, RecursionError):
             found = json.loads(
-                content.decode().strip(), parse_constant=_number, parse_float=_number
+                content.decode().strip(),
+                parse_constant=_replace_non_finite,
+                parse_float=_replace_non_finite,
             )
             if isinstance(found, dict):
                 return json.dumps(found, ensure_ascii=False).encode("utf-8", "replace")
-    raise NotJsonError(_what_is_wrong(content, error))
+    raise NotJsonError(_diagnose(content, error))
 
 
-def _number(text: str) -> float:
+def _replace_non_finite(text: str) -> float:
     """What JSON proper can hold: another number for NaN and infinities, of the same type to every schema."""
     found = float(text)
     return found if math.isfinite(found) else 0.5
 
 
-def _python_may_read_it(content: bytes, error: Exception) -> bool:
+def _may_be_python_only_json(content: bytes, error: Exception) -> bool:
     at = _BYTE.search(str(error))
     if at and content[int(at.group(1)) :][:8].startswith((b"NaN", b"Infinity")):
         return True
     return bool(_LONE_SURROGATE.search(content))
 
 
-def _what_is_wrong(content: bytes, error: Exception) -> str:
+def _diagnose(content: bytes, error: Exception) -> str:
     """In words, after "the file "."""
     if not content.strip():
         return "is empty" if not content else "is empty but for white space"
@@ -67,10 +69,10 @@ def _what_is_wrong(content: bytes, error: Exception) -> str:
     at = _BYTE.search(str(error))
     if "truncated" in str(error) or not at:
         return f"breaks off after {len(content):,} bytes: it was not written or copied whole"
-    return _where(content, int(at.group(1)), str(error))
+    return _describe_location(content, int(at.group(1)), str(error))
 
 
-def _where(content: bytes, offset: int, error: str) -> str:
+def _describe_location(content: bytes, offset: int, error: str) -> str:
     if "trailing characters" in error or content[offset - 1 : offset] in (b"t", b"f", b"n"):
         offset -= 1  # the parser had read on
     line = content.count(b"\n", 0, offset) + 1

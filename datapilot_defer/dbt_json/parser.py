@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from datapilot_defer.dbt_json.diagnosis import (
     NotJsonError,
-    as_python_reads_it,
-    encoding,
-    not_an_object,
+    describe_encoding,
+    describe_non_object,
+    reencode_with_python,
 )
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     Raw: TypeAlias = msgspec.Raw
 
 _CHUNK = 1 << 20
-_ENDS = 64
-_MOST_SECTIONS = 10_000
+_EDGE_BYTES = 64
+_MAX_SECTIONS = 10_000
 
 
 def split(content: bytes) -> Mapping[str, Raw]:
@@ -33,28 +33,28 @@ def split(content: bytes) -> Mapping[str, Raw]:
     import msgspec
 
     _check_utf8(content)
-    text = _stripped(content)
+    text = _strip_unicode_whitespace(content)
     try:
         return _top_level(text)
     except RecursionError:
         raise NotJsonError(
             "is nested too deeply: dbt's loader gives up on it, and no dbt wrote it"
         ) from None
-    except _TooManyError:
+    except _TooManyKeysError:
         raise NotJsonError(
-            f"is an object with over {_MOST_SECTIONS:,} keys; an artifact of dbt has about 20"
+            f"is an object with over {_MAX_SECTIONS:,} keys; an artifact of dbt has about 20"
         ) from None
     except msgspec.ValidationError as error:
-        raise NotJsonError(not_an_object(error)) from None
+        raise NotJsonError(describe_non_object(error)) from None
     except msgspec.DecodeError as error:
-        return _top_level(as_python_reads_it(content, error))
+        return _top_level(reencode_with_python(content, error))
 
 
 def _top_level(text: bytes | memoryview) -> Mapping[str, Raw]:
     import msgspec
 
     found: Mapping[str, Raw] = msgspec.json.decode(
-        text, type=dict[_Section, msgspec.Raw], dec_hook=_section_names()
+        text, type=dict[_Section, msgspec.Raw], dec_hook=_section_name_hook()
     )
     return found
 
@@ -146,7 +146,7 @@ def walk_list(raw: Raw, visit: Callable[[int, Any], None]) -> None:
             visit(at, value)
 
 
-class _TooManyError(Exception):
+class _TooManyKeysError(Exception):
     pass
 
 
@@ -154,15 +154,15 @@ class _Section(str):
     __slots__ = ()
 
 
-def _section_names() -> Callable[[type, Any], _Section]:
+def _section_name_hook() -> Callable[[type, Any], _Section]:
     """Takes the keys of the top level; stops where a file has so many that it can't be an artifact."""
     seen = 0
 
     def hook(_: type, found: Any) -> _Section:
         nonlocal seen
         seen += 1
-        if seen > _MOST_SECTIONS:
-            raise _TooManyError
+        if seen > _MAX_SECTIONS:
+            raise _TooManyKeysError
         return _Section(found)
 
     return hook
@@ -188,13 +188,13 @@ def _check_utf8(content: bytes) -> None:
         try:
             decoder.decode(view[start : start + _CHUNK], final=start + _CHUNK >= len(content))
         except UnicodeDecodeError:
-            raise NotJsonError(encoding(content)) from None
+            raise NotJsonError(describe_encoding(content)) from None
 
 
-def _stripped(content: bytes) -> bytes | memoryview:
+def _strip_unicode_whitespace(content: bytes) -> bytes | memoryview:
     """Without the white space that `str.strip` takes off and JSON does not know, such as a no-break space."""
-    head = content[:_ENDS].decode("utf-8", "ignore")
-    tail = content[-_ENDS:].decode("utf-8", "ignore")
+    head = content[:_EDGE_BYTES].decode("utf-8", "ignore")
+    tail = content[-_EDGE_BYTES:].decode("utf-8", "ignore")
     lead = head[: len(head) - len(head.lstrip())]
     trail = tail[len(tail.rstrip()) :]
     if not (lead + trail).strip(" \t\r\n"):

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datapilot_defer.dbt_installation import Dbt
-from datapilot_defer.dbt_project import Project
+from datapilot_defer.dbt_installation import DbtInstallation
+from datapilot_defer.dbt_project import DbtProject
 from datapilot_defer.errors import UsageError
 
 # Commands that resolve references, so that deferring means something; they take all the flags since dbt 1.5.
-DEFERRING = {
+DEFERRING_COMMANDS = {
     ("build",),
     ("run",),
     ("test",),
@@ -25,10 +25,10 @@ DEFERRING = {
     ("docs", "generate"),
 }
 # Commands that only select by state (clone also copies from it).
-COMPARING = {("list",), ("ls",), ("seed",), ("clone",), ("source", "freshness")}
-RETRY = ("retry",)
+STATE_ONLY_COMMANDS = {("list",), ("ls",), ("seed",), ("clone",), ("source", "freshness")}
+RETRY_COMMAND = ("retry",)
 _TWO_WORDS = {"docs", "source"}
-_OTHERS = {
+_OTHER_COMMANDS = {
     "deps",
     "clean",
     "debug",
@@ -41,9 +41,9 @@ _OTHERS = {
     "system",
     "man",
 }
-_COMMANDS = {words[0] for words in DEFERRING | COMPARING} | _OTHERS
+_COMMANDS = {words[0] for words in DEFERRING_COMMANDS | STATE_ONLY_COMMANDS} | _OTHER_COMMANDS
 # Options before the command that take a value, which may look like a command.
-_VALUED = {
+_OPTIONS_WITH_VALUE = {
     *(
         "--log-format",
         "--log-format-file",
@@ -71,7 +71,7 @@ _VALUED = {
     ),
 }
 # What decides about deferral besides the flags. DBT_DEFER_STATE even wins over --state (dbt-core issue 11216).
-_NAMES = (
+_DEFER_SETTINGS = (
     "DEFER",
     "STATE",
     "DEFER_STATE",
@@ -80,7 +80,9 @@ _NAMES = (
     "ARTIFACT_STATE_PATH",
     "FAVOR_STATE_MODE",
 )
-VARIABLES = tuple(f"{prefix}_{name}" for prefix in ("DBT", "DBT_ENGINE") for name in _NAMES)
+DEFER_VARIABLES = tuple(
+    f"{prefix}_{name}" for prefix in ("DBT", "DBT_ENGINE") for name in _DEFER_SETTINGS
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class CommandLine:
     removed: tuple[str, ...]
 
 
-def option(words: Sequence[str], *names: str) -> str | None:
+def find_option(words: Sequence[str], *names: str) -> str | None:
     """The value of an option as dbt would take it: the last one given. None when it is not there."""
     found = None
     for index, word in enumerate(words):
@@ -108,32 +110,42 @@ def option(words: Sequence[str], *names: str) -> str | None:
     return found
 
 
-def compose(
-    words: Sequence[str], *, dbt: Dbt, state: Path, favor_state: bool, environ: Mapping[str, str]
+def compose_command(
+    words: Sequence[str],
+    *,
+    dbt: DbtInstallation,
+    state: Path,
+    favor_state: bool,
+    environ: Mapping[str, str],
 ) -> CommandLine:
     """The command line and environment for `words`, which is what the user would give to dbt.
 
     Raises UsageError for flags that contradict deferring to `state`.
     """
     at, command = find_command(words)
-    _refuse_contradictions(words)
+    _check_conflicting_flags(words)
     flags: list[str] = []
-    if command in DEFERRING:
+    if command in DEFERRING_COMMANDS:
         flags = [] if "--defer" in words else ["--defer"]
         flags += _state_flags(words, dbt, state)
         if favor_state and not {"--favor-state", "--no-favor-state"} & set(words):
             flags.append("--favor-state")
-    elif command in COMPARING:
-        flags = [] if option(words, "--state") else ["--state", str(state)]
-    elif command == RETRY and dbt.number >= (1, 8):
+    elif command in STATE_ONLY_COMMANDS:
+        flags = [] if find_option(words, "--state") else ["--state", str(state)]
+    elif command == RETRY_COMMAND and dbt.major_minor >= (1, 8):
         flags = ["--defer-state", str(state)]
-    removed = tuple(name for name in VARIABLES if name in environ)
+    removed = tuple(name for name in DEFER_VARIABLES if name in environ)
     environment = {name: value for name, value in environ.items() if name not in removed}
     end = at + len(command)
     composed = (str(dbt.path), *words[:end], *flags, *words[end:])
     favored = "--no-favor-state" not in words and (favor_state or "--favor-state" in words)
     return CommandLine(
-        composed, command, command in DEFERRING or command == RETRY, favored, environment, removed
+        composed,
+        command,
+        command in DEFERRING_COMMANDS or command == RETRY_COMMAND,
+        favored,
+        environment,
+        removed,
     )
 
 
@@ -150,12 +162,12 @@ def find_command(words: Sequence[str]) -> tuple[int, tuple[str, ...]]:
             )
             return index, tuple(words[index : index + 1 + two])
         if not word.startswith("-"):
-            raise _no_command(word)
-        index += 2 if word in _VALUED else 1
+            raise _unknown_command_error(word)
+        index += 2 if word in _OPTIONS_WITH_VALUE else 1
     raise UsageError("say what dbt shall do, such as `datapilot dbt defer run build -s my_model`")
 
 
-def _no_command(word: str) -> UsageError:
+def _unknown_command_error(word: str) -> UsageError:
     if word == "dbt":
         return UsageError("leave the word dbt out: `datapilot dbt defer run build -s my_model`")
     if " " in word:
@@ -167,18 +179,20 @@ def _no_command(word: str) -> UsageError:
     )
 
 
-def check_retry(words: Sequence[str], project: Project) -> None:
+def check_retry(words: Sequence[str], project: DbtProject) -> None:
     """Refuse a `dbt retry` that would not defer: it repeats the last run with that run's own flags.
 
     Raises UsageError when the last run was not deferred, or its state directory is gone.
     """
-    folder = Path(option(words, "--state") or project.target)
+    folder = Path(find_option(words, "--state") or project.target)
     file = project.folder / folder / "run_results.json"
     try:
         args = json.loads(file.read_bytes())["args"]
     except (OSError, ValueError, KeyError, TypeError):
         return  # dbt says itself that there is nothing to retry
-    if not isinstance(args, dict) or args.get("which") not in {words[-1] for words in DEFERRING}:
+    if not isinstance(args, dict) or args.get("which") not in {
+        words[-1] for words in DEFERRING_COMMANDS
+    }:
         return
     if not args.get("defer"):
         raise UsageError(
@@ -193,21 +207,21 @@ def check_retry(words: Sequence[str], project: Project) -> None:
         )
 
 
-def _refuse_contradictions(words: Sequence[str]) -> None:
+def _check_conflicting_flags(words: Sequence[str]) -> None:
     if "--no-defer" in words:
         raise UsageError("--no-defer contradicts `defer run`: leave it out, or run dbt itself")
-    if option(words, "--defer-state"):
+    if find_option(words, "--defer-state"):
         raise UsageError(
             "--defer-state contradicts `defer run`, which defers to what is set for this project "
             "(see `datapilot dbt defer status`): leave it out, or run dbt itself"
         )
 
 
-def _state_flags(words: Sequence[str], dbt: Dbt, state: Path) -> list[str]:
+def _state_flags(words: Sequence[str], dbt: DbtInstallation, state: Path) -> list[str]:
     """--state serves selection (state:modified) and deferral; a --state of the user's keeps the selection."""
-    if option(words, "--state") is None:
+    if find_option(words, "--state") is None:
         return ["--state", str(state)]
-    if dbt.number < (1, 6):
+    if dbt.major_minor < (1, 6):
         raise UsageError(
             f"dbt {dbt.version} can't select by one --state and defer to another: leave --state out"
         )

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datapilot_defer.config import cache_folder
-from datapilot_defer.dbt_installation import Dbt
-from datapilot_defer.dbt_project import Project
-from datapilot_defer.defer.command_line import VARIABLES
-from datapilot_defer.defer.nodes import Node, read
+from datapilot_defer.config import user_cache_directory
+from datapilot_defer.dbt_installation import DbtInstallation
+from datapilot_defer.dbt_project import DbtProject
+from datapilot_defer.defer.command_line import DEFER_VARIABLES
+from datapilot_defer.defer.nodes import ManifestNode, read_nodes
 from datapilot_defer.errors import UsageError
 
-_MARK = "datapilot-found:"
+_OUTPUT_MARKER = "datapilot-found:"
 # Asks the adapter exactly what dbt asks it when it resolves a reference; one listing per schema, cached by dbt.
-_EXISTING = """
+_EXISTING_RELATIONS_SQL = """
 {%- if execute -%}
 {%- set found = [] -%}
 {%- for node in graph.nodes.values() if node.resource_type in ('model', 'seed', 'snapshot') -%}
@@ -39,35 +39,35 @@ _EXISTING = """
 {%- do print('MARK' ~ tojson(found)) -%}
 {%- endif -%}
 select 1
-""".replace("MARK", _MARK).replace("\n", "")
+""".replace("MARK", _OUTPUT_MARKER).replace("\n", "")
 
 
 @dataclass(frozen=True)
-class Answers:
+class QueryResult:
     """The project's own nodes; the unique ids of those whose relation exists in the development database, and of those
     that are selected (None: no selection was given)."""
 
-    nodes: Mapping[str, Node]
+    nodes: Mapping[str, ManifestNode]
     exists: frozenset[str]
     selected: frozenset[str] | None
 
 
 @dataclass(frozen=True)
-class Asker:
+class DbtQuery:
     """dbt, the project that it is asked about, and the flags that choose target, profile and variables."""
 
-    dbt: Dbt
-    project: Project
+    dbt: DbtInstallation
+    project: DbtProject
     flags: Sequence[str]
     environ: Mapping[str, str]
 
     @property
-    def folder(self) -> Path:
+    def work_directory(self) -> Path:
         """Where dbt writes instead of into the project. It persists, so that dbt parses only what has changed."""
         name = hashlib.sha256(str(self.project.folder).encode()).hexdigest()[:16]
-        return cache_folder() / "explain" / f"{name}-dbt-{self.dbt.series}"
+        return user_cache_directory() / "explain" / f"{name}-dbt-{self.dbt.version_series}"
 
-    def ask(self, selection: Sequence[str], state: Path) -> Answers:
+    def run(self, selection: Sequence[str], state: Path) -> QueryResult:
         """Everything at once: the two dbt commands run side by side, for each takes seconds to start.
 
         selection: --select, --exclude and --selector as dbt takes them; without any, nothing is selected.
@@ -83,24 +83,35 @@ class Asker:
             *selection,
         ]
         with ExitStack() as children:  # however this ends, no dbt is left behind
-            existing = self._start(children, "compile", "--inline", _EXISTING)
-            selected = self._start(children, "ls", *listing) if selection else None
-            nodes, exists = self._existing(_said("compile", existing))
-            return Answers(nodes, exists, _selected(_said("ls", selected)) if selected else None)
+            existing = self._start_dbt(children, "compile", "--inline", _EXISTING_RELATIONS_SQL)
+            selected = self._start_dbt(children, "ls", *listing) if selection else None
+            nodes, exists = self._parse_existing_relations(_wait_for_output("compile", existing))
+            return QueryResult(
+                nodes,
+                exists,
+                _parse_selected(_wait_for_output("ls", selected)) if selected else None,
+            )
 
-    def _existing(self, said: str) -> tuple[Mapping[str, Node], frozenset[str]]:
+    def _parse_existing_relations(
+        self, said: str
+    ) -> tuple[Mapping[str, ManifestNode], frozenset[str]]:
         """The project as dbt has parsed it, and what it found in the database."""
         found = next(
-            _parsed(line.partition(_MARK)[2] for line in said.splitlines() if _MARK in line), None
+            _parse_json_lines(
+                line.partition(_OUTPUT_MARKER)[2]
+                for line in said.splitlines()
+                if _OUTPUT_MARKER in line
+            ),
+            None,
         )
         if found is None:
             raise UsageError(
-                f"dbt {self.dbt.version} did not say which relations exist; it said:\n{_last(said)}"
+                f"dbt {self.dbt.version} did not say which relations exist; it said:\n{_last_lines(said)}"
             )
-        return read(self.folder / "compile" / "manifest.json"), frozenset(found)
+        return read_nodes(self.work_directory / "compile" / "manifest.json"), frozenset(found)
 
-    def _start(self, children: ExitStack, command: str, *words: str) -> subprocess.Popen[bytes]:
-        folder = self.folder / command
+    def _start_dbt(self, children: ExitStack, command: str, *words: str) -> subprocess.Popen[bytes]:
+        folder = self.work_directory / command
         logs = [
             "--quiet",
             "--print",
@@ -111,7 +122,9 @@ class Asker:
             str(folder / "logs"),
         ]
         folders = ["--project-dir", str(self.project.folder), "--target-path", str(folder)]
-        environ = {name: value for name, value in self.environ.items() if name not in VARIABLES}
+        environ = {
+            name: value for name, value in self.environ.items() if name not in DEFER_VARIABLES
+        }
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -129,35 +142,37 @@ class Asker:
             )
         except OSError as error:
             raise UsageError(f"can't start {self.dbt.path}: {error.strerror}") from None
-        children.callback(_end, child)
+        children.callback(_kill, child)
         return child
 
 
-def _said(command: str, child: subprocess.Popen[bytes]) -> str:
+def _wait_for_output(command: str, child: subprocess.Popen[bytes]) -> str:
     """What dbt printed, once it has ended. Raises UsageError when it failed."""
     said = child.communicate()[0].decode("utf-8", "replace")
     if child.returncode:
-        raise UsageError(f"`dbt {command}` ended with {child.returncode}; it said:\n{_last(said)}")
+        raise UsageError(
+            f"`dbt {command}` ended with {child.returncode}; it said:\n{_last_lines(said)}"
+        )
     return said
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _kill(child: subprocess.Popen[bytes]) -> None:
     with child:
         child.kill()
 
 
-def _selected(said: str) -> frozenset[str]:
+def _parse_selected(said: str) -> frozenset[str]:
     """The unique ids that dbt selects."""
-    found = _parsed(line for line in said.splitlines() if line.startswith("{"))
+    found = _parse_json_lines(line for line in said.splitlines() if line.startswith("{"))
     return frozenset(str(entry["unique_id"]) for entry in found if "unique_id" in entry)
 
 
-def _parsed(texts: Iterable[str]) -> Iterator[Any]:
+def _parse_json_lines(texts: Iterable[str]) -> Iterator[Any]:
     """Those that are JSON: what dbt and its libraries write to stderr comes between, and may look like it."""
     for text in texts:
         with suppress(ValueError):
             yield json.loads(text)
 
 
-def _last(said: str) -> str:
+def _last_lines(said: str) -> str:
     return "\n".join(f"  {line}" for line in said.strip().splitlines()[-12:])

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
-from datapilot_defer.defer.nodes import BUILDABLE, Node
+from datapilot_defer.defer.nodes import BUILDABLE, ManifestNode
 
 # What each command builds, and what counts as selected for it.
-BUILDS: Mapping[str, frozenset[str]] = {
+BUILT_BY_COMMAND: Mapping[str, frozenset[str]] = {
     "build": frozenset(BUILDABLE),
     "run": frozenset({"model"}),
     "compile": frozenset(),
 }
-SELECTS: Mapping[str, frozenset[str]] = {**BUILDS, "compile": frozenset(BUILDABLE)}
+SELECTED_BY_COMMAND: Mapping[str, frozenset[str]] = {
+    **BUILT_BY_COMMAND,
+    "compile": frozenset(BUILDABLE),
+}
 
 
 @dataclass(frozen=True)
@@ -38,51 +41,55 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Situation:
+class DeferContext:
     """What the rule depends on. here: the project's own nodes; there: the state's; exists: the unique ids whose
     relation is in the development database. eager: dbt before 1.8. age: how old the state is, in words."""
 
-    here: Mapping[str, Node]
-    there: Mapping[str, Node]
-    exists: Set[str]
+    project_nodes: Mapping[str, ManifestNode]
+    state_nodes: Mapping[str, ManifestNode]
+    existing_relations: Set[str]
     favor_state: bool
     command: str = "build"
-    eager: bool = False
+    resolves_before_run: bool = False
     age: str = ""
 
 
-def explain(situation: Situation, *, selected: Set[str] | None, project: str) -> list[Reference]:
+def explain_references(
+    situation: DeferContext, *, selected: Set[str] | None, project: str
+) -> list[Reference]:
     """Every reference of the selected models and snapshots; those of ephemeral parents too.
 
     selected: unique ids; None explains every model and snapshot of `project` as if it were run alone.
     """
     found: list[Reference] = []
-    for node in situation.here.values():
+    for node in situation.project_nodes.values():
         if (
             node.resource_type not in ("model", "snapshot")
-            or node.resource_type not in SELECTS[situation.command]
+            or node.resource_type not in SELECTED_BY_COMMAND[situation.command]
         ):
             continue
         if selected is None and node.package == project:
-            found += _references(situation, node, {node.unique_id})
+            found += _explain_node(situation, node, {node.unique_id})
         elif selected is not None and node.unique_id in selected:
-            found += _references(situation, node, selected)
+            found += _explain_node(situation, node, selected)
     return found
 
 
-def rule(favor_state: bool) -> str:
+def favor_state_rule(favor_state: bool) -> str:
     """The rule for favor state in one sentence."""
     if favor_state:
         return "Favor state is on: what is not selected is read from production, even where development has it."
     return "Favor state is off: production is read only where development has no relation of that name."
 
 
-def _references(situation: Situation, node: Node, selected: Set[str]) -> Iterator[Reference]:
+def _explain_node(
+    situation: DeferContext, node: ManifestNode, selected: Set[str]
+) -> Iterator[Reference]:
     pending: list[tuple[str, str | None]] = [(parent, None) for parent in node.parents]
     seen: set[str] = set()
     while pending:
         unique_id, via = pending.pop(0)
-        target = situation.here.get(unique_id)
+        target = situation.project_nodes.get(unique_id)
         if (
             target is None
             or unique_id in seen
@@ -96,24 +103,29 @@ def _references(situation: Situation, node: Node, selected: Set[str]) -> Iterato
             pending += [(parent, unique_id) for parent in target.parents]
 
 
-def _resolve(situation: Situation, target: Node, selected: Set[str]) -> tuple[str, str, str]:
+def _resolve(
+    situation: DeferContext, target: ManifestNode, selected: Set[str]
+) -> tuple[str, str, str]:
     """Relation, resolution and reason of one reference."""
-    relation, exists = target.relation or target.name, target.unique_id in situation.exists
+    relation, exists = (
+        target.relation or target.name,
+        target.unique_id in situation.existing_relations,
+    )
     if target.resource_type == "source":
-        return _source(relation, exists)
-    there = situation.there.get(target.unique_id)
+        return _resolve_source(relation, exists)
+    there = situation.state_nodes.get(target.unique_id)
     state = there.relation if there is not None and not there.ephemeral else None
-    if target.ephemeral and not (situation.eager and state):
+    if target.ephemeral and not (situation.resolves_before_run and state):
         return (
             f"__dbt__cte__{target.name.replace('.', '_')}",
             "built_here",
             "ephemeral: its SQL is put in here",
         )
     command = situation.command
-    chosen = target.unique_id in selected and target.resource_type in SELECTS[command]
-    if chosen and target.resource_type in BUILDS[command]:
+    chosen = target.unique_id in selected and target.resource_type in SELECTED_BY_COMMAND[command]
+    if chosen and target.resource_type in BUILT_BY_COMMAND[command]:
         return relation, "selected", "selected: built before it in this run"
-    if state and not exists and not (chosen and situation.eager):
+    if state and not exists and not (chosen and situation.resolves_before_run):
         return state, "deferred", f"not in development; the manifest is {situation.age}"
     if state and situation.favor_state and not chosen:
         return (
@@ -127,16 +139,16 @@ def _resolve(situation: Situation, target: Node, selected: Set[str]) -> tuple[st
             "built_here",
             "in development" if state else "in development; not in the state",
         )
-    return relation, "missing", _missing(there)
+    return relation, "missing", _missing_reason(there)
 
 
-def _source(relation: str, exists: bool) -> tuple[str, str, str]:
+def _resolve_source(relation: str, exists: bool) -> tuple[str, str, str]:
     if exists:
         return relation, "built_here", "a source: never deferred"
     return relation, "missing", "a source that is not in the database; sources are never deferred"
 
 
-def _missing(there: Node | None) -> str:
+def _missing_reason(there: ManifestNode | None) -> str:
     if there is not None:
         return "not in development, and ephemeral in the state: there is nothing to defer to; build it, or select it too"
     return "not in development, and not in the state; build it, or select it too"

@@ -19,7 +19,7 @@ BUILDABLE = (
 
 
 @dataclass(frozen=True)
-class Node:
+class ManifestNode:
     """One node or source. relation: as dbt writes it into SQL, None for what has none. parents: in dbt's order."""
 
     unique_id: str
@@ -31,7 +31,7 @@ class Node:
     parents: tuple[str, ...]
 
 
-def read(file: Path) -> dict[str, Node]:
+def read_nodes(file: Path) -> dict[str, ManifestNode]:
     """The nodes, sources and functions of a manifest by their unique ids.
 
     Raises UsageError when there is no such file, ArtifactRefused when it is no manifest.
@@ -39,7 +39,7 @@ def read(file: Path) -> dict[str, Node]:
     try:
         top = dbt_json.split(file.read_bytes())
         return {
-            unique_id: _node(unique_id, dbt_json.decode(raw))
+            unique_id: _parse_node(unique_id, dbt_json.decode(raw))
             for section in ("nodes", *(name for name in ("sources", "functions") if name in top))
             for unique_id, raw in dbt_json.entries(top[section]).items()
         }
@@ -49,7 +49,7 @@ def read(file: Path) -> dict[str, Node]:
         raise ArtifactRefused(f"{file} is no manifest of dbt: {error}") from None
 
 
-def unique_ids(file: Path) -> list[str]:
+def list_unique_ids(file: Path) -> list[str]:
     """The unique ids of the nodes, at a fraction of the cost of `read`; raises the same."""
     try:
         return list(dbt_json.entries(dbt_json.split(file.read_bytes())["nodes"]))
@@ -59,21 +59,21 @@ def unique_ids(file: Path) -> list[str]:
         raise ArtifactRefused(f"{file} is no manifest of dbt: {error}") from None
 
 
-def _node(unique_id: str, fields: Mapping[str, Any]) -> Node:
+def _parse_node(unique_id: str, fields: Mapping[str, Any]) -> ManifestNode:
     config = fields.get("config") or {}
     depends_on = fields.get("depends_on") or {}
-    return Node(
+    return ManifestNode(
         unique_id,
         resource_type=str(fields.get("resource_type")),
         package=str(fields.get("package_name")),
-        name=_name(fields),
+        name=_display_name(fields),
         relation=fields.get("relation_name"),
         ephemeral=config.get("materialized") == "ephemeral",
         parents=tuple(depends_on.get("nodes") or ()),
     )
 
 
-def _name(fields: Mapping[str, Any]) -> str:
+def _display_name(fields: Mapping[str, Any]) -> str:
     """As people write it: "orders", "raw.payments", "orders.v2"."""
     name = str(fields.get("name"))
     if fields.get("resource_type") == "source":

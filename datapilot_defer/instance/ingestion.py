@@ -12,11 +12,11 @@ from pathlib import Path
 
 from datapilot_defer.artifact import Kind
 from datapilot_defer.errors import Unavailable
-from datapilot_defer.instance.inspection import Findings, inspect
-from datapilot_defer.instance.settings import Settings
+from datapilot_defer.instance.inspection import InspectionResult, inspect
+from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import ingestions, tokens, uploads
-from datapilot_defer.storage.blobs import CHUNK, Blobs
-from datapilot_defer.storage.database import Records, now
+from datapilot_defer.storage.blobs import CHUNK_BYTES, BlobStore
+from datapilot_defer.storage.database import Database, utc_now
 from datapilot_defer.storage.ingestions import (
     COMPLETED,
     FAILED,
@@ -25,7 +25,7 @@ from datapilot_defer.storage.ingestions import (
     QUEUED,
     Ingestion,
 )
-from datapilot_defer.storage.uploads import File
+from datapilot_defer.storage.uploads import Upload
 
 log = logging.getLogger("datapilot_defer.instance")
 
@@ -33,17 +33,17 @@ _POLL_SECONDS = 1.0
 _SWEEP_SECONDS = 6 * 3600.0
 _FIRST_SWEEP_SECONDS = 60.0
 # An ingestion that ended the instance this often is not begun again.
-_ATTEMPTS = 3
+_MAX_ATTEMPTS = 3
 _LOG_LENGTH = 50_000
 
 
 @dataclass
-class Worker:
+class IngestionWorker:
     """A thread that works while the instance runs; other replicas may have one too, records say who does what."""
 
-    records: Records
-    blobs: Blobs
-    settings: Settings
+    records: Database
+    blobs: BlobStore
+    settings: InstanceSettings
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -59,7 +59,7 @@ class Worker:
             self._thread.join()
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether it works; a fault of ours ends it, and only another start of the instance begins it again."""
         return self._thread is not None and self._thread.is_alive()
 
@@ -67,124 +67,134 @@ class Worker:
         next_sweep = time.monotonic() + _FIRST_SWEEP_SECONDS
         while not self._stop.wait(_POLL_SECONDS):
             try:
-                while not self._stop.is_set() and self._one():
+                while not self._stop.is_set() and self._process_next():
                     pass
                 if time.monotonic() > next_sweep:
                     next_sweep = time.monotonic() + _SWEEP_SECONDS
-                    sweep(self.records, self.blobs, self.settings)
+                    apply_retention(self.records, self.blobs, self.settings)
             except (
                 Unavailable,
                 OSError,
             ) as error:  # what was begun is taken up again when its lease is over
                 log.warning("ingestion: %s", error)
 
-    def _one(self) -> bool:
+    def _process_next(self) -> bool:
         """Work on one ingestion; False when there is none."""
         with self.records.read() as connection:
-            if not ingestions.waiting(connection):
+            if not ingestions.has_claimable(connection):
                 return False
         with self.records.write() as connection:
-            task = ingestions.take(connection)
+            task = ingestions.claim_next(connection)
         if task is None:
             return False
-        if task.attempts > _ATTEMPTS:
+        if task.attempts > _MAX_ATTEMPTS:
             self._finish(
-                task, FAILED, [f"interrupted {_ATTEMPTS} times; the instance does not try again"]
+                task,
+                FAILED,
+                [f"interrupted {_MAX_ATTEMPTS} times; the instance does not try again"],
             )
             return True
-        return self._ingest(task)
+        return self._process(task)
 
-    def _ingest(self, task: Ingestion) -> bool:
+    def _process(self, task: Ingestion) -> bool:
         with self.records.read() as connection:
             todo = [
                 each
-                for each in uploads.currents(connection, task.environment_id)
+                for each in uploads.list_current(connection, task.environment_id)
                 if each.ingestion != COMPLETED
             ]
         status, lines = COMPLETED, [] if todo else ["nothing new"]
         for file in todo:
-            found = self._look(task, file)
+            found = self._inspect_upload(task, file)
             if found is None:
                 with self.records.write() as connection:
                     before = {"status": QUEUED, "lease_until": None, "attempts": task.attempts - 1}
-                    ingestions.change(connection, task.id, **before)
+                    ingestions.update_ingestion(connection, task.id, **before)
                 return False
             status = status if found.accepted else FAILED
-            lines += [_summary(file, found), *found.lines]
+            lines += [_format_summary(file, found), *found.lines]
         self._finish(task, status, lines)
         return True
 
-    def _look(self, task: Ingestion, file: File) -> Findings | None:
+    def _inspect_upload(
+        self, task: Ingestion, file: Upload
+    ) -> InspectionResult | None:
         """Look at one file; None when the instance is about to end."""
         with self.records.write() as connection:
-            uploads.change(connection, file.id, ingestion=IN_PROGRESS)
+            uploads.update_upload(connection, file.id, ingestion=IN_PROGRESS)
             place, before = (
-                uploads.place_of(connection, file.id),
-                uploads.previous(connection, file),
+                uploads.locate_upload(connection, file.id),
+                uploads.find_previous(connection, file),
             )
         if place is None:
-            return Findings(accepted=False, lines=["removed meanwhile"])
+            return InspectionResult(accepted=False, lines=["removed meanwhile"])
         with tempfile.TemporaryDirectory(prefix="datapilot-") as folder:
-            here = self._copy(place[0], file, Path(folder) / Kind(file.kind).file_name)
-            there = self._copy(place[0], before, Path(folder) / "previous.json") if before else None
+            here = self._copy_blob(place[0], file, Path(folder) / Kind(file.kind).file_name)
+            there = (
+                self._copy_blob(place[0], before, Path(folder) / "previous.json")
+                if before
+                else None
+            )
             found = inspect(
                 here,
                 Kind(file.kind),
                 there,
                 seconds=self.settings.inspection_seconds,
                 limit_bytes=self.settings.inspection_bytes,
-                pulse=lambda: self._pulse(task),
+                pulse=lambda: self._renew_lease(task),
             )
         if found is not None:
             changes = json.dumps(found.changes) if found.changes else None
             with self.records.write() as connection:
                 status = COMPLETED if found.accepted else FAILED
-                uploads.change(connection, file.id, ingestion=status, changes=changes)
+                uploads.update_upload(connection, file.id, ingestion=status, changes=changes)
         return found
 
-    def _copy(self, owner: int, file: File, path: Path) -> Path:
+    def _copy_blob(self, owner: int, file: Upload, path: Path) -> Path:
         with path.open("wb") as copy:
-            for start in range(0, file.size_bytes or 0, CHUNK):
-                length = min(CHUNK, (file.size_bytes or 0) - start)
+            for start in range(0, file.size_bytes or 0, CHUNK_BYTES):
+                length = min(CHUNK_BYTES, (file.size_bytes or 0) - start)
                 copy.write(self.blobs.read(owner, str(file.sha256), start=start, length=length))
         return path
 
-    def _pulse(self, task: Ingestion) -> bool:
+    def _renew_lease(self, task: Ingestion) -> bool:
         with self.records.write() as connection:
-            ingestions.change(connection, task.id, lease_until=now() + LEASE)
+            ingestions.update_ingestion(connection, task.id, lease_until=utc_now() + LEASE)
         return not self._stop.is_set()
 
     def _finish(self, task: Ingestion, status: str, lines: list[str]) -> None:
         with self.records.write() as connection:
-            ended = {"status": status, "finished_at": now(), "lease_until": None}
-            ingestions.change(connection, task.id, **ended, log="\n".join(lines)[:_LOG_LENGTH])
+            ended = {"status": status, "finished_at": utc_now(), "lease_until": None}
+            ingestions.update_ingestion(
+                connection, task.id, **ended, log="\n".join(lines)[:_LOG_LENGTH]
+            )
 
 
-def sweep(records: Records, blobs: Blobs, settings: Settings) -> None:
+def apply_retention(records: Database, blobs: BlobStore, settings: InstanceSettings) -> None:
     """Forget what retention does not keep and uploads that were never finished; delete blobs that no record needs."""
     with records.read() as connection:
-        places = uploads.environments_to_tidy(
+        places = uploads.environments_over_retention(
             connection, count=settings.keep_count, age=settings.keep_age
         )
     for environment_id in places:
         with records.write() as connection:
-            uploads.retain(
+            uploads.delete_beyond_retention(
                 connection, environment_id, count=settings.keep_count, age=settings.keep_age
             )
     with records.write() as connection:
-        uploads.forget_unfinished(connection, settings.grace)
-    for owner, sha256 in blobs.older_than(settings.grace):
+        uploads.delete_unverified(connection, settings.grace)
+    for owner, sha256 in blobs.list_older_than(settings.grace):
         with records.read() as connection:
-            if uploads.needs_blob(connection, owner, sha256):
+            if uploads.is_blob_referenced(connection, owner, sha256):
                 continue
         # Again while nobody else can write: an upload of the same bytes may have come in between.
         with records.write() as connection:
-            tokens.lock(connection, owner)
-            if not uploads.needs_blob(connection, owner, sha256):
+            tokens.lock_instance(connection, owner)
+            if not uploads.is_blob_referenced(connection, owner, sha256):
                 blobs.delete(owner, sha256)
 
 
-def _summary(file: File, found: Findings) -> str:
+def _format_summary(file: Upload, found: InspectionResult) -> str:
     word = "accepted" if found.accepted else "has problems"
     models = "" if file.model_count is None else f", {file.model_count} models"
     return f"{Kind(file.kind).file_name} (file {file.id}): {word}{models}"

@@ -23,7 +23,7 @@ from datapilot_defer import artifact, dbt_json
 from datapilot_defer.artifact import Kind
 
 # Names in one list of changes; the counts are always whole.
-_NAMES = 100
+_MAX_NAMES = 100
 _MODEL_PARTS = (
     "checksum",
     "config",
@@ -39,7 +39,7 @@ _PULSE_SECONDS = 3
 
 
 @dataclass(frozen=True)
-class Findings:
+class InspectionResult:
     """What a closer look found. lines: for the log. changes: see `changes_between`; None: nothing to compare."""
 
     accepted: bool
@@ -55,16 +55,16 @@ def inspect(
     seconds: int,
     limit_bytes: int,
     pulse: Callable[[], bool],
-) -> Findings | None:
+) -> InspectionResult | None:
     """Look at a file in a child process; gives what it found, also when the child failed.
 
     seconds, limit_bytes: what the child may take (memory only where the operating system can limit it).
     pulse: called every few seconds; False ends the child, and gives None; what it raises ends the child, too.
     """
     with subprocess.Popen(
-        _command(file, kind, previous, limit_bytes),
+        _child_command(file, kind, previous, limit_bytes),
         cwd=file.parent,
-        env=_environment(),
+        env=_child_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -77,23 +77,23 @@ def inspect(
 
 def _awaited(
     child: subprocess.Popen[bytes], kind: Kind, seconds: int, pulse: Callable[[], bool]
-) -> Findings | None:
+) -> InspectionResult | None:
     waited = 0
     while True:
         try:
             output, complaint = child.communicate(timeout=_PULSE_SECONDS)
-            return _findings(child.returncode, output, complaint)
+            return _parse_result(child.returncode, output, complaint)
         except subprocess.TimeoutExpired:
             waited += _PULSE_SECONDS
         if not pulse():
             return None
         if waited >= seconds:
-            return Findings(
+            return InspectionResult(
                 accepted=False, lines=[f"{kind.file_name}: not looked through within {seconds} s"]
             )
 
 
-def changes_between(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, Any]:
+def compare_models(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, Any]:
     """Compare the models of two manifests: how many were "added", "removed" and "changed", and the names of some.
 
     before, after: the models' fingerprints by their unique_id.
@@ -106,19 +106,21 @@ def changes_between(before: Mapping[str, str], after: Mapping[str, str]) -> dict
         ),
     }
     names = {
-        word: [name.removeprefix("model.") for name in some[:_NAMES]]
+        word: [name.removeprefix("model.") for name in some[:_MAX_NAMES]]
         for word, some in found.items()
     }
     return {**{word: len(some) for word, some in found.items()}, "names": names}
 
 
-def models(content: bytes) -> dict[str, str]:
+def fingerprint_models(content: bytes) -> dict[str, str]:
     """Give a fingerprint of each model in a manifest, by its unique_id: of what its author wrote, not of the run."""
     try:
         nodes = dbt_json.entries(dbt_json.split(content)["nodes"])
     except (KeyError, dbt_json.NotJsonError):
         return {}
-    return {name: _fingerprint(node) for name, node in nodes.items() if name.startswith("model.")}
+    return {
+        name: _fingerprint_model(node) for name, node in nodes.items() if name.startswith("model.")
+    }
 
 
 def main() -> None:
@@ -126,30 +128,30 @@ def main() -> None:
     path, kind, previous, limit = sys.argv[1:]
     _limit_memory(int(limit))
     try:
-        found = _look(path, Kind(kind), previous)
+        found = _inspect_file(path, Kind(kind), previous)
     except MemoryError:
-        found = Findings(
+        found = InspectionResult(
             accepted=False,
             lines=[f"{Kind(kind).file_name}: takes more memory than the instance grants"],
         )
     sys.stdout.write(json.dumps(asdict(found)))
 
 
-def _look(path: str, kind: Kind, previous: str) -> Findings:
+def _inspect_file(path: str, kind: Kind, previous: str) -> InspectionResult:
     from datapilot_defer.validation import validate
 
-    verdict = validate(artifact.read(path, kind))
-    lines = [*verdict.describe(), *verdict.warnings, *verdict.drift]
+    verdict = validate(artifact.read_artifact(path, kind))
+    lines = [*verdict.format_problems(), *verdict.warnings, *verdict.drift]
     if kind is not Kind.MANIFEST:
-        return Findings(verdict.accepted, lines)
-    mine = models(verdict.artifact.content)
-    before = models(Path(previous).read_bytes()) if previous else None
-    return Findings(
-        verdict.accepted, lines, changes_between(before, mine) if before is not None else None
+        return InspectionResult(verdict.is_accepted, lines)
+    mine = fingerprint_models(verdict.artifact.content)
+    before = fingerprint_models(Path(previous).read_bytes()) if previous else None
+    return InspectionResult(
+        verdict.is_accepted, lines, compare_models(before, mine) if before is not None else None
     )
 
 
-def _fingerprint(node: Any) -> str:
+def _fingerprint_model(node: Any) -> str:
     try:
         parts = dbt_json.decode(node)
     except dbt_json.NotJsonError:
@@ -168,7 +170,7 @@ def _limit_memory(limit_bytes: int) -> None:
             resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
 
 
-def _command(file: Path, kind: Kind, previous: Path | None, limit_bytes: int) -> list[str]:
+def _child_command(file: Path, kind: Kind, previous: Path | None, limit_bytes: int) -> list[str]:
     program = "from datapilot_defer.instance.inspection import main; main()"
     return [
         sys.executable,
@@ -181,7 +183,7 @@ def _command(file: Path, kind: Kind, previous: Path | None, limit_bytes: int) ->
     ]
 
 
-def _environment() -> dict[str, str]:
+def _child_environment() -> dict[str, str]:
     """The child imports this very package, wherever it was imported from."""
     here = str(Path(datapilot_defer.__file__).parents[1])
     return {
@@ -190,9 +192,9 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _findings(code: int, output: bytes, complaint: bytes) -> Findings:
+def _parse_result(code: int, output: bytes, complaint: bytes) -> InspectionResult:
     try:
-        return Findings(**json.loads(output))
+        return InspectionResult(**json.loads(output))
     except (ValueError, TypeError):
         last = complaint.decode(errors="replace").strip().splitlines()[-1:]
-        return Findings(accepted=False, lines=[f"the inspection ended with {code}", *last])
+        return InspectionResult(accepted=False, lines=[f"the inspection ended with {code}", *last])

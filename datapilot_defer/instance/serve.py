@@ -14,16 +14,16 @@ import uvicorn
 
 from datapilot_defer.errors import UsageError
 from datapilot_defer.instance.app import create_app
-from datapilot_defer.instance.settings import Settings
-from datapilot_defer.storage.blobs import Blobs
-from datapilot_defer.storage.database import Records
+from datapilot_defer.instance.settings import InstanceSettings
+from datapilot_defer.storage.blobs import BlobStore
+from datapilot_defer.storage.database import Database
 
 # How long running uploads may go on after the instance was told to stop.
-_LAST_SECONDS = 60
+_SHUTDOWN_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
-class Address:
+class ListenAddress:
     """Where to listen. port: 0 takes a free one. certificate, private_key: files for TLS; without, plain http."""
 
     host: str
@@ -47,10 +47,10 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    records: Records,
-    blobs: Blobs,
-    settings: Settings,
-    address: Address,
+    records: Database,
+    blobs: BlobStore,
+    settings: InstanceSettings,
+    address: ListenAddress,
     *,
     on_ready: Callable[[str], None],
 ) -> None:
@@ -59,7 +59,7 @@ def serve(
     on_ready: called once, with the instance's URL, when it can be reached.
     Raises UsageError when it can't listen at the address or can't use the certificate.
     """
-    with listening(address.host, address.port) as listener:
+    with open_listener(address.host, address.port) as listener:
         port = listener.getsockname()[1]
         host = f"[{address.host}]" if ":" in address.host else address.host
         url = settings.public_url or f"{'https' if address.certificate else 'http'}://{host}:{port}"
@@ -72,17 +72,17 @@ def serve(
             forwarded_allow_ips="*",
             ssl_certfile=address.certificate,
             ssl_keyfile=address.private_key,
-            timeout_graceful_shutdown=_LAST_SECONDS,
+            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
         )
         try:
             config.load()
         except (OSError, ssl.SSLError) as error:
             raise UsageError(f"the TLS certificate or its key can't be used: {error}") from None
-        _keep_running_after_signals()
+        _ignore_repeated_signals()
         _Server(config, lambda: on_ready(url.rstrip("/"))).run(sockets=[listener])
 
 
-def listening(host: str, port: int) -> socket.socket:
+def open_listener(host: str, port: int) -> socket.socket:
     """Take a port of an address; 0: a free one. Raises UsageError when it can't be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Said to be TCP, so that the event loop turns off Nagle's algorithm: it would cost 40 ms per answer.
@@ -103,7 +103,7 @@ def listening(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _keep_running_after_signals() -> None:
+def _ignore_repeated_signals() -> None:
     """Uvicorn stops on a signal and then sends it again, which would end the process before it has cleaned up."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):

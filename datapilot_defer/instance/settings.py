@@ -7,7 +7,7 @@ from datetime import timedelta
 
 
 @dataclass(frozen=True)
-class Settings:
+class InstanceSettings:
     """How an instance behaves.
 
     public_url: what clients reach it under; None: what each of them used. behind_proxy: believe forwarded headers.

@@ -8,20 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datapilot_defer.artifact import Artifact, Kind, from_bytes
+from datapilot_defer.artifact import Artifact, Kind, parse_artifact
 from datapilot_defer.errors import AccessDenied, ArtifactRefused, NotFound, Unavailable, UsageError
 from datapilot_defer.pull import state_directory
-from datapilot_defer.pull.request import Pulled, Source, Wish
-from datapilot_defer.pull.state_directory import Entry, Record
+from datapilot_defer.pull.request import PullOptions, PullResult, Source
+from datapilot_defer.pull.state_directory import PulledArtifact, StateRecord
 
 if TYPE_CHECKING:
-    from datapilot_defer.client.instance_client import Download, Instance
+    from datapilot_defer.client.instance_client import ArtifactLocation, InstanceClient
 
 
-def place(instance: Instance, kind: Kind, wish: Wish) -> Download:
+def _locate(instance: InstanceClient, kind: Kind, wish: PullOptions) -> ArtifactLocation:
     """Where the instance has it. Raises NotFound, saying what there is instead."""
     try:
-        return instance.fetch_artifact_url(
+        return instance.locate_artifact(
             kind,
             wish.integration_id,
             environment=wish.environment,
@@ -29,74 +29,79 @@ def place(instance: Instance, kind: Kind, wish: Wish) -> Download:
             at=wish.at,
         )
     except NotFound as error:
-        raise _explained(error, instance, kind, wish) from None
+        raise _explain_not_found(error, instance, kind, wish) from None
 
 
-def same(entry: Entry, place: Download) -> bool:
+def _is_same_artifact(entry: PulledArtifact, place: ArtifactLocation) -> bool:
     """Whether what the instance has is what was pulled: by its bytes, or where those are not told by its file id."""
     return entry.sha256 == place.sha256 if place.sha256 else entry.file_id == place.file_id
 
 
-def fetch(source: Source, wish: Wish, *, force: bool) -> Pulled:
+def _download_changed(source: Source, wish: PullOptions, *, force: bool) -> PullResult:
     """Fetch what is new, check all of it, and only then let it appear. force: write over files of others."""
     instance = source.connect(None)
-    place(instance, wish.kinds[0], wish)  # nothing there: say so before a folder is made
-    with state_directory.locked(source.folder):
+    _locate(instance, wish.kinds[0], wish)  # nothing there: say so before a folder is made
+    with state_directory.lock(source.folder):
         before = None if force else state_directory.read_record(source.folder)
         if source.guarded and not force:
-            _refuse_foreign(source, wish, before)
+            _check_foreign_files(source, wish, before)
         known = before if before and before.origin == source.origin(wish) else None
         # Asked again under the lock: the first answer may be older than what another process has written since.
-        places = _places(instance, wish, known)
+        places = _locate_all(instance, wish, known)
         kept = {
             kind: entry
             for kind in places
-            if (entry := _kept(source.folder, known, kind, places[kind], wish))
+            if (entry := _find_unchanged(source.folder, known, kind, places[kind], wish))
         }
         fresh: dict[Kind, Artifact] = {}
         for kind in [kind for kind in places if kind not in kept]:
-            places[kind], fresh[kind] = _download(instance, kind, places[kind], source, wish)
+            places[kind], fresh[kind] = _download_verified(
+                instance, kind, places[kind], source, wish
+            )
         entries = kept | {
-            kind: _entry(artifact, places[kind], wish) for kind, artifact in fresh.items()
+            kind: _validate_download(artifact, places[kind], wish)
+            for kind, artifact in fresh.items()
         }
         environment = places[wish.kinds[0]].environment or wish.environment
-        record = Record(source.origin(wish), environment, tuple(entries.values()))
+        record = StateRecord(source.origin(wish), environment, tuple(entries.values()))
         gone = [
             Kind(entry.kind)
             for entry in (before.entries if before else ())
             if Kind(entry.kind) not in entries
         ]
-        state_directory.put(source.folder, fresh, record, gone=gone)
-    _warn_of_environment(source, wish, places[wish.kinds[0]])
-    return Pulled(
+        state_directory.replace_artifacts(source.folder, fresh, record, gone=gone)
+    _warn_if_environment_unconfirmed(source, wish, places[wish.kinds[0]])
+    return PullResult(
         source.folder, tuple(entries[kind] for kind in wish.kinds), environment, unchanged=not fresh
     )
 
 
-def _places(instance: Instance, wish: Wish, known: Record | None) -> dict[Kind, Download]:
+def _locate_all(
+    instance: InstanceClient, wish: PullOptions, known: StateRecord | None
+) -> dict[Kind, ArtifactLocation]:
     """Where everything is: what is wanted, and what was pulled beside it before, so that the set stays one set."""
-    places = {kind: place(instance, kind, wish) for kind in wish.kinds}
+    places = {kind: _locate(instance, kind, wish) for kind in wish.kinds}
     for entry in known.entries if known and wish.file_id is None else ():
         if Kind(entry.kind) not in places:
             try:
-                places[Kind(entry.kind)] = place(instance, Kind(entry.kind), wish)
+                places[Kind(entry.kind)] = _locate(instance, Kind(entry.kind), wish)
             except NotFound:
                 continue  # no longer there: it leaves the set
     return places
 
 
-def _kept(
-    folder: Path, known: Record | None, kind: Kind, place: Download, wish: Wish
-) -> Entry | None:
+def _find_unchanged(
+    folder: Path, known: StateRecord | None, kind: Kind, place: ArtifactLocation, wish: PullOptions
+) -> PulledArtifact | None:
     entry = known.entry(kind) if known else None
-    if entry is None or not same(entry, place) or not wish.can_use(entry):
+    if entry is None or not _is_same_artifact(entry, place) or not wish.accepts(entry):
         return None
-    return entry if state_directory.whole(folder, entry) else None
+    return entry if state_directory.is_intact(folder, entry) else None
 
 
-def _download(
-    instance: Instance, kind: Kind, there: Download, source: Source, wish: Wish
-) -> tuple[Download, Artifact]:
+def _download_verified(
+    instance: InstanceClient, kind: Kind, there: ArtifactLocation, source: Source, wish: PullOptions
+) -> tuple[ArtifactLocation, Artifact]:
     """The artifact as the instance has it, and where it was found.
 
     Where it is is asked anew once: a signed URL may expire in a wait, and bytes may be changed on the way.
@@ -104,26 +109,28 @@ def _download(
     """
     for last in (False, True):
         try:
-            content = _content(instance, kind, there, source)
+            content = _download_once(instance, kind, there, source)
         except AccessDenied:
             if last:
                 raise
         else:
             digest = hashlib.sha256(content).hexdigest()
             if there.sha256 in (None, digest):
-                return there, from_bytes(
+                return there, parse_artifact(
                     content, path=str(source.folder / kind.file_name), kind=kind
                 )
             if last:
                 raise Unavailable(
-                    f"the {kind.value} of {wish.where} arrived damaged (sha256 {digest[:12]}…, the instance has "
+                    f"the {kind.value} of {wish.description} arrived damaged (sha256 {digest[:12]}…, the instance has "
                     f"{str(there.sha256)[:12]}…); what was pulled before is untouched"
                 )
-        there = place(instance, kind, wish)
+        there = _locate(instance, kind, wish)
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-def _content(instance: Instance, kind: Kind, there: Download, source: Source) -> bytes:
+def _download_once(
+    instance: InstanceClient, kind: Kind, there: ArtifactLocation, source: Source
+) -> bytes:
     try:
         with tempfile.TemporaryFile(dir=source.folder) as file:
             with source.progress(kind.value, there.size_bytes or 0) as progress:
@@ -131,21 +138,23 @@ def _content(instance: Instance, kind: Kind, there: Download, source: Source) ->
             file.seek(0)
             return file.read()
     except OSError as error:
-        raise state_directory.unwritable(source.folder, error) from None
+        raise state_directory.not_writable_error(source.folder, error) from None
 
 
-def _entry(artifact: Artifact, place: Download, wish: Wish) -> Entry:
+def _validate_download(
+    artifact: Artifact, place: ArtifactLocation, wish: PullOptions
+) -> PulledArtifact:
     """The record of an artifact. Raises ArtifactRefused when dbt could not read it."""
     from datapilot_defer.validation import validate
 
     verdict = validate(
         artifact, readable_by=wish.readable_by if artifact.kind is Kind.MANIFEST else None
     )
-    if not verdict.accepted:
+    if not verdict.is_accepted:
         reader = f" that dbt {wish.readable_by} can read" if wish.readable_by else ""
-        lines = "\n".join(verdict.describe())
+        lines = "\n".join(verdict.format_problems())
         raise ArtifactRefused(
-            f"{wish.where} has no {artifact.kind.value}{reader}; nothing was changed here:\n{lines}"
+            f"{wish.description} has no {artifact.kind.value}{reader}; nothing was changed here:\n{lines}"
         )
     return replace(
         state_directory.describe(artifact, verdict.readable_by),
@@ -157,15 +166,17 @@ def _entry(artifact: Artifact, place: Download, wish: Wish) -> Entry:
     )
 
 
-def _refuse_foreign(source: Source, wish: Wish, record: Record | None) -> None:
-    in_the_way = state_directory.foreign(source.folder, list(wish.kinds), record)
+def _check_foreign_files(source: Source, wish: PullOptions, record: StateRecord | None) -> None:
+    in_the_way = state_directory.find_foreign_files(source.folder, list(wish.kinds), record)
     if in_the_way:
         raise UsageError(
             f"{in_the_way[0]} was not put there by a pull; take another folder, or write over it with --force"
         )
 
 
-def _warn_of_environment(source: Source, wish: Wish, place: Download) -> None:
+def _warn_if_environment_unconfirmed(
+    source: Source, wish: PullOptions, place: ArtifactLocation
+) -> None:
     """An instance that ignores the environment hands out another one's artifact without a word."""
     if wish.environment and place.environment is None:
         source.warn(
@@ -174,12 +185,16 @@ def _warn_of_environment(source: Source, wish: Wish, place: Download) -> None:
         )
 
 
-def _explained(error: NotFound, instance: Instance, kind: Kind, wish: Wish) -> NotFound:
+def _explain_not_found(
+    error: NotFound, instance: InstanceClient, kind: Kind, wish: PullOptions
+) -> NotFound:
     """The same error with what there is instead."""
-    found = next((each for each in instance.integrations() if each.id == wish.integration_id), None)
+    found = next(
+        (each for each in instance.list_integrations() if each.id == wish.integration_id), None
+    )
     if found is None:
         known = (
-            ", ".join(f"{each.id} ({each.name})" for each in instance.integrations()[:20])
+            ", ".join(f"{each.id} ({each.name})" for each in instance.list_integrations()[:20])
             or "none yet"
         )
         return NotFound(
@@ -195,9 +210,9 @@ def _explained(error: NotFound, instance: Instance, kind: Kind, wish: Wish) -> N
     options = f"--integration-id {found.id} --environment {environment}"
     if wish.pin:
         none = (
-            f"file {wish.pin} of {wish.where} is no"
+            f"file {wish.pin} of {wish.description} is no"
             if wish.file_id is not None
-            else f"{wish.where} has no"
+            else f"{wish.description} has no"
         )
         at = "" if wish.file_id is not None else f" at {wish.pin}"
         return NotFound(

@@ -6,32 +6,32 @@ import json
 from pathlib import Path
 
 from datapilot_defer.errors import UsageError
-from datapilot_defer.pull.state_directory import instance_folder, stage
+from datapilot_defer.pull.state_directory import instance_cache_directory, write_temporary
 
 _FILE = "names.json"
 
 
-def known_id(url: str, instance_name: str, name: str) -> int | None:
+def _read_cached_id(url: str, instance_name: str, name: str) -> int | None:
     """The id that this integration had when its name was last looked up; None when it never was."""
     try:
-        return _read(instance_folder(url, instance_name) / _FILE).get(name)
+        return _read_cache(instance_cache_directory(url, instance_name) / _FILE).get(name)
     except UsageError:  # no home: nothing is kept
         return None
 
 
-def remember(url: str, instance_name: str, name: str, integration_id: int) -> None:
+def _cache_id(url: str, instance_name: str, name: str, integration_id: int) -> None:
     """Keep the id for later. A cache that can't be written to is no reason to fail: the name is then asked for again.
 
     Of two processes that write at once the last one wins, and a name that is lost is looked up anew.
     """
     made: Path | None = None
     try:
-        folder = instance_folder(url, instance_name)
-        names = _read(folder / _FILE)
+        folder = instance_cache_directory(url, instance_name)
+        names = _read_cache(folder / _FILE)
         if names.get(name) == integration_id:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        made = stage(
+        made = write_temporary(
             folder,
             json.dumps({**names, name: integration_id}, indent=2, ensure_ascii=False).encode(),
         )
@@ -41,7 +41,7 @@ def remember(url: str, instance_name: str, name: str, integration_id: int) -> No
             made.unlink(missing_ok=True)
 
 
-def _read(file: Path) -> dict[str, int]:
+def _read_cache(file: Path) -> dict[str, int]:
     try:
         said = json.loads(file.read_bytes())
     except (OSError, ValueError):

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 from datapilot_defer.artifact import Kind
 from datapilot_defer.errors import ArtifactRefused
-from datapilot_defer.pull.state_directory import Entry
+from datapilot_defer.pull.state_directory import PulledArtifact
 
 if TYPE_CHECKING:
-    from datapilot_defer.client.instance_client import Instance
+    from datapilot_defer.client.instance_client import InstanceClient
 
 Say = Callable[[str], None]
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-Connect = Callable[[float | None], "Instance"]
+Connect = Callable[[float | None], "InstanceClient"]
 
 
 @dataclass(frozen=True)
-class Wish:
+class PullOptions:
     """What to pull. environment None: the one that the instance chooses. file_id or at (ISO time): an earlier artifact.
 
     readable_by: the version of dbt that will read it, such as "1.8"; None when that is not known.
@@ -41,18 +41,18 @@ class Wish:
         """Names the earlier artifact that is wanted, if one is."""
         return str(self.file_id) if self.file_id is not None else self.at
 
-    def can_use(self, entry: Entry) -> bool:
+    def accepts(self, entry: PulledArtifact) -> bool:
         """Whether the dbt that will read it can. Raises UsageError when `readable_by` is no version."""
-        from datapilot_defer.validation.dbt_versions import covers
+        from datapilot_defer.validation.dbt_versions import includes_version
 
         return (
             entry.kind != Kind.MANIFEST.value
             or not self.readable_by
-            or covers(entry.readable_by, self.readable_by)
+            or includes_version(entry.readable_by, self.readable_by)
         )
 
     @property
-    def where(self) -> str:
+    def description(self) -> str:
         """In words for people."""
         return f"integration {self.integration_id}" + (
             f", environment {self.environment}" if self.environment else ""
@@ -60,17 +60,17 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Pulled:
+class PullResult:
     """What the state directory holds. unchanged: it did before. offline: the instance had no say in it."""
 
     folder: Path
-    entries: tuple[Entry, ...]
+    entries: tuple[PulledArtifact, ...]
     environment: str | None
     unchanged: bool = True
     offline: bool = False
 
     @property
-    def manifest(self) -> Entry | None:
+    def manifest(self) -> PulledArtifact | None:
         """The entry of the manifest, if that was wanted."""
         return next((entry for entry in self.entries if entry.kind == Kind.MANIFEST.value), None)
 
@@ -88,7 +88,7 @@ class Source:
     warn: Say
     progress: Progress
 
-    def origin(self, wish: Wish) -> str:
+    def origin(self, wish: PullOptions) -> str:
         """One line that says where a state directory's artifacts are from."""
         pin = f" @ {wish.pin}" if wish.pin else ""
         environment = (wish.environment or "").lower()
@@ -96,7 +96,7 @@ class Source:
         return f"{instance} integration {wish.integration_id} environment {environment}{pin}"
 
 
-def check_age(manifest: Entry | None, max_age_s: float | None) -> None:
+def check_age(manifest: PulledArtifact | None, max_age_s: float | None) -> None:
     """Raises ArtifactRefused when the manifest is older than that, or does not say how old it is."""
     if (
         manifest is None
@@ -110,7 +110,7 @@ def check_age(manifest: Entry | None, max_age_s: float | None) -> None:
     )
 
 
-def age(manifest: Entry | None) -> str:
+def age(manifest: PulledArtifact | None) -> str:
     """How old a manifest is, in words, with its commit when that is known."""
     if manifest is None or manifest.age_s is None:
         return "of unknown age"

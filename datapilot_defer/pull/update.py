@@ -7,27 +7,39 @@ from dataclasses import replace
 from datapilot_defer.artifact import Kind
 from datapilot_defer.errors import Unavailable
 from datapilot_defer.pull import state_directory
-from datapilot_defer.pull.fetch import fetch, place, same
-from datapilot_defer.pull.request import Pulled, Source, Wish, age, check_age
+from datapilot_defer.pull.fetch import _download_changed, _is_same_artifact, _locate
+from datapilot_defer.pull.request import PullOptions, PullResult, Source, age, check_age
 
-__all__ = ["QUICK_S", "Pulled", "Source", "Wish", "age", "check_age", "pull"]
+__all__ = [
+    "FRESHNESS_CHECK_TIMEOUT_S",
+    "PullOptions",
+    "PullResult",
+    "Source",
+    "age",
+    "check_age",
+    "pull",
+]
 
-QUICK_S = 10.0  # for asking whether there is something new, when there is something to go on with
+FRESHNESS_CHECK_TIMEOUT_S = (
+    10.0  # for asking whether there is something new, when there is something to go on with
+)
 
 
-def pull(source: Source, wish: Wish, *, force: bool = False, offline: bool = False) -> Pulled:
+def pull(
+    source: Source, wish: PullOptions, *, force: bool = False, offline: bool = False
+) -> PullResult:
     """Bring the state directory up to date; when it is, that costs one small request.
 
     Raises NotFound when nothing was onboarded, ArtifactRefused for what dbt could not read or what is too old,
     UsageError for a folder that can't be used, Unavailable when the instance can't be reached and there is
     nothing to go on with.
     """
-    held = None if force else _held(source, wish)
+    held = None if force else _read_usable(source, wish)
     try:
         pulled = (
             _offline(held, source, wish)
             if offline
-            else _current(held, source, wish) or fetch(source, wish, force=force)
+            else _is_current(held, source, wish) or _download_changed(source, wish, force=force)
         )
     except Unavailable as error:
         if held is None or offline:
@@ -38,32 +50,35 @@ def pull(source: Source, wish: Wish, *, force: bool = False, offline: bool = Fal
     return pulled
 
 
-def _offline(held: Pulled | None, source: Source, wish: Wish) -> Pulled:
+def _offline(held: PullResult | None, source: Source, wish: PullOptions) -> PullResult:
     if held is None:
         raise Unavailable(
-            f"offline, and nothing usable was pulled from {wish.where} to {source.folder} before"
+            f"offline, and nothing usable was pulled from {wish.description} to {source.folder} before"
         )
     return replace(held, offline=True)
 
 
-def _held(source: Source, wish: Wish) -> Pulled | None:
+def _read_usable(source: Source, wish: PullOptions) -> PullResult | None:
     """What is there already, when it is whole, from the right place and readable."""
     record = state_directory.read_record(source.folder)
     if record is None or record.origin != source.origin(wish):
         return None
     found = [record.entry(kind) for kind in wish.kinds]
     entries = tuple(
-        entry for entry in found if entry and state_directory.whole(source.folder, entry)
+        entry for entry in found if entry and state_directory.is_intact(source.folder, entry)
     )
-    if len(entries) < len(wish.kinds) or not all(map(wish.can_use, entries)):
+    if len(entries) < len(wish.kinds) or not all(map(wish.accepts, entries)):
         return None
-    return Pulled(source.folder, entries, record.environment)
+    return PullResult(source.folder, entries, record.environment)
 
 
-def _current(held: Pulled | None, source: Source, wish: Wish) -> Pulled | None:
+def _is_current(held: PullResult | None, source: Source, wish: PullOptions) -> PullResult | None:
     """What is held, when the instance says that it is still current: one small request per kind."""
     if held is None:
         return None
-    instance = source.connect(QUICK_S)
-    current = all(same(entry, place(instance, Kind(entry.kind), wish)) for entry in held.entries)
+    instance = source.connect(FRESHNESS_CHECK_TIMEOUT_S)
+    current = all(
+        _is_same_artifact(entry, _locate(instance, Kind(entry.kind), wish))
+        for entry in held.entries
+    )
     return held if current else None

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datapilot_defer.errors import Unavailable
-from datapilot_defer.storage.database import now
+from datapilot_defer.storage.database import utc_now
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 # What one upload holds in memory, and what one download reads at a time. Bytes.
-CHUNK = 1 << 20
+CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Blob:
     size_bytes: int
 
 
-class Incoming:
+class BlobWriter:
     """Bytes that are arriving; nobody sees them before `keep`."""
 
     def __init__(self, store: ObjectStore, folder: Path | None) -> None:
@@ -39,7 +39,9 @@ class Incoming:
 
         self._store, self._folder = store, folder
         self._path = f"incoming/{uuid.uuid4().hex}"
-        self._writer = obstore.open_writer(store, self._path, buffer_size=CHUNK, max_concurrency=1)
+        self._writer = obstore.open_writer(
+            store, self._path, buffer_size=CHUNK_BYTES, max_concurrency=1
+        )
         self._digest, self._size, self._open = hashlib.sha256(), 0, True
 
     @property
@@ -49,12 +51,12 @@ class Incoming:
 
     def write(self, content: bytes) -> None:
         """Take the next bytes. Raises Unavailable when they can't be stored, such as on a full disk."""
-        with _translated():
+        with _as_unavailable():
             self._writer.write(content)
         self._digest.update(content)
         self._size += len(content)
 
-    def keep(self, owner: int) -> Blob:
+    def commit(self, owner: int) -> Blob:
         """Make the bytes a blob of the instance with the id `owner`; equal bytes are one blob.
 
         Raises Unavailable when they can't be stored.
@@ -62,12 +64,12 @@ class Incoming:
         import obstore
 
         blob = Blob(self._digest.hexdigest(), self._size)
-        with _translated():
+        with _as_unavailable():
             self._writer.close()
-            self._settle(self._path)
+            self._sync_to_disk(self._path)
             # Over an equal one too: it becomes young again, so that no sweep takes it from under the new record.
             obstore.rename(self._store, self._path, _path(owner, blob.sha256))
-            self._settle(str(Path(_path(owner, blob.sha256)).parent))
+            self._sync_to_disk(str(Path(_path(owner, blob.sha256)).parent))
         self._open = False
         return blob
 
@@ -81,7 +83,7 @@ class Incoming:
             with contextlib.suppress(OSError, obstore.exceptions.BaseError):
                 obstore.delete(self._store, self._path)
 
-    def _settle(self, path: str) -> None:
+    def _sync_to_disk(self, path: str) -> None:
         """In a folder: wait until the disk has it, so that a record never outlives its blob in a power cut."""
         if self._folder is not None and os.name == "posix":
             descriptor = os.open(self._folder / path, os.O_RDONLY)
@@ -91,17 +93,17 @@ class Incoming:
                 os.close(descriptor)
 
 
-class Blobs:
+class BlobStore:
     """An open store of blobs, each known by its owner (an instance's id) and its sha256."""
 
     def __init__(self, store: ObjectStore, folder: Path | None) -> None:
         self._store, self._folder = store, folder
 
     @contextmanager
-    def incoming(self) -> Iterator[Incoming]:
+    def open_writer(self) -> Iterator[BlobWriter]:
         """Take bytes as they arrive; without `keep` nothing stays of them."""
-        with _translated():
-            incoming = Incoming(self._store, self._folder)
+        with _as_unavailable():
+            incoming = BlobWriter(self._store, self._folder)
         try:
             yield incoming
         finally:
@@ -111,35 +113,35 @@ class Blobs:
         """Give a blob's bytes, all or a part. Raises Unavailable when it is not there or can't be read."""
         import obstore
 
-        with _translated():
+        with _as_unavailable():
             if length is None:
                 return bytes(obstore.get(self._store, _path(owner, sha256)).bytes())
             return bytes(
                 obstore.get_range(self._store, _path(owner, sha256), start=start, length=length)
             )
 
-    def has(self, owner: int, sha256: str) -> bool:
+    def exists(self, owner: int, sha256: str) -> bool:
         """Whether there is such a blob."""
         import obstore
 
-        with _translated():
+        with _as_unavailable():
             try:
                 obstore.head(self._store, _path(owner, sha256))
             except FileNotFoundError:
                 return False
         return True
 
-    def older_than(self, age: timedelta) -> Iterator[tuple[int, str]]:
+    def list_older_than(self, age: timedelta) -> Iterator[tuple[int, str]]:
         """Give owner and sha256 of every blob that was stored longer ago; what never arrived whole is deleted."""
         for path, stored_at in self._paths():
-            if now() - stored_at < age:
+            if utc_now() - stored_at < age:
                 continue
             owner, _, rest = path.partition("/")
             if owner.isdecimal():
                 yield int(owner), rest.rpartition("/")[2]
             else:
                 self._delete(path)
-        self._delete_parts(age)
+        self._delete_partial_files(age)
 
     def delete(self, owner: int, sha256: str) -> None:
         """Delete a blob that no record needs."""
@@ -148,31 +150,31 @@ class Blobs:
     def _delete(self, path: str) -> None:
         import obstore
 
-        with _translated(), contextlib.suppress(FileNotFoundError):
+        with _as_unavailable(), contextlib.suppress(FileNotFoundError):
             obstore.delete(self._store, path)
 
-    def _delete_parts(self, age: timedelta) -> None:
+    def _delete_partial_files(self, age: timedelta) -> None:
         """In a folder: delete what a killed process left; the store does not list such parts."""
         if self._folder is not None:
             for part in (self._folder / "incoming").glob("*#*"):
-                if part.stat().st_mtime < (now() - age).timestamp():
+                if part.stat().st_mtime < (utc_now() - age).timestamp():
                     part.unlink(missing_ok=True)
 
     def _paths(self) -> Iterator[tuple[str, datetime]]:
         import obstore
 
-        with _translated():
+        with _as_unavailable():
             for page in obstore.list(self._store):
                 for found in page:
                     yield found["path"], found["last_modified"]
 
 
-def open_blobs(folder: Path) -> Blobs:
+def open_blobs(folder: Path) -> BlobStore:
     """Open the store of blobs in a folder, making it. Raises Unavailable when that fails."""
     from obstore.store import LocalStore
 
-    with _translated():
-        return Blobs(LocalStore(folder.resolve(), mkdir=True), folder.resolve())
+    with _as_unavailable():
+        return BlobStore(LocalStore(folder.resolve(), mkdir=True), folder.resolve())
 
 
 def _path(owner: int, sha256: str) -> str:
@@ -180,18 +182,18 @@ def _path(owner: int, sha256: str) -> str:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _as_unavailable() -> Iterator[None]:
     import obstore
 
     try:
         yield
     except (OSError, obstore.exceptions.BaseError) as error:
         raise Unavailable(
-            f"the instance's blobs can't be used now: {_reason(error)}; try again"
+            f"the instance's blobs can't be used now: {_describe_cause(error)}; try again"
         ) from None
 
 
-def _reason(error: Any) -> str:
+def _describe_cause(error: Any) -> str:
     """Say the cause without the store's paths and its debug output."""
     if "No space left" in str(error):
         return "the disk is full"

@@ -21,12 +21,12 @@ _BUSY_SECONDS = 20
 _DATABASE = "records.sqlite3"
 
 
-def now() -> datetime:
+def utc_now() -> datetime:
     """Give this moment, aware and in UTC."""
     return datetime.now(UTC)
 
 
-class Records:
+class Database:
     """An open database. `read` and `write` give a connection inside a transaction; the functions beside take it."""
 
     def __init__(self, url: str | URL) -> None:
@@ -39,13 +39,13 @@ class Records:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Read what one moment held. Raises Unavailable when the database does not answer."""
-        with _translated(), self._engine.connect() as connection, connection.begin():
+        with _as_unavailable(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Change everything or, when the block raises, nothing. Raises Unavailable as `read` does."""
-        with _translated(), self._engine.connect() as connection:
+        with _as_unavailable(), self._engine.connect() as connection:
             connection = connection.execution_options(write=True)
             with connection.begin():
                 yield connection
@@ -55,12 +55,12 @@ class Records:
         self._engine.dispose()
 
 
-def open_records(url: str | URL) -> Records:
+def open_database(url: str | URL) -> Database:
     """Open the database at an SQLAlchemy URL, making or updating its tables.
 
     Raises UsageError when the tables belong to a newer program, Unavailable when it can't be opened.
     """
-    records = Records(url)
+    records = Database(url)
     try:
         with records.write() as connection:
             tables.migrate(connection)
@@ -70,18 +70,18 @@ def open_records(url: str | URL) -> Records:
     return records
 
 
-def open_records_in(folder: Path) -> Records:
+def sqlite_url(folder: Path) -> Database:
     """Open the database of a data folder; raises as `open_records` does."""
-    return open_records(URL.create("sqlite", database=str(folder.resolve() / _DATABASE)))
+    return open_database(URL.create("sqlite", database=str(folder.resolve() / _DATABASE)))
 
 
-def has_records(folder: Path) -> bool:
+def has_database(folder: Path) -> bool:
     """Whether a data folder holds a database; makes nothing."""
     return (folder / _DATABASE).is_file()
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _as_unavailable() -> Iterator[None]:
     try:
         yield
     except (DataError, IntegrityError, ProgrammingError):
@@ -105,13 +105,13 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
             "foreign_keys=ON",
         ):
             connection.execute(f"PRAGMA {pragma}")
-        _use_wal(connection)
+        _enable_wal(connection)
     except sqlite3.Error:
         connection.close()
         raise
 
 
-def _use_wal(connection: Any) -> None:
+def _enable_wal(connection: Any) -> None:
     """Turn on write-ahead logging; SQLite does not wait for its lock here, so this does."""
     import sqlite3
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, or_, select
 
-from datapilot_defer.storage.database import now
+from datapilot_defer.storage.database import utc_now
 from datapilot_defer.storage.tables import ingestions
 
 if TYPE_CHECKING:
@@ -35,39 +35,41 @@ class Ingestion:
     log: str
 
 
-def request_ingestion(connection: Connection, environment_id: int) -> int:
+def enqueue(connection: Connection, environment_id: int) -> int:
     """Ask for an ingestion; one that nobody has begun serves two who ask. Gives its id."""
     waiting = (ingestions.c.environment_id == environment_id) & (ingestions.c.status == QUEUED)
     found = connection.scalar(select(ingestions.c.id).where(waiting))
     if found is not None:
         return int(found)
-    values = {"environment_id": environment_id, "status": QUEUED, "created_at": now()}
+    values = {"environment_id": environment_id, "status": QUEUED, "created_at": utc_now()}
     key: Any = connection.execute(ingestions.insert().values(**values)).inserted_primary_key
     return int(key[0])
 
 
-def waiting(connection: Connection) -> bool:
+def has_claimable(connection: Connection) -> bool:
     """Whether `take` would give one: a look that disturbs no writer."""
-    return connection.execute(select(ingestions.c.id).where(_free()).limit(1)).first() is not None
+    return (
+        connection.execute(select(ingestions.c.id).where(_claimable()).limit(1)).first() is not None
+    )
 
 
-def take(connection: Connection) -> Ingestion | None:
+def claim_next(connection: Connection) -> Ingestion | None:
     """Take the oldest ingestion that nobody works on; from now on its lease must be renewed."""
     row = connection.execute(
         select(ingestions)
-        .where(_free())
+        .where(_claimable())
         .order_by(ingestions.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     ).first()
     if row is None:
         return None
-    taken = {"status": IN_PROGRESS, "lease_until": now() + LEASE, "attempts": row.attempts + 1}
+    taken = {"status": IN_PROGRESS, "lease_until": utc_now() + LEASE, "attempts": row.attempts + 1}
     connection.execute(ingestions.update().where(ingestions.c.id == row.id).values(**taken))
     return Ingestion(**{**row._mapping, **taken})
 
 
-def change(connection: Connection, ingestion_id: int, **values: object) -> None:
+def update_ingestion(connection: Connection, ingestion_id: int, **values: object) -> None:
     """Set fields of an ingestion: a later `lease_until` while it goes on, its end, or "Queued" to give it back."""
     connection.execute(ingestions.update().where(ingestions.c.id == ingestion_id).values(**values))
 
@@ -92,7 +94,7 @@ def list_ingestions(
     ]
 
 
-def _free() -> ColumnElement[bool]:
+def _claimable() -> ColumnElement[bool]:
     """Asked for and not begun, or begun by somebody who is gone."""
-    abandoned = (ingestions.c.status == IN_PROGRESS) & (ingestions.c.lease_until < now())
+    abandoned = (ingestions.c.status == IN_PROGRESS) & (ingestions.c.lease_until < utc_now())
     return or_(ingestions.c.status == QUEUED, abandoned)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Row, func, select
 
-from datapilot_defer.storage.database import now
+from datapilot_defer.storage.database import utc_now
 from datapilot_defer.storage.tables import environments, integrations
 
 if TYPE_CHECKING:
@@ -42,10 +42,17 @@ class Integration:
 
     def environment(self, name: str) -> Environment | None:
         """Give the environment of this name, without regard to case."""
-        return next((each for each in self.environments if fold(each.name) == fold(name)), None)
+        return next(
+            (
+                each
+                for each in self.environments
+                if normalize_name(each.name) == normalize_name(name)
+            ),
+            None,
+        )
 
 
-def fold(name: str) -> str:
+def normalize_name(name: str) -> str:
     """Give the form in which names of environments are compared."""
     return name.casefold()
 
@@ -54,11 +61,11 @@ def create_integration(
     connection: Connection, instance_id: int, *, name: str, integration_type: str
 ) -> Integration:
     """Make an integration without environments. The name must be free on its instance."""
-    times = {"created_at": now(), "last_modified_at": now()}
+    times = {"created_at": utc_now(), "last_modified_at": utc_now()}
     values = {"instance_id": instance_id, "name": name, "integration_type": integration_type}
     made = connection.execute(integrations.insert().values(**values, **times))
     key: Any = made.inserted_primary_key
-    return _full(
+    return _with_environments(
         connection, connection.execute(select(integrations).where(integrations.c.id == key[0]))
     )[0]
 
@@ -68,12 +75,12 @@ def add_environment(connection: Connection, integration_id: int, name: str) -> N
     values = {
         "integration_id": integration_id,
         "name": name,
-        "folded": fold(name),
-        "created_at": now(),
+        "folded": normalize_name(name),
+        "created_at": utc_now(),
     }
     connection.execute(environments.insert().values(**values))
     changed = integrations.update().where(integrations.c.id == integration_id)
-    connection.execute(changed.values(last_modified_at=now()))
+    connection.execute(changed.values(last_modified_at=utc_now()))
 
 
 def find_integration(
@@ -81,14 +88,16 @@ def find_integration(
 ) -> Integration | None:
     """Give an instance's integration by its id."""
     mine = (integrations.c.instance_id == instance_id) & (integrations.c.id == integration_id)
-    found = _full(connection, connection.execute(select(integrations).where(mine)))
+    found = _with_environments(connection, connection.execute(select(integrations).where(mine)))
     return found[0] if found else None
 
 
-def integration_named(connection: Connection, instance_id: int, name: str) -> Integration | None:
+def find_integration_by_name(
+    connection: Connection, instance_id: int, name: str
+) -> Integration | None:
     """Give an instance's integration by its exact name."""
     mine = (integrations.c.instance_id == instance_id) & (integrations.c.name == name)
-    found = _full(connection, connection.execute(select(integrations).where(mine)))
+    found = _with_environments(connection, connection.execute(select(integrations).where(mine)))
     return found[0] if found else None
 
 
@@ -115,12 +124,12 @@ def list_integrations(
         .order_by(func.lower(integrations.c.name), integrations.c.id)
         .limit(limit)
     )
-    return _full(
+    return _with_environments(
         connection, connection.execute(query), everything=len(wanted) == 1 and limit is None
     )
 
 
-def touch_integration(
+def record_publication(
     connection: Connection,
     integration_id: int,
     *,
@@ -131,7 +140,7 @@ def touch_integration(
 
     uploaded_at: when it was uploaded, if that is what made it current.
     """
-    values: dict[str, Any] = {"last_modified_at": now()}
+    values: dict[str, Any] = {"last_modified_at": utc_now()}
     if uploaded_at is not None:
         values["last_file_upload_time"] = uploaded_at
     if project_name is not None:
@@ -141,7 +150,9 @@ def touch_integration(
     )
 
 
-def _full(connection: Connection, rows: Any, *, everything: bool = False) -> list[Integration]:
+def _with_environments(
+    connection: Connection, rows: Any, *, everything: bool = False
+) -> list[Integration]:
     """Add their environments to integrations, with one query for all of them."""
     found = [Integration(**row._mapping) for row in rows]
     if not found:

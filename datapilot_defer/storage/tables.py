@@ -30,7 +30,7 @@ from datapilot_defer.errors import UsageError
 metadata = MetaData()
 
 
-class Instant(TypeDecorator[datetime]):
+class UtcDateTime(TypeDecorator[datetime]):
     """A moment, aware and in UTC, also on databases that keep no time zone."""
 
     impl = DateTime(timezone=True)
@@ -49,50 +49,50 @@ def _id() -> Column[int]:
     return Column("id", Integer, primary_key=True)
 
 
-def _of(table: str, *, nullable: bool = False, name: str | None = None) -> Column[Any]:
+def _foreign_key(table: str, *, nullable: bool = False, name: str | None = None) -> Column[Any]:
     return Column(name or f"{table}_id", Integer, ForeignKey(f"{table}.id"), nullable=nullable)
 
 
-def _required(name: str, kind: Any) -> Column[Any]:
+def _not_null(name: str, kind: Any) -> Column[Any]:
     return Column(name, kind, nullable=False)
 
 
-schema = Table("schema_version", metadata, _required("version", Integer))
+schema = Table("schema_version", metadata, _not_null("version", Integer))
 
 instances = Table(
     "instance",
     metadata,
     _id(),
     Column("name", String(63), nullable=False, unique=True),
-    _required("signing_key", LargeBinary),
-    _required("created_at", Instant),
+    _not_null("signing_key", LargeBinary),
+    _not_null("created_at", UtcDateTime),
 )
 
 tokens = Table(
     "token",
     metadata,
     _id(),
-    _of("instance"),
-    _required("name", String(200)),
+    _foreign_key("instance"),
+    _not_null("name", String(200)),
     Column("sha256", String(64), nullable=False, unique=True),
-    _required("scopes", String(40)),
+    _not_null("scopes", String(40)),
     Column("integration_id", Integer, ForeignKey("integration.id")),
-    _required("created_at", Instant),
-    Column("expires_at", Instant),
-    Column("last_used_at", Instant),
-    Column("revoked_at", Instant),
+    _not_null("created_at", UtcDateTime),
+    Column("expires_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
 )
 
 integrations = Table(
     "integration",
     metadata,
     _id(),
-    _of("instance"),
-    _required("name", String(200)),
-    _required("integration_type", String(20)),
-    _required("created_at", Instant),
-    _required("last_modified_at", Instant),
-    Column("last_file_upload_time", Instant),
+    _foreign_key("instance"),
+    _not_null("name", String(200)),
+    _not_null("integration_type", String(20)),
+    _not_null("created_at", UtcDateTime),
+    _not_null("last_modified_at", UtcDateTime),
+    Column("last_file_upload_time", UtcDateTime),
     Column("project_name", Text),
     UniqueConstraint("instance_id", "name"),
 )
@@ -101,10 +101,10 @@ environments = Table(
     "environment",
     metadata,
     _id(),
-    _of("integration"),
-    _required("name", String(64)),
-    _required("folded", String(200)),
-    _required("created_at", Instant),
+    _foreign_key("integration"),
+    _not_null("name", String(64)),
+    _not_null("folded", String(200)),
+    _not_null("created_at", UtcDateTime),
     UniqueConstraint("integration_id", "folded"),
 )
 
@@ -112,20 +112,20 @@ files = Table(
     "file",
     metadata,
     _id(),
-    _of("environment"),
-    _of("token"),
-    _required("kind", String(20)),
-    _required("created_at", Instant),
+    _foreign_key("environment"),
+    _foreign_key("token"),
+    _not_null("kind", String(20)),
+    _not_null("created_at", UtcDateTime),
     Column("sha256", String(64)),  # set when a blob arrived whole
     Column("size_bytes", Integer),
-    Column("uploaded_at", Instant),  # set when it was verified: from then on it is visible
+    Column("uploaded_at", UtcDateTime),  # set when it was verified: from then on it is visible
     Column("refusal", Text),
     Column("dbt_version", Text),
     Column("schema_version", Integer),
     Column("project_name", Text),
     Column("node_count", Integer),
     Column("model_count", Integer),
-    Column("generated_at", Instant),
+    Column("generated_at", UtcDateTime),
     Column("invocation_id", Text),
     Column("commit", Text),
     Column("branch", Text),
@@ -143,10 +143,10 @@ publications = Table(
     "publication",
     metadata,
     _id(),
-    _of("environment"),
-    _required("kind", String(20)),
-    _of("file"),
-    _required("since", Instant),
+    _foreign_key("environment"),
+    _not_null("kind", String(20)),
+    _foreign_key("file"),
+    _not_null("since", UtcDateTime),
     Index("publication_of_environment", "environment_id", "kind", "id"),
     Index("publication_of_file", "file_id"),
 )
@@ -155,12 +155,12 @@ ingestions = Table(
     "ingestion",
     metadata,
     _id(),
-    _of("environment"),
-    _required("status", String(20)),
-    _required("created_at", Instant),
-    Column("lease_until", Instant),  # somebody works on it and is alive
+    _foreign_key("environment"),
+    _not_null("status", String(20)),
+    _not_null("created_at", UtcDateTime),
+    Column("lease_until", UtcDateTime),  # somebody works on it and is alive
     Column("attempts", Integer, nullable=False, default=0),
-    Column("finished_at", Instant),
+    Column("finished_at", UtcDateTime),
     Column("log", Text, nullable=False, default=""),
     Index("ingestion_of_environment", "environment_id", "id"),
     Index("ingestion_to_do", "status", "lease_until"),

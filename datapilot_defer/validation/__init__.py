@@ -5,8 +5,8 @@ loader takes more than the schema allows. What differs from the published schema
 warning; `strict` holds an artifact to the published schema by the letter.
 """
 
-from datapilot_defer.validation.consistency import differences
-from datapilot_defer.validation.result import Problem, Verdict
+from datapilot_defer.validation.consistency import find_inconsistencies
+from datapilot_defer.validation.result import Problem, ValidationResult
 from datapilot_defer.validation.validator import validate
 
-__all__ = ["Problem", "Verdict", "differences", "validate"]
+__all__ = ["Problem", "ValidationResult", "find_inconsistencies", "validate"]

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from datapilot_defer.artifact import Artifact
 
 # Where an artifact keeps what it says about which node.
-_ENTRIES = {
+_SECTIONS_WITH_UNIQUE_IDS = {
     Kind.CATALOG: ("nodes", "sources"),
     Kind.RUN_RESULTS: ("results",),
     Kind.SOURCES: ("results",),
 }
-_MANIFEST = (
+_MANIFEST_SECTIONS = (
     "nodes",
     "sources",
     "exposures",
@@ -29,17 +29,19 @@ _MANIFEST = (
 )
 
 
-def differences(artifacts: Sequence[Artifact]) -> list[str]:
+def find_inconsistencies(artifacts: Sequence[Artifact]) -> list[str]:
     """Say, artifact by artifact, what does not come from the first one's project or invocation.
 
     artifacts: accepted ones, the manifest first. Partly other nodes are normal (a selection was built, a package
     was taken out); no node in common is another project.
     """
     first, *others = artifacts
-    known = _unique_ids(first, _MANIFEST) if others and first.kind is Kind.MANIFEST else set()
+    known = (
+        _unique_ids(first, _MANIFEST_SECTIONS) if others and first.kind is Kind.MANIFEST else set()
+    )
     said = []
     for other in others:
-        ids = _unique_ids(other, _ENTRIES.get(other.kind, ()))
+        ids = _unique_ids(other, _SECTIONS_WITH_UNIQUE_IDS.get(other.kind, ()))
         if known and ids and not ids & known:
             example = min(ids)
             said.append(

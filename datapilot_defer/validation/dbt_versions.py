@@ -10,9 +10,9 @@ from datapilot_defer.errors import UsageError
 if TYPE_CHECKING:
     from datapilot_defer.artifact import Artifact
 
-OLDEST, NEWEST = 4, 12
-FUSION = 20
-MINORS = (
+OLDEST_SCHEMA_VERSION, NEWEST_DBT1_SCHEMA_VERSION = 4, 12
+DBT2_SCHEMA_VERSION = 20
+DBT1_VERSIONS = (
     "1.0",
     "1.1",
     "1.2",
@@ -40,27 +40,29 @@ _WRITTEN_FROM = {
     11: "1.7",
     12: "1.8",
 }
-_READ_BY_FUSION = (12, FUSION)
-_LOOKS_BACK_FROM = "1.2"
+_READ_BY_DBT2 = (12, DBT2_SCHEMA_VERSION)
+_FIRST_BACKWARD_COMPATIBLE = "1.2"
 
 
-def readers(schema_version: int) -> tuple[str, ...]:
+def versions_reading(schema_version: int) -> tuple[str, ...]:
     """The minor versions of dbt-core that take schema version 4 to 12, oldest first, and "2" when dbt 2.x does."""
-    first = MINORS.index(_WRITTEN_FROM[schema_version])
-    back = MINORS.index(_LOOKS_BACK_FROM)
-    core = tuple(minor for at, minor in enumerate(MINORS) if at == first or at >= max(first, back))
-    return (*core, "2") if schema_version in _READ_BY_FUSION else core
+    first = DBT1_VERSIONS.index(_WRITTEN_FROM[schema_version])
+    back = DBT1_VERSIONS.index(_FIRST_BACKWARD_COMPATIBLE)
+    core = tuple(
+        minor for at, minor in enumerate(DBT1_VERSIONS) if at == first or at >= max(first, back)
+    )
+    return (*core, "2") if schema_version in _READ_BY_DBT2 else core
 
 
-def by_fusion(artifact: Artifact) -> bool:
+def is_written_by_dbt2(artifact: Artifact) -> bool:
     """Whether dbt 2.x wrote it. The dated versions of the dbt platform, such as 2026.1.19, are dbt-core 1.x."""
     found = re.match(r"v?(\d+)\.", artifact.dbt_version or "")
-    return artifact.schema_version == FUSION or (
+    return artifact.schema_version == DBT2_SCHEMA_VERSION or (
         found is not None and 2 <= int(found.group(1)) < 1000
     )
 
 
-def spelled(readers: tuple[str, ...]) -> str:
+def describe_versions(readers: tuple[str, ...]) -> str:
     """In words: "dbt 1.8 and later", "dbt 2.x"."""
     core = [reader for reader in readers if reader != "2"]
     if not readers:
@@ -70,7 +72,7 @@ def spelled(readers: tuple[str, ...]) -> str:
     return f"dbt {core[0]} and later" if "2" in readers else f"dbt {core[0]} to {core[-1]}"
 
 
-def covers(found: tuple[str, ...], wanted: str) -> bool:
+def includes_version(found: tuple[str, ...], wanted: str) -> bool:
     """Whether a version that somebody runs, such as "1.11", "1.11.16", "1" or "2", is among the readers.
 
     A minor version of dbt-core that is newer than this program counts as the newest one that it knows.
@@ -86,5 +88,5 @@ def covers(found: tuple[str, ...], wanted: str) -> bool:
         return major in found
     if minor is None:
         return any(reader != "2" for reader in found)
-    newest = int(MINORS[-1].split(".")[1])
+    newest = int(DBT1_VERSIONS[-1].split(".")[1])
     return f"1.{min(int(minor), newest)}" in found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from datapilot_defer.validation.result import Problem
-from datapilot_defer.validation.violations import describe, source_file, spell
+from datapilot_defer.validation.violations import describe_value, format_path, source_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,41 +16,39 @@ _PROJECT_NAME_FROM = 10  # dbt 1.6 was the first to write metadata.project_name
 
 
 @dataclass
-class Use:
+class DeferChecks:
     """Looks at each node on the way. referable: how many others can refer to."""
 
     referable: int = 0
 
-    def node(self, key: str, value: Any) -> Iterator[Problem]:
+    def check_node(self, key: str, value: Any) -> Iterator[Problem]:
         """What makes one node useless or harmful."""
         if not isinstance(value, dict):
             return
         own = value.get("unique_id")
         if own != key and "unique_id" in value:
-            says = f"its unique_id is {describe(own)}: dbt would defer to the wrong node"
-            yield Problem(spell(("nodes", key)), says, source_file(value))
+            says = f"its unique_id is {describe_value(own)}: dbt would defer to the wrong node"
+            yield Problem(format_path(("nodes", key)), says, source_file(value))
         kind = value.get("resource_type")
         if kind not in REFERABLE:
             return
         self.referable += 1
-        if _materialized(value) == "ephemeral":
+        if _materialization(value) == "ephemeral":
             return
         for name in ("schema", "alias"):
             found = value.get(name)
             if not isinstance(found, str) or not found:
-                says = (
-                    f"a {kind} without {name}: nobody can find its relation (got {describe(found)})"
-                )
-                yield Problem(spell(("nodes", key, name)), says, source_file(value))
+                says = f"a {kind} without {name}: nobody can find its relation (got {describe_value(found)})"
+                yield Problem(format_path(("nodes", key, name)), says, source_file(value))
 
-    def whole(self) -> Iterator[Problem]:
+    def check_whole_manifest(self) -> Iterator[Problem]:
         """What makes the whole useless."""
         if not self.referable:
             says = "holds no model, seed or snapshot: there is nothing to defer to"
             yield Problem("$.nodes", says)
 
 
-def metadata_problems(metadata: Mapping[str, Any], schema_version: int) -> Iterator[Problem]:
+def check_metadata(metadata: Mapping[str, Any], schema_version: int) -> Iterator[Problem]:
     """A manifest that does not say whose it is could be anybody's."""
     names = ["project_id"]
     if schema_version >= _PROJECT_NAME_FROM:
@@ -58,10 +56,10 @@ def metadata_problems(metadata: Mapping[str, Any], schema_version: int) -> Itera
     for name in names:
         found = metadata.get(name)
         if not isinstance(found, str) or not found:
-            says = f"expected the project's {name.removeprefix('project_')}, got {describe(found)}: whose manifest is it?"
-            yield Problem(spell(("metadata", name)), says)
+            says = f"expected the project's {name.removeprefix('project_')}, got {describe_value(found)}: whose manifest is it?"
+            yield Problem(format_path(("metadata", name)), says)
 
 
-def _materialized(value: Mapping[str, Any]) -> Any:
+def _materialization(value: Mapping[str, Any]) -> Any:
     config = value.get("config")
     return config.get("materialized") if isinstance(config, dict) else None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from datapilot_defer.artifact import Kind, recognise
+from datapilot_defer.artifact import Kind, detect_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Files that share dbt's file name, and the keys that give them away.
-_FOREIGN = (
+_FOREIGN_FILE_MARKERS = (
     ("a JSON schema, not an artifact", {"properties", "type"}),
     ("a JSON schema, not an artifact", {"$schema", "definitions"}),
     ("the manifest of an MCP bundle", {"manifest_version", "server"}),
@@ -29,21 +29,27 @@ _METADATA_KEYS = (
 )
 
 
-def other_kind(top: Mapping[str, Any], metadata: Mapping[str, Any], wanted: Kind) -> str | None:
+def detect_other_kind(
+    top: Mapping[str, Any], metadata: Mapping[str, Any], wanted: Kind
+) -> str | None:
     """ "is a catalog.json, not a manifest.json", when it is clearly another of dbt's artifacts."""
-    found = recognise(top, metadata)
+    found = detect_kind(top, metadata)
     if found is None or found is wanted:
         return None
     return f"is a {found.file_name}, not a {wanted.file_name}"
 
 
-def foreign(top: Mapping[str, Any], metadata: Mapping[str, Any], wanted: Kind) -> str | None:
+def detect_foreign_file(
+    top: Mapping[str, Any], metadata: Mapping[str, Any], wanted: Kind
+) -> str | None:
     """What it is, when nothing in it comes from dbt."""
     if any(key in metadata for key in _METADATA_KEYS):
         return None
-    if recognise(top, metadata) is not None:
+    if detect_kind(top, metadata) is not None:
         return None
-    name = next((name for name, keys in _FOREIGN if keys <= top.keys()), None) or _by_values(top)
+    name = next(
+        (name for name, keys in _FOREIGN_FILE_MARKERS if keys <= top.keys()), None
+    ) or _detect_by_values(top)
     return (
         f"is not dbt's {wanted.file_name}: it is {name}"
         if name
@@ -51,7 +57,7 @@ def foreign(top: Mapping[str, Any], metadata: Mapping[str, Any], wanted: Kind) -
     )
 
 
-def _by_values(top: Mapping[str, Any]) -> str | None:
+def _detect_by_values(top: Mapping[str, Any]) -> str | None:
     if not top:
         return "an empty object"
     values = [bytes(value)[:200].lstrip() for value in top.values()]

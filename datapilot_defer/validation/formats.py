@@ -23,19 +23,19 @@ _THREE_NUMBERS = re.compile(r"(\d{1,4})[./-](\d{1,4})[./-](\d{1,4})", re.ASCII)
 
 def python_int(text: object) -> bool:
     """Whether `int` takes it, once it is a string."""
-    return not isinstance(text, str) or _takes(int, text)
+    return not isinstance(text, str) or _is_accepted_by(int, text)
 
 
 def python_float(text: object) -> bool:
     """Whether `float` takes it, once it is a string."""
-    return not isinstance(text, str) or _takes(float, text)
+    return not isinstance(text, str) or _is_accepted_by(float, text)
 
 
 def python_uuid(text: object) -> bool:
     """Whether `uuid.UUID` takes it, once it is a string."""
     from uuid import UUID
 
-    return not isinstance(text, str) or _takes(UUID, text)
+    return not isinstance(text, str) or _is_accepted_by(UUID, text)
 
 
 def dateutil(text: object) -> bool:
@@ -46,7 +46,9 @@ def dateutil(text: object) -> bool:
     if not isinstance(text, str):
         return True
     if found := _ISO.fullmatch(text.strip()):
-        return _takes(datetime.fromisoformat, " ".join(part for part in found.groups() if part))
+        return _is_accepted_by(
+            datetime.fromisoformat, " ".join(part for part in found.groups() if part)
+        )
     if found := _NUMBER.fullmatch(text.strip()):
         return int(found.group(1)) not in (0, 29, 30, 31)  # days that not every month has
     numbers = _THREE_NUMBERS.fullmatch(text.strip())
@@ -71,7 +73,7 @@ def dbt_hook(text: object) -> bool:
     if not isinstance(found, dict) or "sql" not in found:
         return False
     index = found.get("index")
-    return index is None or (isinstance(index, (int, float, str)) and _takes(int, index))
+    return index is None or (isinstance(index, (int, float, str)) and _is_accepted_by(int, index))
 
 
 def dbt_hook_letters(text: object) -> bool:
@@ -79,7 +81,7 @@ def dbt_hook_letters(text: object) -> bool:
     return not isinstance(text, str) or all(dbt_hook(letter) for letter in text)
 
 
-def _takes(constructor: Callable[..., object], value: object) -> bool:
+def _is_accepted_by(constructor: Callable[..., object], value: object) -> bool:
     try:
         constructor(value)
     except (ValueError, TypeError, OverflowError, AttributeError):

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from datapilot_defer.validation import bundled_schemas, dbt_versions
-from datapilot_defer.validation.defer_checks import Use, metadata_problems
-from datapilot_defer.validation.other_artifacts import drift
+from datapilot_defer.validation.defer_checks import DeferChecks, check_metadata
+from datapilot_defer.validation.other_artifacts import describe_drift
 from datapilot_defer.validation.result import Problem
-from datapilot_defer.validation.sections import Found, go_through
-from datapilot_defer.validation.violations import describe
-from datapilot_defer.validation.whole import whole
+from datapilot_defer.validation.sections import Findings, check_sections
+from datapilot_defer.validation.violations import describe_value
+from datapilot_defer.validation.whole import minimal_manifest_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from datapilot_defer.artifact import Artifact
-    from datapilot_defer.validation.schema import Rules
+    from datapilot_defer.validation.schema import ArtifactSchema
 
 _VERSION = "$.metadata.dbt_schema_version"
 _JAVASCRIPT = b'"javascript"'
@@ -25,22 +25,22 @@ _NEEDS_ADAPTERS = "a macro supports javascript: dbt before 1.12 reads that with 
 _URL = "https://schemas.getdbt.com/dbt/manifest/v{}.json"
 
 
-def look(
+def check_manifest(
     artifact: Artifact, top: Mapping[str, Any], metadata: Mapping[str, Any], *, strict: bool
-) -> Found:
+) -> Findings:
     """Everything that can be said about a file that means to be a manifest."""
     version = artifact.schema_version
     problem = _version_problem(metadata.get("dbt_schema_version"), version)
     if problem or version is None:
-        return Found(problems=[problem] if problem else [])
-    if version > dbt_versions.NEWEST:
-        found = _unloadable(artifact, top, strict=strict)
+        return Findings(problems=[problem] if problem else [])
+    if version > dbt_versions.NEWEST_DBT1_SCHEMA_VERSION:
+        found = _check_outline_only(artifact, top, strict=strict)
     else:
-        published = bundled_schemas.published("manifest", version, artifact.dbt_version)
-        found = _loadable(artifact, top, version, published)
+        published = bundled_schemas.published_schema("manifest", version, artifact.dbt_version)
+        found = _check_supported_version(artifact, top, version, published)
         if strict and published and not found.problems:
-            found = _by_the_letter(top, published, found)
-    found.problems[:0] = metadata_problems(metadata, version)
+            found = _check_strictly(top, published, found)
+    found.problems[:0] = check_metadata(metadata, version)
     return found
 
 
@@ -51,39 +51,41 @@ def _version_problem(claim: object, version: int | None) -> Problem | None:
         )
     if version is None or claim != _URL.format(version):
         return Problem(
-            _VERSION, f"expected {_URL.format('N')} with a number for N, got {describe(claim)}"
+            _VERSION,
+            f"expected {_URL.format('N')} with a number for N, got {describe_value(claim)}",
         )
-    if version < dbt_versions.OLDEST:
+    if version < dbt_versions.OLDEST_SCHEMA_VERSION:
         says = f"schema version {version} is of dbt before 1.0: no dbt that is maintained reads it"
         return Problem(_VERSION, f"{says}; build with dbt 1.0 or later")
     return None
 
 
-def _loadable(
-    artifact: Artifact, top: Mapping[str, Any], version: int, published: Rules | None
-) -> Found:
+def _check_supported_version(
+    artifact: Artifact, top: Mapping[str, Any], version: int, published: ArtifactSchema | None
+) -> Findings:
     """Schema versions 4 to 12: dbt's loader decides, save for what dbt 2.x wrote."""
-    found = go_through(top, bundled_schemas.loader(version), published, Use())
-    if found.loads:
-        found.readable_by = dbt_versions.readers(version)
+    found = check_sections(top, bundled_schemas.loader_schema(version), published, DeferChecks())
+    if found.is_loadable:
+        found.readable_by = dbt_versions.versions_reading(version)
         found.drift += [
-            f"{drift(name, count)}; dbt reads them" for name, count in found.drifting.items()
+            f"{describe_drift(name, count)}; dbt reads them"
+            for name, count in found.drift_counts.items()
         ]
-        if "macros" in found.drifting and _JAVASCRIPT in artifact.content:
+        if "macros" in found.drift_counts and _JAVASCRIPT in artifact.content:
             found.drift.append(_NEEDS_ADAPTERS)
-    elif dbt_versions.by_fusion(artifact):
-        why = found.unloadable
-        found = go_through(top, whole(), None, Use())
-        found.readable_by, found.obstacle = ("2",) if found.loads else (), why
-        found.warnings.append(_only_fusion(why))
+    elif dbt_versions.is_written_by_dbt2(artifact):
+        why = found.first_violation
+        found = check_sections(top, minimal_manifest_schema(), None, DeferChecks())
+        found.readable_by, found.dbt1_obstacle = ("2",) if found.is_loadable else (), why
+        found.warnings.append(_dbt2_only_warning(why))
     return found
 
 
-def _unloadable(artifact: Artifact, top: Mapping[str, Any], *, strict: bool) -> Found:
+def _check_outline_only(artifact: Artifact, top: Mapping[str, Any], *, strict: bool) -> Findings:
     """Version 20 of dbt 2.x, and versions that are newer than this program."""
-    found = go_through(top, whole(), None, Use())
+    found = check_sections(top, minimal_manifest_schema(), None, DeferChecks())
     version = artifact.schema_version
-    if version == dbt_versions.FUSION:
+    if version == dbt_versions.DBT2_SCHEMA_VERSION:
         found.readable_by = ("2",)
         found.warnings.append(
             "schema version 20 is of dbt 2.x: only dbt 2.x can defer to it, dbt 1.x can't read it"
@@ -100,8 +102,10 @@ def _unloadable(artifact: Artifact, top: Mapping[str, Any], *, strict: bool) -> 
     return found
 
 
-def _by_the_letter(top: Mapping[str, Any], published: Rules, before: Found) -> Found:
-    found = go_through(top, published, None, Use(), strict=True)
+def _check_strictly(
+    top: Mapping[str, Any], published: ArtifactSchema, before: Findings
+) -> Findings:
+    found = check_sections(top, published, None, DeferChecks(), strict=True)
     found.readable_by, found.warnings, found.drift = (
         before.readable_by,
         before.warnings,
@@ -110,6 +114,6 @@ def _by_the_letter(top: Mapping[str, Any], published: Rules, before: Found) -> F
     return found
 
 
-def _only_fusion(why: Problem | None) -> str:
+def _dbt2_only_warning(why: Problem | None) -> str:
     example = f", for example at {why.path}: {why.message}" if why else ""
     return f"written by dbt 2.x: only dbt 2.x can defer to it, dbt 1.x can't read it{example}"

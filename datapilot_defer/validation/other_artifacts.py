@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from datapilot_defer.artifact import Kind
 from datapilot_defer.validation import bundled_schemas
 from datapilot_defer.validation.result import Problem
-from datapilot_defer.validation.sections import Found, find_top, go_through
-from datapilot_defer.validation.violations import describe
+from datapilot_defer.validation.sections import Findings, check_sections, check_top_level
+from datapilot_defer.validation.violations import describe_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,26 +19,26 @@ _VERSION = "$.metadata.dbt_schema_version"
 _URL = "https://schemas.getdbt.com/dbt/{}/v{}.json"
 
 
-def look(
+def check_other_artifact(
     artifact: Artifact, top: Mapping[str, Any], metadata: Mapping[str, Any], *, strict: bool
-) -> Found:
+) -> Findings:
     """Everything that can be said about an artifact that is not a manifest."""
     kind, version = artifact.kind, artifact.schema_version
     if kind is not Kind.SEMANTIC_MANIFEST:  # which has no metadata
         problem = _version_problem(kind, metadata.get("dbt_schema_version"), version)
         if problem:
-            return Found(problems=[problem])
-    published = bundled_schemas.published(kind.value, version, artifact.dbt_version)
+            return Findings(problems=[problem])
+    published = bundled_schemas.published_schema(kind.value, version, artifact.dbt_version)
     if published is None:
-        return _unknown(kind, version, top, strict=strict)
+        return _check_outline_only(kind, version, top, strict=strict)
     if strict:
-        return go_through(top, published, None, None, strict=True)
-    found = go_through(top, published.loosened(), published, None)
-    found.drift += [drift(name, count) for name, count in found.drifting.items()]
+        return check_sections(top, published, None, None, strict=True)
+    found = check_sections(top, published.relaxed(), published, None)
+    found.drift += [describe_drift(name, count) for name, count in found.drift_counts.items()]
     return found
 
 
-def drift(name: str, count: int) -> str:
+def describe_drift(name: str, count: int) -> str:
     """What is said of entries that are fine and not as published."""
     entries = f"1 entry of {name} differs" if count == 1 else f"{count:,} entries of {name} differ"
     return f"{entries} from the schema that dbt published: unknown properties or new values"
@@ -46,11 +46,11 @@ def drift(name: str, count: int) -> str:
 
 def _version_problem(kind: Kind, claim: object, version: int | None) -> Problem | None:
     name = kind.value.replace("_", "-")
-    oldest, _ = _range(kind)
+    oldest, _ = _known_versions(kind)
     if version is None or claim != _URL.format(name, version):
         return Problem(
             _VERSION,
-            f"expected {_URL.format(name, 'N')} with a number for N, got {describe(claim)}",
+            f"expected {_URL.format(name, 'N')} with a number for N, got {describe_value(claim)}",
         )
     if version < oldest:
         return Problem(
@@ -59,16 +59,20 @@ def _version_problem(kind: Kind, claim: object, version: int | None) -> Problem 
     return None
 
 
-def _range(kind: Kind) -> tuple[int, int]:
+def _known_versions(kind: Kind) -> tuple[int, int]:
     versions = [
-        entry["schema_version"] for entry in bundled_schemas.index() if entry["kind"] == kind.value
+        entry["schema_version"]
+        for entry in bundled_schemas.list_schemas()
+        if entry["kind"] == kind.value
     ]
     return min(versions), max(versions)
 
 
-def _unknown(kind: Kind, version: int | None, top: Mapping[str, Any], *, strict: bool) -> Found:
-    newest = bundled_schemas.published(kind.value, _range(kind)[1], None)
-    found = Found(problems=list(find_top(newest.loosened(), top)) if newest else [])
+def _check_outline_only(
+    kind: Kind, version: int | None, top: Mapping[str, Any], *, strict: bool
+) -> Findings:
+    newest = bundled_schemas.published_schema(kind.value, _known_versions(kind)[1], None)
+    found = Findings(problems=list(check_top_level(newest.relaxed(), top)) if newest else [])
     found.warnings.append(
         f"schema version {version} is newer than this program: only its outline was checked"
     )

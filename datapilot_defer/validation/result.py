@@ -21,7 +21,7 @@ class Problem:
     message: str
     file: str | None = None
 
-    def line(self, artifact_path: str) -> str:
+    def format_line(self, artifact_path: str) -> str:
         """`target/manifest.json::$.path: message (models/orders.sql)`."""
         return f"{artifact_path}::{self.path}: {self.message}" + (
             f" ({self.file})" if self.file else ""
@@ -29,7 +29,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ValidationResult:
     """Whether an artifact is whole and useful, and which dbt can read it.
 
     problems: empty when it is accepted, best first. drift: what a current dbt writes beside its published schema, and
@@ -42,17 +42,19 @@ class Verdict:
     warnings: tuple[str, ...] = ()
     drift: tuple[str, ...] = ()
     readable_by: tuple[str, ...] = ()
-    more: int = 0
-    at_least: bool = False
+    hidden_problems: int = 0
+    is_truncated: bool = False
 
     @property
-    def accepted(self) -> bool:
+    def is_accepted(self) -> bool:
         """Whether nothing speaks against it."""
         return not self.problems
 
-    def describe(self) -> list[str]:
+    def format_problems(self) -> list[str]:
         """One line for each problem, and one that says how many more there are."""
-        lines = [problem.line(self.artifact.path) for problem in self.problems]
-        if self.more:
-            lines.append(f"… and {'at least ' if self.at_least else ''}{self.more:,} more")
+        lines = [problem.format_line(self.artifact.path) for problem in self.problems]
+        if self.hidden_problems:
+            lines.append(
+                f"… and {'at least ' if self.is_truncated else ''}{self.hidden_problems:,} more"
+            )
         return lines

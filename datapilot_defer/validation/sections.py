@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from datapilot_defer import dbt_json
 from datapilot_defer.validation.result import Problem
-from datapilot_defer.validation.violations import find, own, source_file
+from datapilot_defer.validation.violations import find_own_violations, find_violations, source_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from datapilot_defer.validation.defer_checks import Use
-    from datapilot_defer.validation.schema import Rules, Schema
+    from datapilot_defer.validation.defer_checks import DeferChecks
+    from datapilot_defer.validation.schema import ArtifactSchema, JsonSchema
 
-MOST = 1000
-MOST_OF_ONE_ENTRY = 20
+MAX_PROBLEMS = 1000
+MAX_PROBLEMS_PER_ENTRY = 20
 # Best first: what is wrong with the whole, then what people wrote, then what follows from it.
 _ORDER = (
     "metadata",
@@ -32,12 +32,12 @@ _ORDER = (
 )
 
 
-class EnoughError(Exception):
+class TooManyProblems(Exception):
     """There are so many problems that looking for more helps nobody."""
 
 
 @dataclass
-class Found:
+class Findings:
     """What was found. unloadable: the first place that breaks the rules, as opposed to what is merely useless.
 
     drifting: section to the number of entries that fit the rules and not the published schema.
@@ -45,75 +45,75 @@ class Found:
     """
 
     problems: list[Problem] = field(default_factory=list)
-    unloadable: Problem | None = None
-    obstacle: Problem | None = None
-    drifting: dict[str, int] = field(default_factory=dict)
+    first_violation: Problem | None = None
+    dbt1_obstacle: Problem | None = None
+    drift_counts: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     drift: list[str] = field(default_factory=list)
     readable_by: tuple[str, ...] = ()
-    enough: bool = False
+    is_truncated: bool = False
 
     @property
-    def loads(self) -> bool:
+    def is_loadable(self) -> bool:
         """Whether it fits the rules."""
-        return self.unloadable is None
+        return self.first_violation is None
 
 
 @dataclass
-class _Walk:
-    rules: Rules
-    published: Rules | None
-    use: Use | None
+class _ProblemCollector:
+    rules: ArtifactSchema
+    published: ArtifactSchema | None
+    use: DeferChecks | None
     strict: bool
     entries: dict[tuple[str, str], tuple[list[Problem], bool]] = field(default_factory=dict)
     drifting: dict[str, int] = field(default_factory=dict)
     total: int = 0
     enough: bool = False
 
-    def set(self, section: str, key: str, broken: list[Problem], useless: list[Problem]) -> None:
+    def record(self, section: str, key: str, broken: list[Problem], useless: list[Problem]) -> None:
         """What is wrong with one entry; of a key that occurs twice the last one counts, as for dbt."""
         if self.entries:
             before, _ = self.entries.pop((section, key), ([], False))
             self.total -= len(before)
-        if not broken and (not useless or self.total >= MOST):
+        if not broken and (not useless or self.total >= MAX_PROBLEMS):
             self.enough = self.enough or bool(
                 useless
             )  # goes on: whether dbt reads it is not settled yet
             return
         self.entries[section, key] = ([*broken, *useless], bool(broken))
         self.total += len(broken) + len(useless)
-        if broken and self.total >= MOST:
+        if broken and self.total >= MAX_PROBLEMS:
             self.enough = True
-            raise EnoughError
+            raise TooManyProblems
 
 
-def go_through(
+def check_sections(
     top: Mapping[str, Any],
-    rules: Rules,
-    published: Rules | None,
-    use: Use | None,
+    rules: ArtifactSchema,
+    published: ArtifactSchema | None,
+    use: DeferChecks | None,
     *,
     strict: bool = False,
-) -> Found:
+) -> Findings:
     """Hold every section to `rules`, and every entry of nodes to its use.
 
     published: what fits the rules and not this schema is counted as drift. strict: `rules` is a published schema,
     to the letter.
     """
-    walk = _Walk(rules, published, use, strict)
-    with suppress(EnoughError):
-        for problem in find_top(rules, top):
-            walk.set("$", problem.message, [problem], [])
-        for name in sorted(rules.sections() & top.keys(), key=_rank):
-            _section(walk, name, top[name])
+    walk = _ProblemCollector(rules, published, use, strict)
+    with suppress(TooManyProblems):
+        for problem in check_top_level(rules, top):
+            walk.record("$", problem.message, [problem], [])
+        for name in sorted(rules.sections() & top.keys(), key=_section_order):
+            _check_section(walk, name, top[name])
         if use and not walk.entries.get(("nodes", ""), ([], False))[1]:
-            walk.set("$", "use", [], list(use.whole()))
+            walk.record("$", "use", [], list(use.check_whole_manifest()))
     problems = [problem for found, _ in walk.entries.values() for problem in found]
     unloadable = next((found[0] for found, broken in walk.entries.values() if broken), None)
-    return Found(problems, unloadable, drifting=walk.drifting, enough=walk.enough)
+    return Findings(problems, unloadable, drift_counts=walk.drifting, is_truncated=walk.enough)
 
 
-def find_top(rules: Rules, top: Mapping[str, Any]) -> Iterator[Problem]:
+def check_top_level(rules: ArtifactSchema, top: Mapping[str, Any]) -> Iterator[Problem]:
     """Sections that are missing or, by the letter, unknown."""
     outline = {
         key: value
@@ -121,85 +121,100 @@ def find_top(rules: Rules, top: Mapping[str, Any]) -> Iterator[Problem]:
         if key in ("required", "additionalProperties")
     }
     outline["properties"] = dict.fromkeys(rules.document.get("properties", ()), True)
-    for problem in own(rules, outline, dict.fromkeys(top)):
+    for problem in find_own_violations(rules, outline, dict.fromkeys(top)):
         missing = problem.message.endswith("is missing")
         yield Problem(
             problem.path, f"the section {problem.message}" if missing else problem.message
         )
 
 
-def _rank(name: str) -> tuple[int, str]:
+def _section_order(name: str) -> tuple[int, str]:
     return (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)
 
 
-def _section(walk: _Walk, name: str, raw: Any) -> None:
+def _check_section(walk: _ProblemCollector, name: str, raw: Any) -> None:
     schema = walk.rules.section(name)
     kind = {b"{": "object", b"[": "array"}.get(bytes(memoryview(raw)[:1]))
-    inner = _inner(schema)
-    if kind == "object" and kind in _kinds(schema) and not schema.get("properties"):
+    inner = _entry_schema(schema)
+    if kind == "object" and kind in _json_types(schema) and not schema.get("properties"):
         if inner is not None:
-            dbt_json.walk(raw, _visitor(walk, name, inner))
-    elif kind == "array" and kind in _kinds(schema) and inner is not None:
-        dbt_json.walk_list(raw, _visitor(walk, name, inner))
+            dbt_json.walk(raw, _entry_visitor(walk, name, inner))
+    elif kind == "array" and kind in _json_types(schema) and inner is not None:
+        dbt_json.walk_list(raw, _entry_visitor(walk, name, inner))
     else:
         # A list where an object belongs may be of any size: a short one is as wrong.
-        short = kind == "array" and "type" in schema and kind not in _kinds(schema)
+        short = kind == "array" and "type" in schema and kind not in _json_types(schema)
         value = [None] if short else dbt_json.decode(raw)
-        walk.set(
-            name, "", list(islice(find(walk.rules, schema, value, (name,)), MOST_OF_ONE_ENTRY)), []
+        walk.record(
+            name,
+            "",
+            list(
+                islice(find_violations(walk.rules, schema, value, (name,)), MAX_PROBLEMS_PER_ENTRY)
+            ),
+            [],
         )
 
 
-def _kinds(schema: Schema) -> Sequence[str]:
+def _json_types(schema: JsonSchema) -> Sequence[str]:
     found = schema.get("type", ())
     return [found] if isinstance(found, str) else list(found)
 
 
-def _inner(schema: Schema) -> Schema | None:
+def _entry_schema(schema: JsonSchema) -> JsonSchema | None:
     """The schema of an entry of a mapping, or of an item of a list."""
     found = schema.get("additionalProperties", schema.get("items"))
     return found if isinstance(found, dict) else None
 
 
-def _visitor(walk: _Walk, name: str, schema: Schema) -> Callable[[str | int, Any], None]:
+def _entry_visitor(
+    walk: _ProblemCollector, name: str, schema: JsonSchema
+) -> Callable[[str | int, Any], None]:
     """What is done with each entry of a section."""
-    fits = _fits(walk.rules, schema, strict=walk.strict)
-    published = _inner(walk.published.section(name)) if walk.published else None
+    fits = _entry_check(walk.rules, schema, strict=walk.strict)
+    published = _entry_schema(walk.published.section(name)) if walk.published else None
     as_published = (
-        _fits(walk.published, published) if walk.published and published is not None else None
+        _entry_check(walk.published, published)
+        if walk.published and published is not None
+        else None
     )
-    use = walk.use.node if walk.use and name == "nodes" else None
+    use = walk.use.check_node if walk.use and name == "nodes" else None
 
     def visit(key: str | int, value: Any) -> None:
         broken: list[Problem] = []
         if not fits(value):
-            broken = list(islice(_entry(walk.rules, schema, (name, key), value), MOST_OF_ONE_ENTRY))
+            broken = list(
+                islice(
+                    _entry_problems(walk.rules, schema, (name, key), value), MAX_PROBLEMS_PER_ENTRY
+                )
+            )
         elif as_published and not as_published(value):
             walk.drifting[name] = walk.drifting.get(name, 0) + 1
         useless = list(use(str(key), value)) if use else []
         if broken:
             useless = []  # one thing at a time
         if broken or useless or walk.entries:
-            walk.set(name, str(key), broken, useless)
+            walk.record(name, str(key), broken, useless)
 
     return visit
 
 
-def _fits(rules: Rules, schema: Schema, *, strict: bool = False) -> Callable[[Any], bool]:
+def _entry_check(
+    rules: ArtifactSchema, schema: JsonSchema, *, strict: bool = False
+) -> Callable[[Any], bool]:
     """Yes or no for one entry, asked of the schema for its `resource_type` only."""
     if strict:
-        return lambda value: rules.fits(schema, value)
+        return lambda value: rules.accepts(schema, value)
 
     def fits(value: Any) -> bool:
-        chosen = rules.choose(schema, value)
-        return chosen is not None and any(rules.fits(part, value) for part in chosen)
+        chosen = rules.alternatives_for(schema, value)
+        return chosen is not None and any(rules.accepts(part, value) for part in chosen)
 
     return fits
 
 
-def _entry(
-    rules: Rules, schema: Schema, path: tuple[str | int, ...], value: Any
+def _entry_problems(
+    rules: ArtifactSchema, schema: JsonSchema, path: tuple[str | int, ...], value: Any
 ) -> Iterator[Problem]:
     file = source_file(value[0] if isinstance(value, list) and value else value)
-    for problem in find(rules, schema, value, path):
+    for problem in find_violations(rules, schema, value, path):
         yield Problem(problem.path, problem.message, file)

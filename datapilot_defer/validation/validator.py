@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from datapilot_defer import dbt_json
 from datapilot_defer.artifact import Kind
 from datapilot_defer.validation import dbt_versions, manifest, other_artifacts
-from datapilot_defer.validation.file_type import foreign, other_kind
-from datapilot_defer.validation.result import Problem, Verdict
-from datapilot_defer.validation.sections import Found
+from datapilot_defer.validation.file_type import detect_foreign_file, detect_other_kind
+from datapilot_defer.validation.result import Problem, ValidationResult
+from datapilot_defer.validation.sections import Findings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ def validate(
     strict: bool = False,
     readable_by: str | None = None,
     limit: int | None = 10,
-) -> Verdict:
+) -> ValidationResult:
     """Say whether an artifact is whole, and which dbt can read it.
 
     strict: refuse whatever the published schema does not allow, to the letter.
@@ -31,33 +31,39 @@ def validate(
     limit: at most so many problems; None for all, up to about a thousand.
     """
     try:
-        found = _look(artifact, dbt_json.split(artifact.content), strict=strict)
+        found = _check_artifact(artifact, dbt_json.split(artifact.content), strict=strict)
     except dbt_json.NotJsonError as error:
-        found = Found(problems=[Problem("$", f"the file {error}")])
+        found = Findings(problems=[Problem("$", f"the file {error}")])
     if (
         readable_by
         and artifact.kind is Kind.MANIFEST
-        and not dbt_versions.covers(found.readable_by, readable_by)
+        and not dbt_versions.includes_version(found.readable_by, readable_by)
     ):
-        found.problems += _unreadable(found, artifact.schema_version, readable_by)
+        found.problems += _unreadable_problems(found, artifact.schema_version, readable_by)
     shown = found.problems if limit is None else found.problems[:limit]
-    return Verdict(
+    return ValidationResult(
         artifact,
         problems=tuple(shown),
         warnings=tuple(found.warnings),
         drift=tuple(found.drift),
         readable_by=found.readable_by,
-        more=len(found.problems) - len(shown),
-        at_least=found.enough,
+        hidden_problems=len(found.problems) - len(shown),
+        is_truncated=found.is_truncated,
     )
 
 
-def _look(artifact: Artifact, top: Mapping[str, Any], *, strict: bool) -> Found:
+def _check_artifact(artifact: Artifact, top: Mapping[str, Any], *, strict: bool) -> Findings:
     metadata = _metadata(top)
-    stranger = foreign(top, metadata, artifact.kind) or other_kind(top, metadata, artifact.kind)
+    stranger = detect_foreign_file(top, metadata, artifact.kind) or detect_other_kind(
+        top, metadata, artifact.kind
+    )
     if stranger:
-        return Found(problems=[Problem("$", stranger)])
-    look = manifest.look if artifact.kind is Kind.MANIFEST else other_artifacts.look
+        return Findings(problems=[Problem("$", stranger)])
+    look = (
+        manifest.check_manifest
+        if artifact.kind is Kind.MANIFEST
+        else other_artifacts.check_other_artifact
+    )
     return look(artifact, top, metadata, strict=strict)
 
 
@@ -66,11 +72,11 @@ def _metadata(top: Mapping[str, Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _unreadable(found: Found, version: int | None, wanted: str) -> list[Problem]:
+def _unreadable_problems(found: Findings, version: int | None, wanted: str) -> list[Problem]:
     """Said only where nothing else says it."""
     if found.problems and not found.readable_by:
         return []
-    if (why := found.obstacle) is not None:
+    if (why := found.dbt1_obstacle) is not None:
         return [
             Problem(
                 why.path,
@@ -78,7 +84,7 @@ def _unreadable(found: Found, version: int | None, wanted: str) -> list[Problem]
                 why.file,
             )
         ]
-    who = dbt_versions.spelled(found.readable_by)
+    who = dbt_versions.describe_versions(found.readable_by)
     return [
         Problem(
             "$.metadata.dbt_schema_version",

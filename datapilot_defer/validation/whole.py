@@ -5,20 +5,20 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from datapilot_defer.validation.schema import Rules
+from datapilot_defer.validation.schema import ArtifactSchema
 
 _TEXT = {"type": "string"}
 _MAPPING = {"title": "an object", "type": "object"}
-_MAYBE_MAPPING = {"title": "an object or null", "type": ["object", "null"]}
-_MAYBE_TEXT = {"title": "a string or null", "type": ["string", "null"]}
+_NULLABLE_MAPPING = {"title": "an object or null", "type": ["object", "null"]}
+_NULLABLE_TEXT = {"title": "a string or null", "type": ["string", "null"]}
 _NODE: dict[str, Any] = {
     **_MAPPING,
     "required": ["unique_id", "resource_type", "name", "package_name"],
     "properties": {
         **dict.fromkeys(("unique_id", "resource_type", "name", "package_name"), _TEXT),
-        **dict.fromkeys(("config", "depends_on"), _MAYBE_MAPPING),
+        **dict.fromkeys(("config", "depends_on"), _NULLABLE_MAPPING),
         **dict.fromkeys(
-            ("database", "schema", "alias", "relation_name", "original_file_path"), _MAYBE_TEXT
+            ("database", "schema", "alias", "relation_name", "original_file_path"), _NULLABLE_TEXT
         ),
     },
 }
@@ -36,13 +36,13 @@ _SECTIONS = (
 
 
 @lru_cache(maxsize=1)
-def whole() -> Rules:
+def minimal_manifest_schema() -> ArtifactSchema:
     """Nulls where dbt 1.x wants objects are fine; a node without its unique_id is not."""
     nodes = {**_MAPPING, "additionalProperties": _NODE}
     properties = {"metadata": {**_MAPPING, "properties": {}}, "nodes": nodes}
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "required": ["metadata", "nodes", "sources", "macros"],
-        "properties": {**properties, **dict.fromkeys(_SECTIONS, _MAYBE_MAPPING)},
+        "properties": {**properties, **dict.fromkeys(_SECTIONS, _NULLABLE_MAPPING)},
     }
-    return Rules(document)
+    return ArtifactSchema(document)

@@ -27,7 +27,7 @@ import requests
 
 from datapilot_defer.instance.services import instances
 from datapilot_defer.storage import tables
-from datapilot_defer.storage.database import Records, now
+from datapilot_defer.storage.database import Database, utc_now
 from tests.support.dbt_project import production
 from tests.support.torture import Plan, torture
 
@@ -118,13 +118,19 @@ def _filled(data: Path, integrations: int, records: int) -> str:
     """Make an instance with so many integrations, and file records spread over them."""
     with instances.opened(data) as (opened, _):
         token = str(instances.create_instance(opened, "acme"))
-        times = {"created_at": now(), "last_modified_at": now()}
+        times = {"created_at": utc_now(), "last_modified_at": utc_now()}
         made = [
             {"id": n, "instance_id": 1, "name": f"i{n}", "integration_type": "dbt_core", **times}
             for n in range(1, integrations + 1)
         ]
         places = [
-            {"id": n, "integration_id": n, "name": "PROD", "folded": "prod", "created_at": now()}
+            {
+                "id": n,
+                "integration_id": n,
+                "name": "PROD",
+                "folded": "prod",
+                "created_at": utc_now(),
+            }
             for n in range(1, integrations + 1)
         ]
         with opened.write() as connection:
@@ -135,16 +141,17 @@ def _filled(data: Path, integrations: int, records: int) -> str:
     return token
 
 
-def _fill(records: Records, ids: range, integrations: int) -> None:
+def _fill(records: Database, ids: range, integrations: int) -> None:
     places = {n: {"environment_id": 1 + n % integrations, "kind": "manifest"} for n in ids}
-    past = {"token_id": 1, "created_at": now(), "uploaded_at": now(), "size_bytes": 1}
+    past = {"token_id": 1, "created_at": utc_now(), "uploaded_at": utc_now(), "size_bytes": 1}
     with records.write() as connection:
         connection.execute(
             tables.files.insert(),
             [{"id": n, **places[n], **past, "sha256": f"{n:064x}"} for n in ids],
         )
         connection.execute(
-            tables.publications.insert(), [{"file_id": n, **places[n], "since": now()} for n in ids]
+            tables.publications.insert(),
+            [{"file_id": n, **places[n], "since": utc_now()} for n in ids],
         )
 
 

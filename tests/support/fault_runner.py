@@ -20,7 +20,7 @@ from typing import Any
 import requests
 import trustme
 
-from datapilot_defer.client.instance_client import Instance
+from datapilot_defer.client.instance_client import InstanceClient
 from datapilot_defer.config import Setting
 from datapilot_defer.credentials import Credentials
 from datapilot_defer.deadline import Deadline
@@ -241,7 +241,7 @@ def run(command: Sequence[str], environ: Mapping[str, str], *, kill_after_s: flo
     return Ended(code, time.monotonic() - began, stdout, stderr)
 
 
-def instance_at(url: str, instance_name: str = "acme", token: str = "") -> Instance:
+def instance_at(url: str, instance_name: str = "acme", token: str = "") -> InstanceClient:
     """An instance in this process, with 20 s for everything."""
     found = Credentials(*(Setting(value, "the test") for value in (url, instance_name, token)))
-    return Instance(found, deadline=Deadline(20), note=lambda _: None, detail=lambda _: None)
+    return InstanceClient(found, deadline=Deadline(20), note=lambda _: None, detail=lambda _: None)

@@ -20,11 +20,11 @@ import pytest
 import uvicorn
 
 from datapilot_defer.instance.app import create_app
-from datapilot_defer.instance.serve import listening
+from datapilot_defer.instance.serve import open_listener
 from datapilot_defer.instance.services import instances as data_folder
-from datapilot_defer.instance.settings import Settings
-from datapilot_defer.storage.blobs import Blobs
-from datapilot_defer.storage.database import Records
+from datapilot_defer.instance.settings import InstanceSettings
+from datapilot_defer.storage.blobs import BlobStore
+from datapilot_defer.storage.database import Database
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class RunningInstance:
     instance_name: str
     token: str = field(repr=False)
     data: Path
-    records: Records = field(repr=False)
-    blobs: Blobs = field(repr=False)
+    records: Database = field(repr=False)
+    blobs: BlobStore = field(repr=False)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -67,7 +67,7 @@ class RunningInstance:
 
 @contextmanager
 def running_instance(
-    data: Path, instance_name: str = "acme", settings: Settings | None = None
+    data: Path, instance_name: str = "acme", settings: InstanceSettings | None = None
 ) -> Iterator[RunningInstance]:
     """Serve the data in a folder, made if it is not there, on a free port of 127.0.0.1."""
     with data_folder.opened(data) as (records, blobs):
@@ -76,8 +76,8 @@ def running_instance(
             token = data_folder.create_token(
                 records, instance_name, name="test", scopes=frozenset({"admin"})
             )[1]
-        app = create_app(records, blobs, settings or Settings())
-        with listening("127.0.0.1", 0) as listener:
+        app = create_app(records, blobs, settings or InstanceSettings())
+        with open_listener("127.0.0.1", 0) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
             thread = threading.Thread(target=server.run, args=([listener],))

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.defer.options import Origin, described, origin_options
-from datapilot_defer.cli.output import Report, current_report
+from datapilot_defer.cli.defer.options import Origin, defer_options, described
+from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.cli.pulling import project_dir_option
 from datapilot_defer.errors import DatapilotError, UsageError
 
 if TYPE_CHECKING:
-    from datapilot_defer.dbt_installation import Dbt
-    from datapilot_defer.dbt_project import Project
-    from datapilot_defer.defer.project_settings import Place, Settings
-    from datapilot_defer.defer.state import State
+    from datapilot_defer.dbt_installation import DbtInstallation
+    from datapilot_defer.dbt_project import DbtProject
+    from datapilot_defer.defer.project_settings import DeferSettings, SettingsFile
+    from datapilot_defer.defer.state import PreparedState
 
 
 @click.command("enable", cls=Command)
 @click.option(
     "--user", is_flag=True, help="Keep the settings in a file of your own, not in the workspace."
 )
-@origin_options
+@defer_options
 def enable(user: bool, **options: Any) -> None:
     """Turn defer on for this project, after checking that it will work.
 
@@ -35,22 +35,23 @@ def enable(user: bool, **options: Any) -> None:
     """
     from datapilot_defer.defer import project_settings as defer_settings
 
-    report = current_report()
+    report = current_output()
     origin = Origin(report, options)
     project = origin.project()
     stored = origin.stored(project)
-    place = _place(project, stored, user=user)
+    place = _choose_settings_file(project, stored, user=user)
     wanted = replace(origin.settings(project), enabled=True, place=place)
     if wanted.manifest_path and not origin.given["manifest_path"]:
         wanted = replace(
-            wanted, manifest_path=defer_settings.moved(wanted.manifest_path, stored.place, place)
+            wanted,
+            manifest_path=defer_settings.relocate_path(wanted.manifest_path, stored.place, place),
         )
-    dbt = _dbt_if_there(origin)
+    dbt = find_dbt_or_warn(origin)
     state = origin.state(wanted, project, dbt)
-    defer_settings.write(place, _changes(wanted, stored, place))
+    defer_settings.write(place, _settings_changes(wanted, stored, place))
     report.note(f"Defer is on for {project.name}: {described(state)}; set in {place.file}")
-    _leave_one_switch(report, project, place)
-    report.result({"ok": True, **_as_json(wanted, project, dbt, state, [])}, "")
+    _remove_duplicate_settings(report, project, place)
+    report.print_result({"ok": True, **_as_json(wanted, project, dbt, state, [])}, "")
 
 
 @click.command("disable", cls=Command)
@@ -63,20 +64,22 @@ def disable(project_dir: str | None) -> None:
     from datapilot_defer import dbt_project
     from datapilot_defer.defer import project_settings as defer_settings
 
-    report = current_report()
-    project = dbt_project.find(Path(project_dir) if project_dir else None, os.environ)
-    settings = defer_settings.read(project.folder, os.environ)
+    report = current_output()
+    project = dbt_project.find_project(Path(project_dir) if project_dir else None, os.environ)
+    settings = defer_settings.read_settings(project.folder, os.environ)
     if settings.place.exists:
         defer_settings.write(settings.place, {"deferToProduction": False})
     report.note(
         f"Defer is off for {project.name}"
         + (f"; set in {settings.place.file}" if settings.enabled else "")
     )
-    report.result({"ok": True, "enabled": False, "settings_file": str(settings.place.file)}, "")
+    report.print_result(
+        {"ok": True, "enabled": False, "settings_file": str(settings.place.file)}, ""
+    )
 
 
 @click.command("status", cls=Command)
-@origin_options
+@defer_options
 def status(**options: Any) -> None:
     """Say whether defer is on and usable.
 
@@ -84,14 +87,14 @@ def status(**options: Any) -> None:
 
     Exit code 0: on and usable. Otherwise that of the problem; 2 when it is off.
     """
-    report = current_report()
+    report = current_output()
     origin = Origin(report, options)
     project = origin.project()
     settings = origin.settings(project)
     problems: list[DatapilotError] = []
-    dbt, state = _tried(origin, project, settings, problems)
+    dbt, state = _evaluate(origin, project, settings, problems)
     data = _as_json(settings, project, dbt, state, [str(problem) for problem in problems])
-    report.result(data, "\n".join(_lines(settings, project, state, problems)))
+    report.print_result(data, "\n".join(_format_status(settings, project, state, problems)))
     if not data["usable"]:
         report.exit(problems[0].exit_code if problems else UsageError.exit_code)
 
@@ -103,7 +106,7 @@ def status(**options: Any) -> None:
     help="For which shell; github: lines for $GITHUB_ENV. [default: the shell that you use]",
 )
 @click.option("--unset", is_flag=True, help="Take them away again.")
-@origin_options
+@defer_options
 def env(shell: str | None, unset: bool, **options: Any) -> None:
     """Print dbt's variables for deferring.
 
@@ -114,8 +117,8 @@ def env(shell: str | None, unset: bool, **options: Any) -> None:
     """
     from datapilot_defer.defer import shell_variables
 
-    report = current_report()
-    shell = shell or shell_variables.current(os.environ)
+    report = current_output()
+    shell = shell or shell_variables.detect_shell(os.environ)
     if unset:
         values: dict[str, str] = {}
     else:
@@ -124,18 +127,20 @@ def env(shell: str | None, unset: bool, **options: Any) -> None:
         settings = origin.switched_on(project)
         state = origin.state(settings, project, origin.dbt())
         report.note(f"Deferring to {described(state)}")
-        values = shell_variables.variables(state.folder, favor_state=settings.favor_state)
-    removed = shell_variables.others(os.environ, values)
-    text = shell_variables.script(shell, values, removed)
-    report.result({"ok": True, "set": values, "unset": removed, "script": text}, text)
+        values = shell_variables.defer_variables(state.folder, favor_state=settings.favor_state)
+    removed = shell_variables.conflicting_variables(os.environ, values)
+    text = shell_variables.format_script(shell, values, removed)
+    report.print_result({"ok": True, "set": values, "unset": removed, "script": text}, text)
 
 
-def _place(project: Project, stored: Settings, *, user: bool) -> Place:
-    from datapilot_defer.defer.project_settings import user_place, workspace_place
+def _choose_settings_file(
+    project: DbtProject, stored: DeferSettings, *, user: bool
+) -> SettingsFile:
+    from datapilot_defer.defer.project_settings import user_settings_file, workspace_settings_file
 
     if not user:
-        return workspace_place(project.folder, os.environ) or stored.place
-    own = user_place(project.folder)
+        return workspace_settings_file(project.folder, os.environ) or stored.place
+    own = user_settings_file(project.folder)
     if stored.place.exists and stored.place.file != own.file:
         raise UsageError(
             f"{stored.place.file} has settings for this project, and they win over your own: leave --user out, or "
@@ -144,21 +149,25 @@ def _place(project: Project, stored: Settings, *, user: bool) -> Place:
     return own
 
 
-def _leave_one_switch(report: Report, project: Project, place: Place) -> None:
+def _remove_duplicate_settings(report: Output, project: DbtProject, place: SettingsFile) -> None:
     """Remove the user's own settings of the project once the workspace has them; say when VS Code sees neither."""
-    from datapilot_defer.defer.project_settings import remove, user_place, workspace_place
+    from datapilot_defer.defer.project_settings import (
+        remove,
+        user_settings_file,
+        workspace_settings_file,
+    )
 
-    shared = workspace_place(project.folder, os.environ)
+    shared = workspace_settings_file(project.folder, os.environ)
     if shared is None:
         report.note(
             f"VS Code does not see this: there is no .vscode folder in {project.folder} or above it; `mkdir .vscode` "
             "and enable again to share the switch"
         )
-    elif place.file == shared.file != user_place(project.folder).file:
-        remove(user_place(project.folder))
+    elif place.file == shared.file != user_settings_file(project.folder).file:
+        remove(user_settings_file(project.folder))
 
 
-def _dbt_if_there(origin: Origin) -> Dbt | None:
+def find_dbt_or_warn(origin: Origin) -> DbtInstallation | None:
     """The dbt, or None with a warning: defer can be set up before dbt is installed."""
     try:
         return origin.dbt()
@@ -169,9 +178,11 @@ def _dbt_if_there(origin: Origin) -> Dbt | None:
         return None
 
 
-def _changes(wanted: Settings, stored: Settings, place: Place) -> dict[str, object]:
+def _settings_changes(
+    wanted: DeferSettings, stored: DeferSettings, place: SettingsFile
+) -> dict[str, object]:
     """The keys to set, as the panel writes them; those of the other mode stay."""
-    from datapilot_defer.defer.project_settings import portable
+    from datapilot_defer.defer.project_settings import to_portable_path
 
     changes: dict[str, object] = {"deferToProduction": True, "favorState": wanted.favor_state}
     if wanted.mode == "integration":
@@ -180,22 +191,26 @@ def _changes(wanted: Settings, stored: Settings, place: Place) -> dict[str, obje
             changes["environment"] = wanted.environment
         return changes
     path = wanted.manifest_path or ""
-    written = path if "${" in path or path == stored.manifest_path else portable(Path(path), place)
+    written = (
+        path
+        if "${" in path or path == stored.manifest_path
+        else to_portable_path(Path(path), place)
+    )
     return {**changes, "manifestPathType": "local", "manifestPathForDeferral": written}
 
 
-def _tried(
-    origin: Origin, project: Project, settings: Settings, problems: list[DatapilotError]
-) -> tuple[Dbt | None, State | None]:
+def _evaluate(
+    origin: Origin, project: DbtProject, settings: DeferSettings, problems: list[DatapilotError]
+) -> tuple[DbtInstallation | None, PreparedState | None]:
     """What `run` would come to, without ending at the first problem.
 
     That no dbt is on PATH is none: the editor, which shares the switch, brings its own.
     """
-    from datapilot_defer.dbt_installation import look
+    from datapilot_defer.dbt_installation import locate_executable
 
     dbt = state = None
     try:
-        dbt = origin.dbt() if look(None, os.environ) else _dbt_if_there(origin)
+        dbt = origin.dbt() if locate_executable(None, os.environ) else find_dbt_or_warn(origin)
     except DatapilotError as error:
         problems.append(error)
     if not settings.enabled and settings.mode is None:
@@ -208,7 +223,11 @@ def _tried(
 
 
 def _as_json(
-    settings: Settings, project: Project, dbt: Dbt | None, state: State | None, problems: list[str]
+    settings: DeferSettings,
+    project: DbtProject,
+    dbt: DbtInstallation | None,
+    state: PreparedState | None,
+    problems: list[str],
 ) -> dict[str, object]:
     manifest = state.manifest if state else None
     about = ("dbt_version", "schema_version", "project_name", "generated_at", "commit", "sha256")
@@ -233,8 +252,11 @@ def _as_json(
     }
 
 
-def _lines(
-    settings: Settings, project: Project, state: State | None, problems: list[DatapilotError]
+def _format_status(
+    settings: DeferSettings,
+    project: DbtProject,
+    state: PreparedState | None,
+    problems: list[DatapilotError],
 ) -> list[str]:
     favor = "on" if settings.favor_state else "off"
     lines = [

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.defer.options import Origin, described, origin_options
-from datapilot_defer.cli.output import current_report
+from datapilot_defer.cli.defer.options import Origin, defer_options, described
+from datapilot_defer.cli.output import current_output
 from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
     from datapilot_defer.defer.explain import Reference
-    from datapilot_defer.defer.state import State
+    from datapilot_defer.defer.state import PreparedState
 
 
 @click.command("explain", cls=Command)
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @click.option("--profile", metavar="NAME", help="As for dbt.")
 @click.option("--profiles-dir", metavar="DIR", help="As for dbt.")
 @click.option("--vars", "variables", metavar="YAML", help="As for dbt.")
-@origin_options
+@defer_options
 @click.argument("more", nargs=-1, metavar="[SELECTION]...")
 def explain(
     select: tuple[str, ...],
@@ -66,12 +66,12 @@ def explain(
     itself is asked which models are selected and which relations exist; nothing in your project or database changes.
     """
     from datapilot_defer.defer import nodes
-    from datapilot_defer.defer.dbt_queries import Asker
-    from datapilot_defer.defer.explain import Situation
-    from datapilot_defer.defer.explain import explain as explain_references
+    from datapilot_defer.defer.dbt_queries import DbtQuery
+    from datapilot_defer.defer.explain import DeferContext
+    from datapilot_defer.defer.explain import explain_references as explain_references
     from datapilot_defer.pull.update import age
 
-    report = current_report()
+    report = current_output()
     origin = Origin(report, options)
     project = origin.project()
     settings = origin.switched_on(project)
@@ -84,30 +84,31 @@ def explain(
         ("--vars", variables),
     )
     flags = [word for name, value in pairs if value for word in (name, value)]
-    asker = Asker(dbt, project, flags, os.environ)
-    report.detail(f"Asking {dbt.path}, which writes to {asker.folder}")
-    selection = _selection((*select, *more), exclude, selector)
-    answers = asker.ask(selection, state.folder)
+    asker = DbtQuery(dbt, project, flags, os.environ)
+    report.detail(f"Asking {dbt.path}, which writes to {asker.work_directory}")
+    selection = _selection_arguments((*select, *more), exclude, selector)
+    answers = asker.run(selection, state.folder)
     names = {unique_id: node.name for unique_id, node in answers.nodes.items()}
     if answers.selected is not None and not answers.selected:
-        _refuse_nothing(selection, names.values())
-    situation = Situation(
+        _check_selection_not_empty(selection, names.values())
+    situation = DeferContext(
         answers.nodes,
-        nodes.read(state.folder / "manifest.json"),
+        nodes.read_nodes(state.folder / "manifest.json"),
         answers.exists,
         favor_state=settings.favor_state,
         command=command,
-        eager=dbt.number < (1, 8),
+        resolves_before_run=dbt.major_minor < (1, 8),
         age=age(state.manifest),
     )
     found = explain_references(situation, selected=answers.selected, project=project.name)
     report.note(f"Deferring to {described(state)}")
-    report.result(
-        _as_json(found, state, settings.favor_state), _table(found, names, settings.favor_state)
+    report.print_result(
+        _as_json(found, state, settings.favor_state),
+        _format_references(found, names, settings.favor_state),
     )
 
 
-def _selection(
+def _selection_arguments(
     select: tuple[str, ...], exclude: tuple[str, ...], selector: str | None
 ) -> list[str]:
     """The selection in dbt's words."""
@@ -116,7 +117,7 @@ def _selection(
     return [*words, "--selector", selector] if selector else words
 
 
-def _refuse_nothing(selection: list[str], names: Iterable[str]) -> None:
+def _check_selection_not_empty(selection: list[str], names: Iterable[str]) -> None:
     """Raises UsageError for a selection of nothing, unless it is of what has changed: that may be nothing."""
     from difflib import get_close_matches
 
@@ -133,15 +134,15 @@ def _refuse_nothing(selection: list[str], names: Iterable[str]) -> None:
     raise UsageError(message + (f"; did you mean {meant!r}?" if meant else ""))
 
 
-def _as_json(found: list[Reference], state: State, favor_state: bool) -> dict[str, object]:
-    from datapilot_defer.defer.explain import rule
+def _as_json(found: list[Reference], state: PreparedState, favor_state: bool) -> dict[str, object]:
+    from datapilot_defer.defer.explain import favor_state_rule
 
     nodes = state.manifest
     return {
         "references": [asdict(reference) for reference in found],
         "counts": Counter(reference.resolution for reference in found),
         "favor_state": favor_state,
-        "rule": rule(favor_state),
+        "rule": favor_state_rule(favor_state),
         "state_dir": str(state.folder),
         "generated_at": nodes.generated_at,
         "age_seconds": round(nodes.age_s) if nodes.age_s is not None else None,
@@ -149,14 +150,19 @@ def _as_json(found: list[Reference], state: State, favor_state: bool) -> dict[st
     }
 
 
-def _table(found: list[Reference], names: dict[str, str], favor_state: bool) -> str:
+def _format_references(found: list[Reference], names: dict[str, str], favor_state: bool) -> str:
     """One block per model, its references in columns, and the rule."""
-    from datapilot_defer.defer.explain import rule
+    from datapilot_defer.defer.explain import favor_state_rule
 
     if not found:
         return "The selection has no model or snapshot that refers to anything."
     rows = [
-        (f"{names[row.reference]}{_via(row, names)}", row.relation, row.resolution, row.reason)
+        (
+            f"{names[row.reference]}{_format_via(row, names)}",
+            row.relation,
+            row.resolution,
+            row.reason,
+        )
         for row in found
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -168,8 +174,8 @@ def _table(found: list[Reference], names: dict[str, str], favor_state: bool) -> 
             last = reference.node
         columns = "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True))
         lines.append(f"  {columns}  {row[3]}")
-    return "\n".join([*lines, "", rule(favor_state)])
+    return "\n".join([*lines, "", favor_state_rule(favor_state)])
 
 
-def _via(reference: Reference, names: dict[str, str]) -> str:
+def _format_via(reference: Reference, names: dict[str, str]) -> str:
     return f" (in {names[reference.via]})" if reference.via else ""

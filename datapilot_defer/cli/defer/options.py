@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from datapilot_defer.cli.options import (
+    connection_options,
     environment_option,
-    instance_options,
     integration_options,
-    one_integration,
+    require_integration,
 )
-from datapilot_defer.cli.output import Report
+from datapilot_defer.cli.output import Output
 from datapilot_defer.cli.pulling import (
     Access,
     dbt_option,
@@ -27,16 +27,16 @@ from datapilot_defer.cli.pulling import (
 from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
-    from datapilot_defer.dbt_installation import Dbt
-    from datapilot_defer.dbt_project import Project
-    from datapilot_defer.defer.project_settings import Settings
-    from datapilot_defer.defer.state import State
-    from datapilot_defer.pull.update import Pulled, Wish
+    from datapilot_defer.dbt_installation import DbtInstallation
+    from datapilot_defer.dbt_project import DbtProject
+    from datapilot_defer.defer.project_settings import DeferSettings
+    from datapilot_defer.defer.state import PreparedState
+    from datapilot_defer.pull.update import PullOptions, PullResult
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def origin_options(command: F) -> F:
+def defer_options(command: F) -> F:
     """Add the options that say where the manifest is and how it is used; passed on as `**options`."""
     for option in reversed(_ORIGIN):
         command = option(command)
@@ -59,7 +59,7 @@ _ORIGIN = [
     offline_option,
     project_dir_option,
     dbt_option,
-    instance_options,
+    connection_options,
 ]
 
 
@@ -73,7 +73,7 @@ _GIVEN = (
 class Origin:
     """The options of `origin_options`, and what they lead to."""
 
-    report: Report
+    report: Output
     options: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -86,28 +86,28 @@ class Origin:
         self._access = self._access or Access(self.report, self.options)
         return self._access
 
-    def project(self) -> Project:
+    def project(self) -> DbtProject:
         """The dbt project."""
         from datapilot_defer import dbt_project
 
         given = self.given["project_dir"]
-        return dbt_project.find(Path(given) if given else None, os.environ)
+        return dbt_project.find_project(Path(given) if given else None, os.environ)
 
-    def dbt(self) -> Dbt:
+    def dbt(self) -> DbtInstallation:
         """The user's dbt."""
         from datapilot_defer import dbt_installation
 
-        return dbt_installation.find(self.given["dbt_path"], os.environ)
+        return dbt_installation.find_dbt(self.given["dbt_path"], os.environ)
 
-    def stored(self, project: Project) -> Settings:
+    def stored(self, project: DbtProject) -> DeferSettings:
         """The settings of the project as they are stored."""
         from datapilot_defer.defer import project_settings
 
-        return project_settings.read(project.folder, os.environ)
+        return project_settings.read_settings(project.folder, os.environ)
 
-    def settings(self, project: Project) -> Settings:
+    def settings(self, project: DbtProject) -> DeferSettings:
         """The stored settings, with what was given as options in their place."""
-        from datapilot_defer.defer.project_settings import as_folder
+        from datapilot_defer.defer.project_settings import manifest_directory
 
         stored, given = self.stored(project), self.given
         if given["favor_state"] is not None:
@@ -116,7 +116,7 @@ class Origin:
         if named and given["manifest_path"]:
             raise UsageError("give an integration or --manifest-path, not both")
         if named:
-            integration = one_integration(given["integration_id"], given["integration_name"])
+            integration = require_integration(given["integration_id"], given["integration_name"])
             found = self.access.integration_id(integration, offline=given["offline"])
             return replace(
                 stored,
@@ -128,14 +128,16 @@ class Origin:
         if given["manifest_path"]:
             path = given["manifest_path"]
             path = (
-                path if "${" in path else str(as_folder(Path(os.path.normpath(Path.cwd() / path))))
+                path
+                if "${" in path
+                else str(manifest_directory(Path(os.path.normpath(Path.cwd() / path))))
             )
             return replace(stored, enabled=True, mode="local", manifest_path=path)
         if given["environment"]:
             stored = replace(stored, environment=given["environment"])
         return stored
 
-    def switched_on(self, project: Project) -> Settings:
+    def switched_on(self, project: DbtProject) -> DeferSettings:
         """The same, or UsageError when defer is off."""
         settings = self.settings(project)
         if not settings.enabled:
@@ -146,17 +148,19 @@ class Origin:
             )
         return settings
 
-    def pull(self, wish: Wish) -> Pulled:
+    def pull(self, wish: PullOptions) -> PullResult:
         """Bring the state directory of an integration up to date."""
         from datapilot_defer.pull.update import pull
 
         return pull(self.access.source(wish), wish, offline=self.given["offline"])
 
-    def state(self, settings: Settings, project: Project, dbt: Dbt | None) -> State:
+    def state(
+        self, settings: DeferSettings, project: DbtProject, dbt: DbtInstallation | None
+    ) -> PreparedState:
         """The checked state of these settings."""
         from datapilot_defer.defer import state
 
-        return state.prepare(
+        return state.prepare_state(
             settings,
             project,
             dbt=dbt,
@@ -166,7 +170,7 @@ class Origin:
         )
 
 
-def described(state: State) -> str:
+def described(state: PreparedState) -> str:
     """Where a state comes from and how old it is, in one line."""
     from datapilot_defer.pull.update import age
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.integrations import table
-from datapilot_defer.cli.output import Report, current_report
+from datapilot_defer.cli.integrations import format_table
+from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
-    from datapilot_defer.storage.blobs import Blobs
-    from datapilot_defer.storage.database import Records
+    from datapilot_defer.storage.blobs import BlobStore
+    from datapilot_defer.storage.database import Database
     from datapilot_defer.storage.tokens import Token
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -52,7 +52,7 @@ def init(data: Path, instance_name: str) -> None:
 
     A data folder may hold several instances: each has its own integrations and tokens.
     """
-    with _opened(data) as (records, _):
+    with open_storage_or_explain(data) as (records, _):
         from datapilot_defer.instance.services import instances
 
         token = instances.create_instance(records, instance_name)
@@ -63,7 +63,7 @@ def init(data: Path, instance_name: str) -> None:
                 f"--instance-name {instance_name} --scope admin --name NAME"
             )
     text = f"Instance {instance_name} is made in {data}.\nIts admin token, shown this once: {token}"
-    current_report().result({"instance_name": instance_name, "token": token}, text)
+    current_output().print_result({"instance_name": instance_name, "token": token}, text)
 
 
 @click.command("serve", cls=Command, own_signals=True)
@@ -136,23 +136,25 @@ def serve(
     """
     if (tls_certificate is None) != (tls_key is None):
         raise UsageError("--tls-certificate and --tls-key belong together: give both, or neither")
-    report = current_report()
-    with _opened(data) as (records, blobs), _logging_to(report):
-        from datapilot_defer.instance.serve import Address, serve
-        from datapilot_defer.instance.settings import Settings
+    report = current_output()
+    with open_storage_or_explain(data) as (records, blobs), _log_to_output(report):
+        from datapilot_defer.instance.serve import ListenAddress, serve
+        from datapilot_defer.instance.settings import InstanceSettings
 
-        settings = Settings(keep_age=timedelta(days=keep_days) if keep_days else None, **options)
-        first = _first_start(records, instance_name)
+        settings = InstanceSettings(
+            keep_age=timedelta(days=keep_days) if keep_days else None, **options
+        )
+        first = _create_first_instance(records, instance_name)
         if host not in ("127.0.0.1", "::1", "localhost") and not (
             tls_certificate or settings.behind_proxy
         ):
             report.warn(
                 "tokens travel unencrypted: use --tls-certificate and --tls-key, or a proxy with --behind-proxy"
             )
-        address = Address(host, port, tls_certificate, tls_key)
+        address = ListenAddress(host, port, tls_certificate, tls_key)
 
         def say(url: str) -> None:
-            report.result({"url": url, **first}, _welcome(url, **first))
+            report.print_result({"url": url, **first}, _format_startup_message(url, **first))
 
         serve(records, blobs, settings, address, on_ready=say)
 
@@ -190,7 +192,7 @@ def create(
 ) -> None:
     """Make a token; it is shown this once, only a hash of it is kept."""
     expires_at = datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None
-    with _opened(data, new=False) as (records, _):
+    with open_storage_or_explain(data, new=False) as (records, _):
         from datapilot_defer.instance.services import instances
 
         made, secret = instances.create_token(
@@ -201,7 +203,7 @@ def create(
             integration_id=integration_id,
             expires_at=expires_at,
         )
-    current_report().result({**_described(made), "token": secret}, secret)
+    current_output().print_result({**_token_json(made), "token": secret}, secret)
 
 
 @token.command("list", cls=Command)
@@ -209,14 +211,18 @@ def create(
 @_name_option("Only of this instance.")
 def list_(data: Path, instance_name: str | None) -> None:
     """List the tokens: names, scopes, last use; never the tokens themselves."""
-    with _opened(data, new=False) as (records, _):
+    with open_storage_or_explain(data, new=False) as (records, _):
         from datapilot_defer.instance.services import instances
 
         found = instances.list_tokens(records, instance_name)
     head = ("id", "instance", "name", "scopes", "integration", "state", "expires", "last used")
-    text = table(head, [_row(name, each) for name, each in found]) if found else "no tokens"
-    described = [{"instance_name": name, **_described(each)} for name, each in found]
-    current_report().result({"tokens": described}, text)
+    text = (
+        format_table(head, [_token_row(name, each) for name, each in found])
+        if found
+        else "no tokens"
+    )
+    described = [{"instance_name": name, **_token_json(each)} for name, each in found]
+    current_output().print_result({"tokens": described}, text)
 
 
 @token.command("revoke", cls=Command)
@@ -224,15 +230,19 @@ def list_(data: Path, instance_name: str | None) -> None:
 @click.argument("token_id", type=click.IntRange(1), metavar="ID")
 def revoke(data: Path, token_id: int) -> None:
     """Revoke a token by its id, at once and for good."""
-    with _opened(data, new=False) as (records, _):
+    with open_storage_or_explain(data, new=False) as (records, _):
         from datapilot_defer.instance.services import instances
 
         instances.revoke_token(records, token_id)
-    current_report().result({"id": token_id, "revoked": True}, f"Token {token_id} is revoked.")
+    current_output().print_result(
+        {"id": token_id, "revoked": True}, f"Token {token_id} is revoked."
+    )
 
 
 @contextmanager
-def _opened(data: Path, *, new: bool = True) -> Iterator[tuple[Records, Blobs]]:
+def open_storage_or_explain(
+    data: Path, *, new: bool = True
+) -> Iterator[tuple[Database, BlobStore]]:
     """Open a data folder, which may be a new one or not, or say how to get what that takes."""
     try:
         from datapilot_defer.instance.services import instances
@@ -244,7 +254,7 @@ def _opened(data: Path, *, new: bool = True) -> Iterator[tuple[Records, Blobs]]:
         yield parts
 
 
-def _first_start(records: Records, instance_name: str | None) -> dict[str, str]:
+def _create_first_instance(records: Database, instance_name: str | None) -> dict[str, str]:
     """Make the instance that is asked for, or the first one; gives what to say of it, once."""
     from datapilot_defer.instance.services import instances
 
@@ -255,7 +265,7 @@ def _first_start(records: Records, instance_name: str | None) -> dict[str, str]:
     return {"instance_name": name, "token": token} if token else {}
 
 
-def _welcome(url: str, instance_name: str = "", token: str = "") -> str:
+def _format_startup_message(url: str, instance_name: str = "", token: str = "") -> str:
     if not token:
         return f"Serving at {url}"
     setting = "$env:{}='{}'" if os.name == "nt" else "export {}={}"
@@ -276,7 +286,7 @@ def _welcome(url: str, instance_name: str = "", token: str = "") -> str:
     )
 
 
-def _row(instance_name: str, made: Token) -> tuple[str, ...]:
+def _token_row(instance_name: str, made: Token) -> tuple[str, ...]:
     expires, used = (
         at.isoformat(timespec="seconds") if at else "never"
         for at in (made.expires_at, made.last_used_at)
@@ -285,14 +295,14 @@ def _row(instance_name: str, made: Token) -> tuple[str, ...]:
         ",".join(sorted(made.scopes)),
         "all" if made.integration_id is None else str(made.integration_id),
     )
-    return (str(made.id), instance_name, made.name, *may, _state(made), expires, used)
+    return (str(made.id), instance_name, made.name, *may, _token_state(made), expires, used)
 
 
-def _state(made: Token) -> str:
-    return "revoked" if made.revoked_at else "valid" if made.valid else "expired"
+def _token_state(made: Token) -> str:
+    return "revoked" if made.revoked_at else "valid" if made.is_valid else "expired"
 
 
-def _described(made: Token) -> dict[str, Any]:
+def _token_json(made: Token) -> dict[str, Any]:
     return {
         "id": made.id,
         "name": made.name,
@@ -300,14 +310,14 @@ def _described(made: Token) -> dict[str, Any]:
         "integration_id": made.integration_id,
         "expires_at": made.expires_at.isoformat() if made.expires_at else None,
         "last_used_at": made.last_used_at.isoformat() if made.last_used_at else None,
-        "state": _state(made),
+        "state": _token_state(made),
     }
 
 
-class _ToReport(logging.Handler):
+class _OutputHandler(logging.Handler):
     """Says log records with the command's voice."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Output) -> None:
         super().__init__()
         self._report = report
 
@@ -319,9 +329,9 @@ class _ToReport(logging.Handler):
 
 
 @contextmanager
-def _logging_to(report: Report) -> Iterator[None]:
+def _log_to_output(report: Output) -> Iterator[None]:
     """Send the access log, and what goes wrong in the web server, to stderr."""
-    handler = _ToReport(report)
+    handler = _OutputHandler(report)
     loggers = [logging.getLogger("datapilot_defer.instance"), logging.getLogger("uvicorn.error")]
     for logger, level in zip(loggers, (logging.INFO, logging.WARNING), strict=True):
         logger.setLevel(level)

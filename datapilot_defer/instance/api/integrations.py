@@ -13,19 +13,19 @@ from datapilot_defer.artifact import Kind
 from datapilot_defer.errors import Unavailable
 from datapilot_defer.instance.api.uploads import Id, Text
 from datapilot_defer.instance.services import signed_urls
-from datapilot_defer.instance.services.principal import AnyCaller, Caller
+from datapilot_defer.instance.services.principal import CurrentPrincipal, Principal
 from datapilot_defer.storage import ingestions, integrations, tokens, uploads
-from datapilot_defer.storage.database import now
+from datapilot_defer.storage.database import utc_now
 from datapilot_defer.storage.ingestions import Ingestion
 from datapilot_defer.storage.integrations import Environment, Integration
-from datapilot_defer.storage.uploads import File
+from datapilot_defer.storage.uploads import Upload
 
 router = APIRouter(tags=["integrations"])
 QueryId = Annotated[int, Query(ge=1, le=signed_urls.MAX_ID)]
 PathId = Annotated[int, Path(ge=1, le=signed_urls.MAX_ID)]
 
 # How much of the past one answer or page holds.
-HISTORY = 100
+HISTORY_LIMIT = 100
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -38,7 +38,7 @@ class NewIntegration(BaseModel):
     integration_type: Literal["dbt_core", "dbt_cloud"] = "dbt_core"
 
 
-class Restore(BaseModel):
+class RestoreRequest(BaseModel):
     """The file that shall be current again."""
 
     dbt_core_integration_file_id: Id
@@ -54,7 +54,7 @@ async def health() -> dict[str, str]:
 def ready(request: Request) -> dict[str, str]:
     """Say that records and blobs can be reached and ingestions are worked on, 503 when not; needs no token."""
     with request.app.state.records.read() as connection:
-        tokens.instance_names(connection)
+        tokens.list_instance_names(connection)
     request.app.state.blobs.has(0, "0" * 64)
     if not request.app.state.worker.alive:
         raise Unavailable(
@@ -65,62 +65,64 @@ def ready(request: Request) -> dict[str, str]:
 
 @router.post("/auth_health", tags=["status"])
 @router.get("/dbt/v3/validate-credentials", tags=["status"])
-def validate_credentials(caller: AnyCaller) -> dict[str, object]:
+def validate_credentials(caller: CurrentPrincipal) -> dict[str, object]:
     """Say that token and instance name are good."""
     return {"ok": True}
 
 
 @router.get("/dbt/v1/validate-permissions", tags=["status"])
-def validate_permissions(caller: AnyCaller) -> dict[str, object]:
+def validate_permissions(caller: CurrentPrincipal) -> dict[str, object]:
     """Say that the token may upload; 403 when it may not."""
-    caller.require("upload")
+    caller.require_scope("upload")
     return {"ok": True}
 
 
 @router.post("/dbt/v1/defer_to_prod_event", tags=["status"])
-def defer_to_prod_event(caller: AnyCaller) -> dict[str, object]:
+def defer_to_prod_event(caller: CurrentPrincipal) -> dict[str, object]:
     """Take notice that somebody defers; nothing is kept of it."""
     return {"ok": True}
 
 
 @router.get("/dbt/v1/project_integrations")
 @router.get("/dbt/v1/project_integrations/", include_in_schema=False)
-def list_integrations(caller: AnyCaller) -> list[dict[str, object]]:
+def list_integrations(caller: CurrentPrincipal) -> list[dict[str, object]]:
     """List the integrations that the token opens."""
     with caller.records.read() as connection:
         found = integrations.list_integrations(
             connection, caller.owner.id, only=caller.token.integration_id
         )
-    return [_described(each) for each in found]
+    return [integration_body(each) for each in found]
 
 
 @router.post("/dbt/v1/project_integration")
-def create(caller: AnyCaller, body: NewIntegration) -> dict[str, object]:
+def create_integration_route(caller: CurrentPrincipal, body: NewIntegration) -> dict[str, object]:
     """Make an integration; with the name of an existing one and a new environment: add the environment to it."""
     made = create_integration(caller, body)
     return {"dbt_core_integration_id": made.id, "integration_type": made.integration_type}
 
 
 @router.get("/dbt/v1/project_integrations/{integration_id}/{environment}")
-def show(caller: AnyCaller, integration_id: PathId, environment: str) -> dict[str, object]:
+def show_environment(
+    caller: CurrentPrincipal, integration_id: PathId, environment: str
+) -> dict[str, object]:
     """Give one integration with an environment's history and ingestions, the newest first."""
     integration = caller.integration(integration_id)
     place = caller.environment(integration, environment)
     with caller.records.read() as connection:
-        past = uploads.history(connection, place.id, limit=HISTORY)
-        current = {each.id for each in uploads.currents(connection, place.id)}
-        ingested = ingestions.list_ingestions(connection, place.id, limit=HISTORY)
+        past = uploads.list_history(connection, place.id, limit=HISTORY_LIMIT)
+        current = {each.id for each in uploads.list_current(connection, place.id)}
+        ingested = ingestions.list_ingestions(connection, place.id, limit=HISTORY_LIMIT)
     return {
-        **_described(integration),
+        **integration_body(integration),
         "environment": place.name,
-        "sync_history": [_sync(caller, integration, place, each) for each in ingested],
-        "history": [_past(file, name, file.id in current) for file, name in past],
+        "sync_history": [ingestion_body(caller, integration, place, each) for each in ingested],
+        "history": [artifact_body(file, name, file.id in current) for file, name in past],
     }
 
 
 @router.get("/dbt/v1/fetch_artifact_url")
 def fetch_artifact_url(
-    caller: AnyCaller,
+    caller: CurrentPrincipal,
     artifact_type: Kind,
     dbt_core_integration_id: QueryId,
     dbt_core_integration_environment_type: Annotated[str | None, Query(max_length=2000)] = None,
@@ -128,23 +130,23 @@ def fetch_artifact_url(
     at: datetime | None = None,
 ) -> dict[str, object]:
     """Give a URL of an environment's current artifact; or of an earlier file, or of the one current at a moment."""
-    caller.require("read", dbt_core_integration_id)
+    caller.require_scope("read", dbt_core_integration_id)
     integration = caller.integration(dbt_core_integration_id)
-    places = _places(caller, integration, dbt_core_integration_environment_type)
+    places = _candidate_environments(caller, integration, dbt_core_integration_environment_type)
     with caller.records.read() as connection:
         if dbt_core_integration_file_id:
-            found = find_past(caller, integration, dbt_core_integration_file_id)
+            found = find_verified_upload(caller, integration, dbt_core_integration_file_id)
             pairs = [
                 (p, found)
                 for p in places
                 if p.id == found.environment_id and found.kind == artifact_type.value
             ]
         else:
-            moment = _in_utc(at) if at else None
+            moment = _to_utc(at) if at else None
             pairs = [
                 (p, f)
                 for p in places
-                if (f := uploads.current(connection, p.id, artifact_type.value, at=moment))
+                if (f := uploads.find_current(connection, p.id, artifact_type.value, at=moment))
             ]
     if not pairs:
         raise HTTPException(
@@ -152,7 +154,7 @@ def fetch_artifact_url(
             f"integration {integration.id} has no such {artifact_type.value}: nothing was uploaded",
         )
     environment, file = pairs[0]
-    described = _past(file, None, None)
+    described = artifact_body(file, None, None)
     return {
         "url": signed_urls.download_url(caller, file.id),
         **described,
@@ -161,28 +163,28 @@ def fetch_artifact_url(
 
 
 @router.post("/dbt/v1/project_integrations/{integration_id}/{environment}/restore")
-def restore(
-    caller: AnyCaller, integration_id: PathId, environment: str, body: Restore
+def restore_artifact_route(
+    caller: CurrentPrincipal, integration_id: PathId, environment: str, body: RestoreRequest
 ) -> dict[str, object]:
     """Make an earlier file of an environment the current one again."""
     integration = caller.integration(integration_id)
-    file = make_current(caller, integration, environment, body.dbt_core_integration_file_id)
+    file = restore_artifact(caller, integration, environment, body.dbt_core_integration_file_id)
     return {"ok": True, "sha256": file.sha256, "dbt_core_integration_file_id": file.id}
 
 
-def create_integration(caller: Caller, wanted: NewIntegration) -> Integration:
+def create_integration(caller: Principal, wanted: NewIntegration) -> Integration:
     """Make an integration, or add an environment to the one of this name. Raises 403, 409, 422."""
-    caller.require("admin")
+    caller.require_scope("admin")
     name, environment = (
-        printable(wanted.name, "integration", 200),
-        printable(wanted.environment, "environment", 64),
+        validate_name(wanted.name, "integration", 200),
+        validate_name(wanted.environment, "environment", 64),
     )
     if "/" in environment or "\\" in environment or environment in (".", ".."):
         raise HTTPException(
             422, "an environment's name is a part of a path: no slash, no backslash, not only dots"
         )
     with caller.records.write() as connection:
-        found = integrations.integration_named(connection, caller.owner.id, name)
+        found = integrations.find_integration_by_name(connection, caller.owner.id, name)
         if found and found.environment(environment):
             raise HTTPException(
                 409,
@@ -195,29 +197,31 @@ def create_integration(caller: Caller, wanted: NewIntegration) -> Integration:
     return caller.integration(made.id)
 
 
-def make_current(caller: Caller, integration: Integration, environment: str, file_id: int) -> File:
+def restore_artifact(
+    caller: Principal, integration: Integration, environment: str, file_id: int
+) -> Upload:
     """Make an earlier file the current one again. Raises 403, 404."""
-    caller.require("upload", integration.id)
+    caller.require_scope("upload", integration.id)
     place, file = (
         caller.environment(integration, environment),
-        find_past(caller, integration, file_id),
+        find_verified_upload(caller, integration, file_id),
     )
     if file.environment_id != place.id:
         raise HTTPException(
             404, f"{place.name} of integration {integration.id} has no file {file_id}"
         )
     with caller.records.write() as connection:
-        tokens.lock(connection, caller.owner.id)
-        uploads.publish(connection, file, now())
+        tokens.lock_instance(connection, caller.owner.id)
+        uploads.make_current(connection, file, utc_now())
         project = file.project_name if file.kind == Kind.MANIFEST.value else None
-        integrations.touch_integration(connection, integration.id, project_name=project)
+        integrations.record_publication(connection, integration.id, project_name=project)
     return file
 
 
-def find_past(caller: Caller, integration: Integration, file_id: int) -> File:
+def find_verified_upload(caller: Principal, integration: Integration, file_id: int) -> Upload:
     """Give a verified file of an integration. Raises 404."""
     with caller.records.read() as connection:
-        file = uploads.find_file(connection, file_id)
+        file = uploads.find_upload(connection, file_id)
     if (
         file is None
         or not file.uploaded_at
@@ -230,7 +234,7 @@ def find_past(caller: Caller, integration: Integration, file_id: int) -> File:
     return file
 
 
-def printable(text: str, what: str, longest: int) -> str:
+def validate_name(text: str, what: str, longest: int) -> str:
     """Give a name without spaces around it. Raises 422 when it is empty, too long or not printable."""
     name = text.strip()
     if not 1 <= len(name) <= longest or _UNPRINTABLE.search(name):
@@ -238,7 +242,7 @@ def printable(text: str, what: str, longest: int) -> str:
     return name
 
 
-def _in_utc(at: datetime) -> datetime:
+def _to_utc(at: datetime) -> datetime:
     """Give a moment in UTC, which it is in when it names no zone. Raises 422 when UTC has no year for it."""
     try:
         return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
@@ -246,14 +250,18 @@ def _in_utc(at: datetime) -> datetime:
         raise HTTPException(422, "at: no moment between the years 1 and 9999 in UTC") from None
 
 
-def _places(caller: Caller, integration: Integration, name: str | None) -> list[Environment]:
+def _candidate_environments(
+    caller: Principal, integration: Integration, name: str | None
+) -> list[Environment]:
     """Give the environment that is meant; when none is named PROD first, then the others as they were made."""
     if name is not None:
         return [caller.environment(integration, name)]
-    return sorted(integration.environments, key=lambda each: integrations.fold(each.name) != "prod")
+    return sorted(
+        integration.environments, key=lambda each: integrations.normalize_name(each.name) != "prod"
+    )
 
 
-def _described(integration: Integration) -> dict[str, object]:
+def integration_body(integration: Integration) -> dict[str, object]:
     return {
         "id": integration.id,
         "name": integration.name,
@@ -270,7 +278,7 @@ def _described(integration: Integration) -> dict[str, object]:
     }
 
 
-_PAST = (
+_ARTIFACT_FIELDS = (
     *(
         "sha256",
         "size_bytes",
@@ -284,17 +292,17 @@ _PAST = (
 )
 
 
-def _past(file: File, token_name: str | None, current: bool | None) -> dict[str, object]:
+def artifact_body(file: Upload, token_name: str | None, current: bool | None) -> dict[str, object]:
     about = {
         "dbt_core_integration_file_id": file.id,
         "file_type": file.kind,
         "token_name": token_name,
     }
-    return {**about, "current": current, **{name: getattr(file, name) for name in _PAST}}
+    return {**about, "current": current, **{name: getattr(file, name) for name in _ARTIFACT_FIELDS}}
 
 
-def _sync(
-    caller: Caller, integration: Integration, place: Environment, ingestion: Ingestion
+def ingestion_body(
+    caller: Principal, integration: Integration, place: Environment, ingestion: Ingestion
 ) -> dict[str, object]:
     """The public clients know three words; one that waits is in progress to them."""
     from urllib.parse import quote

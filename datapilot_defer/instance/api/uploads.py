@@ -12,18 +12,18 @@ from pydantic import BaseModel, Field
 from datapilot_defer.artifact import Kind
 from datapilot_defer.errors import ArtifactRefused, Unavailable
 from datapilot_defer.instance.services import signed_urls, upload_checks
-from datapilot_defer.instance.services.principal import AnyCaller, Caller
+from datapilot_defer.instance.services.principal import CurrentPrincipal, Principal
 from datapilot_defer.storage import ingestions, integrations, tokens, uploads
-from datapilot_defer.storage.database import now
+from datapilot_defer.storage.database import utc_now
 from datapilot_defer.storage.integrations import Integration
-from datapilot_defer.storage.uploads import File
+from datapilot_defer.storage.uploads import Upload
 
 router = APIRouter(tags=["onboarding"])
 Id = Annotated[int, Field(ge=1, le=signed_urls.MAX_ID)]
 Text = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")]
 
 
-class Upload(BaseModel):
+class VerifyUploadRequest(BaseModel):
     """What verify_upload is told; the public clients send the id alone."""
 
     dbt_core_integration_file_id: Id
@@ -35,7 +35,7 @@ class Upload(BaseModel):
     force: bool = False
 
 
-class Place(BaseModel):
+class EnvironmentReference(BaseModel):
     """One environment of one integration."""
 
     dbt_core_integration_id: Id
@@ -44,17 +44,17 @@ class Place(BaseModel):
 
 @router.get("/dbt/v1/signed_url")
 def signed_url(
-    caller: AnyCaller,
+    caller: CurrentPrincipal,
     dbt_core_integration_id: Annotated[int, Query(ge=1, le=signed_urls.MAX_ID)],
     dbt_core_integration_environment_type: Annotated[str, Query(max_length=2000)],
     file_type: Kind,
 ) -> dict[str, object]:
     """Announce a file; gives the URL to PUT its bytes to."""
-    caller.require("upload", dbt_core_integration_id)
+    caller.require_scope("upload", dbt_core_integration_id)
     integration = caller.integration(dbt_core_integration_id)
     environment = caller.environment(integration, dbt_core_integration_environment_type)
     with caller.records.write() as connection:
-        file_id = uploads.announce(
+        file_id = uploads.create_upload(
             connection,
             environment_id=environment.id,
             token_id=caller.token.id,
@@ -64,56 +64,63 @@ def signed_url(
 
 
 @router.post("/dbt/v1/verify_upload")
-async def verify_upload(request: Request, caller: AnyCaller, body: Upload) -> dict[str, object]:
+async def verify_upload_route(
+    request: Request, caller: CurrentPrincipal, body: VerifyUploadRequest
+) -> dict[str, object]:
     """Make an uploaded file current, if it arrived whole and no guard refuses it. Repeating it changes nothing."""
-    return await to_thread.run_sync(_verify, caller, body, limiter=request.app.state.verifying)
+    return await to_thread.run_sync(
+        verify_upload, caller, body, limiter=request.app.state.verifying
+    )
 
 
 @router.post("/dbt/v1/start_dbt_ingestion")
-def start_dbt_ingestion(caller: AnyCaller, body: Place) -> dict[str, object]:
+def start_dbt_ingestion(caller: CurrentPrincipal, body: EnvironmentReference) -> dict[str, object]:
     """Have the instance look at an environment's current files more closely; what it finds is in sync_history."""
-    caller.require("upload", body.dbt_core_integration_id)
+    caller.require_scope("upload", body.dbt_core_integration_id)
     integration = caller.integration(body.dbt_core_integration_id)
     environment = caller.environment(integration, body.dbt_core_integration_environment_type)
     with caller.records.write() as connection:
-        refused = uploads.refused_since(
+        refused = uploads.find_last_rejected(
             connection, environment.id, caller.token.id, kind=Kind.MANIFEST.value
         )
         if refused:
             # altimate-datapilot-cli ignores verify_upload's answer; this one it reports.
             raise HTTPException(409, f"the last {refused.kind} was refused: {refused.refusal}")
-        if not uploads.currents(connection, environment.id):
+        if not uploads.list_current(connection, environment.id):
             raise HTTPException(
                 404,
                 f"nothing was uploaded to integration {integration.id}, {environment.name}, yet",
             )
-        ingestions.request_ingestion(connection, environment.id)
+        ingestions.enqueue(connection, environment.id)
     return {"ok": True}
 
 
-def _verify(caller: Caller, body: Upload) -> dict[str, object]:
-    file, integration = _uploaded(caller, body)
+def verify_upload(caller: Principal, body: VerifyUploadRequest) -> dict[str, object]:
+    file, integration = _find_own_upload(caller, body)
     if file.uploaded_at is not None:
-        return _receipt(file, unchanged=False)
+        return _verified_body(file, unchanged=False)
     try:
         facts = upload_checks.recognised(
             caller.blobs.read(caller.owner.id, str(file.sha256)), Kind(file.kind)
         )
-        return _receipt(file, unchanged=_publish(caller, file, integration, facts, body))
-    except (ArtifactRefused, upload_checks.Guarded) as error:
+        return _verified_body(file, unchanged=_make_current(caller, file, integration, facts, body))
+    except (ArtifactRefused, upload_checks.UnsafeUpload) as error:
         with caller.records.write() as connection:
-            uploads.change(connection, file.id, refusal=str(error))
+            uploads.update_upload(connection, file.id, refusal=str(error))
         raise
 
 
-def _uploaded(caller: Caller, body: Upload) -> tuple[File, Integration]:
+def _find_own_upload(caller: Principal, body: VerifyUploadRequest) -> tuple[Upload, Integration]:
     """Give the caller's own upload, if it is what the caller says it is. Raises 403, 404, 422."""
     file_id = body.dbt_core_integration_file_id
     with caller.records.read() as connection:
-        place, file = uploads.place_of(connection, file_id), uploads.find_file(connection, file_id)
+        place, file = (
+            uploads.locate_upload(connection, file_id),
+            uploads.find_upload(connection, file_id),
+        )
     if place is None or file is None or place[0] != caller.owner.id:
         raise HTTPException(404, f"instance {caller.owner.name!r} has no file {file_id}")
-    caller.require("upload", place[1])
+    caller.require_scope("upload", place[1])
     if file.token_id != caller.token.id:
         raise HTTPException(403, f"file {file_id} was announced with another token")
     if file.sha256 is None:
@@ -129,46 +136,50 @@ def _uploaded(caller: Caller, body: Upload) -> tuple[File, Integration]:
     return file, caller.integration(place[1])
 
 
-def _publish(
-    caller: Caller, file: File, integration: Integration, facts: upload_checks.Facts, body: Upload
+def _make_current(
+    caller: Principal,
+    file: Upload,
+    integration: Integration,
+    facts: upload_checks.Facts,
+    body: VerifyUploadRequest,
 ) -> bool:
     """Make a file current; gives whether the same bytes were current before. Raises Guarded."""
     with caller.records.write() as connection:
-        tokens.lock(connection, caller.owner.id)
-        known = uploads.find_file(connection, file.id)
+        tokens.lock_instance(connection, caller.owner.id)
+        known = uploads.find_upload(connection, file.id)
         if known and known.uploaded_at and known.sha256 == file.sha256:
             return False  # the same call, repeated, was faster
         if known != file:
             raise HTTPException(
                 409, f"file {file.id} was uploaded again meanwhile: ask for a new signed URL"
             )
-        before = uploads.current(connection, file.environment_id, file.kind)
+        before = uploads.find_current(connection, file.environment_id, file.kind)
         unchanged = before is not None and before.sha256 == file.sha256
         manifest = file.kind == Kind.MANIFEST.value
         if manifest and not body.force and not unchanged:
             # Read again: another upload may have decided which project this is.
             latest = integrations.find_integration(connection, caller.owner.id, integration.id)
-            upload_checks.check(latest or integration, before, facts)
-        _still_whole(caller, file)
-        origin, moment = body.model_dump(include={"commit", "branch", "build_url"}), now()
-        uploads.change(
+            upload_checks.check_upload(latest or integration, before, facts)
+        _check_blob_exists(caller, file)
+        origin, moment = body.model_dump(include={"commit", "branch", "build_url"}), utc_now()
+        uploads.update_upload(
             connection, file.id, uploaded_at=moment, refusal=None, **asdict(facts), **origin
         )
-        uploads.publish(connection, file, moment)
+        uploads.make_current(connection, file, moment)
         project = facts.project_name if manifest else None
-        integrations.touch_integration(
+        integrations.record_publication(
             connection, integration.id, project_name=project, uploaded_at=moment
         )
     return unchanged
 
 
-def _still_whole(caller: Caller, file: File) -> None:
+def _check_blob_exists(caller: Principal, file: Upload) -> None:
     """A record never appears without its blob: until the transaction ends, no sweep can take it."""
-    if not caller.blobs.has(caller.owner.id, str(file.sha256)):
+    if not caller.blobs.exists(caller.owner.id, str(file.sha256)):
         raise Unavailable(f"the bytes of file {file.id} are gone; upload it again")
 
 
-def _receipt(file: File, *, unchanged: bool) -> dict[str, object]:
+def _verified_body(file: Upload, *, unchanged: bool) -> dict[str, object]:
     return {
         "ok": True,
         "dbt_core_integration_file_id": file.id,

@@ -13,18 +13,18 @@ from datapilot_defer.errors import NotFound, UsageError
 from datapilot_defer.instance.services import tokens
 from datapilot_defer.storage import integrations
 from datapilot_defer.storage import tokens as token_records
-from datapilot_defer.storage.blobs import Blobs, open_blobs
-from datapilot_defer.storage.database import Records, has_records, open_records_in
+from datapilot_defer.storage.blobs import BlobStore, open_blobs
+from datapilot_defer.storage.database import Database, has_database, sqlite_url
 from datapilot_defer.storage.tokens import Token
 
 
 @contextmanager
-def opened(data: Path, *, new: bool = True) -> Iterator[tuple[Records, Blobs]]:
+def opened(data: Path, *, new: bool = True) -> Iterator[tuple[Database, BlobStore]]:
     """Open the records and blobs in a folder, made for this user alone if it is not there and may be new.
 
     Raises Unavailable when that fails, UsageError when a newer program wrote it or when it may not be new but is.
     """
-    if not new and not has_records(data):
+    if not new and not has_database(data):
         raise UsageError(
             f"{data} holds no instance: is --data right? "
             f"`datapilot instance init --data {shlex.quote(str(data))} --instance-name NAME` makes one"
@@ -33,14 +33,14 @@ def opened(data: Path, *, new: bool = True) -> Iterator[tuple[Records, Blobs]]:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{data}: can't be the data folder: {error.strerror}") from None
-    records = open_records_in(data)
+    records = sqlite_url(data)
     try:
         yield records, open_blobs(data / "blobs")
     finally:
         records.close()
 
 
-def create_instance(records: Records, name: str) -> str | None:
+def create_instance(records: Database, name: str) -> str | None:
     """Make an instance and its first admin token; gives the token, or None when there is such an instance already.
 
     Raises UsageError when this is no name for an instance.
@@ -49,26 +49,26 @@ def create_instance(records: Records, name: str) -> str | None:
         raise UsageError(
             f"{name!r} can't be an instance's name: it travels in a header, so 1 to 63 of A-Z, a-z, 0-9, '-', '_', '.'"
         )
-    token = tokens.new_token()
+    token = tokens.generate_token()
     with records.write() as connection:
         if token_records.find_instance(connection, name):
             return None
         made = token_records.create_instance(connection, name)
         scopes = frozenset({"admin"})
         token_records.create_token(
-            connection, made.id, name="first", sha256=tokens.hashed(token), scopes=scopes
+            connection, made.id, name="first", sha256=tokens.hash_token(token), scopes=scopes
         )
     return token
 
 
-def instance_names(records: Records) -> list[str]:
+def instance_names(records: Database) -> list[str]:
     """Give the names of the instances in a folder, the oldest first."""
     with records.read() as connection:
-        return token_records.instance_names(connection)
+        return token_records.list_instance_names(connection)
 
 
 def create_token(
-    records: Records,
+    records: Database,
     instance_name: str | None,
     *,
     name: str,
@@ -84,11 +84,13 @@ def create_token(
         raise UsageError(
             "admin is of the whole instance: a token for one integration has the scopes read and upload"
         )
-    token = tokens.new_token()
+    token = tokens.generate_token()
     with records.write() as connection:
-        owner = token_records.find_instance(connection, _the_only(records, instance_name))
+        owner = token_records.find_instance(connection, select_instance(records, instance_name))
         if owner is None:
-            raise NotFound(f"there is no instance {instance_name!r} here; {_there_are(records)}")
+            raise NotFound(
+                f"there is no instance {instance_name!r} here; {_available_instances(records)}"
+            )
         if integration_id is not None and not integrations.find_integration(
             connection, owner.id, integration_id
         ):
@@ -97,7 +99,7 @@ def create_token(
             connection,
             owner.id,
             name=name,
-            sha256=tokens.hashed(token),
+            sha256=tokens.hash_token(token),
             scopes=scopes,
             integration_id=integration_id,
             expires_at=expires_at,
@@ -105,14 +107,16 @@ def create_token(
     return made, token
 
 
-def list_tokens(records: Records, instance_name: str | None) -> list[tuple[str, Token]]:
+def list_tokens(records: Database, instance_name: str | None) -> list[tuple[str, Token]]:
     """Give the tokens of one instance or, without a name, of all, each with its instance's name."""
     with records.read() as connection:
-        names = [instance_name] if instance_name else token_records.instance_names(connection)
+        names = [instance_name] if instance_name else token_records.list_instance_names(connection)
         owners = [(name, token_records.find_instance(connection, name)) for name in names]
         missing = [name for name, owner in owners if owner is None]
         if missing:
-            raise NotFound(f"there is no instance {missing[0]!r} here; {_there_are(records)}")
+            raise NotFound(
+                f"there is no instance {missing[0]!r} here; {_available_instances(records)}"
+            )
         return [
             (name, token)
             for name, owner in owners
@@ -121,10 +125,10 @@ def list_tokens(records: Records, instance_name: str | None) -> list[tuple[str, 
         ]
 
 
-def revoke_token(records: Records, token_id: int) -> None:
+def revoke_token(records: Database, token_id: int) -> None:
     """Revoke a token by its id. Raises NotFound when there is none that is not revoked."""
     with records.write() as connection:
-        for name in token_records.instance_names(connection):
+        for name in token_records.list_instance_names(connection):
             owner = token_records.find_instance(connection, name)
             if owner and token_records.revoke_token(connection, owner.id, token_id):
                 return
@@ -133,14 +137,16 @@ def revoke_token(records: Records, token_id: int) -> None:
     )
 
 
-def _the_only(records: Records, instance_name: str | None) -> str:
+def select_instance(records: Database, instance_name: str | None) -> str:
     names = instance_names(records)
     if instance_name is None and len(names) != 1:
-        raise UsageError(f"say which instance with --instance-name; {_there_are(records)}")
+        raise UsageError(
+            f"say which instance with --instance-name; {_available_instances(records)}"
+        )
     return instance_name or names[0]
 
 
-def _there_are(records: Records) -> str:
+def _available_instances(records: Database) -> str:
     names = instance_names(records)
     return (
         f"there are: {', '.join(names)}"

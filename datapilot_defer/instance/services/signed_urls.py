@@ -12,12 +12,12 @@ from starlette.requests import ClientDisconnect
 
 from datapilot_defer.artifact import Kind
 from datapilot_defer.instance.services import tokens
-from datapilot_defer.instance.services.principal import Caller
+from datapilot_defer.instance.services.principal import Principal
 from datapilot_defer.storage import tokens as token_records
 from datapilot_defer.storage import uploads
-from datapilot_defer.storage.blobs import CHUNK, Blob, Blobs, Incoming
-from datapilot_defer.storage.database import Records
-from datapilot_defer.storage.uploads import File
+from datapilot_defer.storage.blobs import CHUNK_BYTES, Blob, BlobStore, BlobWriter
+from datapilot_defer.storage.database import Database
+from datapilot_defer.storage.uploads import Upload
 
 router = APIRouter(tags=["files"])
 MAX_ID = 2**31 - 1
@@ -27,41 +27,43 @@ Expires = Annotated[int, Query(ge=0, le=2**53)]
 Signature = Annotated[str, Query(max_length=64)]
 
 
-def upload_url(caller: Caller, file_id: int) -> str:
+def upload_url(caller: Principal, file_id: int) -> str:
     """Give the URL that takes the bytes of one announced file."""
-    return _url(caller, file_id, "upload", caller.settings.upload_seconds)
+    return _sign(caller, file_id, "upload", caller.settings.upload_seconds)
 
 
-def download_url(caller: Caller, file_id: int) -> str:
+def download_url(caller: Principal, file_id: int) -> str:
     """Give the URL that gives the bytes of one verified file."""
-    return _url(caller, file_id, "download", caller.settings.download_seconds)
+    return _sign(caller, file_id, "download", caller.settings.download_seconds)
 
 
 @router.put("/files/{file_id}", responses={403: {}, 409: {}, 413: {}})
-async def upload(
+async def put_file(
     request: Request, file_id: FileId, expires: Expires, signature: Signature
 ) -> Response:
     """Take the raw bytes of an announced file; they stay invisible until verify_upload."""
-    owner, _ = await run_in_threadpool(_opened, request, file_id, "upload", expires, signature)
+    owner, _ = await run_in_threadpool(
+        open_signed_url, request, file_id, "upload", expires, signature
+    )
     limit = request.app.state.settings.max_bytes
     if int(request.headers.get("content-length", "0")) > limit:
         raise _too_large(limit)
     with request.app.state.blobs.incoming() as incoming:
-        await _receive(request, incoming, limit)
+        await _stream_to_blob(request, incoming, limit)
         blob = await run_in_threadpool(incoming.keep, owner.id)
-    await run_in_threadpool(_record, request.app.state.records, file_id, blob)
+    await run_in_threadpool(receive_upload, request.app.state.records, file_id, blob)
     return Response(headers={"ETag": f'"{blob.sha256}"'})
 
 
 @router.get("/files/{file_id}", responses={403: {}, 404: {}})
-def download(request: Request, file_id: FileId, expires: Expires, signature: Signature) -> Response:
+def get_file(request: Request, file_id: FileId, expires: Expires, signature: Signature) -> Response:
     """Give the raw bytes of a verified file."""
-    owner, file = _opened(request, file_id, "download", expires, signature)
+    owner, file = open_signed_url(request, file_id, "download", expires, signature)
     if file.uploaded_at is None or file.sha256 is None or file.size_bytes is None:
         raise HTTPException(404, f"file {file_id} was not uploaded whole")
-    blobs: Blobs = request.app.state.blobs
+    blobs: BlobStore = request.app.state.blobs
     blob = Blob(file.sha256, file.size_bytes)
-    first = blobs.read(owner.id, blob.sha256, start=0, length=min(CHUNK, blob.size_bytes))
+    first = blobs.read(owner.id, blob.sha256, start=0, length=min(CHUNK_BYTES, blob.size_bytes))
     return StreamingResponse(
         _chunks(blobs, owner.id, blob, first),
         media_type="application/json",
@@ -73,20 +75,20 @@ def download(request: Request, file_id: FileId, expires: Expires, signature: Sig
     )
 
 
-def _url(caller: Caller, file_id: int, purpose: str, seconds: int) -> str:
+def _sign(caller: Principal, file_id: int, purpose: str, seconds: int) -> str:
     expires = tokens.expiry(seconds)
     signature = tokens.signed(caller.owner.signing_key, purpose, file_id, expires)
     return f"{caller.base_url}/files/{file_id}?expires={expires}&signature={signature}"
 
 
-def _opened(
+def open_signed_url(
     request: Request, file_id: int, purpose: str, expires: int, signature: str
-) -> tuple[token_records.Owner, File]:
+) -> tuple[token_records.Instance, Upload]:
     """Give the file that a signed URL opens, and whose it is. Raises 403, also for a file that does not exist."""
     with request.app.state.records.read() as connection:
-        place = uploads.place_of(connection, file_id)
-        file = uploads.find_file(connection, file_id)
-        owner = token_records.instance_of_id(connection, place[0]) if place else None
+        place = uploads.locate_upload(connection, file_id)
+        file = uploads.find_upload(connection, file_id)
+        owner = token_records.get_instance(connection, place[0]) if place else None
     if (
         owner is None
         or file is None
@@ -100,7 +102,7 @@ def _opened(
     return owner, file
 
 
-async def _receive(request: Request, incoming: Incoming, limit: int) -> None:
+async def _stream_to_blob(request: Request, incoming: BlobWriter, limit: int) -> None:
     """Pass a body on in pieces of `CHUNK` bytes, so that one upload holds no more than that."""
     piece = bytearray()
     try:
@@ -108,7 +110,7 @@ async def _receive(request: Request, incoming: Incoming, limit: int) -> None:
             piece += part
             if incoming.size_bytes + len(piece) > limit:
                 raise _too_large(limit)
-            if len(piece) >= CHUNK:
+            if len(piece) >= CHUNK_BYTES:
                 await run_in_threadpool(incoming.write, bytes(piece))
                 piece.clear()
     except ClientDisconnect:
@@ -116,9 +118,11 @@ async def _receive(request: Request, incoming: Incoming, limit: int) -> None:
     await run_in_threadpool(incoming.write, bytes(piece))
 
 
-def _record(records: Records, file_id: int, blob: Blob) -> None:
+def receive_upload(records: Database, file_id: int, blob: Blob) -> None:
     with records.write() as connection:
-        if not uploads.arrived(connection, file_id, sha256=blob.sha256, size_bytes=blob.size_bytes):
+        if not uploads.mark_received(
+            connection, file_id, sha256=blob.sha256, size_bytes=blob.size_bytes
+        ):
             raise HTTPException(
                 409, f"file {file_id} was verified meanwhile: ask for a new signed URL"
             )
@@ -128,9 +132,9 @@ def _too_large(limit: int) -> HTTPException:
     return HTTPException(413, f"larger than the {limit} bytes that this instance takes")
 
 
-def _chunks(blobs: Blobs, owner: int, blob: Blob, first: bytes) -> Iterator[bytes]:
+def _chunks(blobs: BlobStore, owner: int, blob: Blob, first: bytes) -> Iterator[bytes]:
     yield first
-    for start in range(CHUNK, blob.size_bytes, CHUNK):
+    for start in range(CHUNK_BYTES, blob.size_bytes, CHUNK_BYTES):
         yield blobs.read(
-            owner, blob.sha256, start=start, length=min(CHUNK, blob.size_bytes - start)
+            owner, blob.sha256, start=start, length=min(CHUNK_BYTES, blob.size_bytes - start)
         )

@@ -19,7 +19,7 @@ _LETTERS = string.digits + string.ascii_letters
 _RANDOM, _CHECK = 40, 6
 
 
-def new_token() -> str:
+def generate_token() -> str:
     """Make a token: "dpd_", 40 random letters and digits (238 bits), and 6 that check the others.
 
     The prefix and the check let a secret scanner recognise it without asking anybody.
@@ -28,13 +28,13 @@ def new_token() -> str:
     return f"{_PREFIX}{random}{_checksum(random)}"
 
 
-def well_formed(token: str) -> bool:
+def is_well_formed(token: str) -> bool:
     """Whether this can be a token at all."""
     random, check = token[len(_PREFIX) : -_CHECK], token[-_CHECK:]
     return token.startswith(_PREFIX) and len(random) == _RANDOM and same(check, _checksum(random))
 
 
-def hashed(token: str) -> str:
+def hash_token(token: str) -> str:
     """Give what is kept of a token: its sha256. It is random and long, so a slow hash would add nothing."""
     return hashlib.sha256(token.encode()).hexdigest()
 

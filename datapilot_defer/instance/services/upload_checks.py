@@ -12,7 +12,7 @@ from datapilot_defer import artifact, dbt_json
 from datapilot_defer.artifact import Artifact, Kind
 from datapilot_defer.errors import ArtifactRefused, DatapilotError
 from datapilot_defer.storage.integrations import Integration
-from datapilot_defer.storage.uploads import File
+from datapilot_defer.storage.uploads import Upload
 
 
 @dataclass(frozen=True)
@@ -39,35 +39,35 @@ def recognised(content: bytes, kind: Kind) -> Facts:
         raise ArtifactRefused(
             f"the {kind.value} that arrived {error}; upload it again, whole"
         ) from None
-    found = artifact.recognise(top, artifact.metadata_of(top))
+    found = artifact.detect_kind(top, artifact.decode_metadata(top))
     if found is not kind:
         what = f"a {found.value}" if found else "no artifact that dbt writes"
         raise ArtifactRefused(
             f"announced as {kind.value}, but this is {what}; upload {kind.file_name}"
         )
-    read = artifact.from_bytes(content, path=kind.file_name, kind=kind)
+    read = artifact.parse_artifact(content, path=kind.file_name, kind=kind)
     return _facts(read, _models(top) if kind is Kind.MANIFEST else None)
 
 
-class Guarded(DatapilotError):
+class UnsafeUpload(DatapilotError):
     """This manifest would break somebody's defer; `str()` of it says how, and the way round."""
 
 
-def check(integration: Integration, current: File | None, facts: Facts) -> None:
+def check_upload(integration: Integration, current: Upload | None, facts: Facts) -> None:
     """Go on only with a manifest that may become current. Raises Guarded.
 
     current: the manifest that it would replace.
     """
-    reason = _other_project(integration, facts)
+    reason = _other_project_reason(integration, facts)
     if current is not None:
-        reason = reason or _older(current, facts) or _smaller(current, facts)
+        reason = reason or _older_reason(current, facts) or _smaller_reason(current, facts)
     if reason:
-        raise Guarded(f"{reason}; if it is meant to be, onboard it with --force")
+        raise UnsafeUpload(f"{reason}; if it is meant to be, onboard it with --force")
 
 
-def _other_project(integration: Integration, facts: Facts) -> str | None:
+def _other_project_reason(integration: Integration, facts: Facts) -> str | None:
     mine, theirs = integration.project_name, facts.project_name
-    if mine is None or theirs is None or _spellings(mine) & _spellings(theirs):
+    if mine is None or theirs is None or _project_identifiers(mine) & _project_identifiers(theirs):
         return None
     return (
         f"integration {integration.id} ({integration.name}) belongs to the dbt project {mine!r}, "
@@ -75,12 +75,12 @@ def _other_project(integration: Integration, facts: Facts) -> str | None:
     )
 
 
-def _spellings(project: str) -> set[str]:
+def _project_identifiers(project: str) -> set[str]:
     """Old manifests name their project only by the MD5 of its name (`metadata.project_id`)."""
     return {project, hashlib.md5(project.encode(), usedforsecurity=False).hexdigest()}
 
 
-def _older(current: File, facts: Facts) -> str | None:
+def _older_reason(current: Upload, facts: Facts) -> str | None:
     if (
         current.generated_at is None
         or facts.generated_at is None
@@ -93,7 +93,7 @@ def _older(current: File, facts: Facts) -> str | None:
     return f"dbt wrote this manifest at {mine}, before the current one ({theirs})"
 
 
-def _smaller(current: File, facts: Facts) -> str | None:
+def _smaller_reason(current: Upload, facts: Facts) -> str | None:
     if (
         facts.model_count is None
         or not current.model_count

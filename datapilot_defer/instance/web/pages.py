@@ -18,75 +18,79 @@ from jinja2 import PackageLoader, StrictUndefined
 from datapilot_defer.artifact import Kind
 from datapilot_defer.instance.api import integrations as api_integrations
 from datapilot_defer.instance.services import instances, signed_urls
-from datapilot_defer.instance.services.principal import Caller, admitted
+from datapilot_defer.instance.services.principal import Principal, authenticate_token
 from datapilot_defer.instance.services.tokens import Scope
 from datapilot_defer.instance.web import session
-from datapilot_defer.instance.web.session import AnyVisitor, Sender, Visitor
+from datapilot_defer.instance.web.session import CsrfCheckedSession, CurrentSession, Session
 from datapilot_defer.storage import ingestions, integrations, tokens, uploads
-from datapilot_defer.storage.database import now
+from datapilot_defer.storage.database import utc_now
 from datapilot_defer.storage.integrations import Environment, Integration
 
 router = APIRouter(include_in_schema=False)
-_LIST = "/settings/integrations"
-_KEYS = "/settings/api-keys"
+INTEGRATIONS_PATH = "/settings/integrations"
+API_KEYS_PATH = "/settings/api-keys"
 # Integrations on one page; the search field leads to the others.
-_SHOWN = 100
-Field = Annotated[str, Form(max_length=2000)]
+_PAGE_SIZE = 100
+FormText = Annotated[str, Form(max_length=2000)]
 
 
 @router.get("/")
 def home() -> Response:
     """Go to the integrations."""
-    return RedirectResponse(_LIST, 303)
+    return RedirectResponse(INTEGRATIONS_PATH, 303)
 
 
 @router.get("/sign-in")
-def sign_in_form(to: str = _LIST) -> Response:
+def sign_in_form(to: str = INTEGRATIONS_PATH) -> Response:
     """Ask for a token."""
-    return page("sign_in.html", None, to=to, wrong=False)
+    return render_page("sign_in.html", None, to=to, wrong=False)
 
 
 @router.post("/sign-in")
-def sign_in(request: Request, token: Field, to: Field = _LIST) -> Response:
+def sign_in(request: Request, token: FormText, to: FormText = INTEGRATIONS_PATH) -> Response:
     """Begin a session, if the token is valid."""
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise HTTPException(403, "another site sent this form")
-    caller = admitted(request, token.strip())
+    caller = authenticate_token(request, token.strip())
     if caller is None:
-        return page("sign_in.html", None, 401, to=to, wrong=True)
-    response = RedirectResponse(to if to.startswith("/settings/") else _LIST, 303)
-    session.begin(response, caller)
+        return render_page("sign_in.html", None, 401, to=to, wrong=True)
+    response = RedirectResponse(to if to.startswith("/settings/") else INTEGRATIONS_PATH, 303)
+    session.start_session(response, caller)
     return response
 
 
 @router.post("/sign-out")
-def sign_out(someone: Sender) -> Response:
+def sign_out(someone: CsrfCheckedSession) -> Response:
     """End the session."""
-    return session.end()
+    return session.end_session()
 
 
-@router.get(_LIST)
+@router.get(INTEGRATIONS_PATH)
 def list_integrations(
-    someone: AnyVisitor, q: Annotated[str, Query(max_length=200)] = ""
+    someone: CurrentSession, q: Annotated[str, Query(max_length=200)] = ""
 ) -> Response:
     """List the integrations, each with the command to upload to it."""
     caller = someone.caller
     with caller.records.read() as connection:
         found = integrations.list_integrations(
-            connection, caller.owner.id, only=caller.token.integration_id, like=q, limit=_SHOWN + 1
+            connection,
+            caller.owner.id,
+            only=caller.token.integration_id,
+            like=q,
+            limit=_PAGE_SIZE + 1,
         )
     shown = [
-        (each, [_place(caller, each, place) for place in each.environments])
-        for each in found[:_SHOWN]
+        (each, [_environment_summary(caller, each, place) for place in each.environments])
+        for each in found[:_PAGE_SIZE]
     ]
-    return page("integrations.html", someone, shown=shown, more=len(found) > _SHOWN, q=q)
+    return render_page("integrations.html", someone, shown=shown, more=len(found) > _PAGE_SIZE, q=q)
 
 
-@router.post(_LIST)
+@router.post(INTEGRATIONS_PATH)
 def add_integration(
-    someone: Sender,
-    name: Field,
-    environment: Field,
+    someone: CsrfCheckedSession,
+    name: FormText,
+    environment: FormText,
     integration_type: Annotated[Literal["dbt_core", "dbt_cloud"], Form()],
 ) -> Response:
     """Add an integration, and show it."""
@@ -94,72 +98,76 @@ def add_integration(
         name=name, environment=environment, integration_type=integration_type
     )
     made = api_integrations.create_integration(someone.caller, wanted)
-    return RedirectResponse(_path(made, environment.strip()), 303)
+    return RedirectResponse(environment_path(made, environment.strip()), 303)
 
 
-@router.get(_LIST + "/{integration_id}/{environment}")
+@router.get(INTEGRATIONS_PATH + "/{integration_id}/{environment}")
 def show_environment(
-    someone: AnyVisitor, integration_id: api_integrations.PathId, environment: str
+    someone: CurrentSession, integration_id: api_integrations.PathId, environment: str
 ) -> Response:
     """Show an environment: what is current, how to upload and to defer, what was before."""
-    caller, integration, place = _found(someone, integration_id, environment)
+    caller, integration, place = _find_environment(someone, integration_id, environment)
     with caller.records.read() as connection:
-        past = uploads.history(connection, place.id, limit=api_integrations.HISTORY, refused=True)
-        current = {each.kind: each for each in uploads.currents(connection, place.id)}
+        past = uploads.list_history(
+            connection, place.id, limit=api_integrations.HISTORY_LIMIT, refused=True
+        )
+        current = {each.kind: each for each in uploads.list_current(connection, place.id)}
         ingested = ingestions.list_ingestions(connection, place.id, limit=20)
-    return page(
+    return render_page(
         "environment.html",
         someone,
         integration=integration,
-        place=_place(caller, integration, place),
+        place=_environment_summary(caller, integration, place),
         past=[(file, name, json.loads(file.changes or "null")) for file, name in past],
         current=current,
         ingested=ingested,
-        settings=_editor_settings(caller, integration),
-        defer=_defer_commands(caller, integration, place),
+        settings=editor_settings(caller, integration),
+        defer=defer_commands(caller, integration, place),
     )
 
 
-@router.post(_LIST + "/{integration_id}/{environment}/restore")
+@router.post(INTEGRATIONS_PATH + "/{integration_id}/{environment}/restore")
 def restore(
-    someone: Sender,
+    someone: CsrfCheckedSession,
     integration_id: api_integrations.PathId,
     environment: str,
     file_id: Annotated[int, Form(ge=1)],
 ) -> Response:
     """Make an earlier file current again."""
-    caller, integration, place = _found(someone, integration_id, environment)
-    api_integrations.make_current(caller, integration, place.name, min(file_id, signed_urls.MAX_ID))
-    return RedirectResponse(_path(integration, place.name), 303)
+    caller, integration, place = _find_environment(someone, integration_id, environment)
+    api_integrations.restore_artifact(
+        caller, integration, place.name, min(file_id, signed_urls.MAX_ID)
+    )
+    return RedirectResponse(environment_path(integration, place.name), 303)
 
 
-@router.get(_LIST + "/{integration_id}/{environment}/files/{file_id}")
+@router.get(INTEGRATIONS_PATH + "/{integration_id}/{environment}/files/{file_id}")
 def download(
-    someone: AnyVisitor,
+    someone: CurrentSession,
     integration_id: api_integrations.PathId,
     environment: str,
     file_id: api_integrations.PathId,
 ) -> Response:
     """Go to a signed URL of a file."""
-    caller, integration, _ = _found(someone, integration_id, environment)
-    caller.require("read", integration.id)
+    caller, integration, _ = _find_environment(someone, integration_id, environment)
+    caller.require_scope("read", integration.id)
     return RedirectResponse(
         signed_urls.download_url(
-            caller, api_integrations.find_past(caller, integration, file_id).id
+            caller, api_integrations.find_verified_upload(caller, integration, file_id).id
         ),
         303,
     )
 
 
-@router.get(_LIST + "/{integration_id}/{environment}/ingestions/{ingestion_id}")
+@router.get(INTEGRATIONS_PATH + "/{integration_id}/{environment}/ingestions/{ingestion_id}")
 def show_log(
-    someone: AnyVisitor,
+    someone: CurrentSession,
     integration_id: api_integrations.PathId,
     environment: str,
     ingestion_id: api_integrations.PathId,
 ) -> Response:
     """Give the log of an ingestion."""
-    caller, _, place = _found(someone, integration_id, environment)
+    caller, _, place = _find_environment(someone, integration_id, environment)
     with caller.records.read() as connection:
         found = ingestions.find_ingestion(connection, place.id, ingestion_id)
     if found is None:
@@ -167,58 +175,64 @@ def show_log(
     return PlainTextResponse(found.log)
 
 
-@router.get(_KEYS)
-def list_keys(someone: AnyVisitor) -> Response:
+@router.get(API_KEYS_PATH)
+def list_keys(someone: CurrentSession) -> Response:
     """List the tokens; an admin also makes and revokes them here."""
-    return _keys(someone)
+    return _render_keys(someone)
 
 
-@router.post(_KEYS)
+@router.post(API_KEYS_PATH)
 def create_key(
-    someone: Sender,
-    name: Field,
+    someone: CsrfCheckedSession,
+    name: FormText,
     scope: Annotated[list[Scope], Form()],
     integration_id: Annotated[str, Form(max_length=10)] = "",
     days: Annotated[str, Form(max_length=5)] = "",
 ) -> Response:
     """Make a token, and show it this once."""
     caller = someone.caller
-    caller.require("admin")
-    only = _number(integration_id, "integration id") if integration_id.strip() else None
-    ends = now() + timedelta(days=_number(days, "number of days")) if days.strip() else None
+    caller.require_scope("admin")
+    only = _parse_positive_int(integration_id, "integration id") if integration_id.strip() else None
+    ends = (
+        utc_now() + timedelta(days=_parse_positive_int(days, "number of days"))
+        if days.strip()
+        else None
+    )
     _, token = instances.create_token(
         caller.records,
         caller.owner.name,
-        name=api_integrations.printable(name, "API key", 200),
+        name=api_integrations.validate_name(name, "API key", 200),
         scopes=frozenset(scope),
         integration_id=only,
         expires_at=ends,
     )
-    return _keys(someone, made=token)
+    return _render_keys(someone, made=token)
 
 
-@router.post(_KEYS + "/{token_id}/revoke")
-def revoke_key(someone: Sender, token_id: api_integrations.PathId) -> Response:
+@router.post(API_KEYS_PATH + "/{token_id}/revoke")
+def revoke_key(someone: CsrfCheckedSession, token_id: api_integrations.PathId) -> Response:
     """Revoke a token."""
-    someone.caller.require("admin")
+    someone.caller.require_scope("admin")
     with someone.caller.records.write() as connection:
         tokens.revoke_token(connection, someone.caller.owner.id, token_id)
-    return RedirectResponse(_KEYS, 303)
+    return RedirectResponse(API_KEYS_PATH, 303)
 
 
 @router.get("/docs")
 def docs(request: Request) -> Response:
     """Describe the API; the machine's form of it is at /openapi.json."""
-    return page("docs.html", None, api=request.app.openapi())
+    return render_page("docs.html", None, api=request.app.openapi())
 
 
-def page(template: str, someone: Visitor | None, status: int = 200, **values: Any) -> Response:
+def render_page(
+    template: str, someone: Session | None, status: int = 200, **values: Any
+) -> Response:
     """Give a page; nobody on the way may keep it."""
-    text = _templates().get_template(template).render(someone=someone, now=now(), **values)
+    text = _templates().get_template(template).render(someone=someone, now=utc_now(), **values)
     return HTMLResponse(text, status, {"Cache-Control": "no-store"})
 
 
-def upload_command(caller: Caller, integration: Integration, environment: str) -> str:
+def upload_command(caller: Principal, integration: Integration, environment: str) -> str:
     """Give the command that onboards to an environment, for a POSIX shell; the token stays in its variable."""
     return (
         f"datapilot dbt onboard --backend-url {shlex.quote(caller.base_url)} "
@@ -228,30 +242,36 @@ def upload_command(caller: Caller, integration: Integration, environment: str) -
     )
 
 
-def _keys(someone: Visitor, made: str | None = None) -> Response:
-    someone.caller.require("admin")
+def _render_keys(someone: Session, made: str | None = None) -> Response:
+    someone.caller.require_scope("admin")
     with someone.caller.records.read() as connection:
         found: Sequence[tokens.Token] = tokens.list_tokens(connection, someone.caller.owner.id)
-    return page("keys.html", someone, tokens=found, made=made)
+    return render_page("keys.html", someone, tokens=found, made=made)
 
 
-def _found(
-    someone: Visitor, integration_id: int, environment: str
-) -> tuple[Caller, Integration, Environment]:
+def _find_environment(
+    someone: Session, integration_id: int, environment: str
+) -> tuple[Principal, Integration, Environment]:
     integration = someone.caller.integration(integration_id)
     return someone.caller, integration, someone.caller.environment(integration, environment)
 
 
-def _place(caller: Caller, integration: Integration, place: Environment) -> dict[str, str]:
+def _environment_summary(
+    caller: Principal, integration: Integration, place: Environment
+) -> dict[str, str]:
     command = upload_command(caller, integration, place.name)
-    return {"name": place.name, "path": _path(integration, place.name), "command": command}
+    return {
+        "name": place.name,
+        "path": environment_path(integration, place.name),
+        "command": command,
+    }
 
 
-def _path(integration: Integration, environment: str) -> str:
-    return f"{_LIST}/{integration.id}/{quote(environment, safe='')}"
+def environment_path(integration: Integration, environment: str) -> str:
+    return f"{INTEGRATIONS_PATH}/{integration.id}/{quote(environment, safe='')}"
 
 
-def _defer_commands(caller: Caller, integration: Integration, place: Environment) -> str:
+def defer_commands(caller: Principal, integration: Integration, place: Environment) -> str:
     """Everything that belongs together as one set of credentials: the token is in its variable already."""
     return (
         f"export ALTIMATE_URL={shlex.quote(caller.base_url)} ALTIMATE_INSTANCE_NAME={caller.owner.name}\n"
@@ -260,7 +280,7 @@ def _defer_commands(caller: Caller, integration: Integration, place: Environment
     )
 
 
-def _editor_settings(caller: Caller, integration: Integration) -> str:
+def editor_settings(caller: Principal, integration: Integration) -> str:
     """What the extension "Power User for dbt" reads; the deferral belongs to the workspace, the rest to the user."""
     deferral = {"deferToProduction": True, "favorState": False, "manifestPathType": "remote"}
     settings = {
@@ -271,7 +291,7 @@ def _editor_settings(caller: Caller, integration: Integration) -> str:
     return json.dumps(settings, indent=2)
 
 
-def _number(text: str, what: str) -> int:
+def _parse_positive_int(text: str, what: str) -> int:
     if not text.strip().isascii() or not text.strip().isdecimal() or int(text) < 1:
         raise HTTPException(422, f"{text!r} is no {what}")
     return int(text)
@@ -297,7 +317,7 @@ def _moment(at: datetime) -> str:
 
 def _ago(at: datetime) -> str:
     """Say how long ago something was, in its largest unit."""
-    seconds = max(0, int((now() - at).total_seconds()))
+    seconds = max(0, int((utc_now() - at).total_seconds()))
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= length:
             count = seconds // length

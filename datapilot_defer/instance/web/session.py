@@ -10,13 +10,13 @@ from fastapi import Depends, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
 from datapilot_defer.instance.services import tokens
-from datapilot_defer.instance.services.principal import Caller, admitted_again
+from datapilot_defer.instance.services.principal import Principal, authenticate_session
 
 COOKIE = "datapilot_session"
 _SECONDS = 12 * 3600
 
 
-class SignInNeeded(Exception):
+class SignInRequired(Exception):
     """There is no valid session; `path` is where the visitor wanted to go."""
 
     def __init__(self, path: str) -> None:
@@ -25,14 +25,14 @@ class SignInNeeded(Exception):
 
 
 @dataclass(frozen=True)
-class Visitor:
+class Session:
     """Somebody who signed in. csrf: what their forms must hold."""
 
-    caller: Caller
+    caller: Principal
     csrf: str
 
 
-def begin(response: Response, caller: Caller) -> None:
+def start_session(response: Response, caller: Principal) -> None:
     """Give a cookie that stands for the caller's token until it is revoked or 12 hours are over."""
     expires = tokens.expiry(_SECONDS)
     value = f"{caller.token.id}.{expires}.{tokens.signed(caller.owner.signing_key, 'session', caller.token.id, expires)}"
@@ -42,34 +42,36 @@ def begin(response: Response, caller: Caller) -> None:
     )
 
 
-def end() -> Response:
+def end_session() -> Response:
     """Take the cookie back."""
     response = RedirectResponse("/sign-in", 303)
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return response
 
 
-def visitor(request: Request) -> Visitor:
+def current_session(request: Request) -> Session:
     """Give who is signed in. Raises SignInNeeded."""
     cookie = request.cookies.get(COOKIE, "")
     found = re.fullmatch(r"(\d{1,10})\.(\d{1,10})\.([0-9a-f]{64})", cookie, re.ASCII)
     if found is None:
-        raise SignInNeeded(request.url.path)
+        raise SignInRequired(request.url.path)
     token_id, expires, signature = found.groups()
-    caller = admitted_again(
+    caller = authenticate_session(
         request,
         int(token_id),
         lambda key: tokens.holds(key, signature, int(expires), "session", token_id),
     )
     if caller is None:
-        raise SignInNeeded(request.url.path)
-    return Visitor(caller, tokens.signed(caller.owner.signing_key, "form", cookie))
+        raise SignInRequired(request.url.path)
+    return Session(caller, tokens.signed(caller.owner.signing_key, "form", cookie))
 
 
-AnyVisitor = Annotated[Visitor, Depends(visitor)]
+CurrentSession = Annotated[Session, Depends(current_session)]
 
 
-def sender(someone: AnyVisitor, csrf: Annotated[str, Form(max_length=64)]) -> Visitor:
+def csrf_checked_session(
+    someone: CurrentSession, csrf: Annotated[str, Form(max_length=64)]
+) -> Session:
     """Give who sent a form of ours. Raises 403 for a form that another site made."""
     if not tokens.same(csrf, someone.csrf):
         raise HTTPException(
@@ -78,4 +80,4 @@ def sender(someone: AnyVisitor, csrf: Annotated[str, Form(max_length=64)]) -> Vi
     return someone
 
 
-Sender = Annotated[Visitor, Depends(sender)]
+CsrfCheckedSession = Annotated[Session, Depends(csrf_checked_session)]
