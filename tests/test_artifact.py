@@ -173,9 +173,9 @@ def test_a_file_larger_than_the_memory_is_refused(tmp_path: Path) -> None:
         file.truncate(4 << 30)  # a hole: takes no room on the disk
     program = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
-        "from datapilot_defer.artifact import read\n"
+        "from datapilot_defer.artifact import read_artifact\n"
         "from datapilot_defer.errors import UsageError\n"
-        "try: read(sys.argv[1])\n"
+        "try: read_artifact(sys.argv[1])\n"
         "except UsageError as error: print(error)"
     )
     done = subprocess.run(

@@ -139,7 +139,7 @@ def test_a_keyring_that_never_answers_is_given_up(
     frozen: Frozen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert credential_store.KEYRING_TIMEOUT_S == 5
-    monkeypatch.setattr(credential_store, "ANSWER_WITHIN_S", 0.05)
+    monkeypatch.setattr(credential_store, "KEYRING_TIMEOUT_S", 0.05)
     with pytest.raises(Unavailable, match=r"did not answer within 0\.05 s"):
         kept()
 
@@ -211,7 +211,7 @@ def test_a_home_that_can_not_be_written_is_said_to_be_one(home: Path) -> None:
 
 
 def test_without_a_home_there_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "home_folder", lambda _: None)
+    monkeypatch.setattr(config, "home_directory", lambda _: None)
     with pytest.raises(UsageError, match="no home folder"):
         credential_store.save_to_config_file(credentials(), os.environ)
 

@@ -23,9 +23,9 @@ posix = pytest.mark.skipif(
 
 RUN = """
 import os, signal, sys
-from datapilot_defer.defer.child import run
+from datapilot_defer.defer.dbt_process import run_dbt
 signal.signal(getattr(signal, sys.argv[1]), signal.SIG_IGN)
-sys.exit(run([sys.executable, "-c", sys.argv[2]], os.environ, grace_s=60))
+sys.exit(run_dbt([sys.executable, "-c", sys.argv[2]], os.environ, grace_s=60))
 """
 
 

@@ -284,8 +284,8 @@ def test_on_a_terminal_ctrl_c_is_the_terminals_to_send_and_not_ours(group: str, 
         "time.sleep(0.1); print('hits', len(hits), flush=True); raise SystemExit(7)"
     )
     code = (
-        "import sys, os; from datapilot_defer.defer.dbt_process import run\n"
-        "sys.exit(run([sys.executable, '-c', sys.argv[1]], os.environ))"
+        "import sys, os; from datapilot_defer.defer.dbt_process import run_dbt\n"
+        "sys.exit(run_dbt([sys.executable, '-c', sys.argv[1]], os.environ))"
     )
     pid, terminal = pty.fork()
     if pid == 0:

@@ -157,7 +157,7 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every look take an hour."""
     monkeypatch.setattr(inspection, "_PULSE_SECONDS", 0.1)
     command = [sys.executable, "-c", "import time; time.sleep(3600)"]
-    monkeypatch.setattr(inspection, "_command", lambda *_: command)
+    monkeypatch.setattr(inspection, "_child_command", lambda *_: command)
 
 
 @pytest.mark.usefixtures("endless")
@@ -255,7 +255,7 @@ def test_the_worker_sweeps_and_goes_on_when_it_could_not(
     monkeypatch.setattr(ingestion, "_POLL_SECONDS", 0.01)
     with running_instance(tmp_path, settings=InstanceSettings(grace=timedelta(0))) as instance:
         with monkeypatch.context() as patch:
-            patch.setattr(ingestion, "sweep", fail)
+            patch.setattr(ingestion, "apply_retention", fail)
             wait(lambda: "the disk is full" in caplog.text)
             with instance.blobs.open_writer() as incoming:
                 incoming.write(b"nobody's")

@@ -455,7 +455,7 @@ def test_a_cache_that_keeps_no_names_does_not_keep_from_pulling(
 def test_without_a_home_no_names_are_kept(
     instance: RunningInstance, integration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datapilot_defer.config._absolute", lambda _: None)
+    monkeypatch.setattr("datapilot_defer.config._absolute_or_none", lambda _: None)
     integration_names._cache_id(instance.url, "acme", "shop", integration)
     assert integration_names._read_cached_id(instance.url, "acme", "shop") is None
 
@@ -617,8 +617,8 @@ def test_a_lock_that_a_killed_process_left_behind_does_not_hold(
 ) -> None:
     out = tmp_path / "out"
     code = (
-        "import sys, time; from pathlib import Path; from datapilot_defer.pull.state_directory import locked\n"
-        "with locked(Path(sys.argv[1])):\n"
+        "import sys, time; from pathlib import Path; from datapilot_defer.pull.state_directory import lock\n"
+        "with lock(Path(sys.argv[1])):\n"
         "    Path(sys.argv[1], '.datapilot-half.tmp').write_text('half')\n"
         "    print('held', flush=True); time.sleep(600)"
     )

@@ -78,11 +78,11 @@ def test_a_file_that_a_reader_has_open_is_tried_again_for_a_while(
         if refused:
             raise refused.pop()
 
-    monkeypatch.setattr(state_directory, "BUSY_S", 0.0)
+    monkeypatch.setattr(state_directory, "BUSY_TIMEOUT_S", 0.0)
     with pytest.raises(PermissionError):
         state_directory.retry_while_busy(act)
     assert len(refused) == 1
-    monkeypatch.setattr(state_directory, "BUSY_S", 600.0)
+    monkeypatch.setattr(state_directory, "BUSY_TIMEOUT_S", 600.0)
     state_directory.retry_while_busy(act)
     assert refused == []
 

@@ -55,8 +55,8 @@ def ready(request: Request) -> dict[str, str]:
     """Say that records and blobs can be reached and ingestions are worked on, 503 when not; needs no token."""
     with request.app.state.records.read() as connection:
         tokens.list_instance_names(connection)
-    request.app.state.blobs.has(0, "0" * 64)
-    if not request.app.state.worker.alive:
+    request.app.state.blobs.exists(0, "0" * 64)
+    if not request.app.state.worker.is_alive:
         raise Unavailable(
             "nothing works on ingestions any more: the instance's log says why; start it again"
         )

@@ -48,9 +48,9 @@ async def put_file(
     limit = request.app.state.settings.max_bytes
     if int(request.headers.get("content-length", "0")) > limit:
         raise _too_large(limit)
-    with request.app.state.blobs.incoming() as incoming:
+    with request.app.state.blobs.open_writer() as incoming:
         await _stream_to_blob(request, incoming, limit)
-        blob = await run_in_threadpool(incoming.keep, owner.id)
+        blob = await run_in_threadpool(incoming.commit, owner.id)
     await run_in_threadpool(receive_upload, request.app.state.records, file_id, blob)
     return Response(headers={"ETag": f'"{blob.sha256}"'})
 
