@@ -1,11 +1,11 @@
-"""What an artifact is: a JSON file that dbt wrote, its bytes as they are, and what its metadata says."""
+"""dbt artifacts: the JSON files that dbt writes, their bytes and their metadata."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -17,9 +17,14 @@ from datapilot_defer.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from datapilot_defer.dbt_json import NotJsonError
+    from datapilot_defer.dbt_json.parser import Raw
+
+_TIMESTAMP = re.compile(r"(?P<base>.*?)(?P<fraction>\.\d+)?(?P<zone>Z|[+-]\d\d:\d\d)?")
+
 
 class Kind(StrEnum):
-    """Which of dbt's files an artifact is. The value is the word that travels to an instance."""
+    """Which of dbt's files an artifact is. The value is the API's `file_type`."""
 
     MANIFEST = "manifest"
     CATALOG = "catalog"
@@ -29,23 +34,31 @@ class Kind(StrEnum):
 
     @property
     def file_name(self) -> str:
-        """The name under which dbt writes it, such as "run_results.json"."""
+        """Return the name under which dbt writes it, such as "run_results.json"."""
         return f"{self.value}.json"
 
 
-@dataclass(frozen=True)
-class Artifact:
-    """One artifact, read once: what is checked, hashed and sent are these same bytes.
+# Sections that only one kind has, the most telling first.
+_SECTION_MARKS = (
+    (Kind.SEMANTIC_MANIFEST, {"semantic_models", "project_configuration"}),
+    (Kind.MANIFEST, {"nodes", "macros"}),
+    (Kind.CATALOG, {"nodes", "sources", "errors"}),
+    (Kind.RUN_RESULTS, {"results", "elapsed_time", "args"}),
+)
 
-    path: as the user named it. sha256: 64 lowercase hex digits. schema_version: the number in
-    `metadata.dbt_schema_version`. generated_at: aware, in UTC. node_count: entries of `nodes`, manifests
-    only. Whatever the bytes do not say, or say unreadably, is None.
+
+@dataclass(frozen=True)
+class ArtifactMetadata:
+    """Facts about one artifact: what its bytes are and what its section `metadata` states.
+
+    sha256: 64 lowercase hex digits. schema_version: the number in `metadata.dbt_schema_version`.
+    generated_at: aware, in UTC. node_count and model_count: manifests only. A fact that the file
+    does not state, or states unreadably, is None.
     """
 
     kind: Kind
-    path: str
-    content: bytes = field(repr=False)
     sha256: str
+    size_bytes: int
     schema_version: int | None = None
     dbt_version: str | None = None
     project_name: str | None = None
@@ -54,93 +67,147 @@ class Artifact:
     generated_at: datetime | None = None
     invocation_id: str | None = None
     node_count: int | None = None
+    model_count: int | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return the facts as JSON values; `generated_at` is an ISO timestamp in UTC."""
+        facts = asdict(self)
+        facts["kind"] = self.kind.value
+        if self.generated_at is not None:
+            facts["generated_at"] = self.generated_at.isoformat()
+        return facts
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Commit, branch and build URL of the job that uploaded an artifact. An unknown fact is None."""
+
+    commit: str | None = None
+    branch: str | None = None
+    build_url: str | None = None
+
+    def to_json(self) -> dict[str, str]:
+        """Return the known facts."""
+        return {name: fact for name, fact in asdict(self).items() if fact}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One artifact, read, hashed and split once: these bytes are validated and uploaded.
+
+    path: as the user named it. sections: the top level of the file, as views on `content`; empty
+    when it is not a JSON object. not_json: why there are no sections.
+    """
+
+    path: str
+    content: bytes = field(repr=False)
+    sections: Mapping[str, Raw] = field(repr=False)
+    not_json: NotJsonError | None
+    metadata: ArtifactMetadata
 
     @property
-    def size_bytes(self) -> int:
-        """How many bytes dbt wrote."""
-        return len(self.content)
+    def kind(self) -> Kind:
+        """Return which of dbt's files it is."""
+        return self.metadata.kind
 
 
 def read_artifact(path: str | Path, kind: Kind | None = Kind.MANIFEST) -> Artifact:
-    """Read a file of dbt's, once.
+    """Read one of dbt's files, once.
 
-    kind: what it must be; None recognises it by its content, then by its name.
-    Raises UsageError when there is no such file, it is a folder, or it can't be read.
+    kind: the expected kind; None detects it by the content, then by the file name.
+    Raises UsageError when the file does not exist, is a directory, or cannot be read.
     """
-    try:
-        content = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise UsageError(_not_found_message(Path(path), kind)) from None
-    except IsADirectoryError:
-        raise UsageError(_is_directory_message(Path(path), kind)) from None
-    except MemoryError:
-        raise UsageError(f"{path}: is too large for this machine's memory") from None
-    except (OSError, ValueError) as error:
-        # Windows says "permission denied" for a folder; unlike Path.is_dir, this never raises that itself.
-        if os.path.isdir(path):  # noqa: PTH112
-            raise UsageError(_is_directory_message(Path(path), kind)) from None
-        raise UsageError(
-            f"{path}: can't be read: {getattr(error, 'strerror', None) or error}"
-        ) from None
+    content = _read_bytes(Path(path), kind)
     return parse_artifact(content, path=str(path), kind=kind)
 
 
+def _read_bytes(path: Path, kind: Kind | None) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(_not_found_message(path, kind)) from None
+    except IsADirectoryError:
+        raise UsageError(_is_directory_message(path, kind)) from None
+    except MemoryError:
+        raise UsageError(f"{path}: is too large for this machine's memory") from None
+    except (OSError, ValueError) as error:
+        # Windows denies permission to read a directory. Unlike Path.is_dir, os.path.isdir never
+        # raises PermissionError itself.
+        if os.path.isdir(path):  # noqa: PTH112
+            raise UsageError(_is_directory_message(path, kind)) from None
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path}: can't be read: {reason}") from None
+
+
 def parse_artifact(content: bytes, *, path: str, kind: Kind | None) -> Artifact:
-    """Take bytes that came from `path` (a name for messages) as an artifact.
+    """Hash and split the content of a file.
 
-    Never raises for what the bytes hold: what can't be read is None, and validation says why.
+    path: a name for messages. kind: as for `read_artifact`.
+    Never raises for what the bytes hold: validation reports it.
     """
+    sections: Mapping[str, Raw] = {}
+    not_json = None
     try:
-        top: Mapping[str, Any] = dbt_json.split(content)
-    except dbt_json.NotJsonError:
-        top = {}
-    metadata = decode_metadata(top)
+        sections = dbt_json.split(content)
+    except dbt_json.NotJsonError as error:
+        not_json = error
+    fields = decode_metadata(sections)
     if kind is None:
-        kind = detect_kind(top, metadata) or _kind_from_file_name(path)
-    return Artifact(
+        kind = detect_kind(sections, fields) or _kind_from_file_name(path)
+    metadata = _describe(content, sections, fields, kind)
+    return Artifact(path, content, sections, not_json, metadata)
+
+
+def _describe(
+    content: bytes, sections: Mapping[str, Raw], fields: Mapping[str, Any], kind: Kind
+) -> ArtifactMetadata:
+    node_count = None
+    if kind is Kind.MANIFEST:
+        node_count = _count_nodes(sections)
+    return ArtifactMetadata(
         kind=kind,
-        path=path,
-        content=content,
         sha256=hashlib.sha256(content).hexdigest(),
-        schema_version=parse_schema_version(metadata.get("dbt_schema_version")),
-        dbt_version=_get_string(metadata, "dbt_version"),
-        project_name=_get_string(metadata, "project_name"),
-        project_id=_get_string(metadata, "project_id"),
-        adapter_type=_get_string(metadata, "adapter_type"),
-        generated_at=_parse_timestamp(metadata.get("generated_at")),
-        invocation_id=_get_string(metadata, "invocation_id"),
-        node_count=_count_nodes(top) if kind is Kind.MANIFEST else None,
+        size_bytes=len(content),
+        schema_version=parse_schema_version(fields.get("dbt_schema_version")),
+        dbt_version=_get_string(fields, "dbt_version"),
+        project_name=_get_string(fields, "project_name"),
+        project_id=_get_string(fields, "project_id"),
+        adapter_type=_get_string(fields, "adapter_type"),
+        generated_at=_parse_timestamp(fields.get("generated_at")),
+        invocation_id=_get_string(fields, "invocation_id"),
+        node_count=node_count,
     )
 
 
-def detect_kind(top: Mapping[str, Any], metadata: Mapping[str, Any]) -> Kind | None:
-    """Which artifact this is, by what its metadata claims, else by the sections that only one kind has."""
-    claim = str(metadata.get("dbt_schema_version"))
-    found = re.fullmatch(r".*/dbt/([a-z-]+)/v\d+\.json", claim)
-    if found and found.group(1).replace("-", "_") in set(Kind):
-        return Kind(found.group(1).replace("-", "_"))
-    marks = (
-        (Kind.SEMANTIC_MANIFEST, {"semantic_models", "project_configuration"}),
-        (Kind.MANIFEST, {"nodes", "macros"}),
-        (Kind.CATALOG, {"nodes", "sources", "errors"}),
-        (Kind.RUN_RESULTS, {"results", "elapsed_time", "args"}),
-    )
-    return next((kind for kind, keys in marks if keys <= top.keys()), None)
+def detect_kind(sections: Mapping[str, Any], metadata: Mapping[str, Any]) -> Kind | None:
+    """Return which artifact this is, by its schema URL or by sections that only one kind has.
+
+    metadata: the decoded section `metadata`. Returns None when neither decides.
+    """
+    schema_url = str(metadata.get("dbt_schema_version"))
+    match = re.fullmatch(r".*/dbt/([a-z-]+)/v\d+\.json", schema_url)
+    if match:
+        name = match.group(1).replace("-", "_")
+        if name in set(Kind):
+            return Kind(name)
+    return next((kind for kind, keys in _SECTION_MARKS if keys <= sections.keys()), None)
 
 
-def parse_schema_version(claim: object) -> int | None:
-    """The number in ".../dbt/manifest/v12.json"; None when there is none."""
-    found = re.search(r"/v(\d{1,6})\.json$", claim) if isinstance(claim, str) else None
-    return int(found.group(1)) if found else None
+def parse_schema_version(schema_url: object) -> int | None:
+    """Return the number in ".../dbt/manifest/v12.json"; None when there is none."""
+    if not isinstance(schema_url, str):
+        return None
+    match = re.search(r"/v(\d{1,6})\.json$", schema_url)
+    return int(match.group(1)) if match else None
 
 
-def decode_metadata(top: Mapping[str, Any]) -> dict[str, Any]:
-    """The section `metadata` of a file that was split; {} when it has none that can be read."""
+def decode_metadata(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section `metadata`; {} when it is missing or unreadable."""
     try:
-        found = dbt_json.decode(top["metadata"])
+        metadata = dbt_json.decode(sections["metadata"])
     except (KeyError, dbt_json.NotJsonError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _get_string(metadata: Mapping[str, Any], key: str) -> str | None:
@@ -149,47 +216,50 @@ def _get_string(metadata: Mapping[str, Any], key: str) -> str | None:
 
 
 def _parse_timestamp(value: object) -> datetime | None:
-    """dbt writes "2026-11-22T10:00:00.123456Z": UTC, also where the zone is left out; some give 9 decimals."""
+    """Return a timestamp as dbt writes it, "2026-11-22T10:00:00.123456Z", in UTC.
+
+    A missing time zone means UTC. Some writers give nine decimals; Python reads six.
+    """
     if not isinstance(value, str):
         return None
-    found = re.fullmatch(r"(.*?)(\.\d+)?(Z|[+-]\d\d:\d\d)?", value)
-    base, fraction, zone = found.groups() if found else (value, None, None)
+    match = _TIMESTAMP.fullmatch(value)
+    if match is None:
+        return None
+    fraction = (match["fraction"] or ".0")[:7].ljust(7, "0")
+    zone = (match["zone"] or "Z").replace("Z", "+00:00")
     try:
-        moment = datetime.fromisoformat(
-            f"{base}{(fraction or '.0')[:7]:0<7}{(zone or 'Z').replace('Z', '+00:00')}"
-        )
+        moment = datetime.fromisoformat(match["base"] + fraction + zone)
         return moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
 
-def _count_nodes(top: Mapping[str, Any]) -> int | None:
+def _count_nodes(sections: Mapping[str, Raw]) -> int | None:
     try:
-        return dbt_json.count(top["nodes"])
+        return dbt_json.count(sections["nodes"])
     except (KeyError, dbt_json.NotJsonError):
         return None
 
 
 def _kind_from_file_name(path: str) -> Kind:
-    name = re.split(r"[/\\]", path)[-1].removesuffix(".json").replace("-", "_")
-    return next((kind for kind in Kind if kind.value == name), Kind.MANIFEST)
+    file_name = re.split(r"[/\\]", path)[-1]
+    stem = file_name.removesuffix(".json").replace("-", "_")
+    return next((kind for kind in Kind if kind.value == stem), Kind.MANIFEST)
 
 
 def _not_found_message(path: Path, kind: Kind | None) -> str:
-    looked = "" if path.is_absolute() else f" (looked in {Path.cwd()})"
-    advice = (
-        ""
-        if kind not in (None, Kind.MANIFEST)
-        else "; dbt writes it: run `dbt parse`, or give the right path"
-    )
-    return f"{path}: no such file{looked}{advice}"
+    message = f"{path}: no such file"
+    if not path.is_absolute():
+        message += f" (looked in {Path.cwd()})"
+    if kind in (None, Kind.MANIFEST):
+        message += "; dbt writes it: run `dbt parse`, or give the right path"
+    return message
 
 
 def _is_directory_message(path: Path, kind: Kind | None) -> str:
-    inside = path / (kind or Kind.MANIFEST).file_name
-    advice = (
-        f"give {inside}"
-        if inside.is_file()
-        else f"it holds no {inside.name}; give the path of the file itself"
-    )
+    expected_kind = kind or Kind.MANIFEST
+    file = path / expected_kind.file_name
+    advice = f"it holds no {file.name}; give the path of the file itself"
+    if file.is_file():
+        advice = f"give {file}"
     return f"{path}: is a folder; {advice}"

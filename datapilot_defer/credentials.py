@@ -17,7 +17,7 @@ from datapilot_defer.config import Setting
 from datapilot_defer.errors import AccessDenied, UsageError
 
 DEFAULT_URL = "https://api.myaltimate.com"  # Source: the default of altimate-datapilot-cli 0.3.8.
-_SELF_HOSTED_TOKEN_PREFIX = (
+_SELF_HOSTED_TOKEN_PREFIX = (  # noqa: S105 - a prefix that is public
     "dpd_"  # what the tokens of our own instance begin with, so that nobody takes them for others
 )
 _PARTS = ("url", "instance_name", "token")

@@ -128,18 +128,18 @@ def _upload_once(
     progress: Progress,
 ) -> tuple[UploadTarget, DatapilotError | None]:
     place = instance.request_upload_url(artifact.kind, integration_id, environment)
-    with progress(f"Uploading {artifact.kind.value}", artifact.size_bytes) as advance:
+    with progress(f"Uploading {artifact.kind.value}", artifact.metadata.size_bytes) as advance:
         return place, instance.upload(place, artifact, advance)
 
 
 def _verify_upload(
     instance: InstanceClient, place: UploadTarget, artifact: Artifact, facts: Mapping[str, object]
 ) -> UploadReceipt:
-    own = {"sha256": artifact.sha256, "size_bytes": artifact.size_bytes}
+    own = {"sha256": artifact.metadata.sha256, "size_bytes": artifact.metadata.size_bytes}
     stored = instance.verify_upload(place, artifact.kind.value, {**own, **facts})
-    if stored.sha256 is not None and stored.sha256 != artifact.sha256:
+    if stored.sha256 is not None and stored.sha256 != artifact.metadata.sha256:
         raise Unavailable(
-            f"the instance holds other bytes than {artifact.path}: sha256 {stored.sha256}, not {artifact.sha256}; "
+            f"the instance holds other bytes than {artifact.path}: sha256 {stored.sha256}, not {artifact.metadata.sha256}; "
             "onboard it again"
         )
     return stored

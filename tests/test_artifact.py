@@ -22,17 +22,21 @@ def test_an_artifact_keeps_the_bytes_and_tells_what_its_metadata_says() -> None:
     path = GOOD / "manifest of dbt 1.11.json"
     artifact = read_artifact(path)
     assert artifact.content == path.read_bytes()
-    assert artifact.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert artifact.size_bytes == path.stat().st_size
+    assert artifact.metadata.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert artifact.metadata.size_bytes == path.stat().st_size
     assert (artifact.kind, artifact.path) == (Kind.MANIFEST, str(path))
-    assert (artifact.schema_version, artifact.dbt_version) == (12, "1.11.16")
-    assert (artifact.project_name, artifact.adapter_type, artifact.node_count) == (
+    assert (artifact.metadata.schema_version, artifact.metadata.dbt_version) == (12, "1.11.16")
+    assert (
+        artifact.metadata.project_name,
+        artifact.metadata.adapter_type,
+        artifact.metadata.node_count,
+    ) == (
         "warehouse",
         "duckdb",
         2,
     )
-    assert artifact.generated_at == datetime(2026, 11, 22, 10, 44, 33, 741559, UTC)
-    assert artifact.invocation_id == "652de556-11cd-4687-8317-7c928b732889"
+    assert artifact.metadata.generated_at == datetime(2026, 11, 22, 10, 44, 33, 741559, UTC)
+    assert artifact.metadata.invocation_id == "652de556-11cd-4687-8317-7c928b732889"
 
 
 def test_the_content_is_not_in_the_repr() -> None:
@@ -54,7 +58,7 @@ def test_every_spelling_of_a_time_that_some_dbt_wrote_is_read(
     written: str, microsecond: int
 ) -> None:
     content = f'{{"metadata": {{"generated_at": "{written}"}}}}'.encode()
-    found = parse_artifact(content, path="x", kind=Kind.MANIFEST).generated_at
+    found = parse_artifact(content, path="x", kind=Kind.MANIFEST).metadata.generated_at
     assert found == datetime(2026, 11, 22, 10, 44, 33, microsecond, UTC)
 
 
@@ -64,10 +68,10 @@ def test_every_spelling_of_a_time_that_some_dbt_wrote_is_read(
 def test_metadata_that_says_nothing_gives_nothing(metadata: str) -> None:
     artifact = parse_artifact(f'{{"metadata": {metadata}}}'.encode(), path="x", kind=Kind.MANIFEST)
     told = (
-        artifact.generated_at,
-        artifact.schema_version,
-        artifact.dbt_version,
-        artifact.node_count,
+        artifact.metadata.generated_at,
+        artifact.metadata.schema_version,
+        artifact.metadata.dbt_version,
+        artifact.metadata.node_count,
     )
     assert told == (None, None, None, None)
 
@@ -77,7 +81,11 @@ def test_metadata_that_says_nothing_gives_nothing(metadata: str) -> None:
 )
 def test_no_bytes_are_bad_enough_to_raise(content: bytes) -> None:
     artifact = parse_artifact(content, path="x", kind=None)
-    assert (artifact.kind, artifact.dbt_version, artifact.node_count) == (Kind.MANIFEST, None, None)
+    assert (artifact.kind, artifact.metadata.dbt_version, artifact.metadata.node_count) == (
+        Kind.MANIFEST,
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -191,4 +199,4 @@ def test_a_name_that_no_file_can_have_is_refused() -> None:
 
 def test_the_generated_large_manifest_has_as_many_nodes_as_wanted() -> None:
     artifact = parse_artifact(text(50, 3).encode(), path="x", kind=Kind.MANIFEST)
-    assert (artifact.node_count, artifact.schema_version) == (50, 12)
+    assert (artifact.metadata.node_count, artifact.metadata.schema_version) == (50, 12)

@@ -138,7 +138,7 @@ def test_an_artifact_that_is_too_large_for_the_storage_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "tag", ["", '"d41d8cd98f00b204e9800998ecf8427e"', f'"{MANIFEST.sha256}"', 'W/"abc"']
+    "tag", ["", '"d41d8cd98f00b204e9800998ecf8427e"', f'"{MANIFEST.metadata.sha256}"', 'W/"abc"']
 )
 def test_a_tag_that_is_no_other_sha256_is_no_fault(tag: str) -> None:
     with fault_proxy(NOBODY, At("", act.answer(200, headers={"ETag": tag}))) as proxy:

@@ -82,7 +82,9 @@ def test_a_reader_sees_one_manifest_or_the_other_and_never_a_part(tmp_path: Path
         parse_artifact(content, path="manifest.json", kind=Kind.MANIFEST) for content in contents
     ]
     replace_artifacts(tmp_path, {Kind.MANIFEST: artifacts[0]}, StateRecord("somewhere", None))
-    reader = _Reader(tmp_path / "manifest.json", {artifact.sha256 for artifact in artifacts})
+    reader = _Reader(
+        tmp_path / "manifest.json", {artifact.metadata.sha256 for artifact in artifacts}
+    )
     for turn in range(60):
         replace_artifacts(
             tmp_path, {Kind.MANIFEST: artifacts[turn % 2]}, StateRecord("somewhere", None)

@@ -239,14 +239,14 @@ def test_jsonschema_and_the_fast_validator_agree_on_whole_manifests(shop: Shop) 
     for seed in range(300):
         text, _ = mutate(texts[seed % len(texts)], seed)
         artifact = parse_artifact(text.encode(), path="manifest.json", kind=Kind.MANIFEST)
-        if artifact.schema_version not in range(4, 13):
+        if artifact.metadata.schema_version not in range(4, 13):
             continue
         document = {
             str(key): dbt_json.decode(value)
             for key, value in dbt_json.split(artifact.content).items()
         }
         published = bundled_schemas.published_schema(
-            "manifest", artifact.schema_version, artifact.dbt_version
+            "manifest", artifact.metadata.schema_version, artifact.metadata.dbt_version
         )
         assert published is not None
         kind = (

@@ -158,22 +158,26 @@ def _send(
 
 def _format_artifact(artifact: Artifact) -> str:
     """One artifact in a line: what, how large, from which dbt."""
-    about = [f"{artifact.size_bytes:,} bytes"]
-    about += [f"{artifact.node_count:,} nodes"] if artifact.node_count is not None else []
-    about += [f"dbt {artifact.dbt_version}"] if artifact.dbt_version else []
-    return f"{artifact.kind.value}: {artifact.path} ({', '.join(about)}, sha256 {artifact.sha256})"
+    about = [f"{artifact.metadata.size_bytes:,} bytes"]
+    about += (
+        [f"{artifact.metadata.node_count:,} nodes"]
+        if artifact.metadata.node_count is not None
+        else []
+    )
+    about += [f"dbt {artifact.metadata.dbt_version}"] if artifact.metadata.dbt_version else []
+    return f"{artifact.kind.value}: {artifact.path} ({', '.join(about)}, sha256 {artifact.metadata.sha256})"
 
 
 def to_json(artifact: Artifact, file_id: int | None) -> dict[str, object]:
     return {
         "kind": artifact.kind.value,
         "path": artifact.path,
-        "size_bytes": artifact.size_bytes,
-        "sha256": artifact.sha256,
+        "size_bytes": artifact.metadata.size_bytes,
+        "sha256": artifact.metadata.sha256,
         "file_id": file_id,
-        "schema_version": artifact.schema_version,
-        "dbt_version": artifact.dbt_version,
-        "node_count": artifact.node_count,
+        "schema_version": artifact.metadata.schema_version,
+        "dbt_version": artifact.metadata.dbt_version,
+        "node_count": artifact.metadata.node_count,
     }
 
 
@@ -219,7 +223,7 @@ def _write_github_summary(report: Output, done: OnboardResult) -> None:
     if report.ci_run is None or report.ci_run.name != "GitHub Actions":
         return
     rows = [
-        f"| {artifact.kind.value} | {artifact.size_bytes:,} | {artifact.dbt_version or ''} | `{artifact.sha256}` |"
+        f"| {artifact.kind.value} | {artifact.metadata.size_bytes:,} | {artifact.metadata.dbt_version or ''} | `{artifact.metadata.sha256}` |"
         for artifact, _ in done.files
     ]
     head = f"### Onboarded to [integration {done.integration_id}, {done.environment}]({done.status_url})\n"
@@ -227,7 +231,7 @@ def _write_github_summary(report: Output, done: OnboardResult) -> None:
     ci.append_summary(os.environ, table)
     manifest, stored = done.files[0]
     values = {
-        "sha256": manifest.sha256,
+        "sha256": manifest.metadata.sha256,
         "file-id": str(stored.file_id),
         "status-url": done.status_url,
     }

@@ -62,12 +62,16 @@ def _format_accepted(verdict: ValidationResult) -> str:
 
     artifact = verdict.artifact
     parts = [
-        artifact.kind.value + (f" of dbt {artifact.dbt_version}" if artifact.dbt_version else "")
+        artifact.kind.value
+        + (f" of dbt {artifact.metadata.dbt_version}" if artifact.metadata.dbt_version else "")
     ]
-    if artifact.schema_version is not None:
-        parts.append(f"schema version {artifact.schema_version}")
+    if artifact.metadata.schema_version is not None:
+        parts.append(f"schema version {artifact.metadata.schema_version}")
     if artifact.kind is Kind.MANIFEST:
-        parts += [f"{artifact.node_count:,} nodes", f"for {describe_versions(verdict.readable_by)}"]
+        parts += [
+            f"{artifact.metadata.node_count:,} nodes",
+            f"for {describe_versions(verdict.readable_by)}",
+        ]
     return ", ".join(parts)
 
 
@@ -77,8 +81,8 @@ def _result_json(verdict: ValidationResult) -> dict[str, object]:
         "path": artifact.path,
         "kind": artifact.kind.value,
         "verdict": "accepted" if verdict.is_accepted else "refused",
-        "schema_version": artifact.schema_version,
-        "dbt_version": artifact.dbt_version,
+        "schema_version": artifact.metadata.schema_version,
+        "dbt_version": artifact.metadata.dbt_version,
         "readable_by": list(verdict.readable_by),
         "problems": [
             {"path": each.path, "message": each.message, "file": each.file}
@@ -86,6 +90,6 @@ def _result_json(verdict: ValidationResult) -> dict[str, object]:
         ],
         "more_problems": verdict.hidden_problems,
         "warnings": len(verdict.warnings) + len(verdict.drift),
-        "size_bytes": artifact.size_bytes,
-        "sha256": artifact.sha256,
+        "size_bytes": artifact.metadata.size_bytes,
+        "sha256": artifact.metadata.sha256,
     }

@@ -171,10 +171,10 @@ class InstanceClient:
         if not 200 <= answer.status < 300:
             return _storage_error(f"uploading the {what}", answer)
         arrived = answer.headers.get("ETag", "").strip('"')  # our instance tells the sha256 there
-        if len(arrived) == len(artifact.sha256) and arrived != artifact.sha256:
+        if len(arrived) == len(artifact.metadata.sha256) and arrived != artifact.metadata.sha256:
             return Unavailable(
                 f"uploading the {what}: the bytes were changed on the way: sha256 {arrived} arrived, "
-                f"{artifact.sha256} was sent; is a proxy in between?"
+                f"{artifact.metadata.sha256} was sent; is a proxy in between?"
             )
         return None
 

@@ -116,9 +116,7 @@ class IngestionWorker:
         self._finish(task, status, lines)
         return True
 
-    def _inspect_upload(
-        self, task: Ingestion, file: Upload
-    ) -> InspectionResult | None:
+    def _inspect_upload(self, task: Ingestion, file: Upload) -> InspectionResult | None:
         """Look at one file; None when the instance is about to end."""
         with self.records.write() as connection:
             uploads.update_upload(connection, file.id, ingestion=IN_PROGRESS)

@@ -70,12 +70,14 @@ def describe(artifact: Artifact, readable_by: tuple[str, ...]) -> PulledArtifact
     """What a record says of an artifact, as far as the artifact itself tells."""
     return PulledArtifact(
         kind=artifact.kind.value,
-        sha256=artifact.sha256,
-        size_bytes=artifact.size_bytes,
-        schema_version=artifact.schema_version,
-        dbt_version=artifact.dbt_version,
-        project_name=artifact.project_name,
-        generated_at=artifact.generated_at.isoformat() if artifact.generated_at else None,
+        sha256=artifact.metadata.sha256,
+        size_bytes=artifact.metadata.size_bytes,
+        schema_version=artifact.metadata.schema_version,
+        dbt_version=artifact.metadata.dbt_version,
+        project_name=artifact.metadata.project_name,
+        generated_at=artifact.metadata.generated_at.isoformat()
+        if artifact.metadata.generated_at
+        else None,
         readable_by=readable_by,
     )
 

@@ -243,6 +243,4 @@ def _publications_query(environment_id: int) -> Select[Any]:
 
 
 def _upload_from_row(row: Row[Any]) -> Upload:
-    return Upload(
-        **{name: value for name, value in row._mapping.items() if name != "token_name"}
-    )
+    return Upload(**{name: value for name, value in row._mapping.items() if name != "token_name"})

@@ -48,9 +48,9 @@ def find_inconsistencies(artifacts: Sequence[Artifact]) -> list[str]:
                 f"{other.path} is of another project: {first.path} has no {example}, nor any other node of it"
             )
         elif (
-            first.invocation_id
-            and other.invocation_id
-            and first.invocation_id != other.invocation_id
+            first.metadata.invocation_id
+            and other.metadata.invocation_id
+            and first.metadata.invocation_id != other.metadata.invocation_id
         ):
             said.append(f"{other.path} and {first.path} come from different invocations of dbt")
     return said

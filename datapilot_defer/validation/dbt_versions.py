@@ -56,8 +56,8 @@ def versions_reading(schema_version: int) -> tuple[str, ...]:
 
 def is_written_by_dbt2(artifact: Artifact) -> bool:
     """Whether dbt 2.x wrote it. The dated versions of the dbt platform, such as 2026.1.19, are dbt-core 1.x."""
-    found = re.match(r"v?(\d+)\.", artifact.dbt_version or "")
-    return artifact.schema_version == DBT2_SCHEMA_VERSION or (
+    found = re.match(r"v?(\d+)\.", artifact.metadata.dbt_version or "")
+    return artifact.metadata.schema_version == DBT2_SCHEMA_VERSION or (
         found is not None and 2 <= int(found.group(1)) < 1000
     )
 

@@ -29,14 +29,16 @@ def check_manifest(
     artifact: Artifact, top: Mapping[str, Any], metadata: Mapping[str, Any], *, strict: bool
 ) -> Findings:
     """Everything that can be said about a file that means to be a manifest."""
-    version = artifact.schema_version
+    version = artifact.metadata.schema_version
     problem = _version_problem(metadata.get("dbt_schema_version"), version)
     if problem or version is None:
         return Findings(problems=[problem] if problem else [])
     if version > dbt_versions.NEWEST_DBT1_SCHEMA_VERSION:
         found = _check_outline_only(artifact, top, strict=strict)
     else:
-        published = bundled_schemas.published_schema("manifest", version, artifact.dbt_version)
+        published = bundled_schemas.published_schema(
+            "manifest", version, artifact.metadata.dbt_version
+        )
         found = _check_supported_version(artifact, top, version, published)
         if strict and published and not found.problems:
             found = _check_strictly(top, published, found)
@@ -84,7 +86,7 @@ def _check_supported_version(
 def _check_outline_only(artifact: Artifact, top: Mapping[str, Any], *, strict: bool) -> Findings:
     """Version 20 of dbt 2.x, and versions that are newer than this program."""
     found = check_sections(top, minimal_manifest_schema(), None, DeferChecks())
-    version = artifact.schema_version
+    version = artifact.metadata.schema_version
     if version == dbt_versions.DBT2_SCHEMA_VERSION:
         found.readable_by = ("2",)
         found.warnings.append(

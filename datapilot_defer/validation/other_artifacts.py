@@ -23,12 +23,12 @@ def check_other_artifact(
     artifact: Artifact, top: Mapping[str, Any], metadata: Mapping[str, Any], *, strict: bool
 ) -> Findings:
     """Everything that can be said about an artifact that is not a manifest."""
-    kind, version = artifact.kind, artifact.schema_version
+    kind, version = artifact.kind, artifact.metadata.schema_version
     if kind is not Kind.SEMANTIC_MANIFEST:  # which has no metadata
         problem = _version_problem(kind, metadata.get("dbt_schema_version"), version)
         if problem:
             return Findings(problems=[problem])
-    published = bundled_schemas.published_schema(kind.value, version, artifact.dbt_version)
+    published = bundled_schemas.published_schema(kind.value, version, artifact.metadata.dbt_version)
     if published is None:
         return _check_outline_only(kind, version, top, strict=strict)
     if strict:

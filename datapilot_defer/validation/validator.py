@@ -39,7 +39,7 @@ def validate(
         and artifact.kind is Kind.MANIFEST
         and not dbt_versions.includes_version(found.readable_by, readable_by)
     ):
-        found.problems += _unreadable_problems(found, artifact.schema_version, readable_by)
+        found.problems += _unreadable_problems(found, artifact.metadata.schema_version, readable_by)
     shown = found.problems if limit is None else found.problems[:limit]
     return ValidationResult(
         artifact,

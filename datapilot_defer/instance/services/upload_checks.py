@@ -112,13 +112,13 @@ def _models(top: Mapping[str, Any]) -> int:
 
 def _facts(read: Artifact, model_count: int | None) -> Facts:
     return Facts(
-        dbt_version=_storable(read.dbt_version),
-        schema_version=read.schema_version,
-        project_name=_storable(read.project_name or read.project_id),
-        node_count=read.node_count,
+        dbt_version=_storable(read.metadata.dbt_version),
+        schema_version=read.metadata.schema_version,
+        project_name=_storable(read.metadata.project_name or read.metadata.project_id),
+        node_count=read.metadata.node_count,
         model_count=model_count,
-        generated_at=read.generated_at,
-        invocation_id=_storable(read.invocation_id),
+        generated_at=read.metadata.generated_at,
+        invocation_id=_storable(read.metadata.invocation_id),
     )
 
 

@@ -1,0 +1,48 @@
+"""Protocols for what a command offers to the code below it: messages, prompts and progress.
+
+`cli.output.Output` implements them. Nothing below `cli` imports it; functions take one of these instead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+
+class Log(Protocol):
+    """Messages of one command."""
+
+    def detail(self, text: str) -> None:
+        """Print a message that only `--verbose` shows."""
+
+    def note(self, text: str) -> None:
+        """Print a message that `--quiet` hides."""
+
+    def warn(self, text: str) -> None:
+        """Print a warning. It is never hidden."""
+
+
+class Progress(Protocol):
+    """Progress of one transfer."""
+
+    def advance(self, size_bytes: int) -> None:
+        """Advance by a number of bytes. A negative number takes progress back."""
+
+
+class Console(Log, Protocol):
+    """Messages, prompts, secrets and progress of one command."""
+
+    @property
+    def interactive(self) -> bool:
+        """Return whether a user can be asked: a terminal, outside CI."""
+
+    def ask(self, label: str, *, hidden: bool = False) -> str:
+        """Ask the user for a value. Call it only when `interactive` is true."""
+
+    def hide_secret(self, secret: str) -> None:
+        """Print `***` instead of this text from now on."""
+
+    def progress(self, label: str, size_bytes: int) -> AbstractContextManager[Progress]:
+        """Show the progress of one transfer of `size_bytes` bytes."""

@@ -1,0 +1,96 @@
+"""Files that appear complete or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Windows does not let a file be replaced or removed while another process reads it.
+BUSY_TIMEOUT_S = 2.0 if os.name == "nt" else 0.0
+_RETRY_INTERVAL_S = 0.02
+_CHUNK_BYTES = 1 << 20
+TEMPORARY_PREFIX = ".datapilot-"
+TEMPORARY_SUFFIX = ".tmp"
+
+
+def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> None:
+    """Write a file by renaming a temporary one, so that a reader sees the old content or the new.
+
+    mode: permission bits; None keeps those of an existing file and gives a new one 0o644.
+    Raises OSError; the old file is unchanged then.
+    """
+    target = path.resolve()  # a link, for example into a repository of dotfiles, stays a link
+    permissions = mode if mode is not None else _permissions_of(target)
+    temporary = write_temporary(target.parent, content, mode=permissions)
+    try:
+        retry_while_busy(partial(temporary.replace, target))
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def write_temporary(directory: Path, content: bytes, *, mode: int = 0o644) -> Path:
+    """Write a temporary file, flushed to disk, under a name that no reader knows. Raises OSError."""
+    file, path = create_temporary(directory)
+    try:
+        with file:
+            file.write(content)
+            flush_to_disk(file)
+        path.chmod(mode)  # it was created for this user alone
+    except OSError:
+        with suppress(OSError):
+            path.unlink()
+        raise
+    return path
+
+
+def create_temporary(directory: Path) -> tuple[BinaryIO, Path]:
+    """Create an empty temporary file for this user alone, open for writing. Raises OSError."""
+    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=TEMPORARY_SUFFIX, dir=directory)
+    return os.fdopen(handle, "w+b"), Path(name)
+
+
+def flush_to_disk(file: BinaryIO) -> None:
+    """Write what was written to a file to the disk itself, so that it survives a power failure."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def retry_while_busy(action: Callable[[], object]) -> None:
+    """Run an action, again for BUSY_TIMEOUT_S while the system denies it."""
+    end = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            action()
+        except PermissionError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(_RETRY_INTERVAL_S)
+        else:
+            return
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the sha256 of a file's content, 64 lowercase hex digits. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _permissions_of(path: Path) -> int:
+    try:
+        return path.stat().st_mode & 0o777
+    except FileNotFoundError:
+        return 0o644

@@ -1,0 +1,73 @@
+"""Text for people: outside text made harmless, plurals, durations, sizes and timestamps."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+# Line breaks and tabs in a message are the program's own; other control characters command a terminal.
+_TERMINAL_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_DURATION_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
+_AGE_UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
+_SIZE_UNITS = (("MB", 1_000_000), ("kB", 1_000))
+
+
+def escape_controls(text: str) -> str:
+    """Replace the control characters of a message, except tabs and line breaks."""
+    return _TERMINAL_CONTROLS.sub(_REPLACEMENT, text)
+
+
+def replace_unprintable(text: str, replacement: str = _REPLACEMENT) -> str:
+    """Replace each character that cannot be printed in one line, line breaks and tabs included."""
+    return "".join(char if char.isprintable() else replacement for char in text)
+
+
+def to_single_line(text: str, max_length: int) -> str:
+    """Return text from outside as one line of at most `max_length` characters."""
+    words = replace_unprintable(text, " ").split()
+    return " ".join(words)[:max_length]
+
+
+def plural(count: int, singular: str, plural_form: str | None = None) -> str:
+    """Return a count with its noun, such as "1 model" or "1,234 models"."""
+    if count == 1:
+        return f"1 {singular}"
+    noun = plural_form or f"{singular}s"
+    return f"{count:,} {noun}"
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration in its largest unit: "45 s", "3 min", "2 h", "5 d"."""
+    for unit, length in _DURATION_UNITS:
+        is_exact = seconds >= length and seconds % length == 0
+        if is_exact or seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def format_time_ago(moment: datetime) -> str:
+    """Return how long ago a moment was, in its largest unit: "3 days ago", "just now"."""
+    seconds = int((datetime.now(UTC) - moment).total_seconds())
+    for unit, length in _AGE_UNITS:
+        if seconds >= length:
+            return f"{plural(seconds // length, unit)} ago"
+    return "just now"
+
+
+def format_size(size_bytes: int) -> str:
+    """Return a size in decimal units: "12.3 MB", "4.5 kB", "999 B"."""
+    for unit, length in _SIZE_UNITS:
+        if size_bytes >= length:
+            return f"{size_bytes / length:,.1f} {unit}"
+    return f"{size_bytes} B"
+
+
+def format_timestamp(moment: datetime) -> str:
+    """Return a moment in UTC to the minute: "2026-11-24 12:30 UTC"."""
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def strip_fraction(timestamp: str) -> str:
+    """Return an ISO timestamp without the fraction of its seconds."""
+    return re.sub(r"\.\d+", "", timestamp)

@@ -1,0 +1,48 @@
+"""Files appear complete or not at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from datapilot_defer import files
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+
+
+def test_a_new_file_is_readable_by_others_and_leaves_no_temporary_file(tmp_path: Path) -> None:
+    files.write_atomically(tmp_path / "new.json", b"content")
+    assert (tmp_path / "new.json").read_bytes() == b"content"
+    assert (tmp_path / "new.json").stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in tmp_path.iterdir()] == ["new.json"]
+
+
+def test_an_existing_file_keeps_its_permissions(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    files.write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_secret_file_is_never_readable_by_others(tmp_path: Path) -> None:
+    files.write_atomically(tmp_path / "secret.json", b"token", mode=0o600)
+    assert (tmp_path / "secret.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    target, link = tmp_path / "target.json", tmp_path / "link.json"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    files.write_atomically(link, b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+
+
+def test_a_failed_write_keeps_the_old_file_and_removes_the_temporary_one(tmp_path: Path) -> None:
+    occupied = tmp_path / "occupied"
+    (occupied / "inside").mkdir(parents=True)
+    with pytest.raises(OSError, match="occupied"):
+        files.write_atomically(occupied, b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["occupied"]
