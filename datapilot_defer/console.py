@@ -31,6 +31,13 @@ class Progress(Protocol):
         """Advance by a number of bytes. A negative number takes progress back."""
 
 
+class NoProgress:
+    """Progress that is not shown."""
+
+    def advance(self, size_bytes: int) -> None:
+        """Do nothing."""
+
+
 class Console(Log, Protocol):
     """Messages, prompts, secrets and progress of one command."""
 

@@ -13,8 +13,9 @@ from datapilot_defer.validation import find_inconsistencies, validate
 
 if TYPE_CHECKING:
     from datapilot_defer.client.instance_client import InstanceClient, UploadReceipt, UploadTarget
+    from datapilot_defer.console import Progress
 
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+ShowProgress = Callable[[str, int], "AbstractContextManager[Progress]"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def onboard(
     integration: int | str,
     environment: str,
     facts: Mapping[str, object],
-    progress: Progress,
+    progress: ShowProgress,
 ) -> OnboardResult:
     """Send every artifact, have each confirmed, and start the ingestion.
 
@@ -109,7 +110,7 @@ def _upload_with_retry(
     artifact: Artifact,
     integration_id: int,
     environment: str,
-    progress: Progress,
+    progress: ShowProgress,
 ) -> UploadTarget:
     """Put one artifact where the instance says. Another place is asked for once: a signed URL may expire in a wait."""
     place, fault = _upload_once(instance, artifact, integration_id, environment, progress)
@@ -125,11 +126,11 @@ def _upload_once(
     artifact: Artifact,
     integration_id: int,
     environment: str,
-    progress: Progress,
+    progress: ShowProgress,
 ) -> tuple[UploadTarget, DatapilotError | None]:
     place = instance.request_upload_url(artifact.kind, integration_id, environment)
-    with progress(f"Uploading {artifact.kind.value}", artifact.metadata.size_bytes) as advance:
-        return place, instance.upload(place, artifact, advance)
+    with progress(f"Uploading {artifact.kind.value}", artifact.metadata.size_bytes) as bar:
+        return place, instance.upload(place, artifact, bar)
 
 
 def _verify_upload(

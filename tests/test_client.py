@@ -15,6 +15,7 @@ from datapilot_defer.artifact import Kind, parse_artifact
 from datapilot_defer.client import failures, responses
 from datapilot_defer.client.instance_client import ArtifactLocation, UploadTarget
 from datapilot_defer.config import Setting
+from datapilot_defer.console import NoProgress
 from datapilot_defer.credentials import DEFAULT_URL
 from datapilot_defer.errors import (
     AccessDenied,
@@ -104,7 +105,7 @@ def test_a_redirect_keeps_the_query_that_it_names_and_no_other() -> None:
 @pytest.mark.parametrize("url", ["http://storage.example.com/f", "http://10.0.0.1/f"])
 def test_no_artifact_goes_out_unencrypted(url: str) -> None:
     with pytest.raises(Unavailable, match="is not https"):
-        instance_at(NOBODY).upload(UploadTarget(url, 1), MANIFEST, lambda _: None)
+        instance_at(NOBODY).upload(UploadTarget(url, 1), MANIFEST, NoProgress())
 
 
 STORAGE: list[tuple[int, type[DatapilotError]]] = [
@@ -120,7 +121,7 @@ STORAGE: list[tuple[int, type[DatapilotError]]] = [
 def test_the_storage_can_refuse_both_ways(status: int, error: type[DatapilotError]) -> None:
     with fault_proxy(NOBODY, At("", act.answer(status))) as proxy:
         fault = instance_at(proxy.url).upload(
-            UploadTarget(f"{proxy.url}/f", 1), MANIFEST, lambda _: None
+            UploadTarget(f"{proxy.url}/f", 1), MANIFEST, NoProgress()
         )
         assert type(fault) is error
         assert f"the storage answered HTTP {status}" in str(fault)
@@ -134,7 +135,7 @@ def test_an_artifact_that_is_too_large_for_the_storage_is_refused() -> None:
         fault_proxy(NOBODY, At("", act.answer(413))) as proxy,
         pytest.raises(ArtifactRefused, match="too large"),
     ):
-        instance_at(proxy.url).upload(UploadTarget(f"{proxy.url}/f", 1), MANIFEST, lambda _: None)
+        instance_at(proxy.url).upload(UploadTarget(f"{proxy.url}/f", 1), MANIFEST, NoProgress())
 
 
 @pytest.mark.parametrize(
@@ -143,9 +144,7 @@ def test_an_artifact_that_is_too_large_for_the_storage_is_refused() -> None:
 def test_a_tag_that_is_no_other_sha256_is_no_fault(tag: str) -> None:
     with fault_proxy(NOBODY, At("", act.answer(200, headers={"ETag": tag}))) as proxy:
         assert (
-            instance_at(proxy.url).upload(
-                UploadTarget(f"{proxy.url}/f", 1), MANIFEST, lambda _: None
-            )
+            instance_at(proxy.url).upload(UploadTarget(f"{proxy.url}/f", 1), MANIFEST, NoProgress())
             is None
         )
 
@@ -153,7 +152,7 @@ def test_a_tag_that_is_no_other_sha256_is_no_fault(tag: str) -> None:
 def test_the_sha256_of_other_bytes_is_a_fault() -> None:
     with fault_proxy(NOBODY, At("", act.answer(200, headers={"ETag": f'"{"0" * 64}"'}))) as proxy:
         fault = instance_at(proxy.url).upload(
-            UploadTarget(f"{proxy.url}/f", 1), MANIFEST, lambda _: None
+            UploadTarget(f"{proxy.url}/f", 1), MANIFEST, NoProgress()
         )
     assert isinstance(fault, Unavailable)
     assert "changed on the way" in str(fault)

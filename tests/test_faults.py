@@ -11,6 +11,7 @@ import pytest
 from datapilot_defer.artifact import Kind, parse_artifact
 from datapilot_defer.client import transport
 from datapilot_defer.client.instance_client import UploadTarget
+from datapilot_defer.console import NoProgress
 from datapilot_defer.errors import Unavailable
 from tests.support import fault_acts as act
 from tests.support.fault_proxy import At, FaultProxy, fault_proxy
@@ -128,7 +129,7 @@ def test_a_storage_that_takes_no_more_is_given_up_and_tried_again(
         pytest.raises(Unavailable) as e,
     ):
         instance_at(proxy.url).upload(
-            UploadTarget(f"{proxy.url}/files/1", 1), artifact, lambda _: None
+            UploadTarget(f"{proxy.url}/files/1", 1), artifact, NoProgress()
         )
     assert "stopped taking what is sent (tried 6 times)" in str(e.value)
     assert proxy.count("PUT") == 6

@@ -41,7 +41,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "validation": {"artifact", "dbt_json"},
     "credentials": {"config"},
     "credential_store": {"ci", "config", "credentials", "deadline"},
-    "client": {"artifact", "config", "credentials", "deadline"},
+    "client": {
+        *("artifact", "ci", "config", "console", "credential_store", "credentials", "deadline"),
+        "formatting",
+    },
     "doctor": {"artifact", "client", "config", "credential_store", "deadline"},
     "onboard": {*FACTS, "client", "credentials", "validation"},
     "pull": {*FACTS, "client", "credentials", "validation"},

@@ -13,7 +13,7 @@ import click
 
 from datapilot_defer import config, credential_store, credentials
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.options import connection_options, find_credentials, instance_at
+from datapilot_defer.cli.options import find_credentials, instance_at, legacy_connection_options
 from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.config import Setting
 from datapilot_defer.credentials import Credentials
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where to keep it: the system's keyring, or ~/.altimate/altimate.json, readable by you only.",
 )
-@connection_options
+@legacy_connection_options
 def login(
     token_stdin: bool,
     token_file: str | None,
@@ -184,7 +184,7 @@ def _remove_from_keyring(report: Output, url: str | None, instance_name: str | N
 
 
 @click.command("status", cls=Command)
-@connection_options
+@legacy_connection_options
 def status(timeout: float | None, **access: Any) -> None:
     """Show which credentials would be used.
 

@@ -11,8 +11,8 @@ from datapilot_defer import config, credential_store, credentials
 from datapilot_defer.cli.auth import mask_token
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.integrations import format_table
-from datapilot_defer.cli.options import DEFAULT_TIMEOUT_S
 from datapilot_defer.cli.output import current_output
+from datapilot_defer.client.connection import DEFAULT_TIMEOUT_S
 from datapilot_defer.config import Setting
 from datapilot_defer.errors import Unavailable
 

@@ -9,10 +9,10 @@ import click
 
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import (
-    connection_options,
     environment_option,
     find_credentials,
     instance_at,
+    legacy_connection_options,
 )
 from datapilot_defer.cli.output import current_output
 from datapilot_defer.credentials import Credentials
@@ -25,7 +25,7 @@ from datapilot_defer.credentials import Credentials
     help="Also try the host that this one's uploads go to.",
 )
 @environment_option()
-@connection_options
+@legacy_connection_options
 def doctor(
     integration_id: int | None, environment: str, timeout: float | None, **access: Any
 ) -> None:

@@ -13,9 +13,9 @@ import click
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import (
     connect,
-    connection_options,
     environment_option,
     integration_options,
+    legacy_connection_options,
     require_integration,
 )
 from datapilot_defer.cli.output import Output, current_output
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command("list", cls=Command)
-@connection_options
+@legacy_connection_options
 def list_(**access: Any) -> None:
     """List the integrations of an instance."""
     report = current_output()
@@ -52,7 +52,7 @@ def list_(**access: Any) -> None:
     help="Name of the integration, such as the dbt project's.",
 )
 @environment_option()
-@connection_options
+@legacy_connection_options
 def create(name: str, environment: str, **access: Any) -> None:
     """Make an integration, to receive one dbt project's artifacts."""
     report = current_output()
@@ -68,7 +68,7 @@ def create(name: str, environment: str, **access: Any) -> None:
 @click.command("show", cls=Command)
 @integration_options
 @environment_option()
-@connection_options
+@legacy_connection_options
 def show(
     integration_id: int | None, integration_name: str | None, environment: str, **access: Any
 ) -> None:
@@ -94,7 +94,7 @@ def show(
 @click.command("history", cls=Command)
 @integration_options
 @environment_option()
-@connection_options
+@legacy_connection_options
 def history(
     integration_id: int | None, integration_name: str | None, environment: str, **access: Any
 ) -> None:
@@ -135,7 +135,7 @@ def _history_row(upload: Mapping[str, Any]) -> tuple[str, ...]:
 @click.option(
     "--file-id", type=click.IntRange(min=1), required=True, help="The file id that `history` shows."
 )
-@connection_options
+@legacy_connection_options
 def restore(
     integration_id: int | None,
     integration_name: str | None,

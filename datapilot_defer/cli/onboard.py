@@ -14,11 +14,11 @@ from datapilot_defer.artifact import Artifact, Kind
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import (
     connect,
-    connection_options,
     environment_option,
     integration_options,
+    legacy_connection_options,
+    legacy_validation_options,
     require_integration,
-    validation_options,
 )
 from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.errors import Unavailable
@@ -51,7 +51,7 @@ def _path_option(kind: Kind) -> Callable[[F], F]:
 @click.option(
     "--project-dir", metavar="DIR", help="The dbt project whose target folder holds the manifest."
 )
-@validation_options
+@legacy_validation_options
 @click.option(
     "--force",
     is_flag=True,
@@ -74,7 +74,7 @@ def _path_option(kind: Kind) -> Callable[[F], F]:
     metavar="N",
     help="Exit with N when the instance held these bytes already (99 skips an Airflow task).",
 )
-@connection_options
+@legacy_connection_options
 def onboard(
     integration_id: int | None,
     integration_name: str | None,

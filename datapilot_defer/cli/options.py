@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from datapilot_defer import config, credential_store, credentials
 from datapilot_defer.cli.output import Output
+from datapilot_defer.client.connection import DEFAULT_TIMEOUT_S, ConnectionOptions
 from datapilot_defer.credentials import Credentials
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import Unavailable, UsageError
@@ -19,10 +21,27 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DEFAULT_TIMEOUT_S = 600.0
-
 
 def connection_options(command: F) -> F:
+    """Add the options that select an instance, passed on as `connection: ConnectionOptions`."""
+
+    @wraps(command)
+    def wrapper(
+        *,
+        token: str | None,
+        instance_name: str | None,
+        backend_url: str | None,
+        allow_http: bool,
+        timeout: float | None,
+        **others: Any,
+    ) -> Any:
+        options = ConnectionOptions(token, instance_name, backend_url, allow_http, timeout)
+        return command(connection=options, **others)
+
+    return cast("F", legacy_connection_options(wrapper))
+
+
+def legacy_connection_options(command: F) -> F:
     """Add --token, --instance-name, --backend-url, --allow-http and --timeout, passed on as `**access`."""
     for option in reversed(_INSTANCE_OPTIONS):
         command = option(command)
@@ -95,6 +114,18 @@ def integration_options(command: F) -> F:
 
 
 def validation_options(command: F) -> F:
+    """Add --strict and --readable-by, passed on as `validation: ValidationOptions`."""
+
+    @wraps(command)
+    def wrapper(*, strict: bool, readable_by: str | None, **others: Any) -> Any:
+        from datapilot_defer.validation.result import ValidationOptions
+
+        return command(validation=ValidationOptions(strict, readable_by), **others)
+
+    return cast("F", legacy_validation_options(wrapper))
+
+
+def legacy_validation_options(command: F) -> F:
     """Add --strict and --readable-by."""
     strict = click.option(
         "--strict",

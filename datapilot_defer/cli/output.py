@@ -6,17 +6,24 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from datapilot_defer import ci
+from datapilot_defer.console import NoProgress
 from datapilot_defer.errors import DatapilotError, UsageError
+from datapilot_defer.formatting import escape_controls, replace_unprintable
+
+if TYPE_CHECKING:
+    from click._termui_impl import ProgressBar
+
+    from datapilot_defer.console import Progress
 
 _MIN_SECRET_LENGTH = 8  # hiding "x" everywhere would hide the message
 _META_KEY = "datapilot_defer.report"
@@ -24,8 +31,6 @@ _META_KEY = "datapilot_defer.report"
 _SIGNED_QUERY = re.compile(
     r"([?&][\w.-]*(?:signature|sig|credential|token|secret|key)[\w.-]*=)[^&\s\"'<>]+", re.IGNORECASE
 )
-# What a file, a name or an answer could command a terminal with; line breaks and tabs are ours.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _USER_INFO = re.compile(r"://[^/\s\"'<>@]+@")
 
 
@@ -109,20 +114,23 @@ class Output:
         """End the command with this exit code."""
         click.get_current_context().exit(code)
 
+    def ask(self, label: str, *, hidden: bool = False) -> str:
+        """Ask the user for a value on the terminal. hidden: do not show what is typed."""
+        return str(click.prompt(label.capitalize(), hide_input=hidden, err=True))
+
     @contextmanager
-    def progress(self, label: str, size_bytes: int) -> Iterator[Callable[[int], None]]:
-        """A bar that the yielded function advances by a number of bytes; nothing where nobody watches."""
-        if (
-            self.quiet
-            or self.json
-            or self.log_format == "json"
-            or self.ci_run is not None
-            or not sys.stderr.isatty()
-        ):
-            yield lambda _: None
+    def progress(self, label: str, size_bytes: int) -> Iterator[Progress]:
+        """Show a progress bar for `size_bytes` bytes, on a terminal outside CI."""
+        if not self._shows_progress:
+            yield NoProgress()
             return
         with click.progressbar(length=size_bytes, label=label, file=sys.stderr, width=0) as bar:
-            yield bar.update
+            yield _ProgressBar(bar)
+
+    @property
+    def _shows_progress(self) -> bool:
+        is_silent = self.quiet or self.json or self.log_format == "json"
+        return not is_silent and self.ci_run is None and sys.stderr.isatty()
 
     def _write_line(self, level: str, text: str, annotated: str | None = None) -> None:
         text = self._sanitize(text)
@@ -143,7 +151,35 @@ class Output:
     def _sanitize(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return _CONTROL.sub("\ufffd", _USER_INFO.sub("://***@", _SIGNED_QUERY.sub(r"\1***", text)))
+        without_signatures = _SIGNED_QUERY.sub(r"\1***", text)
+        return escape_controls(_USER_INFO.sub("://***@", without_signatures))
+
+
+@dataclass(frozen=True)
+class _ProgressBar:
+    """A progress bar on the terminal."""
+
+    bar: ProgressBar[int]
+
+    def advance(self, size_bytes: int) -> None:
+        """Advance the bar by a number of bytes."""
+        self.bar.update(size_bytes)
+
+
+def mask_token(token: str) -> str:
+    """Return a token as it may be shown: only its length."""
+    return f"*** ({len(token)} characters)"
+
+
+def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return text in columns, each as wide as its widest cell, without control characters."""
+    cells = [[replace_unprintable(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    lines = []
+    for row in cells:
+        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
 
 
 def current_output() -> Output:

@@ -12,9 +12,9 @@ import click
 from datapilot_defer.artifact import Kind
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import (
-    connection_options,
     environment_option,
     integration_options,
+    legacy_connection_options,
     require_integration,
 )
 from datapilot_defer.cli.output import Output, current_output
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 )
 @dbt_option
 @click.option("--force", is_flag=True, help="Pull anew, and over files that no pull put there.")
-@connection_options
+@legacy_connection_options
 def pull(
     integration_id: int | None,
     integration_name: str | None,

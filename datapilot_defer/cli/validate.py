@@ -8,7 +8,7 @@ import click
 
 from datapilot_defer.artifact import Kind, read_artifact
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.options import validation_options
+from datapilot_defer.cli.options import legacy_validation_options
 from datapilot_defer.cli.output import current_output
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     type=click.Choice([kind.value for kind in Kind]),
     help="What the files must be. [default: whatever dbt artifact each of them is]",
 )
-@validation_options
+@legacy_validation_options
 def validate(
     files: tuple[str, ...], kind: str | None, strict: bool, readable_by: str | None
 ) -> None:

@@ -16,7 +16,8 @@ from datapilot_defer.client.responses import (
     UploadReceipt,
     UploadTarget,
 )
-from datapilot_defer.client.transport import MAX_TRIES, Progress, Request, Response, Say, Transport
+from datapilot_defer.client.transport import MAX_TRIES, Request, Response, Say, Transport
+from datapilot_defer.console import NoProgress, Progress
 from datapilot_defer.credentials import DEFAULT_URL, Credentials, rejected_credentials_error
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import (
@@ -255,7 +256,7 @@ class InstanceClient:
         place: ArtifactLocation,
         sink: BinaryIO,
         what: str,
-        progress: Progress = lambda _: None,
+        progress: Progress | None = None,
     ) -> None:
         """Write the artifact's bytes to `sink`, from its beginning.
 
@@ -263,7 +264,14 @@ class InstanceClient:
         """
         act, limit = f"fetching the {what}", place.size_bytes or MAX_ARTIFACT_BYTES
         answer = self._transport.send_to_storage(
-            Request(act, "GET", place.url, destination=sink, limit_bytes=limit, progress=progress)
+            Request(
+                act,
+                "GET",
+                place.url,
+                destination=sink,
+                limit_bytes=limit,
+                progress=progress or NoProgress(),
+            )
         )
         if answer.status != 200:
             raise _storage_error(act, answer)

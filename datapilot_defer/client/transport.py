@@ -16,6 +16,7 @@ import urllib3
 
 from datapilot_defer.client import certificates, failures
 from datapilot_defer.config import read_boolean_variable
+from datapilot_defer.console import NoProgress, Progress
 from datapilot_defer.credentials import is_loopback
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import Unavailable, UsageError
@@ -35,7 +36,6 @@ MAX_REDIRECTS = 5
 _CHUNK = 256 * 1024
 
 Say = Callable[[str], None]
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Request:
     destination: BinaryIO | None = None
     limit_bytes: int = MAX_ANSWER_BYTES
     repeatable: bool = True
-    progress: Progress = lambda _: None
+    progress: Progress = field(default_factory=NoProgress)
 
 
 class _TokenAuth(requests.auth.AuthBase):
@@ -247,12 +247,12 @@ class Transport:
 
     def _receive(self, response: requests.Response, request: Request, sink: BinaryIO) -> None:
         """Write the body to the sink, from its beginning, whatever an earlier try left there."""
-        request.progress(-sink.seek(0, os.SEEK_END))
+        request.progress.advance(-sink.seek(0, os.SEEK_END))
         sink.seek(0)
         sink.truncate()
         for chunk in self._chunks(response, request):
             sink.write(chunk)
-            request.progress(len(chunk))
+            request.progress.advance(len(chunk))
 
     def _chunks(self, response: requests.Response, request: Request) -> Iterator[bytes]:
         """The body, as long as it comes in time and is no longer than it may be."""
@@ -320,5 +320,5 @@ class _UploadBody:
         end = len(self._view) if size < 0 else self._sent + size
         chunk = bytes(self._view[self._sent : end])
         self._sent += len(chunk)
-        self._progress(len(chunk))
+        self._progress.advance(len(chunk))
         return chunk

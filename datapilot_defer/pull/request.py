@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datapilot_defer.artifact import Kind
+from datapilot_defer.console import Progress as TransferProgress
 from datapilot_defer.errors import ArtifactRefused
 from datapilot_defer.pull.state_directory import PulledArtifact
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from datapilot_defer.client.instance_client import InstanceClient
 
 Say = Callable[[str], None]
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+Progress = Callable[[str, int], AbstractContextManager[TransferProgress]]
 Connect = Callable[[float | None], "InstanceClient"]
 
 

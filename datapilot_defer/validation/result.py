@@ -10,6 +10,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class ValidationOptions:
+    """What a validation demands.
+
+    strict: reject whatever dbt's published schema does not allow.
+    readable_by: a version of dbt, such as "1.11", that must be able to read a manifest.
+    """
+
+    strict: bool = False
+    readable_by: str | None = None
+
+
+@dataclass(frozen=True)
 class Problem:
     """One reason why an artifact is refused.
 

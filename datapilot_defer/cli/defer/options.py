@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from datapilot_defer.cli.options import (
-    connection_options,
     environment_option,
     integration_options,
+    legacy_connection_options,
     require_integration,
 )
 from datapilot_defer.cli.output import Output
@@ -59,7 +59,7 @@ _ORIGIN = [
     offline_option,
     project_dir_option,
     dbt_option,
-    connection_options,
+    legacy_connection_options,
 ]
 
 
