@@ -1,7 +1,8 @@
-"""Where settings come from and which of them wins: option, environment variable, config file, keyring.
+"""Settings and their precedence: option, environment variable, config file, keyring.
 
-The config file is the ecosystem's own, `~/.altimate/altimate.json`. An empty environment variable counts as unset.
-No file in the working folder is read: it could choose where a token goes.
+The config file is that of altimate-datapilot-cli, `~/.altimate/altimate.json`. An empty
+environment variable counts as unset. No file in the current directory is read: it could choose
+the URL that receives a token.
 """
 
 from __future__ import annotations
@@ -10,12 +11,18 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from datapilot_defer.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_URL = "https://api.myaltimate.com"  # Source: the default of altimate-datapilot-cli 0.3.8.
 CONFIG_FILE_KEYS = {
     "token": "altimateApiKey",
     "instance_name": "altimateInstanceName",
@@ -33,24 +40,41 @@ CREDENTIAL_OPTIONS = {
 }
 
 
+class SettingSource(Enum):
+    """Where a setting can come from. OTHER is a default, a prompt or an input of `auth login`."""
+
+    OPTION = auto()
+    VARIABLE = auto()
+    CONFIG_FILE = auto()
+    KEYRING = auto()
+    OTHER = auto()
+
+
 @dataclass(frozen=True)
 class Setting:
-    """A value and where it came from, in words for people. The value may be a secret: it is not in the repr."""
+    """A value and where it comes from.
+
+    value: not in the repr, because it may be a secret. origin: the exact place, as text for people.
+    """
 
     value: str = field(repr=False)
     origin: str
+    source: SettingSource = field(default=SettingSource.OTHER, repr=False)
 
 
 def read_variable(environ: Mapping[str, str], names: tuple[str, ...]) -> Setting | None:
-    """The first of these environment variables that is set and not empty."""
+    """Return the first of these environment variables that is set and not empty."""
     for name in names:
         if environ.get(name):
-            return Setting(environ[name], f"environment variable {name}")
+            return Setting(environ[name], f"environment variable {name}", SettingSource.VARIABLE)
     return None
 
 
 def read_boolean_variable(environ: Mapping[str, str], name: str) -> bool | None:
-    """An environment variable as a switch; None when it is not set. Raises UsageError for anything but yes or no."""
+    """Return an environment variable as a switch; None when it is not set.
+
+    Raises UsageError for anything but 1, true, yes, on and their opposites.
+    """
     value = environ.get(name, "").lower()
     if not value:
         return None
@@ -62,16 +86,16 @@ def read_boolean_variable(environ: Mapping[str, str], name: str) -> bool | None:
 
 
 def strip_user_info(url: str) -> str:
-    """A URL, also one without scheme as proxies may be given, without its user and password."""
+    """Return a URL without user and password. It may lack a scheme, as those of proxies do."""
     scheme, separator, rest = url.rpartition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def home_directory(environ: Mapping[str, str]) -> Path | None:
-    """The user's home, or None in a container that has none."""
-    given = environ.get("USERPROFILE" if os.name == "nt" else "HOME")
-    if given:
-        return Path(given)
+    """Return the user's home directory; None in a container that has none."""
+    variable = "USERPROFILE" if os.name == "nt" else "HOME"
+    if environ.get(variable):
+        return Path(environ[variable])
     try:
         return Path.home()
     except RuntimeError:
@@ -79,65 +103,69 @@ def home_directory(environ: Mapping[str, str]) -> Path | None:
 
 
 def user_config_directory() -> Path | None:
-    """The user's own folder for what this program is told to remember, or None where there is no home."""
+    """Return the directory for this user's settings; None without a home directory."""
     from platformdirs import user_config_path
 
-    return _absolute_or_none(lambda: user_config_path("datapilot-defer", appauthor=False))
+    with suppress(RuntimeError):  # without a home directory
+        return _absolute_or_none(user_config_path("datapilot-defer", appauthor=False))
+    return None
 
 
 def user_cache_directory() -> Path:
-    """The user's own folder for what can be fetched again. Raises UsageError where there is no home."""
+    """Return the per-user cache directory. Raises UsageError without a home directory."""
     from platformdirs import user_cache_path
 
-    folder = _absolute_or_none(lambda: user_cache_path("datapilot-defer", appauthor=False))
-    if folder is None:
-        raise UsageError(
-            "there is no home folder to keep things in: set HOME or XDG_CACHE_HOME, or name a folder"
-        )
-    return folder
+    with suppress(RuntimeError):  # without a home directory
+        directory = _absolute_or_none(user_cache_path("datapilot-defer", appauthor=False))
+        if directory is not None:
+            return directory
+    raise UsageError(
+        "there is no home folder to keep things in: set HOME or XDG_CACHE_HOME, or name a folder"
+    )
 
 
-def _absolute_or_none(find: Callable[[], Path]) -> Path | None:
-    """Without a home platformdirs raises, or gives a path that begins with "~", by its version."""
-    try:
-        folder = find()
-    except RuntimeError:
-        return None
-    return folder if folder.is_absolute() else None
+def _absolute_or_none(directory: Path) -> Path | None:
+    """Reject the path below "~" that some versions of platformdirs return without a home."""
+    return directory if directory.is_absolute() else None
 
 
 def config_file_path(environ: Mapping[str, str]) -> Path | None:
-    """Where the config file is, whether or not it exists. None without a home folder."""
+    """Return the path of the config file, which may not exist. None without a home directory."""
     home = home_directory(environ)
-    return home / ".altimate" / "altimate.json" if home else None
+    if home is None:
+        return None
+    return home / ".altimate" / "altimate.json"
 
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """The config file as it was read. Values are looked at only when they are needed."""
+    """The config file as it was read. A value is checked only when it is needed."""
 
     path: Path
     values: Mapping[str, object] = field(default_factory=dict, repr=False)
     text: str = field(default="", repr=False)
 
     def get(self, key: str, environ: Mapping[str, str]) -> Setting | None:
-        """One value, with each `${env:NAME}` in it replaced.
+        """Return one value, with each `${env:NAME}` in it replaced.
 
-        Raises UsageError when it is not a string, or names an environment variable that is not set.
+        Raises UsageError when it is not a string, or names a variable that is not set.
         """
         value = self.values.get(key)
         if value is None or value == "":
             return None
+        location = self._location(key)
         if not isinstance(value, str):
-            raise UsageError(f"{self._location(key)}: {key} must be a string, in quotes")
-        return Setting(self._expand_variables(value, key, environ), self._location(key))
+            raise UsageError(f"{location}: {key} must be a string, in quotes")
+        expanded = self._expand_variables(value, key, environ)
+        return Setting(expanded, location, SettingSource.CONFIG_FILE)
 
     def _expand_variables(self, value: str, key: str, environ: Mapping[str, str]) -> str:
-        def replace(found: re.Match[str]) -> str:
-            name = found.group(1)
+        def replace(match: re.Match[str]) -> str:
+            name = match.group(1)
             if not environ.get(name):
                 raise UsageError(
-                    f"{self._location(key)}: {key} names environment variable {name}, which is not set"
+                    f"{self._location(key)}: {key} names environment variable {name}, "
+                    "which is not set"
                 )
             return environ[name]
 
@@ -150,16 +178,17 @@ class ConfigFile:
         return str(self.path)
 
     def is_readable_by_others(self) -> bool:
-        """Whether others on this machine can read it (never known on Windows, where folders decide that)."""
+        """Return whether other users can read it; False on Windows, where directories decide."""
         if os.name == "nt" or not self.text:
             return False
         return bool(self.path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
 
 
 def read_config_file(environ: Mapping[str, str]) -> ConfigFile:
-    """The config file, empty when there is none.
+    """Return the config file, empty when it does not exist.
 
-    Raises UsageError when it can't be read or is not a JSON object. What it holds is never quoted: it is a secret.
+    Raises UsageError when it cannot be read or is not a JSON object. The message never quotes the
+    content, which is a secret.
     """
     path = config_file_path(environ)
     if path is None:
@@ -168,9 +197,14 @@ def read_config_file(environ: Mapping[str, str]) -> ConfigFile:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return ConfigFile(path)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UsageError(f"can't read the config file {path}: {reason}") from None
+    except OSError as error:
+        raise UsageError(f"can't read the config file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"can't read the config file {path}: it is not UTF-8 text") from None
+    return ConfigFile(path, _parse_config(path, text), text)
+
+
+def _parse_config(path: Path, text: str) -> dict[str, object]:
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
@@ -185,4 +219,4 @@ def read_config_file(environ: Mapping[str, str]) -> ConfigFile:
         raise UsageError(
             f"{path}: the config file must be one JSON object, {{…}}; mend or delete it"
         )
-    return ConfigFile(path, values, text)
+    return values

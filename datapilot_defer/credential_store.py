@@ -1,139 +1,142 @@
-"""Where credentials are kept between calls: the system's keyring, or the config file where there is none.
+"""Stored credentials: in the system's keyring, or in the config file where there is none.
 
-In the keyring each set is one entry, a JSON object under the user name "<instance name> <URL>"; one more entry,
-"index", lists the sets, the one used last first, because keyrings can't be listed.
+In the keyring each set is one entry, a JSON object under the user name "<instance name> <URL>".
+Keyrings cannot be listed, so one more entry, "index", lists the sets, the last used first.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import TypeVar
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
 from datapilot_defer import ci, config
-from datapilot_defer.config import Setting
-from datapilot_defer.credentials import DEFAULT_URL, Credentials, CredentialSource
+from datapilot_defer.config import CONFIG_FILE_KEYS, DEFAULT_URL
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import Unavailable, UsageError
+from datapilot_defer.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 KEYRING_SERVICE = "datapilot-defer"
 KEYRING_TIMEOUT_S = 5.0  # a locked or broken D-Bus session never answers
 _INDEX_ENTRY = "index"
 
-T = TypeVar("T")
+
+@dataclass(frozen=True)
+class StoredCredentials:
+    """URL, instance name and token of one instance. `url` has no trailing slash."""
+
+    url: str
+    instance_name: str
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _KeyringEntry:
+    """The part of a keyring entry that the index does not hold."""
+
+    token: str = field(repr=False)
 
 
 def is_keyring_enabled(environ: Mapping[str, str]) -> bool:
-    """Whether the keyring may be asked: not in CI, where nobody can unlock it, unless DATAPILOT_KEYRING says so."""
-    told = config.read_boolean_variable(environ, "DATAPILOT_KEYRING")
-    return ci.detect_ci(environ) is None if told is None else told
+    """Return whether to use the keyring: by DATAPILOT_KEYRING, else not in CI.
 
-
-def find_in_keyring(url: str | None, instance_name: str | None) -> CredentialSource | None:
-    """The set in the keyring that was used last, among those of this URL and this instance name (None: of any).
-
-    Raises Unavailable when the keyring can't be used.
+    Nothing can unlock a keyring in CI.
     """
-    for kept_name, kept_url in _read_index():
-        if url in (None, kept_url) and instance_name in (None, kept_name):
-            found = _read_entry(kept_name, kept_url)
-            if found is not None:
-                return found
+    setting = config.read_boolean_variable(environ, "DATAPILOT_KEYRING")
+    if setting is not None:
+        return setting
+    return ci.detect_ci(environ) is None
+
+
+def find_in_keyring(url: str | None, instance_name: str | None) -> StoredCredentials | None:
+    """Return the set in the keyring that was used last, of this URL and instance name.
+
+    None matches any URL or instance name. Raises Unavailable when the keyring cannot be used.
+    """
+    for stored_name, stored_url in _read_index():
+        if url in (None, stored_url) and instance_name in (None, stored_name):
+            token = _read_token(stored_name, stored_url)
+            if token is not None:
+                return StoredCredentials(stored_url, stored_name, token)
     return None
 
 
-def save_to_keyring(credentials: Credentials) -> None:
-    """Keep this set, beside those of other instances. Raises Unavailable when the keyring can't be used."""
-    url, name = credentials.url.value, credentials.instance_name.value
-    entry = json.dumps({"url": url, "instance_name": name, "token": credentials.token.value})
-    others = [known for known in _read_index() if known != (name, url)]
-    _set_password(_keyring_user_name(name, url), entry)
-    _set_password(_INDEX_ENTRY, json.dumps([(name, url), *others]))
+def save_to_keyring(credentials: StoredCredentials) -> None:
+    """Store this set beside those of other instances.
+
+    Raises Unavailable when the keyring cannot be used.
+    """
+    key = (credentials.instance_name, credentials.url)
+    others = [stored for stored in _read_index() if stored != key]
+    _set_password(_keyring_user_name(*key), json.dumps(asdict(credentials)))
+    _set_password(_INDEX_ENTRY, json.dumps([key, *others]))
 
 
 def remove_from_keyring(instance_name: str, url: str) -> bool:
-    """Forget one set; False when there was none. Raises Unavailable when the keyring can't be used."""
-    every = _read_index()
-    if (instance_name, url) not in every:
+    """Remove one set; return False when it is not stored.
+
+    Raises Unavailable when the keyring cannot be used.
+    """
+    key = (instance_name, url)
+    index = _read_index()
+    if key not in index:
         return False
-    import keyring
-    from keyring.errors import PasswordDeleteError
-
-    def delete() -> None:
-        with suppress(PasswordDeleteError):
-            keyring.delete_password(KEYRING_SERVICE, _keyring_user_name(instance_name, url))
-
-    _call_keyring(delete)
-    _set_password(
-        _INDEX_ENTRY, json.dumps([known for known in every if known != (instance_name, url)])
-    )
+    _delete_password(_keyring_user_name(*key))
+    _set_password(_INDEX_ENTRY, json.dumps([stored for stored in index if stored != key]))
     return True
 
 
-def save_to_config_file(credentials: Credentials, environ: Mapping[str, str]) -> Path:
-    """Write this set to the config file, readable by its owner only; everything else in that file stays.
+def save_to_config_file(credentials: StoredCredentials, environ: Mapping[str, str]) -> Path:
+    """Write this set to the config file, readable by its owner only; keep its other settings.
 
-    Returns the file. Raises UsageError when it can't be written, or holds what is not JSON.
+    Returns the file. Raises UsageError when it cannot be written, or is not valid.
     """
-    values = {
-        config.CONFIG_FILE_KEYS["url"]: credentials.url.value,
-        config.CONFIG_FILE_KEYS["instance_name"]: credentials.instance_name.value,
-        config.CONFIG_FILE_KEYS["token"]: credentials.token.value,
-    }
     file = config.read_config_file(environ)
-    return _write_config_file(file, {**file.values, **values}, environ)
+    values = {CONFIG_FILE_KEYS[part]: value for part, value in asdict(credentials).items()}
+    return _write_config_file({**file.values, **values}, environ)
 
 
 def remove_from_config_file(environ: Mapping[str, str]) -> Path | None:
-    """Take the token out of the config file; None when it held none. Raises UsageError when that fails."""
+    """Remove the credentials from the config file; return None when it holds no token.
+
+    Raises UsageError when it cannot be written, or is not valid.
+    """
     file = config.read_config_file(environ)
-    if config.CONFIG_FILE_KEYS["token"] not in file.values:
+    if CONFIG_FILE_KEYS["token"] not in file.values:
         return None
-    return _write_config_file(
-        file,
-        {
-            key: value
-            for key, value in file.values.items()
-            if key not in config.CONFIG_FILE_KEYS.values()
-        },
-        environ,
-    )
+    credential_keys = set(CONFIG_FILE_KEYS.values())
+    others = {key: value for key, value in file.values.items() if key not in credential_keys}
+    return _write_config_file(others, environ)
 
 
 def find_in_config_file(environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """Instance name and URL of the set in the config file; None when it holds no token."""
+    """Return instance name and URL of the set in the config file; None when it holds no token."""
     file = config.read_config_file(environ)
-    name, url = (
-        file.get(config.CONFIG_FILE_KEYS[part], environ) for part in ("instance_name", "url")
-    )
-    if config.CONFIG_FILE_KEYS["token"] not in file.values:
+    name = file.get(CONFIG_FILE_KEYS["instance_name"], environ)
+    url = file.get(CONFIG_FILE_KEYS["url"], environ)
+    if CONFIG_FILE_KEYS["token"] not in file.values:
         return None
-    return (name.value if name else "", url.value.rstrip("/") if url else DEFAULT_URL)
+    stored_name = name.value if name else ""
+    stored_url = url.value.rstrip("/") if url else DEFAULT_URL
+    return stored_name, stored_url
 
 
-def _write_config_file(
-    file: config.ConfigFile, values: Mapping[str, object], environ: Mapping[str, str]
-) -> Path:
+def _write_config_file(values: Mapping[str, object], environ: Mapping[str, str]) -> Path:
     path = config.config_file_path(environ)
     if path is None:
         raise UsageError("there is no home folder to keep the config file in; set HOME")
-    new = None
     try:
         path = path.resolve()  # a link to a file elsewhere stays a link
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A temporary file is 0600 from its first byte on, and the rename keeps that.
-        with NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=".altimate", delete=False
-        ) as new:
-            new.write(json.dumps(values, indent=2) + "\n")
-        Path(new.name).replace(path)
+        content = json.dumps(values, indent=2) + "\n"
+        write_atomically(path, content.encode(), mode=0o600)
     except OSError as error:
-        if new is not None:
-            with suppress(OSError):
-                Path(new.name).unlink()
         raise UsageError(f"can't write the config file {path}: {error.strerror}") from None
     return path
 
@@ -143,50 +146,58 @@ def _keyring_user_name(instance_name: str, url: str) -> str:
 
 
 def _read_index() -> list[tuple[str, str]]:
-    """Instance name and URL of every set, the one used last first."""
-    known = _parse_json(_get_password(_INDEX_ENTRY))
-    if not isinstance(known, list):
-        return []
-    return [
-        (str(pair[0]), str(pair[1])) for pair in known if isinstance(pair, list) and len(pair) == 2
-    ]
+    """Return instance name and URL of every set, the last used first."""
+    import msgspec
 
-
-def _read_entry(instance_name: str, url: str) -> CredentialSource | None:
-    fields = _parse_json(_get_password(_keyring_user_name(instance_name, url)))
-    if not isinstance(fields, dict) or not isinstance(fields.get("token"), str):
-        return None
-    url_setting, name, token = (
-        Setting(value, "the system's keyring") for value in (url, instance_name, fields["token"])
-    )
-    return CredentialSource(url_setting, name, token, stored=True)
-
-
-def _parse_json(text: str | None) -> object:
+    text = _get_password(_INDEX_ENTRY) or "[]"
     try:
-        return json.loads(text) if text else None
-    except ValueError:
+        return msgspec.json.decode(text, type=list[tuple[str, str]])
+    except msgspec.DecodeError:
+        return []
+
+
+def _read_token(instance_name: str, url: str) -> str | None:
+    import msgspec
+
+    text = _get_password(_keyring_user_name(instance_name, url)) or ""
+    try:
+        return msgspec.json.decode(text, type=_KeyringEntry).token
+    except msgspec.DecodeError:
         return None
 
 
 def _get_password(user: str) -> str | None:
     import keyring
 
-    return _call_keyring(lambda: keyring.get_password(KEYRING_SERVICE, user))
+    with _unusable_keyring_as_unavailable():
+        call = partial(keyring.get_password, KEYRING_SERVICE, user)
+        return Deadline(KEYRING_TIMEOUT_S).run(call, "the keyring")
 
 
 def _set_password(user: str, value: str) -> None:
     import keyring
 
-    _call_keyring(lambda: keyring.set_password(KEYRING_SERVICE, user, value))
+    with _unusable_keyring_as_unavailable():
+        call = partial(keyring.set_password, KEYRING_SERVICE, user, value)
+        Deadline(KEYRING_TIMEOUT_S).run(call, "the keyring")
 
 
-def _call_keyring(call: Callable[[], T]) -> T:
-    """What the keyring answers. Its back ends raise what they like, so everything it raises means "unusable"."""
+def _delete_password(user: str) -> None:
+    import keyring
+    from keyring.errors import PasswordDeleteError
+
+    with _unusable_keyring_as_unavailable(), suppress(PasswordDeleteError):
+        call = partial(keyring.delete_password, KEYRING_SERVICE, user)
+        Deadline(KEYRING_TIMEOUT_S).run(call, "the keyring")
+
+
+@contextmanager
+def _unusable_keyring_as_unavailable() -> Iterator[None]:
+    """Raise Unavailable for any error of the keyring: its back ends raise arbitrary exceptions."""
     from keyring.errors import NoKeyringError
 
     try:
-        return Deadline(KEYRING_TIMEOUT_S).run(call, "the keyring")
+        yield
     except NoKeyringError:
         raise Unavailable("there is no keyring on this system") from None
     except Unavailable:

@@ -1,42 +1,56 @@
 """Instance URL, instance name and token: always as one set.
 
-A token goes to the URL that it was stored with and nowhere else. Each of the three is looked for as option,
-environment variable, config file, keyring; the first that is found wins. What is refused is a mixture in which
-a token would reach a URL that it does not belong to.
+A token is sent to the URL that it was stored with and nowhere else. Each of the three is looked up
+as option, environment variable, config file, keyring; the first one wins. A combination in which a
+token would reach a URL that it does not belong to is rejected.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from datapilot_defer import config
-from datapilot_defer.config import Setting
-from datapilot_defer.errors import AccessDenied, UsageError
-
-DEFAULT_URL = "https://api.myaltimate.com"  # Source: the default of altimate-datapilot-cli 0.3.8.
-_SELF_HOSTED_TOKEN_PREFIX = (  # noqa: S105 - a prefix that is public
-    "dpd_"  # what the tokens of our own instance begin with, so that nobody takes them for others
+from datapilot_defer import config, credential_store
+from datapilot_defer.config import (
+    CONFIG_FILE_KEYS,
+    CREDENTIAL_OPTIONS,
+    CREDENTIAL_VARIABLES,
+    DEFAULT_URL,
+    Setting,
+    SettingSource,
 )
-_PARTS = ("url", "instance_name", "token")
+from datapilot_defer.credential_store import StoredCredentials
+from datapilot_defer.errors import AccessDenied, Unavailable, UsageError
+from datapilot_defer.instance_url import find_url_problem, normalize_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from datapilot_defer.console import Console, Log
+
+# What the tokens of a self-hosted instance begin with. The prefix is public.
+_SELF_HOSTED_TOKEN_PREFIX = "dpd_"  # noqa: S105
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What one instance needs to admit a caller. `url` has no trailing slash."""
+    """What one instance needs to authenticate a caller. `url` has no trailing slash."""
 
     url: Setting
     instance_name: Setting
     token: Setting
 
+    def to_stored(self) -> StoredCredentials:
+        """Return the values without their origins, to store them."""
+        return StoredCredentials(self.url.value, self.instance_name.value, self.token.value)
+
 
 @dataclass(frozen=True)
 class CredentialSource:
-    """What one place gives: any of the three may be missing.
+    """One place with credentials; each of the three may be missing.
 
-    stored: written down earlier, as one set. pasted: given as options, perhaps with a command for another instance.
+    stored: saved earlier, as one set. pasted: given as options, perhaps for another instance.
     """
 
     url: Setting | None = None
@@ -45,155 +59,195 @@ class CredentialSource:
     stored: bool = False
     pasted: bool = False
 
+    @classmethod
+    def from_options(
+        cls, *, token: str | None, instance_name: str | None, url: str | None
+    ) -> CredentialSource:
+        """Return the values of command-line options; an empty one counts as missing."""
+        return cls(
+            url=_option_setting("url", url),
+            instance_name=_option_setting("instance_name", instance_name),
+            token=_option_setting("token", token),
+            pasted=True,
+        )
 
-Ask = Callable[[str], str]
-Stored = Callable[[str | None, str | None], CredentialSource | None]
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> CredentialSource:
+        """Return the environment variables; `DATAPILOT_*` wins over `ALTIMATE_*`."""
+        return cls(
+            url=config.read_variable(environ, CREDENTIAL_VARIABLES["url"]),
+            instance_name=config.read_variable(environ, CREDENTIAL_VARIABLES["instance_name"]),
+            token=config.read_variable(environ, CREDENTIAL_VARIABLES["token"]),
+        )
+
+    @classmethod
+    def from_config_file(cls, environ: Mapping[str, str]) -> CredentialSource:
+        """Return the set in the config file. Raises UsageError when the file is not valid."""
+        file = config.read_config_file(environ)
+        return cls(
+            url=file.get(CONFIG_FILE_KEYS["url"], environ),
+            instance_name=file.get(CONFIG_FILE_KEYS["instance_name"], environ),
+            token=file.get(CONFIG_FILE_KEYS["token"], environ),
+            stored=True,
+        )
+
+    @classmethod
+    def from_keyring(
+        cls, url: str | None, instance_name: str | None, log: Log
+    ) -> CredentialSource | None:
+        """Return the last used set in the keyring, of this URL and instance name (None: any).
+
+        An unusable keyring counts as an empty one.
+        """
+        try:
+            stored = credential_store.find_in_keyring(url, instance_name)
+        except Unavailable as error:
+            log.detail(str(error))
+            return None
+        if stored is None:
+            return None
+        return cls(
+            url=_keyring_setting(stored.url),
+            instance_name=_keyring_setting(stored.instance_name),
+            token=_keyring_setting(stored.token),
+            stored=True,
+        )
 
 
-def given(*, token: str | None, instance_name: str | None, url: str | None) -> CredentialSource:
-    """What was given as options; an empty option counts as not given."""
-
-    def option(part: str, value: str | None) -> Setting | None:
-        return Setting(value, f"option {config.CREDENTIAL_OPTIONS[part]}") if value else None
-
-    return CredentialSource(
-        option("url", url),
-        option("instance_name", instance_name),
-        option("token", token),
-        pasted=True,
-    )
+def _option_setting(part: str, value: str | None) -> Setting | None:
+    if not value:
+        return None
+    return Setting(value, f"option {CREDENTIAL_OPTIONS[part]}", SettingSource.OPTION)
 
 
-def from_environ(environ: Mapping[str, str]) -> CredentialSource:
-    """What the environment variables give; `DATAPILOT_*` wins over `ALTIMATE_*`."""
-    url, name, token = (
-        config.read_variable(environ, config.CREDENTIAL_VARIABLES[part]) for part in _PARTS
-    )
-    return CredentialSource(url, name, token)
-
-
-def from_file(environ: Mapping[str, str]) -> CredentialSource:
-    """What the config file gives. Raises UsageError when it is broken."""
-    file = config.read_config_file(environ)
-    url, name, token = (file.get(config.CONFIG_FILE_KEYS[part], environ) for part in _PARTS)
-    return CredentialSource(url, name, token, stored=True)
+def _keyring_setting(value: str) -> Setting:
+    return Setting(value, "the system's keyring", SettingSource.KEYRING)
 
 
 def resolve_credentials(
     options: CredentialSource,
     *,
     environ: Mapping[str, str],
-    keyring: Stored | None = None,
-    ask: Ask | None = None,
+    console: Console,
     allow_http: bool = False,
 ) -> Credentials:
-    """The set to use for this call.
+    """Return the credentials of one call; ask for what is missing on a terminal.
 
-    keyring: looks a set up in the system's keyring by URL and instance name; None leaves the keyring alone.
-    ask: asks somebody at a terminal for what is missing, hidden when it is the token; None where nobody is there.
-    allow_http: the user has said that an address without TLS is meant.
-    Raises UsageError when something is missing, malformed, or a mixture that would send a token elsewhere.
+    allow_http: accept a URL without TLS.
+    Raises UsageError when a part is missing or malformed, or when a token would be sent to an
+    instance that it does not belong to.
     """
-    sources = collect_sources(options, environ, keyring)
-    url_source = next((source for source in sources if source.url), None)
-    url = _validate_url(
-        url_source.url if url_source and url_source.url else Setting(DEFAULT_URL, "default"),
-        allow_http,
-    )
-    name = next((source.instance_name for source in sources if source.instance_name), None)
+    sources = collect_sources(options, environ, console)
+    url, instance_name = resolve_address(sources, console=console, allow_http=allow_http)
+    return Credentials(url, instance_name, resolve_token(sources, console=console))
+
+
+def resolve_address(
+    sources: Sequence[CredentialSource], *, console: Console, allow_http: bool
+) -> tuple[Setting, Setting]:
+    """Return URL and instance name, which need no token. Raises as `resolve_credentials`."""
+    url_source = next((source for source in sources if source.url), CredentialSource())
+    url = _validate_url(url_source.url or _default_url(), allow_http)
     token_source = next((source for source in sources if source.token), None)
-    if token_source is not None:
-        _reject_mixed_sources(token_source, url_source, url, allow_http)
-    token = token_source.token if token_source else None
-    if (
-        token is not None
-        and url_source is None
-        and token.value.startswith(_SELF_HOSTED_TOKEN_PREFIX)
-    ):
-        raise UsageError(
-            f"the token from {token.origin} is of a self-hosted instance, but no URL says which, and {DEFAULT_URL} is "
-            "none: set environment variable ALTIMATE_URL (or --backend-url)"
-        )
-    if ask is None and (name is None or token is None):
-        raise _missing_parts_error(name, token)
-    name = name or Setting(ask("instance name") if ask else "", "prompt")
-    token = token or Setting(ask("token") if ask else "", "prompt")
-    return Credentials(
-        url, _validate_header_value("instance name", name), _validate_header_value("token", token)
-    )
+    if token_source is not None and token_source.token is not None:
+        _reject_mixed_sources(token_source, token_source.token, url_source, url, allow_http)
+        _reject_self_hosted_token(token_source.token, url_source)
+    name = next((source.instance_name for source in sources if source.instance_name), None)
+    if name is None:
+        if not console.interactive:
+            raise _missing_parts_error(name_missing=True, token_missing=token_source is None)
+        name = Setting(console.ask("instance name"), "prompt")
+    return url, _validate_header_value("instance name", name)
+
+
+def resolve_token(sources: Sequence[CredentialSource], *, console: Console) -> Setting:
+    """Return the token. Raises as `resolve_credentials`."""
+    token = next((source.token for source in sources if source.token), None)
+    if token is None:
+        if not console.interactive:
+            raise _missing_parts_error(name_missing=False, token_missing=True)
+        token = Setting(console.ask("token", hidden=True), "prompt")
+    return _validate_header_value("token", token)
 
 
 def collect_sources(
-    options: CredentialSource, environ: Mapping[str, str], keyring: Stored | None
+    options: CredentialSource, environ: Mapping[str, str], log: Log
 ) -> list[CredentialSource]:
-    """The places in the order in which they win; slower ones are looked at only while something is missing."""
-    sources = [options, from_environ(environ)]
+    """Return the sources in the order of their precedence.
+
+    The config file and the keyring are read only while something is missing.
+    """
+    sources = [options, CredentialSource.from_environment(environ)]
     if _is_complete(sources):
         return sources
-    file = from_file(environ)
-    if (
-        keyring is None
-        or any(source.token for source in sources)
-        or (file.token and _matches_requested_instance(file, sources))
-    ):
+    file = CredentialSource.from_config_file(environ)
+    has_token = any(source.token for source in sources)
+    file_decides = file.token is not None and _matches_requested_instance(file, sources)
+    if has_token or file_decides or not credential_store.is_keyring_enabled(environ):
         return [*sources, file]
-    known = sources if file.token else [*sources, file]
-    kept = keyring(_first_url(known), _first_instance_name(known))
-    return [*sources, kept, file] if kept else [*sources, file]
+    requested = list(sources)
+    if file.token is None:
+        requested.append(file)  # it only says which instance is meant
+    url = _first_url(requested)
+    keyring = CredentialSource.from_keyring(url, _first_instance_name(requested), log)
+    if keyring is None:
+        return [*sources, file]
+    return [*sources, keyring, file]
 
 
-def _matches_requested_instance(stored: CredentialSource, sources: list[CredentialSource]) -> bool:
-    """Whether a stored set is of the instance that was asked for, where one was."""
-    url, name = _first_url(sources), _first_instance_name(sources)
-    return url in (None, _first_url([stored]) or DEFAULT_URL) and name in (
-        None,
-        _first_instance_name([stored]) or name,
+def _is_complete(sources: Sequence[CredentialSource]) -> bool:
+    """Return whether all three are known. A missing URL may be in the config file."""
+    return (
+        any(source.url for source in sources)
+        and any(source.instance_name for source in sources)
+        and any(source.token for source in sources)
     )
 
 
-def _first_url(sources: list[CredentialSource]) -> str | None:
-    return next((_normalize_url(source.url.value) for source in sources if source.url), None)
+def _matches_requested_instance(
+    stored: CredentialSource, sources: Sequence[CredentialSource]
+) -> bool:
+    """Return whether stored credentials match the requested instance, if one is requested."""
+    url = _first_url(sources)
+    name = _first_instance_name(sources)
+    stored_url = _first_url([stored]) or DEFAULT_URL
+    stored_name = _first_instance_name([stored]) or name
+    return url in (None, stored_url) and name in (None, stored_name)
 
 
-def _first_instance_name(sources: list[CredentialSource]) -> str | None:
+def _first_url(sources: Sequence[CredentialSource]) -> str | None:
+    return next((normalize_url(source.url.value) for source in sources if source.url), None)
+
+
+def _first_instance_name(sources: Sequence[CredentialSource]) -> str | None:
     return next((source.instance_name.value for source in sources if source.instance_name), None)
 
 
-def _normalize_url(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme.lower()}{separator}{rest.rstrip('/').lower()}"
-
-
-def _is_complete(sources: list[CredentialSource]) -> bool:
-    """Whether all three are there. A missing URL may be in the config file."""
-    return all(any(getattr(source, part) for source in sources) for part in _PARTS)
+def _default_url() -> Setting:
+    return Setting(DEFAULT_URL, "default")
 
 
 def _reject_mixed_sources(
     token_source: CredentialSource,
-    url_source: CredentialSource | None,
+    token: Setting,
+    url_source: CredentialSource,
     url: Setting,
     allow_http: bool,
 ) -> None:
-    token = token_source.token
-    if token is None or token_source is url_source:
+    if token_source is url_source:
         return
     if token_source.url or token_source.stored:
-        home = _validate_url(token_source.url or Setting(DEFAULT_URL, "default"), allow_http)
+        home = _validate_url(token_source.url or _default_url(), allow_http)
         if home.value != url.value:
             raise UsageError(
-                f"the token from {token.origin} belongs to {home.value}, so it is not sent to {url.value} "
-                f"({url.origin}); give the token of that instance too, with --token or DATAPILOT_TOKEN"
+                f"the token from {token.origin} belongs to {home.value}, so it is not sent to "
+                f"{url.value} ({url.origin}); give the token of that instance too, with --token "
+                "or DATAPILOT_TOKEN"
             )
-    elif (
-        token_source.pasted
-        and url_source
-        and url_source.stored
-        and _has_different_token(url_source, token)
-    ):
+    elif token_source.pasted and url_source.stored and _has_different_token(url_source, token):
         raise UsageError(
-            f"the token from {token.origin} would go to {url.value}, which comes from {url.origin} together with "
-            "another token; say with --backend-url which instance it is for"
+            f"the token from {token.origin} would go to {url.value}, which comes from {url.origin} "
+            "together with another token; say with --backend-url which instance it is for"
         )
 
 
@@ -201,77 +255,56 @@ def _has_different_token(source: CredentialSource, token: Setting) -> bool:
     return source.token is not None and source.token.value != token.value
 
 
-def _missing_parts_error(name: Setting | None, token: Setting | None) -> UsageError:
-    """The error for what nobody gave, and nobody is there to be asked for."""
-    parts = {
-        "instance name": None if name else "instance_name",
-        "token": None if token else "token",
-    }
-    missing = {words: part for words, part in parts.items() if part}
-    ways = [
-        f"{config.CREDENTIAL_VARIABLES[part][-1]} (or {config.CREDENTIAL_OPTIONS[part]})"
-        for part in missing.values()
+def _reject_self_hosted_token(token: Setting, url_source: CredentialSource) -> None:
+    if url_source.url is None and token.value.startswith(_SELF_HOSTED_TOKEN_PREFIX):
+        raise UsageError(
+            f"the token from {token.origin} is of a self-hosted instance, but no URL says which, "
+            f"and {DEFAULT_URL} is none: set environment variable ALTIMATE_URL (or --backend-url)"
+        )
+
+
+def _missing_parts_error(*, name_missing: bool, token_missing: bool) -> UsageError:
+    labels = []
+    parts = []
+    if name_missing:
+        labels.append("instance name")
+        parts.append("instance_name")
+    if token_missing:
+        labels.append("token")
+        parts.append("token")
+    remedies = [
+        f"{CREDENTIAL_VARIABLES[part][-1]} (or {CREDENTIAL_OPTIONS[part]})" for part in parts
     ]
     return UsageError(
-        f"no {' and no '.join(missing)}: set environment variable {' and '.join(ways)}, or run `datapilot auth login`"
+        f"no {' and no '.join(labels)}: set environment variable {' and '.join(remedies)}, "
+        "or run `datapilot auth login`"
     )
 
 
-def _validate_header_value(words: str, setting: Setting) -> Setting:
+def _validate_header_value(label: str, setting: Setting) -> Setting:
     value = setting.value
     if not value.isascii() or not value.isprintable() or value != value.strip():
         raise UsageError(
-            f"the {words} from {setting.origin} holds a line break, a blank at an end or a character "
-            "that is not ASCII: was it pasted whole, and nothing else?"
+            f"the {label} from {setting.origin} holds a line break, a blank at an end or a "
+            "character that is not ASCII: was it pasted whole, and nothing else?"
         )
     return setting
 
 
 def _validate_url(setting: Setting, allow_http: bool) -> Setting:
-    """The URL without a trailing slash, or the reason why it is none."""
-    problem = _find_url_problem(setting.value, allow_http)
+    """Return the URL in its normal form. Raises UsageError when it cannot be used."""
+    problem = find_url_problem(setting.value, allow_http=allow_http)
     if problem:
         raise UsageError(f"the instance URL from {setting.origin} can't be used: {problem}")
     parts = urlsplit(setting.value)
-    return Setting(f"{parts.scheme}://{parts.netloc.lower()}", setting.origin)
-
-
-def _find_url_problem(value: str, allow_http: bool) -> str | None:
-    """What is wrong with an instance's URL. It is quoted only where it can hold no secret."""
-    if "@" in value:
-        return "it holds a user or a password; give only https://host"
-    try:
-        parts = urlsplit(value)
-        _ = parts.port, (parts.hostname or "").encode("idna")
-    except ValueError:
-        return "it is malformed; it looks like https://host or https://host:port"
-    if parts.scheme not in ("http", "https"):
-        return f"it has to begin with https:// (it is {value.split('?')[0]!r})"
-    if not parts.hostname:
-        return "it names no host; it looks like https://host or https://host:port"
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        return f"it has a path or more; give only {parts.scheme}://{parts.netloc}"
-    if not value.isascii() or not value.isprintable() or " " in value:
-        return "it holds a blank or a character that is not ASCII"
-    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
-        return "http would send the token unencrypted: write https://, or add --allow-http if that is meant"
-    return None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether this host is the machine itself."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return replace(setting, value=f"{parts.scheme}://{parts.netloc.lower()}")
 
 
 def rejected_credentials_error(credentials: Credentials) -> AccessDenied:
-    """The error for a set that the instance does not accept, saying where each part came from."""
+    """Return the error for credentials that the instance rejects, with the origin of each part."""
     return AccessDenied(
-        f"{credentials.url.value} does not accept the token (from {credentials.token.origin}) for instance name "
-        f"{credentials.instance_name.value!r} (from {credentials.instance_name.origin}); "
+        f"{credentials.url.value} does not accept the token (from {credentials.token.origin}) for "
+        f"instance name {credentials.instance_name.value!r} "
+        f"(from {credentials.instance_name.origin}); "
         "check that both belong together and that the token is not revoked"
     )

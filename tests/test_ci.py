@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from datapilot_defer import ci
+from datapilot_defer.artifact import Provenance
 from datapilot_defer.ci import CiRun
 from tests.support.commands import access, datapilot
 from tests.support.instances import RunningInstance
@@ -26,10 +27,17 @@ GITHUB = {
     "GITHUB_REPOSITORY": "octo/shop",
     "GITHUB_RUN_ID": "1658821493",
 }
+SYSTEMS = {system.name: system for system in ci.CI_SYSTEMS}
+
+
+def ci_run(name: str, *facts: str | None) -> CiRun:
+    return CiRun(SYSTEMS[name], *facts)
+
+
 RUNS: dict[str, tuple[Mapping[str, str], CiRun]] = {
     "GitHub": (
         GITHUB,
-        CiRun(
+        ci_run(
             "GitHub Actions",
             "ffac537e",
             "main",
@@ -38,7 +46,7 @@ RUNS: dict[str, tuple[Mapping[str, str], CiRun]] = {
     ),
     "GitHub, of a pull request": (
         {**GITHUB, "GITHUB_HEAD_REF": "feature", "GITHUB_REF_NAME": "7/merge"},
-        CiRun(
+        ci_run(
             "GitHub Actions",
             "ffac537e",
             "feature",
@@ -54,7 +62,7 @@ RUNS: dict[str, tuple[Mapping[str, str], CiRun]] = {
             "CI_JOB_URL": "https://gitlab.com/a/b/-/jobs/1",
             "CI_PIPELINE_URL": "https://gitlab.com/a/b/-/pipelines/2",
         },
-        CiRun("GitLab CI", "1ecfd275", "main", "https://gitlab.com/a/b/-/jobs/1"),
+        ci_run("GitLab CI", "1ecfd275", "main", "https://gitlab.com/a/b/-/jobs/1"),
     ),
     "Jenkins": (
         {
@@ -63,7 +71,7 @@ RUNS: dict[str, tuple[Mapping[str, str], CiRun]] = {
             "GIT_BRANCH": "origin/main",
             "BUILD_URL": "https://ci.example.com/job/shop/15/",
         },
-        CiRun("Jenkins", "4f3c0c1", "origin/main", "https://ci.example.com/job/shop/15/"),
+        ci_run("Jenkins", "4f3c0c1", "origin/main", "https://ci.example.com/job/shop/15/"),
     ),
     "Jenkins, of a multibranch pipeline": (
         {
@@ -71,7 +79,7 @@ RUNS: dict[str, tuple[Mapping[str, str], CiRun]] = {
             "BRANCH_NAME": "main",
             "BUILD_URL": "https://ci.example.com/job/1/",
         },
-        CiRun("Jenkins", None, "main", "https://ci.example.com/job/1/"),
+        ci_run("Jenkins", None, "main", "https://ci.example.com/job/1/"),
     ),
     "CircleCI": (
         {
@@ -81,7 +89,7 @@ RUNS: dict[str, tuple[Mapping[str, str], CiRun]] = {
             "CIRCLE_TAG": "v1",
             "CIRCLE_BUILD_URL": "https://circleci.com/gh/a/b/1",
         },
-        CiRun("CircleCI", "9b1fe7a", "v1", "https://circleci.com/gh/a/b/1"),
+        ci_run("CircleCI", "9b1fe7a", "v1", "https://circleci.com/gh/a/b/1"),
     ),
     "Buildkite": (
         {
@@ -91,7 +99,7 @@ RUNS: dict[str, tuple[Mapping[str, str], CiRun]] = {
             "BUILDKITE_BRANCH": "main",
             "BUILDKITE_BUILD_URL": "https://buildkite.com/a/b/builds/1",
         },
-        CiRun("Buildkite", "83a20ec", "main", "https://buildkite.com/a/b/builds/1"),
+        ci_run("Buildkite", "83a20ec", "main", "https://buildkite.com/a/b/builds/1"),
     ),
     "Azure Pipelines": (
         {
@@ -102,7 +110,7 @@ RUNS: dict[str, tuple[Mapping[str, str], CiRun]] = {
             "SYSTEM_TEAMPROJECT": "shop",
             "BUILD_BUILDID": "12",
         },
-        CiRun(
+        ci_run(
             "Azure Pipelines",
             "7c9c0f1",
             "main",
@@ -117,7 +125,7 @@ RUNS: dict[str, tuple[Mapping[str, str], CiRun]] = {
             "BITBUCKET_BRANCH": "main",
             "BITBUCKET_GIT_HTTP_ORIGIN": "https://bitbucket.org/acme/shop",
         },
-        CiRun(
+        ci_run(
             "Bitbucket Pipelines",
             "f7f6c2b",
             "main",
@@ -130,7 +138,7 @@ RUNS: dict[str, tuple[Mapping[str, str], CiRun]] = {
             "BUILD_VCS_NUMBER": "61ad9f0",
             "BUILD_URL": "https://tc.example.com/build/9",
         },
-        CiRun("TeamCity", "61ad9f0", None, "https://tc.example.com/build/9"),
+        ci_run("TeamCity", "61ad9f0", None, "https://tc.example.com/build/9"),
     ),
     "Airflow": (
         {
@@ -138,10 +146,10 @@ RUNS: dict[str, tuple[Mapping[str, str], CiRun]] = {
             "AIRFLOW_CTX_TASK_ID": "onboard",
             "AIRFLOW_CTX_DAG_RUN_ID": "manual__2026",
         },
-        CiRun("Airflow", None, None, "airflow://nightly/onboard/manual__2026"),
+        ci_run("Airflow", None, None, "airflow://nightly/onboard/manual__2026"),
     ),
-    "Airflow, of which half is known": ({"AIRFLOW_CTX_DAG_ID": "nightly"}, CiRun("Airflow")),
-    "an unknown one": ({"CI": "1"}, CiRun("CI")),
+    "Airflow, of which half is known": ({"AIRFLOW_CTX_DAG_ID": "nightly"}, ci_run("Airflow")),
+    "an unknown one": ({"CI": "1"}, ci_run("CI")),
 }
 
 
@@ -159,7 +167,7 @@ def test_a_laptop_is_no_ci(environ: Mapping[str, str]) -> None:
 
 
 def test_only_what_is_known_is_told() -> None:
-    assert CiRun("Jenkins", None, "main", None).facts() == {"branch": "main"}
+    assert Provenance(None, "main", None).to_json() == {"branch": "main"}
 
 
 def test_an_annotation_is_one_line_whatever_it_says() -> None:

@@ -14,9 +14,8 @@ import urllib3
 from datapilot_defer.artifact import Kind, parse_artifact
 from datapilot_defer.client import failures, responses
 from datapilot_defer.client.instance_client import ArtifactLocation, UploadTarget
-from datapilot_defer.config import Setting
+from datapilot_defer.config import DEFAULT_URL, Setting
 from datapilot_defer.console import NoProgress
-from datapilot_defer.credentials import DEFAULT_URL
 from datapilot_defer.errors import (
     AccessDenied,
     ArtifactRefused,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from datapilot_defer import config
+from datapilot_defer.config import SettingSource
 from datapilot_defer.errors import UsageError
 
 
@@ -22,10 +23,12 @@ def write(home: Path, text: str | bytes) -> Path:
 def test_the_first_environment_variable_that_is_not_empty_wins() -> None:
     environ = {"DATAPILOT_TOKEN": "", "ALTIMATE_API_KEY": "one"}
     found = config.read_variable(environ, config.CREDENTIAL_VARIABLES["token"])
-    assert found == config.Setting("one", "environment variable ALTIMATE_API_KEY")
+    assert found == config.Setting(
+        "one", "environment variable ALTIMATE_API_KEY", SettingSource.VARIABLE
+    )
     assert config.read_variable(
         {**environ, "DATAPILOT_TOKEN": "two"}, config.CREDENTIAL_VARIABLES["token"]
-    ) == config.Setting("two", "environment variable DATAPILOT_TOKEN")
+    ) == config.Setting("two", "environment variable DATAPILOT_TOKEN", SettingSource.VARIABLE)
     assert config.read_variable({}, config.CREDENTIAL_VARIABLES["token"]) is None
 
 
@@ -61,7 +64,7 @@ def test_no_config_file_is_an_empty_one(home: Path) -> None:
 def test_a_value_is_given_with_its_line(home: Path) -> None:
     path = write(home, '\ufeff{\n  "other": 1,\n  "altimateUrl": "https://dp.example.com"\n}')
     found = config.read_config_file(os.environ).get("altimateUrl", os.environ)
-    assert found == config.Setting("https://dp.example.com", f"{path}:3")
+    assert found == config.Setting("https://dp.example.com", f"{path}:3", SettingSource.CONFIG_FILE)
 
 
 def test_a_value_may_name_environment_variables(home: Path) -> None:

@@ -15,18 +15,20 @@ import pytest
 from keyring.errors import NoKeyringError
 
 from datapilot_defer import config, credential_store
-from datapilot_defer.config import Setting
-from datapilot_defer.credentials import DEFAULT_URL, Credentials
+from datapilot_defer.config import DEFAULT_URL
+from datapilot_defer.credential_store import StoredCredentials
+from datapilot_defer.credentials import CredentialSource
 from datapilot_defer.errors import Unavailable, UsageError
 from tests.conftest import MemoryKeyring
+from tests.support.console import RecordingConsole
 from tests.support.instances import RunningInstance
 from tests.support.parts import need
 
 A, B = "https://a.example.com", "https://b.example.com"
 
 
-def credentials(url: str = A, name: str = "acme", token: str = "token-a") -> Credentials:  # noqa: S107 - none
-    return Credentials(*(Setting(value, "the test") for value in (url, name, token)))
+def credentials(url: str = A, name: str = "acme", token: str = "token-a") -> StoredCredentials:  # noqa: S107
+    return StoredCredentials(url, name, token)
 
 
 def kept(url: str | None = None, name: str | None = None) -> tuple[str, ...] | None:
@@ -34,7 +36,7 @@ def kept(url: str | None = None, name: str | None = None) -> tuple[str, ...] | N
     found = credential_store.find_in_keyring(url, name)
     if found is None:
         return None
-    return tuple(part.value for part in (found.url, found.instance_name, found.token) if part)
+    return (found.url, found.instance_name, found.token)
 
 
 def test_an_empty_keyring_holds_nothing() -> None:
@@ -45,7 +47,7 @@ def test_an_empty_keyring_holds_nothing() -> None:
 def test_a_set_is_kept_as_one_entry_and_found_again(memory_keyring: MemoryKeyring) -> None:
     credential_store.save_to_keyring(credentials())
     assert kept() == (A, "acme", "token-a")
-    found = credential_store.find_in_keyring(None, None)
+    found = CredentialSource.from_keyring(None, None, RecordingConsole())
     assert found is not None
     assert found.stored
     assert json.loads(memory_keyring.passwords["datapilot-defer", f"acme {A}"])["url"] == A

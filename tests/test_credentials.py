@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from datapilot_defer.config import Setting
+from datapilot_defer import credential_store
+from datapilot_defer.config import DEFAULT_URL, Setting
+from datapilot_defer.credential_store import StoredCredentials
 from datapilot_defer.credentials import (
-    DEFAULT_URL,
     Credentials,
     CredentialSource,
-    given,
-    is_loopback,
     rejected_credentials_error,
     resolve_credentials,
 )
 from datapilot_defer.errors import UsageError
+from datapilot_defer.instance_url import is_loopback
+from tests.support.console import RecordingConsole
 
 A, B = "https://a.example.com", "https://b.example.com"
 
@@ -26,7 +27,7 @@ A, B = "https://a.example.com", "https://b.example.com"
 def options(
     token: str | None = None, name: str | None = None, url: str | None = None
 ) -> CredentialSource:
-    return given(token=token, instance_name=name, url=url)
+    return CredentialSource.from_options(token=token, instance_name=name, url=url)
 
 
 def write(home: Path, **values: str) -> Path:
@@ -45,18 +46,15 @@ def found(
 ) -> tuple[str, ...]:
     """URL, instance name and token of the set that is used. kept: what the keyring holds, the last used first."""
 
-    def look_up(url: str | None, name: str | None) -> CredentialSource | None:
-        for entry in kept:
-            if url in (None, entry[0]) and name in (None, entry[1]):
-                kept_url, kept_name, token = (
-                    Setting(part, "the system's keyring") for part in entry
-                )
-                return CredentialSource(kept_url, kept_name, token, stored=True)
-        return None
-
+    for stored in reversed(kept):
+        credential_store.save_to_keyring(StoredCredentials(*stored))
     used = resolve_credentials(
-        options, environ={"HOME": str(home), "USERPROFILE": str(home), **environ}, keyring=look_up
+        options,
+        environ={"HOME": str(home), "USERPROFILE": str(home), **environ},
+        console=RecordingConsole(),
     )
+    for url, name, _ in kept:
+        credential_store.remove_from_keyring(name, url)
     return used.url.value, used.instance_name.value, used.token.value
 
 
@@ -245,7 +243,10 @@ def test_a_good_url_is_used_in_one_spelling(url: str, used: str, home: Path) -> 
 
 def test_http_to_another_machine_is_possible_on_request(home: Path) -> None:
     used = resolve_credentials(
-        options("t", "n", "http://10.0.0.1"), environ={"HOME": str(home)}, allow_http=True
+        options("t", "n", "http://10.0.0.1"),
+        environ={"HOME": str(home)},
+        console=RecordingConsole(),
+        allow_http=True,
     )
     assert used.url.value == "http://10.0.0.1"
 
@@ -280,14 +281,9 @@ def test_what_is_missing_is_named_with_every_way_to_give_it(home: Path) -> None:
 
 
 def test_somebody_at_a_terminal_is_asked_for_what_is_missing(home: Path) -> None:
-    asked: list[str] = []
-
-    def ask(words: str) -> str:
-        asked.append(words)
-        return "answer"
-
-    used = resolve_credentials(options(url=A), environ={"HOME": str(home)}, ask=ask)
-    assert (used.instance_name.value, used.token.value, asked) == (
+    console = RecordingConsole({"instance name": "answer", "token": "answer"})
+    used = resolve_credentials(options(url=A), environ={"HOME": str(home)}, console=console)
+    assert (used.instance_name.value, used.token.value, console.asked) == (
         "answer",
         "answer",
         ["instance name", "token"],

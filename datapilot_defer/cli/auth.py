@@ -16,7 +16,7 @@ from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import find_credentials, instance_at, legacy_connection_options
 from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.config import Setting
-from datapilot_defer.credentials import Credentials
+from datapilot_defer.credentials import Credentials, CredentialSource
 from datapilot_defer.errors import AccessDenied, DatapilotError, NotFound, Unavailable, UsageError
 
 if TYPE_CHECKING:
@@ -48,24 +48,27 @@ def login(
     report = current_output()
     token = _read_token(report, token, token_stdin=token_stdin, token_file=token_file)
     if report.interactive:
-        known = credentials.from_environ(os.environ)
-        urls, names = known.url or Setting(credentials.DEFAULT_URL, ""), known.instance_name
+        known = CredentialSource.from_environment(os.environ)
+        urls, names = known.url or Setting(config.DEFAULT_URL, ""), known.instance_name
         backend_url = backend_url or click.prompt("Instance URL", default=urls.value, err=True)
         instance_name = instance_name or click.prompt(
             "Instance name", default=names.value if names else None, err=True
         )
         token = token or click.prompt("Token", hide_input=True, err=True)
-    elif not token and not credentials.from_environ(os.environ).token:
+    elif not token and not CredentialSource.from_environment(os.environ).token:
         raise UsageError(
             "no token: pipe it in with --token-stdin, or name a file with --token-file"
         )
-    options = credentials.given(token=token, instance_name=instance_name, url=backend_url)
+    options = CredentialSource.from_options(
+        token=token, instance_name=instance_name, url=backend_url
+    )
     if options.token and (token_stdin or token_file):
         origin = f"the file {token_file}" if token_file else "standard input"
         options = replace(options, token=Setting(options.token.value, origin))
     found = credentials.resolve_credentials(
         options,
         environ=_without_tokens(os.environ) if token else os.environ,
+        console=report,
         allow_http=allow_http,
     )
     report.hide_secret(found.token.value)
@@ -125,13 +128,13 @@ def _read_token(
 def _store_credentials(report: Output, found: Credentials, store: str) -> str:
     """Store the set; returns where, in words."""
     if store == "file":
-        return str(credential_store.save_to_config_file(found, os.environ))
+        return str(credential_store.save_to_config_file(found.to_stored(), os.environ))
     if not credential_store.is_keyring_enabled(os.environ):
         raise UsageError(
             "in CI the keyring is not used: set ALTIMATE_API_KEY there, or give --store file"
         )
     try:
-        credential_store.save_to_keyring(found)
+        credential_store.save_to_keyring(found.to_stored())
     except Unavailable as error:
         offer = f"{error}; keep the credentials in ~/.altimate/altimate.json, readable by you only?"
         if not report.interactive:
@@ -140,7 +143,7 @@ def _store_credentials(report: Output, found: Credentials, store: str) -> str:
             ) from None
         if not click.confirm(offer[0].upper() + offer[1:], err=True):
             raise UsageError("nothing was stored") from None
-        return str(credential_store.save_to_config_file(found, os.environ))
+        return str(credential_store.save_to_config_file(found.to_stored(), os.environ))
     return "the system's keyring"
 
 
@@ -174,13 +177,13 @@ def _remove_from_keyring(report: Output, url: str | None, instance_name: str | N
         return []
     try:
         found = credential_store.find_in_keyring(url, instance_name)
-        if found is None or found.url is None or found.instance_name is None:
+        if found is None:
             return []
-        credential_store.remove_from_keyring(found.instance_name.value, found.url.value)
+        credential_store.remove_from_keyring(found.instance_name, found.url)
     except Unavailable as error:
         report.warn(str(error))
         return []
-    return [f"the system's keyring ({found.instance_name.value} at {found.url.value})"]
+    return [f"the system's keyring ({found.instance_name} at {found.url})"]
 
 
 @click.command("status", cls=Command)

@@ -14,7 +14,6 @@ from datapilot_defer.cli.integrations import format_table
 from datapilot_defer.cli.output import current_output
 from datapilot_defer.client.connection import DEFAULT_TIMEOUT_S
 from datapilot_defer.config import Setting
-from datapilot_defer.errors import Unavailable
 
 _DOCUMENTED_VARIABLES = {
     "timeout in seconds": (("DATAPILOT_TIMEOUT",), f"{DEFAULT_TIMEOUT_S:g}"),
@@ -57,14 +56,13 @@ def show(origin: bool) -> None:
 
 def _connection_settings(environ: Mapping[str, str]) -> dict[str, Setting]:
     """URL, instance name and token as the next command would find them, without refusing anything."""
-    keyring = _find_in_keyring if credential_store.is_keyring_enabled(environ) else None
-    sources = credentials.collect_sources(credentials.CredentialSource(), environ, keyring)
+    sources = credentials.collect_sources(credentials.CredentialSource(), environ, current_output())
     parts: dict[str, Callable[[credentials.CredentialSource], Setting | None]] = {
         "url": lambda source: source.url,
         "instance name": lambda source: source.instance_name,
         "token": lambda source: source.token,
     }
-    unset = {"url": Setting(credentials.DEFAULT_URL, "default")}
+    unset = {"url": Setting(config.DEFAULT_URL, "default")}
     found = {name: next(filter(None, map(part, sources)), None) for name, part in parts.items()}
     file = config.config_file_path(environ)
     return {
@@ -76,15 +74,6 @@ def _connection_settings(environ: Mapping[str, str]) -> dict[str, Setting]:
             str(file or ""), "exists" if file and file.exists() else "does not exist"
         ),
     }
-
-
-def _find_in_keyring(
-    url: str | None, instance_name: str | None
-) -> credentials.CredentialSource | None:
-    try:
-        return credential_store.find_in_keyring(url, instance_name)
-    except Unavailable:
-        return None
 
 
 def _other_settings(environ: Mapping[str, str]) -> dict[str, Setting]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.options import (
-    environment_option,
-    find_credentials,
-    instance_at,
-    legacy_connection_options,
-)
+from datapilot_defer.cli.options import connection_options, environment_option
 from datapilot_defer.cli.output import current_output
-from datapilot_defer.credentials import Credentials
+from datapilot_defer.client.connection import Connection, ConnectionOptions
+
+if TYPE_CHECKING:
+    from datapilot_defer.doctor import CheckResult
 
 
 @click.command("doctor", cls=Command)
@@ -25,48 +23,45 @@ from datapilot_defer.credentials import Credentials
     help="Also try the host that this one's uploads go to.",
 )
 @environment_option()
-@legacy_connection_options
-def doctor(
-    integration_id: int | None, environment: str, timeout: float | None, **access: Any
-) -> None:
+@connection_options
+def doctor(integration_id: int | None, environment: str, connection: ConnectionOptions) -> None:
     """Find out what stands in the way of an onboarding.
 
     Tries each step by itself and says in plain words what does not work.
 
     The exit code is that of the first step that failed. What is current on the instance stays.
     """
-    from datapilot_defer import doctor as examination
+    from datapilot_defer.doctor import check_configuration, run_checks
 
-    report = current_output()
-    found = find_credentials(report, **access)
-    lines = [f"ok      configuration: {_configuration_check(found)['said']}"]
-    steps = []
-    for step in examination.run_checks(
-        instance_at(report, found, timeout, max_tries=1),
-        integration=integration_id,
-        environment=environment,
-        environ=os.environ,
-    ):
-        steps.append(step)
-        mark = "FAILED" if step.error else "ok" if step.tried else "-"
-        lines.append(f"{mark:7} {step.name}: {step.detail}")
-    code = next((step.error.exit_code for step in steps if step.error), 0)
+    output = current_output()
+    instance = Connection(connection, environ=os.environ, console=output)
+    results = [
+        check_configuration(instance.credentials),
+        *run_checks(
+            instance.open(max_tries=1),
+            integration_id=integration_id,
+            environment=environment,
+            environ=os.environ,
+        ),
+    ]
+    exit_code = next((result.error.exit_code for result in results if result.error), 0)
     data = {
-        "ok": code == 0,
-        "exit_code": code,
-        "steps": [
-            _configuration_check(found),
-            *(
-                {"name": step.name, "ok": step.error is None and step.tried, "said": step.detail}
-                for step in steps
-            ),
-        ],
+        "ok": exit_code == 0,
+        "exit_code": exit_code,
+        "steps": [_result_json(result) for result in results],
     }
-    report.print_result(data, "\n".join(lines))
-    report.exit(code)
+    output.print_result(data, "\n".join(_format_result(result) for result in results))
+    output.exit(exit_code)
 
 
-def _configuration_check(found: Credentials) -> dict[str, object]:
-    """The first step: getting here at all."""
-    said = f"{found.url.value} (from {found.url.origin}), token from {found.token.origin}"
-    return {"name": "configuration", "ok": True, "said": said}
+def _result_json(result: CheckResult) -> dict[str, object]:
+    return {"name": result.check.label, "ok": result.passed, "said": result.detail}
+
+
+def _format_result(result: CheckResult) -> str:
+    mark = "-"
+    if result.error is not None:
+        mark = "FAILED"
+    elif result.passed:
+        mark = "ok"
+    return f"{mark:7} {result.check.label}: {result.detail}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from datapilot_defer import ci
-from datapilot_defer.artifact import Artifact, Kind
+from datapilot_defer.artifact import Artifact, Kind, Provenance
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import (
     connect,
@@ -144,7 +144,10 @@ def _send(
 ) -> OnboardResult:
     from datapilot_defer.onboard import onboard
 
-    facts: dict[str, object] = dict(report.ci_run.facts()) if report.ci_run else {}
+    facts: dict[str, object] = {}
+    if report.ci_run is not None:
+        run = report.ci_run
+        facts |= Provenance(run.commit, run.branch, run.build_url).to_json()
     facts |= {"force": True} if force else {}
     return onboard(
         connect(report, **access),
@@ -220,7 +223,7 @@ def _print_result(report: Output, done: OnboardResult, warnings: tuple[str, ...]
 
 
 def _write_github_summary(report: Output, done: OnboardResult) -> None:
-    if report.ci_run is None or report.ci_run.name != "GitHub Actions":
+    if report.ci_run is None or report.ci_run.system is not ci.GITHUB_ACTIONS:
         return
     rows = [
         f"| {artifact.kind.value} | {artifact.metadata.size_bytes:,} | {artifact.metadata.dbt_version or ''} | `{artifact.metadata.sha256}` |"

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from datapilot_defer import config, credential_store, credentials
 from datapilot_defer.cli.output import Output
-from datapilot_defer.client.connection import DEFAULT_TIMEOUT_S, ConnectionOptions
+from datapilot_defer.client.connection import (
+    DEFAULT_TIMEOUT_S,
+    Connection,
+    ConnectionOptions,
+    open_instance,
+)
+from datapilot_defer.config import DEFAULT_URL
 from datapilot_defer.credentials import Credentials
-from datapilot_defer.deadline import Deadline
-from datapilot_defer.errors import Unavailable, UsageError
+from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
     from datapilot_defer.client.instance_client import InstanceClient
@@ -62,7 +66,7 @@ _INSTANCE_OPTIONS = [
     click.option(
         "--backend-url",
         metavar="URL",
-        help=f"URL of the instance. [ALTIMATE_URL, DATAPILOT_URL; default: {credentials.DEFAULT_URL}]",
+        help=f"URL of the instance. [ALTIMATE_URL, DATAPILOT_URL; default: {DEFAULT_URL}]",
     ),
     click.option(
         "--allow-http",
@@ -155,105 +159,29 @@ def require_integration(integration_id: int | None, integration_name: str | None
     return named
 
 
-def find_credentials(
+def find_credentials(report: Output, **access: Any) -> Credentials:
+    """Return the credentials of one call (commands that are not converted yet)."""
+    return _legacy_connection(report, **access).credentials
+
+
+def connect(report: Output, **access: Any) -> InstanceClient:
+    """Return a client of the instance (commands that are not converted yet)."""
+    return _legacy_connection(report, **access).open()
+
+
+def instance_at(report: Output, credentials: Credentials, timeout: float | None) -> InstanceClient:
+    """Return a client with these credentials (commands that are not converted yet)."""
+    return open_instance(credentials, environ=os.environ, console=report, timeout_s=timeout)
+
+
+def _legacy_connection(
     report: Output,
     *,
     token: str | None,
     instance_name: str | None,
     backend_url: str | None,
     allow_http: bool,
-) -> Credentials:
-    """The credentials for this call; the token is hidden in all output from here on."""
-    if token:
-        report.hide_secret(token)
-        report.warn(
-            "--token shows the token in process lists and CI logs; set ALTIMATE_API_KEY instead"
-        )
-    options = credentials.given(token=token, instance_name=instance_name, url=backend_url)
-    found = credentials.resolve_credentials(
-        options,
-        environ=os.environ,
-        keyring=_keyring(report) if credential_store.is_keyring_enabled(os.environ) else None,
-        ask=ask if report.interactive else None,
-        allow_http=allow_http,
-    )
-    report.hide_secret(found.token.value)
-    file = config.read_config_file(os.environ)
-    if found.token.origin.startswith(str(file.path)) and file.is_readable_by_others():
-        report.warn(
-            f"others on this machine can read the token in {file.path}: chmod 600 {file.path}"
-        )
-    report.detail(
-        f"URL from {found.url.origin}, instance name from {found.instance_name.origin}, token from {found.token.origin}"
-    )
-    return found
-
-
-def connect(
-    report: Output,
-    *,
-    token: str | None,
-    instance_name: str | None,
-    backend_url: str | None,
-    allow_http: bool,
-    timeout: float | None,
-) -> InstanceClient:
-    """The instance that the options, the environment variables and the stored credentials lead to."""
-    found = find_credentials(
-        report,
-        token=token,
-        instance_name=instance_name,
-        backend_url=backend_url,
-        allow_http=allow_http,
-    )
-    return instance_at(report, found, timeout)
-
-
-def instance_at(
-    report: Output, found: Credentials, timeout: float | None, *, max_tries: int | None = None
-) -> InstanceClient:
-    """The instance of these credentials; timeout as the option gives it."""
-    from datapilot_defer.client.instance_client import MAX_TRIES, InstanceClient
-
-    deadline = Deadline(timeout or _timeout_variable() or DEFAULT_TIMEOUT_S)
-    run = report.ci_run.name if report.ci_run else ""
-    return InstanceClient(
-        found,
-        deadline=deadline,
-        note=report.note,
-        detail=report.detail,
-        ci=run,
-        max_tries=max_tries or MAX_TRIES,
-    )
-
-
-def _timeout_variable() -> float | None:
-    setting = config.read_variable(os.environ, ("DATAPILOT_TIMEOUT",))
-    if setting is None:
-        return None
-    try:
-        seconds = float(setting.value)
-    except ValueError:
-        seconds = 0.0
-    if not 1 <= seconds <= 86400:
-        raise UsageError(
-            f"{setting.origin} is {setting.value!r}: set it to a number of seconds, 1 to 86400"
-        )
-    return seconds
-
-
-def _keyring(report: Output) -> credentials.Stored:
-    """The keyring as one more place to look in: when it can't be used, that is said, and the search goes on."""
-
-    def look_up(url: str | None, instance_name: str | None) -> credentials.CredentialSource | None:
-        try:
-            return credential_store.find_in_keyring(url, instance_name)
-        except Unavailable as error:
-            report.detail(str(error))
-            return None
-
-    return look_up
-
-
-def ask(words: str) -> str:
-    return str(click.prompt(words.capitalize(), hide_input=words == "token", err=True))
+    timeout: float | None = None,
+) -> Connection:
+    options = ConnectionOptions(token, instance_name, backend_url, allow_http, timeout)
+    return Connection(options, environ=os.environ, console=report)

@@ -52,7 +52,7 @@ class Output:
 
     @property
     def _on_github(self) -> bool:
-        return self.ci_run is not None and self.ci_run.name == "GitHub Actions"
+        return self.ci_run is not None and self.ci_run.system is ci.GITHUB_ACTIONS
 
     def hide_secret(self, secret: str) -> None:
         """From now on, print `***` wherever this text would appear. What is too short to be a secret stays."""

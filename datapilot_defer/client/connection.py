@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from datapilot_defer import ci, config, credential_store, credentials
+from datapilot_defer import ci, config
+from datapilot_defer.config import SettingSource
+from datapilot_defer.credentials import (
+    Credentials,
+    CredentialSource,
+    collect_sources,
+    resolve_address,
+    resolve_token,
+)
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import Unavailable, UsageError
 
@@ -14,10 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from datapilot_defer.client.instance_client import InstanceClient
+    from datapilot_defer.config import Setting
     from datapilot_defer.console import Console
-    from datapilot_defer.credentials import Credentials, CredentialSource
 
 DEFAULT_TIMEOUT_S = 600.0
+_MAX_TIMEOUT_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Connection:
     """The instance of one command. Credentials are looked up when they are first needed.
 
     `address` and `credentials` raise UsageError when a part is missing, malformed, or belongs to
-    another instance.
+    another instance. Each missing part is asked for at most once.
     """
 
     def __init__(
@@ -57,40 +66,21 @@ class Connection:
     @cached_property
     def address(self) -> InstanceAddress:
         """Return URL and instance name. They need no token, so that `pull --offline` needs none."""
-        found = self.credentials
-        return InstanceAddress(found.url.value, found.instance_name.value)
+        url, instance_name = self._address_settings
+        return InstanceAddress(url.value, instance_name.value)
 
     @cached_property
     def credentials(self) -> Credentials:
         """Return the credentials; the token is hidden in all output from then on."""
-        options = self._options
-        if options.token:
-            self._console.hide_secret(options.token)
-            self._console.warn(
-                "--token shows the token in process lists and CI logs; set ALTIMATE_API_KEY instead"
-            )
-        found = credentials.resolve_credentials(
-            credentials.given(
-                token=options.token,
-                instance_name=options.instance_name,
-                url=options.backend_url,
-            ),
-            environ=self._environ,
-            keyring=self._keyring,
-            ask=self._ask if self._console.interactive else None,
-            allow_http=options.allow_http,
-        )
-        self._console.hide_secret(found.token.value)
-        file = config.read_config_file(self._environ)
-        if found.token.origin.startswith(str(file.path)) and file.is_readable_by_others():
-            self._console.warn(
-                f"others on this machine can read the token in {file.path}: chmod 600 {file.path}"
-            )
+        url, instance_name = self._address_settings
+        token = resolve_token(self._sources, console=self._console)
+        self._console.hide_secret(token.value)
+        self._warn_if_readable_by_others(token)
         self._console.detail(
-            f"URL from {found.url.origin}, instance name from {found.instance_name.origin}, "
-            f"token from {found.token.origin}"
+            f"URL from {url.origin}, instance name from {instance_name.origin}, "
+            f"token from {token.origin}"
         )
-        return found
+        return Credentials(url, instance_name, token)
 
     def open(
         self, timeout_s: float | None = None, *, max_tries: int | None = None
@@ -100,41 +90,73 @@ class Connection:
         timeout_s: a shorter --timeout wins. max_tries: of each request.
         Raises the Unavailable of `mark_unavailable` again.
         """
-        from datapilot_defer.client.instance_client import MAX_TRIES, InstanceClient
-
         if self._unavailable is not None:
             raise self._unavailable
-        run = ci.detect_ci(self._environ)
-        return InstanceClient(
+        limits = [limit for limit in (timeout_s, self._options.timeout_s) if limit is not None]
+        return open_instance(
             self.credentials,
-            deadline=Deadline(self._timeout(timeout_s)),
-            note=self._console.note,
-            detail=self._console.detail,
-            ci=run.name if run else "",
-            max_tries=max_tries or MAX_TRIES,
+            environ=self._environ,
+            console=self._console,
+            timeout_s=min(limits, default=None),
+            max_tries=max_tries,
         )
 
     def mark_unavailable(self, error: Unavailable) -> None:
         """Remember that the instance cannot be reached, so that nothing waits for it again."""
         self._unavailable = error
 
-    def _timeout(self, timeout_s: float | None) -> float:
-        limits = [limit for limit in (timeout_s, self._options.timeout_s) if limit is not None]
-        if limits:
-            return min(limits)
-        return _timeout_from_environment(self._environ) or DEFAULT_TIMEOUT_S
+    @cached_property
+    def _sources(self) -> list[CredentialSource]:
+        options = self._options
+        if options.token:
+            self._console.hide_secret(options.token)
+            self._console.warn(
+                "--token shows the token in process lists and CI logs; set ALTIMATE_API_KEY instead"
+            )
+        given = CredentialSource.from_options(
+            token=options.token, instance_name=options.instance_name, url=options.backend_url
+        )
+        return collect_sources(given, self._environ, self._console)
 
-    def _keyring(self, url: str | None, instance_name: str | None) -> CredentialSource | None:
-        if not credential_store.is_keyring_enabled(self._environ):
-            return None
-        try:
-            return credential_store.find_in_keyring(url, instance_name)
-        except Unavailable as error:
-            self._console.detail(str(error))
-            return None
+    @cached_property
+    def _address_settings(self) -> tuple[Setting, Setting]:
+        return resolve_address(
+            self._sources, console=self._console, allow_http=self._options.allow_http
+        )
 
-    def _ask(self, label: str) -> str:
-        return self._console.ask(label, hidden=label == "token")
+    def _warn_if_readable_by_others(self, token: Setting) -> None:
+        if token.source is not SettingSource.CONFIG_FILE:
+            return
+        file = config.read_config_file(self._environ)
+        if file.is_readable_by_others():
+            self._console.warn(
+                f"others on this machine can read the token in {file.path}: chmod 600 {file.path}"
+            )
+
+
+def open_instance(
+    credentials: Credentials,
+    *,
+    environ: Mapping[str, str],
+    console: Console,
+    timeout_s: float | None = None,
+    max_tries: int | None = None,
+) -> InstanceClient:
+    """Return a client of the instance with these credentials.
+
+    timeout_s: None takes DATAPILOT_TIMEOUT, else 600 s. max_tries: of each request.
+    """
+    from datapilot_defer.client.instance_client import MAX_TRIES, InstanceClient
+
+    limit_s = timeout_s or _timeout_from_environment(environ) or DEFAULT_TIMEOUT_S
+    run = ci.detect_ci(environ)
+    return InstanceClient(
+        credentials,
+        deadline=Deadline(limit_s),
+        log=console,
+        ci_name=run.system.name if run else None,
+        max_tries=max_tries or MAX_TRIES,
+    )
 
 
 def _timeout_from_environment(environ: Mapping[str, str]) -> float | None:
@@ -146,7 +168,7 @@ def _timeout_from_environment(environ: Mapping[str, str]) -> float | None:
         seconds = float(setting.value)
     except ValueError:
         seconds = 0.0
-    if not 1 <= seconds <= 86400:
+    if not 1 <= seconds <= _MAX_TIMEOUT_S:
         raise UsageError(
             f"{setting.origin} is {setting.value!r}: set it to a number of seconds, 1 to 86400"
         )

@@ -16,9 +16,10 @@ from datapilot_defer.client.responses import (
     UploadReceipt,
     UploadTarget,
 )
-from datapilot_defer.client.transport import MAX_TRIES, Request, Response, Say, Transport
-from datapilot_defer.console import NoProgress, Progress
-from datapilot_defer.credentials import DEFAULT_URL, Credentials, rejected_credentials_error
+from datapilot_defer.client.transport import MAX_TRIES, Request, Response, Transport
+from datapilot_defer.config import DEFAULT_URL
+from datapilot_defer.console import Log, NoProgress, Progress
+from datapilot_defer.credentials import Credentials, rejected_credentials_error
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import (
     AccessDenied,
@@ -55,9 +56,8 @@ class InstanceClient:
         credentials: Credentials,
         *,
         deadline: Deadline,
-        note: Say,
-        detail: Say,
-        ci: str = "",
+        log: Log,
+        ci_name: str | None = None,
         max_tries: int = MAX_TRIES,
     ) -> None:
         self.credentials = credentials
@@ -65,9 +65,8 @@ class InstanceClient:
         self._transport = Transport(
             self.url,
             deadline=deadline,
-            user_agent=user_agent(ci),
-            note=note,
-            detail=detail,
+            user_agent=user_agent(ci_name),
+            log=log,
             max_tries=max_tries,
         )
         self._transport.authenticate(credentials.token.value, credentials.instance_name.value)
@@ -349,7 +348,7 @@ def _environment_parameters(integration_id: int, environment: str) -> dict[str, 
     }
 
 
-def user_agent(ci: str = "") -> str:
+def user_agent(ci_name: str | None = None) -> str:
     """Program, Python, system and, if any, CI: what an instance's log may show of us."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -358,5 +357,5 @@ def user_agent(ci: str = "") -> str:
     except PackageNotFoundError:  # run from a checkout
         own = "0"
     python = ".".join(str(part) for part in sys.version_info[:2])
-    suffix = f" ({ci})" if ci else ""
+    suffix = f" ({ci_name})" if ci_name else ""
     return f"datapilot-defer/{own} python/{python} {platform.system().lower()}{suffix}"

@@ -16,10 +16,10 @@ import urllib3
 
 from datapilot_defer.client import certificates, failures
 from datapilot_defer.config import read_boolean_variable
-from datapilot_defer.console import NoProgress, Progress
-from datapilot_defer.credentials import is_loopback
+from datapilot_defer.console import Log, NoProgress, Progress
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import Unavailable, UsageError
+from datapilot_defer.instance_url import is_loopback
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
@@ -34,8 +34,6 @@ FIRST_WAIT_S, LONGEST_WAIT_S = (
 MAX_ANSWER_BYTES = 64 * 1024 * 1024  # an answer of the API, not an artifact
 MAX_REDIRECTS = 5
 _CHUNK = 256 * 1024
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -108,13 +106,12 @@ class Transport:
         *,
         deadline: Deadline,
         user_agent: str,
-        note: Say,
-        detail: Say,
+        log: Log,
         max_tries: int = MAX_TRIES,
     ) -> None:
         self.base_url = base_url
         self.deadline = deadline
-        self._note, self._detail = note, detail
+        self._log = log
         self._user_agent = user_agent
         self._max_tries = max_tries
         self._api = self._create_session()
@@ -182,7 +179,7 @@ class Transport:
                 f"{request.action}: {fault.message}; the next try would be in {wait:.0f} s, "
                 f"past the {self.deadline.seconds:g} s of --timeout"
             )
-        self._note(
+        self._log.note(
             f"{request.action}: {fault.message}; try {tries + 1} of {self._max_tries} in {wait:.1f} s"
         )
         time.sleep(wait)
@@ -200,12 +197,12 @@ class Transport:
                 else requests.ConnectionError(error)
             )
             fault = failures.failure_from_exception(wrapped, url)
-            self._detail(
+            self._log.detail(
                 f"{request.method} {failures.url_origin(url)}{urlsplit(url).path}: {fault.message}"
             )
             return Response(0, requests.structures.CaseInsensitiveDict()), fault
         took = (time.monotonic() - began) * 1000
-        self._detail(
+        self._log.detail(
             f"{request.method} {failures.url_origin(url)}{urlsplit(url).path}: HTTP {answer.status} in {took:.0f} ms"
         )
         if answer.status in failures.RETRIED_STATUS:

@@ -25,6 +25,7 @@ from datapilot_defer.config import Setting
 from datapilot_defer.credentials import Credentials
 from datapilot_defer.deadline import Deadline
 from tests.support import fault_acts
+from tests.support.console import RecordingConsole
 from tests.support.fault_proxy import Accept, FaultProxy, fault_proxy
 from tests.support.fault_rows import Row
 from tests.support.instances import RunningInstance
@@ -244,4 +245,4 @@ def run(command: Sequence[str], environ: Mapping[str, str], *, kill_after_s: flo
 def instance_at(url: str, instance_name: str = "acme", token: str = "") -> InstanceClient:
     """An instance in this process, with 20 s for everything."""
     found = Credentials(*(Setting(value, "the test") for value in (url, instance_name, token)))
-    return InstanceClient(found, deadline=Deadline(20), note=lambda _: None, detail=lambda _: None)
+    return InstanceClient(found, deadline=Deadline(20), log=RecordingConsole())

@@ -1,0 +1,39 @@
+"""A console that records what code below the command line prints and asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from datapilot_defer.console import NoProgress, Progress
+
+
+class RecordingConsole:
+    """Messages by their level. answers: what the user types for each label; None where nobody is asked."""
+
+    def __init__(self, answers: Mapping[str, str] | None = None) -> None:
+        self.interactive = answers is not None
+        self.messages: list[tuple[str, str]] = []
+        self.asked: list[str] = []
+        self.secrets: list[str] = []
+        self._answers = answers or {}
+
+    def detail(self, text: str) -> None:
+        self.messages.append(("detail", text))
+
+    def note(self, text: str) -> None:
+        self.messages.append(("note", text))
+
+    def warn(self, text: str) -> None:
+        self.messages.append(("warn", text))
+
+    def ask(self, label: str, *, hidden: bool = False) -> str:
+        self.asked.append(label)
+        return self._answers[label]
+
+    def hide_secret(self, secret: str) -> None:
+        self.secrets.append(secret)
+
+    @contextmanager
+    def progress(self, label: str, size_bytes: int) -> Iterator[Progress]:
+        yield NoProgress()
