@@ -7,27 +7,26 @@ token would reach a URL that it does not belong to is rejected.
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from datapilot_defer import config, credential_store
 from datapilot_defer.config import (
-    CONFIG_FILE_KEYS,
     CREDENTIAL_OPTIONS,
     CREDENTIAL_VARIABLES,
     DEFAULT_URL,
     Setting,
-    SettingSource,
 )
+from datapilot_defer.credential_sources import CredentialSource, collect_sources
 from datapilot_defer.credential_store import StoredCredentials
-from datapilot_defer.errors import AccessDenied, Unavailable, UsageError
-from datapilot_defer.instance_url import find_url_problem, normalize_url
+from datapilot_defer.errors import AccessDenied, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from urllib.parse import SplitResult
 
-    from datapilot_defer.console import Console, Log
+    from datapilot_defer.console import Console
 
 # What the tokens of a self-hosted instance begin with. The prefix is public.
 _SELF_HOSTED_TOKEN_PREFIX = "dpd_"  # noqa: S105
@@ -44,84 +43,6 @@ class Credentials:
     def to_stored(self) -> StoredCredentials:
         """Return the values without their origins, to store them."""
         return StoredCredentials(self.url.value, self.instance_name.value, self.token.value)
-
-
-@dataclass(frozen=True)
-class CredentialSource:
-    """One place with credentials; each of the three may be missing.
-
-    stored: saved earlier, as one set. pasted: given as options, perhaps for another instance.
-    """
-
-    url: Setting | None = None
-    instance_name: Setting | None = None
-    token: Setting | None = None
-    stored: bool = False
-    pasted: bool = False
-
-    @classmethod
-    def from_options(
-        cls, *, token: str | None, instance_name: str | None, url: str | None
-    ) -> CredentialSource:
-        """Return the values of command-line options; an empty one counts as missing."""
-        return cls(
-            url=_option_setting("url", url),
-            instance_name=_option_setting("instance_name", instance_name),
-            token=_option_setting("token", token),
-            pasted=True,
-        )
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> CredentialSource:
-        """Return the environment variables; `DATAPILOT_*` wins over `ALTIMATE_*`."""
-        return cls(
-            url=config.read_variable(environ, CREDENTIAL_VARIABLES["url"]),
-            instance_name=config.read_variable(environ, CREDENTIAL_VARIABLES["instance_name"]),
-            token=config.read_variable(environ, CREDENTIAL_VARIABLES["token"]),
-        )
-
-    @classmethod
-    def from_config_file(cls, environ: Mapping[str, str]) -> CredentialSource:
-        """Return the set in the config file. Raises UsageError when the file is not valid."""
-        file = config.read_config_file(environ)
-        return cls(
-            url=file.get(CONFIG_FILE_KEYS["url"], environ),
-            instance_name=file.get(CONFIG_FILE_KEYS["instance_name"], environ),
-            token=file.get(CONFIG_FILE_KEYS["token"], environ),
-            stored=True,
-        )
-
-    @classmethod
-    def from_keyring(
-        cls, url: str | None, instance_name: str | None, log: Log
-    ) -> CredentialSource | None:
-        """Return the last used set in the keyring, of this URL and instance name (None: any).
-
-        An unusable keyring counts as an empty one.
-        """
-        try:
-            stored = credential_store.find_in_keyring(url, instance_name)
-        except Unavailable as error:
-            log.detail(str(error))
-            return None
-        if stored is None:
-            return None
-        return cls(
-            url=_keyring_setting(stored.url),
-            instance_name=_keyring_setting(stored.instance_name),
-            token=_keyring_setting(stored.token),
-            stored=True,
-        )
-
-
-def _option_setting(part: str, value: str | None) -> Setting | None:
-    if not value:
-        return None
-    return Setting(value, f"option {CREDENTIAL_OPTIONS[part]}", SettingSource.OPTION)
-
-
-def _keyring_setting(value: str) -> Setting:
-    return Setting(value, "the system's keyring", SettingSource.KEYRING)
 
 
 def resolve_credentials(
@@ -168,59 +89,6 @@ def resolve_token(sources: Sequence[CredentialSource], *, console: Console) -> S
             raise _missing_parts_error(name_missing=False, token_missing=True)
         token = Setting(console.ask("token", hidden=True), "prompt")
     return _validate_header_value("token", token)
-
-
-def collect_sources(
-    options: CredentialSource, environ: Mapping[str, str], log: Log
-) -> list[CredentialSource]:
-    """Return the sources in the order of their precedence.
-
-    The config file and the keyring are read only while something is missing.
-    """
-    sources = [options, CredentialSource.from_environment(environ)]
-    if _is_complete(sources):
-        return sources
-    file = CredentialSource.from_config_file(environ)
-    has_token = any(source.token for source in sources)
-    file_decides = file.token is not None and _matches_requested_instance(file, sources)
-    if has_token or file_decides or not credential_store.is_keyring_enabled(environ):
-        return [*sources, file]
-    requested = list(sources)
-    if file.token is None:
-        requested.append(file)  # it only says which instance is meant
-    url = _first_url(requested)
-    keyring = CredentialSource.from_keyring(url, _first_instance_name(requested), log)
-    if keyring is None:
-        return [*sources, file]
-    return [*sources, keyring, file]
-
-
-def _is_complete(sources: Sequence[CredentialSource]) -> bool:
-    """Return whether all three are known. A missing URL may be in the config file."""
-    return (
-        any(source.url for source in sources)
-        and any(source.instance_name for source in sources)
-        and any(source.token for source in sources)
-    )
-
-
-def _matches_requested_instance(
-    stored: CredentialSource, sources: Sequence[CredentialSource]
-) -> bool:
-    """Return whether stored credentials match the requested instance, if one is requested."""
-    url = _first_url(sources)
-    name = _first_instance_name(sources)
-    stored_url = _first_url([stored]) or DEFAULT_URL
-    stored_name = _first_instance_name([stored]) or name
-    return url in (None, stored_url) and name in (None, stored_name)
-
-
-def _first_url(sources: Sequence[CredentialSource]) -> str | None:
-    return next((normalize_url(source.url.value) for source in sources if source.url), None)
-
-
-def _first_instance_name(sources: Sequence[CredentialSource]) -> str | None:
-    return next((source.instance_name.value for source in sources if source.instance_name), None)
 
 
 def _default_url() -> Setting:
@@ -293,11 +161,56 @@ def _validate_header_value(label: str, setting: Setting) -> Setting:
 
 def _validate_url(setting: Setting, allow_http: bool) -> Setting:
     """Return the URL in its normal form. Raises UsageError when it cannot be used."""
-    problem = find_url_problem(setting.value, allow_http=allow_http)
+    problem = _find_url_problem(setting.value, allow_http=allow_http)
     if problem:
         raise UsageError(f"the instance URL from {setting.origin} can't be used: {problem}")
     parts = urlsplit(setting.value)
     return replace(setting, value=f"{parts.scheme}://{parts.netloc.lower()}")
+
+
+def _find_url_problem(url: str, *, allow_http: bool) -> str | None:
+    """Return why an instance URL cannot be used. It is quoted only if it cannot hold a secret.
+
+    allow_http: accept http also for another machine.
+    """
+    if "@" in url:
+        return "it holds a user or a password; give only https://host"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port, (parts.hostname or "").encode("idna")
+    except ValueError:
+        return "it is malformed; it looks like https://host or https://host:port"
+    problem = _find_part_problem(url, parts)
+    if problem:
+        return problem
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return "it holds a blank or a character that is not ASCII"
+    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname or ""):
+        return (
+            "http would send the token unencrypted: write https://, or add --allow-http if that "
+            "is meant"
+        )
+    return None
+
+
+def _find_part_problem(url: str, parts: SplitResult) -> str | None:
+    if parts.scheme not in ("http", "https"):
+        return f"it has to begin with https:// (it is {url.split('?')[0]!r})"
+    if not parts.hostname:
+        return "it names no host; it looks like https://host or https://host:port"
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        return f"it has a path or more; give only {parts.scheme}://{parts.netloc}"
+    return None
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether this host is the local machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def rejected_credentials_error(credentials: Credentials) -> AccessDenied:

@@ -16,8 +16,8 @@ from keyring.errors import NoKeyringError
 
 from datapilot_defer import config, credential_store
 from datapilot_defer.config import DEFAULT_URL
+from datapilot_defer.credential_sources import CredentialSource
 from datapilot_defer.credential_store import StoredCredentials
-from datapilot_defer.credentials import CredentialSource
 from datapilot_defer.errors import Unavailable, UsageError
 from tests.conftest import MemoryKeyring
 from tests.support.console import RecordingConsole

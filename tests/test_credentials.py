@@ -10,15 +10,15 @@ import pytest
 
 from datapilot_defer import credential_store
 from datapilot_defer.config import DEFAULT_URL, Setting
+from datapilot_defer.credential_sources import CredentialSource
 from datapilot_defer.credential_store import StoredCredentials
 from datapilot_defer.credentials import (
     Credentials,
-    CredentialSource,
+    is_loopback,
     rejected_credentials_error,
     resolve_credentials,
 )
 from datapilot_defer.errors import UsageError
-from datapilot_defer.instance_url import is_loopback
 from tests.support.console import RecordingConsole
 
 A, B = "https://a.example.com", "https://b.example.com"

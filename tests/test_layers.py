@@ -39,12 +39,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dbt_project": {"config"},
     "artifact": {"dbt_json"},
     "validation": {"artifact", "dbt_json"},
-    "instance_url": set(),
     "credential_store": {"ci", "config", "deadline", "files"},
-    "credentials": {"config", "console", "credential_store", "instance_url"},
+    "credential_sources": {"config", "console", "credential_store"},
+    "credentials": {"config", "console", "credential_sources", "credential_store"},
     "client": {
         *("artifact", "ci", "config", "console", "credentials", "deadline", "formatting"),
-        "instance_url",
+        "credential_sources",
     },
     "doctor": {"artifact", "client", "config", "credential_store", "credentials", "deadline"},
     "onboard": {*FACTS, "client", "credentials", "validation"},
@@ -57,6 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *(
             "client",
             "credentials",
+            "credential_sources",
             "credential_store",
             "doctor",
             "onboard",

@@ -16,7 +16,8 @@ from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import find_credentials, instance_at, legacy_connection_options
 from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.config import Setting
-from datapilot_defer.credentials import Credentials, CredentialSource
+from datapilot_defer.credential_sources import CredentialSource
+from datapilot_defer.credentials import Credentials
 from datapilot_defer.errors import AccessDenied, DatapilotError, NotFound, Unavailable, UsageError
 
 if TYPE_CHECKING:

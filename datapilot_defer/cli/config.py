@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import click
 
-from datapilot_defer import config, credential_store, credentials
+from datapilot_defer import config, credential_sources, credential_store
 from datapilot_defer.cli.auth import mask_token
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.integrations import format_table
@@ -56,8 +56,10 @@ def show(origin: bool) -> None:
 
 def _connection_settings(environ: Mapping[str, str]) -> dict[str, Setting]:
     """URL, instance name and token as the next command would find them, without refusing anything."""
-    sources = credentials.collect_sources(credentials.CredentialSource(), environ, current_output())
-    parts: dict[str, Callable[[credentials.CredentialSource], Setting | None]] = {
+    sources = credential_sources.collect_sources(
+        credential_sources.CredentialSource(), environ, current_output()
+    )
+    parts: dict[str, Callable[[credential_sources.CredentialSource], Setting | None]] = {
         "url": lambda source: source.url,
         "instance name": lambda source: source.instance_name,
         "token": lambda source: source.token,

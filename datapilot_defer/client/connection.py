@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING
 
 from datapilot_defer import ci, config
 from datapilot_defer.config import SettingSource
-from datapilot_defer.credentials import (
-    Credentials,
-    CredentialSource,
-    collect_sources,
-    resolve_address,
-    resolve_token,
-)
+from datapilot_defer.credential_sources import CredentialSource, collect_sources
+from datapilot_defer.credentials import Credentials, resolve_address, resolve_token
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import Unavailable, UsageError
 

@@ -17,9 +17,9 @@ import urllib3
 from datapilot_defer.client import certificates, failures
 from datapilot_defer.config import read_boolean_variable
 from datapilot_defer.console import Log, NoProgress, Progress
+from datapilot_defer.credentials import is_loopback
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import Unavailable, UsageError
-from datapilot_defer.instance_url import is_loopback
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
