@@ -80,7 +80,7 @@ class ArtifactMetadata:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Commit, branch and build URL of the job that uploaded an artifact. An unknown fact is None."""
+    """Commit, branch and build URL of the job that uploads an artifact; None where unknown."""
 
     commit: str | None = None
     branch: str | None = None
@@ -198,7 +198,9 @@ def parse_schema_version(schema_url: object) -> int | None:
     if not isinstance(schema_url, str):
         return None
     match = re.search(r"/v(\d{1,6})\.json$", schema_url)
-    return int(match.group(1)) if match else None
+    if match is None:
+        return None
+    return int(match.group(1))
 
 
 def decode_metadata(sections: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Protocols for what a command offers to the code below it: messages, prompts and progress.
 
-`cli.output.Output` implements them. Nothing below `cli` imports it; functions take one of these instead.
+`cli.output.Output` implements them. Nothing below `cli` imports it; functions take one of these
+instead.
 """
 
 from __future__ import annotations

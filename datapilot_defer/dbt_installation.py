@@ -1,24 +1,29 @@
-"""The user's dbt: where it is and which version. It is run, never imported."""
+"""The user's dbt executable and its version. It is run, never imported."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from datapilot_defer.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 OLDEST_SUPPORTED = (1, 5)
-_VERSION_TIMEOUT_S = 60.0  # `dbt --version` imports every adapter and asks the package index
+_VERSION_TIMEOUT_S = 60.0  # `dbt --version` imports every adapter and queries the package index
 _SHEBANG = re.compile(
     rb"#!\s*(?P<direct>\S*python[^\s/]*)\s|'''exec'\s+\"?(?P<long>[^\"\n]*python[^\s/\"]*)\"?\s"
 )
+_SHEBANG_BYTES = 1024
 _INSTALLED = re.compile(
     r"(?:installed:|dbt-fusion|dbt-core|^dbt)\s+v?(\d+\.\d+[\w.+-]*)", re.MULTILINE
 )
+_DBT_CORE_VERSION = "from importlib.metadata import version; print(version('dbt-core'))"
 
 
 @dataclass(frozen=True)
@@ -30,28 +35,33 @@ class DbtInstallation:
 
     @property
     def major_minor(self) -> tuple[int, int]:
-        """Major and minor."""
+        """Return the major and minor version."""
         major, minor = re.findall(r"\d+", self.version)[:2]
         return int(major), int(minor)
 
     @property
     def version_series(self) -> str:
-        """The versions that read the same manifests: "1.8", "1.11", "2"."""
+        """Return the series whose versions read the same manifests: "1.8", "1.11", "2"."""
         major, minor = self.major_minor
-        return f"{major}.{minor}" if major == 1 else str(major)
+        if major == 1:
+            return f"{major}.{minor}"
+        return str(major)
 
 
-def find_dbt(given: str | None, environ: Mapping[str, str]) -> DbtInstallation:
-    """The dbt that was named, else the one on PATH.
+def find_dbt(executable: str | None, environ: Mapping[str, str]) -> DbtInstallation:
+    """Return the dbt with this path or name; None: the one on PATH.
 
-    given: a path or a name. Raises UsageError when it is not there, does not say its version, is older than 1.5, or
-    is the dbt Cloud CLI, which does not take a state directory of ours.
+    Raises UsageError when it does not exist, does not report its version, is older than 1.5, or is
+    the dbt Cloud CLI, which does not take a state directory.
     """
-    path = locate_executable(given, environ)
+    path = locate_executable(executable, environ)
     if path is None:
-        what = f"no dbt at {given}" if given else "dbt is not on PATH"
+        problem = "dbt is not on PATH"
+        if executable:
+            problem = f"no dbt at {executable}"
         raise UsageError(
-            f"{what}: activate the environment that has it, or name it with --dbt (or DATAPILOT_DBT)"
+            f"{problem}: activate the environment that has it, "
+            "or name it with --dbt (or DATAPILOT_DBT)"
         )
     dbt = DbtInstallation(path, _detect_version(path, environ))
     if dbt.major_minor < OLDEST_SUPPORTED:
@@ -61,54 +71,80 @@ def find_dbt(given: str | None, environ: Mapping[str, str]) -> DbtInstallation:
     return dbt
 
 
-def locate_executable(given: str | None, environ: Mapping[str, str]) -> Path | None:
-    """The path of dbt's executable, or None. Costs nothing."""
-    found = shutil.which(given or "dbt", path=environ.get("PATH"))
-    return Path(found).absolute() if found else None
+def locate_executable(executable: str | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the absolute path of the executable; None when it does not exist. Runs nothing."""
+    path = shutil.which(executable or "dbt", path=environ.get("PATH"))
+    if path is None:
+        return None
+    return Path(path).absolute()
 
 
 def _detect_version(path: Path, environ: Mapping[str, str]) -> str:
+    return _ask_interpreter(path, environ) or _ask_dbt(path, environ)
+
+
+def _ask_interpreter(path: Path, environ: Mapping[str, str]) -> str | None:
+    """Return the version of dbt-core, from the Python that runs a dbt installed by pip.
+
+    This is twenty times faster than asking dbt.
+    """
     python = _find_interpreter(path)
-    if python is not None:
-        code = "from importlib.metadata import version; print(version('dbt-core'))"
-        said = _capture_output([python, "-c", code], environ, path.parent)
-        if said and re.fullmatch(r"\d+\.\d+\S*", said.strip()):
-            return said.strip()
-    said = _capture_output([str(path), "--version"], environ)
-    if "Cloud CLI" in said:
+    if python is None:
+        return None
+    # `python -c` imports from its current directory, which must not be the user's own.
+    output = _capture_output([python, "-c", _DBT_CORE_VERSION], environ, path.parent).strip()
+    if re.fullmatch(r"\d+\.\d+\S*", output):
+        return output
+    return None
+
+
+def _ask_dbt(path: Path, environ: Mapping[str, str]) -> str:
+    output = _capture_output([str(path), "--version"], environ)
+    if "Cloud CLI" in output:
         raise UsageError(
-            f"{path} is the dbt Cloud CLI, which defers on the platform by itself; name a dbt Core with --dbt"
+            f"{path} is the dbt Cloud CLI, which defers on the platform by itself; "
+            "name a dbt Core with --dbt"
         )
-    found = _INSTALLED.search(said)
-    if found is None:
+    match = _INSTALLED.search(output)
+    if match is None:
         raise UsageError(
             f"{path} does not say which version of dbt it is; does `{path} --version` work?"
         )
-    return found.group(1)
+    return match.group(1)
 
 
 def _find_interpreter(path: Path) -> str | None:
-    """The interpreter that runs a dbt installed by pip: asking it is twenty times faster than asking dbt."""
-    beside = path.with_name("python.exe")
+    """Return the Python that runs an executable which pip has installed."""
     if path.suffix.lower() == ".exe":
-        return str(beside) if beside.is_file() else None
+        python = path.with_name("python.exe")
+    else:
+        python = Path(_read_shebang(path))
+    if not python.is_file():
+        return None
+    return str(python)
+
+
+def _read_shebang(path: Path) -> str:
+    """Return the interpreter in the first line of a script; "" when it is not Python."""
     try:
         with path.open("rb") as file:
-            found = _SHEBANG.search(file.read(1024))
+            match = _SHEBANG.search(file.read(_SHEBANG_BYTES))
     except OSError:
-        return None
-    python = (found["direct"] or found["long"]).decode(errors="replace") if found else ""
-    return python if python and Path(python).is_file() else None
+        return ""
+    if match is None:
+        return ""
+    interpreter: bytes = match["direct"] or match["long"]
+    return interpreter.decode(errors="replace")
 
 
 def _capture_output(
-    command: list[str], environ: Mapping[str, str], folder: Path | None = None
+    command: list[str], environ: Mapping[str, str], directory: Path | None = None
 ) -> str:
-    """What a command prints. folder: where it runs; `python -c` imports from there, so never the user's own."""
+    """Return what a command prints; "" when it cannot be run or takes too long."""
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             command,
-            cwd=folder,
+            cwd=directory,
             env=dict(environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -118,4 +154,4 @@ def _capture_output(
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.decode("utf-8", "replace")
+    return result.stdout.decode("utf-8", "replace")

@@ -1,51 +1,55 @@
-"""A bound on the time that a command may take, whatever a server, a resolver or a keyring does."""
+"""Time limits that hold whatever a server, a DNS resolver or a keyring does."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from datapilot_defer.errors import Unavailable
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 T = TypeVar("T")
+# Short waits, because Ctrl-C does not end a long one on Windows.
+_MAX_WAIT_S = 0.2
+_MIN_WAIT_S = 0.001
 
 
 class Deadline:
-    """A point in time that work has to be done by."""
+    """A point in time by which work must be done."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._end = time.monotonic() + seconds
 
     def remaining(self) -> float:
-        """Seconds left, 0 when it has passed."""
+        """Return the seconds left; 0 when it has passed."""
         return max(0.0, self._end - time.monotonic())
 
-    def check(self, what: str) -> None:
-        """Raises Unavailable when it has passed."""
+    def check(self, action: str) -> None:
+        """Raise Unavailable if it has passed. action: for the message."""
         if not self.remaining():
-            raise self.expired_error(what)
+            raise self.expired_error(action)
 
-    def expired_error(self, what: str) -> Unavailable:
-        """The error for work that was not done in time."""
+    def expired_error(self, action: str) -> Unavailable:
+        """Return the error for work that was not done in time."""
         return Unavailable(
-            f"{what} did not end within {self.seconds:g} s; try again, or give it more time with --timeout"
+            f"{action} did not end within {self.seconds:g} s; "
+            "try again, or give it more time with --timeout"
         )
 
-    def run(self, call: Callable[[], T], what: str) -> T:
-        """The result of `call`, or Unavailable when it does not come in time.
+    def run(self, call: Callable[[], T], action: str) -> T:
+        """Return the result of `call`. Raises Unavailable when it does not return in time.
 
-        The call runs in a thread of its own, because neither a DNS look-up nor a stalled TLS handshake can be
-        ended from outside; the main thread stays free to be ended by a signal.
+        The call runs in its own thread, because neither a DNS lookup nor a stalled TLS handshake
+        can be interrupted; the main thread remains able to handle signals.
         """
         worker = _WorkerThread(call)
         worker.start()
-        while not worker.done.wait(
-            min(0.2, self.remaining() or 0.001)
-        ):  # short waits: Ctrl-C on Windows ends no long one
-            self.check(what)
+        while not worker.done.wait(min(_MAX_WAIT_S, max(_MIN_WAIT_S, self.remaining()))):
+            self.check(action)
         return worker.result()
 
 
@@ -60,7 +64,7 @@ class _WorkerThread(threading.Thread, Generic[T]):
     def run(self) -> None:
         try:
             self._result.append(self._call())
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
             self._error = error
         self.done.set()
 

@@ -1,26 +1,42 @@
-"""The act of onboarding: validate every artifact, then upload every artifact, then start the ingestion."""
+"""Onboarding: validate every artifact, upload every artifact, then start the ingestion."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from datapilot_defer.artifact import Artifact, Kind, read_artifact
+from datapilot_defer.artifact import Artifact, Kind, Provenance, read_artifact
 from datapilot_defer.errors import ArtifactRefused, DatapilotError, Unavailable
 from datapilot_defer.validation import find_inconsistencies, validate
 
 if TYPE_CHECKING:
-    from datapilot_defer.client.instance_client import InstanceClient, UploadReceipt, UploadTarget
-    from datapilot_defer.console import Progress
+    from collections.abc import Mapping
 
-ShowProgress = Callable[[str, int], "AbstractContextManager[Progress]"]
+    from datapilot_defer.client.instance_client import InstanceClient
+    from datapilot_defer.client.responses import UploadReceipt, UploadTarget
+    from datapilot_defer.console import Console
+    from datapilot_defer.validation.result import ValidationOptions
+
+
+@dataclass(frozen=True)
+class OnboardRequest:
+    """Where to upload artifacts, and what to report about them.
+
+    integration: its id or its name. force: skip the instance's safety checks.
+    """
+
+    integration: int | str
+    environment: str
+    provenance: Provenance = field(default_factory=Provenance)
+    force: bool = False
 
 
 @dataclass(frozen=True)
 class ValidatedArtifacts:
-    """Artifacts that may be uploaded, the manifest first; what is worth a warning about them, and what is not."""
+    """Artifacts that may be uploaded, the manifest first.
+
+    drift: what a current dbt writes beside its published schema; not worth a warning.
+    """
 
     artifacts: tuple[Artifact, ...]
     warnings: tuple[str, ...]
@@ -29,7 +45,7 @@ class ValidatedArtifacts:
 
 @dataclass(frozen=True)
 class OnboardResult:
-    """What the instance has confirmed. unchanged: it held exactly these bytes before."""
+    """What the instance has confirmed."""
 
     integration_id: int
     environment: str
@@ -38,109 +54,116 @@ class OnboardResult:
 
     @property
     def unchanged(self) -> bool:
-        """Whether the instance says of every artifact that it is the one that it already held."""
-        return all(stored.unchanged for _, stored in self.files)
+        """Return whether the instance held every artifact before."""
+        return all(receipt.unchanged for _, receipt in self.files)
 
 
 def validate_artifacts(
-    paths: Mapping[Kind, str], *, strict: bool, readable_by: str | None, verbose: bool
+    paths: Mapping[Kind, str], options: ValidationOptions, *, max_problems: int | None
 ) -> ValidatedArtifacts:
-    """Read each file once and validate it, before anything is sent.
+    """Read each file once and validate it, before anything is uploaded.
 
-    Raises ArtifactRefused with every problem of every file; UsageError for a file that is not there.
+    max_problems: of each file; None for all.
+    Raises ArtifactRefused with every problem of every file; UsageError for a missing file.
     """
     artifacts = [read_artifact(paths[kind], kind) for kind in Kind if kind in paths]
-    refusals: list[str] = []
+    problems: list[str] = []
     warnings: list[str] = []
     drift: list[str] = []
     for artifact in artifacts:
-        verdict = validate(
-            artifact, strict=strict, readable_by=readable_by, limit=None if verbose else 10
+        result = validate(
+            artifact, strict=options.strict, readable_by=options.readable_by, limit=max_problems
         )
-        refusals += [] if verdict.is_accepted else verdict.format_problems()
-        warnings += [f"{artifact.path}: {warning}" for warning in verdict.warnings]
-        drift += [f"{artifact.path}: {line}" for line in verdict.drift]
-    if refusals:
-        raise ArtifactRefused("\n".join(["nothing was uploaded:", *refusals]))
-    return ValidatedArtifacts(
-        tuple(artifacts), (*warnings, *find_inconsistencies(artifacts)), tuple(drift)
-    )
+        if not result.is_accepted:
+            problems += result.format_problems()
+        warnings += [f"{artifact.path}: {warning}" for warning in result.warnings]
+        drift += [f"{artifact.path}: {line}" for line in result.drift]
+    if problems:
+        raise ArtifactRefused("\n".join(["nothing was uploaded:", *problems]))
+    warnings += find_inconsistencies(artifacts)
+    return ValidatedArtifacts(tuple(artifacts), tuple(warnings), tuple(drift))
 
 
 def onboard(
-    instance: InstanceClient,
-    checked: ValidatedArtifacts,
+    client: InstanceClient,
+    artifacts: ValidatedArtifacts,
+    request: OnboardRequest,
     *,
-    integration: int | str,
-    environment: str,
-    facts: Mapping[str, object],
-    progress: ShowProgress,
+    console: Console,
 ) -> OnboardResult:
-    """Send every artifact, have each confirmed, and start the ingestion.
+    """Upload every artifact, have each verified, and start the ingestion.
 
-    integration: its id, or its name. facts: what goes along with each artifact (commit, branch, build_url, force).
-    All are transferred before the first is confirmed, and the manifest is confirmed first: when anything fails
-    until then, what was current on the instance is still current.
+    All are uploaded before the first is verified, and the manifest is verified first. When anything
+    fails until then, what was current on the instance is still current.
     Raises AccessDenied, NotFound, ArtifactRefused or Unavailable.
     """
-    instance.check_credentials()
-    instance.check_permissions()
-    integration_id = (
-        integration if isinstance(integration, int) else instance.find_integration(integration).id
-    )
-    places = [
-        _upload_with_retry(instance, artifact, integration_id, environment, progress)
-        for artifact in checked.artifacts
-    ]
-    files = [
-        (artifact, _verify_upload(instance, place, artifact, facts))
-        for artifact, place in zip(checked.artifacts, places, strict=True)
+    client.check_credentials()
+    client.check_permissions()
+    integration_id = _find_integration_id(client, request.integration)
+    destination = _Destination(client, integration_id, request.environment, console)
+    targets = [_upload_with_retry(destination, artifact) for artifact in artifacts.artifacts]
+    receipts = [
+        _verify_upload(client, target, artifact, request)
+        for artifact, target in zip(artifacts.artifacts, targets, strict=True)
     ]
     try:
-        instance.start_ingestion(integration_id, environment)
+        client.start_ingestion(integration_id, request.environment)
     except Unavailable as error:
         raise Unavailable(f"what was sent is current, but {error}") from None
     return OnboardResult(
-        integration_id, environment, tuple(files), instance.status_url(integration_id, environment)
+        integration_id,
+        request.environment,
+        tuple(zip(artifacts.artifacts, receipts, strict=True)),
+        client.status_url(integration_id, request.environment),
     )
 
 
-def _upload_with_retry(
-    instance: InstanceClient,
-    artifact: Artifact,
-    integration_id: int,
-    environment: str,
-    progress: ShowProgress,
-) -> UploadTarget:
-    """Put one artifact where the instance says. Another place is asked for once: a signed URL may expire in a wait."""
-    place, fault = _upload_once(instance, artifact, integration_id, environment, progress)
-    if fault is not None:
-        place, fault = _upload_once(instance, artifact, integration_id, environment, progress)
-    if fault is not None:
-        raise fault
-    return place
+@dataclass(frozen=True)
+class _Destination:
+    """Where the uploads of one call go."""
+
+    client: InstanceClient
+    integration_id: int
+    environment: str
+    console: Console
+
+
+def _find_integration_id(client: InstanceClient, integration: int | str) -> int:
+    if isinstance(integration, int):
+        return integration
+    return client.find_integration(integration).id
+
+
+def _upload_with_retry(destination: _Destination, artifact: Artifact) -> UploadTarget:
+    """Upload one artifact; once more with a new signed URL, as a URL may expire during a wait."""
+    target, error = _upload_once(destination, artifact)
+    if error is not None:
+        target, error = _upload_once(destination, artifact)
+    if error is not None:
+        raise error
+    return target
 
 
 def _upload_once(
-    instance: InstanceClient,
-    artifact: Artifact,
-    integration_id: int,
-    environment: str,
-    progress: ShowProgress,
+    destination: _Destination, artifact: Artifact
 ) -> tuple[UploadTarget, DatapilotError | None]:
-    place = instance.request_upload_url(artifact.kind, integration_id, environment)
-    with progress(f"Uploading {artifact.kind.value}", artifact.metadata.size_bytes) as bar:
-        return place, instance.upload(place, artifact, bar)
+    client = destination.client
+    target = client.request_upload_url(
+        artifact.kind, destination.integration_id, destination.environment
+    )
+    label = f"Uploading {artifact.kind.value}"
+    with destination.console.progress(label, artifact.metadata.size_bytes) as progress:
+        return target, client.upload(target, artifact, progress)
 
 
 def _verify_upload(
-    instance: InstanceClient, place: UploadTarget, artifact: Artifact, facts: Mapping[str, object]
+    client: InstanceClient, target: UploadTarget, artifact: Artifact, request: OnboardRequest
 ) -> UploadReceipt:
-    own = {"sha256": artifact.metadata.sha256, "size_bytes": artifact.metadata.size_bytes}
-    stored = instance.verify_upload(place, artifact.kind.value, {**own, **facts})
-    if stored.sha256 is not None and stored.sha256 != artifact.metadata.sha256:
+    receipt = client.verify_upload(target, artifact, request.provenance, force=request.force)
+    sha256 = artifact.metadata.sha256
+    if receipt.sha256 is not None and receipt.sha256 != sha256:
         raise Unavailable(
-            f"the instance holds other bytes than {artifact.path}: sha256 {stored.sha256}, not {artifact.metadata.sha256}; "
-            "onboard it again"
+            f"the instance holds other bytes than {artifact.path}: "
+            f"sha256 {receipt.sha256}, not {sha256}; onboard it again"
         )
-    return stored
+    return receipt

@@ -11,9 +11,9 @@ import pytest
 import requests
 import urllib3
 
-from datapilot_defer.artifact import Kind, parse_artifact
+from datapilot_defer.artifact import Kind, Provenance, parse_artifact
 from datapilot_defer.client import failures, responses
-from datapilot_defer.client.instance_client import ArtifactLocation, UploadTarget
+from datapilot_defer.client.responses import ArtifactLocation, UploadTarget
 from datapilot_defer.config import DEFAULT_URL, Setting
 from datapilot_defer.console import NoProgress
 from datapilot_defer.errors import (
@@ -165,7 +165,7 @@ def test_an_instance_that_forbids_extra_fields_is_asked_without_them() -> None:
         NOBODY, At("POST", forbids, 1), At("POST", act.answer(200, b'{"ok": true}'))
     ) as proxy:
         stored = instance_at(proxy.url).verify_upload(
-            UploadTarget(proxy.url, 5), "manifest", {"sha256": "0"}
+            UploadTarget(proxy.url, 5), MANIFEST, Provenance(), force=False
         )
         assert (stored.file_id, proxy.count("POST")) == (5, 2)
 
@@ -263,13 +263,15 @@ def test_retry_after_as_a_date() -> None:
 )
 def test_what_is_no_url_is_no_place(url: object) -> None:
     with pytest.raises(Unavailable, match="lacks 'url'"):
-        responses.upload_place({"url": url, "dbt_core_integration_file_id": 1})
+        responses.parse_upload_target({"url": url, "dbt_core_integration_file_id": 1})
 
 
 @pytest.mark.parametrize(("id_", "read"), [(7, 7), ("7", 7)])
 def test_an_id_may_be_a_number_or_its_digits(id_: object, read: int) -> None:
     assert (
-        responses.upload_place({"url": "https://h/f", "dbt_core_integration_file_id": id_}).file_id
+        responses.parse_upload_target(
+            {"url": "https://h/f", "dbt_core_integration_file_id": id_}
+        ).file_id
         == read
     )
 
@@ -277,7 +279,7 @@ def test_an_id_may_be_a_number_or_its_digits(id_: object, read: int) -> None:
 @pytest.mark.parametrize("id_", [True, None, "x", "-1", "\u0667", 1.5, [], {}])
 def test_what_is_no_id_is_none(id_: object) -> None:
     with pytest.raises(Unavailable, match="lacks 'dbt_core_integration_file_id'"):
-        responses.upload_place({"url": "https://h/f", "dbt_core_integration_file_id": id_})
+        responses.parse_upload_target({"url": "https://h/f", "dbt_core_integration_file_id": id_})
 
 
 DETAILS = [
@@ -303,8 +305,8 @@ def test_an_integration_that_is_none_is_said_to_be() -> None:
     nonsense: object
     for nonsense in ({}, [7], [{"name": "x"}], "x"):
         with pytest.raises(Unavailable, match="is the URL that of an instance"):
-            responses.integrations(nonsense)
-    assert responses.integrations([{"id": 1, "is_deleted": True}, {"id": "2"}])[0].id == 2
+            responses.parse_integrations(nonsense)
+    assert responses.parse_integrations([{"id": 1, "is_deleted": True}, {"id": "2"}])[0].id == 2
 
 
 def test_a_setting_is_no_secret_in_a_message() -> None:

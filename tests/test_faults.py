@@ -10,7 +10,7 @@ import pytest
 
 from datapilot_defer.artifact import Kind, parse_artifact
 from datapilot_defer.client import transport
-from datapilot_defer.client.instance_client import UploadTarget
+from datapilot_defer.client.responses import UploadTarget
 from datapilot_defer.console import NoProgress
 from datapilot_defer.errors import Unavailable
 from tests.support import fault_acts as act

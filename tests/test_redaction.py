@@ -177,7 +177,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("method", ["api", "storage"])
+@pytest.mark.parametrize("method", ["send_to_api", "send_to_storage"])
 def test_a_bug_of_ours_shows_a_traceback_without_secrets(
     method: str, hosted: ProtocolServer, project: Path
 ) -> None:

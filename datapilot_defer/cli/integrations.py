@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +20,8 @@ from datapilot_defer.cli.options import (
 from datapilot_defer.cli.output import Output, current_output
 
 if TYPE_CHECKING:
-    from datapilot_defer.client.instance_client import InstanceClient, IntegrationSummary
+    from datapilot_defer.client.instance_client import InstanceClient
+    from datapilot_defer.client.responses import IntegrationSummary
 
 
 @click.command("list", cls=Command)
@@ -184,7 +184,7 @@ def _list_field(about: Mapping[str, object], key: str) -> list[Mapping[str, Any]
 
 
 def status_json(integration: IntegrationSummary) -> dict[str, object]:
-    return {**asdict(integration), "environments": list(integration.environments)}
+    return integration.to_json()
 
 
 def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

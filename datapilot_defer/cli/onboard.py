@@ -96,6 +96,7 @@ def onboard(
     until the new manifest has arrived whole.
     """
     from datapilot_defer.onboard import validate_artifacts
+    from datapilot_defer.validation.result import ValidationOptions
 
     report = current_output()
     integration = require_integration(integration_id, integration_name)
@@ -103,7 +104,9 @@ def onboard(
     paths[Kind.MANIFEST] = paths[Kind.MANIFEST] or _default_manifest_path(report, project_dir)
     given = {kind: path for kind, path in paths.items() if path}
     checked = validate_artifacts(
-        given, strict=strict, readable_by=readable_by, verbose=report.verbose
+        given,
+        ValidationOptions(strict, readable_by),
+        max_problems=None if report.verbose else 10,
     )
     for line in checked.drift:
         report.detail(line)
@@ -142,20 +145,17 @@ def _send(
     force: bool,
     **access: Any,
 ) -> OnboardResult:
-    from datapilot_defer.onboard import onboard
+    from datapilot_defer.onboard import OnboardRequest, onboard
 
-    facts: dict[str, object] = {}
+    provenance = Provenance()
     if report.ci_run is not None:
         run = report.ci_run
-        facts |= Provenance(run.commit, run.branch, run.build_url).to_json()
-    facts |= {"force": True} if force else {}
+        provenance = Provenance(run.commit, run.branch, run.build_url)
     return onboard(
         connect(report, **access),
         checked,
-        integration=integration,
-        environment=environment,
-        facts=facts,
-        progress=report.progress,
+        OnboardRequest(integration, environment, provenance, force),
+        console=report,
     )
 
 

@@ -1,21 +1,23 @@
-"""Which certificate authorities are believed: those of certifi, one's own, or the operating system's."""
+"""Certificate authorities to trust: those of certifi, of a file, or of the operating system."""
 
 from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from requests.adapters import HTTPAdapter
 
 from datapilot_defer.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 def find_ca_bundle(environ: Mapping[str, str]) -> str | None:
-    """The file or folder with own certificate authorities, if any. requests itself does not know SSL_CERT_FILE.
+    """Return the file or directory that the environment names; requests ignores SSL_CERT_FILE.
 
-    Raises UsageError when it is not there, or is a file without certificates.
+    Raises UsageError when it does not exist, or is a file without certificates.
     """
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         path = environ.get(name)
@@ -28,7 +30,7 @@ def find_ca_bundle(environ: Mapping[str, str]) -> str | None:
 
 
 def _check_ca_bundle(name: str, path: str) -> None:
-    """Say now, and rightly, what would look like a failed handshake with every host."""
+    """Raise UsageError for a file without certificates: every handshake would fail with it."""
     if os.path.isdir(path):  # noqa: PTH112
         return
     try:
@@ -40,16 +42,20 @@ def _check_ca_bundle(name: str, path: str) -> None:
 
 
 def create_system_store_adapter() -> HTTPAdapter:
-    """What asks the operating system which certificates to believe. Raises UsageError without truststore."""
+    """Return an adapter that trusts the authorities of the operating system.
+
+    Raises UsageError when truststore is not installed.
+    """
     try:
         import truststore
     except ImportError:
         raise UsageError(
-            "DATAPILOT_SYSTEM_CERTIFICATES needs one more package: pip install 'datapilot-defer[truststore]'"
+            "DATAPILOT_SYSTEM_CERTIFICATES needs one more package: "
+            "pip install 'datapilot-defer[truststore]'"
         ) from None
 
-    class SystemStore(HTTPAdapter):
-        """An adapter that asks the operating system which certificates to believe."""
+    class SystemStoreAdapter(HTTPAdapter):
+        """An adapter that trusts the authorities of the operating system."""
 
         def init_poolmanager(
             self, connections: int, maxsize: int, block: bool = False, **pool: Any
@@ -57,4 +63,4 @@ def create_system_store_adapter() -> HTTPAdapter:
             context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             super().init_poolmanager(connections, maxsize, block, ssl_context=context, **pool)
 
-    return SystemStore()
+    return SystemStoreAdapter()

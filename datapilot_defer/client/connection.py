@@ -141,15 +141,19 @@ def open_instance(
 
     timeout_s: None takes DATAPILOT_TIMEOUT, else 600 s. max_tries: of each request.
     """
-    from datapilot_defer.client.instance_client import MAX_TRIES, InstanceClient
+    from datapilot_defer.client.instance_client import InstanceClient
+    from datapilot_defer.client.transport import MAX_TRIES
 
     limit_s = timeout_s or _timeout_from_environment(environ) or DEFAULT_TIMEOUT_S
+    ci_name = None
     run = ci.detect_ci(environ)
+    if run is not None:
+        ci_name = run.system.name
     return InstanceClient(
         credentials,
         deadline=Deadline(limit_s),
         log=console,
-        ci_name=run.system.name if run else None,
+        ci_name=ci_name,
         max_tries=max_tries or MAX_TRIES,
     )
 

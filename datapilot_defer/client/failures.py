@@ -1,27 +1,73 @@
-"""What goes wrong between here and an instance, in plain words: what to say, and whether to try again.
+"""Failures between this machine and an instance: their message, and whether to try again.
 
-Nothing of requests' own messages is shown: they hold URLs with their secrets.
+No message of requests is shown: it holds URLs with their secrets.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import BadStatusLine, RemoteDisconnected
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
+from requests import exceptions
+from urllib3.util.ssl_match_hostname import CertificateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504, 507, 520, 521, 522, 523, 524})
+# Exceptions of requests: message, and whether the request surely did not reach the server.
+_REQUEST_FAILURES = (
+    (
+        exceptions.ProxyError,
+        "the proxy on the way to {origin} refuses or is not there; see HTTPS_PROXY and NO_PROXY",
+        False,
+    ),
+    (exceptions.ConnectTimeout, "{origin} did not answer the connection in time", True),
+    (exceptions.Timeout, "{origin} accepted the request and then fell silent", False),
+    (exceptions.ChunkedEncodingError, "the answer of {origin} was cut off", False),
+    (exceptions.ContentDecodingError, "the answer of {origin} was cut off", False),
+)
+# The same for what caused a ConnectionError.
+_CONNECTION_FAILURES = (
+    (
+        socket.gaierror,
+        "the name of {origin} can't be resolved: is it spelled right, and is the network up?",
+        True,
+    ),
+    (ConnectionRefusedError, "nothing listens at {origin} (connection refused)", True),
+    (TimeoutError, "{origin} stopped taking what is sent", False),
+)
+_EXPIRED = "it has expired"
+_OTHER_HOST = "it is for another host"
+_UNKNOWN_AUTHORITY = "it is not signed by an authority known here"
+# Source: X509_V_ERR_* of OpenSSL; with truststore errSec* of macOS and CERT_E_* of Windows.
+_CERTIFICATE_PROBLEMS = {
+    10: _EXPIRED,
+    62: _OTHER_HOST,
+    64: _OTHER_HOST,
+    -67818: _EXPIRED,
+    -67602: _OTHER_HOST,
+    0x800B0101: _EXPIRED,
+    0x800B010F: _OTHER_HOST,
+}
+_NOT_TLS_REASONS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
 
 
 @dataclass(frozen=True)
 class RequestFailure:
-    """One failed try. again: whether another one may help. unsent: the request surely never reached the other side."""
+    """One failed try.
+
+    retryable: another try may help. not_sent: the request surely did not reach the server.
+    retry_after_s: how long the server asks to wait.
+    """
 
     message: str
     retryable: bool
@@ -30,40 +76,30 @@ class RequestFailure:
 
 
 def url_origin(url: str) -> str:
-    """Scheme, host and port of a URL: what may be shown of it."""
+    """Return scheme, host and port of a URL: the part that may be shown."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def truncated_response(url: str) -> RequestFailure:
-    """An answer of which only a part arrived."""
+    """Return the failure for a response of which only a part arrived."""
     return RequestFailure(f"the answer of {url_origin(url)} was cut off", retryable=True)
 
 
-def failure_from_exception(error: requests.RequestException, url: str) -> RequestFailure:
-    """Read a failed try off the exception that requests raised for it."""
-    place = url_origin(url)
-    if isinstance(error, requests.exceptions.ProxyError):
-        return RequestFailure(
-            f"the proxy on the way to {place} refuses or is not there; see HTTPS_PROXY and NO_PROXY",
-            retryable=True,
-        )
-    if isinstance(error, requests.exceptions.SSLError):
-        return _tls_failure(error, place)
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return RequestFailure(
-            f"{place} did not answer the connection in time", retryable=True, not_sent=True
-        )
-    if isinstance(error, requests.exceptions.Timeout):
-        return RequestFailure(f"{place} accepted the request and then fell silent", retryable=True)
-    if isinstance(
-        error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError
-    ):
-        return truncated_response(url)
-    if isinstance(error, requests.exceptions.ConnectionError):
-        return _connection_failure(error, url)
+def failure_from_exception(
+    error: requests.RequestException | urllib3.exceptions.HTTPError, url: str
+) -> RequestFailure:
+    """Return the failure that an exception of requests or urllib3 stands for."""
+    origin = url_origin(url)
+    for error_type, message, not_sent in _REQUEST_FAILURES:
+        if isinstance(error, error_type):
+            return RequestFailure(message.format(origin=origin), retryable=True, not_sent=not_sent)
+    if isinstance(error, exceptions.SSLError):
+        return _tls_failure(error, origin)
+    if isinstance(error, exceptions.ConnectionError | urllib3.exceptions.HTTPError):
+        return _connection_failure(error, origin)
     return RequestFailure(
-        f"the request to {place} could not be made ({type(error).__name__})",
+        f"the request to {origin} could not be made ({type(error).__name__})",
         retryable=False,
         not_sent=True,
     )
@@ -72,87 +108,88 @@ def failure_from_exception(error: requests.RequestException, url: str) -> Reques
 def failure_from_status(
     status: int, headers: requests.structures.CaseInsensitiveDict[str], url: str
 ) -> RequestFailure:
-    """A status that says "later"."""
-    words = "asks to slow down" if status == 429 else "has a fault of its own"
+    """Return the failure for one of RETRIED_STATUS."""
+    problem = "has a fault of its own"
+    if status == requests.codes.too_many_requests:
+        problem = "asks to slow down"
     return RequestFailure(
-        f"{url_origin(url)} {words} (HTTP {status})",
+        f"{url_origin(url)} {problem} (HTTP {status})",
         retryable=True,
         retry_after_s=parse_retry_after(headers.get("Retry-After")),
     )
 
 
 def parse_retry_after(value: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header, which holds seconds or a date; None when it says neither."""
+    """Return the seconds of a Retry-After header, which holds seconds or a date; else None."""
     if not value:
         return None
     if value.strip().isascii() and value.strip().isdigit():
         return float(value)
     try:
-        then = parsedate_to_datetime(value)
+        moment = parsedate_to_datetime(value)
     except ValueError:
         return None
-    then = then if then.tzinfo else then.replace(tzinfo=UTC)
-    return max(0.0, (then - datetime.now(UTC)).total_seconds())
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
-def _tls_failure(error: requests.exceptions.SSLError, place: str) -> RequestFailure:
-    text = str(error)
-    if "CERTIFICATE_VERIFY_FAILED" in text or "certificate verify failed" in text:
-        reason = (
-            "it has expired" if "expired" in text else "it is not signed by an authority known here"
-        )
-        if "ostname mismatch" in text or "doesn't match" in text or "not valid for" in text:
-            reason = "it is for another host"
-        help_ = "REQUESTS_CA_BUNDLE names a file with own authorities, DATAPILOT_SYSTEM_CERTIFICATES=1 takes the system's"
-        return RequestFailure(
-            f"the TLS certificate of {place} is refused: {reason}; {help_}",
-            retryable=False,
-            not_sent=True,
-        )
-    if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text:
-        return RequestFailure(
-            f"{place} does not speak TLS: is it http, or another port?",
-            retryable=False,
-            not_sent=True,
-        )
-    return RequestFailure(f"the TLS handshake with {place} failed", retryable=True, not_sent=True)
+def _tls_failure(error: exceptions.SSLError, origin: str) -> RequestFailure:
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            problem = _CERTIFICATE_PROBLEMS.get(cause.verify_code, _UNKNOWN_AUTHORITY)
+            return _certificate_failure(origin, problem)
+        if isinstance(cause, CertificateError):
+            return _certificate_failure(origin, _OTHER_HOST)
+        if isinstance(cause, ssl.SSLError) and cause.reason in _NOT_TLS_REASONS:
+            return RequestFailure(
+                f"{origin} does not speak TLS: is it http, or another port?",
+                retryable=False,
+                not_sent=True,
+            )
+    return RequestFailure(f"the TLS handshake with {origin} failed", retryable=True, not_sent=True)
 
 
-def _connection_failure(error: requests.exceptions.ConnectionError, url: str) -> RequestFailure:
-    causes, place = list(_causes(error)), url_origin(url)
-    if any(
-        isinstance(cause, urllib3.exceptions.NameResolutionError | socket.gaierror)
-        for cause in causes
-    ):
+def _certificate_failure(origin: str, problem: str) -> RequestFailure:
+    return RequestFailure(
+        f"the TLS certificate of {origin} is refused: {problem}; REQUESTS_CA_BUNDLE names a file "
+        "with own authorities, DATAPILOT_SYSTEM_CERTIFICATES=1 takes the system's",
+        retryable=False,
+        not_sent=True,
+    )
+
+
+def _connection_failure(error: Exception, origin: str) -> RequestFailure:
+    causes = list(_causes(error))
+    for error_type, message, not_sent in _CONNECTION_FAILURES:
+        if any(isinstance(cause, error_type) for cause in causes):
+            return RequestFailure(message.format(origin=origin), retryable=True, not_sent=not_sent)
+    if any(_is_not_http(cause) for cause in causes):
         return RequestFailure(
-            f"the name of {place} can't be resolved: is it spelled right, and is the network up?",
-            True,
-            True,
-        )
-    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
-        return RequestFailure(
-            f"nothing listens at {place} (connection refused)", retryable=True, not_sent=True
-        )
-    if any(isinstance(cause, TimeoutError) for cause in causes):
-        return RequestFailure(f"{place} stopped taking what is sent", retryable=True)
-    if any(
-        isinstance(cause, BadStatusLine) and not isinstance(cause, RemoteDisconnected)
-        for cause in causes
-    ):
-        return RequestFailure(
-            f"{place} does not speak HTTP: is that the instance's port?", retryable=True
+            f"{origin} does not speak HTTP: is that the instance's port?", retryable=True
         )
     if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):
-        reason = next(
-            (cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror),
-            "no route",
+        reason = _system_message(causes) or "no route"
+        return RequestFailure(
+            f"{origin} can't be reached ({reason})", retryable=True, not_sent=True
         )
-        return RequestFailure(f"{place} can't be reached ({reason})", retryable=True, not_sent=True)
-    return RequestFailure(f"{place} broke the connection off", retryable=True)
+    return RequestFailure(f"{origin} broke the connection off", retryable=True)
+
+
+def _is_not_http(cause: BaseException) -> bool:
+    return isinstance(cause, BadStatusLine) and not isinstance(cause, RemoteDisconnected)
+
+
+def _system_message(causes: list[BaseException]) -> str | None:
+    """Return the operating system's message, such as "Network is unreachable"."""
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+    return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions that this one wraps, however requests and urllib3 nested them."""
+    """Yield the exceptions that this one wraps, however requests and urllib3 nest them."""
     seen: set[int] = set()
     pending: list[object] = [error]
     while pending:
@@ -161,9 +198,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(current))
         yield current
-        pending += [
-            current.__cause__,
-            current.__context__,
-            getattr(current, "reason", None),
-            *current.args,
-        ]
+        pending += [current.__cause__, current.__context__, getattr(current, "reason", None)]
+        pending += current.args

@@ -1,183 +1,243 @@
-"""What travels: an instance's answers as plain values.
+"""Responses of an instance's API as typed values.
 
-Source: PROTOCOL of the public clients altimate-datapilot-cli 0.3.8, @altimateai/dbt-integration 0.2.14 and the
-extension Power User for dbt. What only our own instance answers is optional everywhere.
+Source: the public clients altimate-datapilot-cli 0.3.8, @altimateai/dbt-integration 0.2.14 and the
+extension Power User for dbt. What only our own instance returns is optional everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, TypeVar
 from urllib.parse import urlsplit
 
+import msgspec
+
+from datapilot_defer.artifact import Provenance
 from datapilot_defer.errors import Unavailable
+from datapilot_defer.formatting import to_single_line
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+T = TypeVar("T", bound=msgspec.Struct)
+Id = Annotated[int, msgspec.Meta(ge=0)]
+
+_MAX_DETAIL_LENGTH = 500
+_EXTRA_FIELD_ERRORS = ("extra_forbidden", "value_error.extra")  # pydantic 2 and 1
+_RENAMED = {
+    "file_id": "dbt_core_integration_file_id",
+    "last_upload_at": "last_file_upload_time",
+    "type": "integration_type",
+}
 
 
-@dataclass(frozen=True)
-class IntegrationSummary:
-    """The place on an instance that receives one dbt project's artifacts."""
+class EnvironmentSummary(msgspec.Struct, frozen=True):
+    """One environment of an integration."""
 
-    id: int
-    name: str
-    environments: tuple[str, ...]
-    created_at: str | None
-    last_upload_at: str | None
-    type: str
+    environment_type: str | None = None
 
 
-@dataclass(frozen=True)
-class UploadTarget:
-    """Where to put one artifact, and the number under which to confirm it. The URL is a secret."""
+class IntegrationSummary(
+    msgspec.Struct, frozen=True, rename=_RENAMED | {"_environments": "environments"}
+):
+    """An integration: it receives the artifacts of one dbt project. Timestamps are ISO."""
 
-    url: str = field(repr=False)
-    file_id: int
+    id: Id
+    name: str = ""
+    _environments: tuple[EnvironmentSummary, ...] = ()
+    created_at: str | None = None
+    last_upload_at: str | None = None
+    type: str = "dbt_core"
+    is_deleted: bool = False
+
+    @property
+    def environments(self) -> tuple[str, ...]:
+        """Return the names of its environments."""
+        names = [environment.environment_type for environment in self._environments]
+        return tuple(name for name in names if name is not None)
+
+    def to_json(self) -> dict[str, object]:
+        """Return what the command line shows of it."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "environments": list(self.environments),
+            "created_at": self.created_at,
+            "last_upload_at": self.last_upload_at,
+            "type": self.type,
+        }
+
+
+class UploadTarget(msgspec.Struct, frozen=True, rename=_RENAMED):
+    """Where to upload one artifact, and the id to verify it by. The URL is a secret."""
+
+    url: str
+    file_id: Id
+
+    def __repr__(self) -> str:
+        return f"UploadTarget(file_id={self.file_id})"
+
+
+class ArtifactLocation(msgspec.Struct, frozen=True, rename=_RENAMED):
+    """Where to download an artifact, and what the instance knows about it. The URL is a secret."""
+
+    url: str
+    file_id: Id
+    sha256: str | None = None
+    size_bytes: int | None = None
+    uploaded_at: str | None = None
+    commit: str | None = None
+    branch: str | None = None
+    build_url: str | None = None
+    environment: str | None = None
+
+    @property
+    def provenance(self) -> Provenance:
+        """Return where the upload comes from."""
+        return Provenance(self.commit, self.branch, self.build_url)
+
+    def __repr__(self) -> str:
+        return f"ArtifactLocation(file_id={self.file_id}, sha256={self.sha256!r})"
 
 
 @dataclass(frozen=True)
 class UploadReceipt:
-    """What the instance confirms to hold. A fact that it does not give is None."""
+    """What the instance confirms to hold. sha256: None when it does not report one.
+
+    unchanged: it held these bytes before.
+    """
 
     file_id: int
     sha256: str | None
-    size_bytes: int | None
     unchanged: bool
 
 
-@dataclass(frozen=True)
-class ArtifactLocation:
-    """Where an artifact can be fetched, and what the instance says of it. The URL is a secret."""
-
-    url: str = field(repr=False)
-    file_id: int
-    sha256: str | None
-    size_bytes: int | None
-    uploaded_at: str | None
-    commit: str | None
-    branch: str | None
-    build_url: str | None
-    environment: str | None
+def parse_integrations(content: object) -> list[IntegrationSummary]:
+    """Return the integrations that are not deleted. Raises Unavailable for anything but a list."""
+    if not isinstance(content, list):
+        raise _unexpected_response_error("a list of integrations")
+    integrations = [_decode(entry, IntegrationSummary) for entry in content]
+    return [integration for integration in integrations if not integration.is_deleted]
 
 
-def integration(answer: object) -> IntegrationSummary:
-    """Read one integration out of an answer. Raises Unavailable when it is none."""
-    fields = _fields(answer)
-    environments = fields.get("environments")
-    entries = environments if isinstance(environments, list) else []
-    return IntegrationSummary(
-        id=_need(fields, "id", _int),
-        name=str(fields.get("name") or ""),
-        environments=tuple(
-            str(entry["environment_type"])
-            for entry in entries
-            if "environment_type" in _fields(entry)
-        ),
-        created_at=_text(fields.get("created_at")),
-        last_upload_at=_text(fields.get("last_file_upload_time")),
-        type=str(fields.get("integration_type") or "dbt_core"),
-    )
+def parse_created_integration(content: object) -> int:
+    """Return the id of a new integration. Raises Unavailable when the response has none."""
+    if isinstance(content, dict):
+        integration_id = content.get("dbt_core_integration_id")
+        if isinstance(integration_id, int):
+            return integration_id
+    reason = error_detail(content) or "no reason"
+    raise Unavailable(f"the instance did not say that it made the integration: {reason}")
 
 
-def integrations(answer: object) -> list[IntegrationSummary]:
-    """Read a list of integrations, without the deleted ones."""
-    if not isinstance(answer, list):
-        raise _nonsense("a list of integrations")
-    return [integration(entry) for entry in answer if not _fields(entry).get("is_deleted")]
+def parse_upload_target(content: object) -> UploadTarget:
+    """Return the response to signed_url. Raises Unavailable when a part is missing."""
+    target = _decode(content, UploadTarget)
+    _check_url(target.url)
+    return target
 
 
-def upload_place(answer: object) -> UploadTarget:
-    """Read the answer to signed_url."""
-    fields = _fields(answer)
-    return UploadTarget(
-        _need(fields, "url", _url), _need(fields, "dbt_core_integration_file_id", _int)
-    )
+def parse_artifact_location(content: object) -> ArtifactLocation:
+    """Return the response to fetch_artifact_url. Raises Unavailable when a part is missing."""
+    location = _decode(content, ArtifactLocation)
+    _check_url(location.url)
+    return location
 
 
-def stored(answer: object, file_id: int) -> UploadReceipt:
-    """Read the answer to verify_upload; anything that is JSON and does not say `"ok": false` confirms."""
-    fields = answer if isinstance(answer, dict) else {}
+def parse_upload_receipt(content: object, file_id: int) -> UploadReceipt:
+    """Return the response to verify_upload.
+
+    Any JSON confirms the upload unless it holds `"ok": false`, which raises Unavailable.
+    """
+    fields: Mapping[str, object] = content if isinstance(content, dict) else {}
     if fields.get("ok") is False:
-        raise Unavailable(
-            f"the instance did not confirm the upload: {error_detail(fields) or 'it gives no reason'}"
-        )
-    return UploadReceipt(
-        file_id,
-        _text(fields.get("sha256")),
-        _int(fields.get("size_bytes")),
-        fields.get("unchanged") is True,
-    )
+        reason = error_detail(content) or "it gives no reason"
+        raise Unavailable(f"the instance did not confirm the upload: {reason}")
+    sha256 = fields.get("sha256")
+    if not isinstance(sha256, str):
+        sha256 = None
+    return UploadReceipt(file_id, sha256 or None, fields.get("unchanged") is True)
 
 
-def download(answer: object) -> ArtifactLocation:
-    """Read the answer to fetch_artifact_url."""
-    fields = _fields(answer)
-    return ArtifactLocation(
-        url=_need(fields, "url", _url),
-        file_id=_need(fields, "dbt_core_integration_file_id", _int),
-        size_bytes=_int(fields.get("size_bytes")),
-        **{
-            name: _text(fields.get(name))
-            for name in ("sha256", "uploaded_at", "commit", "branch", "build_url", "environment")
-        },
-    )
+def is_denied(content: object) -> bool:
+    """Return whether the instance denies what was checked."""
+    return isinstance(content, dict) and content.get("ok") is False
 
 
-def error_detail(answer: object) -> str:
-    """The reason that an error answer gives, in one line; "" when it gives none."""
-    fields: Mapping[str, object] = answer if isinstance(answer, dict) else {}
-    reason = fields.get("detail") or fields.get("message") or ""
-    if isinstance(reason, list):  # FastAPI's 422: a list of {"loc": [...], "msg": ...}
-        said = [_fields(item) for item in reason if isinstance(item, dict)]
-        reason = "; ".join(
-            f"{'.'.join(str(step) for step in _steps(item))}: {item.get('msg', '')}"
-            for item in said
-        )
-    printable = "".join(character if character.isprintable() else " " for character in str(reason))
-    return " ".join(printable.split())[:500]
+def error_detail(content: object) -> str:
+    """Return the reason that an error response gives, in one line; "" when it gives none."""
+    if not isinstance(content, dict):
+        return ""
+    reason = content.get("detail") or content.get("message") or ""
+    if isinstance(reason, list):
+        errors = _field_errors(content)
+        reason = "; ".join(f"{_location(error)}: {error.get('msg', '')}" for error in errors)
+    return to_single_line(str(reason), _MAX_DETAIL_LENGTH)
 
 
-def _steps(item: Mapping[str, object]) -> list[object]:
-    loc = item.get("loc")
-    return [step for step in loc if step not in ("body", "query")] if isinstance(loc, list) else []
+def forbids_fields(content: object, names: Collection[str]) -> bool:
+    """Return whether an error response rejects one of these fields of the request as unknown."""
+    for error in _field_errors(content):
+        error_type = error.get("type", "extra_forbidden")  # some servers leave it out
+        if error_type in _EXTRA_FIELD_ERRORS and _location(error) in names:
+            return True
+    return False
 
 
-def _fields(answer: object) -> Mapping[str, object]:
-    if isinstance(answer, dict):
-        return answer
-    raise _nonsense("an object")
+def _field_errors(content: object) -> list[Mapping[str, object]]:
+    """Return FastAPI's list of validation errors: [{"type": …, "loc": […], "msg": …}]."""
+    if not isinstance(content, dict):
+        return []
+    errors = content.get("detail")
+    if not isinstance(errors, list):
+        return []
+    return [error for error in errors if isinstance(error, dict)]
 
 
-def _need(fields: Mapping[str, object], name: str, convert: Callable[[object], T | None]) -> T:
-    value = convert(fields.get(name))
-    if value is None:
-        raise _nonsense(f"{name!r}")
-    return value
+def _location(error: Mapping[str, object]) -> str:
+    """Return the path of the field that a validation error is about, such as "name"."""
+    steps = error.get("loc")
+    if not isinstance(steps, list):
+        return ""
+    return ".".join(str(step) for step in steps if step not in ("body", "query"))
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _url(value: object) -> str | None:
+def _decode(content: object, response_type: type[T]) -> T:
+    """Return a JSON object as a typed value. null and "" count as missing; ids may be digits."""
+    if not isinstance(content, dict):
+        raise _unexpected_response_error("an object")
+    fields = {name: value for name, value in content.items() if value not in (None, "")}
     try:
-        parts = urlsplit(_text(value) or "")
+        return msgspec.convert(fields, response_type, strict=False)
+    except msgspec.ValidationError:
+        name = _find_unusable_field(fields, response_type)
+        raise _unexpected_response_error(repr(name)) from None
+
+
+def _find_unusable_field(fields: Mapping[str, object], response_type: type[T]) -> str:
+    for field in msgspec.structs.fields(response_type):
+        name = field.encode_name
+        if field.required and name not in fields:
+            return name
+        try:
+            msgspec.convert(fields.get(name, field.default), field.type, strict=False)
+        except msgspec.ValidationError:
+            return name
+    return "fields"
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        return None
-    return str(value) if parts.scheme in ("http", "https") and parts.hostname else None
+        raise _unexpected_response_error("'url'") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise _unexpected_response_error("'url'")
 
 
-def _int(value: object) -> int | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        return int(value)
-    return value if isinstance(value, int) else None
-
-
-def _nonsense(missing: str) -> Unavailable:
+def _unexpected_response_error(missing: str) -> Unavailable:
     return Unavailable(
-        f"the instance's answer lacks {missing}: is the URL that of an instance, and not of its web page or of a proxy?"
+        f"the instance's answer lacks {missing}: is the URL that of an instance, and not of its "
+        "web page or of a proxy?"
     )

@@ -1,4 +1,4 @@
-"""Requests that end: within a deadline, after a bounded number of tries, never with a token at the wrong host."""
+"""Requests with a deadline and a bounded number of tries. A token is sent to one host only."""
 
 from __future__ import annotations
 
@@ -6,61 +6,77 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
 
-from datapilot_defer.client import certificates, failures
-from datapilot_defer.config import read_boolean_variable
-from datapilot_defer.console import Log, NoProgress, Progress
+from datapilot_defer.client import failures, sessions
+from datapilot_defer.console import NoProgress
 from datapilot_defer.credentials import is_loopback
-from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import Unavailable, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from datapilot_defer.client.failures import RequestFailure
+    from datapilot_defer.console import Log, Progress
+    from datapilot_defer.credentials import Credentials
+    from datapilot_defer.deadline import Deadline
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
-SEND_TIMEOUT_S = (
-    30.0  # for connecting and for each 16 kB on their way out: urllib3 knows one number for both
-)
+# For connecting and for each 16 kB of an upload: urllib3 has one number for both.
+SEND_TIMEOUT_S = 30.0
 MAX_TRIES = 6
-FIRST_WAIT_S, LONGEST_WAIT_S = (
-    0.5,
-    20.0,
-)  # full jitter: a wait is random between 0 and its bound, which doubles
-MAX_ANSWER_BYTES = 64 * 1024 * 1024  # an answer of the API, not an artifact
+# Full jitter: a wait is random between 0 and its bound, which doubles from FIRST to LONGEST.
+FIRST_WAIT_S = 0.5
+LONGEST_WAIT_S = 20.0
+MAX_ANSWER_BYTES = 64 * 1024 * 1024  # a response of the API, not an artifact
 MAX_REDIRECTS = 5
-_CHUNK = 256 * 1024
+_REDIRECTS = (301, 302, 303, 307, 308)
+_REDIRECTS_KEEPING_METHOD = (307, 308)
+_CHUNK_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
 class Response:
-    """What came back: status, headers and, unless it went to a file, the body."""
+    """Status, headers and, unless it was written to a file, the body."""
 
     status: int
     headers: requests.structures.CaseInsensitiveDict[str]
     body: bytes = field(default=b"", repr=False)
 
     def json(self) -> object:
-        """The body as JSON, or None when it is something else."""
+        """Return the body as JSON; None when it is not JSON."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
             return None
 
     @property
+    def is_success(self) -> bool:
+        """Return whether the status code is one of 2xx."""
+        return 200 <= self.status < 300
+
+    @property
     def is_truncated(self) -> bool:
-        """Whether it says that it is JSON and is not: a part is missing, though the length was right."""
-        says_json = self.headers.get("Content-Type", "").startswith("application/json")
-        return says_json and self.json() is None and self.body.strip() != b"null"
+        """Return whether a body that is declared as JSON is not JSON: a part is missing."""
+        is_declared_json = self.headers.get("Content-Type", "").startswith("application/json")
+        return is_declared_json and self.json() is None and self.body.strip() != b"null"
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request, repeatable as often as needed. what: the act in words, for messages. limit_bytes: of the answer."""
+    """One request, repeatable as often as needed.
+
+    action: for messages, such as "checking the credentials". url: of an API call, its path.
+    body: sent as JSON. content: an upload. destination: receives the body of a response with
+    status 200. limit_bytes: of the response.
+    """
 
     action: str
     method: str
@@ -74,247 +90,206 @@ class Request:
     progress: Progress = field(default_factory=NoProgress)
 
 
-class _TokenAuth(requests.auth.AuthBase):
-    """The token and the instance name of every call to the API. As `auth` it also keeps ~/.netrc away."""
-
-    def __init__(self, token: str, instance_name: str) -> None:
-        self._headers = {"Authorization": f"Bearer {token}", "x-tenant": instance_name}
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.update(self._headers)
-        return request
-
-
-class _NoRedirectSession(requests.Session):
-    """One that does not even look where a redirect leads: that is decided here, and requests reads its whole body."""
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        return None
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Nothing: a signed URL carries its own permission, and ~/.netrc has no say."""
-    return request
-
-
 class Transport:
-    """Sends requests for one command. note: told of each wait; detail: of each request."""
+    """Sends the requests of one command to one instance and to the storage that it names."""
 
     def __init__(
         self,
-        base_url: str,
+        credentials: Credentials,
         *,
         deadline: Deadline,
-        user_agent: str,
         log: Log,
-        max_tries: int = MAX_TRIES,
+        ci_name: str | None,
+        max_tries: int,
     ) -> None:
-        self.base_url = base_url
-        self.deadline = deadline
+        self._base_url = credentials.url.value
+        self._deadline = deadline
         self._log = log
-        self._user_agent = user_agent
         self._max_tries = max_tries
-        self._api = self._create_session()
-        self._storage = self._create_session()
-        self._storage.auth = _no_auth
-
-    def authenticate(self, token: str, instance_name: str) -> None:
-        """Send these with every later call to the API, and to nobody else."""
-        self._api.auth = _TokenAuth(token, instance_name)
+        auth = sessions.TokenAuth(credentials.token.value, credentials.instance_name.value)
+        self._api = sessions.create_session(auth, ci_name=ci_name)
+        self._storage = sessions.create_session(sessions.NoAuth(), ci_name=ci_name)
 
     def send_to_api(self, request: Request) -> Response:
-        """A call to the instance's API; `request.url` is a path. Redirects are followed only on the same host."""
-        return self._send_following_redirects(
-            self._api, request, self.base_url + request.url, self._check_same_origin
-        )
+        """Send a call with the token. A redirect is followed only on the same host."""
+        absolute = replace(request, url=self._base_url + request.url)
+        return self._send_following_redirects(self._api, absolute)
 
     def send_to_storage(self, request: Request) -> Response:
-        """A transfer at a signed URL, without the token. Redirects are followed to any host that is as safe."""
-        self._check_secure_url(request.url, request.action)
-        return self._send_following_redirects(
-            self._storage, request, request.url, self._check_secure_url
-        )
+        """Send a transfer to a signed URL, without the token. A redirect must be as secure."""
+        self._check_secure_url(request)
+        return self._send_following_redirects(self._storage, request)
 
-    def _send_following_redirects(
-        self,
-        session: requests.Session,
-        request: Request,
-        url: str,
-        check: Callable[[str, str], None],
-    ) -> Response:
+    def _send_following_redirects(self, session: requests.Session, request: Request) -> Response:
         for _ in range(MAX_REDIRECTS):
-            answer = self._send_with_retries(session, request, url)
-            location = answer.headers.get("Location")
-            if answer.status not in (301, 302, 303, 307, 308) or not location:
-                return answer
-            if request.method != "GET" and answer.status not in (307, 308):
-                raise Unavailable(
-                    f"{request.action}: {failures.url_origin(url)} redirects in a way that would lose the request"
-                )
-            url = _redirect_target(url, location, request.action)
-            request = replace(
-                request, params=None
-            )  # the new URL has them, if they are wanted there
-            check(url, request.action)
-        raise Unavailable(f"{request.action}: {failures.url_origin(url)} redirects in a circle")
+            response = self._send_with_retries(session, request)
+            location = response.headers.get("Location")
+            if response.status not in _REDIRECTS or not location:
+                return response
+            request = _redirected(request, response.status, location)
+            if session is self._api:
+                self._check_same_origin(request)
+            else:
+                self._check_secure_url(request)
+        origin = failures.url_origin(request.url)
+        raise Unavailable(f"{request.action}: {origin} redirects in a circle")
 
-    def _send_with_retries(self, session: requests.Session, request: Request, url: str) -> Response:
+    def _check_same_origin(self, request: Request) -> None:
+        origin = failures.url_origin(request.url)
+        if origin.lower() != self._base_url:
+            raise UsageError(
+                f"{request.action}: {self._base_url} redirects to {origin}, where the token does "
+                "not go; if that is the instance's address, give it as --backend-url"
+            )
+
+    def _check_secure_url(self, request: Request) -> None:
+        parts = urlsplit(request.url)
+        is_own_host = parts.netloc.lower() == urlsplit(self._base_url).netloc
+        if parts.scheme != "https" and not is_loopback(parts.hostname or "") and not is_own_host:
+            origin = failures.url_origin(request.url)
+            raise Unavailable(
+                f"{request.action}: {origin} is not https, so no artifact goes there or comes from "
+                "there"
+            )
+
+    def _send_with_retries(self, session: requests.Session, request: Request) -> Response:
         tries = 0
         while True:
             tries += 1
-            answer, fault = self._send_once(session, request, url)
-            if fault is None:
-                return answer
-            may_repeat = fault.retryable and (request.repeatable or fault.not_sent)
+            response, failure = self._send_once(session, request)
+            if failure is None:
+                return response
+            may_repeat = failure.retryable and (request.repeatable or failure.not_sent)
             if not may_repeat or tries == self._max_tries:
-                after = f" (tried {tries} times)" if tries > 1 else ""
-                raise Unavailable(f"{request.action}: {fault.message}{after}")
-            self._wait(request, fault, tries)
+                suffix = f" (tried {tries} times)" if tries > 1 else ""
+                raise Unavailable(f"{request.action}: {failure.message}{suffix}")
+            self._wait(request, failure, tries)
 
-    def _wait(self, request: Request, fault: failures.RequestFailure, tries: int) -> None:
-        bound = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (tries - 1))
-        wait = fault.retry_after_s if fault.retry_after_s is not None else random.uniform(0, bound)  # noqa: S311 - no secret
-        if wait > self.deadline.remaining():
+    def _wait(self, request: Request, failure: RequestFailure, tries: int) -> None:
+        wait_s = failure.retry_after_s
+        if wait_s is None:
+            bound_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (tries - 1))
+            wait_s = random.uniform(0, bound_s)  # noqa: S311 - not a secret
+        if wait_s > self._deadline.remaining():
             raise Unavailable(
-                f"{request.action}: {fault.message}; the next try would be in {wait:.0f} s, "
-                f"past the {self.deadline.seconds:g} s of --timeout"
+                f"{request.action}: {failure.message}; the next try would be in {wait_s:.0f} s, "
+                f"past the {self._deadline.seconds:g} s of --timeout"
             )
         self._log.note(
-            f"{request.action}: {fault.message}; try {tries + 1} of {self._max_tries} in {wait:.1f} s"
+            f"{request.action}: {failure.message}; "
+            f"try {tries + 1} of {self._max_tries} in {wait_s:.1f} s"
         )
-        time.sleep(wait)
+        time.sleep(wait_s)
 
     def _send_once(
-        self, session: requests.Session, request: Request, url: str
-    ) -> tuple[Response, failures.RequestFailure | None]:
-        began = time.monotonic()
+        self, session: requests.Session, request: Request
+    ) -> tuple[Response, RequestFailure | None]:
+        label = f"{request.method} {failures.url_origin(request.url)}{urlsplit(request.url).path}"
+        start = time.monotonic()
         try:
-            answer = self.deadline.run(lambda: self._perform(session, request, url), request.action)
+            perform = partial(self._perform, session, request)
+            response = self._deadline.run(perform, request.action)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            wrapped = (
-                error
-                if isinstance(error, requests.RequestException)
-                else requests.ConnectionError(error)
-            )
-            fault = failures.failure_from_exception(wrapped, url)
-            self._log.detail(
-                f"{request.method} {failures.url_origin(url)}{urlsplit(url).path}: {fault.message}"
-            )
-            return Response(0, requests.structures.CaseInsensitiveDict()), fault
-        took = (time.monotonic() - began) * 1000
-        self._log.detail(
-            f"{request.method} {failures.url_origin(url)}{urlsplit(url).path}: HTTP {answer.status} in {took:.0f} ms"
-        )
-        if answer.status in failures.RETRIED_STATUS:
-            return answer, failures.failure_from_status(answer.status, answer.headers, url)
-        if (
-            request.destination is None
-            and request.content is None
-            and 200 <= answer.status < 300
-            and answer.is_truncated
-        ):
-            return answer, failures.truncated_response(url)
-        return answer, None
+            failure = failures.failure_from_exception(error, request.url)
+            self._log.detail(f"{label}: {failure.message}")
+            return Response(0, requests.structures.CaseInsensitiveDict()), failure
+        duration_ms = (time.monotonic() - start) * 1000
+        self._log.detail(f"{label}: HTTP {response.status} in {duration_ms:.0f} ms")
+        return response, _failure_of_response(request, response)
 
-    def _perform(self, session: requests.Session, request: Request, url: str) -> Response:
-        # Longer than what is left: it is the deadline that ends the command then, and says so.
-        read_timeout = min(READ_TIMEOUT_S, self.deadline.remaining() + 1)
-        connect_timeout = CONNECT_TIMEOUT_S if request.content is None else SEND_TIMEOUT_S
-        body = (
-            None
-            if request.content is None
-            else _UploadBody(request.content, request.progress, self.deadline)
-        )
+    def _perform(self, session: requests.Session, request: Request) -> Response:
+        # Longer than the time left: then the deadline ends the command, with its own message.
+        read_timeout_s = min(READ_TIMEOUT_S, self._deadline.remaining() + 1)
+        connect_timeout_s = CONNECT_TIMEOUT_S
+        upload = None
+        if request.content is not None:
+            connect_timeout_s = SEND_TIMEOUT_S
+            upload = _UploadBody(request.content, request.progress, self._deadline)
         with session.request(
             request.method,
-            url,
+            request.url,
             params=request.params,
             json=request.body,
-            data=body,
-            timeout=(min(connect_timeout, read_timeout), read_timeout),
+            data=upload,
+            timeout=(min(connect_timeout_s, read_timeout_s), read_timeout_s),
             allow_redirects=False,
             stream=True,
         ) as response:
             if request.destination is not None and response.status_code == 200:
                 self._receive(response, request, request.destination)
                 return Response(response.status_code, response.headers)
-            return Response(
-                response.status_code, response.headers, b"".join(self._chunks(response, request))
-            )
+            body = b"".join(self._chunks(response, request))
+            return Response(response.status_code, response.headers, body)
 
-    def _receive(self, response: requests.Response, request: Request, sink: BinaryIO) -> None:
-        """Write the body to the sink, from its beginning, whatever an earlier try left there."""
-        request.progress.advance(-sink.seek(0, os.SEEK_END))
-        sink.seek(0)
-        sink.truncate()
+    def _receive(
+        self, response: requests.Response, request: Request, destination: BinaryIO
+    ) -> None:
+        """Write the body to the destination, over what an earlier try left in it."""
+        request.progress.advance(-destination.seek(0, os.SEEK_END))
+        destination.seek(0)
+        destination.truncate()
         for chunk in self._chunks(response, request):
-            sink.write(chunk)
+            destination.write(chunk)
             request.progress.advance(len(chunk))
 
     def _chunks(self, response: requests.Response, request: Request) -> Iterator[bytes]:
-        """The body, as long as it comes in time and is no longer than it may be."""
+        """Yield the body. Raises Unavailable at the deadline and beyond `limit_bytes`."""
         size = 0
-        for chunk in response.iter_content(_CHUNK):
-            self.deadline.check(request.action)
+        for chunk in response.iter_content(_CHUNK_BYTES):
+            self._deadline.check(request.action)
             size += len(chunk)
             if size > request.limit_bytes:
+                origin = failures.url_origin(response.url)
                 raise Unavailable(
-                    f"{request.action}: {failures.url_origin(response.url)} sends more than {request.limit_bytes:,} bytes"
+                    f"{request.action}: {origin} sends more than {request.limit_bytes:,} bytes"
                 )
             yield chunk
 
-    def _check_same_origin(self, url: str, what: str) -> None:
-        if failures.url_origin(url).lower() != self.base_url:
-            raise UsageError(
-                f"{what}: {self.base_url} redirects to {failures.url_origin(url)}, where the token does not go; "
-                "if that is the instance's address, give it as --backend-url"
-            )
 
-    def _check_secure_url(self, url: str, what: str) -> None:
-        parts = urlsplit(url)
-        same_host = parts.netloc.lower() == urlsplit(self.base_url).netloc
-        if parts.scheme != "https" and not is_loopback(parts.hostname or "") and not same_host:
-            raise Unavailable(
-                f"{what}: {failures.url_origin(url)} is not https, so no artifact goes there or comes from there"
-            )
-
-    def _create_session(self) -> requests.Session:
-        session = _NoRedirectSession()
-        session.headers.update({"User-Agent": self._user_agent, "Accept": "application/json, */*"})
-        bundle = certificates.find_ca_bundle(os.environ)
-        if bundle:
-            session.verify = bundle
-        if read_boolean_variable(os.environ, "DATAPILOT_SYSTEM_CERTIFICATES"):
-            session.mount("https://", certificates.create_system_store_adapter())
-        return session
+def _failure_of_response(request: Request, response: Response) -> RequestFailure | None:
+    """Return why a response is worth another try; None when it is not."""
+    if response.status in failures.RETRIED_STATUS:
+        return failures.failure_from_status(response.status, response.headers, request.url)
+    is_transfer = request.destination is not None or request.content is not None
+    if not is_transfer and response.is_success and response.is_truncated:
+        return failures.truncated_response(request.url)
+    return None
 
 
-def _redirect_target(url: str, location: str, what: str) -> str:
-    """Where a redirect leads. Raises Unavailable when that is no URL."""
+def _redirected(request: Request, status: int, location: str) -> Request:
+    """Return the request to the target of a redirect. Raises Unavailable if it is impossible."""
+    origin = failures.url_origin(request.url)
+    if request.method != "GET" and status not in _REDIRECTS_KEEPING_METHOD:
+        raise Unavailable(
+            f"{request.action}: {origin} redirects in a way that would lose the request"
+        )
     try:
-        target = urljoin(url, location)
+        target = urljoin(request.url, location)
         _ = urlsplit(target).port
     except ValueError:
         raise Unavailable(
-            f"{what}: {failures.url_origin(url)} redirects to something that is no URL"
+            f"{request.action}: {origin} redirects to something that is no URL"
         ) from None
-    return target
+    return replace(request, url=target, params=None)  # the target has its own parameters
 
 
 class _UploadBody:
-    """Bytes on their way out: counted for the progress bar, stopped at the deadline, never copied as a whole."""
+    """The content of an upload: stopped at the deadline, counted, never copied entirely."""
 
     def __init__(self, content: bytes, progress: Progress, deadline: Deadline) -> None:
         self._view = memoryview(content)
         self._sent = 0
-        self._progress, self._deadline = progress, deadline
+        self._progress = progress
+        self._deadline = deadline
 
     def __len__(self) -> int:
         return len(self._view)
 
     def read(self, size: int = -1) -> bytes:
         self._deadline.check("the upload")
-        end = len(self._view) if size < 0 else self._sent + size
+        end = self._sent + size
+        if size < 0:
+            end = len(self._view)
         chunk = bytes(self._view[self._sent : end])
         self._sent += len(chunk)
         self._progress.advance(len(chunk))

@@ -15,7 +15,8 @@ from datapilot_defer.pull.request import PullOptions, PullResult, Source
 from datapilot_defer.pull.state_directory import PulledArtifact, StateRecord
 
 if TYPE_CHECKING:
-    from datapilot_defer.client.instance_client import ArtifactLocation, InstanceClient
+    from datapilot_defer.client.instance_client import InstanceClient
+    from datapilot_defer.client.responses import ArtifactLocation
 
 
 def _locate(instance: InstanceClient, kind: Kind, wish: PullOptions) -> ArtifactLocation:

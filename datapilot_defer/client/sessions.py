@@ -1,0 +1,72 @@
+"""HTTP sessions: headers, authentication and TLS certificates of all requests of one command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+
+import requests
+
+from datapilot_defer.client import certificates
+from datapilot_defer.config import read_boolean_variable
+
+
+class TokenAuth(requests.auth.AuthBase):
+    """Token and instance name of every API call. As `auth` it also keeps ~/.netrc out."""
+
+    def __init__(self, token: str, instance_name: str) -> None:
+        self._headers = {"Authorization": f"Bearer {token}", "x-tenant": instance_name}
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add the headers."""
+        request.headers.update(self._headers)
+        return request
+
+
+class NoAuth(requests.auth.AuthBase):
+    """No authentication: a signed URL carries its own permission. It keeps ~/.netrc out."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add nothing."""
+        return request
+
+
+class _NoRedirectSession(requests.Session):
+    """A session that leaves redirects alone; requests would read their bodies without a limit."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return no target."""
+        return None
+
+
+def create_session(auth: requests.auth.AuthBase, *, ci_name: str | None) -> requests.Session:
+    """Return a session with our headers and the certificate authorities of the environment.
+
+    Raises UsageError when the environment names unusable certificate authorities.
+    """
+    session = _NoRedirectSession()
+    session.auth = auth
+    session.headers["User-Agent"] = user_agent(ci_name)
+    session.headers["Accept"] = "application/json, */*"
+    bundle = certificates.find_ca_bundle(os.environ)
+    if bundle:
+        session.verify = bundle
+    if read_boolean_variable(os.environ, "DATAPILOT_SYSTEM_CERTIFICATES"):
+        session.mount("https://", certificates.create_system_store_adapter())
+    return session
+
+
+def user_agent(ci_name: str | None = None) -> str:
+    """Return program, Python, system and CI: what the log of an instance may show."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        own_version = version("datapilot-defer")
+    except PackageNotFoundError:  # run from a checkout
+        own_version = "0"
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    agent = f"datapilot-defer/{own_version} python/{python} {platform.system().lower()}"
+    if ci_name:
+        agent += f" ({ci_name})"
+    return agent

@@ -1,0 +1,58 @@
+"""Errors for the status codes of an instance and of the storage that it names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from datapilot_defer.client.responses import error_detail
+from datapilot_defer.credentials import rejected_credentials_error
+from datapilot_defer.errors import AccessDenied, DatapilotError, NotFound, Unavailable, UsageError
+
+if TYPE_CHECKING:
+    from datapilot_defer.client.transport import Response
+    from datapilot_defer.credentials import Credentials
+
+REJECTED_STATUS = frozenset({400, 409, 413, 422})
+
+
+def api_error(action: str, response: Response, credentials: Credentials) -> DatapilotError:
+    """Return the error for an API call with a status code other than 2xx."""
+    status = response.status
+    url = credentials.url.value
+    reason = error_detail(response.json())
+    suffix = f" (HTTP {status})"
+    if reason:
+        suffix = f": {reason}"
+    if status == 401:
+        return rejected_credentials_error(credentials)
+    if status == 402:
+        return AccessDenied(f"{action}: the quota of the instance is used up{suffix}")
+    if status == 403:
+        return AccessDenied(f"{action}: not allowed{suffix}")
+    if status == 404:
+        return NotFound(f"{action}: not found on {url}{suffix}")
+    if status in REJECTED_STATUS:
+        return UsageError(f"{action}: refused{suffix}")
+    return _unexpected_status_error(f"{action}: {url} answered HTTP {status}", reason)
+
+
+def _unexpected_status_error(message: str, reason: str) -> Unavailable:
+    if reason:
+        message += f": {reason}"
+    return Unavailable(message)
+
+
+def storage_error(action: str, response: Response) -> DatapilotError:
+    """Return the error for a signed URL that does not work."""
+    message = (
+        f"{action}: the storage answered HTTP {response.status} at a URL that the instance has "
+        "just signed"
+    )
+    if response.status == 404:
+        return NotFound(message)
+    if response.status in (400, 401, 403, 410):
+        return AccessDenied(
+            f"{message}; is a proxy in between, or the clock of this machine or of the storage "
+            "wrong?"
+        )
+    return Unavailable(message)
