@@ -12,9 +12,12 @@ def main() -> None:
     from datapilot_defer.cli.main import root
 
     configure_streams()
-    # The name that was typed: where altimate-datapilot-cli owns `datapilot`, ours is `datapilot-defer`.
-    typed = Path(sys.argv[0]).stem
-    root(prog_name=typed if typed == "datapilot-defer" else "datapilot")
+    # Usage messages show the invoked name: where altimate-datapilot-cli owns `datapilot`, ours is
+    # `datapilot-defer`.
+    program = Path(sys.argv[0]).stem
+    if program != "datapilot-defer":
+        program = "datapilot"
+    root(prog_name=program)
 
 
 if __name__ == "__main__":

@@ -209,12 +209,16 @@ def decode_metadata(sections: Mapping[str, Any]) -> dict[str, Any]:
         metadata = dbt_json.decode(sections["metadata"])
     except (KeyError, dbt_json.NotJsonError):
         return {}
-    return metadata if isinstance(metadata, dict) else {}
+    if not isinstance(metadata, dict):
+        return {}
+    return metadata
 
 
 def _get_string(metadata: Mapping[str, Any], key: str) -> str | None:
     value = metadata.get(key)
-    return value if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    return value
 
 
 def _parse_timestamp(value: object) -> datetime | None:

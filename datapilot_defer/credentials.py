@@ -68,17 +68,22 @@ def resolve_address(
 ) -> tuple[Setting, Setting]:
     """Return URL and instance name, which need no token. Raises as `resolve_credentials`."""
     url_source = next((source for source in sources if source.url), CredentialSource())
+    token_source = next((source for source in sources if source.token), CredentialSource())
+    token = token_source.token
     url = _validate_url(url_source.url or _default_url(), allow_http)
-    token_source = next((source for source in sources if source.token), None)
-    if token_source is not None and token_source.token is not None:
-        _reject_mixed_sources(token_source, token_source.token, url_source, url, allow_http)
-        _reject_self_hosted_token(token_source.token, url_source)
+    if token is not None:
+        _reject_mixed_sources(token_source, token, url_source, url, allow_http)
+        _reject_self_hosted_token(token, url_source)
     name = next((source.instance_name for source in sources if source.instance_name), None)
     if name is None:
-        if not console.interactive:
-            raise _missing_parts_error(name_missing=True, token_missing=token_source is None)
-        name = Setting(console.ask("instance name"), "prompt")
+        name = _ask_instance_name(console, token_missing=token is None)
     return url, _validate_header_value("instance name", name)
+
+
+def _ask_instance_name(console: Console, *, token_missing: bool) -> Setting:
+    if not console.interactive:
+        raise _missing_parts_error(name_missing=True, token_missing=token_missing)
+    return Setting(console.ask("instance name"), "prompt")
 
 
 def resolve_token(sources: Sequence[CredentialSource], *, console: Console) -> Setting:
@@ -180,17 +185,11 @@ def _find_url_problem(url: str, *, allow_http: bool) -> str | None:
         _ = parts.port, (parts.hostname or "").encode("idna")
     except ValueError:
         return "it is malformed; it looks like https://host or https://host:port"
-    problem = _find_part_problem(url, parts)
-    if problem:
-        return problem
-    if not url.isascii() or not url.isprintable() or " " in url:
-        return "it holds a blank or a character that is not ASCII"
-    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname or ""):
-        return (
-            "http would send the token unencrypted: write https://, or add --allow-http if that "
-            "is meant"
-        )
-    return None
+    return (
+        _find_part_problem(url, parts)
+        or _find_text_problem(url)
+        or _find_encryption_problem(parts, allow_http=allow_http)
+    )
 
 
 def _find_part_problem(url: str, parts: SplitResult) -> str | None:
@@ -201,6 +200,21 @@ def _find_part_problem(url: str, parts: SplitResult) -> str | None:
     if parts.path.strip("/") or parts.query or parts.fragment:
         return f"it has a path or more; give only {parts.scheme}://{parts.netloc}"
     return None
+
+
+def _find_text_problem(url: str) -> str | None:
+    if url.isascii() and url.isprintable() and " " not in url:
+        return None
+    return "it holds a blank or a character that is not ASCII"
+
+
+def _find_encryption_problem(parts: SplitResult, *, allow_http: bool) -> str | None:
+    if parts.scheme == "https" or allow_http or is_loopback(parts.hostname or ""):
+        return None
+    return (
+        "http would send the token unencrypted: write https://, or add --allow-http if that is "
+        "meant"
+    )
 
 
 def is_loopback(host: str) -> bool:

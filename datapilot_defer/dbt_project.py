@@ -1,4 +1,4 @@
-"""A dbt project on disk: its name, its target folder, and whether a manifest is one of it."""
+"""A dbt project on disk: its name, directories and target directory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,23 @@ from datapilot_defer.errors import ArtifactRefused, UsageError
 
 PROJECT_FILE = "dbt_project.yml"
 _ENV_VAR = re.compile(
-    r"\{\{\s*env_var\(\s*(['\"])(?P<name>\w+)\1\s*(?:,\s*(['\"])(?P<default>[^'\"]*)\3\s*)?\)\s*\}\}"
+    r"\{\{\s*env_var\(\s*(['\"])(?P<name>\w+)\1\s*"
+    r"(?:,\s*(['\"])(?P<default>[^'\"]*)\3\s*)?\)\s*\}\}"
+)
+# Setting of dbt_project.yml, its default, and the suffixes of files whose names are node names.
+_SOURCE_DIRECTORIES = (
+    ("model-paths", "models", (".sql", ".py")),
+    ("seed-paths", "seeds", (".csv",)),
 )
 
 
 @dataclass(frozen=True)
 class DbtProject:
-    """A dbt project. folder: absolute, links resolved. target: where dbt writes its own artifacts, absolute."""
+    """A dbt project.
+
+    folder: absolute, links resolved. target: where dbt writes its own artifacts, absolute.
+    sources: the files of its models and seeds.
+    """
 
     folder: Path
     name: str
@@ -27,44 +37,46 @@ class DbtProject:
 
 
 def find_project(start: Path | None, environ: Mapping[str, str]) -> DbtProject:
-    """The project of `start`, else of DBT_PROJECT_DIR, else of the working folder or the nearest one above it.
+    """Return the project in `start`, else in DBT_PROJECT_DIR, else in the current directory.
 
-    Raises UsageError when there is none, or its dbt_project.yml can't be read.
+    Only the current directory may be inside of a project; the others must be its directory.
+    Raises UsageError when there is none, or its dbt_project.yml cannot be read.
     """
     named = start or _directory_from_environment(environ)
-    here = Path(named or Path.cwd()).resolve()
-    folders = [here] if named else [here, *here.parents]
-    folder = next((each for each in folders if (each / PROJECT_FILE).is_file()), None)
-    if folder is None:
-        above = "" if named else " or any folder above it"
-        raise UsageError(
-            f"no {PROJECT_FILE} in {here}{above}: change into a dbt project, or say where it is with --project-dir"
-        )
-    return read_project(folder, environ)
+    first = Path(named or Path.cwd()).resolve()
+    candidates = [first]
+    searched = str(first)
+    if named is None:
+        candidates += first.parents
+        searched += " or any folder above it"
+    for directory in candidates:
+        if (directory / PROJECT_FILE).is_file():
+            return read_project(directory, environ)
+    raise UsageError(
+        f"no {PROJECT_FILE} in {searched}: change into a dbt project, "
+        "or say where it is with --project-dir"
+    )
 
 
 def read_project(folder: Path, environ: Mapping[str, str]) -> DbtProject:
-    """The project in exactly this folder. Raises UsageError when its dbt_project.yml can't be read."""
+    """Return the project in exactly this directory. Raises UsageError when it cannot be read."""
     import yaml
 
     file = folder / PROJECT_FILE
     try:
         settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (
-        OSError,
-        ValueError,
-        yaml.YAMLError,
-        RecursionError,
-    ) as error:  # 2024-02-30 is a ValueError
+    # 2024-02-30 in YAML is a ValueError.
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{file} can't be read: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict) or not isinstance(settings.get("name"), str):
         raise UsageError(f"{file} has no `name:`, so this is not a dbt project")
-    given = (
+    target_path = (
         environ.get("DBT_ENGINE_TARGET_PATH")
         or environ.get("DBT_TARGET_PATH")
         or settings.get("target-path")
+        or "target"
     )
-    target = folder / _render_env_vars(str(given or "target"), environ)
+    target = folder / _render_env_vars(str(target_path), environ)
     return DbtProject(
         folder,
         settings["name"],
@@ -102,38 +114,38 @@ def check_belongs(ids: Iterable[str], project: DbtProject, *, manifest_project: 
         )
 
 
-def is_target_directory(folder: Path, project: DbtProject) -> bool:
-    """Whether this folder is dbt's own target folder: dbt overwrites it before it looks at the state."""
-    if folder.resolve() == project.target.resolve():
+def is_target_directory(directory: Path, project: DbtProject) -> bool:
+    """Return whether dbt writes its own artifacts there: before it reads the state in it."""
+    if directory.resolve() == project.target.resolve():
         return True
     try:
-        return folder.samefile(project.target)
+        return directory.samefile(project.target)
     except OSError:
         return False
 
 
 def _directory_from_environment(environ: Mapping[str, str]) -> Path | None:
-    given = environ.get("DBT_ENGINE_PROJECT_DIR") or environ.get("DBT_PROJECT_DIR")
-    return Path(given) if given else None
+    directory = environ.get("DBT_ENGINE_PROJECT_DIR") or environ.get("DBT_PROJECT_DIR")
+    if not directory:
+        return None
+    return Path(directory)
 
 
 def _render_env_vars(value: str, environ: Mapping[str, str]) -> str:
-    """A path of dbt_project.yml with its `env_var(…)` filled in; other Jinja does not belong there."""
+    """Return a path of dbt_project.yml with its `env_var(…)` rendered, and no other Jinja."""
 
-    def fill(found: re.Match[str]) -> str:
-        return environ.get(found["name"], found["default"] or "")
+    def render(match: re.Match[str]) -> str:
+        return environ.get(match["name"], match["default"] or "")
 
-    return _ENV_VAR.sub(fill, value)
+    return _ENV_VAR.sub(render, value)
 
 
 def _find_source_files(folder: Path, settings: Mapping[str, object]) -> Iterable[Path]:
-    """The files whose names are model and seed names."""
-    for key, default, endings in (
-        ("model-paths", "models", (".sql", ".py")),
-        ("seed-paths", "seeds", (".csv",)),
-    ):
-        paths = settings.get(key)
-        for name in (
-            paths if isinstance(paths, Sequence) and not isinstance(paths, str) else [default]
-        ):
-            yield from (path for path in (folder / str(name)).rglob("*") if path.suffix in endings)
+    """Yield the files whose names are the names of models and seeds."""
+    for setting, default, suffixes in _SOURCE_DIRECTORIES:
+        names = settings.get(setting)
+        if not isinstance(names, Sequence) or isinstance(names, str):
+            names = [default]
+        for name in names:
+            files = (folder / str(name)).rglob("*")
+            yield from (file for file in files if file.suffix in suffixes)

@@ -78,8 +78,8 @@ class _Context:
 
 def check_configuration(credentials: Credentials) -> CheckResult:
     """Return the result of finding the credentials, which the other checks need."""
-    url, token = credentials.url, credentials.token
-    detail = f"{url.value} (from {url.origin}), token from {token.origin}"
+    url = credentials.url
+    detail = f"{url.value} (from {url.origin}), token from {credentials.token.origin}"
     return CheckResult(Check.CONFIGURATION, detail)
 
 

@@ -12,6 +12,7 @@ A message names the thing, the cause and what to do next; it never holds a token
 or user-info. Exit codes are never renumbered.
 """
 
+import re
 import signal
 
 
@@ -22,9 +23,8 @@ class DatapilotError(Exception):
 
     @property
     def kind(self) -> str:
-        """The word that machines compare, such as "access_denied": stable, for `--json`."""
-        name = type(self).__name__
-        return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+        """Return the word that machines compare, such as "access_denied": stable, for `--json`."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
 
 class ArtifactRefused(DatapilotError):

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Windows does not let a file be replaced or removed while another process reads it.
-BUSY_TIMEOUT_S = 2.0 if os.name == "nt" else 0.0
+BUSY_TIMEOUT_S = 0.0
+if os.name == "nt":
+    BUSY_TIMEOUT_S = 2.0
 _RETRY_INTERVAL_S = 0.02
 _CHUNK_BYTES = 1 << 20
 TEMPORARY_PREFIX = ".datapilot-"
@@ -23,14 +25,15 @@ TEMPORARY_SUFFIX = ".tmp"
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> None:
-    """Write a file by renaming a temporary one, so that a reader sees the old content or the new.
+    """Write a file by renaming a temporary one: a reader sees the old content or the new.
 
     mode: permission bits; None keeps those of an existing file and gives a new one 0o644.
     Raises OSError; the old file is unchanged then.
     """
     target = path.resolve()  # a link, for example into a repository of dotfiles, stays a link
-    permissions = mode if mode is not None else _permissions_of(target)
-    temporary = write_temporary(target.parent, content, mode=permissions)
+    if mode is None:
+        mode = _permissions_of(target)
+    temporary = write_temporary(target.parent, content, mode=mode)
     try:
         retry_while_busy(partial(temporary.replace, target))
     except OSError:
@@ -40,7 +43,10 @@ def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> 
 
 
 def write_temporary(directory: Path, content: bytes, *, mode: int = 0o644) -> Path:
-    """Write a temporary file, flushed to disk, under a name that no reader knows. Raises OSError."""
+    """Write a temporary file, flushed to disk, under a name that no reader knows.
+
+    Raises OSError.
+    """
     file, path = create_temporary(directory)
     try:
         with file:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-# Line breaks and tabs in a message are the program's own; other control characters command a terminal.
+# Line breaks and tabs in a message are the program's own; other control characters control a
+# terminal.
 _TERMINAL_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _DURATION_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
@@ -20,7 +21,11 @@ def escape_controls(text: str) -> str:
 
 def replace_unprintable(text: str, replacement: str = _REPLACEMENT) -> str:
     """Replace each character that cannot be printed in one line, line breaks and tabs included."""
-    return "".join(char if char.isprintable() else replacement for char in text)
+    characters = list(text)
+    for index, character in enumerate(characters):
+        if not character.isprintable():
+            characters[index] = replacement
+    return "".join(characters)
 
 
 def to_single_line(text: str, max_length: int) -> str:

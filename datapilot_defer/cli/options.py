@@ -1,4 +1,7 @@
-"""Options that several commands share, and the way from them to an instance."""
+"""Options that several commands share.
+
+A decorator that builds an options object consumes its parameters and passes the object on.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def connection_options(command: F) -> F:
 
 
 def legacy_connection_options(command: F) -> F:
-    """Add --token, --instance-name, --backend-url, --allow-http and --timeout, passed on as `**access`."""
+    """Add the options that select an instance, passed on as `**access`."""
     for option in reversed(_INSTANCE_OPTIONS):
         command = option(command)
     return command
@@ -56,7 +59,8 @@ _INSTANCE_OPTIONS = [
     click.option(
         "--token",
         metavar="TOKEN",
-        help="Token that admits you; better: environment variable ALTIMATE_API_KEY or DATAPILOT_TOKEN.",
+        help="Token that admits you; better: environment variable ALTIMATE_API_KEY "
+        "or DATAPILOT_TOKEN.",
     ),
     click.option(
         "--instance-name",
@@ -83,7 +87,7 @@ _INSTANCE_OPTIONS = [
 
 
 def environment_option(*, default: str | None = "PROD") -> Callable[[F], F]:
-    """Add --environment in all its spellings."""
+    """Add --environment with its aliases."""
     return click.option(
         "--environment",
         "--dbt_core_integration_environment",
@@ -97,7 +101,7 @@ def environment_option(*, default: str | None = "PROD") -> Callable[[F], F]:
 
 
 def integration_options(command: F) -> F:
-    """Add --integration-id and --integration-name in all their spellings."""
+    """Add --integration-id and --integration-name with their aliases."""
     by_id = click.option(
         "--integration-id",
         "--dbt_core_integration_id",
@@ -147,16 +151,16 @@ def legacy_validation_options(command: F) -> F:
 
 
 def require_integration(integration_id: int | None, integration_name: str | None) -> int | str:
-    """The integration as it was named. Raises UsageError unless it was named in exactly one way."""
+    """Return the id or the name. Raises UsageError unless exactly one of them is given."""
     if integration_id is not None and integration_name:
         raise UsageError("give --integration-id or --integration-name, not both")
-    named = integration_id if integration_id is not None else integration_name
-    if not named:
+    integration = integration_id or integration_name
+    if not integration:
         raise UsageError(
             "say which integration: --integration-id or --integration-name; "
             "`datapilot dbt integrations list` shows them"
         )
-    return named
+    return integration
 
 
 def find_credentials(report: Output, **access: Any) -> Credentials:

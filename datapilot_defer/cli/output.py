@@ -1,4 +1,7 @@
-"""What a command says: results on stdout, everything else on stderr, no secret on either."""
+"""Output of a command: results on stdout, everything else on stderr, no secret on either.
+
+An Output is kept in the `meta` of the Click context, so that any host can mount a command.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +30,17 @@ if TYPE_CHECKING:
 
 _MIN_SECRET_LENGTH = 8  # hiding "x" everywhere would hide the message
 _META_KEY = "datapilot_defer.report"
-# What an instance or an object store may have put into a URL that it lets us show: nobody else may use it.
+# Query parameters of a signed URL: they grant access to every reader.
 _SIGNED_QUERY = re.compile(
     r"([?&][\w.-]*(?:signature|sig|credential|token|secret|key)[\w.-]*=)[^&\s\"'<>]+", re.IGNORECASE
 )
 _USER_INFO = re.compile(r"://[^/\s\"'<>@]+@")
+_COLORS = {"warning": "yellow", "error": "red"}
 
 
 @dataclass
 class Output:
-    """One command's voice. It lives in the Click context's `meta`, so that any host can mount the command."""
+    """Messages, prompts, progress and the result of one command: a `console.Console`."""
 
     json: bool = False
     quiet: bool = False
@@ -47,7 +51,7 @@ class Output:
 
     @property
     def interactive(self) -> bool:
-        """Whether somebody is there to be asked: a terminal, outside CI."""
+        """Return whether the user can be asked: on a terminal, outside CI."""
         return self.ci_run is None and not self.json and sys.stdin.isatty() and sys.stderr.isatty()
 
     @property
@@ -55,7 +59,7 @@ class Output:
         return self.ci_run is not None and self.ci_run.system is ci.GITHUB_ACTIONS
 
     def hide_secret(self, secret: str) -> None:
-        """From now on, print `***` wherever this text would appear. What is too short to be a secret stays."""
+        """Print `***` instead of this text from now on, unless it is too short to be a secret."""
         if len(secret) < _MIN_SECRET_LENGTH:
             return
         if self._on_github and secret not in self._secrets:
@@ -63,52 +67,54 @@ class Output:
         self._secrets += [secret, json.dumps(secret)[1:-1]]  # also as it stands inside of JSON
 
     def note(self, text: str) -> None:
-        """Say what is going on; -q hides it."""
+        """Print a message that -q hides."""
         if not self.quiet:
             self._write_line("info", text)
 
     def detail(self, text: str) -> None:
-        """Say what only -v wants to know."""
+        """Print a message that only -v shows."""
         if self.verbose:
             self._write_line("debug", text)
 
     def warn(self, text: str) -> None:
-        """Say what may surprise later. Never hidden."""
+        """Print a warning. It is never hidden."""
         self._write_line("warning", f"Warning: {text}", annotated=text)
 
     def error(self, text: str) -> None:
-        """Say why the command failed. Never hidden."""
+        """Print why the command failed. It is never hidden."""
         self._write_line("error", f"Error: {text}", annotated=text)
 
     def print_result(self, data: Mapping[str, object], text: str) -> None:
-        """The command's result: the text, or with --json the object as the very last line. Called once."""
+        """Print the result: the text, or with --json the object as the last line. Call it once."""
         sys.stderr.flush()
-        shown = (
-            self._sanitize(json.dumps(data, ensure_ascii=False, default=str))
-            if self.json
-            else self._sanitize(text)
-        )
+        if self.json:
+            text = json.dumps(data, ensure_ascii=False, default=str)
+        result = self._sanitize(text)
         try:
-            if shown:
-                click.echo(shown)
+            if result:
+                click.echo(result)
             sys.stdout.flush()
-        except BrokenPipeError:  # the reader has enough: Click ends the command without a word
+        except BrokenPipeError:  # the reader has read enough: Click ends the command silently
             raise
         except OSError as error:
-            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - or Python fails again at its end
+            # Python would fail again when it closes the broken stream at exit.
+            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
             raise UsageError(
                 f"can't write the result to standard output: {error.strerror}"
             ) from None
 
     def print_error(self, error: DatapilotError, extra: Mapping[str, object] | None = None) -> None:
-        """Say an error; with --json also as the result object."""
+        """Print an error; with --json also as the result object."""
         self.error(str(error))
-        if self.json:
-            about = {"kind": error.kind, "message": str(error)}
-            with suppress(UsageError):  # nowhere to write it; it was said on stderr
-                self.print_result(
-                    {"ok": False, "exit_code": error.exit_code, "error": about, **(extra or {})}, ""
-                )
+        if not self.json:
+            return
+        result: dict[str, object] = {
+            "ok": False,
+            "exit_code": error.exit_code,
+            "error": {"kind": error.kind, "message": str(error)},
+        }
+        with suppress(UsageError):  # stdout is not writable; stderr has the message
+            self.print_result(result | dict(extra or {}), "")
 
     def exit(self, code: int) -> NoReturn:
         """End the command with this exit code."""
@@ -133,20 +139,16 @@ class Output:
         return not is_silent and self.ci_run is None and sys.stderr.isatty()
 
     def _write_line(self, level: str, text: str, annotated: str | None = None) -> None:
-        text = self._sanitize(text)
+        line = self._sanitize(text)
         if self.log_format == "json":
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            click.echo(
-                json.dumps({"time": now, "level": level, "message": text}, ensure_ascii=False),
-                err=True,
-            )
-            return
-        if self._on_github and annotated is not None:
-            click.echo(ci.format_annotation(level, self._sanitize(annotated)), err=True)
-            return
-        colour = {"warning": "yellow", "error": "red"}.get(level)
-        plain = colour is None or bool(os.environ.get("NO_COLOR"))
-        click.echo(text if plain else click.style(text, fg=colour), err=True)
+            entry = {"time": now, "level": level, "message": line}
+            line = json.dumps(entry, ensure_ascii=False)
+        elif self._on_github and annotated is not None:
+            line = ci.format_annotation(level, self._sanitize(annotated))
+        elif level in _COLORS and not os.environ.get("NO_COLOR"):
+            line = click.style(line, fg=_COLORS[level])
+        click.echo(line, err=True)
 
     def _sanitize(self, text: str) -> str:
         for secret in self._secrets:
@@ -183,11 +185,13 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def current_output() -> Output:
-    """The report of the command that is running."""
-    report = click.get_current_context().meta.get(_META_KEY)
-    return report if isinstance(report, Output) else Output()
+    """Return the output of the running command."""
+    output = click.get_current_context().meta.get(_META_KEY)
+    if isinstance(output, Output):
+        return output
+    return Output()
 
 
-def set_output(ctx: click.Context, report: Output) -> None:
-    """Make this the report of the command that `ctx` belongs to."""
-    ctx.meta[_META_KEY] = report
+def set_output(ctx: click.Context, output: Output) -> None:
+    """Make this the output of the command that `ctx` belongs to."""
+    ctx.meta[_META_KEY] = output
