@@ -46,8 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "onboard": {*FACTS, "client", "credentials", "validation"},
     "pull": {*FACTS, "client", "credentials", "validation"},
     "defer": {*FACTS, "client", "credentials", "pull", "validation"},
-    "storage": set(),
-    "instance": {"artifact", "dbt_json", "storage", "validation"},
+    "storage": {"artifact"},
+    "instance": {"artifact", "dbt_json", "formatting", "storage", "validation"},
     "cli": {
         *FACTS,
         *(

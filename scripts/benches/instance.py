@@ -26,7 +26,7 @@ from pathlib import Path
 import requests
 
 from datapilot_defer.instance.services import instances
-from datapilot_defer.storage import tables
+from datapilot_defer.storage import open_storage, tables
 from datapilot_defer.storage.database import Database, utc_now
 from tests.support.dbt_project import production
 from tests.support.torture import Plan, torture
@@ -116,8 +116,8 @@ def _kill(place: Path) -> None:
 
 def _filled(data: Path, integrations: int, records: int) -> str:
     """Make an instance with so many integrations, and file records spread over them."""
-    with instances.opened(data) as (opened, _):
-        token = str(instances.create_instance(opened, "acme"))
+    with open_storage(data) as storage:
+        token = str(instances.create_instance(storage, "acme"))
         times = {"created_at": utc_now(), "last_modified_at": utc_now()}
         made = [
             {"id": n, "instance_id": 1, "name": f"i{n}", "integration_type": "dbt_core", **times}
@@ -133,11 +133,11 @@ def _filled(data: Path, integrations: int, records: int) -> str:
             }
             for n in range(1, integrations + 1)
         ]
-        with opened.write() as connection:
+        with storage.database.write() as connection:
             connection.execute(tables.integrations.insert(), made)
             connection.execute(tables.environments.insert(), places)
         for first in range(1, records + 1, 50_000):
-            _fill(opened, range(first, min(first + 50_000, records + 1)), integrations)
+            _fill(storage.database, range(first, min(first + 50_000, records + 1)), integrations)
     return token
 
 

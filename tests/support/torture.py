@@ -20,7 +20,7 @@ from pathlib import Path
 import requests
 
 from datapilot_defer.instance.services import instances
-from datapilot_defer.storage import integrations
+from datapilot_defer.storage import integrations, open_storage
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -54,9 +54,9 @@ class Outcome:
 
 def torture(data: Path, plan: Plan) -> Outcome:
     """Run the plan against an instance over a data folder; its database and blobs are as SIGKILL left them."""
-    with instances.opened(data) as (records, _):
-        token = str(instances.create_instance(records, "acme"))
-        with records.write() as connection:
+    with open_storage(data) as storage:
+        token = str(instances.create_instance(storage, "acme"))
+        with storage.database.write() as connection:
             for number in range(plan.clients):
                 made = integrations.create_integration(
                     connection, 1, name=f"c{number}", integration_type="dbt_core"
