@@ -1,4 +1,4 @@
-"""SIGKILL at any moment: what an onboarding confirmed is there afterwards, and nothing is served by halves."""
+"""SIGKILL at any moment: confirmed uploads survive and no partial file is served."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from datapilot_defer.errors import Unavailable, UsageError
 from datapilot_defer.artifact import Kind
+from datapilot_defer.errors import Unavailable, UsageError
 from datapilot_defer.storage import instances, integrations, migrations, tokens, uploads
 from datapilot_defer.storage.blobs import BlobStore, open_blobs
 from datapilot_defer.storage.database import Database, open_database, sqlite_url, utc_now

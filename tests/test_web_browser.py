@@ -140,7 +140,7 @@ def test_axe_finds_nothing_wrong_and_nothing_sticks_out(
 
 
 def check(page: Page) -> None:
-    """Fail for whatever axe-core calls a violation, and for a page that must be scrolled sideways."""
+    """Fail for violations that axe-core finds, and for a page that scrolls horizontally."""
     page.evaluate(
         (need("node") / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
     )

@@ -82,9 +82,8 @@ def verify_upload(storage: Storage, principal: Principal, claim: UploadClaim) ->
     upload, integration = _find_own_upload(storage, principal, claim)
     if upload.uploaded_at is not None:
         return VerifiedUpload(upload, unchanged=False)
-    content = storage.blobs.read(principal.instance.id, upload.metadata.sha256)
     try:
-        metadata = inspection.describe_content(content, upload.kind)
+        metadata = _describe_upload(storage, integration, upload)
         unchanged = _make_current(storage, integration, upload, metadata, claim)
     except UploadReplaced:
         raise
@@ -93,6 +92,14 @@ def verify_upload(storage: Storage, principal: Principal, claim: UploadClaim) ->
             upload_records.update_upload(connection, upload.id, refusal=str(error))
         raise
     return VerifiedUpload(upload, unchanged)
+
+
+def _describe_upload(
+    storage: Storage, integration: Integration, upload: Upload
+) -> ArtifactMetadata:
+    """Return the metadata of a received upload; its content leaves memory again."""
+    content = storage.blobs.read(integration.instance_id, upload.metadata.sha256)
+    return inspection.describe_content(content, upload.kind)
 
 
 def _find_own_upload(
