@@ -1,4 +1,4 @@
-"""Errors of the services that other errors' exit codes and HTTP statuses do not cover."""
+"""Conflicts of a request with the current state of the instance."""
 
 from datapilot_defer.errors import ArtifactRefused
 
