@@ -15,8 +15,8 @@ from keyring.backend import KeyringBackend
 from keyring.errors import PasswordDeleteError
 
 from tests.support.dbt_project import Shop, copy_shop, production
+from tests.support.environments import REPOSITORY, run
 from tests.support.instances import instance as instance
-from tests.support.parts import REPOSITORY, run
 
 _SETTINGS = (
     *("ALTIMATE_", "DATAPILOT_", "DBT_", "SHOP_", "AIRFLOW_", "PYTHON_KEYRING_"),

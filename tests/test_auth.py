@@ -13,7 +13,7 @@ from keyring.errors import NoKeyringError
 
 from datapilot_defer import credential_store
 from tests.conftest import MemoryKeyring
-from tests.support import fault_acts as act
+from tests.support import fault_actions as act
 from tests.support.commands import access, datapilot
 from tests.support.fault_proxy import At, fault_proxy
 from tests.support.instances import RunningInstance, running_instance

@@ -24,7 +24,7 @@ from datapilot_defer.errors import (
     Unavailable,
     UsageError,
 )
-from tests.support import fault_acts as act
+from tests.support import fault_actions as act
 from tests.support.fault_proxy import Act, At, fault_proxy
 from tests.support.fault_runner import instance_at
 

@@ -10,7 +10,7 @@ import pytest
 
 from datapilot_defer.client.certificates import find_ca_bundle
 from datapilot_defer.errors import Unavailable, UsageError
-from tests.support import fault_acts as act
+from tests.support import fault_actions as act
 from tests.support.fault_proxy import Accept, At, fault_proxy
 from tests.support.fault_runner import World, instance_at, make_world
 from tests.support.instances import RunningInstance

@@ -17,8 +17,8 @@ import pytest
 
 from tests.support.commands import datapilot
 from tests.support.dbt_project import Shop, copy_shop
-from tests.support.larger_shop import fork
-from tests.support.parts import REPOSITORY
+from tests.support.environments import REPOSITORY
+from tests.support.extended_shop import fork
 
 MODEL = "revenue_by_country"  # it refers to orders and customers
 PARENTS = ("orders", "customers")

@@ -13,8 +13,8 @@ import pytest
 
 from tests.support.commands import access, datapilot
 from tests.support.dbt_project import PROJECT
+from tests.support.environments import require
 from tests.support.instances import RunningInstance
-from tests.support.parts import need
 
 # What the extension does around its engine: find the project's entry by path.relative, hand it to DeferConfig.
 ENGINE = """
@@ -83,7 +83,7 @@ def onboarded(
 def node(program: str, workspace: Path, **told: object) -> Any:
     """Run a program in Node with the extension's packages; gives what it printed."""
     executable = shutil.which("node", path="/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin")
-    modules = need("node") / "node_modules"
+    modules = require("node") / "node_modules"
     if executable is None:
         pytest.skip("without Node")
     words = [

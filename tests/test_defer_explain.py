@@ -22,7 +22,7 @@ from datapilot_defer.defer.nodes import ManifestNode
 from datapilot_defer.errors import ArtifactRefused, UsageError
 from tests.support.commands import Outcome, datapilot
 from tests.support.dbt_project import Shop
-from tests.support.larger_shop import fork, larger_shop
+from tests.support.extended_shop import extended_shop, fork
 
 EVERYTHING = ("package:shop", "package:calendar_package")
 MARTS = ("summary", "revenue_by_country", "customers")
@@ -61,7 +61,7 @@ CONFIGURATIONS = [
 @pytest.fixture(scope="module")
 def shops(tmp_path_factory: pytest.TempPathFactory) -> Mapping[bool, Shop]:
     """The larger shop with an empty development schema (False), and with about half of it built there (True)."""
-    empty = larger_shop(tmp_path_factory.mktemp("empty"))
+    empty = extended_shop(tmp_path_factory.mktemp("empty"))
     half = fork(empty, tmp_path_factory.mktemp("half") / "shop")
     deferred = ("--defer", "--state", str(half.prod_artifacts))
     half.run("--quiet", "seed")

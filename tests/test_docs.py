@@ -16,7 +16,7 @@ import pytest
 from datapilot_defer import errors
 from datapilot_defer.cli.main import root
 from tests.support.dbt_project import Shop
-from tests.support.parts import REPOSITORY, executable, program
+from tests.support.environments import REPOSITORY, executable, require_program
 from tests.test_plugin import LEAVES
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -144,7 +144,7 @@ def newcomer(tmp_path: Path, shop: Shop, wheel: Path) -> dict[str, str]:
     venv.create(environment, with_pip=True)
     python = executable(environment, "python")
     path = os.pathsep.join(
-        [str(python.parent), str(program("dbt", "dbt").parent), os.environ["PATH"]]
+        [str(python.parent), str(require_program("dbt", "dbt").parent), os.environ["PATH"]]
     )
     links = f"{wheel.parent} {os.environ.get('PIP_FIND_LINKS', '')}"
     return {**shop.environment, "PATH": path, "PIP_FIND_LINKS": links}

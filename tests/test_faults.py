@@ -12,9 +12,8 @@ from datapilot_defer.artifact import Kind, parse_artifact
 from datapilot_defer.client import transport
 from datapilot_defer.client.instance_client import UploadTarget
 from datapilot_defer.errors import Unavailable
-from tests.support import fault_acts as act
+from tests.support import fault_actions as act
 from tests.support.fault_proxy import At, FaultProxy, fault_proxy
-from tests.support.fault_rows import GROUPS, PUT, Row
 from tests.support.fault_runner import (
     HANGS_AFTER_S,
     Ended,
@@ -26,6 +25,7 @@ from tests.support.fault_runner import (
     proxy_of,
     run,
 )
+from tests.support.fault_table import GROUPS, PUT, Row
 from tests.support.instances import running_instance
 
 ROWS = [

@@ -13,6 +13,7 @@ import requests
 from datapilot_defer.artifact import Kind
 from datapilot_defer.instance.services import integrations
 from datapilot_defer.storage import uploads
+from tests.support.environments import require_program
 from tests.support.instance_calls import (
     call,
     fetch,
@@ -24,7 +25,6 @@ from tests.support.instance_calls import (
     verify,
 )
 from tests.support.instances import RunningInstance
-from tests.support.parts import program
 
 CURRENT = manifest("a", "b", "c", "d", at="2026-11-22T10:00:00Z")
 REFUSED = {
@@ -194,7 +194,7 @@ def test_altimate_datapilot_cli_does_not_say_that_a_refused_manifest_was_ingeste
     ]
     done = subprocess.run(
         [
-            program("altimate", "datapilot"),
+            require_program("altimate", "datapilot"),
             *words,
             *where,
             "--manifest-path",

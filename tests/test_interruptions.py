@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import fault_acts as act
+from tests.support import fault_actions as act
 from tests.support.fault_proxy import At, Exchange, FaultProxy, fault_proxy
-from tests.support.fault_rows import PUT, SIGNED_URL, VERIFY, Row
 from tests.support.fault_runner import Ended, World, environ_of, make_world, our_command, run
+from tests.support.fault_table import PUT, SIGNED_URL, VERIFY, Row
 from tests.support.instances import RunningInstance
 
 ENDS_WITHIN_S = 30  # 2 s are promised; this is about whether, on any machine

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Outcome, access, datapilot
+from tests.support.environments import require_program
 from tests.support.fault_runner import make_world
 from tests.support.instances import RunningInstance
-from tests.support.parts import program
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="on Windows there always is one")
 
@@ -87,7 +87,7 @@ def test_a_deferred_run_works_with_options_alone(
             "--integration-id",
             integration,
             "--dbt",
-            program("dbt", "dbt"),
+            require_program("dbt", "dbt"),
             "--json",
         ),
         env={**access(instance), **env},

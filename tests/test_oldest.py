@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.parts import REPOSITORY, program
+from tests.support.environments import REPOSITORY, require_program
 
 
 @pytest.fixture
 def variables(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment variables that lead to an instance, served by the oldest environment."""
     command = [
-        str(program("oldest", "datapilot")),
+        str(require_program("oldest", "datapilot")),
         "instance",
         "serve",
         "--data",
@@ -44,7 +44,7 @@ def test_every_module_imports() -> None:
         for path in (REPOSITORY / "datapilot_defer").rglob("*.py")
     )
     names = ", ".join(".".join(path.parts).removesuffix(".__init__") for path in paths)
-    subprocess.run([program("oldest", "python"), "-c", f"import {names}"], check=True)
+    subprocess.run([require_program("oldest", "python"), "-c", f"import {names}"], check=True)
 
 
 def test_it_validates_onboards_and_pulls_the_same_bytes(
@@ -63,7 +63,7 @@ def test_it_validates_onboards_and_pulls_the_same_bytes(
 
 def datapilot(variables: dict[str, str], *words: object) -> Any:
     """The result of `datapilot dbt WORDS --json` in the oldest environment."""
-    command = [str(program("oldest", "datapilot")), "dbt", *map(str, words), "--json"]
+    command = [str(require_program("oldest", "datapilot")), "dbt", *map(str, words), "--json"]
     done = subprocess.run(command, env=variables, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.main import root
-from tests.support.parts import REPOSITORY
+from tests.support.environments import REPOSITORY
 
 GROUP = "datapilot.plugins"
 

@@ -13,12 +13,12 @@ import pytest
 
 from datapilot_defer.client.responses import ArtifactLocation, UploadTarget
 from datapilot_defer.client.transport import Request
-from tests.support import fault_acts as act
+from tests.support import fault_actions as act
 from tests.support.commands import datapilot
 from tests.support.dbt_project import Shop
 from tests.support.fault_proxy import At, fault_proxy
-from tests.support.fault_rows import PUT
 from tests.support.fault_runner import make_world
+from tests.support.fault_table import PUT
 from tests.support.instances import RunningInstance
 from tests.support.protocol_server import TOKEN, ProtocolServer, Reply, Seen, protocol_server
 from tests.test_plugin import LEAVES

@@ -18,9 +18,9 @@ from datapilot_defer.validation import ValidationResult, bundled_schemas, valida
 from datapilot_defer.validation.schema import ArtifactSchema
 from tests.support import oracle
 from tests.support.dbt_project import Shop
+from tests.support.environments import require
 from tests.support.mutations import mutate
 from tests.support.oracle import Oracle
-from tests.support.parts import need
 
 # What dbt loads and we refuse: words of the refusal, and why.
 ON_PURPOSE = {
@@ -267,7 +267,7 @@ def test_jsonschema_and_the_fast_validator_agree_on_whole_manifests(shop: Shop) 
 
 
 def test_we_agree_with_dbt_on_every_real_manifest(dbt: Oracle) -> None:
-    paths = sorted((need("manifests") / "real").glob("*.json"))
+    paths = sorted((require("manifests") / "real").glob("*.json"))
     assert paths
     wrong = []
     for path in paths:
@@ -279,7 +279,7 @@ def test_we_agree_with_dbt_on_every_real_manifest(dbt: Oracle) -> None:
 
 
 def test_everything_that_is_not_a_manifest_is_refused_as_one() -> None:
-    folder = need("manifests")
+    folder = require("manifests")
     paths = sorted(
         [*(folder / "not_manifests").glob("*.json"), *(folder / "other_artifacts").glob("*.json")]
     )
@@ -288,7 +288,7 @@ def test_everything_that_is_not_a_manifest_is_refused_as_one() -> None:
 
 
 def test_every_other_real_artifact_is_accepted_as_what_it_is() -> None:
-    paths = sorted((need("manifests") / "other_artifacts").glob("*.json"))
+    paths = sorted((require("manifests") / "other_artifacts").glob("*.json"))
     verdicts = [validate(read_artifact(path, kind=None)) for path in paths]
     assert [verdict.format_problems() for verdict in verdicts if not verdict.is_accepted] == []
     assert Kind.MANIFEST not in {verdict.artifact.kind for verdict in verdicts}
@@ -297,7 +297,7 @@ def test_every_other_real_artifact_is_accepted_as_what_it_is() -> None:
 def _real() -> list[Path]:
     """Real manifests too, when the folder is here: without it our own must do."""
     try:
-        folder = need("manifests")
+        folder = require("manifests")
     except pytest.skip.Exception:
         return []
     return [

@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.parts import REPOSITORY, REQUIREMENTS, make_once, program, run
+from tests.support.environments import REPOSITORY, REQUIREMENTS, make_once, require_program, run
 
 PROJECT = REPOSITORY / "tests" / "projects" / "shop"
 _DATABASE = "warehouse.duckdb"
@@ -65,7 +65,7 @@ class Shop:
 
 def production() -> Path:
     """Give the folder that holds production's `artifacts/` and its database; read only, shared by all sessions."""
-    dbt = program("dbt", "dbt")
+    dbt = require_program("dbt", "dbt")
     files = sorted(path for path in PROJECT.rglob("*") if path.is_file() and _is_source(path))
     ingredients = [
         REQUIREMENTS["dbt"],
@@ -96,7 +96,11 @@ def copy_shop(folder: Path) -> Shop:
     shutil.copytree(made / "artifacts", folder / "prod_artifacts")
     shutil.copy(made / _DATABASE, folder / _DATABASE)
     return Shop(
-        project, project, folder / "prod_artifacts", folder / _DATABASE, program("dbt", "dbt")
+        project,
+        project,
+        folder / "prod_artifacts",
+        folder / _DATABASE,
+        require_program("dbt", "dbt"),
     )
 
 

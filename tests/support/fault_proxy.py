@@ -1,6 +1,6 @@
 """A proxy that breaks things: real TCP between a client and an instance, with one fault at one call.
 
-What can be broken, and how, is in fault_acts.
+What can be broken, and how, is in fault_actions.
 
     with fault_proxy(instance.url, At("PUT /files/", cut_request(1000), times=1)) as proxy:
         ...                                    # the client is told proxy.url

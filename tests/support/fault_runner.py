@@ -24,9 +24,9 @@ from datapilot_defer.client.instance_client import InstanceClient
 from datapilot_defer.config import Setting
 from datapilot_defer.credentials import Credentials
 from datapilot_defer.deadline import Deadline
-from tests.support import fault_acts
+from tests.support import fault_actions
 from tests.support.fault_proxy import Accept, FaultProxy, fault_proxy
-from tests.support.fault_rows import Row
+from tests.support.fault_table import Row
 from tests.support.instances import RunningInstance
 
 HANGS_AFTER_S = (
@@ -165,12 +165,12 @@ def proxy_of(world: World, row: Row) -> Iterator[FaultProxy]:
 
 
 def _accept(world: World, row: Row) -> Accept:
-    cut = fault_acts.hang_up(row.handshakes_cut)
+    cut = fault_actions.hang_up(row.handshakes_cut)
 
     def accept(client: socket.socket) -> socket.socket:
-        client = fault_acts.swallow(client) if row.swallows else cut(client)
+        client = fault_actions.swallow(client) if row.swallows else cut(client)
         if row.tls == "plain http":
-            fault_acts.misunderstand(client)
+            fault_actions.misunderstand(client)
         context = world.contexts.get(row.tls)
         return context.wrap_socket(client, server_side=True) if context else client
 

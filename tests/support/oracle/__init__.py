@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.parts import program
+from tests.support.environments import require_program
 
 FOLDER = Path(__file__).parent
 
@@ -31,7 +31,7 @@ class Oracle:
 @contextmanager
 def running(folder: Path, *options: str) -> Iterator[Oracle]:
     """Start the loader of dbt-core 1.11, in its own environment; a folder for its questions."""
-    command = [str(program("dbt", "python")), str(FOLDER / "loader.py"), *options]
+    command = [str(require_program("dbt", "python")), str(FOLDER / "loader.py"), *options]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder, encoding="utf-8"
     ) as process:
@@ -42,6 +42,6 @@ def running(folder: Path, *options: str) -> Iterator[Oracle]:
 
 def classes(folder: Path) -> Iterator[dict[str, object]]:
     """What each class of the manifest takes: see classes.py."""
-    command = [str(program("dbt", "python")), str(FOLDER / "classes.py")]
+    command = [str(require_program("dbt", "python")), str(FOLDER / "classes.py")]
     done = subprocess.run(command, stdout=subprocess.PIPE, cwd=folder, encoding="utf-8", check=True)
     yield from map(json.loads, done.stdout.splitlines())

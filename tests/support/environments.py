@@ -2,8 +2,8 @@
 
 A part is asked for with `need`; programs inside it with `program`:
 
-    dbt = program("dbt", "dbt")             # the executable of dbt-core, in an environment of its own
-    folder = need("manifests")              # a folder of real artifacts, named by DATAPILOT_TEST_MANIFESTS
+    dbt = require_program("dbt", "dbt")             # the executable of dbt-core, in an environment of its own
+    folder = require("manifests")              # a folder of real artifacts, named by DATAPILOT_TEST_MANIFESTS
 
 Environments live under `.envs/` of the checkout, or where DATAPILOT_TEST_ENVS says. Each is made once, under
 a lock, and again when its row of `REQUIREMENTS` changes. A part that can't be had skips the test, saying why;
@@ -46,11 +46,11 @@ _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 ENVIRONMENT: Mapping[str, str] = dict(os.environ)
 
 
-class PartError(Exception):
+class EnvironmentUnavailable(Exception):
     """A part can't be had here; `str()` of it says why and what would help."""
 
 
-def need(part: str) -> Path:
+def require(part: str) -> Path:
     """Give a real part, making it when it isn't there yet.
 
     part: a row of `REQUIREMENTS` (the environment's folder; "node": the folder that holds node_modules),
@@ -67,9 +67,9 @@ def need(part: str) -> Path:
     pytest.skip(f"without {part}: {found}")
 
 
-def program(part: str, name: str) -> Path:
-    """Give the executable `name` of a Python environment, such as `program("dbt", "dbt")`; else as `need`."""
-    return executable(need(part), name)
+def require_program(part: str, name: str) -> Path:
+    """Give the executable `name` of a Python environment, such as `require_program("dbt", "dbt")`; else as `need`."""
+    return executable(require(part), name)
 
 
 def executable(environment: Path, name: str) -> Path:
@@ -111,7 +111,7 @@ def locked(name: str) -> Iterator[None]:
 
 
 def run(command: Sequence[str | Path], *, folder: Path = REPOSITORY) -> str:
-    """Run a command that makes a part, outside all isolation; gives its output. Raises PartError when it fails."""
+    """Run a command that makes a part, outside all isolation; gives its output. Raises EnvironmentUnavailable when it fails."""
     done = subprocess.run(
         [str(word) for word in command],
         cwd=folder,
@@ -124,12 +124,14 @@ def run(command: Sequence[str | Path], *, folder: Path = REPOSITORY) -> str:
     )
     if done.returncode:
         last = "\n".join(done.stdout.splitlines()[-8:])
-        raise PartError(f"`{' '.join(map(str, command))}` ended with {done.returncode}:\n{last}")
+        raise EnvironmentUnavailable(
+            f"`{' '.join(map(str, command))}` ended with {done.returncode}:\n{last}"
+        )
     return done.stdout
 
 
 @cache
-def _look_for(part: str) -> Path | PartError:
+def _look_for(part: str) -> Path | EnvironmentUnavailable:
     """Find or make a part, once per process: what failed once would only fail slowly again."""
     try:
         match part:
@@ -151,7 +153,7 @@ def _look_for(part: str) -> Path | PartError:
                     _ingredients(part),
                     lambda folder: _make_python(folder, REQUIREMENTS[part]),
                 )
-    except PartError as missing:
+    except EnvironmentUnavailable as missing:
         return missing
 
 
@@ -213,13 +215,13 @@ def _oldest_python() -> str:
             == 0
         ):
             return str(found)
-    raise PartError("no python3.10 on PATH or beside this Python")
+    raise EnvironmentUnavailable("no python3.10 on PATH or beside this Python")
 
 
 def _make_node(folder: Path) -> None:
     npm = shutil.which("npm", path=ENVIRONMENT.get("PATH"))
     if npm is None or shutil.which("node", path=ENVIRONMENT.get("PATH")) is None:
-        raise PartError("node and npm are not on PATH; install Node.js 18 or newer")
+        raise EnvironmentUnavailable("node and npm are not on PATH; install Node.js 18 or newer")
     (folder / "package.json").write_text('{"private": true}\n', encoding="utf-8")
     run(
         [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", *REQUIREMENTS["node"]],
@@ -232,13 +234,13 @@ def _chromium() -> Path:
         found = shutil.which(name, path=ENVIRONMENT.get("PATH"))
         if found:
             return Path(found)
-    raise PartError("no Chromium on PATH; install your system's package `chromium`")
+    raise EnvironmentUnavailable("no Chromium on PATH; install your system's package `chromium`")
 
 
 def _gnome_keyring() -> Path:
     found = shutil.which("gnome-keyring-daemon", path=ENVIRONMENT.get("PATH"))
     if found is None or shutil.which("dbus-run-session", path=ENVIRONMENT.get("PATH")) is None:
-        raise PartError(
+        raise EnvironmentUnavailable(
             "a keyring of its own needs the system's packages `gnome-keyring` and `dbus`"
         )
     return Path(found)
@@ -247,10 +249,12 @@ def _gnome_keyring() -> Path:
 def _manifests() -> Path:
     named = ENVIRONMENT.get("DATAPILOT_TEST_MANIFESTS")
     if not named:
-        raise PartError(
+        raise EnvironmentUnavailable(
             "DATAPILOT_TEST_MANIFESTS is not set; it names a folder of real artifacts with an INDEX.tsv"
         )
     folder = Path(named).resolve()
     if not (folder / "INDEX.tsv").is_file():
-        raise PartError(f"DATAPILOT_TEST_MANIFESTS names {folder}, which holds no INDEX.tsv")
+        raise EnvironmentUnavailable(
+            f"DATAPILOT_TEST_MANIFESTS names {folder}, which holds no INDEX.tsv"
+        )
     return folder

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.support.dbt_project import Shop, copy_shop, production
-from tests.support.parts import make_once, program
+from tests.support.environments import make_once, require_program
 
 _PACKAGE = "name: calendar_package\nversion: 1.0.0\nconfig-version: 2\n"
 # The package as `dbt deps` leaves it. The summary's references: two versions, a package's model, a snapshot, a seed,
@@ -40,7 +40,7 @@ select
 _PRODUCTION = (("run", "-s", "prices", "calendar", "summary"), ("parse",))
 
 
-def larger_shop(folder: Path, dbt: str = "dbt") -> Shop:
+def extended_shop(folder: Path, dbt: str = "dbt") -> Shop:
     """Make it in an empty folder. dbt: the environment whose dbt it gets, which also writes production's manifest."""
     shutil.copytree(_production(), folder, dirs_exist_ok=True)
     shop = _at(folder, dbt)
@@ -83,7 +83,7 @@ def _at(folder: Path, dbt: str) -> Shop:
         project,
         folder / "prod_artifacts",
         folder / "warehouse.duckdb",
-        program(dbt, "dbt"),
+        require_program(dbt, "dbt"),
     )
 
 

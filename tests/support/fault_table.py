@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tests.support import fault_acts as act
+from tests.support import fault_actions as act
 from tests.support.fault_proxy import At
 
 CREDENTIALS = "GET /dbt/v3/validate-credentials"
