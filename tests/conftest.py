@@ -16,7 +16,6 @@ from keyring.errors import PasswordDeleteError
 
 from tests.support.dbt_project import Shop, copy_shop, production
 from tests.support.environments import REPOSITORY, run
-from tests.support.instances import instance as instance
 
 _SETTINGS = (
     *("ALTIMATE_", "DATAPILOT_", "DBT_", "SHOP_", "AIRFLOW_", "PYTHON_KEYRING_"),

@@ -15,9 +15,9 @@ import pytest
 
 from datapilot_defer import errors
 from datapilot_defer.cli.main import root
+from tests.support.commands import LEAVES
 from tests.support.dbt_project import Shop
 from tests.support.environments import REPOSITORY, executable, require_program
-from tests.test_plugin import LEAVES
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PAGES = README + "".join(

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-import pytest
-
 from tests.support.commands import access, datapilot
 from tests.support.instances import RunningInstance
-from tests.support.protocol_server import ProtocolServer, Reply, protocol_server
-
-
-@pytest.fixture
-def hosted() -> Iterator[ProtocolServer]:
-    with protocol_server() as server:
-        yield server
+from tests.support.protocol_server import ProtocolServer, Reply
 
 
 def steps(outcome_json: dict[str, list[dict[str, object]]]) -> dict[str, object]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import requests
@@ -28,41 +26,19 @@ from datapilot_defer.storage.ingestions import IngestionStatus
 from tests.support.instance_calls import (
     SECONDS,
     call,
+    ended_ingestion,
     fetch,
+    ingest,
     make_integration,
     manifest,
     onboard,
     show,
     upload,
+    wait_until,
 )
 from tests.support.instances import RunningInstance, running_instance
 
-T = TypeVar("T")
 PLACE = {"dbt_core_integration_environment_type": "PROD"}
-
-
-def ingest(instance: RunningInstance, integration_id: int) -> dict[str, Any]:
-    """Start an ingestion and wait for its end; gives its entry of sync_history."""
-    body = {**PLACE, "dbt_core_integration_id": integration_id}
-    answer = call(instance, "POST", "dbt/v1/start_dbt_ingestion", json=body)
-    assert answer.json() == {"ok": True}
-    return wait(lambda: _ended(instance, integration_id))
-
-
-def wait(look: Callable[[], T | None]) -> T:
-    """Look until there is something."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.05)
-    pytest.fail("it did not happen within a minute")
-
-
-def _ended(instance: RunningInstance, integration_id: int) -> dict[str, Any] | None:
-    newest: dict[str, Any] = show(instance, integration_id)["sync_history"][0]
-    return newest if newest["type"] != "In Progress" else None
 
 
 def test_a_manifest_that_dbt_wrote_is_accepted(instance: RunningInstance, artifacts: Path) -> None:
@@ -137,7 +113,10 @@ def test_an_ingestion_that_a_dead_instance_had_begun_is_taken_up_again(tmp_path:
             ingestion_id = ingestions.enqueue(connection, 1)
             gone = {"status": IngestionStatus.IN_PROGRESS.value, "attempts": 1}
             _set(connection, ingestion_id, **gone, lease_until=utc_now() - timedelta(seconds=1))
-        assert wait(lambda: _ended(again, integration_id))["type"] in ("Completed", "Failed")
+        assert wait_until(lambda: ended_ingestion(again, integration_id))["type"] in (
+            "Completed",
+            "Failed",
+        )
 
 
 def test_an_ingestion_that_ended_the_instance_three_times_is_given_up(
@@ -148,7 +127,7 @@ def test_an_ingestion_that_ended_the_instance_three_times_is_given_up(
     with instance.storage.database.write() as connection:
         ingestion_id = ingestions.enqueue(connection, 1)
         _set(connection, ingestion_id, attempts=3)
-    assert wait(lambda: _ended(instance, integration_id))["type"] == "Failed"
+    assert wait_until(lambda: ended_ingestion(instance, integration_id))["type"] == "Failed"
     with instance.storage.database.read() as connection:
         ended = ingestions.find_ingestion(connection, 1, ingestion_id)
     assert ended is not None
@@ -226,7 +205,7 @@ def test_an_instance_that_works_on_no_ingestions_any_more_is_not_ready(
         answer = requests.get(f"{instance.url}/ready", timeout=SECONDS)
         return (answer.status_code, answer.text) if answer.status_code != 200 else None
 
-    status, text = wait(unready)
+    status, text = wait_until(unready)
     assert status == 503
     assert "nothing works on ingestions" in text
 
@@ -246,7 +225,7 @@ def test_an_instance_that_stops_gives_back_what_it_had_begun(tmp_path: Path) -> 
         onboard(instance, integration_id, manifest())
         body = {**PLACE, "dbt_core_integration_id": integration_id}
         call(instance, "POST", "dbt/v1/start_dbt_ingestion", json=body)
-        wait(lambda: show(instance, integration_id)["history"][0]["ingestion"])
+        wait_until(lambda: show(instance, integration_id)["history"][0]["ingestion"])
     with open_storage(tmp_path) as storage, storage.database.read() as connection:
         (left,) = ingestions.list_ingestions(connection, 1, limit=9)
     assert (left.status, left.attempts) == (IngestionStatus.QUEUED, 0)
@@ -264,11 +243,11 @@ def test_the_worker_sweeps_and_goes_on_when_it_could_not(
     with running_instance(tmp_path, settings=InstanceSettings(grace=timedelta(0))) as instance:
         with monkeypatch.context() as patch:
             patch.setattr(ingestion, "apply_retention", fail)
-            wait(lambda: "the disk is full" in caplog.text)
+            wait_until(lambda: "the disk is full" in caplog.text)
             with instance.storage.blobs.open_writer() as incoming:
                 incoming.write(b"nobody's")
                 sha256 = incoming.commit(1).sha256
-        wait(lambda: not instance.storage.blobs.exists(1, sha256))
+        wait_until(lambda: not instance.storage.blobs.exists(1, sha256))
 
 
 def test_a_look_says_what_it_found_as_one_json_object(

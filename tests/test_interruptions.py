@@ -17,20 +17,14 @@ import pytest
 
 from tests.support import fault_actions as act
 from tests.support.fault_proxy import At, Exchange, FaultProxy, fault_proxy
-from tests.support.fault_runner import Ended, World, environ_of, make_world, our_command, run
+from tests.support.fault_runner import Ended, World, environ_of, our_command, run
 from tests.support.fault_table import PUT, SIGNED_URL, VERIFY, Row
-from tests.support.instances import RunningInstance
 
 ENDS_WITHIN_S = 30  # 2 s are promised; this is about whether, on any machine
 
 pytestmark = pytest.mark.skipif(
     os.name == "nt", reason="Windows knows neither SIGTERM nor SIGKILL for other processes"
 )
-
-
-@pytest.fixture
-def world(instance: RunningInstance, artifacts: Path, tmp_path: Path) -> World:
-    return make_world(instance, artifacts / "manifest.json", tmp_path / "world")
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,16 +25,12 @@ from datapilot_defer.pull.state_directory import (
     read_record,
 )
 from datapilot_defer.pull.update import PullOptions
-from tests.support.commands import Outcome, access, datapilot
+from tests.support.commands import Outcome, access, create_integration, datapilot
 from tests.support.dbt_project import PROJECT
 from tests.support.instances import RunningInstance, running_instance
-from tests.support.protocol_server import ProtocolServer, Reply, Seen, protocol_server
+from tests.support.protocol_server import ProtocolServer, Reply, Seen
 
-
-@pytest.fixture(autouse=True)
-def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retry at once: that is about time, and these tests are about answers."""
-    monkeypatch.setattr("datapilot_defer.client.transport.FIRST_WAIT_S", 0.001)
+pytestmark = pytest.mark.usefixtures("no_retry_delay")
 
 
 @pytest.fixture(autouse=True)
@@ -47,25 +42,9 @@ def _no_dbt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def integration(instance: RunningInstance, artifacts: Path) -> int:
     """An integration with production's manifest in PROD."""
-    made = create(instance, "shop")
+    made = create_integration(instance, "shop")
     onboard(instance, made, artifacts / "manifest.json")
     return made
-
-
-def create(instance: RunningInstance, name: str) -> int:
-    """Make an integration; returns its id."""
-    done = datapilot(
-        "dbt",
-        "integrations",
-        "create",
-        "--name",
-        name,
-        "--environment",
-        "PROD",
-        "--json",
-        env=access(instance),
-    )
-    return int(done.json["id"])
 
 
 def onboard(instance: RunningInstance, integration: int, manifest: Path, *more: object) -> None:
@@ -284,7 +263,7 @@ def test_a_folder_above_is_named_as_it_is_and_each_kind_is_said(
 
 
 def test_nothing_onboarded_yet_says_how_to(instance: RunningInstance) -> None:
-    integration = create(instance, "empty")
+    integration = create_integration(instance, "empty")
     done = pull(instance, integration)
     assert done.exit_code == 4
     assert "`datapilot dbt onboard --integration-id 1 --environment PROD`" in done.stderr
@@ -375,7 +354,7 @@ def test_an_instance_that_is_gone_is_warned_of_and_what_is_there_is_used(
     artifacts: Path, tmp_path: Path
 ) -> None:
     with running_instance(tmp_path / "data") as instance:
-        integration = create(instance, "shop")
+        integration = create_integration(instance, "shop")
         onboard(instance, integration, artifacts / "manifest.json")
         pull(instance, integration)
     done = pull(instance, integration, "--max-age", "9w")
@@ -395,7 +374,7 @@ def test_a_name_that_was_looked_up_once_is_known_offline_and_when_the_instance_i
     artifacts: Path, tmp_path: Path
 ) -> None:
     with running_instance(tmp_path / "data") as instance:
-        onboard(instance, create(instance, "shop"), artifacts / "manifest.json")
+        onboard(instance, create_integration(instance, "shop"), artifacts / "manifest.json")
         assert pull_by_name(instance, "shop").json["unchanged"] is False
         assert pull_by_name(instance, "shop").json["unchanged"] is True
     offline = pull_by_name(instance, "shop", "--offline")
@@ -553,7 +532,7 @@ def test_a_folder_may_change_to_another_integration(
     instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
 ) -> None:
     pull(instance, integration, "--output", tmp_path / "out")
-    other = create(instance, "other")
+    other = create_integration(instance, "other")
     onboard(instance, other, changed(artifacts / "manifest.json", tmp_path, invocation_id="other"))
     done = pull(instance, other, "--output", tmp_path / "out")
     assert (done.exit_code, done.json["unchanged"]) == (0, False)
@@ -694,12 +673,11 @@ def test_a_wish_says_what_it_is() -> None:
 
 
 @pytest.fixture
-def hosted(artifacts: Path) -> Iterator[ProtocolServer]:
-    """An instance of which nothing is known but the protocol, with production's manifest in integration 7."""
-    with protocol_server() as server:
-        server.uploads[1] = (artifacts / "manifest.json").read_bytes()
-        server.verified.append(1)
-        yield server
+def hosted(hosted: ProtocolServer, artifacts: Path) -> ProtocolServer:
+    """Return the server with production's manifest in integration 7."""
+    hosted.uploads[1] = (artifacts / "manifest.json").read_bytes()
+    hosted.verified.append(1)
+    return hosted
 
 
 def pull_hosted(server: ProtocolServer, *more: object) -> Outcome:

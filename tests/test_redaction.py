@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,14 +14,13 @@ import pytest
 from datapilot_defer.client.responses import ArtifactLocation, UploadTarget
 from datapilot_defer.client.transport import Request
 from tests.support import fault_actions as act
-from tests.support.commands import datapilot
+from tests.support.commands import LEAVES, datapilot
 from tests.support.dbt_project import Shop
 from tests.support.fault_proxy import At, fault_proxy
 from tests.support.fault_runner import make_world
 from tests.support.fault_table import PUT
 from tests.support.instances import RunningInstance
-from tests.support.protocol_server import TOKEN, ProtocolServer, Reply, Seen, protocol_server
-from tests.test_plugin import LEAVES
+from tests.support.protocol_server import TOKEN, ProtocolServer, Reply, Seen
 
 SIGNATURE = "c4n4ry-s1gnature"
 PASSWORD = "c4n4ry-passw0rd"
@@ -102,21 +101,16 @@ class Everything(dict[str, Callable[[Seen], Reply]]):
 
 
 @pytest.fixture
-def hosted() -> Iterator[ProtocolServer]:
-    with protocol_server() as server:
-        yield server
-
-
-@pytest.fixture
-def project(artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A dbt project with artifacts, as working folder; waits are short."""
+def project(
+    artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_retry_delay: None
+) -> Path:
+    """Return the current directory: a dbt project with artifacts."""
     (tmp_path / "dbt_project.yml").write_text(
         "name: shop\nversion: '1'\nprofile: shop\n", encoding="utf-8"
     )
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "manifest.json").write_bytes((artifacts / "manifest.json").read_bytes())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("datapilot_defer.client.transport.FIRST_WAIT_S", 0.001)
     return tmp_path
 
 
@@ -177,7 +171,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("method", ["api", "storage"])
+@pytest.mark.parametrize("method", ["send_to_api", "send_to_storage"])
 def test_a_bug_of_ours_shows_a_traceback_without_secrets(
     method: str, hosted: ProtocolServer, project: Path
 ) -> None:

@@ -14,6 +14,7 @@ from tests.support.instance_calls import (
     SECONDS,
     call,
     fetch,
+    ingest,
     make_integration,
     manifest,
     onboard,
@@ -21,7 +22,6 @@ from tests.support.instance_calls import (
     verify,
 )
 from tests.support.instances import RunningInstance
-from tests.test_instance_ingestion import ingest
 
 
 class Visit:

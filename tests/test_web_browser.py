@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.environments import require
-from tests.support.instance_calls import fetch, make_integration, manifest, onboard, upload, verify
+from tests.support.instance_calls import (
+    fetch,
+    ingest,
+    make_integration,
+    manifest,
+    onboard,
+    upload,
+    verify,
+)
 from tests.support.instances import RunningInstance
-from tests.test_instance_ingestion import ingest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import pytest
 import requests
 
 from tests.support.instances import RunningInstance
 
 SECONDS = 30
+T = TypeVar("T")
 
 
 def call(
@@ -104,6 +108,34 @@ def show(
     assert answer.status_code == 200, answer.text
     overview: dict[str, Any] = answer.json()
     return overview
+
+
+def ingest(instance: RunningInstance, integration_id: int) -> dict[str, Any]:
+    """Start an ingestion, wait until it ends and return its entry of sync_history."""
+    body = {
+        "dbt_core_integration_environment_type": "PROD",
+        "dbt_core_integration_id": integration_id,
+    }
+    answer = call(instance, "POST", "dbt/v1/start_dbt_ingestion", json=body)
+    assert answer.json() == {"ok": True}
+    return wait_until(lambda: ended_ingestion(instance, integration_id))
+
+
+def ended_ingestion(instance: RunningInstance, integration_id: int) -> dict[str, Any] | None:
+    """Return the newest entry of sync_history unless that ingestion is still running."""
+    newest: dict[str, Any] = show(instance, integration_id)["sync_history"][0]
+    return newest if newest["type"] != "In Progress" else None
+
+
+def wait_until(look: Callable[[], T | None]) -> T:
+    """Call `look` until it returns a true value; fail the test after a minute."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        value = look()
+        if value:
+            return value
+        time.sleep(0.05)
+    pytest.fail("it did not happen within a minute")
 
 
 def manifest(

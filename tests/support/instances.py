@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-import pytest
 import uvicorn
 
 from datapilot_defer.instance.app import create_app
@@ -88,10 +87,3 @@ def running_instance(
             finally:
                 server.should_exit = True
                 thread.join()
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[RunningInstance]:
-    """A fresh instance called acme, without integrations."""
-    with running_instance(tmp_path / "instance") as running:
-        yield running
