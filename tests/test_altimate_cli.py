@@ -11,6 +11,8 @@ import requests
 from tests.support.environments import executable, require, require_program
 from tests.support.instances import RunningInstance
 
+pytestmark = pytest.mark.peer
+
 KINDS = {
     "manifest": "--manifest-path",
     "catalog": "--catalog-path",

@@ -227,6 +227,7 @@ for words in (["login", "--token-stdin"], ["status", "--json"], ["logout"], ["st
 """
 
 
+@pytest.mark.slow
 def test_a_real_keyring_keeps_and_forgets(instance: RunningInstance, home: Path) -> None:
     require("gnome-keyring")
     environ = {

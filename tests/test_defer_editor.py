@@ -111,6 +111,7 @@ def manifest_of(folder: object) -> str:
     return hashlib.sha256((Path(str(folder)) / "manifest.json").read_bytes()).hexdigest()
 
 
+@pytest.mark.peer
 def test_the_engine_defers_to_the_very_manifest_that_enable_pulled(
     workspace: Path, onboarded: RunningInstance
 ) -> None:
@@ -145,6 +146,7 @@ def test_the_engine_defers_to_the_very_manifest_that_enable_pulled(
     assert engine(workspace, onboarded)["enabled"] is False
 
 
+@pytest.mark.peer
 def test_the_engine_takes_the_folder_that_enable_wrote(
     workspace: Path, onboarded: RunningInstance
 ) -> None:
@@ -154,6 +156,7 @@ def test_the_engine_takes_the_folder_that_enable_wrote(
     assert engine(workspace, onboarded)["folder"] == str(prod)
 
 
+@pytest.mark.peer
 def test_status_reads_what_the_panel_writes_one_key_at_a_time(
     workspace: Path, onboarded: RunningInstance
 ) -> None:
@@ -169,6 +172,7 @@ def test_status_reads_what_the_panel_writes_one_key_at_a_time(
     assert manifest_of(said["state_dir"]) == manifest_of(engine(workspace, onboarded)["folder"])
 
 
+@pytest.mark.peer
 def test_our_own_key_survives_the_panel(workspace: Path, onboarded: RunningInstance) -> None:
     assert (
         datapilot(

@@ -362,6 +362,7 @@ def test_a_program_that_can_not_be_started_is_said(tmp_path: Path) -> None:
         dbt_process.run_dbt([str(tmp_path)], os.environ)
 
 
+@pytest.mark.dbt
 def test_the_installed_dbt_is_asked_without_running_it() -> None:
     assert find_dbt(str(require_program("dbt", "dbt")), os.environ).version_series == "1.11"
 

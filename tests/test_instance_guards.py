@@ -171,6 +171,7 @@ def test_any_number_of_refusals_leaves_what_was_verified_in_the_history(
     assert shown["current"]
 
 
+@pytest.mark.peer
 def test_altimate_datapilot_cli_does_not_say_that_a_refused_manifest_was_ingested(
     instance: RunningInstance, artifacts: Path, tmp_path: Path
 ) -> None:

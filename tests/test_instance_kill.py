@@ -10,6 +10,7 @@ import pytest
 from tests.support.torture import Plan, torture
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     os.name == "nt", reason="the port of a killed process can't be taken over at once on Windows"
 )

@@ -70,6 +70,7 @@ def test_without_credentials_they_are_asked_for(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("nobody")
+@pytest.mark.dbt
 def test_a_deferred_run_works_with_options_alone(
     instance: RunningInstance, artifacts: Path, tmp_path: Path
 ) -> None:

@@ -13,6 +13,8 @@ from tests.support.environments import require
 from tests.support.instance_calls import make_integration, onboard
 from tests.support.instances import RunningInstance
 
+pytestmark = pytest.mark.peer
+
 # Node has no way to hand a client its settings from outside: this is what the extension does.
 PROGRAM = """
 const { AltimateHttpClient, DbtIntegrationClient, DeferConfig } = require("@altimateai/dbt-integration");

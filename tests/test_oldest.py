@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.environments import REPOSITORY, require_program
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def variables(tmp_path: Path) -> Iterator[dict[str, str]]:

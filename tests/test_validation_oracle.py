@@ -84,6 +84,7 @@ def test_dbts_loader_alone_refuses_what_dbt_writes_and_we_go_by_dbt_as_it_runs(
         assert alone.loads(content.replace(b', "javascript"', b""))
 
 
+@pytest.mark.dbt
 def test_every_field_of_every_class_takes_what_our_rules_say(tmp_path: Path) -> None:
     rules, tries, wrong = bundled_schemas.loader_schema(12), 0, []
     for each in oracle.classes(tmp_path):
@@ -211,6 +212,7 @@ def _bytes(document: object) -> bytes:
     return json.dumps(document).encode()
 
 
+@pytest.mark.slow
 def test_no_damage_makes_us_accept_what_dbt_refuses_or_refuse_what_it_takes(
     shop: Shop, dbt: Oracle
 ) -> None:
@@ -266,6 +268,7 @@ def test_jsonschema_and_the_fast_validator_agree_on_whole_manifests(shop: Shop) 
     assert min(verdicts.values()) > 20, verdicts
 
 
+@pytest.mark.slow
 def test_we_agree_with_dbt_on_every_real_manifest(dbt: Oracle) -> None:
     paths = sorted((require("manifests") / "real").glob("*.json"))
     assert paths
@@ -278,6 +281,7 @@ def test_we_agree_with_dbt_on_every_real_manifest(dbt: Oracle) -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_everything_that_is_not_a_manifest_is_refused_as_one() -> None:
     folder = require("manifests")
     paths = sorted(
@@ -287,6 +291,7 @@ def test_everything_that_is_not_a_manifest_is_refused_as_one() -> None:
     assert [path.name for path in paths if validate(read_artifact(path)).is_accepted] == []
 
 
+@pytest.mark.slow
 def test_every_other_real_artifact_is_accepted_as_what_it_is() -> None:
     paths = sorted((require("manifests") / "other_artifacts").glob("*.json"))
     verdicts = [validate(read_artifact(path, kind=None)) for path in paths]

@@ -101,6 +101,7 @@ def test_version_12_of_the_manifest_is_that_of_the_release_that_wrote_it(
     assert rules is bundled_schemas.published_schema("manifest", 12, files[0]["dbt_version"])
 
 
+@pytest.mark.dbt
 def test_the_schemas_of_dbt_1_11_say_what_its_release_says(tmp_path: Path) -> None:
     maker = REPOSITORY / "scripts" / "schema_makers" / "published.py"
     command = [str(require_program("dbt", "python")), str(maker)]
