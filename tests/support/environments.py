@@ -111,7 +111,7 @@ def executable(environment: Path, name: str) -> Path:
 
 
 def envs() -> Path:
-    """Return the directory of all environments: DATAPILOT_TEST_ENVS, or `.envs/` of the checkout."""
+    """Return the directory of environments: DATAPILOT_TEST_ENVS, or `.envs/` of the checkout."""
     directory = Path(ENVIRONMENT.get("DATAPILOT_TEST_ENVS") or REPOSITORY / ".envs").resolve()
     directory.mkdir(parents=True, exist_ok=True)
     return directory
@@ -241,21 +241,21 @@ def _make_venv(
 ) -> None:
     """Create a virtual environment; this project is installed editable."""
     run([python, "-m", "venv", directory])
-    pip = [executable(directory, "python"), "-m", "pip", "install", "-qq"]
-    words: list[str] = []
+    pip: list[str | Path] = [executable(directory, "python"), "-m", "pip", "install", "-qq"]
+    words: list[str | Path] = []
     for requirement in requirements:
         if requirement.startswith(str(REPOSITORY)):
             words.append("-e")
         words.append(requirement)
     if constraints:
-        words += ["-c", str(constraints)]
+        words += ["-c", constraints]
     # An editable installation writes into the checkout: one at a time.
     with locked("editable"):
         run([*pip, "--disable-pip-version-check", *words])
 
 
 def _find_python(version: str) -> str:
-    """Return a working interpreter of this version: on PATH, or beside this one as pyenv keeps them."""
+    """Return a working interpreter of this version, on PATH or beside this one (pyenv)."""
     name = f"python{version}"
     siblings = Path(sys.base_prefix).parent.glob(f"{version}.*/bin/{name}")
     on_path = shutil.which(name, path=ENVIRONMENT.get("PATH"))
@@ -307,7 +307,8 @@ def _find_manifests() -> Path:
     value = ENVIRONMENT.get("DATAPILOT_TEST_MANIFESTS")
     if not value:
         raise EnvironmentUnavailable(
-            "DATAPILOT_TEST_MANIFESTS is not set; set it to a directory of real artifacts with an INDEX.tsv"
+            "DATAPILOT_TEST_MANIFESTS is not set; "
+            "set it to a directory of real artifacts with an INDEX.tsv"
         )
     directory = Path(value).resolve()
     if not (directory / "INDEX.tsv").is_file():

@@ -1,10 +1,11 @@
-"""Markers of tests that need an external environment, and the option --fast that leaves them out.
+"""Markers of tests that need an external environment, the option --fast, and parallel runs.
 
 setup.cfg registers the markers; tests/support/environments.py lists which environment needs which one.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 
@@ -23,10 +24,18 @@ MARKERS_OF_FIXTURES = {
     "shops": "dbt",
     "wheel": "slow",
 }
-# The tests of a module that share one of these expensive fixtures run in the same worker.
-SHARED_FIXTURES = ("airflow", "dbt", "shops", "wheel")
+# The tests of these modules share an expensive fixture, so that each module runs in one worker.
+# They start first, because they take longest.
+MODULES_IN_ONE_WORKER = (
+    "tests/test_defer_explain.py",
+    "tests/test_defer_dbt.py",
+    "tests/test_airflow.py",
+    "tests/test_validation_oracle.py",
+    "tests/test_web_browser.py",
+    "tests/test_packaging.py",
+)
 
-_left_out = pytest.StashKey[Counter[str]]()
+_left_out = pytest.StashKey[dict[str, int]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,28 +49,45 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Count what --fast leaves out."""
-    config.stash[_left_out] = Counter()
+    config.stash[_left_out] = {}
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Start three workers for two processors: many tests wait for timeouts and other processes."""
+    processors = os.cpu_count() or 1
+    return processors + (processors + 1) // 2
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Distribute single tests, but MODULES_IN_ONE_WORKER as units."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    config.option.loadscopereorder = False
+    scheduler = LoadScopeScheduling(config, log)
+    # Replaces the marker xdist_group, which pytest-xdist 3.8 ignores under pytest 9.2.
+    scheduler._split_scope = _unit_of
+    return scheduler
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests, put those that share a fixture into one group, and apply --fast."""
+    """Mark the tests, apply --fast, and start the longest first in a parallel run."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         for fixture, marker in MARKERS_OF_FIXTURES.items():
             if fixture in fixtures:
                 item.add_marker(marker)
-        for fixture in SHARED_FIXTURES:
-            if fixture in fixtures:
-                group = fixture if fixture == "wheel" else f"{item.path.stem}-{fixture}"
-                item.add_marker(pytest.mark.xdist_group(group))
+    if hasattr(config, "workerinput"):
+        items.sort(key=_start_order)
     if not config.getoption("--fast"):
         return
     left_out = [item for item in items if _markers_left_out(item)]
-    config.stash[_left_out].update(
+    counts: dict[str, int] = Counter(
         marker for item in left_out for marker in _markers_left_out(item)
     )
-    config.stash[_left_out]["tests"] = len(left_out)
+    counts["tests"] = len(left_out)
+    config.stash[_left_out] = dict(counts)
     items[:] = [item for item in items if not _markers_left_out(item)]
     config.hook.pytest_deselected(items=left_out)
 
@@ -80,7 +106,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Send the counts from a worker of pytest-xdist to the main process."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output["left_out"] = dict(session.config.stash[_left_out])
+        output["left_out"] = session.config.stash[_left_out]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -88,18 +114,32 @@ def pytest_testnodedown(node: object) -> None:
     """Take the counts from a worker: every worker collects the same tests."""
     config: pytest.Config = node.config  # type: ignore[attr-defined]
     output = getattr(node, "workeroutput", {})
-    config.stash[_left_out] = Counter(output.get("left_out", {}))
+    config.stash[_left_out] = output.get("left_out", {})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what --fast left out."""
     counts = terminalreporter.config.stash[_left_out]
-    if not counts["tests"]:
+    if not counts:
         return
-    by_marker = ", ".join(f"{name} {counts[name]}" for name in LEFT_OUT_BY_FAST if counts[name])
+    by_marker = ", ".join(f"{name} {counts[name]}" for name in LEFT_OUT_BY_FAST if name in counts)
     terminalreporter.write_line(
         f"--fast left out {counts['tests']} tests ({by_marker}); `scripts/test` runs all"
     )
+
+
+def _unit_of(test_id: str) -> str:
+    module = test_id.split("::", 1)[0]
+    if module in MODULES_IN_ONE_WORKER:
+        return module
+    return test_id
+
+
+def _start_order(item: pytest.Item) -> tuple[int, bool]:
+    module = item.nodeid.split("::", 1)[0]
+    if module in MODULES_IN_ONE_WORKER:
+        return MODULES_IN_ONE_WORKER.index(module), False
+    return len(MODULES_IN_ONE_WORKER), not _markers_left_out(item)
 
 
 def _markers_left_out(item: pytest.Item) -> list[str]:

@@ -103,30 +103,28 @@ class ProtocolServer:
         return Reply(self.uploads[file_id])
 
     def _api(self, route: str, request: Seen) -> Reply:
+        file_id = len(self.seen)
+        body: object
         match route.rstrip("/"):
             case "GET /dbt/v3/validate-credentials" | "GET /dbt/v1/validate-permissions":
-                return Reply({"ok": True})
+                body = {"ok": True}
             case "GET /dbt/v1/project_integrations":
-                return Reply(self.integrations)
+                body = self.integrations
             case "GET /dbt/v1/signed_url":
-                file_id = len(self.seen)
-                return Reply(
-                    {"url": self._signed(file_id), "dbt_core_integration_file_id": file_id}
-                )
+                body = self._location(file_id)
             case "POST /dbt/v1/verify_upload":
                 self.verified.append(request.json["dbt_core_integration_file_id"])
-                return Reply({"ok": True})
+                body = {"ok": True}
             case "POST /dbt/v1/start_dbt_ingestion":
-                return Reply({"ok": True})
+                body = {"ok": True}
             case "GET /dbt/v1/fetch_artifact_url" if self.verified:
-                return Reply(
-                    {
-                        "url": self._signed(self.verified[0]),
-                        "dbt_core_integration_file_id": self.verified[0],
-                    }
-                )
+                body = self._location(self.verified[0])
             case _:
                 return Reply({"detail": "Not Found"}, 404)
+        return Reply(body)
+
+    def _location(self, file_id: int) -> dict[str, object]:
+        return {"url": self._signed(file_id), "dbt_core_integration_file_id": file_id}
 
     def _signed(self, file_id: int) -> str:
         return f"{self.url}/storage/{file_id}?signature=s3cret"

@@ -74,16 +74,22 @@ def reachable(kind: Any, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def sample(kind: Any) -> Any:
-    """Something that this type takes."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Annotated:
+    """Return a value of this type."""
+    origin = typing.get_origin(kind)
+    args = typing.get_args(kind)
+    if origin is typing.Union and type(None) in args:
+        return None
+    if origin in (typing.Annotated, typing.Union):
         return sample(args[0])
-    if origin is typing.Union:
-        return None if type(None) in args else sample(args[0])
     if origin is typing.Literal:
-        return args[0].value if isinstance(args[0], enum.Enum) else args[0]
+        return getattr(args[0], "value", args[0])
     if dataclasses.is_dataclass(kind):
         return instance(kind)
+    return _simple_sample(kind, origin)
+
+
+def _simple_sample(kind: Any, origin: Any) -> Any:
+    """Return a value of a type that is neither a union nor a dataclass."""
     if issubclass(origin or kind, enum.Enum):
         return next(iter(kind)).value
     plain = {
@@ -96,7 +102,9 @@ def sample(kind: Any) -> Any:
         return plain[kind]
     if origin and issubclass(origin, Mapping):
         return {}
-    return [] if origin and issubclass(origin, Sequence) else "x"
+    if origin and issubclass(origin, Sequence):
+        return []
+    return "x"
 
 
 def instance(cls: Any) -> dict[str, Any]:
