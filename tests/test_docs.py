@@ -110,6 +110,14 @@ def test_every_link_to_a_file_leads_to_one() -> None:
             )
 
 
+def test_the_table_for_contributors_names_modules_that_exist() -> None:
+    page = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = page.partition("## Where does a new")[2].partition("\n## ")[0]
+    paths = re.findall(r"`([a-z_/]+(?:\.py|/))`", table)
+    assert paths
+    assert [path for path in paths if not (REPOSITORY / "datapilot_defer" / path).exists()] == []
+
+
 def commands_in_the_pages() -> set[str]:
     """Each command line of ours that a reader could copy: in code blocks, between backticks, in tables."""
     code = re.findall(r"^```.*?^```|`[^`\n]+`", PAGES, flags=re.MULTILINE | re.DOTALL)
