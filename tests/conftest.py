@@ -1,7 +1,7 @@
 """Isolation of every test, and the fixtures `artifacts`, `shop` and `wheel`.
 
-Every test has an empty home directory and an empty keyring, sees no settings of the machine, and can
-connect to loopback addresses only.
+Every test has an empty home directory and an empty keyring, sees no settings of the machine, and
+can connect to loopback addresses only.
 """
 
 import ipaddress

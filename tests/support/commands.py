@@ -45,7 +45,7 @@ class Outcome:
 
     @property
     def said(self) -> str:
-        """Both streams."""
+        """Standard output and standard error."""
         return self.stdout + self.stderr
 
 
@@ -62,7 +62,7 @@ def datapilot(
 
 
 def access(instance: RunningInstance, token: str | None = None) -> dict[str, str]:
-    """Return the environment variables that select this instance, as admin or with another token."""
+    """Return the environment variables that select an instance, by default as admin."""
     return {
         "ALTIMATE_URL": instance.url,
         "ALTIMATE_INSTANCE_NAME": instance.instance_name,

@@ -1,7 +1,8 @@
 """The dbt project `tests/projects/shop`, its production artifacts and its database.
 
-`artifacts` uses the recorded artifacts of tests/artifacts/shop, which need no dbt. The fixture `shop` returns
-a copy of the project that real dbt has built once. After a change of the project, record its artifacts again:
+The fixture `artifacts` returns the recorded artifacts of tests/artifacts/shop, which need no dbt.
+The fixture `shop` returns a copy of the project that real dbt has built once. After a change of the
+project, record its artifacts again:
 
     .venv/bin/python -m tests.support.dbt_project
 """
@@ -70,7 +71,7 @@ class Shop:
 
 
 def production() -> Path:
-    """Return the directory with production's `artifacts/` and its database; read only, built once."""
+    """Return the directory with production's `artifacts/` and database; read only, built once."""
     dbt = require_program("dbt", "dbt")
     files = sorted(path for path in PROJECT.rglob("*") if path.is_file() and _is_source(path))
     ingredients = [

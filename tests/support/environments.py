@@ -5,11 +5,12 @@
     dbt = require_program("dbt", "dbt")     # dbt-core, in a virtual environment of its own
     directory = require("manifests")        # real artifacts, named by DATAPILOT_TEST_MANIFESTS
 
-Environments are built in `.envs/` of the checkout or in DATAPILOT_TEST_ENVS: once, under a lock, and again
-when their requirements change. A test that needs an unavailable environment is skipped with the reason;
-with DATAPILOT_TEST_REQUIRE=all it fails unless DATAPILOT_TEST_WITHOUT lists the environment.
+Environments are built in `.envs/` of the checkout or in DATAPILOT_TEST_ENVS: once, under a lock,
+and again when their requirements change. A test that needs an unavailable environment is skipped
+with the reason; with DATAPILOT_TEST_REQUIRE=all it fails unless DATAPILOT_TEST_WITHOUT lists the
+environment.
 
-A test that needs an environment has one of its markers (MARKERS), so that `--fast` can leave it out.
+A test that needs an environment has one of its markers (MARKERS), so that --fast can leave it out.
 """
 
 import hashlib
@@ -62,8 +63,10 @@ MARKERS: Mapping[str, tuple[str, ...]] = {
 _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 # The variables before any test changed them. Building an environment needs the real home
-# directory, proxies and package index.
-ENVIRONMENT: Mapping[str, str] = dict(os.environ)
+# directory, proxies and package index; with PYTHONPATH, pip would find this project installed.
+ENVIRONMENT: Mapping[str, str] = {
+    name: value for name, value in os.environ.items() if name != "PYTHONPATH"
+}
 
 
 class EnvironmentUnavailable(Exception):

@@ -28,7 +28,7 @@ from datapilot_defer.storage import Storage, open_storage
 
 @dataclass(frozen=True)
 class RunningInstance:
-    """An instance that answers at `url` until its `with` block ends. token: an admin token."""
+    """An instance that runs at `url` until its `with` block ends. token: an admin token."""
 
     url: str
     instance_name: str

@@ -1,6 +1,6 @@
 """Markers of tests that need an external environment, the option --fast, and parallel runs.
 
-setup.cfg registers the markers; tests/support/environments.py lists which environment needs which one.
+setup.cfg registers the markers; environments.py lists which environment needs which one.
 """
 
 from __future__ import annotations

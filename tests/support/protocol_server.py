@@ -1,7 +1,7 @@
-"""An instance that answers nothing beyond what the public clients are known to expect, and misbehaves on request.
+"""A server that implements only what the public clients expect, and misbehaves on request.
 
-It stands for the hosted instance, of which nothing else is public. Where a test wants a fault, it replaces the
-answer of one route.
+It represents the hosted service, whose other behavior is not public. A test injects a fault by
+replacing the response of one route.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ INTEGRATION = {
 
 @dataclass(frozen=True)
 class Seen:
-    """One request as it arrived."""
+    """One request."""
 
     method: str
     path: str
@@ -41,13 +41,13 @@ class Seen:
 
     @property
     def json(self) -> Any:
-        """The body, read as JSON."""
+        """The body, parsed as JSON."""
         return json.loads(self.body)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer: JSON unless `body` is bytes already."""
+    """One response: JSON unless `body` is bytes."""
 
     body: object = field(default_factory=dict)
     status: int = 200
@@ -56,7 +56,7 @@ class Reply:
 
 @dataclass
 class ProtocolServer:
-    """Its address, what it was asked, what it holds. answers: replacements by "METHOD /path"."""
+    """The server's address, requests and content. answers: replacements by "METHOD /path"."""
 
     url: str = ""
     seen: list[Seen] = field(default_factory=list)
@@ -67,7 +67,7 @@ class ProtocolServer:
 
     @property
     def access(self) -> dict[str, str]:
-        """The environment variables that lead here."""
+        """The environment variables that select this server."""
         return {
             "ALTIMATE_URL": self.url,
             "ALTIMATE_INSTANCE_NAME": INSTANCE_NAME,
@@ -76,7 +76,7 @@ class ProtocolServer:
 
     @property
     def asked(self) -> list[str]:
-        """The requests in their order, as "METHOD /path"."""
+        """The requests in order, as "METHOD /path"."""
         return [f"{request.method} {request.path}" for request in self.seen]
 
     def reply(self, request: Seen) -> Reply:
@@ -132,7 +132,7 @@ class ProtocolServer:
 
 @contextmanager
 def protocol_server() -> Iterator[ProtocolServer]:
-    """Serve on a free port of loopback for as long as the `with` block runs."""
+    """Serve on a free loopback port during a `with` block."""
     state = ProtocolServer()
 
     class Handler(BaseHTTPRequestHandler):
@@ -154,10 +154,10 @@ def protocol_server() -> Iterator[ProtocolServer]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_PUT = do_POST = _serve  # noqa: N815 - the names that http.server looks for  # noqa: N815 - the names that http.server looks for  # noqa: N815 - the names that http.server looks for
+        do_GET = do_PUT = do_POST = _serve  # noqa: N815 (the names that http.server requires)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     state.url = f"http://127.0.0.1:{server.server_address[1]}"

@@ -1,6 +1,7 @@
-"""Tries every field of every class of dbt's manifest with every kind of value. Run inside an environment with dbt.
+"""Try every field of every class of dbt's manifest with every kind of value.
 
-Prints one line of JSON for each class: {"class", "base", "tries": [[field, value, loads], …]}.
+Run in an environment with dbt. Prints one line of JSON for each class:
+{"class", "base", "tries": [[field, value, loads], …]}.
 """
 
 import copy
@@ -62,7 +63,7 @@ MORE = {"ExternalPartition": {"name": "x", "data_type": "text"}}
 
 
 def reachable(kind: Any, found: dict[str, Any]) -> dict[str, Any]:
-    """Every dataclass that occurs in a type."""
+    """Return every dataclass that occurs in a type."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type) and kind.__name__ not in found:
         found[kind.__name__] = kind
         hints = typing.get_type_hints(kind, include_extras=True)
@@ -108,7 +109,7 @@ def _simple_sample(kind: Any, origin: Any) -> Any:
 
 
 def instance(cls: Any) -> dict[str, Any]:
-    """The least that a class takes."""
+    """Return the smallest value that a class accepts."""
     hints = typing.get_type_hints(cls, include_extras=True)
     needed = [
         f for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING
@@ -118,7 +119,7 @@ def instance(cls: Any) -> dict[str, Any]:
 
 
 def tries(cls: Any, base: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:
-    """Each field with each value, and left out; `loads` says whether the class takes it."""
+    """Yield each field with each value and without one, and whether the class accepts it."""
     names = [field.metadata.get("alias", field.name) for field in dataclasses.fields(cls)]
     for name in names:
         without = {key: value for key, value in base.items() if key != name}
@@ -128,9 +129,9 @@ def tries(cls: Any, base: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:
 
 
 def loads(cls: Any, data: dict[str, Any]) -> bool:
-    """Whether the class takes it. A copy: dbt changes what it reads."""
+    """Return whether the class accepts a value."""
     try:
-        cls.from_dict(copy.deepcopy(data))
+        cls.from_dict(copy.deepcopy(data))  # dbt changes its input
     except Exception:  # noqa: BLE001  whatever it raises, it does not load
         return False
     return True
