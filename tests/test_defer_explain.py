@@ -126,7 +126,9 @@ def run_explain(shop: Shop, *arguments: str) -> Outcome:
         "--project-dir",
         shop.project,
     ]
-    return datapilot("dbt", "defer", "explain", *origin, *arguments, env=shop.environment)
+    # dbt parses a project once for all tests.
+    environ = {**shop.environment, "XDG_CACHE_HOME": str(shop.project.parents[1] / "cache")}
+    return datapilot("dbt", "defer", "explain", *origin, *arguments, env=environ)
 
 
 def test_nothing_of_the_project_is_touched(shops: Mapping[bool, Shop], tmp_path: Path) -> None:
