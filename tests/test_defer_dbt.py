@@ -30,7 +30,7 @@ class Outcome:
 
     exit_code: int
     schema: str | None
-    said: str = ""
+    output: str = ""
 
 
 @dataclass(frozen=True)
@@ -343,10 +343,10 @@ def test_dbt_alone_and_under_defer_run(row: Row, shops: Mapping[bool, tuple[Shop
         running = beside.submit(dbt_alone, row, one)
         ours = defer_run(row, other)
         alone = running.result()
-    assert (alone.exit_code, alone.schema) == row.alone_expected, alone.said
-    assert (ours.exit_code, ours.schema) == row.ours_expected, ours.said
-    assert row.says in ours.said
-    assert "Traceback" not in ours.said
+    assert (alone.exit_code, alone.schema) == row.alone_expected, alone.output
+    assert (ours.exit_code, ours.schema) == row.ours_expected, ours.output
+    assert row.says in ours.output
+    assert "Traceback" not in ours.output
 
 
 def test_the_documentation_shows_these_rows() -> None:
@@ -394,7 +394,7 @@ def defer_run(row: Row, shop: Shop) -> Outcome:
         )
     finally:
         os.chdir(before)
-    return Outcome(done.exit_code, _schema(shop) if done.exit_code == 0 else None, done.said)
+    return Outcome(done.exit_code, _schema(shop) if done.exit_code == 0 else None, done.output)
 
 
 def dbt_alone(row: Row, shop: Shop) -> Outcome:

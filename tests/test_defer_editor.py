@@ -126,7 +126,7 @@ def test_the_engine_defers_to_the_very_manifest_that_enable_pulled(
         "--favor-state",
         "--json",
     )
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     entry = json.loads((workspace / ".vscode" / "settings.json").read_bytes())[
         "dbt.deferConfigPerProject"
     ]
@@ -206,7 +206,7 @@ def test_what_is_wrong_with_an_integration_is_said_and_nothing_is_stored(
         (("--integration-name", "nope"), 4, "no integration is called 'nope'"),
     ):
         done = datapilot("dbt", "defer", "enable", *words)
-        assert (done.exit_code, says in done.stderr) == (code, True), done.said
+        assert (done.exit_code, says in done.stderr) == (code, True), done.output
     assert not (workspace / ".vscode" / "settings.json").exists()
 
 

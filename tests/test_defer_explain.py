@@ -112,7 +112,7 @@ def _relations(node: Mapping[str, Any]) -> set[str]:
 def explained(shop: Shop, *arguments: str) -> Any:
     """The object that `explain --json` prints for the shop, deferring to production."""
     done = run_explain(shop, "--json", *arguments)
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     return done.json
 
 
@@ -145,7 +145,7 @@ def test_nothing_of_the_project_is_touched(shops: Mapping[bool, Shop], tmp_path:
 
 def test_the_table_is_for_people(shops: Mapping[bool, Shop]) -> None:
     done = run_explain(shops[True], "--select", "summary")
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     rows = [line.split() for line in done.stdout.splitlines()]
     assert rows[0] == ["summary"]
     assert ["prices.v1", '"warehouse"."dev"."prices_v1"', "built_here", "in", "development"] in rows
@@ -203,7 +203,7 @@ def test_a_selection_of_what_refers_to_nothing_or_has_not_changed_is_said(
 ) -> None:
     for selection in ("resource_type:source", "state:new"):
         done = run_explain(shops[False], "-s", selection)
-        assert done.exit_code == 0, done.said
+        assert done.exit_code == 0, done.output
         assert (
             done.stdout.strip() == "The selection has no model or snapshot that refers to anything."
         )

@@ -76,6 +76,6 @@ def onboard(instance: RunningInstance, integration: int, path: Path) -> int:
         *("dbt", "onboard", "--integration-id", integration, "--manifest-path", path),
         env=access(instance),
     )
-    assert "Traceback" not in done.said
-    assert instance.token not in done.said
+    assert "Traceback" not in done.output
+    assert instance.token not in done.output
     return done.exit_code

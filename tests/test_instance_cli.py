@@ -136,7 +136,7 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
     assert made["token"].startswith("dpd_")
     assert made["scopes"] == ["upload"]
     listed = datapilot("instance", "token", "list", "--data", tmp_path)
-    assert made["token"] not in listed.said
+    assert made["token"] not in listed.output
     assert "ci" in listed.stdout
     assert datapilot("instance", "token", "revoke", "--data", tmp_path, made["id"]).exit_code == 0
     assert datapilot("instance", "token", "revoke", "--data", tmp_path, made["id"]).exit_code == 4

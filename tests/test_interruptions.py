@@ -148,8 +148,8 @@ def test_an_instance_killed_during_an_upload_holds_what_it_held(
 
         with fault_proxy(url, At(PUT, kill_halfway, 1)) as proxy:
             ended = _run(world, row, integration, proxy, tmp_path)
-    assert ended.exit_code == 5, ended.said
-    assert "uploading the manifest" in ended.said
+    assert ended.exit_code == 5, ended.output
+    assert "uploading the manifest" in ended.output
     _is_sound_after_a_restart(world, integration, tmp_path)
 
 
@@ -169,7 +169,7 @@ def test_an_instance_killed_as_it_confirms_holds_the_old_or_the_new(
 
         with fault_proxy(url, At(VERIFY, kill_at_once, 1)) as proxy:
             ended = _run(world, row, integration, proxy, tmp_path)
-    assert ended.exit_code == 5, ended.said
+    assert ended.exit_code == 5, ended.output
     _is_sound_after_a_restart(world, integration, tmp_path)
 
 
@@ -179,7 +179,7 @@ def _is_sound_after_a_restart(world: World, integration: int, tmp_path: Path) ->
     with served(world.instance.data) as (_, url), fault_proxy(url) as proxy:
         row = Row("again", None, 0, "")
         again = _run(world, row, integration, proxy, tmp_path)
-    assert again.exit_code == 0, again.said
+    assert again.exit_code == 0, again.output
     assert world.holds(integration) == "new"
 
 

@@ -14,17 +14,17 @@ PACKAGE = Path(datapilot_defer.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TEST_MODULES = sorted(Path(__file__).parent.glob("test_*.py"))
 
-# What each part of the package may import, besides the version, `errors` and itself. A part is a path in the
-# package; a file belongs to the part with the longest matching path.
+# What each part of the package may import, besides the version, `errors` and itself. A part is a
+# path in the package; a file belongs to the part with the longest matching path.
 _SERVICES = {"artifact", "dbt_json", "formatting", "storage", "validation", "instance/settings"}
 _HTTP = {
     *("artifact", "formatting", "storage"),
-    *("instance/services", "instance/settings", "instance/middleware"),
+    *("instance/services", "instance/settings", "instance/middleware", "instance/dependencies"),
 }
 _APPLICATION = {
     *("artifact", "dbt_json", "formatting", "storage", "validation"),
     *("instance/api", "instance/web", "instance/services", "instance/settings"),
-    *("instance/middleware", "instance/error_responses", "instance/app"),
+    *("instance/middleware", "instance/dependencies", "instance/error_responses", "instance/app"),
     *("instance/ingestion", "instance/inspection", "instance/retention"),
 }
 MAY_IMPORT: dict[str, set[str]] = {
@@ -62,20 +62,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instance/__init__": set(),
     "instance/settings": set(),
     "instance/middleware": {"formatting", "instance/settings"},
-    "instance/inspection": _SERVICES,
+    "instance/model_changes": _SERVICES,
+    "instance/inspection": {*_SERVICES, "instance/model_changes"},
     "instance/retention": _SERVICES,
     "instance/services": {*_SERVICES, "instance/inspection"},
+    "instance/dependencies": {"instance/services", "instance/settings", "storage"},
     "instance/api": _HTTP,
     "instance/web": _HTTP,
     "instance/ingestion": {
-        *(
-            "artifact",
-            "storage",
-            "instance/settings",
-            "instance/services",
-            "instance/inspection",
-            "instance/retention",
-        ),
+        *("artifact", "formatting", "storage", "instance/inspection", "instance/model_changes"),
+        *("instance/retention", "instance/services", "instance/settings"),
     },
     "instance/error_responses": _APPLICATION,
     "instance/app": _APPLICATION,
@@ -86,7 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 MAY_IMPORT["cli"] = {*MAY_IMPORT} - {"__main__"}
 # The parts or modules that may import a library: it is slow, or choosing it was a decision.
 _WEB_SERVER = {
-    *("instance/api", "instance/web", "instance/middleware"),
+    *("instance/api", "instance/web", "instance/middleware", "instance/dependencies"),
     *("instance/error_responses", "instance/app", "instance/serve"),
 }
 LIBRARY_OWNERS: dict[str, set[str]] = {
@@ -109,8 +105,9 @@ LIBRARY_OWNERS: dict[str, set[str]] = {
 MAY_TAKE_FUNCTIONS = ("cli", "dbt_json", "validation", "deadline", "files")
 # The start of the server is an event for the command that started it.
 FUNCTION_PARAMETERS = {("instance/serve", "on_ready")}
-# A resource has the same module name in each of these; a command module has its command's name.
-RESOURCE_LAYERS = ("instance/api", "instance/services", "instance/web", "storage")
+# A resource has the same module name on each layer of the server; a command module has the name
+# of its command.
+RESOURCE_LAYERS = ("instance", "storage")
 VAGUE_NAMES = {"utils", "util", "helpers", "common", "core", "base", "misc"}
 
 each_module = pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_onboarding_and_pulling_work(
     world = make_world(instance, artifacts / "manifest.json", tmp_path / "world")
     where = ["--integration-id", world.integration("shop")]
     done = run(instance, "dbt", "onboard", *where, "--manifest-path", world.new)
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     assert run(instance, "dbt", "pull", *where, "--output", tmp_path / "state").exit_code == 0
     assert run(instance, "auth", "status").exit_code == 0
     assert run(instance, "config", "show").exit_code == 0
@@ -57,7 +57,7 @@ def test_what_needs_a_home_says_so(
     instance: RunningInstance, words: tuple[str, ...], says: str
 ) -> None:
     done = run(instance, *words)
-    assert done.exit_code == 2, done.said
+    assert done.exit_code == 2, done.output
     assert says in done.stderr
     assert list(Path.cwd().iterdir()) == []
 
@@ -93,7 +93,7 @@ def test_a_deferred_run_works_with_options_alone(
         ),
         env={**access(instance), **env},
     )
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     assert json.loads(done.stdout.splitlines()[-1])
 
 

@@ -43,7 +43,7 @@ def test_the_instance_holds_afterwards_what_dbt_wrote(
         *("dbt", "onboard", "--integration-id", integration, "--manifest-path", manifest, "--json"),
         env=access(instance),
     )
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     (artifact,) = done.json["artifacts"]
     assert (
         artifact["sha256"]
@@ -81,11 +81,11 @@ def test_all_five_kinds_arrive_by_the_spellings_of_the_neighbouring_uploader(
         *("--sources-path", artifacts / "sources.json"),
         *("--semantic-manifest-path", artifacts / "semantic_manifest.json", "--json"),
     )
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     kinds = [artifact["kind"] for artifact in done.json["artifacts"]]
     assert kinds == ["manifest", "catalog", "run_results", "sources", "semantic_manifest"]
     assert "--token shows the token" in done.stderr
-    assert instance.token not in done.said
+    assert instance.token not in done.output
 
 
 def test_a_person_reads_what_went_where(instance: RunningInstance, manifest: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_person_reads_what_went_where(instance: RunningInstance, manifest: Pat
         manifest,
         env=access(instance),
     )
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     nodes = len(json.loads(manifest.read_bytes())["nodes"])
     for part in (
         f"integration {integration}",
@@ -127,7 +127,7 @@ def test_an_instance_that_knows_only_the_protocol_takes_everything(
         *("--catalog-path", artifacts / "catalog.json", "--json"),
         env=hosted.access,
     )
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     assert set(hosted.uploads.values()) == {
         (artifacts / f"{kind}.json").read_bytes() for kind in ("manifest", "catalog")
     }
@@ -276,12 +276,12 @@ def test_every_answer_is_checked(
 ) -> None:
     hosted.answers[route] = always(reply)
     done = onboard_to(hosted, manifest, "--json")
-    assert done.exit_code == exit_code, done.said
+    assert done.exit_code == exit_code, done.output
     assert words in done.json["error"]["message"]
     assert done.json["exit_code"] == exit_code
     assert done.json["ok"] is False
-    assert TOKEN not in done.said
-    assert "s3cret" not in done.said
+    assert TOKEN not in done.output
+    assert "s3cret" not in done.output
 
 
 def test_a_refused_upload_is_asked_for_anew_and_then_given_up(
@@ -394,7 +394,7 @@ def test_wrong_credentials_are_named(
     )
     assert done.exit_code == exit_code
     assert words in done.stderr
-    assert instance.token not in done.said
+    assert instance.token not in done.output
 
 
 def test_a_token_that_may_only_read_uploads_nothing(
@@ -413,7 +413,7 @@ def test_an_unknown_integration_is_not_found(
     named: tuple[str, object], instance: RunningInstance, manifest: Path
 ) -> None:
     done = datapilot("dbt", "onboard", *named, "--manifest-path", manifest, env=access(instance))
-    assert done.exit_code == 4, done.said
+    assert done.exit_code == 4, done.output
 
 
 def bad_file(folder: Path, name: str, artifacts: Path) -> Path:
@@ -444,7 +444,7 @@ def test_what_is_no_manifest_is_refused_and_the_current_one_stays(
     assert datapilot(*onboard, manifest, env=access(instance)).exit_code == 0
     path = bad_file(tmp_path, name, artifacts)
     done = datapilot(*onboard, path, "--json", env=access(instance))
-    assert done.exit_code == 1, done.said
+    assert done.exit_code == 1, done.output
     assert str(path) in done.json["error"]["message"]
     assert current_sha256(instance, integration, tmp_path / "state") == sha256(manifest)
 
@@ -537,7 +537,7 @@ def test_history_lists_what_was_onboarded_and_restore_goes_back(
             path,
             env=access(instance),
         )
-        assert done.exit_code == 0, done.said
+        assert done.exit_code == 0, done.output
     history = ("dbt", "integrations", "history", "--integration-id", integration)
     newest, oldest = datapilot(*history, "--json", env=access(instance)).json["history"]
     assert (newest["sha256"], oldest["sha256"]) == (sha256(changed), sha256(manifest))
@@ -547,7 +547,7 @@ def test_history_lists_what_was_onboarded_and_restore_goes_back(
         *("dbt", "integrations", "restore", "--integration-id", integration, "--file-id", file_id),
         env=access(instance),
     )
-    assert restored.exit_code == 0, restored.said
+    assert restored.exit_code == 0, restored.output
     assert current_sha256(instance, integration, tmp_path / "state") == sha256(manifest)
 
 
@@ -574,7 +574,7 @@ def test_integrations_are_listed_and_shown(instance: RunningInstance, manifest: 
     assert datapilot(*onboard, env=access(instance)).exit_code == 0
     show = ("dbt", "integrations", "show", "--integration-name", "shop", "--environment", "Staging")
     shown = datapilot(*show, env=access(instance))
-    assert shown.exit_code == 0, shown.said
+    assert shown.exit_code == 0, shown.output
     assert f"Integration {integration}" in shown.stdout
     unknown = datapilot(
         "dbt", "integrations", "show", "--integration-id", integration, env=access(instance)

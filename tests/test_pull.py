@@ -51,7 +51,7 @@ def onboard(instance: RunningInstance, integration: int, manifest: Path, *more: 
     """Push a manifest."""
     words = ("--integration-id", integration, "--manifest-path", manifest, "--force", *more)
     done = datapilot("dbt", "onboard", *words, env=access(instance))
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
 
 
 def pull(instance: RunningInstance, integration: int, *more: object) -> Outcome:
@@ -83,7 +83,7 @@ def test_what_was_onboarded_is_pulled_byte_for_byte(
     instance: RunningInstance, integration: int, artifacts: Path
 ) -> None:
     done = pull(instance, integration)
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     folder = Path(done.json["state_dir"])
     assert (folder / "manifest.json").read_bytes() == (artifacts / "manifest.json").read_bytes()
     assert {
@@ -718,7 +718,7 @@ def test_what_arrives_and_is_no_manifest_is_refused(
     before = (tmp_path / "out" / "manifest.json").read_bytes()
     hosted.uploads[2], hosted.verified[0] = body, 2
     done = pull_hosted(hosted, "-o", tmp_path / "out")
-    assert done.exit_code == code, done.said
+    assert done.exit_code == code, done.output
     assert says in done.stderr
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
@@ -738,7 +738,7 @@ def test_bytes_that_are_not_those_of_the_sha256_are_unavailable(hosted: Protocol
     done = pull_hosted(hosted)
     assert done.exit_code == 5
     assert "arrived damaged" in done.stderr
-    assert "s3cret" not in done.said
+    assert "s3cret" not in done.output
 
 
 def test_a_signed_url_that_is_no_longer_good_is_said(hosted: ProtocolServer) -> None:
@@ -746,7 +746,7 @@ def test_a_signed_url_that_is_no_longer_good_is_said(hosted: ProtocolServer) -> 
     hosted.answers["GET /dbt/v1/fetch_artifact_url"] = lambda _: Reply(answer)
     done = pull_hosted(hosted)
     assert done.exit_code == 3
-    assert "signature" not in done.said
+    assert "signature" not in done.output
 
 
 def test_a_token_that_is_not_accepted_is_access_denied_also_when_something_is_there(
@@ -756,7 +756,7 @@ def test_a_token_that_is_not_accepted_is_access_denied_also_when_something_is_th
     wrong = {**hosted.access, "ALTIMATE_API_KEY": "wrong-token"}
     done = datapilot("dbt", "pull", "--integration-id", 7, "--json", env=wrong)
     assert done.exit_code == 3
-    assert "wrong-token" not in done.said
+    assert "wrong-token" not in done.output
 
 
 def test_a_kind_that_is_no_longer_there_leaves_the_set(
@@ -774,7 +774,7 @@ def test_a_kind_that_is_no_longer_there_leaves_the_set(
 
     hosted.answers["GET /dbt/v1/fetch_artifact_url"] = answer
     done = pull_hosted(hosted, "-o", tmp_path / "out", "--kind", "catalog", "--kind", "manifest")
-    assert (tmp_path / "out" / "catalog.json").exists(), done.said
+    assert (tmp_path / "out" / "catalog.json").exists(), done.output
     hosted.uploads[3], there["manifest"] = hosted.uploads[1], 3
     del there["catalog"]
     assert pull_hosted(hosted, "-o", tmp_path / "out").exit_code == 0
@@ -810,7 +810,7 @@ def test_the_dbt_on_path_is_the_one_that_has_to_read_it(
     (tmp_path / "dbt").write_text(f"#!/bin/sh\necho '{says}'\n", encoding="utf-8")
     (tmp_path / "dbt").chmod(0o755)
     done = pull_hosted(hosted, "-v")
-    assert done.exit_code == code, done.said
+    assert done.exit_code == code, done.output
     assert says != "nonsense" or "is not checked against a version of dbt" in done.stderr
     named = pull_hosted(hosted, "--dbt", tmp_path / "dbt")
     assert named.exit_code == (2 if says == "nonsense" else code)
@@ -835,7 +835,7 @@ def test_nothing_in_a_manifest_commands_a_terminal(
     done = pull_hosted(hosted)
     assert done.exit_code == 0
     assert "written by dbt 1.11\ufffd]0;owned" in done.stderr
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.said)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.output)
 
 
 def test_a_file_that_somebody_removed_is_pulled_anew(hosted: ProtocolServer) -> None:

@@ -140,7 +140,7 @@ def test_no_command_repeats_a_secret(
             *words, *more, env={**hosted.access, "HTTPS_PROXY": f"http://u:{PASSWORD}@127.0.0.1:9"}
         )
         for secret in SECRETS:
-            assert secret not in done.said, done.said
+            assert secret not in done.output, done.output
     for path in project.rglob("*"):
         assert not (path.is_file() and TOKEN.encode() in path.read_bytes()), path
 
@@ -156,7 +156,7 @@ def test_a_malformed_url_with_secrets_is_not_repeated(project: Path) -> None:
         )
         assert done.exit_code == 2
         for secret in SECRETS:
-            assert secret not in done.said
+            assert secret not in done.output
 
 
 CRASH = """
@@ -258,8 +258,8 @@ def test_no_argument_list_of_dbt_holds_the_token(
         ),
         env=world.access(instance.url),
     )
-    assert (tmp_path / "words").exists(), done.said
-    assert instance.token not in (tmp_path / "words").read_text(encoding="utf-8") + done.said
+    assert (tmp_path / "words").exists(), done.output
+    assert instance.token not in (tmp_path / "words").read_text(encoding="utf-8") + done.output
 
 
 def _family(pid: int) -> list[int]:

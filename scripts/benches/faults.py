@@ -72,7 +72,7 @@ def measured(world: World, row: Row, *, ours: bool) -> list[str]:
         )
         tries = proxy.count(row.fault.call) if row.fault else proxy.connections
     code = "hangs" if ended.exit_code is None else str(ended.exit_code)
-    if "Traceback" in ended.said:
+    if "Traceback" in ended.output:
         code += " (traceback)"
     return [code, str(tries), f"{ended.seconds:.1f}", world.holds(integration)]
 

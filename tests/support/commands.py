@@ -44,7 +44,7 @@ class Outcome:
         return json.loads(self.stdout.splitlines()[-1])
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         """Standard output and standard error."""
         return self.stdout + self.stderr
 
@@ -78,7 +78,7 @@ def create_integration(
         *("dbt", "integrations", "create", "--name", name, "--environment", environment, "--json"),
         env=access(instance),
     )
-    assert made.exit_code == 0, made.said
+    assert made.exit_code == 0, made.output
     assert made.json["name"] == name
     assert made.json["environments"] == [environment]
     return int(made.json["id"])

@@ -136,7 +136,7 @@ class Ended:
     stderr: str
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         """Both streams."""
         return self.stdout + self.stderr
 
