@@ -1,5 +1,8 @@
-"""What every test gets without asking: an empty home folder, no settings from outside, no network but loopback,
-and a keyring of its own. And what it can ask for: dbt's real artifacts."""
+"""Isolation of every test, and the fixtures `artifacts`, `shop` and `wheel`.
+
+Every test has an empty home directory and an empty keyring, sees no settings of the machine, and
+can connect to loopback addresses only.
+"""
 
 import ipaddress
 import os
@@ -14,25 +17,15 @@ import pytest
 from keyring.backend import KeyringBackend
 from keyring.errors import PasswordDeleteError
 
-from tests.support.dbt_project import Shop, copy_shop, production
-from tests.support.instances import instance as instance
-from tests.support.parts import REPOSITORY, run
+from tests.support.dbt_project import Shop, copy_recorded_artifacts, copy_shop
+from tests.support.environments import REPOSITORY, run
+
+pytest_plugins = ["tests.support.fixtures", "tests.support.markers"]
 
 _SETTINGS = (
-    *("ALTIMATE_", "DATAPILOT_", "DBT_", "SHOP_", "AIRFLOW_", "PYTHON_KEYRING_"),
-    *(
-        "CI_",
-        "GITHUB_",
-        "RUNNER_",
-        "GITLAB_",
-        "JENKINS_",
-        "BUILDKITE",
-        "CIRCLE",
-        "BITBUCKET_",
-        "TEAMCITY_",
-        "TRAVIS",
-    ),
-    *("BUILD_", "SYSTEM_", "AGENT_", "XDG_"),
+    *("ALTIMATE_", "DATAPILOT_", "DBT_", "SHOP_", "AIRFLOW_", "PYTHON_KEYRING_", "COVERAGE_"),
+    *("CI_", "GITHUB_", "RUNNER_", "GITLAB_", "JENKINS_", "BUILDKITE", "CIRCLE", "BITBUCKET_"),
+    *("TEAMCITY_", "TRAVIS", "BUILD_", "SYSTEM_", "AGENT_", "XDG_"),
 )
 _SETTING_NAMES = {
     *("CI", "TF_BUILD", "NETRC", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE"),
@@ -42,7 +35,7 @@ _SETTING_NAMES = {
 
 
 class MemoryKeyring(KeyringBackend):
-    """A keyring that forgets everything with its test: the only fake in these tests."""
+    """A keyring in memory, the only fake in these tests."""
 
     priority = 1
 
@@ -63,7 +56,7 @@ class MemoryKeyring(KeyringBackend):
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Take away every environment variable that could change what the program does, before the first fixture."""
+    """Unset every environment variable that could change the behavior of the program."""
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ:
             if _is_setting(name):
@@ -73,40 +66,41 @@ def _no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _not_deaf_to_ctrl_c() -> None:
-    """A job in the background is started with SIGINT ignored, and would pass that on to the programs under test."""
+def _handle_sigint() -> None:
+    """Restore SIGINT: child processes would inherit that a background job ignores it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home folder, for this test alone."""
-    folder = tmp_path_factory.mktemp("home")
-    _use_home(monkeypatch, folder)
-    return folder
+    """Return the empty home directory of this test."""
+    directory = tmp_path_factory.mktemp("home")
+    _use_home(monkeypatch, directory)
+    return directory
 
 
 @pytest.fixture(autouse=True)
 def memory_keyring(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryKeyring]:
-    """An empty keyring for this process; child processes get none."""
+    """Return an empty keyring for this process; child processes have none."""
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
-    before, mine = keyring.get_keyring(), MemoryKeyring()
-    keyring.set_keyring(mine)
-    yield mine
+    before = keyring.get_keyring()
+    memory_keyring = MemoryKeyring()
+    keyring.set_keyring(memory_keyring)
+    yield memory_keyring
     keyring.set_keyring(before)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _loopback_only() -> Iterator[None]:
-    """Fail whatever connects to another machine."""
+    """Fail a test that connects to another machine."""
     connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
 
     def guarded_connect(self: socket.socket, address: object) -> None:
-        _refuse_other_machines(self, address)
+        _check_loopback(self, address)
         connect(self, address)  # type: ignore[arg-type]
 
     def guarded_connect_ex(self: socket.socket, address: object) -> int:
-        _refuse_other_machines(self, address)
+        _check_loopback(self, address)
         return connect_ex(self, address)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -116,14 +110,14 @@ def _loopback_only() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def artifacts() -> Path:
-    """The folder of production's artifacts of the shop, as dbt 1.11 wrote them: to read, never to change."""
-    return production() / "artifacts"
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with the five artifacts that dbt 1.11 wrote for the shop; read only."""
+    return copy_recorded_artifacts(tmp_path_factory.mktemp("artifacts"))
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of what is committed or about to be: nothing that an earlier build left."""
+    """Build the wheel from a copy of the checkout, without files that git ignores."""
     source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     files = run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]).split("\0")
     for name in filter(None, files):
@@ -139,7 +133,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Shop:
-    """A copy of the shop, its production and its database, for this test alone (in `tmp_path`)."""
+    """Return a copy of the shop with its production artifacts and database in `tmp_path`."""
     return copy_shop(tmp_path)
 
 
@@ -150,16 +144,16 @@ def _is_setting(name: str) -> bool:
     )
 
 
-def _use_home(patch: pytest.MonkeyPatch, folder: Path) -> None:
+def _use_home(patch: pytest.MonkeyPatch, directory: Path) -> None:
     for name in ("HOME", "USERPROFILE"):
-        patch.setenv(name, str(folder))
+        patch.setenv(name, str(directory))
     for name, part in {"APPDATA": "Roaming", "LOCALAPPDATA": "Local"}.items():
-        patch.setenv(name, str(folder / "AppData" / part))
+        patch.setenv(name, str(directory / "AppData" / part))
     for kind in ("CONFIG", "CACHE", "DATA", "STATE"):
-        patch.setenv(f"XDG_{kind}_HOME", str(folder / f".{kind.lower()}"))
+        patch.setenv(f"XDG_{kind}_HOME", str(directory / f".{kind.lower()}"))
 
 
-def _refuse_other_machines(connecting: socket.socket, address: object) -> None:
+def _check_loopback(connecting: socket.socket, address: object) -> None:
     if connecting.family not in (socket.AF_INET, socket.AF_INET6) or not isinstance(address, tuple):
         return
     host = str(address[0])

@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from tests.support import fault_acts as act
+from tests.support import fault_actions as act
+from tests.support.environments import REPOSITORY, require_program
 from tests.support.fault_proxy import At, FaultProxy, fault_proxy
-from tests.support.fault_rows import PUT
 from tests.support.fault_runner import World, make_world
+from tests.support.fault_table import PUT
 from tests.support.instances import running_instance
-from tests.support.parts import REPOSITORY, program
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Airflow does not run on Windows")
 RECIPE = REPOSITORY / "docs" / "airflow.md"
@@ -48,7 +48,7 @@ class Airflow:
         """One command of Airflow's."""
         with self.log.open("ab") as log:
             subprocess.run(
-                [str(program("airflow", "airflow")), *words],
+                [str(require_program("airflow", "airflow")), *words],
                 env=self.environ,
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,

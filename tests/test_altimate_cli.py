@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.support.environments import executable, require, require_program
 from tests.support.instances import RunningInstance
-from tests.support.parts import executable, need, program
+
+pytestmark = pytest.mark.peer
 
 KINDS = {
     "manifest": "--manifest-path",
@@ -38,7 +40,9 @@ def test_it_onboards_three_kinds_by_id_and_by_name(
         word for kind, option in KINDS.items() for word in (option, str(artifacts / f"{kind}.json"))
     ]
     where = [*named, "--dbt_core_integration_environment", "PROD"]
-    done = said([program("altimate", "datapilot"), "dbt", "onboard", *access, *where, *files])
+    done = said(
+        [require_program("altimate", "datapilot"), "dbt", "onboard", *access, *where, *files]
+    )
     assert "Manifest onboarded successfully!" in done.stdout
     assert "Ingestion has started for: manifest, catalog, run_results" in done.stdout
     for kind in KINDS:
@@ -58,12 +62,14 @@ def test_what_it_says_on_a_wrong_token_is_about_the_token(
     ]
     where = ["--dbt_core_integration_id", "1", "--dbt_core_integration_environment", "PROD"]
     manifest = ["--manifest-path", str(artifacts / "manifest.json")]
-    done = said([program("altimate", "datapilot"), "dbt", "onboard", *access, *where, *manifest])
+    done = said(
+        [require_program("altimate", "datapilot"), "dbt", "onboard", *access, *where, *manifest]
+    )
     assert "Error: Invalid credentials." in done.stdout
 
 
 def test_our_program_hands_over_the_commands_that_only_it_has(artifacts: Path) -> None:
-    ours = program("together", "datapilot-defer")
+    ours = require_program("together", "datapilot-defer")
     health = said([ours, "dbt", "project-health", "--manifest-path", artifacts / "manifest.json"])
     assert health.returncode == 0, health.stdout
     assert "Insights" in health.stdout
@@ -74,8 +80,11 @@ def test_our_program_hands_over_the_commands_that_only_it_has(artifacts: Path) -
 
 
 def test_our_own_commands_stay_ours_when_both_are_installed(artifacts: Path) -> None:
-    python = executable(need("together"), "python")
-    for start in ([program("together", "datapilot-defer")], [python, "-m", "datapilot_defer"]):
+    python = executable(require("together"), "python")
+    for start in (
+        [require_program("together", "datapilot-defer")],
+        [python, "-m", "datapilot_defer"],
+    ):
         done = said([*start, "dbt", "onboard", "--help"])
         assert "--integration-id" in done.stdout
     validated = said(
@@ -85,7 +94,7 @@ def test_our_own_commands_stay_ours_when_both_are_installed(artifacts: Path) -> 
 
 
 def test_help_names_the_commands_of_both_without_importing_the_other() -> None:
-    python = executable(need("together"), "python")
+    python = executable(require("together"), "python")
     done = said([python, "-X", "importtime", "-m", "datapilot_defer", "--help"])
     assert "project-health" in done.stdout
     imported = {
@@ -97,7 +106,7 @@ def test_help_names_the_commands_of_both_without_importing_the_other() -> None:
 
 
 def test_a_command_that_neither_has_is_a_usage_error() -> None:
-    done = said([program("together", "datapilot-defer"), "dbt", "no-such-command"])
+    done = said([require_program("together", "datapilot-defer"), "dbt", "no-such-command"])
     assert done.returncode == 2
     assert "No such command 'no-such-command'" in done.stdout
 

@@ -13,7 +13,7 @@ from keyring.errors import NoKeyringError
 
 from datapilot_defer import credential_store
 from tests.conftest import MemoryKeyring
-from tests.support import fault_acts as act
+from tests.support import fault_actions as act
 from tests.support.commands import access, datapilot
 from tests.support.fault_proxy import At, fault_proxy
 from tests.support.instances import RunningInstance, running_instance
@@ -34,7 +34,7 @@ def log_in(instance: RunningInstance, *more: str, token: str | None = None) -> N
         env=place(instance),
         stdin=f"{token or instance.token}\n",
     )
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
 
 
 def config_file(home: Path) -> Path:
@@ -45,14 +45,14 @@ def test_a_token_from_standard_input_is_checked_and_kept(instance: RunningInstan
     done = datapilot(
         "auth", "login", "--token-stdin", "--json", env=place(instance), stdin=f"{instance.token}\n"
     )
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     assert done.json == {
         "ok": True,
         "instance_name": "acme",
         "url": instance.url,
         "stored_in": "the system's keyring",
     }
-    assert instance.token not in done.said
+    assert instance.token not in done.output
     status = datapilot("auth", "status", "--json").json
     assert status["accepted"] is True
     assert status["may_upload"] is True
@@ -70,7 +70,7 @@ def test_a_token_from_a_file_goes_where_the_options_say(
     where = ["--backend-url", instance.url, "--instance-name", instance.instance_name]
     other = {"ALTIMATE_API_KEY": "of-another-instance", "ALTIMATE_URL": "https://other.example.com"}
     done = datapilot("auth", "login", "--token-file", file, *where, env=other)
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     assert "the token in environment variable ALTIMATE_API_KEY wins over this one" in done.stderr
     assert datapilot("auth", "status").exit_code == 0
 
@@ -81,7 +81,7 @@ def test_a_token_that_the_instance_refuses_is_not_kept(
     done = datapilot("auth", "login", "--token-stdin", env=place(instance), stdin="wrong-token\n")
     assert done.exit_code == 3
     assert f"{instance.url} does not accept the token (from standard input)" in done.stderr
-    assert "wrong-token" not in done.said
+    assert "wrong-token" not in done.output
     assert memory_keyring.passwords == {}
 
 
@@ -105,7 +105,7 @@ def test_what_can_not_be_a_token_is_refused(
     done = datapilot(
         "auth", "login", *(word.format(**files) for word in words), env=place(instance), stdin=stdin
     )
-    assert done.exit_code == 2, done.said
+    assert done.exit_code == 2, done.output
     assert says in done.stderr
 
 
@@ -113,7 +113,7 @@ def test_a_token_as_option_works_and_warns(instance: RunningInstance) -> None:
     done = datapilot("auth", "login", "--token", instance.token, env=place(instance))
     assert done.exit_code == 0
     assert "--token shows the token in process lists" in done.stderr
-    assert instance.token not in done.said
+    assert instance.token not in done.output
 
 
 def test_it_can_be_kept_in_a_file_instead(instance: RunningInstance, home: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_set_in_the_file_that_wins_is_said_at_login(
         '{"altimateApiKey": "t", "altimateInstanceName": "hosted"}', encoding="utf-8"
     )
     done = datapilot("auth", "login", "--token-stdin", env=place(instance), stdin=instance.token)
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     assert "holds credentials for https://api.myaltimate.com that win" in done.stderr
     assert datapilot("auth", "status", "--backend-url", instance.url).exit_code == 0
 
@@ -200,7 +200,7 @@ def test_several_instances_stand_side_by_side(instance: RunningInstance, tmp_pat
 
 def status_of(*words: str) -> dict[str, dict[str, str]]:
     done = datapilot("auth", "status", "--json", *words)
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     status: dict[str, dict[str, str]] = done.json
     return status
 

@@ -219,7 +219,7 @@ def test_on_github_the_result_is_in_the_summary_and_the_outputs(
         == 0
     )
     done = datapilot(*onboard(manifest, "--json"), env={**access(instance), **github})
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     sha256 = done.json["artifacts"][0]["sha256"]
     lines = Path(github["GITHUB_OUTPUT"]).read_text(encoding="utf-8").splitlines()
     assert lines == [
@@ -231,7 +231,7 @@ def test_on_github_the_result_is_in_the_summary_and_the_outputs(
     assert f"[integration 1, PROD]({instance.url}/settings/integrations/1/PROD)" in summary
     assert f"| manifest | {manifest.stat().st_size:,} | 1.11.16 | `{sha256}` |" in summary
     assert f"::add-mask::{instance.token}" in done.stderr.splitlines()
-    assert instance.token not in done.said.replace(
+    assert instance.token not in done.output.replace(
         f"::add-mask::{instance.token}", ""
     ) + summary + "".join(lines)
 
@@ -239,7 +239,7 @@ def test_on_github_the_result_is_in_the_summary_and_the_outputs(
 def test_commit_branch_and_build_are_sent_along(manifest: Path) -> None:
     with protocol_server() as hosted:
         done = datapilot(*onboard(manifest), env={**hosted.access, **GITHUB})
-        assert done.exit_code == 0, done.said
+        assert done.exit_code == 0, done.output
         sent = next(seen.json for seen in hosted.seen if seen.path.endswith("verify_upload"))
         agents = {seen.headers["User-Agent"] for seen in hosted.seen}
     assert (sent["commit"], sent["branch"]) == ("ffac537e", "main")
@@ -341,7 +341,7 @@ def test_soft_fail_forgives_what_is_nobodys_fault(what: str, by: str, manifest: 
             *onboard(manifest, "--json", *options),
             env={**hosted.access, **({} if options else {by: "1"})},
         )
-    assert done.exit_code == code, done.said
+    assert done.exit_code == code, done.output
     assert done.json["ok"] is False
     assert done.json["exit_code"] == code
     assert ("NOT CONFIRMED" in done.stderr) is (code == 0)

@@ -24,17 +24,14 @@ from datapilot_defer.errors import (
     Unavailable,
     UsageError,
 )
-from tests.support import fault_acts as act
+from tests.support import fault_actions as act
 from tests.support.fault_proxy import Act, At, fault_proxy
 from tests.support.fault_runner import instance_at
 
 NOBODY = "http://127.0.0.1:1"
 MANIFEST = parse_artifact(b"{}", path="manifest.json", kind=Kind.MANIFEST)
 
-
-@pytest.fixture(autouse=True)
-def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datapilot_defer.client.transport.FIRST_WAIT_S", 0.001)
+pytestmark = pytest.mark.usefixtures("no_retry_delay")
 
 
 def refused(what: Act | At, error: type[DatapilotError] = Unavailable) -> str:

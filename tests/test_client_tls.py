@@ -10,22 +10,13 @@ import pytest
 
 from datapilot_defer.client.certificates import find_ca_bundle
 from datapilot_defer.errors import Unavailable, UsageError
-from tests.support import fault_acts as act
+from tests.support import fault_actions as act
 from tests.support.fault_proxy import Accept, At, fault_proxy
-from tests.support.fault_runner import World, instance_at, make_world
-from tests.support.instances import RunningInstance
+from tests.support.fault_runner import World, instance_at
 
 NOBODY = "http://127.0.0.1:1"
 
-
-@pytest.fixture(autouse=True)
-def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datapilot_defer.client.transport.FIRST_WAIT_S", 0.001)
-
-
-@pytest.fixture
-def world(instance: RunningInstance, artifacts: Path, tmp_path: Path) -> World:
-    return make_world(instance, artifacts / "manifest.json", tmp_path / "world")
+pytestmark = pytest.mark.usefixtures("no_retry_delay")
 
 
 def handshake(world: World, certificate: str) -> Accept:

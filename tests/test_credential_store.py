@@ -21,8 +21,8 @@ from datapilot_defer.credential_store import StoredCredentials
 from datapilot_defer.errors import Unavailable, UsageError
 from tests.conftest import MemoryKeyring
 from tests.support.console import RecordingConsole
+from tests.support.environments import require
 from tests.support.instances import RunningInstance
-from tests.support.parts import need
 
 A, B = "https://a.example.com", "https://b.example.com"
 
@@ -229,8 +229,9 @@ for words in (["login", "--token-stdin"], ["status", "--json"], ["logout"], ["st
 """
 
 
+@pytest.mark.slow
 def test_a_real_keyring_keeps_and_forgets(instance: RunningInstance, home: Path) -> None:
-    need("gnome-keyring")
+    require("gnome-keyring")
     environ = {
         name: value for name, value in os.environ.items() if name != "PYTHON_KEYRING_BACKEND"
     }

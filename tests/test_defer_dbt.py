@@ -17,8 +17,8 @@ import pytest
 
 from tests.support.commands import datapilot
 from tests.support.dbt_project import Shop, copy_shop
-from tests.support.larger_shop import fork
-from tests.support.parts import REPOSITORY
+from tests.support.environments import REPOSITORY
+from tests.support.extended_shop import fork
 
 MODEL = "revenue_by_country"  # it refers to orders and customers
 PARENTS = ("orders", "customers")
@@ -30,7 +30,7 @@ class Outcome:
 
     exit_code: int
     schema: str | None
-    said: str = ""
+    output: str = ""
 
 
 @dataclass(frozen=True)
@@ -343,10 +343,10 @@ def test_dbt_alone_and_under_defer_run(row: Row, shops: Mapping[bool, tuple[Shop
         running = beside.submit(dbt_alone, row, one)
         ours = defer_run(row, other)
         alone = running.result()
-    assert (alone.exit_code, alone.schema) == row.alone_expected, alone.said
-    assert (ours.exit_code, ours.schema) == row.ours_expected, ours.said
-    assert row.says in ours.said
-    assert "Traceback" not in ours.said
+    assert (alone.exit_code, alone.schema) == row.alone_expected, alone.output
+    assert (ours.exit_code, ours.schema) == row.ours_expected, ours.output
+    assert row.says in ours.output
+    assert "Traceback" not in ours.output
 
 
 def test_the_documentation_shows_these_rows() -> None:
@@ -394,7 +394,7 @@ def defer_run(row: Row, shop: Shop) -> Outcome:
         )
     finally:
         os.chdir(before)
-    return Outcome(done.exit_code, _schema(shop) if done.exit_code == 0 else None, done.said)
+    return Outcome(done.exit_code, _schema(shop) if done.exit_code == 0 else None, done.output)
 
 
 def dbt_alone(row: Row, shop: Shop) -> Outcome:

@@ -13,8 +13,8 @@ import pytest
 
 from tests.support.commands import access, datapilot
 from tests.support.dbt_project import PROJECT
+from tests.support.environments import require
 from tests.support.instances import RunningInstance
-from tests.support.parts import need
 
 # What the extension does around its engine: find the project's entry by path.relative, hand it to DeferConfig.
 ENGINE = """
@@ -83,7 +83,7 @@ def onboarded(
 def node(program: str, workspace: Path, **told: object) -> Any:
     """Run a program in Node with the extension's packages; gives what it printed."""
     executable = shutil.which("node", path="/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin")
-    modules = need("node") / "node_modules"
+    modules = require("node") / "node_modules"
     if executable is None:
         pytest.skip("without Node")
     words = [
@@ -111,6 +111,7 @@ def manifest_of(folder: object) -> str:
     return hashlib.sha256((Path(str(folder)) / "manifest.json").read_bytes()).hexdigest()
 
 
+@pytest.mark.peer
 def test_the_engine_defers_to_the_very_manifest_that_enable_pulled(
     workspace: Path, onboarded: RunningInstance
 ) -> None:
@@ -125,7 +126,7 @@ def test_the_engine_defers_to_the_very_manifest_that_enable_pulled(
         "--favor-state",
         "--json",
     )
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     entry = json.loads((workspace / ".vscode" / "settings.json").read_bytes())[
         "dbt.deferConfigPerProject"
     ]
@@ -145,6 +146,7 @@ def test_the_engine_defers_to_the_very_manifest_that_enable_pulled(
     assert engine(workspace, onboarded)["enabled"] is False
 
 
+@pytest.mark.peer
 def test_the_engine_takes_the_folder_that_enable_wrote(
     workspace: Path, onboarded: RunningInstance
 ) -> None:
@@ -154,6 +156,7 @@ def test_the_engine_takes_the_folder_that_enable_wrote(
     assert engine(workspace, onboarded)["folder"] == str(prod)
 
 
+@pytest.mark.peer
 def test_status_reads_what_the_panel_writes_one_key_at_a_time(
     workspace: Path, onboarded: RunningInstance
 ) -> None:
@@ -169,6 +172,7 @@ def test_status_reads_what_the_panel_writes_one_key_at_a_time(
     assert manifest_of(said["state_dir"]) == manifest_of(engine(workspace, onboarded)["folder"])
 
 
+@pytest.mark.peer
 def test_our_own_key_survives_the_panel(workspace: Path, onboarded: RunningInstance) -> None:
     assert (
         datapilot(
@@ -202,7 +206,7 @@ def test_what_is_wrong_with_an_integration_is_said_and_nothing_is_stored(
         (("--integration-name", "nope"), 4, "no integration is called 'nope'"),
     ):
         done = datapilot("dbt", "defer", "enable", *words)
-        assert (done.exit_code, says in done.stderr) == (code, True), done.said
+        assert (done.exit_code, says in done.stderr) == (code, True), done.output
     assert not (workspace / ".vscode" / "settings.json").exists()
 
 

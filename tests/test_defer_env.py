@@ -64,7 +64,7 @@ def test_what_would_decide_otherwise_is_taken_away(shop: Shop) -> None:
         DBT_ENGINE_STATE="x",
         DBT_DEFER_STATE="y",
     )
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     assert done.json["unset"] == ["DBT_DEFER_STATE", "DBT_ENGINE_STATE"]
     assert done.json["set"] == {
         "DBT_DEFER": "true",

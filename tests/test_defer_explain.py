@@ -22,7 +22,7 @@ from datapilot_defer.defer.nodes import ManifestNode
 from datapilot_defer.errors import ArtifactRefused, UsageError
 from tests.support.commands import Outcome, datapilot
 from tests.support.dbt_project import Shop
-from tests.support.larger_shop import fork, larger_shop
+from tests.support.extended_shop import extended_shop, fork
 
 EVERYTHING = ("package:shop", "package:calendar_package")
 MARTS = ("summary", "revenue_by_country", "customers")
@@ -61,7 +61,7 @@ CONFIGURATIONS = [
 @pytest.fixture(scope="module")
 def shops(tmp_path_factory: pytest.TempPathFactory) -> Mapping[bool, Shop]:
     """The larger shop with an empty development schema (False), and with about half of it built there (True)."""
-    empty = larger_shop(tmp_path_factory.mktemp("empty"))
+    empty = extended_shop(tmp_path_factory.mktemp("empty"))
     half = fork(empty, tmp_path_factory.mktemp("half") / "shop")
     deferred = ("--defer", "--state", str(half.prod_artifacts))
     half.run("--quiet", "seed")
@@ -112,7 +112,7 @@ def _relations(node: Mapping[str, Any]) -> set[str]:
 def explained(shop: Shop, *arguments: str) -> Any:
     """The object that `explain --json` prints for the shop, deferring to production."""
     done = run_explain(shop, "--json", *arguments)
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     return done.json
 
 
@@ -126,7 +126,9 @@ def run_explain(shop: Shop, *arguments: str) -> Outcome:
         "--project-dir",
         shop.project,
     ]
-    return datapilot("dbt", "defer", "explain", *origin, *arguments, env=shop.environment)
+    # dbt parses a project once for all tests.
+    environ = {**shop.environment, "XDG_CACHE_HOME": str(shop.project.parents[1] / "cache")}
+    return datapilot("dbt", "defer", "explain", *origin, *arguments, env=environ)
 
 
 def test_nothing_of_the_project_is_touched(shops: Mapping[bool, Shop], tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_nothing_of_the_project_is_touched(shops: Mapping[bool, Shop], tmp_path:
 
 def test_the_table_is_for_people(shops: Mapping[bool, Shop]) -> None:
     done = run_explain(shops[True], "--select", "summary")
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     rows = [line.split() for line in done.stdout.splitlines()]
     assert rows[0] == ["summary"]
     assert ["prices.v1", '"warehouse"."dev"."prices_v1"', "built_here", "in", "development"] in rows
@@ -201,7 +203,7 @@ def test_a_selection_of_what_refers_to_nothing_or_has_not_changed_is_said(
 ) -> None:
     for selection in ("resource_type:source", "state:new"):
         done = run_explain(shops[False], "-s", selection)
-        assert done.exit_code == 0, done.said
+        assert done.exit_code == 0, done.output
         assert (
             done.stdout.strip() == "The selection has no model or snapshot that refers to anything."
         )

@@ -21,9 +21,9 @@ from datapilot_defer.defer.command_line import compose_command, find_command
 from datapilot_defer.errors import UsageError
 from tests.support.commands import Outcome, access, datapilot
 from tests.support.dbt_project import Shop
+from tests.support.environments import require_program
+from tests.support.extended_shop import extended_shop, fork
 from tests.support.instances import RunningInstance
-from tests.support.larger_shop import fork, larger_shop
-from tests.support.parts import program
 
 OURS = [sys.executable, "-m", "datapilot_defer", "dbt", "defer"]
 SLOW = (
@@ -34,7 +34,7 @@ SLOW = (
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """The larger shop with an empty development schema."""
-    return larger_shop(tmp_path_factory.mktemp("larger"))
+    return extended_shop(tmp_path_factory.mktemp("larger"))
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def compiled(shop: Shop, model: str) -> str:
 def test_one_mart_is_built_from_productions_tables(
     version: str, larger: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shop = fork(larger, tmp_path / "copy") if version == "dbt" else larger_shop(tmp_path, version)
+    shop = fork(larger, tmp_path / "copy") if version == "dbt" else extended_shop(tmp_path, version)
     _entered(shop, monkeypatch)
     done = run(shop, "build", "-s", "summary")
     assert done.exit_code == 0, done.stderr
@@ -362,8 +362,9 @@ def test_a_program_that_can_not_be_started_is_said(tmp_path: Path) -> None:
         dbt_process.run_dbt([str(tmp_path)], os.environ)
 
 
+@pytest.mark.dbt
 def test_the_installed_dbt_is_asked_without_running_it() -> None:
-    assert find_dbt(str(program("dbt", "dbt")), os.environ).version_series == "1.11"
+    assert find_dbt(str(require_program("dbt", "dbt")), os.environ).version_series == "1.11"
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_enable_writes_what_the_panel_would_and_keeps_every_other_byte(
 ) -> None:
     settings_file(workspace).write_text(SETTINGS, encoding="utf-8")
     done = datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--favor-state")
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     assert settings_file(workspace).read_text("utf-8") == SETTINGS.replace(
         '"other": {"deferToProduction": false},\n',
         f"""\
@@ -147,7 +147,7 @@ def test_enable_stores_nothing_when_the_manifest_can_not_be_used(
     (prod / "manifest.json").write_text("{}", encoding="utf-8")
     for path, code in ((prod, 1), (prod / "no", 2)):
         done = datapilot("dbt", "defer", "enable", "--manifest-path", path)
-        assert done.exit_code == code, done.said
+        assert done.exit_code == code, done.output
         assert str(path) in done.stderr
     assert (
         "is no folder: copy manifest.json there, from the target folder of the production job"
@@ -318,7 +318,7 @@ def test_a_variable_that_can_not_be_filled_in_is_said(
     done = status()
     assert done.exit_code == 2
     assert says in done.json["problems"][0]
-    assert "t0ken" not in done.said
+    assert "t0ken" not in done.output
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ import pytest
 
 from datapilot_defer import errors
 from datapilot_defer.cli.main import root
+from tests.support.commands import LEAVES
 from tests.support.dbt_project import Shop
-from tests.support.parts import REPOSITORY, executable, program
-from tests.test_plugin import LEAVES
+from tests.support.environments import REPOSITORY, executable, require_program
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PAGES = README + "".join(
@@ -110,6 +110,15 @@ def test_every_link_to_a_file_leads_to_one() -> None:
             )
 
 
+def test_the_table_for_contributors_names_modules_that_exist() -> None:
+    page = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = page.partition("## Where does a new")[2].partition("\n## ")[0]
+    table = "\n".join(line for line in section.splitlines() if line.startswith("|"))
+    paths = re.findall(r"`([a-z_/]+(?:\.py|/))`", table)
+    assert paths
+    assert [path for path in paths if not (REPOSITORY / "datapilot_defer" / path).exists()] == []
+
+
 def commands_in_the_pages() -> set[str]:
     """Each command line of ours that a reader could copy: in code blocks, between backticks, in tables."""
     code = re.findall(r"^```.*?^```|`[^`\n]+`", PAGES, flags=re.MULTILINE | re.DOTALL)
@@ -144,7 +153,7 @@ def newcomer(tmp_path: Path, shop: Shop, wheel: Path) -> dict[str, str]:
     venv.create(environment, with_pip=True)
     python = executable(environment, "python")
     path = os.pathsep.join(
-        [str(python.parent), str(program("dbt", "dbt").parent), os.environ["PATH"]]
+        [str(python.parent), str(require_program("dbt", "dbt").parent), os.environ["PATH"]]
     )
     links = f"{wheel.parent} {os.environ.get('PIP_FIND_LINKS', '')}"
     return {**shop.environment, "PATH": path, "PIP_FIND_LINKS": links}

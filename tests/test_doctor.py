@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-import pytest
-
 from tests.support.commands import access, datapilot
 from tests.support.instances import RunningInstance
-from tests.support.protocol_server import ProtocolServer, Reply, protocol_server
-
-
-@pytest.fixture
-def hosted() -> Iterator[ProtocolServer]:
-    with protocol_server() as server:
-        yield server
+from tests.support.protocol_server import ProtocolServer, Reply
 
 
 def steps(outcome_json: dict[str, list[dict[str, object]]]) -> dict[str, object]:
@@ -30,7 +21,7 @@ def test_all_is_well_with_a_real_instance(instance: RunningInstance) -> None:
         "dbt", "integrations", "create", "--name", "shop", "--json", env=access(instance)
     ).json["id"]
     done = datapilot("doctor", "--integration-id", made, "--json", env=access(instance))
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     assert all(steps(done.json).values())
     assert "takes connections" in done.stdout
     history = datapilot(
@@ -44,7 +35,7 @@ def test_a_wrong_token_is_found_and_the_rest_is_still_tried(instance: RunningIns
     assert done.exit_code == 3
     assert steps(done.json)["credentials"] is False
     assert steps(done.json)["TLS and clock"] is True
-    assert "wrong-token-0000" not in done.said
+    assert "wrong-token-0000" not in done.output
 
 
 def test_a_token_that_may_only_read_is_found(instance: RunningInstance) -> None:
@@ -97,7 +88,7 @@ def test_an_upload_host_that_is_blocked_is_found(hosted: ProtocolServer) -> None
     done = datapilot("doctor", "--integration-id", 7, env=hosted.access)
     assert done.exit_code == 5
     assert "FAILED  upload host: 127.0.0.1, where uploads go, can't be reached" in done.stdout
-    assert "s3cret" not in done.said
+    assert "s3cret" not in done.output
 
 
 def test_a_proxy_is_named_without_its_password(hosted: ProtocolServer) -> None:
@@ -105,4 +96,4 @@ def test_a_proxy_is_named_without_its_password(hosted: ProtocolServer) -> None:
     done = datapilot("doctor", env=env)
     assert done.exit_code == 5
     assert "127.0.0.1:9 is used" in done.stdout
-    assert "pa55word" not in done.said
+    assert "pa55word" not in done.output

@@ -13,9 +13,8 @@ from datapilot_defer.client import transport
 from datapilot_defer.client.responses import UploadTarget
 from datapilot_defer.console import NoProgress
 from datapilot_defer.errors import Unavailable
-from tests.support import fault_acts as act
+from tests.support import fault_actions as act
 from tests.support.fault_proxy import At, FaultProxy, fault_proxy
-from tests.support.fault_rows import GROUPS, PUT, Row
 from tests.support.fault_runner import (
     HANGS_AFTER_S,
     Ended,
@@ -27,6 +26,7 @@ from tests.support.fault_runner import (
     proxy_of,
     run,
 )
+from tests.support.fault_table import GROUPS, PUT, Row
 from tests.support.instances import running_instance
 
 ROWS = [
@@ -52,9 +52,9 @@ def test_the_command_ends_as_the_table_says(world: World, row: Row, tmp_path: Pa
             environ,
             kill_after_s=row.timeout_s + HANGS_AFTER_S,
         )
-    print(ended.said)
+    print(ended.output)
     assert ended.exit_code == row.exit_code
-    assert re.search(row.says, ended.said, re.DOTALL), f"it does not say {row.says!r}"
+    assert re.search(row.says, ended.output, re.DOTALL), f"it does not say {row.says!r}"
     assert {
         call: proxy.count(call) for call in row.calls if proxy.count(call) not in row.calls[call]
     } == {}
@@ -76,9 +76,9 @@ def _the_json_says_the_same(ended: Ended, row: Row) -> None:
 
 
 def _no_secret_appears(world: World, ended: Ended) -> None:
-    assert "Traceback" not in ended.said
+    assert "Traceback" not in ended.output
     for secret in (world.instance.token, "signature=", "pass-in-url", "\x1b"):
-        assert secret not in ended.said
+        assert secret not in ended.output
 
 
 def _the_token_goes_to_the_api_only(world: World, proxy: FaultProxy) -> None:
@@ -101,7 +101,7 @@ def test_each_wait_is_one_line_that_says_why_and_how_long(world: World, tmp_path
 
 
 def test_quiet_says_nothing_of_waits(world: World, tmp_path: Path) -> None:
-    assert "try 2" not in _said_of_two_faults(world, tmp_path, "-q").said
+    assert "try 2" not in _said_of_two_faults(world, tmp_path, "-q").output
 
 
 def _said_of_two_faults(world: World, tmp_path: Path, option: str) -> Ended:

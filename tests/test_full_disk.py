@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import access, datapilot
+from tests.support.commands import access, create_integration, current_sha256, datapilot
 from tests.support.instances import RunningInstance, running_instance
-from tests.test_onboard import create, current
 
 DISK_BYTES = 8 * 1024 * 1024
 
@@ -47,25 +46,26 @@ def fill(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("no_retry_delay")
 def test_the_current_manifest_stays_when_the_disk_is_full(
-    small_disk: Path, artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_disk: Path, artifacts: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("datapilot_defer.client.transport.FIRST_WAIT_S", 0.001)
     before = (artifacts / "manifest.json").read_bytes()
     after = tmp_path / "manifest.json"
     after.write_bytes(before + b"\n" * 200_000)
     with running_instance(small_disk / "data") as instance:
-        integration = create(instance)
+        integration = create_integration(instance)
         assert onboard(instance, integration, artifacts / "manifest.json") == 0
         filler = fill(small_disk)
         assert onboard(instance, integration, after) == 5
         filler.unlink()
         assert (
-            current(instance, integration, tmp_path / "state") == hashlib.sha256(before).hexdigest()
+            current_sha256(instance, integration, tmp_path / "state")
+            == hashlib.sha256(before).hexdigest()
         )
         assert onboard(instance, integration, after) == 0
         assert (
-            current(instance, integration, tmp_path / "state")
+            current_sha256(instance, integration, tmp_path / "state")
             == hashlib.sha256(after.read_bytes()).hexdigest()
         )
 
@@ -76,6 +76,6 @@ def onboard(instance: RunningInstance, integration: int, path: Path) -> int:
         *("dbt", "onboard", "--integration-id", integration, "--manifest-path", path),
         env=access(instance),
     )
-    assert "Traceback" not in done.said
-    assert instance.token not in done.said
+    assert "Traceback" not in done.output
+    assert instance.token not in done.output
     return done.exit_code

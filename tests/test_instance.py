@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import requests
 
-from datapilot_defer.artifact import Kind
+from datapilot_defer.artifact import ArtifactMetadata, Kind
+from datapilot_defer.instance import inspection
 from datapilot_defer.instance.middleware import RateLimiter
-from datapilot_defer.instance.services import upload_checks
 from datapilot_defer.instance.settings import InstanceSettings
 from tests.support.instance_calls import (
     SECONDS,
@@ -252,7 +252,7 @@ def test_health_and_ready_need_no_token(instance: RunningInstance) -> None:
 def test_an_instance_without_its_records_is_not_ready_and_says_so(
     instance: RunningInstance,
 ) -> None:
-    with instance.records.write() as connection:
+    with instance.storage.database.write() as connection:
         connection.exec_driver_sql("ALTER TABLE instance RENAME TO gone")
     answer = requests.get(f"{instance.url}/ready", timeout=SECONDS)
     assert answer.status_code == 503
@@ -301,19 +301,19 @@ def test_what_happens_while_an_upload_is_looked_at_is_noticed(
     instance: RunningInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     announced = announce(instance, make_integration(instance)).json()
-    look = upload_checks.recognised
+    describe = inspection.describe_content
 
-    def put(content: bytes, kind: Kind) -> upload_checks.Facts:
+    def put(content: bytes, kind: Kind) -> ArtifactMetadata:
         requests.put(announced["url"], data=manifest("another"), timeout=SECONDS)
-        return look(content, kind)
+        return describe(content, kind)
 
-    def lose(content: bytes, kind: Kind) -> upload_checks.Facts:
-        instance.blobs.delete(1, hashlib.sha256(content).hexdigest())
-        return look(content, kind)
+    def lose(content: bytes, kind: Kind) -> ArtifactMetadata:
+        instance.storage.blobs.delete(1, hashlib.sha256(content).hexdigest())
+        return describe(content, kind)
 
     requests.put(announced["url"], data=manifest(), timeout=SECONDS)
     for meanwhile, status in ((put, 409), (lose, 503)):
-        monkeypatch.setattr(upload_checks, "recognised", meanwhile)
+        monkeypatch.setattr(inspection, "describe_content", meanwhile)
         assert verify(instance, announced["dbt_core_integration_file_id"]).status_code == status
         assert fetch(instance, 1).status_code == 404
 
@@ -322,7 +322,7 @@ def test_bytes_that_are_gone_are_said_to_be_gone(instance: RunningInstance) -> N
     integration_id = make_integration(instance)
     onboard(instance, integration_id, manifest())
     told = fetch(instance, integration_id).json()
-    instance.blobs.delete(1, told["sha256"])
+    instance.storage.blobs.delete(1, told["sha256"])
     assert requests.get(told["url"], timeout=SECONDS).status_code == 503
 
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from datapilot_defer.instance.services import instances, tokens
+from datapilot_defer.instance.services import instances, signed_urls, token_format, tokens
 from datapilot_defer.instance.settings import InstanceSettings
 from tests.support.instance_calls import (
     SECONDS,
@@ -28,12 +28,12 @@ from tests.support.instances import RunningInstance, running_instance
 
 
 def test_a_token_can_be_recognised_and_a_mistyped_one_is_not_well_formed() -> None:
-    token = tokens.generate_token()
-    assert tokens.is_well_formed(token)
+    token = token_format.generate_token()
+    assert token_format.is_well_formed(token)
     assert token.startswith("dpd_")
     other = "B" if token[10] == "A" else "A"
-    assert not tokens.is_well_formed(token[:10] + other + token[11:])
-    assert not tokens.is_well_formed("dpd_")
+    assert not token_format.is_well_formed(token[:10] + other + token[11:])
+    assert not token_format.is_well_formed("dpd_")
 
 
 def test_no_token_is_kept_in_the_data_folder(instance: RunningInstance) -> None:
@@ -76,10 +76,10 @@ def test_a_revoked_and_an_expired_token_open_nothing(instance: RunningInstance) 
     assert call(instance, "POST", "auth_health", token=revoked).status_code == 200
     (token_id,) = (
         each.id
-        for _, each in instances.list_tokens(instance.records, "acme")
+        for _, each in tokens.list_tokens(instance.storage, "acme")
         if each.name == "to revoke"
     )
-    instances.revoke_token(instance.records, token_id)
+    tokens.revoke_token(instance.storage, token_id)
     for token in (expired, revoked):
         assert call(instance, "POST", "auth_health", token=token).status_code == 401
 
@@ -89,7 +89,7 @@ def test_last_use_is_recorded(instance: RunningInstance) -> None:
     call(instance, "POST", "auth_health", token=token)
     (used,) = (
         each.last_used_at
-        for _, each in instances.list_tokens(instance.records, "acme")
+        for _, each in tokens.list_tokens(instance.storage, "acme")
         if each.name == "analyst"
     )
     assert used is not None
@@ -158,7 +158,7 @@ def test_a_token_for_one_integration_sees_and_opens_only_that(instance: RunningI
 def test_a_token_of_one_instance_opens_nothing_of_another(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     file_id = upload(instance, integration_id, manifest())
-    token = instances.create_instance(instance.records, "rival")
+    token = instances.create_instance(instance.storage, "rival")
     assert token is not None
     headers = {"Authorization": f"Bearer {token}", "x-tenant": "rival"}
 
@@ -238,8 +238,8 @@ def test_a_signed_url_ends(tmp_path: Path) -> None:
 
 def test_signatures_are_of_a_key_that_no_answer_holds() -> None:
     expires = int(time.time()) + 60
-    good = tokens.signed(b"key", "upload", 1, expires)
-    assert tokens.holds(b"key", good, expires, "upload", 1)
+    good = signed_urls.sign(b"key", "upload", 1, expires)
+    assert signed_urls.verify_signature(b"key", good, expires, "upload", 1)
     for other in (("download", 1), ("upload", 11), ("upload1", "")):
-        assert not tokens.holds(b"key", good, expires, *other)
-    assert not tokens.holds(b"other", good, expires, "upload", 1)
+        assert not signed_urls.verify_signature(b"key", good, expires, *other)
+    assert not signed_urls.verify_signature(b"other", good, expires, "upload", 1)

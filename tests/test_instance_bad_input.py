@@ -1,4 +1,4 @@
-"""What an instance answers to requests that no honest client makes, and to files that are not whole."""
+"""Responses to malformed requests and incomplete files."""
 
 from __future__ import annotations
 

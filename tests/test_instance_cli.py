@@ -20,8 +20,9 @@ import pytest
 import requests
 import trustme
 
-from datapilot_defer.cli.instance import serve as cli
-from datapilot_defer.instance.services import instances, tokens
+from datapilot_defer.cli.instance import tokens as cli
+from datapilot_defer.instance.services.principal import SCOPES
+from datapilot_defer.storage import open_storage
 from tests.support.commands import datapilot
 from tests.support.instance_calls import (
     SECONDS,
@@ -50,8 +51,8 @@ class Serving:
         return told
 
     def instance(self, data: Path, token: str) -> RunningInstance:
-        with instances.opened(data) as (records, blobs):
-            return RunningInstance(self.told["url"], "main", token, data, records, blobs)
+        with open_storage(data) as storage:
+            return RunningInstance(self.told["url"], "main", token, data, storage)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
         self.process.send_signal(number)
@@ -135,7 +136,7 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
     assert made["token"].startswith("dpd_")
     assert made["scopes"] == ["upload"]
     listed = datapilot("instance", "token", "list", "--data", tmp_path)
-    assert made["token"] not in listed.said
+    assert made["token"] not in listed.output
     assert "ci" in listed.stdout
     assert datapilot("instance", "token", "revoke", "--data", tmp_path, made["id"]).exit_code == 0
     assert datapilot("instance", "token", "revoke", "--data", tmp_path, made["id"]).exit_code == 4
@@ -176,7 +177,7 @@ def test_tokens_are_a_table_whose_columns_hold_under_their_heads(tmp_path: Path)
 def test_the_command_line_offers_the_scopes_that_there_are() -> None:
     (kind,) = (option.type for option in cli.create.params if option.name == "scopes")
     assert isinstance(kind, click.Choice)
-    assert tuple(kind.choices) == tokens.SCOPES
+    assert tuple(kind.choices) == SCOPES
 
 
 def test_where_several_instances_are_the_name_must_be_said(tmp_path: Path) -> None:
@@ -219,7 +220,7 @@ def test_tokens_of_a_folder_without_an_instance_are_refused_and_nothing_is_writt
 
 
 def test_a_newer_data_folder_is_refused(tmp_path: Path) -> None:
-    with instances.opened(tmp_path) as (records, _), records.write() as connection:
+    with open_storage(tmp_path) as storage, storage.database.write() as connection:
         connection.exec_driver_sql("UPDATE schema_version SET version = 99")
     refused = datapilot("instance", "serve", "--data", tmp_path)
     assert refused.exit_code == 2

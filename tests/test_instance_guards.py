@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from datapilot_defer.instance.api import integrations
+from datapilot_defer.artifact import Kind
+from datapilot_defer.instance.services import integrations
 from datapilot_defer.storage import uploads
+from tests.support.environments import require_program
 from tests.support.instance_calls import (
     call,
     fetch,
@@ -23,7 +25,6 @@ from tests.support.instance_calls import (
     verify,
 )
 from tests.support.instances import RunningInstance
-from tests.support.parts import program
 
 CURRENT = manifest("a", "b", "c", "d", at="2026-11-22T10:00:00Z")
 REFUSED = {
@@ -31,7 +32,7 @@ REFUSED = {
         "a", "b", "c", "d", project="other", at="2026-11-22T11:00:00Z"
     ),
     "before the current one": manifest("a", "b", "c", "d", at="2026-11-22T09:59:59Z"),
-    "1 models, less than half": manifest("a", at="2026-11-22T11:00:00Z"),
+    "1 model, less than half": manifest("a", at="2026-11-22T11:00:00Z"),
 }
 
 
@@ -160,16 +161,17 @@ def test_a_refused_catalog_is_told_once_and_not_to_every_later_onboarding(
 def test_any_number_of_refusals_leaves_what_was_verified_in_the_history(
     instance: RunningInstance, integration_id: int
 ) -> None:
-    with instance.records.write() as connection:
+    with instance.storage.database.write() as connection:
         for _ in range(integrations.HISTORY_LIMIT + 1):
             file_id = uploads.create_upload(
-                connection, environment_id=1, token_id=1, kind="manifest"
+                connection, environment_id=1, token_id=1, kind=Kind.MANIFEST
             )
             uploads.update_upload(connection, file_id, refusal="it is older")
     (shown,) = show(instance, integration_id)["history"]
     assert shown["current"]
 
 
+@pytest.mark.peer
 def test_altimate_datapilot_cli_does_not_say_that_a_refused_manifest_was_ingested(
     instance: RunningInstance, artifacts: Path, tmp_path: Path
 ) -> None:
@@ -193,7 +195,7 @@ def test_altimate_datapilot_cli_does_not_say_that_a_refused_manifest_was_ingeste
     ]
     done = subprocess.run(
         [
-            program("altimate", "datapilot"),
+            require_program("altimate", "datapilot"),
             *words,
             *where,
             "--manifest-path",

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment: what an onboarding confirmed is there afterwards, and nothing is served by halves."""
+"""SIGKILL at any moment: confirmed uploads survive and no partial file is served."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from tests.support.torture import Plan, torture
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     os.name == "nt", reason="the port of a killed process can't be taken over at once on Windows"
 )

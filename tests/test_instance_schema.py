@@ -13,6 +13,7 @@ from tests.support.instance_calls import make_integration, manifest, onboard
 from tests.support.instances import running_instance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signed_in", [False, True])
 def test_nothing_that_the_schema_allows_or_forbids_makes_a_fault(
     tmp_path: Path, signed_in: bool

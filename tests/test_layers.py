@@ -1,7 +1,8 @@
-"""Imports go downwards only, each outside library is imported in one place, and modules stay small."""
+"""Imports go downwards only, each library is imported in one place, and modules stay small."""
 
 import ast
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,34 +12,35 @@ import datapilot_defer
 
 PACKAGE = Path(datapilot_defer.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TEST_MODULES = sorted(Path(__file__).parent.glob("test_*.py"))
 
-# What each part of the house may import; `errors` and itself always.
-FACTS = {
-    "console",
-    "files",
-    "formatting",
-    "artifact",
-    "ci",
-    "config",
-    "deadline",
-    "dbt_installation",
-    "dbt_json",
-    "dbt_project",
+# What each part of the package may import, besides the version, `errors` and itself. A part is a
+# path in the package; a file belongs to the part with the longest matching path.
+_SERVICES = {"artifact", "dbt_json", "formatting", "storage", "validation", "instance/settings"}
+_HTTP = {
+    *("artifact", "formatting", "storage"),
+    *("instance/services", "instance/settings", "instance/middleware", "instance/dependencies"),
+}
+_APPLICATION = {
+    *("artifact", "dbt_json", "formatting", "storage", "validation"),
+    *("instance/api", "instance/web", "instance/services", "instance/settings"),
+    *("instance/middleware", "instance/dependencies", "instance/error_responses", "instance/app"),
+    *("instance/ingestion", "instance/inspection", "instance/retention"),
 }
 MAY_IMPORT: dict[str, set[str]] = {
-    "": set(),
+    "__init__": set(),
     "errors": set(),
-    "ci": set(),
     "console": set(),
-    "files": set(),
     "formatting": set(),
-    "deadline": set(),
     "dbt_json": set(),
+    "files": set(),
+    "ci": set(),
+    "deadline": set(),
     "config": set(),
     "dbt_installation": set(),
-    "dbt_project": {"config"},
-    "artifact": {"dbt_json"},
-    "validation": {"artifact", "dbt_json"},
+    "dbt_project": set(),
+    "artifact": {"dbt_json", "formatting"},
+    "validation": {"artifact", "dbt_json", "formatting"},
     "credential_store": {"ci", "config", "deadline", "files"},
     "credential_sources": {"config", "console", "credential_store"},
     "credentials": {"config", "console", "credential_sources", "credential_store"},
@@ -46,89 +48,187 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("artifact", "ci", "config", "console", "credentials", "deadline", "formatting"),
         "credential_sources",
     },
-    "doctor": {"artifact", "client", "config", "credential_store", "credentials", "deadline"},
-    "onboard": {*FACTS, "client", "credentials", "validation"},
-    "pull": {*FACTS, "client", "credentials", "validation"},
-    "defer": {*FACTS, "client", "credentials", "pull", "validation"},
-    "storage": set(),
-    "instance": {"artifact", "dbt_json", "storage", "validation"},
-    "cli": {
-        *FACTS,
-        *(
-            "client",
-            "credentials",
-            "credential_sources",
-            "credential_store",
-            "doctor",
-            "onboard",
-            "pull",
-            "defer",
-            "validation",
-        ),
-        *("instance", "storage"),
+    "onboard": {"artifact", "client", "console", "validation"},
+    "pull": {
+        *("artifact", "client", "config", "console", "files", "formatting", "validation"),
     },
+    "defer": {
+        *("artifact", "client", "config", "console", "dbt_installation", "dbt_json"),
+        *("dbt_project", "files", "formatting", "pull", "validation"),
+    },
+    "doctor": {
+        *("artifact", "client", "config", "credential_store", "credentials", "deadline"),
+        *("dbt_installation", "dbt_project", "defer"),
+    },
+    "storage": {"artifact"},
+    "instance/__init__": set(),
+    "instance/settings": set(),
+    "instance/middleware": {"formatting", "instance/settings"},
+    "instance/model_changes": _SERVICES,
+    "instance/inspection": {*_SERVICES, "instance/model_changes"},
+    "instance/retention": _SERVICES,
+    "instance/services": {*_SERVICES, "instance/inspection"},
+    "instance/dependencies": {"instance/services", "instance/settings", "storage"},
+    "instance/api": _HTTP,
+    "instance/web": _HTTP,
+    "instance/ingestion": {
+        *("artifact", "formatting", "storage", "instance/inspection", "instance/model_changes"),
+        *("instance/retention", "instance/services", "instance/settings"),
+    },
+    "instance/error_responses": _APPLICATION,
+    "instance/app": _APPLICATION,
+    "instance/serve": _APPLICATION,
+    "cli": set(),
     "__main__": {"cli"},
 }
-# Which part alone imports a library that is slow, or that is a decision.
-OWNERS = {
+MAY_IMPORT["cli"] = {*MAY_IMPORT} - {"__main__"}
+# The parts or modules that may import a library: it is slow, or choosing it was a decision.
+_WEB_SERVER = {
+    *("instance/api", "instance/web", "instance/middleware", "instance/dependencies"),
+    *("instance/error_responses", "instance/app", "instance/serve"),
+}
+LIBRARY_OWNERS: dict[str, set[str]] = {
     "click": {"cli", "__main__"},
     "requests": {"client"},
     "urllib3": {"client"},
     "keyring": {"credential_store"},
-    "fastapi": {"instance"},
-    "starlette": {"instance"},
-    "uvicorn": {"instance"},
-    "jinja2": {"instance"},
+    "fastapi": _WEB_SERVER,
+    "starlette": _WEB_SERVER,
+    "uvicorn": {"instance/serve"},
+    "jinja2": {"instance/web"},
+    "itsdangerous": {"instance/web/session", "instance/services/signed_urls"},
     "sqlalchemy": {"storage"},
     "obstore": {"storage"},
     "jsonschema": {"validation"},
     "jsonschema_rs": {"validation"},
     "dbt": set(),
 }
+# Parts whose functions may take a function: the callee is below the caller.
+MAY_TAKE_FUNCTIONS = ("cli", "dbt_json", "validation", "deadline", "files")
+# The start of the server is an event for the command that started it.
+FUNCTION_PARAMETERS = {("instance/serve", "on_ready")}
+# A resource has the same module name on each layer of the server; a command module has the name
+# of its command.
+RESOURCE_LAYERS = ("instance", "storage")
 VAGUE_NAMES = {"utils", "util", "helpers", "common", "core", "base", "misc"}
 
+each_module = pytest.mark.parametrize(
+    "path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix()
+)
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+
+@each_module
 def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
-    part = part_of(path)
-    assert part in MAY_IMPORT, f"`{part}` is new: say in MAY_IMPORT what it may import"
-    ours = {name.split(".")[1] for name in imports(path) if name.startswith("datapilot_defer.")}
-    assert ours - MAY_IMPORT[part] - {part, "errors"} == set()
+    part = part_of(name_of(path))
+    assert part, f"{name_of(path)} is new: add to MAY_IMPORT what it may import"
+    imported = {part_of(name) for name in imported_modules(path)}
+    assert imported - MAY_IMPORT[part] - {part, "errors", "__init__"} == set()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_a_library_is_imported_only_by_the_part_that_owns_it(path: Path) -> None:
-    strangers = {name.split(".")[0] for name in imports(path)} - {
-        "datapilot_defer",
-        *sys.stdlib_module_names,
-    }
+@each_module
+def test_a_library_is_imported_only_by_its_owners(path: Path) -> None:
+    libraries = {name.split(".")[0] for name in imports(path)}
+    name = name_of(path)
     assert {
-        name for name in strangers if part_of(path) not in OWNERS.get(name, {part_of(path)})
+        library for library in libraries if not is_in(name, LIBRARY_OWNERS.get(library, {name}))
     } == set()
 
 
-def test_no_part_has_a_name_that_says_nothing() -> None:
-    code = [path for path in PACKAGE.rglob("*") if path.is_dir() or path.suffix == ".py"]
-    assert [path for path in code if path.stem in VAGUE_NAMES] == []
-
-
-def test_no_module_and_no_function_is_too_long_to_be_read_at_once() -> None:
+@each_module
+def test_no_function_is_passed_down(path: Path) -> None:
+    name = name_of(path)
+    if is_in(name, MAY_TAKE_FUNCTIONS):
+        return
     assert [
-        path.name for path in MODULES if len(path.read_text(encoding="utf-8").splitlines()) > 300
-    ] == []
-    assert [
-        f"{path.name}: {name}" for path in MODULES for name, lines in functions(path) if lines > 50
+        f"line {line}: {parameter}"
+        for line, parameter in callable_annotations(path)
+        if (name, parameter) not in FUNCTION_PARAMETERS
     ] == []
 
 
-def part_of(path: Path) -> str:
-    """The part of the house that a file belongs to: the name of the module or package directly in ours."""
-    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return "" if first == "__init__" else first
+def test_only_the_entry_point_imports_the_command_line() -> None:
+    importers = {
+        name_of(path)
+        for path in MODULES
+        if any(is_in(name, ["cli"]) for name in imported_modules(path))
+    }
+    assert {name for name in importers if not is_in(name, ["cli"])} == {"__main__"}
+
+
+def test_no_name_is_vague_or_hides_the_standard_library() -> None:
+    names = {path.stem for path in MODULES} | {path.parent.name for path in MODULES}
+    assert names & VAGUE_NAMES == set()
+    assert (names - {"__init__", "__main__"}) & sys.stdlib_module_names == set()
+
+
+def test_a_module_name_means_one_thing() -> None:
+    names = {name_of(path) for path in MODULES if path.stem != "__init__"}
+    resources = {stem_of(name) for name in names if is_in(name, RESOURCE_LAYERS)}
+    others = [
+        stem_of(name)
+        for name in names
+        if not is_in(name, RESOURCE_LAYERS) and not is_in(name, ["cli"])
+    ]
+    assert [name for name, count in Counter(others).items() if count > 1] == []
+    assert resources & set(others) == set()
+
+
+def test_no_module_and_no_function_is_too_long() -> None:
+    assert [
+        name_of(path)
+        for path in MODULES
+        if len(path.read_text(encoding="utf-8").splitlines()) > 300
+    ] == []
+    assert [
+        f"{name_of(path)}: {name}"
+        for path in MODULES
+        for name, lines in functions(path)
+        if lines > 50
+    ] == []
+
+
+@pytest.mark.parametrize("path", TEST_MODULES, ids=lambda path: path.stem)
+def test_no_test_module_imports_another(path: Path) -> None:
+    assert [name for name in imports(path) if name.startswith(("tests.test_", "test_"))] == []
+
+
+def name_of(path: Path) -> str:
+    """Return a module's path in the package without suffix, such as "instance/app"."""
+    return path.relative_to(PACKAGE).with_suffix("").as_posix()
+
+
+def stem_of(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def is_in(name: str, parts: set[str] | list[str] | tuple[str, ...]) -> bool:
+    """Return whether a module is one of the parts or inside one."""
+    return any(name == part or name.startswith(f"{part}/") for part in parts)
+
+
+def part_of(name: str) -> str:
+    """Return the part that a module belongs to: the longest that contains it, or ""."""
+    return max((part for part in MAY_IMPORT if is_in(name, [part])), key=len, default="")
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Yield the modules of the package that a file imports, named as by `name_of`."""
+    for name in imports(path):
+        words = name.split(".")
+        if words[0] != "datapilot_defer":
+            continue
+        # The last word may be a name in a module, and the package itself has `__version__`.
+        while len(words) > 1 and not exists("/".join(words[1:])):
+            words.pop()
+        yield "/".join(words[1:]) or "__init__"
+
+
+def exists(name: str) -> bool:
+    return (PACKAGE / f"{name}.py").is_file() or (PACKAGE / name).is_dir()
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The full names of the modules that a file imports, anywhere in it."""
+    """Yield the full names that a file imports, anywhere in it."""
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -137,8 +237,32 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def callable_annotations(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and name of each parameter, attribute and type alias that is a function."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.arg) and node.annotation and mentions_callable(node.annotation):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.ClassDef):
+            for statement in node.body:
+                if isinstance(statement, ast.AnnAssign) and mentions_callable(statement.annotation):
+                    yield statement.lineno, ast.unparse(statement.target)
+        elif isinstance(node, ast.Assign) and is_callable_type(node.value):
+            yield node.lineno, ast.unparse(node.targets[0])
+
+
+def mentions_callable(annotation: ast.expr) -> bool:
+    names = {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)}
+    texts = [node.value for node in ast.walk(annotation) if isinstance(node, ast.Constant)]
+    return "Callable" in names or any("Callable" in str(text) for text in texts)
+
+
+def is_callable_type(value: ast.expr) -> bool:
+    """Return whether an expression is a type alias such as `Callable[[str], None]`."""
+    return isinstance(value, ast.Subscript) and ast.unparse(value.value) == "Callable"
+
+
 def functions(path: Path) -> Iterator[tuple[str, int]]:
-    """Each function of a file with its number of lines."""
+    """Yield each function of a file with its number of lines."""
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Outcome, access, datapilot
+from tests.support.environments import require_program
 from tests.support.fault_runner import make_world
 from tests.support.instances import RunningInstance
-from tests.support.parts import program
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="on Windows there always is one")
 
@@ -38,7 +38,7 @@ def test_onboarding_and_pulling_work(
     world = make_world(instance, artifacts / "manifest.json", tmp_path / "world")
     where = ["--integration-id", world.integration("shop")]
     done = run(instance, "dbt", "onboard", *where, "--manifest-path", world.new)
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     assert run(instance, "dbt", "pull", *where, "--output", tmp_path / "state").exit_code == 0
     assert run(instance, "auth", "status").exit_code == 0
     assert run(instance, "config", "show").exit_code == 0
@@ -57,7 +57,7 @@ def test_what_needs_a_home_says_so(
     instance: RunningInstance, words: tuple[str, ...], says: str
 ) -> None:
     done = run(instance, *words)
-    assert done.exit_code == 2, done.said
+    assert done.exit_code == 2, done.output
     assert says in done.stderr
     assert list(Path.cwd().iterdir()) == []
 
@@ -70,6 +70,7 @@ def test_without_credentials_they_are_asked_for(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("nobody")
+@pytest.mark.dbt
 def test_a_deferred_run_works_with_options_alone(
     instance: RunningInstance, artifacts: Path, tmp_path: Path
 ) -> None:
@@ -87,12 +88,12 @@ def test_a_deferred_run_works_with_options_alone(
             "--integration-id",
             integration,
             "--dbt",
-            program("dbt", "dbt"),
+            require_program("dbt", "dbt"),
             "--json",
         ),
         env={**access(instance), **env},
     )
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     assert json.loads(done.stdout.splitlines()[-1])
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environments import require
 from tests.support.instance_calls import make_integration, onboard
 from tests.support.instances import RunningInstance
-from tests.support.parts import need
+
+pytestmark = pytest.mark.peer
 
 # Node has no way to hand a client its settings from outside: this is what the extension does.
 PROGRAM = """
@@ -41,7 +43,7 @@ def defer(
     instance: RunningInstance, integration_id: int, folder: Path, token: str | None = None
 ) -> dict[str, str]:
     node = shutil.which("node")
-    modules = need("node") / "node_modules"
+    modules = require("node") / "node_modules"
     assert node is not None
     folder.mkdir(exist_ok=True)
     told = {

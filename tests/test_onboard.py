@@ -7,62 +7,28 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.commands import Outcome, access, datapilot
+from tests.support.commands import (
+    Outcome,
+    access,
+    create_integration,
+    current_sha256,
+    datapilot,
+)
 from tests.support.instances import RunningInstance
 from tests.support.protocol_server import TOKEN, ProtocolServer, Reply, Seen, protocol_server
 
-
-@pytest.fixture
-def hosted() -> Iterator[ProtocolServer]:
-    """An instance of which nothing is known but the protocol."""
-    with protocol_server() as server:
-        yield server
+pytestmark = pytest.mark.usefixtures("no_retry_delay")
 
 
 @pytest.fixture
 def manifest(artifacts: Path) -> Path:
     """Production's manifest, as dbt wrote it."""
     return artifacts / "manifest.json"
-
-
-@pytest.fixture(autouse=True)
-def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retry at once: that is about time, and these tests are about answers."""
-    monkeypatch.setattr("datapilot_defer.client.transport.FIRST_WAIT_S", 0.001)
-
-
-def create(instance: RunningInstance, name: str = "shop", environment: str = "PROD") -> int:
-    """Make an integration; returns its id."""
-    made = datapilot(
-        *("dbt", "integrations", "create", "--name", name, "--environment", environment, "--json"),
-        env=access(instance),
-    )
-    assert made.exit_code == 0, made.said
-    assert made.json["name"] == name
-    assert made.json["environments"] == [environment]
-    return int(made.json["id"])
-
-
-def current(instance: RunningInstance, integration: int, folder: Path) -> str | None:
-    """The sha256 of the manifest that a reader gets now."""
-    pulled = datapilot(
-        "dbt",
-        "pull",
-        "--integration-id",
-        integration,
-        "--output",
-        folder,
-        "--json",
-        env=access(instance),
-    )
-    if pulled.exit_code:
-        return None
-    return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
 
 
 def sha256(path: Path) -> str:
@@ -72,15 +38,17 @@ def sha256(path: Path) -> str:
 def test_the_instance_holds_afterwards_what_dbt_wrote(
     instance: RunningInstance, manifest: Path, tmp_path: Path
 ) -> None:
-    integration = create(instance)
+    integration = create_integration(instance)
     done = datapilot(
         *("dbt", "onboard", "--integration-id", integration, "--manifest-path", manifest, "--json"),
         env=access(instance),
     )
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     (artifact,) = done.json["artifacts"]
     assert (
-        artifact["sha256"] == sha256(manifest) == current(instance, integration, tmp_path / "state")
+        artifact["sha256"]
+        == sha256(manifest)
+        == current_sha256(instance, integration, tmp_path / "state")
     )
     assert artifact["size_bytes"] == manifest.stat().st_size
     assert (artifact["kind"], artifact["schema_version"], artifact["dbt_version"]) == (
@@ -94,7 +62,7 @@ def test_the_instance_holds_afterwards_what_dbt_wrote(
 def test_all_five_kinds_arrive_by_the_spellings_of_the_neighbouring_uploader(
     instance: RunningInstance, artifacts: Path
 ) -> None:
-    create(instance)
+    create_integration(instance)
     done = datapilot(
         *("dbt", "onboard", "--token", instance.token, "--instance-name", instance.instance_name),
         *("--backend-url", instance.url, "--dbt_core_integration_name", "shop"),
@@ -113,15 +81,15 @@ def test_all_five_kinds_arrive_by_the_spellings_of_the_neighbouring_uploader(
         *("--sources-path", artifacts / "sources.json"),
         *("--semantic-manifest-path", artifacts / "semantic_manifest.json", "--json"),
     )
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     kinds = [artifact["kind"] for artifact in done.json["artifacts"]]
     assert kinds == ["manifest", "catalog", "run_results", "sources", "semantic_manifest"]
     assert "--token shows the token" in done.stderr
-    assert instance.token not in done.said
+    assert instance.token not in done.output
 
 
 def test_a_person_reads_what_went_where(instance: RunningInstance, manifest: Path) -> None:
-    integration = create(instance)
+    integration = create_integration(instance)
     done = datapilot(
         "dbt",
         "onboard",
@@ -131,7 +99,7 @@ def test_a_person_reads_what_went_where(instance: RunningInstance, manifest: Pat
         manifest,
         env=access(instance),
     )
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     nodes = len(json.loads(manifest.read_bytes())["nodes"])
     for part in (
         f"integration {integration}",
@@ -159,7 +127,7 @@ def test_an_instance_that_knows_only_the_protocol_takes_everything(
         *("--catalog-path", artifacts / "catalog.json", "--json"),
         env=hosted.access,
     )
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     assert set(hosted.uploads.values()) == {
         (artifacts / f"{kind}.json").read_bytes() for kind in ("manifest", "catalog")
     }
@@ -308,12 +276,12 @@ def test_every_answer_is_checked(
 ) -> None:
     hosted.answers[route] = always(reply)
     done = onboard_to(hosted, manifest, "--json")
-    assert done.exit_code == exit_code, done.said
+    assert done.exit_code == exit_code, done.output
     assert words in done.json["error"]["message"]
     assert done.json["exit_code"] == exit_code
     assert done.json["ok"] is False
-    assert TOKEN not in done.said
-    assert "s3cret" not in done.said
+    assert TOKEN not in done.output
+    assert "s3cret" not in done.output
 
 
 def test_a_refused_upload_is_asked_for_anew_and_then_given_up(
@@ -414,18 +382,25 @@ def test_wrong_credentials_are_named(
     change: dict[str, str], exit_code: int, words: str, instance: RunningInstance, manifest: Path
 ) -> None:
     done = datapilot(
-        *("dbt", "onboard", "--integration-id", create(instance), "--manifest-path", manifest),
+        *(
+            "dbt",
+            "onboard",
+            "--integration-id",
+            create_integration(instance),
+            "--manifest-path",
+            manifest,
+        ),
         env={**access(instance), **change},
     )
     assert done.exit_code == exit_code
     assert words in done.stderr
-    assert instance.token not in done.said
+    assert instance.token not in done.output
 
 
 def test_a_token_that_may_only_read_uploads_nothing(
     instance: RunningInstance, manifest: Path
 ) -> None:
-    integration = create(instance)
+    integration = create_integration(instance)
     done = datapilot(
         *("dbt", "onboard", "--integration-id", integration, "--manifest-path", manifest),
         env=access(instance, instance.new_token("read")),
@@ -438,7 +413,7 @@ def test_an_unknown_integration_is_not_found(
     named: tuple[str, object], instance: RunningInstance, manifest: Path
 ) -> None:
     done = datapilot("dbt", "onboard", *named, "--manifest-path", manifest, env=access(instance))
-    assert done.exit_code == 4, done.said
+    assert done.exit_code == 4, done.output
 
 
 def bad_file(folder: Path, name: str, artifacts: Path) -> Path:
@@ -464,14 +439,14 @@ def bad_file(folder: Path, name: str, artifacts: Path) -> Path:
 def test_what_is_no_manifest_is_refused_and_the_current_one_stays(
     name: str, instance: RunningInstance, manifest: Path, artifacts: Path, tmp_path: Path
 ) -> None:
-    integration = create(instance)
+    integration = create_integration(instance)
     onboard = ("dbt", "onboard", "--integration-id", integration, "--manifest-path")
     assert datapilot(*onboard, manifest, env=access(instance)).exit_code == 0
     path = bad_file(tmp_path, name, artifacts)
     done = datapilot(*onboard, path, "--json", env=access(instance))
-    assert done.exit_code == 1, done.said
+    assert done.exit_code == 1, done.output
     assert str(path) in done.json["error"]["message"]
-    assert current(instance, integration, tmp_path / "state") == sha256(manifest)
+    assert current_sha256(instance, integration, tmp_path / "state") == sha256(manifest)
 
 
 def test_a_missing_file_and_a_folder_are_usage_errors(
@@ -520,7 +495,7 @@ def test_onboarding_the_same_bytes_again_can_be_told_by_the_exit_code(
         "dbt",
         "onboard",
         "--integration-id",
-        create(instance),
+        create_integration(instance),
         "--manifest-path",
         manifest,
         "--json",
@@ -549,7 +524,7 @@ def test_soft_fail_forgives_an_unavailable_instance_and_nothing_else(
 def test_history_lists_what_was_onboarded_and_restore_goes_back(
     instance: RunningInstance, manifest: Path, tmp_path: Path
 ) -> None:
-    integration = create(instance)
+    integration = create_integration(instance)
     changed = tmp_path / "manifest.json"
     changed.write_bytes(manifest.read_bytes() + b"\n")
     for path in (manifest, changed):
@@ -562,7 +537,7 @@ def test_history_lists_what_was_onboarded_and_restore_goes_back(
             path,
             env=access(instance),
         )
-        assert done.exit_code == 0, done.said
+        assert done.exit_code == 0, done.output
     history = ("dbt", "integrations", "history", "--integration-id", integration)
     newest, oldest = datapilot(*history, "--json", env=access(instance)).json["history"]
     assert (newest["sha256"], oldest["sha256"]) == (sha256(changed), sha256(manifest))
@@ -572,14 +547,14 @@ def test_history_lists_what_was_onboarded_and_restore_goes_back(
         *("dbt", "integrations", "restore", "--integration-id", integration, "--file-id", file_id),
         env=access(instance),
     )
-    assert restored.exit_code == 0, restored.said
-    assert current(instance, integration, tmp_path / "state") == sha256(manifest)
+    assert restored.exit_code == 0, restored.output
+    assert current_sha256(instance, integration, tmp_path / "state") == sha256(manifest)
 
 
 def test_integrations_are_listed_and_shown(instance: RunningInstance, manifest: Path) -> None:
     empty = datapilot("dbt", "integrations", "list", env=access(instance))
     assert "No integrations yet" in empty.stdout
-    integration = create(instance, "shop", "STAGING")
+    integration = create_integration(instance, "shop", "STAGING")
     listed = datapilot("dbt", "integrations", "list", "--json", env=access(instance)).json[
         "integrations"
     ]
@@ -599,7 +574,7 @@ def test_integrations_are_listed_and_shown(instance: RunningInstance, manifest: 
     assert datapilot(*onboard, env=access(instance)).exit_code == 0
     show = ("dbt", "integrations", "show", "--integration-name", "shop", "--environment", "Staging")
     shown = datapilot(*show, env=access(instance))
-    assert shown.exit_code == 0, shown.said
+    assert shown.exit_code == 0, shown.output
     assert f"Integration {integration}" in shown.stdout
     unknown = datapilot(
         "dbt", "integrations", "show", "--integration-id", integration, env=access(instance)

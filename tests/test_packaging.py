@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.parts import REPOSITORY, executable, run
+from tests.support.environments import REPOSITORY, executable, run
 
 SLOW = {
     *(

@@ -4,7 +4,6 @@ import configparser
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -13,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.main import root
-from tests.support.parts import REPOSITORY
+from tests.support.commands import LEAVES
+from tests.support.environments import REPOSITORY
 
 GROUP = "datapilot.plugins"
 
@@ -26,18 +25,6 @@ def declared() -> dict[str, str]:
     points = configparser.ConfigParser(delimiters="=")
     points.read_string("[all]\n" + setup["options.entry_points"].get(GROUP, "").strip())
     return dict(points["all"])
-
-
-def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
-    """Each leaf command under its dotted name."""
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from leaves(command, (*path, name))
-        else:
-            yield ".".join((*path, name)), command
-
-
-LEAVES = dict(leaves(root))
 
 
 def mounted() -> click.Group:

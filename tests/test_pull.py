@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,16 +25,12 @@ from datapilot_defer.pull.state_directory import (
     read_record,
 )
 from datapilot_defer.pull.update import PullOptions
-from tests.support.commands import Outcome, access, datapilot
+from tests.support.commands import Outcome, access, create_integration, datapilot
 from tests.support.dbt_project import PROJECT
 from tests.support.instances import RunningInstance, running_instance
-from tests.support.protocol_server import ProtocolServer, Reply, Seen, protocol_server
+from tests.support.protocol_server import ProtocolServer, Reply, Seen
 
-
-@pytest.fixture(autouse=True)
-def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retry at once: that is about time, and these tests are about answers."""
-    monkeypatch.setattr("datapilot_defer.client.transport.FIRST_WAIT_S", 0.001)
+pytestmark = pytest.mark.usefixtures("no_retry_delay")
 
 
 @pytest.fixture(autouse=True)
@@ -47,32 +42,16 @@ def _no_dbt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def integration(instance: RunningInstance, artifacts: Path) -> int:
     """An integration with production's manifest in PROD."""
-    made = create(instance, "shop")
+    made = create_integration(instance, "shop")
     onboard(instance, made, artifacts / "manifest.json")
     return made
-
-
-def create(instance: RunningInstance, name: str) -> int:
-    """Make an integration; returns its id."""
-    done = datapilot(
-        "dbt",
-        "integrations",
-        "create",
-        "--name",
-        name,
-        "--environment",
-        "PROD",
-        "--json",
-        env=access(instance),
-    )
-    return int(done.json["id"])
 
 
 def onboard(instance: RunningInstance, integration: int, manifest: Path, *more: object) -> None:
     """Push a manifest."""
     words = ("--integration-id", integration, "--manifest-path", manifest, "--force", *more)
     done = datapilot("dbt", "onboard", *words, env=access(instance))
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
 
 
 def pull(instance: RunningInstance, integration: int, *more: object) -> Outcome:
@@ -104,7 +83,7 @@ def test_what_was_onboarded_is_pulled_byte_for_byte(
     instance: RunningInstance, integration: int, artifacts: Path
 ) -> None:
     done = pull(instance, integration)
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     folder = Path(done.json["state_dir"])
     assert (folder / "manifest.json").read_bytes() == (artifacts / "manifest.json").read_bytes()
     assert {
@@ -284,7 +263,7 @@ def test_a_folder_above_is_named_as_it_is_and_each_kind_is_said(
 
 
 def test_nothing_onboarded_yet_says_how_to(instance: RunningInstance) -> None:
-    integration = create(instance, "empty")
+    integration = create_integration(instance, "empty")
     done = pull(instance, integration)
     assert done.exit_code == 4
     assert "`datapilot dbt onboard --integration-id 1 --environment PROD`" in done.stderr
@@ -375,7 +354,7 @@ def test_an_instance_that_is_gone_is_warned_of_and_what_is_there_is_used(
     artifacts: Path, tmp_path: Path
 ) -> None:
     with running_instance(tmp_path / "data") as instance:
-        integration = create(instance, "shop")
+        integration = create_integration(instance, "shop")
         onboard(instance, integration, artifacts / "manifest.json")
         pull(instance, integration)
     done = pull(instance, integration, "--max-age", "9w")
@@ -395,7 +374,7 @@ def test_a_name_that_was_looked_up_once_is_known_offline_and_when_the_instance_i
     artifacts: Path, tmp_path: Path
 ) -> None:
     with running_instance(tmp_path / "data") as instance:
-        onboard(instance, create(instance, "shop"), artifacts / "manifest.json")
+        onboard(instance, create_integration(instance, "shop"), artifacts / "manifest.json")
         assert pull_by_name(instance, "shop").json["unchanged"] is False
         assert pull_by_name(instance, "shop").json["unchanged"] is True
     offline = pull_by_name(instance, "shop", "--offline")
@@ -553,7 +532,7 @@ def test_a_folder_may_change_to_another_integration(
     instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
 ) -> None:
     pull(instance, integration, "--output", tmp_path / "out")
-    other = create(instance, "other")
+    other = create_integration(instance, "other")
     onboard(instance, other, changed(artifacts / "manifest.json", tmp_path, invocation_id="other"))
     done = pull(instance, other, "--output", tmp_path / "out")
     assert (done.exit_code, done.json["unchanged"]) == (0, False)
@@ -694,12 +673,11 @@ def test_a_wish_says_what_it_is() -> None:
 
 
 @pytest.fixture
-def hosted(artifacts: Path) -> Iterator[ProtocolServer]:
-    """An instance of which nothing is known but the protocol, with production's manifest in integration 7."""
-    with protocol_server() as server:
-        server.uploads[1] = (artifacts / "manifest.json").read_bytes()
-        server.verified.append(1)
-        yield server
+def hosted(hosted: ProtocolServer, artifacts: Path) -> ProtocolServer:
+    """Return the server with production's manifest in integration 7."""
+    hosted.uploads[1] = (artifacts / "manifest.json").read_bytes()
+    hosted.verified.append(1)
+    return hosted
 
 
 def pull_hosted(server: ProtocolServer, *more: object) -> Outcome:
@@ -740,7 +718,7 @@ def test_what_arrives_and_is_no_manifest_is_refused(
     before = (tmp_path / "out" / "manifest.json").read_bytes()
     hosted.uploads[2], hosted.verified[0] = body, 2
     done = pull_hosted(hosted, "-o", tmp_path / "out")
-    assert done.exit_code == code, done.said
+    assert done.exit_code == code, done.output
     assert says in done.stderr
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
@@ -760,7 +738,7 @@ def test_bytes_that_are_not_those_of_the_sha256_are_unavailable(hosted: Protocol
     done = pull_hosted(hosted)
     assert done.exit_code == 5
     assert "arrived damaged" in done.stderr
-    assert "s3cret" not in done.said
+    assert "s3cret" not in done.output
 
 
 def test_a_signed_url_that_is_no_longer_good_is_said(hosted: ProtocolServer) -> None:
@@ -768,7 +746,7 @@ def test_a_signed_url_that_is_no_longer_good_is_said(hosted: ProtocolServer) -> 
     hosted.answers["GET /dbt/v1/fetch_artifact_url"] = lambda _: Reply(answer)
     done = pull_hosted(hosted)
     assert done.exit_code == 3
-    assert "signature" not in done.said
+    assert "signature" not in done.output
 
 
 def test_a_token_that_is_not_accepted_is_access_denied_also_when_something_is_there(
@@ -778,7 +756,7 @@ def test_a_token_that_is_not_accepted_is_access_denied_also_when_something_is_th
     wrong = {**hosted.access, "ALTIMATE_API_KEY": "wrong-token"}
     done = datapilot("dbt", "pull", "--integration-id", 7, "--json", env=wrong)
     assert done.exit_code == 3
-    assert "wrong-token" not in done.said
+    assert "wrong-token" not in done.output
 
 
 def test_a_kind_that_is_no_longer_there_leaves_the_set(
@@ -796,7 +774,7 @@ def test_a_kind_that_is_no_longer_there_leaves_the_set(
 
     hosted.answers["GET /dbt/v1/fetch_artifact_url"] = answer
     done = pull_hosted(hosted, "-o", tmp_path / "out", "--kind", "catalog", "--kind", "manifest")
-    assert (tmp_path / "out" / "catalog.json").exists(), done.said
+    assert (tmp_path / "out" / "catalog.json").exists(), done.output
     hosted.uploads[3], there["manifest"] = hosted.uploads[1], 3
     del there["catalog"]
     assert pull_hosted(hosted, "-o", tmp_path / "out").exit_code == 0
@@ -832,7 +810,7 @@ def test_the_dbt_on_path_is_the_one_that_has_to_read_it(
     (tmp_path / "dbt").write_text(f"#!/bin/sh\necho '{says}'\n", encoding="utf-8")
     (tmp_path / "dbt").chmod(0o755)
     done = pull_hosted(hosted, "-v")
-    assert done.exit_code == code, done.said
+    assert done.exit_code == code, done.output
     assert says != "nonsense" or "is not checked against a version of dbt" in done.stderr
     named = pull_hosted(hosted, "--dbt", tmp_path / "dbt")
     assert named.exit_code == (2 if says == "nonsense" else code)
@@ -857,7 +835,7 @@ def test_nothing_in_a_manifest_commands_a_terminal(
     done = pull_hosted(hosted)
     assert done.exit_code == 0
     assert "written by dbt 1.11\ufffd]0;owned" in done.stderr
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.said)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.output)
 
 
 def test_a_file_that_somebody_removed_is_pulled_anew(hosted: ProtocolServer) -> None:

@@ -6,22 +6,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from datapilot_defer.client.responses import ArtifactLocation, UploadTarget
 from datapilot_defer.client.transport import Request
-from tests.support import fault_acts as act
-from tests.support.commands import datapilot
+from tests.support import fault_actions as act
+from tests.support.commands import LEAVES, datapilot
 from tests.support.dbt_project import Shop
 from tests.support.fault_proxy import At, fault_proxy
-from tests.support.fault_rows import PUT
 from tests.support.fault_runner import make_world
+from tests.support.fault_table import PUT
 from tests.support.instances import RunningInstance
-from tests.support.protocol_server import TOKEN, ProtocolServer, Reply, Seen, protocol_server
-from tests.test_plugin import LEAVES
+from tests.support.protocol_server import TOKEN, ProtocolServer, Reply, Seen
 
 SIGNATURE = "c4n4ry-s1gnature"
 PASSWORD = "c4n4ry-passw0rd"
@@ -102,21 +101,16 @@ class Everything(dict[str, Callable[[Seen], Reply]]):
 
 
 @pytest.fixture
-def hosted() -> Iterator[ProtocolServer]:
-    with protocol_server() as server:
-        yield server
-
-
-@pytest.fixture
-def project(artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A dbt project with artifacts, as working folder; waits are short."""
+def project(
+    artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_retry_delay: None
+) -> Path:
+    """Return the current directory: a dbt project with artifacts."""
     (tmp_path / "dbt_project.yml").write_text(
         "name: shop\nversion: '1'\nprofile: shop\n", encoding="utf-8"
     )
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "manifest.json").write_bytes((artifacts / "manifest.json").read_bytes())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("datapilot_defer.client.transport.FIRST_WAIT_S", 0.001)
     return tmp_path
 
 
@@ -146,7 +140,7 @@ def test_no_command_repeats_a_secret(
             *words, *more, env={**hosted.access, "HTTPS_PROXY": f"http://u:{PASSWORD}@127.0.0.1:9"}
         )
         for secret in SECRETS:
-            assert secret not in done.said, done.said
+            assert secret not in done.output, done.output
     for path in project.rglob("*"):
         assert not (path.is_file() and TOKEN.encode() in path.read_bytes()), path
 
@@ -162,7 +156,7 @@ def test_a_malformed_url_with_secrets_is_not_repeated(project: Path) -> None:
         )
         assert done.exit_code == 2
         for secret in SECRETS:
-            assert secret not in done.said
+            assert secret not in done.output
 
 
 CRASH = """
@@ -264,8 +258,8 @@ def test_no_argument_list_of_dbt_holds_the_token(
         ),
         env=world.access(instance.url),
     )
-    assert (tmp_path / "words").exists(), done.said
-    assert instance.token not in (tmp_path / "words").read_text(encoding="utf-8") + done.said
+    assert (tmp_path / "words").exists(), done.output
+    assert instance.token not in (tmp_path / "words").read_text(encoding="utf-8") + done.output
 
 
 def _family(pid: int) -> list[int]:

@@ -23,12 +23,12 @@ def test_each_value_is_shown_with_the_place_it_comes_from(home: Path) -> None:
         *("config", "show", "--origin"),
         env={"SECRET_TOKEN": "t0ken-t0ken", "DATAPILOT_INSTANCE_NAME": "acme"},
     )
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     rows = [" ".join(row.split()) for row in done.stdout.splitlines()]
     assert f"url https://dp.example.com {folder / 'altimate.json'}:2" in rows
     assert "instance name acme environment variable DATAPILOT_INSTANCE_NAME" in rows
     assert f"token *** (11 characters) {folder / 'altimate.json'}:3" in rows
-    assert "t0ken-t0ken" not in done.said
+    assert "t0ken-t0ken" not in done.output
 
 
 def test_a_proxy_is_shown_without_its_password() -> None:
@@ -36,7 +36,7 @@ def test_a_proxy_is_shown_without_its_password() -> None:
         "config", "show", env={"HTTPS_PROXY": "http://user:pa55word@proxy.example.com:3128"}
     )
     assert "http://proxy.example.com:3128" in done.stdout
-    assert "pa55word" not in done.said
+    assert "pa55word" not in done.output
 
 
 def test_a_switch_that_is_neither_on_nor_off_is_refused() -> None:

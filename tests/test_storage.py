@@ -13,17 +13,18 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from datapilot_defer.artifact import Kind
 from datapilot_defer.errors import Unavailable, UsageError
-from datapilot_defer.storage import integrations, tokens, uploads
+from datapilot_defer.storage import instances, integrations, migrations, tokens, uploads
 from datapilot_defer.storage.blobs import BlobStore, open_blobs
-from datapilot_defer.storage.database import Database, sqlite_url, utc_now
+from datapilot_defer.storage.database import Database, open_database, sqlite_url, utc_now
 
 OWNER = 1
 
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[Database]:
-    opened = sqlite_url(tmp_path)
+    opened = open_database(sqlite_url(tmp_path))
     yield opened
     opened.close()
 
@@ -86,7 +87,7 @@ def test_a_newer_database_is_refused_and_left_alone(records: Database, tmp_path:
         UsageError,
         match="schema version 1000, this program knows versions up to 1; install the newest",
     ):
-        sqlite_url(tmp_path)
+        open_database(sqlite_url(tmp_path))
 
 
 def test_an_older_database_is_brought_up_once(
@@ -94,12 +95,10 @@ def test_an_older_database_is_brought_up_once(
 ) -> None:
     records.close()
     steps: list[str] = []
-    from datapilot_defer.storage import tables
-
-    migrations = (*tables.MIGRATIONS, lambda _connection: steps.append("second"))
-    monkeypatch.setattr(tables, "MIGRATIONS", migrations)
+    longer = (*migrations.MIGRATIONS, lambda _connection: steps.append("second"))
+    monkeypatch.setattr(migrations, "MIGRATIONS", longer)
     for _ in range(2):
-        sqlite_url(tmp_path).close()
+        open_database(sqlite_url(tmp_path)).close()
     assert steps == ["second"]
 
 
@@ -108,25 +107,25 @@ def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
         b"not a database, but long enough to be looked at" * 100
     )
     with pytest.raises(Unavailable, match="records can't be used"):
-        sqlite_url(tmp_path)
+        open_database(sqlite_url(tmp_path))
 
 
 def test_a_block_that_raises_changes_nothing(records: Database) -> None:
     def change() -> None:
         with records.write() as connection:
-            tokens.create_instance(connection, "acme")
+            instances.create_instance(connection, "acme")
             raise KeyError
 
     with pytest.raises(KeyError):
         change()
     with records.read() as connection:
-        assert tokens.list_instance_names(connection) == []
+        assert instances.list_instance_names(connection) == []
 
 
 def test_moments_come_back_as_they_were_whatever_zone_they_were_given_in(records: Database) -> None:
     moment = datetime(2026, 11, 22, 12, tzinfo=timezone(timedelta(hours=5)))
     with records.write() as connection:
-        owner = tokens.create_instance(connection, "acme")
+        owner = instances.create_instance(connection, "acme")
         token = tokens.create_token(
             connection,
             owner.id,
@@ -141,7 +140,7 @@ def test_moments_come_back_as_they_were_whatever_zone_they_were_given_in(records
 
 def test_many_writers_at_once_all_write(records: Database) -> None:
     with records.write() as connection:
-        owner = tokens.create_instance(connection, "acme")
+        owner = instances.create_instance(connection, "acme")
 
     def write(number: int) -> None:
         for turn in range(5):
@@ -165,7 +164,7 @@ def test_a_token_for_one_integration_is_never_admin_whatever_its_record_says(
     records: Database,
 ) -> None:
     with records.write() as connection:
-        owner = tokens.create_instance(connection, "acme")
+        owner = instances.create_instance(connection, "acme")
         made = integrations.create_integration(
             connection, owner.id, name="shop", integration_type="dbt_core"
         )
@@ -181,23 +180,29 @@ def test_a_token_for_one_integration_is_never_admin_whatever_its_record_says(
 
 def test_a_search_takes_letters_as_they_are(records: Database) -> None:
     with records.write() as connection:
-        owner = tokens.create_instance(connection, "acme")
+        owner = instances.create_instance(connection, "acme")
         for name in ("100% sales", "1000 sales", "Sales_eu"):
             integrations.create_integration(
                 connection, owner.id, name=name, integration_type="dbt_core"
             )
         found = [
-            each.name for each in integrations.list_integrations(connection, owner.id, like="100%")
+            each.name
+            for each in integrations.list_integrations(connection, owner.id, name_contains="100%")
         ]
         assert found == ["100% sales"]
-        assert len(integrations.list_integrations(connection, owner.id, like="sALES", limit=2)) == 2
+        assert (
+            len(
+                integrations.list_integrations(connection, owner.id, name_contains="sALES", limit=2)
+            )
+            == 2
+        )
 
 
 def test_the_current_file_is_the_newest_publication_and_was_another_before(
     records: Database,
 ) -> None:
     with records.write() as connection:
-        owner = tokens.create_instance(connection, "acme")
+        owner = instances.create_instance(connection, "acme")
         token = tokens.create_token(
             connection, owner.id, name="t", sha256="0" * 64, scopes=frozenset({"admin"})
         )
@@ -212,7 +217,7 @@ def test_the_current_file_is_the_newest_publication_and_was_another_before(
         ids = []
         for moment in moments:
             file_id = uploads.create_upload(
-                connection, environment_id=environment.id, token_id=token.id, kind="manifest"
+                connection, environment_id=environment.id, token_id=token.id, kind=Kind.MANIFEST
             )
             uploads.mark_received(connection, file_id, sha256="0" * 64, size_bytes=1)
             uploads.update_upload(connection, file_id, uploaded_at=moment)
@@ -220,8 +225,8 @@ def test_the_current_file_is_the_newest_publication_and_was_another_before(
             assert file is not None
             uploads.make_current(connection, file, moment)
             ids.append(file_id)
-        current = uploads.find_current(connection, environment.id, "manifest")
-        before = uploads.find_current(connection, environment.id, "manifest", at=moments[1])
+        current = uploads.find_current(connection, environment.id, Kind.MANIFEST)
+        before = uploads.find_current(connection, environment.id, Kind.MANIFEST, at=moments[1])
         assert current is not None
         assert before is not None
         assert (current.id, before.id) == (ids[2], ids[1])
@@ -232,7 +237,7 @@ def test_a_fault_of_ours_is_no_unavailable_database(records: Database) -> None:
     def make_twice() -> None:
         with records.write() as connection:
             for _ in range(2):
-                tokens.create_instance(connection, "acme")
+                instances.create_instance(connection, "acme")
 
     with pytest.raises(IntegrityError):
         make_twice()

@@ -18,9 +18,9 @@ from datapilot_defer.validation import ValidationResult, bundled_schemas, valida
 from datapilot_defer.validation.schema import ArtifactSchema
 from tests.support import oracle
 from tests.support.dbt_project import Shop
+from tests.support.environments import require
 from tests.support.mutations import mutate
 from tests.support.oracle import Oracle
-from tests.support.parts import need
 
 # What dbt loads and we refuse: words of the refusal, and why.
 ON_PURPOSE = {
@@ -84,6 +84,7 @@ def test_dbts_loader_alone_refuses_what_dbt_writes_and_we_go_by_dbt_as_it_runs(
         assert alone.loads(content.replace(b', "javascript"', b""))
 
 
+@pytest.mark.dbt
 def test_every_field_of_every_class_takes_what_our_rules_say(tmp_path: Path) -> None:
     rules, tries, wrong = bundled_schemas.loader_schema(12), 0, []
     for each in oracle.classes(tmp_path):
@@ -211,6 +212,7 @@ def _bytes(document: object) -> bytes:
     return json.dumps(document).encode()
 
 
+@pytest.mark.slow
 def test_no_damage_makes_us_accept_what_dbt_refuses_or_refuse_what_it_takes(
     shop: Shop, dbt: Oracle
 ) -> None:
@@ -266,8 +268,9 @@ def test_jsonschema_and_the_fast_validator_agree_on_whole_manifests(shop: Shop) 
     assert min(verdicts.values()) > 20, verdicts
 
 
+@pytest.mark.slow
 def test_we_agree_with_dbt_on_every_real_manifest(dbt: Oracle) -> None:
-    paths = sorted((need("manifests") / "real").glob("*.json"))
+    paths = sorted((require("manifests") / "real").glob("*.json"))
     assert paths
     wrong = []
     for path in paths:
@@ -278,8 +281,9 @@ def test_we_agree_with_dbt_on_every_real_manifest(dbt: Oracle) -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_everything_that_is_not_a_manifest_is_refused_as_one() -> None:
-    folder = need("manifests")
+    folder = require("manifests")
     paths = sorted(
         [*(folder / "not_manifests").glob("*.json"), *(folder / "other_artifacts").glob("*.json")]
     )
@@ -287,8 +291,9 @@ def test_everything_that_is_not_a_manifest_is_refused_as_one() -> None:
     assert [path.name for path in paths if validate(read_artifact(path)).is_accepted] == []
 
 
+@pytest.mark.slow
 def test_every_other_real_artifact_is_accepted_as_what_it_is() -> None:
-    paths = sorted((need("manifests") / "other_artifacts").glob("*.json"))
+    paths = sorted((require("manifests") / "other_artifacts").glob("*.json"))
     verdicts = [validate(read_artifact(path, kind=None)) for path in paths]
     assert [verdict.format_problems() for verdict in verdicts if not verdict.is_accepted] == []
     assert Kind.MANIFEST not in {verdict.artifact.kind for verdict in verdicts}
@@ -297,7 +302,7 @@ def test_every_other_real_artifact_is_accepted_as_what_it_is() -> None:
 def _real() -> list[Path]:
     """Real manifests too, when the folder is here: without it our own must do."""
     try:
-        folder = need("manifests")
+        folder = require("manifests")
     except pytest.skip.Exception:
         return []
     return [

@@ -13,7 +13,7 @@ import pytest
 import datapilot_defer
 from datapilot_defer.validation import bundled_schemas
 from datapilot_defer.validation.formats import FORMATS
-from tests.support.parts import REPOSITORY, program
+from tests.support.environments import REPOSITORY, require_program
 
 FOLDER = Path(datapilot_defer.__file__).parent / "validation" / "schemas"
 INDEX: list[dict[str, Any]] = json.loads((FOLDER / "INDEX.json").read_text(encoding="utf-8"))
@@ -101,9 +101,10 @@ def test_version_12_of_the_manifest_is_that_of_the_release_that_wrote_it(
     assert rules is bundled_schemas.published_schema("manifest", 12, files[0]["dbt_version"])
 
 
+@pytest.mark.dbt
 def test_the_schemas_of_dbt_1_11_say_what_its_release_says(tmp_path: Path) -> None:
     maker = REPOSITORY / "scripts" / "schema_makers" / "published.py"
-    command = [str(program("dbt", "python")), str(maker)]
+    command = [str(require_program("dbt", "python")), str(maker)]
     made = json.loads(
         subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, check=True).stdout
     )

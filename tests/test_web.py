@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import requests
 
-from datapilot_defer.instance.services import instances
+from datapilot_defer.instance.services import tokens
 from datapilot_defer.storage import integrations
 from tests.support.instance_calls import (
     SECONDS,
     call,
     fetch,
+    ingest,
     make_integration,
     manifest,
     onboard,
@@ -21,7 +22,6 @@ from tests.support.instance_calls import (
     verify,
 )
 from tests.support.instances import RunningInstance
-from tests.test_instance_ingestion import ingest
 
 
 class Visit:
@@ -126,11 +126,9 @@ def test_revoking_the_token_ends_the_session(instance: RunningInstance) -> None:
     visit = Visit(instance, instance.new_token("admin", name="short"))
     assert "<h1>Integrations</h1>" in visit.get("/settings/integrations").text
     (token_id,) = (
-        each.id
-        for _, each in instances.list_tokens(instance.records, "acme")
-        if each.name == "short"
+        each.id for _, each in tokens.list_tokens(instance.storage, "acme") if each.name == "short"
     )
-    instances.revoke_token(instance.records, token_id)
+    tokens.revoke_token(instance.storage, token_id)
     assert "<h1>Sign in</h1>" in visit.get("/settings/integrations").text
 
 
@@ -257,7 +255,7 @@ def test_an_api_key_that_makes_no_sense_is_not_made(
     answer = admin.send("/settings/api-keys", on="/settings/api-keys", **fields)
     assert answer.status_code in (404, 422)
     assert "That was not done" in answer.text
-    assert len(instances.list_tokens(instance.records, "acme")) == 1
+    assert len(tokens.list_tokens(instance.storage, "acme")) == 1
 
 
 def test_an_admins_api_key_for_one_integration_is_not_made(
@@ -271,7 +269,7 @@ def test_an_admins_api_key_for_one_integration_is_not_made(
     answer = admin.send("/settings/api-keys", on="/settings/api-keys", **fields)
     assert answer.status_code == 422
     assert "admin is of the whole instance" in answer.text
-    assert len(instances.list_tokens(instance.records, "acme")) == 1
+    assert len(tokens.list_tokens(instance.storage, "acme")) == 1
 
 
 def test_who_may_only_read_sees_no_forms_and_can_send_none(instance: RunningInstance) -> None:
@@ -303,7 +301,7 @@ def test_who_may_only_upload_can_not_download(instance: RunningInstance) -> None
 def test_of_many_integrations_the_first_are_shown_and_the_others_found(
     instance: RunningInstance, admin: Visit
 ) -> None:
-    with instance.records.write() as connection:
+    with instance.storage.database.write() as connection:
         for number in range(120):
             made = integrations.create_integration(
                 connection, 1, name=f"project {number:03d}", integration_type="dbt_core"

@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.instance_calls import fetch, make_integration, manifest, onboard, upload, verify
+from tests.support.environments import require
+from tests.support.instance_calls import (
+    fetch,
+    ingest,
+    make_integration,
+    manifest,
+    onboard,
+    upload,
+    verify,
+)
 from tests.support.instances import RunningInstance
-from tests.support.parts import need
-from tests.test_instance_ingestion import ingest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -29,7 +36,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium = need("chromium")
+    chromium = require("chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -140,9 +147,9 @@ def test_axe_finds_nothing_wrong_and_nothing_sticks_out(
 
 
 def check(page: Page) -> None:
-    """Fail for whatever axe-core calls a violation, and for a page that must be scrolled sideways."""
+    """Fail for violations that axe-core finds, and for a page that scrolls horizontally."""
     page.evaluate(
-        (need("node") / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+        (require("node") / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
     )
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     problems = [

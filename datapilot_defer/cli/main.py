@@ -15,7 +15,8 @@ from datapilot_defer.cli.defer import enable as _defer
 from datapilot_defer.cli.defer.explain import explain as _defer_explain
 from datapilot_defer.cli.defer.run import run as _defer_run
 from datapilot_defer.cli.doctor import doctor
-from datapilot_defer.cli.instance import serve as _instance
+from datapilot_defer.cli.instance.serve import init, serve
+from datapilot_defer.cli.instance.tokens import token
 from datapilot_defer.cli.onboard import onboard
 from datapilot_defer.cli.pull import pull
 from datapilot_defer.cli.validate import validate
@@ -73,7 +74,7 @@ _TREE: tuple[tuple[click.Group, tuple[click.Command, ...]], ...] = (
             _integrations.restore,
         ),
     ),
-    (instance, (_instance.init, _instance.serve, _instance.token)),
+    (instance, (init, serve, token)),
 )
 for _group, _commands in _TREE:
     for _command in _commands:

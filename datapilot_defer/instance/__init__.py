@@ -1,1 +1,1 @@
-"""An instance: the HTTP API that the public clients speak, a web page, tokens and ingestion over `storage`."""
+"""The server: the HTTP API that the public clients use, web pages, tokens and ingestion."""

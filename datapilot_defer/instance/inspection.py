@@ -1,200 +1,200 @@
-"""A closer look at one artifact, in a process of its own: whatever the file does to it, the instance goes on.
+"""Inspect an artifact: at once, or in a child process with limited memory.
 
-    python -c "from datapilot_defer.instance.inspection import main; main()" FILE KIND PREVIOUS LIMIT_BYTES
+    python -c "from datapilot_defer.instance.inspection import main; main()" FILE KIND OLD LIMIT
 
-PREVIOUS: the file of the same kind that was current before; empty: none. Prints one JSON object, a `Findings`.
+OLD: the file of the same kind that was current before; "" if none. LIMIT: of the memory, in bytes.
+Prints one JSON object, an `InspectionResult`. Whatever a file does to the child, the instance
+continues.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 import datapilot_defer
-from datapilot_defer import artifact, dbt_json
-from datapilot_defer.artifact import Kind
-
-# Names in one list of changes; the counts are always whole.
-_MAX_NAMES = 100
-_MODEL_PARTS = (
-    "checksum",
-    "config",
-    "database",
-    "schema",
-    "alias",
-    "columns",
-    "description",
-    "access",
-    "contract",
+from datapilot_defer import artifact
+from datapilot_defer.artifact import Artifact, ArtifactMetadata, Kind
+from datapilot_defer.errors import ArtifactRefused
+from datapilot_defer.instance.model_changes import (
+    ModelChanges,
+    compare_models,
+    count_models,
+    fingerprint_models,
 )
-_PULSE_SECONDS = 3
+
+# The database does not need more of a text that the file may choose freely.
+_MAX_TEXT_LENGTH = 200
 
 
 @dataclass(frozen=True)
 class InspectionResult:
-    """What a closer look found. lines: for the log. changes: see `changes_between`; None: nothing to compare."""
+    """Result of an inspection. lines: for the log. changes: None when nothing was compared."""
 
     accepted: bool
     lines: list[str]
-    changes: dict[str, Any] | None = None
+    changes: ModelChanges | None = None
 
 
-def inspect(
-    file: Path,
-    kind: Kind,
-    previous: Path | None,
-    *,
-    seconds: int,
-    limit_bytes: int,
-    pulse: Callable[[], bool],
-) -> InspectionResult | None:
-    """Look at a file in a child process; gives what it found, also when the child failed.
+class Inspection:
+    """One artifact that a child process inspects. The process is running until `kill`."""
 
-    seconds, limit_bytes: what the child may take (memory only where the operating system can limit it).
-    pulse: called every few seconds; False ends the child, and gives None; what it raises ends the child, too.
-    """
-    with subprocess.Popen(
-        _child_command(file, kind, previous, limit_bytes),
-        cwd=file.parent,
-        env=_child_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as child:
+    def __init__(
+        self,
+        file: Path,
+        kind: Kind,
+        previous: Path | None,
+        *,
+        timeout_s: int,
+        limit_bytes: int,
+    ) -> None:
+        """Start the child.
+
+        limit_bytes: its memory, enforced only where the operating system can limit it.
+        """
+        self._kind = kind
+        self._timeout_s = timeout_s
+        self._waited_s = 0.0
+        self._child = subprocess.Popen(
+            _child_command(file, kind, previous, limit_bytes),
+            cwd=file.parent,
+            env=_child_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def wait(self, seconds: float) -> InspectionResult | None:
+        """Wait for the result; None when the child is still running.
+
+        A child that failed or exceeded its timeout has a result, too.
+        """
         try:
-            return _awaited(child, kind, seconds, pulse)
-        finally:
-            child.kill()  # also when `pulse` raises; does nothing to a child that ended
-
-
-def _awaited(
-    child: subprocess.Popen[bytes], kind: Kind, seconds: int, pulse: Callable[[], bool]
-) -> InspectionResult | None:
-    waited = 0
-    while True:
-        try:
-            output, complaint = child.communicate(timeout=_PULSE_SECONDS)
-            return _parse_result(child.returncode, output, complaint)
+            output, errors = self._child.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            waited += _PULSE_SECONDS
-        if not pulse():
-            return None
-        if waited >= seconds:
-            return InspectionResult(
-                accepted=False, lines=[f"{kind.file_name}: not looked through within {seconds} s"]
-            )
+            self._waited_s += seconds
+            if self._waited_s < self._timeout_s:
+                return None
+            message = f"{self._kind.file_name}: not looked through within {self._timeout_s} s"
+            return InspectionResult(accepted=False, lines=[message])
+        return _parse_result(self._child.returncode, output, errors)
+
+    def kill(self) -> None:
+        """End the child, if it is running, and release its resources."""
+        with self._child:
+            self._child.kill()
 
 
-def compare_models(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, Any]:
-    """Compare the models of two manifests: how many were "added", "removed" and "changed", and the names of some.
+def describe_content(content: bytes, kind: Kind) -> ArtifactMetadata:
+    """Return the metadata of a complete artifact of this kind.
 
-    before, after: the models' fingerprints by their unique_id.
+    Raises ArtifactRefused when the bytes are not JSON, or not a `kind` that dbt wrote.
     """
-    found = {
-        "added": sorted(after.keys() - before.keys()),
-        "removed": sorted(before.keys() - after.keys()),
-        "changed": sorted(
-            name for name in before.keys() & after.keys() if before[name] != after[name]
-        ),
-    }
-    names = {
-        word: [name.removeprefix("model.") for name in some[:_MAX_NAMES]]
-        for word, some in found.items()
-    }
-    return {**{word: len(some) for word, some in found.items()}, "names": names}
+    parsed = artifact.parse_artifact(content, path=kind.file_name, kind=kind)
+    if parsed.not_json is not None:
+        raise ArtifactRefused(
+            f"the {kind.value} that arrived {parsed.not_json}; upload it again, whole"
+        )
+    _check_kind(parsed)
+    metadata = parsed.metadata
+    model_count = None
+    if kind is Kind.MANIFEST:
+        model_count = count_models(parsed.sections)
+    return replace(
+        metadata,
+        dbt_version=_to_storable(metadata.dbt_version),
+        project_name=_to_storable(metadata.project_name or metadata.project_id),
+        invocation_id=_to_storable(metadata.invocation_id),
+        model_count=model_count,
+    )
 
 
-def fingerprint_models(content: bytes) -> dict[str, str]:
-    """Give a fingerprint of each model in a manifest, by its unique_id: of what its author wrote, not of the run."""
-    try:
-        nodes = dbt_json.entries(dbt_json.split(content)["nodes"])
-    except (KeyError, dbt_json.NotJsonError):
-        return {}
-    return {
-        name: _fingerprint_model(node) for name, node in nodes.items() if name.startswith("model.")
-    }
+def _check_kind(parsed: Artifact) -> None:
+    kind = parsed.kind
+    fields = artifact.decode_metadata(parsed.sections)
+    detected_kind = artifact.detect_kind(parsed.sections, fields)
+    if detected_kind is kind:
+        return
+    description = "no artifact that dbt writes"
+    if detected_kind is not None:
+        description = f"a {detected_kind.value}"
+    raise ArtifactRefused(
+        f"announced as {kind.value}, but this is {description}; upload {kind.file_name}"
+    )
+
+
+def _to_storable(text: str | None) -> str | None:
+    """Return a text that every database accepts: no lone surrogates, no NUL, not too long."""
+    if text is None:
+        return None
+    return text.encode(errors="replace").decode().replace("\0", "?")[:_MAX_TEXT_LENGTH]
 
 
 def main() -> None:
-    """Look at the file that the command line names, and print what was found."""
-    path, kind, previous, limit = sys.argv[1:]
-    _limit_memory(int(limit))
+    """Inspect the file that the command line names and print the result."""
+    path, kind_name, previous, limit_bytes = sys.argv[1:]
+    kind = Kind(kind_name)
+    _limit_memory(int(limit_bytes))
     try:
-        found = _inspect_file(path, Kind(kind), previous)
+        result = _inspect_file(path, kind, previous)
     except MemoryError:
-        found = InspectionResult(
-            accepted=False,
-            lines=[f"{Kind(kind).file_name}: takes more memory than the instance grants"],
-        )
-    sys.stdout.write(json.dumps(asdict(found)))
+        message = f"{kind.file_name}: takes more memory than the instance grants"
+        result = InspectionResult(accepted=False, lines=[message])
+    sys.stdout.write(json.dumps(asdict(result)))
 
 
 def _inspect_file(path: str, kind: Kind, previous: str) -> InspectionResult:
     from datapilot_defer.validation import validate
 
-    verdict = validate(artifact.read_artifact(path, kind))
-    lines = [*verdict.format_problems(), *verdict.warnings, *verdict.drift]
-    if kind is not Kind.MANIFEST:
-        return InspectionResult(verdict.is_accepted, lines)
-    mine = fingerprint_models(verdict.artifact.content)
-    before = fingerprint_models(Path(previous).read_bytes()) if previous else None
-    return InspectionResult(
-        verdict.is_accepted, lines, compare_models(before, mine) if before is not None else None
-    )
-
-
-def _fingerprint_model(node: Any) -> str:
-    try:
-        parts = dbt_json.decode(node)
-    except dbt_json.NotJsonError:
-        parts = None
-    told = (
-        [parts.get(key) for key in _MODEL_PARTS] if isinstance(parts, dict) else bytes(node).hex()
-    )
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    inspected = artifact.read_artifact(path, kind)
+    validation = validate(inspected)
+    lines = [*validation.format_problems(), *validation.warnings, *validation.drift]
+    changes = None
+    if kind is Kind.MANIFEST and previous:
+        before = artifact.read_artifact(previous, kind)
+        changes = compare_models(
+            fingerprint_models(before.sections), fingerprint_models(inspected.sections)
+        )
+    return InspectionResult(validation.is_accepted, lines, changes)
 
 
 def _limit_memory(limit_bytes: int) -> None:
     if sys.platform != "win32":
         import resource
 
-        with contextlib.suppress(ValueError, OSError):  # macOS knows the limit and refuses it
+        with contextlib.suppress(ValueError, OSError):  # macOS rejects the limit
             resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
 
 
 def _child_command(file: Path, kind: Kind, previous: Path | None, limit_bytes: int) -> list[str]:
     program = "from datapilot_defer.instance.inspection import main; main()"
-    return [
-        sys.executable,
-        "-c",
-        program,
-        file.name,
-        kind.value,
-        previous.name if previous else "",
-        str(limit_bytes),
-    ]
+    previous_name = ""
+    if previous is not None:
+        previous_name = previous.name
+    arguments = [file.name, kind.value, previous_name, str(limit_bytes)]
+    return [sys.executable, "-c", program, *arguments]
 
 
 def _child_environment() -> dict[str, str]:
-    """The child imports this very package, wherever it was imported from."""
-    here = str(Path(datapilot_defer.__file__).parents[1])
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH")))),
-    }
+    """Return an environment in which the child imports this package from the same directory."""
+    paths = [str(Path(datapilot_defer.__file__).parents[1])]
+    inherited = os.environ.get("PYTHONPATH")
+    if inherited:
+        paths.append(inherited)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _parse_result(code: int, output: bytes, complaint: bytes) -> InspectionResult:
+def _parse_result(exit_code: int, output: bytes, errors: bytes) -> InspectionResult:
     try:
-        return InspectionResult(**json.loads(output))
-    except (ValueError, TypeError):
-        last = complaint.decode(errors="replace").strip().splitlines()[-1:]
-        return InspectionResult(accepted=False, lines=[f"the inspection ended with {code}", *last])
+        return msgspec.json.decode(output, type=InspectionResult)
+    except msgspec.DecodeError:
+        last_line = errors.decode(errors="replace").strip().splitlines()[-1:]
+        message = f"the inspection ended with {exit_code}"
+        return InspectionResult(accepted=False, lines=[message, *last_line])

@@ -1,4 +1,4 @@
-"""Serving an instance until it is told to stop."""
+"""Listen, run the web server, shut down."""
 
 from __future__ import annotations
 
@@ -15,56 +15,65 @@ import uvicorn
 from datapilot_defer.errors import UsageError
 from datapilot_defer.instance.app import create_app
 from datapilot_defer.instance.settings import InstanceSettings
-from datapilot_defer.storage.blobs import BlobStore
-from datapilot_defer.storage.database import Database
+from datapilot_defer.storage import Storage
 
-# How long running uploads may go on after the instance was told to stop.
+# Running uploads may continue for this long after the signal to stop.
 _SHUTDOWN_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
 class ListenAddress:
-    """Where to listen. port: 0 takes a free one. certificate, private_key: files for TLS; without, plain http."""
+    """Where to listen. port: 0 selects a free one. certificate, private_key: PEM files for TLS."""
 
     host: str
     port: int
     certificate: str | None = None
     private_key: str | None = None
 
+    @property
+    def is_local(self) -> bool:
+        """Return whether only this machine can connect."""
+        return self.host in ("127.0.0.1", "::1", "localhost")
+
+    def url(self, port: int) -> str:
+        """Return the URL under which clients connect to a port of this host."""
+        scheme = "https" if self.certificate else "http"
+        host = self.host
+        if ":" in host:
+            host = f"[{host}]"
+        return f"{scheme}://{host}:{port}"
+
 
 class _Server(uvicorn.Server):
-    """Says when it can be reached."""
+    """A server that reports when it accepts connections."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, url: str, on_ready: Callable[[str], None]) -> None:
         super().__init__(config)
+        self._url = url
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen."""
+        """Start the application and listen."""
         await super().startup(sockets=sockets)
         if self.started:
-            self._on_ready()
+            self._on_ready(self._url)
 
 
 def serve(
-    records: Database,
-    blobs: BlobStore,
+    storage: Storage,
     settings: InstanceSettings,
     address: ListenAddress,
     *,
     on_ready: Callable[[str], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT; then finish running uploads, for a minute at most, and return.
+    """Serve until SIGTERM or SIGINT, then finish running uploads, for at most a minute.
 
-    on_ready: called once, with the instance's URL, when it can be reached.
-    Raises UsageError when it can't listen at the address or can't use the certificate.
+    on_ready: called once with the instance's URL when it accepts connections.
+    Raises UsageError when the address or the certificate cannot be used.
     """
     with open_listener(address.host, address.port) as listener:
-        port = listener.getsockname()[1]
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        url = settings.public_url or f"{'https' if address.certificate else 'http'}://{host}:{port}"
         config = uvicorn.Config(
-            create_app(records, blobs, settings),
+            create_app(storage, settings),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -79,18 +88,20 @@ def serve(
         except (OSError, ssl.SSLError) as error:
             raise UsageError(f"the TLS certificate or its key can't be used: {error}") from None
         _ignore_repeated_signals()
-        _Server(config, lambda: on_ready(url.rstrip("/"))).run(sockets=[listener])
+        url = settings.public_url or address.url(listener.getsockname()[1])
+        _Server(config, url.rstrip("/"), on_ready).run(sockets=[listener])
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """Take a port of an address; 0: a free one. Raises UsageError when it can't be had."""
+    """Listen on a port; 0 selects a free one. Raises UsageError when that fails."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Said to be TCP, so that the event loop turns off Nagle's algorithm: it would cost 40 ms per answer.
+    # The explicit protocol lets the event loop disable Nagle's algorithm, which would add 40 ms
+    # to each response.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        if (
-            os.name == "posix"
-        ):  # a port that was just left is free; on Windows this would share one that is taken
+        if os.name == "posix":
+            # Reuse the port of a server that has just ended. On Windows the option would share
+            # the port of a running one.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen()
@@ -98,13 +109,17 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener.close()
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"can't listen on {host} port {port}: {reason}; choose another --port, or 0 for a free one"
+            f"can't listen on {host} port {port}: {reason}; "
+            "choose another --port, or 0 for a free one"
         ) from None
     return listener
 
 
 def _ignore_repeated_signals() -> None:
-    """Uvicorn stops on a signal and then sends it again, which would end the process before it has cleaned up."""
+    """Ignore signals outside uvicorn, which raises its signal again after it has stopped.
+
+    The default handler would end the process before it has cleaned up.
+    """
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: None)

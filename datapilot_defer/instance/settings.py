@@ -1,4 +1,4 @@
-"""What whoever runs an instance may choose."""
+"""Settings of an instance."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from datetime import timedelta
 class InstanceSettings:
     """How an instance behaves.
 
-    public_url: what clients reach it under; None: what each of them used. behind_proxy: believe forwarded headers.
-    requests_per_minute: of one client's address; 0: any number. keep_count, keep_age: what retention leaves of an
-    environment's files of one kind, equal bytes counted once. max_bytes: of one artifact. grace: what nobody
-    needs stays so long.
+    public_url: base URL for clients; None uses the host of each request. behind_proxy: trust
+    X-Forwarded-* headers. requests_per_minute: per client IP; 0 disables the limit. keep_count,
+    keep_age: uploads of one kind that retention keeps per environment, equal bytes counted once.
+    max_bytes: of one artifact. grace: unreferenced uploads and blobs are kept this long.
     """
 
     public_url: str | None = None

@@ -1,4 +1,4 @@
-"""The records of an instance: a database, opened once and used by short transactions."""
+"""The database of an instance, opened once and used in short transactions."""
 
 from __future__ import annotations
 
@@ -9,75 +9,88 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, create_engine, event, make_url
+from sqlalchemy import URL, create_engine, event, make_url
+from sqlalchemy import Connection as Connection
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from datapilot_defer.errors import DatapilotError, Unavailable
-from datapilot_defer.storage import tables
+from datapilot_defer.storage.migrations import migrate
 
-# Somebody else writes for milliseconds; past this many seconds something is wrong.
-_BUSY_SECONDS = 20
-_DATABASE = "records.sqlite3"
+# Transactions of others take milliseconds; after this many seconds something is wrong.
+_BUSY_TIMEOUT_S = 20
+_DATABASE_FILE = "records.sqlite3"
+_WAL_ATTEMPTS = 200
+_WAL_RETRY_INTERVAL_S = 0.05
 
 
 def utc_now() -> datetime:
-    """Give this moment, aware and in UTC."""
+    """Return the current UTC time, timezone-aware."""
     return datetime.now(UTC)
 
 
+def inserted_id(result: Any) -> int:
+    """Return the id of the row that an INSERT created."""
+    return int(result.inserted_primary_key[0])
+
+
 class Database:
-    """An open database. `read` and `write` give a connection inside a transaction; the functions beside take it."""
+    """An open database. `read` and `write` yield a connection in a transaction."""
 
     def __init__(self, url: str | URL) -> None:
-        self._sqlite = make_url(url).get_backend_name() == "sqlite"
-        self._engine = create_engine(url, pool_size=40, max_overflow=20, pool_timeout=_BUSY_SECONDS)
-        if self._sqlite:
+        self._engine = create_engine(
+            url, pool_size=40, max_overflow=20, pool_timeout=_BUSY_TIMEOUT_S
+        )
+        if make_url(url).get_backend_name() == "sqlite":
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Read what one moment held. Raises Unavailable when the database does not answer."""
+        """Read one snapshot. Raises Unavailable when the database does not answer."""
         with _as_unavailable(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Change everything or, when the block raises, nothing. Raises Unavailable as `read` does."""
+        """Commit all changes of the block, or none when it raises. Raises Unavailable like `read`.
+
+        Between entering and leaving the block no other transaction of SQLite writes.
+        """
         with _as_unavailable(), self._engine.connect() as connection:
-            connection = connection.execution_options(write=True)
-            with connection.begin():
-                yield connection
+            writing = connection.execution_options(write=True)
+            with writing.begin():
+                yield writing
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close all connections."""
         self._engine.dispose()
 
 
 def open_database(url: str | URL) -> Database:
-    """Open the database at an SQLAlchemy URL, making or updating its tables.
+    """Open the database at an SQLAlchemy URL and create or migrate its tables.
 
-    Raises UsageError when the tables belong to a newer program, Unavailable when it can't be opened.
+    Raises UsageError when the tables belong to a newer program, Unavailable when the database
+    cannot be opened.
     """
-    records = Database(url)
+    database = Database(url)
     try:
-        with records.write() as connection:
-            tables.migrate(connection)
+        with database.write() as connection:
+            migrate(connection)
     except DatapilotError:
-        records.close()
+        database.close()
         raise
-    return records
+    return database
 
 
-def sqlite_url(folder: Path) -> Database:
-    """Open the database of a data folder; raises as `open_records` does."""
-    return open_database(URL.create("sqlite", database=str(folder.resolve() / _DATABASE)))
+def sqlite_url(directory: Path) -> URL:
+    """Return the URL of the database in a data directory."""
+    return URL.create("sqlite", database=str(directory.resolve() / _DATABASE_FILE))
 
 
-def has_database(folder: Path) -> bool:
-    """Whether a data folder holds a database; makes nothing."""
-    return (folder / _DATABASE).is_file()
+def has_database(directory: Path) -> bool:
+    """Return whether a data directory holds a database, without creating one."""
+    return (directory / _DATABASE_FILE).is_file()
 
 
 @contextmanager
@@ -85,7 +98,7 @@ def _as_unavailable() -> Iterator[None]:
     try:
         yield
     except (DataError, IntegrityError, ProgrammingError):
-        raise  # ours to mend: trying again would not help
+        raise  # bugs of this program: a retry would not help
     except (DatabaseError, PoolTimeoutError) as error:
         reason = getattr(error, "orig", None) or "too many wait for them"
         raise Unavailable(
@@ -94,17 +107,14 @@ def _as_unavailable() -> Iterator[None]:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    """Set SQLite so that what was committed survives a power cut, readers never wait and foreign keys hold."""
+    """Make commits survive a power failure, readers never wait, and foreign keys be enforced."""
     import sqlite3
 
-    connection.isolation_level = None  # transactions are begun below, not by the driver
+    connection.isolation_level = None  # _begin_sqlite begins transactions, not the driver
     try:
-        for pragma in (
-            f"busy_timeout={_BUSY_SECONDS * 1000}",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_S * 1000}")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
         _enable_wal(connection)
     except sqlite3.Error:
         connection.close()
@@ -112,20 +122,22 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _enable_wal(connection: Any) -> None:
-    """Turn on write-ahead logging; SQLite does not wait for its lock here, so this does."""
+    """Enable write-ahead logging. SQLite does not wait for its lock here, so retry."""
     import sqlite3
 
-    for attempt in range(200):
+    for attempt in range(1, _WAL_ATTEMPTS + 1):
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError:
-            if attempt == 199:
+            if attempt == _WAL_ATTEMPTS:
                 raise
-            time.sleep(0.05)
+            time.sleep(_WAL_RETRY_INTERVAL_S)
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """Take the write lock at once when it will be needed: a reader that becomes a writer may be refused it."""
-    write = connection.get_execution_options().get("write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    """Begin a transaction. A writer locks at once: a reader may not become a writer later."""
+    statement = "BEGIN"
+    if connection.get_execution_options().get("write", False):
+        statement = "BEGIN IMMEDIATE"
+    connection.exec_driver_sql(statement)

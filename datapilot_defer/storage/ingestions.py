@@ -1,33 +1,42 @@
-"""Ingestions: what was asked for, who works on it, how it ended."""
+"""The ingestion queue, whose entries are leased to workers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, Row, or_, select
 
-from datapilot_defer.storage.database import utc_now
+from datapilot_defer.storage.database import inserted_id, utc_now
 from datapilot_defer.storage.tables import ingestions
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-QUEUED, IN_PROGRESS, COMPLETED, FAILED = "Queued", "In Progress", "Completed", "Failed"
 
-# Whoever works on an ingestion says so more often than this; one that nobody works on is taken up again.
+class IngestionStatus(StrEnum):
+    """State of an ingestion, or of one upload in it. The value is stored and shown."""
+
+    QUEUED = "Queued"
+    IN_PROGRESS = "In Progress"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+
+
+# A worker renews its lease more often than this; an expired lease lets another worker continue.
 LEASE = timedelta(seconds=15)
 
 
 @dataclass(frozen=True)
 class Ingestion:
-    """One ingestion of an environment's current files. status: "Queued", "In Progress", "Completed" or "Failed"."""
+    """One ingestion of the current artifacts of an environment."""
 
     id: int
     environment_id: int
-    status: str
+    status: IngestionStatus
     created_at: datetime
     lease_until: datetime | None
     attempts: int
@@ -36,65 +45,79 @@ class Ingestion:
 
 
 def enqueue(connection: Connection, environment_id: int) -> int:
-    """Ask for an ingestion; one that nobody has begun serves two who ask. Gives its id."""
-    waiting = (ingestions.c.environment_id == environment_id) & (ingestions.c.status == QUEUED)
-    found = connection.scalar(select(ingestions.c.id).where(waiting))
-    if found is not None:
-        return int(found)
-    values = {"environment_id": environment_id, "status": QUEUED, "created_at": utc_now()}
-    key: Any = connection.execute(ingestions.insert().values(**values)).inserted_primary_key
-    return int(key[0])
+    """Request an ingestion and return its id. A queued one serves several requests."""
+    query = select(ingestions.c.id).where(
+        ingestions.c.environment_id == environment_id,
+        ingestions.c.status == IngestionStatus.QUEUED.value,
+    )
+    queued_id = connection.scalar(query)
+    if queued_id is not None:
+        return int(queued_id)
+    values = {
+        "environment_id": environment_id,
+        "status": IngestionStatus.QUEUED.value,
+        "created_at": utc_now(),
+    }
+    return inserted_id(connection.execute(ingestions.insert().values(**values)))
 
 
 def has_claimable(connection: Connection) -> bool:
-    """Whether `take` would give one: a look that disturbs no writer."""
-    return (
-        connection.execute(select(ingestions.c.id).where(_claimable()).limit(1)).first() is not None
-    )
+    """Return whether `claim_next` would return an ingestion; blocks no writer."""
+    query = select(ingestions.c.id).where(_claimable()).limit(1)
+    return connection.execute(query).first() is not None
 
 
 def claim_next(connection: Connection) -> Ingestion | None:
-    """Take the oldest ingestion that nobody works on; from now on its lease must be renewed."""
-    row = connection.execute(
-        select(ingestions)
-        .where(_claimable())
-        .order_by(ingestions.c.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    ).first()
+    """Lease the oldest ingestion that no worker processes. The lease must be renewed."""
+    query = select(ingestions).where(_claimable()).order_by(ingestions.c.id).limit(1)
+    row = connection.execute(query.with_for_update(skip_locked=True)).first()
     if row is None:
         return None
-    taken = {"status": IN_PROGRESS, "lease_until": utc_now() + LEASE, "attempts": row.attempts + 1}
-    connection.execute(ingestions.update().where(ingestions.c.id == row.id).values(**taken))
-    return Ingestion(**{**row._mapping, **taken})
+    update_ingestion(
+        connection,
+        row.id,
+        status=IngestionStatus.IN_PROGRESS.value,
+        lease_until=utc_now() + LEASE,
+        attempts=row.attempts + 1,
+    )
+    return find_ingestion(connection, row.environment_id, row.id)
 
 
 def update_ingestion(connection: Connection, ingestion_id: int, **values: object) -> None:
-    """Set fields of an ingestion: a later `lease_until` while it goes on, its end, or "Queued" to give it back."""
+    """Set columns of an ingestion."""
     connection.execute(ingestions.update().where(ingestions.c.id == ingestion_id).values(**values))
 
 
 def find_ingestion(
     connection: Connection, environment_id: int, ingestion_id: int
 ) -> Ingestion | None:
-    """Give an ingestion of an environment."""
-    mine = (ingestions.c.environment_id == environment_id) & (ingestions.c.id == ingestion_id)
-    row = connection.execute(select(ingestions).where(mine)).first()
-    return Ingestion(**row._mapping) if row else None
+    """Return an ingestion of an environment."""
+    query = select(ingestions).where(
+        ingestions.c.environment_id == environment_id, ingestions.c.id == ingestion_id
+    )
+    row = connection.execute(query).first()
+    if row is None:
+        return None
+    return _ingestion_from_row(row)
 
 
 def list_ingestions(
     connection: Connection, environment_id: int, *, limit: int
 ) -> Sequence[Ingestion]:
-    """Give an environment's ingestions, the newest first."""
+    """Return the ingestions of an environment, the newest first."""
     query = select(ingestions).where(ingestions.c.environment_id == environment_id)
-    return [
-        Ingestion(**row._mapping)
-        for row in connection.execute(query.order_by(ingestions.c.id.desc()).limit(limit))
-    ]
+    rows = connection.execute(query.order_by(ingestions.c.id.desc()).limit(limit))
+    return [_ingestion_from_row(row) for row in rows]
 
 
 def _claimable() -> ColumnElement[bool]:
-    """Asked for and not begun, or begun by somebody who is gone."""
-    abandoned = (ingestions.c.status == IN_PROGRESS) & (ingestions.c.lease_until < utc_now())
-    return or_(ingestions.c.status == QUEUED, abandoned)
+    """Return the condition for ingestions that are queued or whose lease has expired."""
+    lease_expired = ingestions.c.lease_until < utc_now()
+    is_abandoned = (ingestions.c.status == IngestionStatus.IN_PROGRESS.value) & lease_expired
+    return or_(ingestions.c.status == IngestionStatus.QUEUED.value, is_abandoned)
+
+
+def _ingestion_from_row(row: Row[Any]) -> Ingestion:
+    values = dict(row._mapping)
+    values["status"] = IngestionStatus(row.status)
+    return Ingestion(**values)

@@ -7,18 +7,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import Select, func, select
 
-from datapilot_defer.storage.database import utc_now
+from datapilot_defer.storage.database import inserted_id, utc_now
 from datapilot_defer.storage.tables import environments, integrations
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    _IntegrationIds = Sequence[int] | Select[tuple[int]]
+
 
 @dataclass(frozen=True)
 class Environment:
-    """An environment of an integration. name: as it was first written; it is found without regard to case."""
+    """An environment of an integration. Its name keeps its case but is compared without it."""
 
     id: int
     integration_id: int
@@ -28,7 +30,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Integration:
-    """Receives one dbt project's artifacts. project_name: that project, None before the first manifest."""
+    """Receives the artifacts of one dbt project: project_name, None before the first manifest."""
 
     id: int
     instance_id: int
@@ -41,33 +43,33 @@ class Integration:
     environments: tuple[Environment, ...] = ()
 
     def environment(self, name: str) -> Environment | None:
-        """Give the environment of this name, without regard to case."""
-        return next(
-            (
-                each
-                for each in self.environments
-                if normalize_name(each.name) == normalize_name(name)
-            ),
-            None,
-        )
+        """Return the environment of this name, ignoring case."""
+        wanted = normalize_name(name)
+        for environment in self.environments:
+            if normalize_name(environment.name) == wanted:
+                return environment
+        return None
 
 
 def normalize_name(name: str) -> str:
-    """Give the form in which names of environments are compared."""
+    """Return the form in which names of environments are compared."""
     return name.casefold()
 
 
 def create_integration(
     connection: Connection, instance_id: int, *, name: str, integration_type: str
 ) -> Integration:
-    """Make an integration without environments. The name must be free on its instance."""
-    times = {"created_at": utc_now(), "last_modified_at": utc_now()}
-    values = {"instance_id": instance_id, "name": name, "integration_type": integration_type}
-    made = connection.execute(integrations.insert().values(**values, **times))
-    key: Any = made.inserted_primary_key
-    return _with_environments(
-        connection, connection.execute(select(integrations).where(integrations.c.id == key[0]))
-    )[0]
+    """Create an integration without environments. The name must be unused on its instance."""
+    values = {
+        "instance_id": instance_id,
+        "name": name,
+        "integration_type": integration_type,
+        "created_at": utc_now(),
+        "last_modified_at": utc_now(),
+    }
+    result = connection.execute(integrations.insert().values(**values))
+    query = select(integrations).where(integrations.c.id == inserted_id(result))
+    return Integration(**connection.execute(query).one()._mapping)
 
 
 def add_environment(connection: Connection, integration_id: int, name: str) -> None:
@@ -79,54 +81,55 @@ def add_environment(connection: Connection, integration_id: int, name: str) -> N
         "created_at": utc_now(),
     }
     connection.execute(environments.insert().values(**values))
-    changed = integrations.update().where(integrations.c.id == integration_id)
-    connection.execute(changed.values(last_modified_at=utc_now()))
+    statement = integrations.update().where(integrations.c.id == integration_id)
+    connection.execute(statement.values(last_modified_at=utc_now()))
 
 
 def find_integration(
     connection: Connection, instance_id: int, integration_id: int
 ) -> Integration | None:
-    """Give an instance's integration by its id."""
-    mine = (integrations.c.instance_id == instance_id) & (integrations.c.id == integration_id)
-    found = _with_environments(connection, connection.execute(select(integrations).where(mine)))
-    return found[0] if found else None
+    """Return an instance's integration by its id."""
+    query = select(integrations).where(
+        integrations.c.instance_id == instance_id, integrations.c.id == integration_id
+    )
+    return _first_integration(connection, query)
 
 
 def find_integration_by_name(
     connection: Connection, instance_id: int, name: str
 ) -> Integration | None:
-    """Give an instance's integration by its exact name."""
-    mine = (integrations.c.instance_id == instance_id) & (integrations.c.name == name)
-    found = _with_environments(connection, connection.execute(select(integrations).where(mine)))
-    return found[0] if found else None
+    """Return an instance's integration by its exact name."""
+    query = select(integrations).where(
+        integrations.c.instance_id == instance_id, integrations.c.name == name
+    )
+    return _first_integration(connection, query)
 
 
 def list_integrations(
     connection: Connection,
     instance_id: int,
     *,
-    only: int | None = None,
-    like: str = "",
+    only_id: int | None = None,
+    name_contains: str = "",
     limit: int | None = None,
 ) -> Sequence[Integration]:
-    """Give an instance's integrations by name, without regard to case.
+    """Return an instance's integrations, sorted by name, ignoring case.
 
-    only: the one with this id. like: those whose name contains this. limit: at most so many.
+    only_id: only the one with this id. name_contains: only those whose name contains this text.
     """
-    wanted = [integrations.c.instance_id == instance_id]
-    if only is not None:
-        wanted.append(integrations.c.id == only)
-    if like:
-        wanted.append(integrations.c.name.icontains(like, autoescape=True))
-    query = (
-        select(integrations)
-        .where(*wanted)
-        .order_by(func.lower(integrations.c.name), integrations.c.id)
-        .limit(limit)
-    )
-    return _with_environments(
-        connection, connection.execute(query), everything=len(wanted) == 1 and limit is None
-    )
+    query = select(integrations).where(integrations.c.instance_id == instance_id)
+    if only_id is not None:
+        query = query.where(integrations.c.id == only_id)
+    if name_contains:
+        query = query.where(integrations.c.name.icontains(name_contains, autoescape=True))
+    query = query.order_by(func.lower(integrations.c.name), integrations.c.id).limit(limit)
+    rows = connection.execute(query)
+    listed = [Integration(**row._mapping) for row in rows]
+    ids: _IntegrationIds = [integration.id for integration in listed]
+    if only_id is None and not name_contains and limit is None:
+        # All of them: a subquery, because a statement takes a limited number of parameters.
+        ids = select(integrations.c.id).where(integrations.c.instance_id == instance_id)
+    return _with_environments(connection, listed, ids)
 
 
 def record_publication(
@@ -136,40 +139,38 @@ def record_publication(
     project_name: str | None,
     uploaded_at: datetime | None = None,
 ) -> None:
-    """Record that a file of an integration became current now, and which dbt project it belongs to, if that is known.
+    """Record that an artifact of an integration became current now.
 
-    uploaded_at: when it was uploaded, if that is what made it current.
+    project_name: its dbt project; None leaves the recorded one. uploaded_at: when it was
+    uploaded, if the upload made it current.
     """
     values: dict[str, Any] = {"last_modified_at": utc_now()}
     if uploaded_at is not None:
         values["last_file_upload_time"] = uploaded_at
     if project_name is not None:
         values["project_name"] = project_name
-    connection.execute(
-        integrations.update().where(integrations.c.id == integration_id).values(**values)
-    )
+    statement = integrations.update().where(integrations.c.id == integration_id)
+    connection.execute(statement.values(**values))
+
+
+def _first_integration(connection: Connection, query: Select[Any]) -> Integration | None:
+    row = connection.execute(query).first()
+    if row is None:
+        return None
+    integration = Integration(**row._mapping)
+    return _with_environments(connection, [integration], [integration.id])[0]
 
 
 def _with_environments(
-    connection: Connection, rows: Any, *, everything: bool = False
+    connection: Connection, listed: Sequence[Integration], ids: _IntegrationIds
 ) -> list[Integration]:
-    """Add their environments to integrations, with one query for all of them."""
-    found = [Integration(**row._mapping) for row in rows]
-    if not found:
-        return []
-    wanted: ColumnElement[bool]
-    if everything:
-        of_instance = select(integrations.c.id).where(
-            integrations.c.instance_id == found[0].instance_id
-        )
-        wanted = environments.c.integration_id.in_(of_instance)
-    else:
-        wanted = environments.c.integration_id.in_([each.id for each in found])
+    """Add the environments, with one query for all integrations."""
+    query = select(environments).where(environments.c.integration_id.in_(ids))
     by_integration: dict[int, list[Environment]] = {}
-    for row in connection.execute(select(environments).where(wanted).order_by(environments.c.id)):
-        by_integration.setdefault(row.integration_id, []).append(_environment(row))
-    return [replace(each, environments=tuple(by_integration.get(each.id, ()))) for each in found]
-
-
-def _environment(row: Row[Any]) -> Environment:
-    return Environment(row.id, row.integration_id, row.name, row.created_at)
+    for row in connection.execute(query.order_by(environments.c.id)):
+        environment = Environment(row.id, row.integration_id, row.name, row.created_at)
+        by_integration.setdefault(row.integration_id, []).append(environment)
+    return [
+        replace(integration, environments=tuple(by_integration.get(integration.id, ())))
+        for integration in listed
+    ]

@@ -1,14 +1,12 @@
-"""The tables of the records, and the way from an older version of them to this one."""
+"""Table definitions of the database."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
     Column,
-    Connection,
     DateTime,
     Dialect,
     ForeignKey,
@@ -21,28 +19,30 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
-    inspect,
-    select,
 )
 
-from datapilot_defer.errors import UsageError
-
 metadata = MetaData()
+# The largest value of an id column on every database.
+MAX_ID = 2**31 - 1
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment, aware and in UTC, also on databases that keep no time zone."""
+    """A timezone-aware timestamp in UTC, also on databases that store no time zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the moment in UTC to the database."""
-        return value.astimezone(UTC) if value else None
+        """Convert a timestamp to UTC for the database."""
+        if value is None:
+            return None
+        return value.astimezone(UTC)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Take a moment from the database as UTC."""
-        return value.replace(tzinfo=value.tzinfo or UTC) if value else None
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return a timestamp from the database as UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=value.tzinfo or UTC)
 
 
 def _id() -> Column[int]:
@@ -116,9 +116,9 @@ files = Table(
     _foreign_key("token"),
     _not_null("kind", String(20)),
     _not_null("created_at", UtcDateTime),
-    Column("sha256", String(64)),  # set when a blob arrived whole
+    Column("sha256", String(64)),  # set when the complete blob is stored
     Column("size_bytes", Integer),
-    Column("uploaded_at", UtcDateTime),  # set when it was verified: from then on it is visible
+    Column("uploaded_at", UtcDateTime),  # set by verification, which makes it visible
     Column("refusal", Text),
     Column("dbt_version", Text),
     Column("schema_version", Integer),
@@ -131,14 +131,12 @@ files = Table(
     Column("branch", Text),
     Column("build_url", Text),
     Column("ingestion", String(20)),
-    Column(
-        "changes", Text
-    ),  # JSON: models added, removed and changed since the one that was current before
+    Column("changes", Text),  # JSON: inspection.ModelChanges since the previous manifest
     Index("file_of_environment", "environment_id", "kind", "uploaded_at"),
     Index("file_of_blob", "sha256"),
 )
 
-# Which file was current from when on: the newest row is the current one, a restore adds a row.
+# Which upload became current when. The newest row is the current one; a restore adds a row.
 publications = Table(
     "publication",
     metadata,
@@ -158,34 +156,10 @@ ingestions = Table(
     _foreign_key("environment"),
     _not_null("status", String(20)),
     _not_null("created_at", UtcDateTime),
-    Column("lease_until", UtcDateTime),  # somebody works on it and is alive
+    Column("lease_until", UtcDateTime),  # renewed while a worker processes it
     Column("attempts", Integer, nullable=False, default=0),
     Column("finished_at", UtcDateTime),
     Column("log", Text, nullable=False, default=""),
     Index("ingestion_of_environment", "environment_id", "id"),
     Index("ingestion_to_do", "status", "lease_until"),
 )
-
-# From version n to n + 1. Never change one that was released: append.
-MIGRATIONS: Sequence[Callable[[Connection], None]] = (metadata.create_all,)
-
-
-def migrate(connection: Connection) -> None:
-    """Bring the tables to this program's version, in the transaction of `connection`.
-
-    Raises UsageError when they belong to a newer program: an older one would lose what it does not know.
-    """
-    known = inspect(connection).has_table(schema.name)
-    version = connection.scalar(select(schema.c.version)) if known else 0
-    newest = len(MIGRATIONS)
-    if version is None or version > newest:
-        raise UsageError(
-            f"the records have schema version {version}, this program knows versions up to {newest}; "
-            "install the newest datapilot-defer[instance]"
-        )
-    for migration in MIGRATIONS[version:]:
-        migration(connection)
-    if not known:
-        connection.execute(schema.insert().values(version=newest))
-    elif version < newest:
-        connection.execute(schema.update().values(version=newest))

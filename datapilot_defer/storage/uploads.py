@@ -1,246 +1,251 @@
-"""Files of an environment: announced, arrived, verified; and which of them was current when."""
+"""Uploads: announced, received, verified; and which of them was current when."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, Select, delete, func, select
+from sqlalchemy import ColumnElement, Row, Select, func, select
 
-from datapilot_defer.storage.database import utc_now
+from datapilot_defer.artifact import ArtifactMetadata, Kind, Provenance
+from datapilot_defer.storage.database import inserted_id, utc_now
+from datapilot_defer.storage.ingestions import IngestionStatus
 from datapilot_defer.storage.tables import environments, files, integrations, publications, tokens
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+# Facts about the content, which verification adds to the record.
+_CONTENT_COLUMNS = (
+    "schema_version",
+    "dbt_version",
+    "project_name",
+    "generated_at",
+    "invocation_id",
+    "node_count",
+    "model_count",
+)
+UPLOADS_WITH_INTEGRATION = files.join(
+    environments, files.c.environment_id == environments.c.id
+).join(integrations)
+
 
 @dataclass(frozen=True)
 class Upload:
-    """One upload of an artifact. sha256 is None until it arrived whole, uploaded_at until it was verified.
+    """One upload of an artifact.
 
-    refusal: why a guard did not let it become current. changes: JSON, see `instance.inspection`.
+    uploaded_at: when it was verified; None before. refusal: why it did not become current.
+    metadata: until the bytes are received, sha256 is "" and size_bytes 0.
+    changes: JSON, an `inspection.ModelChanges`.
     """
 
     id: int
     environment_id: int
     token_id: int
-    kind: str
     created_at: datetime
-    sha256: str | None
-    size_bytes: int | None
     uploaded_at: datetime | None
     refusal: str | None
-    dbt_version: str | None
-    schema_version: int | None
-    project_name: str | None
-    node_count: int | None
-    model_count: int | None
-    generated_at: datetime | None
-    invocation_id: str | None
-    commit: str | None
-    branch: str | None
-    build_url: str | None
-    ingestion: str | None
+    metadata: ArtifactMetadata
+    provenance: Provenance
+    ingestion: IngestionStatus | None
     changes: str | None
 
+    @property
+    def kind(self) -> Kind:
+        """Return which of dbt's files it is."""
+        return self.metadata.kind
 
-def create_upload(connection: Connection, *, environment_id: int, token_id: int, kind: str) -> int:
-    """Make the record of an upload to come; gives its id."""
+    @property
+    def is_received(self) -> bool:
+        """Return whether all bytes are stored."""
+        return self.metadata.sha256 != ""
+
+
+class UploadLocation(NamedTuple):
+    """Ids of what an upload belongs to."""
+
+    instance_id: int
+    integration_id: int
+    environment_id: int
+
+
+def create_upload(connection: Connection, *, environment_id: int, token_id: int, kind: Kind) -> int:
+    """Create the record of an announced upload and return its id."""
     values = {
         "environment_id": environment_id,
         "token_id": token_id,
-        "kind": kind,
+        "kind": kind.value,
         "created_at": utc_now(),
     }
-    key: Any = connection.execute(files.insert().values(**values)).inserted_primary_key
-    return int(key[0])
+    return inserted_id(connection.execute(files.insert().values(**values)))
 
 
-def find_upload(connection: Connection, file_id: int) -> Upload | None:
-    """Give a file by its id."""
-    row = connection.execute(select(files).where(files.c.id == file_id)).first()
-    return _upload_from_row(row) if row else None
+def find_upload(connection: Connection, upload_id: int) -> Upload | None:
+    """Return the upload with this id."""
+    return _first_upload(connection, select(files).where(files.c.id == upload_id))
 
 
-def locate_upload(connection: Connection, file_id: int) -> tuple[int, int, int] | None:
-    """Give the ids of the instance, the integration and the environment that a file belongs to."""
-    joined = files.join(environments, files.c.environment_id == environments.c.id).join(
-        integrations
-    )
-    query = select(integrations.c.instance_id, integrations.c.id, environments.c.id).select_from(
-        joined
-    )
-    row = connection.execute(query.where(files.c.id == file_id)).first()
-    return (row[0], row[1], row[2]) if row else None
+def locate_upload(connection: Connection, upload_id: int) -> UploadLocation | None:
+    """Return which instance, integration and environment an upload belongs to."""
+    query = select(integrations.c.instance_id, integrations.c.id, environments.c.id)
+    query = query.select_from(UPLOADS_WITH_INTEGRATION).where(files.c.id == upload_id)
+    row = connection.execute(query).first()
+    if row is None:
+        return None
+    return UploadLocation(*row)
 
 
-def mark_received(connection: Connection, file_id: int, *, sha256: str, size_bytes: int) -> bool:
-    """Record which blob a file is; False when it was verified before: then it stays what it was."""
-    open_one = (files.c.id == file_id) & files.c.uploaded_at.is_(None)
+def mark_received(connection: Connection, upload_id: int, *, sha256: str, size_bytes: int) -> bool:
+    """Record the blob of an upload; return False, changing nothing, when it is verified already."""
+    unverified = (files.c.id == upload_id) & files.c.uploaded_at.is_(None)
     values = {"sha256": sha256, "size_bytes": size_bytes, "refusal": None}
-    return connection.execute(files.update().where(open_one).values(**values)).rowcount == 1
+    result = connection.execute(files.update().where(unverified).values(**values))
+    return result.rowcount == 1
 
 
-def update_upload(connection: Connection, file_id: int, **values: object) -> None:
-    """Set fields of a file."""
-    connection.execute(files.update().where(files.c.id == file_id).values(**values))
+def mark_verified(
+    connection: Connection,
+    upload_id: int,
+    *,
+    metadata: ArtifactMetadata,
+    provenance: Provenance,
+    uploaded_at: datetime,
+) -> None:
+    """Record what verification learned about an upload, which makes it visible."""
+    update_upload(
+        connection,
+        upload_id,
+        uploaded_at=uploaded_at,
+        refusal=None,
+        commit=provenance.commit,
+        branch=provenance.branch,
+        build_url=provenance.build_url,
+        **{name: getattr(metadata, name) for name in _CONTENT_COLUMNS},
+    )
 
 
-def make_current(connection: Connection, file: Upload, since: datetime) -> None:
-    """Make a verified file the current one of its environment and kind, from this moment on."""
+def update_upload(connection: Connection, upload_id: int, **values: object) -> None:
+    """Set columns of an upload."""
+    connection.execute(files.update().where(files.c.id == upload_id).values(**values))
+
+
+def make_current(connection: Connection, upload: Upload, since: datetime) -> None:
+    """Make a verified upload the current one of its environment and kind."""
     values = {
-        "environment_id": file.environment_id,
-        "kind": file.kind,
-        "file_id": file.id,
+        "environment_id": upload.environment_id,
+        "kind": upload.kind.value,
+        "file_id": upload.id,
         "since": since,
     }
     connection.execute(publications.insert().values(**values))
 
 
 def find_current(
-    connection: Connection, environment_id: int, kind: str, *, at: datetime | None = None
+    connection: Connection, environment_id: int, kind: Kind, *, at: datetime | None = None
 ) -> Upload | None:
-    """Give the file of a kind that is current in an environment, or was at a moment."""
-    query = _publications_query(environment_id).where(publications.c.kind == kind)
+    """Return the upload of a kind that is current in an environment, or was at a given time."""
+    query = _publications_query(environment_id).where(publications.c.kind == kind.value)
     if at is not None:
         query = query.where(publications.c.since <= at)
-    row = connection.execute(query.order_by(publications.c.id.desc()).limit(1)).first()
-    return _upload_from_row(row) if row else None
+    return _first_upload(connection, query.order_by(publications.c.id.desc()))
 
 
 def list_current(connection: Connection, environment_id: int) -> Sequence[Upload]:
-    """Give the current file of each kind in an environment."""
-    newest = select(func.max(publications.c.id)).where(
-        publications.c.environment_id == environment_id
+    """Return the current upload of each kind in an environment."""
+    newest_ids = (
+        select(func.max(publications.c.id))
+        .where(publications.c.environment_id == environment_id)
+        .group_by(publications.c.kind)
     )
-    query = _publications_query(environment_id).where(
-        publications.c.id.in_(newest.group_by(publications.c.kind))
-    )
+    query = _publications_query(environment_id).where(publications.c.id.in_(newest_ids))
     return [_upload_from_row(row) for row in connection.execute(query)]
 
 
-def find_previous(connection: Connection, file: Upload) -> Upload | None:
-    """Give the file of the same kind that was verified before this one."""
-    earlier = (
-        (files.c.environment_id == file.environment_id)
-        & (files.c.kind == file.kind)
-        & (files.c.id < file.id)
+def find_previous(connection: Connection, upload: Upload) -> Upload | None:
+    """Return the upload of the same kind that was verified before this one."""
+    query = select(files).where(
+        files.c.environment_id == upload.environment_id,
+        files.c.kind == upload.kind.value,
+        files.c.id < upload.id,
+        files.c.uploaded_at.is_not(None),
     )
-    query = (
-        select(files)
-        .where(earlier, files.c.uploaded_at.is_not(None))
-        .order_by(files.c.id.desc())
-        .limit(1)
-    )
-    row = connection.execute(query).first()
-    return _upload_from_row(row) if row else None
+    return _first_upload(connection, query.order_by(files.c.id.desc()))
 
 
 def find_last_rejected(
-    connection: Connection, environment_id: int, token_id: int, *, kind: str
+    connection: Connection, environment_id: int, token_id: int, *, kind: Kind
 ) -> Upload | None:
-    """Give the newest upload of a token that was refused and that no upload of its kind followed.
+    """Return a token's newest rejected upload that no upload of the same kind followed.
 
-    kind: what every onboarding holds; what was refused before the newest verified one of it is of an earlier one.
+    kind: the kind that every onboarding uploads. Rejections before its newest verified upload
+    belong to an earlier onboarding.
     """
-    mine = (
+    received = (
         (files.c.environment_id == environment_id)
         & (files.c.token_id == token_id)
         & files.c.sha256.is_not(None)
     )
-    verified = mine & (files.c.kind == kind) & files.c.uploaded_at.is_not(None)
-    begun = select(func.coalesce(func.max(files.c.id), 0)).where(verified).scalar_subquery()
-    newest = select(func.max(files.c.id)).where(mine).group_by(files.c.kind)
-    refused = files.c.id.in_(newest) & files.c.refusal.is_not(None) & (files.c.id > begun)
-    row = connection.execute(select(files).where(refused).order_by(files.c.id.desc())).first()
-    return _upload_from_row(row) if row else None
+    verified = received & (files.c.kind == kind.value) & files.c.uploaded_at.is_not(None)
+    last_verified = select(func.coalesce(func.max(files.c.id), 0)).where(verified)
+    newest_ids = select(func.max(files.c.id)).where(received).group_by(files.c.kind)
+    query = select(files).where(
+        files.c.id.in_(newest_ids),
+        files.c.refusal.is_not(None),
+        files.c.id > last_verified.scalar_subquery(),
+    )
+    return _first_upload(connection, query.order_by(files.c.id.desc()))
 
 
 def list_history(
-    connection: Connection, environment_id: int, *, limit: int, refused: bool = False
+    connection: Connection, environment_id: int, *, limit: int, include_rejected: bool = False
 ) -> Sequence[tuple[Upload, str]]:
-    """Give an environment's verified files, the newest first, with their tokens' names.
-
-    refused: also those that were refused.
-    """
-    query = select(files, tokens.c.name.label("token_name")).join(
-        tokens, files.c.token_id == tokens.c.id
-    )
-    shown: ColumnElement[bool] = files.c.uploaded_at.is_not(None)
-    if refused:
-        shown = shown | files.c.refusal.is_not(None)
+    """Return the verified uploads of an environment, the newest first, with their token names."""
+    is_shown: ColumnElement[bool] = files.c.uploaded_at.is_not(None)
+    if include_rejected:
+        is_shown = is_shown | files.c.refusal.is_not(None)
     query = (
-        query.where(files.c.environment_id == environment_id, shown)
+        select(files, tokens.c.name.label("token_name"))
+        .join(tokens, files.c.token_id == tokens.c.id)
+        .where(files.c.environment_id == environment_id, is_shown)
         .order_by(files.c.id.desc())
         .limit(limit)
     )
     return [(_upload_from_row(row), row.token_name) for row in connection.execute(query)]
 
 
-def environments_over_retention(
-    connection: Connection, *, count: int, age: timedelta | None
-) -> list[int]:
-    """Give the ids of the environments that hold more different, or older, files of a kind than retention keeps."""
-    too_many: ColumnElement[bool] = func.count(files.c.sha256.distinct()) > count
-    if age is not None:
-        too_many = too_many | (func.min(files.c.uploaded_at) < utc_now() - age)
-    query = select(files.c.environment_id).where(files.c.uploaded_at.is_not(None)).distinct()
-    return list(
-        connection.scalars(query.group_by(files.c.environment_id, files.c.kind).having(too_many))
-    )
-
-
-def delete_beyond_retention(
-    connection: Connection, environment_id: int, *, count: int, age: timedelta | None
-) -> int:
-    """Forget files of an environment beyond the newest `count` of a kind or older than `age`; never a current one.
-
-    Equal bytes count once: a job that onboards the same every hour pushes nothing out.
-    """
-    keep = {each.id for each in list_current(connection, environment_id)}
-    verified = (files.c.environment_id == environment_id) & files.c.uploaded_at.is_not(None)
-    kept: dict[str, set[str]] = {}
-    drop = []
-    columns = select(files.c.id, files.c.kind, files.c.sha256, files.c.uploaded_at)
-    for row in connection.execute(columns.where(verified).order_by(files.c.id.desc())):
-        newest = kept.setdefault(row.kind, set())
-        if len(newest) < count:
-            newest.add(row.sha256)
-        too_old = age is not None and utc_now() - row.uploaded_at > age
-        if row.id not in keep and (row.sha256 not in newest or too_old):
-            drop.append(row.id)
-    for file_id in drop:
-        connection.execute(delete(publications).where(publications.c.file_id == file_id))
-        connection.execute(delete(files).where(files.c.id == file_id))
-    return len(drop)
-
-
-def delete_unverified(connection: Connection, age: timedelta) -> None:
-    """Forget uploads that were announced longer ago than `age` and never verified."""
-    stale = files.c.uploaded_at.is_(None) & (files.c.created_at < utc_now() - age)
-    connection.execute(delete(files).where(stale))
-
-
-def is_blob_referenced(connection: Connection, owner: int, sha256: str) -> bool:
-    """Whether a file of the instance with the id `owner` is this blob."""
-    joined = files.join(environments, files.c.environment_id == environments.c.id).join(
-        integrations
-    )
-    query = select(files.c.id).select_from(joined)
-    return (
-        connection.execute(
-            query.where(files.c.sha256 == sha256, integrations.c.instance_id == owner)
-        ).first()
-        is not None
-    )
-
-
 def _publications_query(environment_id: int) -> Select[Any]:
-    joined = select(files).join(publications, publications.c.file_id == files.c.id)
-    return joined.where(publications.c.environment_id == environment_id)
+    query = select(files).join(publications, publications.c.file_id == files.c.id)
+    return query.where(publications.c.environment_id == environment_id)
+
+
+def _first_upload(connection: Connection, query: Select[Any]) -> Upload | None:
+    row = connection.execute(query.limit(1)).first()
+    if row is None:
+        return None
+    return _upload_from_row(row)
 
 
 def _upload_from_row(row: Row[Any]) -> Upload:
-    return Upload(**{name: value for name, value in row._mapping.items() if name != "token_name"})
+    metadata = ArtifactMetadata(
+        kind=Kind(row.kind),
+        sha256=row.sha256 or "",
+        size_bytes=row.size_bytes or 0,
+        **{name: getattr(row, name) for name in _CONTENT_COLUMNS},
+    )
+    ingestion = None
+    if row.ingestion is not None:
+        ingestion = IngestionStatus(row.ingestion)
+    return Upload(
+        id=row.id,
+        environment_id=row.environment_id,
+        token_id=row.token_id,
+        created_at=row.created_at,
+        uploaded_at=row.uploaded_at,
+        refusal=row.refusal,
+        metadata=metadata,
+        provenance=Provenance(row.commit, row.branch, row.build_url),
+        ingestion=ingestion,
+        changes=row.changes,
+    )

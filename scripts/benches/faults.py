@@ -4,7 +4,7 @@
     .venv/bin/python scripts/benches/faults.py                 all rows, as a Markdown table
     .venv/bin/python scripts/benches/faults.py TLS redirect    groups of rows only
 
-The rows are those of tests/fault_rows.py. What does not end within its deadline and 12 s more is killed: "hangs".
+The rows are those of tests/support/fault_table.py. What does not end within its deadline and 12 s more is killed: "hangs".
 Takes ten to twenty minutes.
 """
 
@@ -20,10 +20,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from tests.support.dbt_project import production  # noqa: E402 - the path has to be set first
-from tests.support.fault_rows import GROUPS, Row  # noqa: E402 - the path has to be set first
+from tests.support.environments import require_program  # noqa: E402 - the path has to be set first
 from tests.support.fault_runner import World, environ_of, make_world, our_command, proxy_of, run  # noqa: E402 - the path has to be set first
+from tests.support.fault_table import GROUPS, Row  # noqa: E402 - the path has to be set first
 from tests.support.instances import running_instance  # noqa: E402 - the path has to be set first
-from tests.support.parts import program  # noqa: E402 - the path has to be set first
 
 KILL_AFTER_S = 12.0
 # What this machine needs to reach the internet is none of these rows' business.
@@ -72,7 +72,7 @@ def measured(world: World, row: Row, *, ours: bool) -> list[str]:
         )
         tries = proxy.count(row.fault.call) if row.fault else proxy.connections
     code = "hangs" if ended.exit_code is None else str(ended.exit_code)
-    if "Traceback" in ended.said:
+    if "Traceback" in ended.output:
         code += " (traceback)"
     return [code, str(tries), f"{ended.seconds:.1f}", world.holds(integration)]
 
@@ -89,7 +89,7 @@ def _their_command(world: World, url: str, integration: int) -> list[str]:
         "--dbt_core_integration_environment": "PROD",
     }
     options = {**access, **where, "--manifest-path": str(world.new)}
-    name = os.fspath(program("altimate", "datapilot"))
+    name = os.fspath(require_program("altimate", "datapilot"))
     return [name, "dbt", "onboard", *(word for option in options.items() for word in option)]
 
 

@@ -1,11 +1,11 @@
-"""An instance as a process of its own, on SQLite and a folder, asked by clients on the same machine.
+"""An instance in its own process, on SQLite and a directory, with clients on the same machine.
 
     scripts/bench instance [speed | memory | kill] [--records N] [--integrations N] [--calls N]
 
-speed    fetch_artifact_url one after the other (p50, p99), pulls and uploads per second by 8 clients at once,
-         with 10 integrations, and again with --integrations of them and --records file records
-memory   the process's peak while eight 100 MB manifests arrive at once
-kill     300 uploads by 8 clients and 1,000 pulls while the instance is killed with SIGKILL every 2 s
+speed    sequential fetch_artifact_url (p50, p99), pulls and uploads per second by 8 parallel
+         clients, with 10 integrations, and again with --integrations and --records file records
+memory   peak memory of the process while it receives eight 100 MB manifests at once
+kill     300 uploads by 8 clients and 1,000 pulls; SIGKILL ends the instance every 2 s
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 import requests
 
 from datapilot_defer.instance.services import instances
-from datapilot_defer.storage import tables
+from datapilot_defer.storage import open_storage, tables
 from datapilot_defer.storage.database import Database, utc_now
 from tests.support.dbt_project import production
 from tests.support.torture import Plan, torture
@@ -36,7 +36,7 @@ CLIENTS = 8
 
 @dataclass(frozen=True)
 class Served:
-    """A running instance and what opens it."""
+    """A running instance, with the headers that authenticate a request."""
 
     url: str
     headers: dict[str, str]
@@ -46,19 +46,19 @@ class Served:
 def main(argv: Sequence[str]) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="scripts/bench instance", description=__doc__)
-    parser.add_argument("what", choices=["speed", "memory", "kill"], nargs="?", default="speed")
+    parser.add_argument("measure", choices=["speed", "memory", "kill"], nargs="?", default="speed")
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--integrations", type=int, default=10_000)
     parser.add_argument("--calls", type=int, default=2000)
     options = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as place:
-        if options.what == "kill":
-            _kill(Path(place))
-        elif options.what == "memory":
-            _memory(Path(place))
+    with tempfile.TemporaryDirectory() as directory:
+        if options.measure == "kill":
+            _kill(Path(directory))
+        elif options.measure == "memory":
+            _memory(Path(directory))
         else:
-            _speed(Path(place) / "small", 10, 0, options.calls)
-            _speed(Path(place) / "large", options.integrations, options.records, options.calls)
+            _speed(Path(directory) / "small", 10, 0, options.calls)
+            _speed(Path(directory) / "large", options.integrations, options.records, options.calls)
 
 
 def _speed(data: Path, integrations: int, records: int, calls: int) -> None:
@@ -83,47 +83,51 @@ def _speed(data: Path, integrations: int, records: int, calls: int) -> None:
         ).json()
         listing = time.perf_counter() - begun
     print(
-        f"{integrations:,} integrations, {records:,} file records, manifests of {len(template):,} bytes: "
-        f"fetch_artifact_url p50 {p50:.1f} ms, p99 {p99:.1f} ms; {pulls:.0f} pulls/s, {uploads:.0f} uploads/s; "
+        f"{integrations:,} integrations, {records:,} file records, "
+        f"manifests of {len(template):,} bytes: "
+        f"fetch_artifact_url p50 {p50:.1f} ms, p99 {p99:.1f} ms; "
+        f"{pulls:.0f} pulls/s, {uploads:.0f} uploads/s; "
         f"listing {len(listed):,} integrations {listing:.2f} s",
         flush=True,
     )
 
 
-def _memory(place: Path) -> None:
+def _memory(directory: Path) -> None:
     content = _large()
-    token = _filled(place / "data", CLIENTS, 0)
-    with _served(place / "data", token) as served:
+    token = _filled(directory / "data", CLIENTS, 0)
+    with _served(directory / "data", token) as served:
         before = _peak_mb(served.pid)
         begun = time.perf_counter()
         _together(served, CLIENTS, lambda s, i, _: _upload(s, served, i, content))
         took = time.perf_counter() - begun
         print(
-            f"{CLIENTS} uploads of {len(content) / 1e6:.0f} MB at once: peak {_peak_mb(served.pid):.0f} MB "
+            f"{CLIENTS} uploads of {len(content) / 1e6:.0f} MB at once: "
+            f"peak {_peak_mb(served.pid):.0f} MB "
             f"(before: {before:.0f} MB), {took:.1f} s"
         )
 
 
-def _kill(place: Path) -> None:
+def _kill(directory: Path) -> None:
     template = (production() / "artifacts" / "manifest.json").read_bytes()
-    outcome = torture(place / "data", Plan(template, CLIENTS, 304, 1000, 2.0))
+    outcome = torture(directory / "data", Plan(template, CLIENTS, 304, 1000, 2.0))
     print(
-        f"{outcome.kills} kills in {outcome.seconds:.0f} s; onboards by exit code {dict(outcome.exits)}, "
+        f"{outcome.kills} kills in {outcome.seconds:.0f} s; "
+        f"onboards by exit code {dict(outcome.exits)}, "
         f"the longest {outcome.longest_onboard_s:.1f} s; pulls {dict(outcome.pulls)}, the longest "
         f"{outcome.longest_pull_s:.1f} s; promises broken: {outcome.wrong or 'none'}"
     )
 
 
 def _filled(data: Path, integrations: int, records: int) -> str:
-    """Make an instance with so many integrations, and file records spread over them."""
-    with instances.opened(data) as (opened, _):
-        token = str(instances.create_instance(opened, "acme"))
+    """Create an instance with integrations, and file records spread over them."""
+    with open_storage(data) as storage:
+        token = str(instances.create_instance(storage, "acme"))
         times = {"created_at": utc_now(), "last_modified_at": utc_now()}
         made = [
             {"id": n, "instance_id": 1, "name": f"i{n}", "integration_type": "dbt_core", **times}
             for n in range(1, integrations + 1)
         ]
-        places = [
+        environments = [
             {
                 "id": n,
                 "integration_id": n,
@@ -133,11 +137,11 @@ def _filled(data: Path, integrations: int, records: int) -> str:
             }
             for n in range(1, integrations + 1)
         ]
-        with opened.write() as connection:
+        with storage.database.write() as connection:
             connection.execute(tables.integrations.insert(), made)
-            connection.execute(tables.environments.insert(), places)
+            connection.execute(tables.environments.insert(), environments)
         for first in range(1, records + 1, 50_000):
-            _fill(opened, range(first, min(first + 50_000, records + 1)), integrations)
+            _fill(storage.database, range(first, min(first + 50_000, records + 1)), integrations)
     return token
 
 
@@ -184,7 +188,7 @@ def _served(data: Path, token: str) -> Iterator[Served]:
 def _together(
     served: Served, calls: int, act: Callable[[requests.Session, int, int], None]
 ) -> float:
-    """Have every client act `calls / CLIENTS` times; gives acts per second."""
+    """Run an action `calls / CLIENTS` times in each client; return actions per second."""
 
     def work(integration_id: int) -> None:
         with requests.Session() as session:
@@ -223,11 +227,11 @@ def _upload(session: requests.Session, served: Served, integration_id: int, cont
         "file_type": "manifest",
     }
     query["dbt_core_integration_environment_type"] = "PROD"
-    told = session.get(
+    announced = session.get(
         f"{served.url}/dbt/v1/signed_url", params=query, headers=served.headers, timeout=60
     ).json()
-    assert session.put(told["url"], data=content, timeout=600).status_code == 200
-    body = {"dbt_core_integration_file_id": told["dbt_core_integration_file_id"]}
+    assert session.put(announced["url"], data=content, timeout=600).status_code == 200
+    body = {"dbt_core_integration_file_id": announced["dbt_core_integration_file_id"]}
     answer = session.post(
         f"{served.url}/dbt/v1/verify_upload", json=body, headers=served.headers, timeout=600
     )
@@ -235,12 +239,12 @@ def _upload(session: requests.Session, served: Served, integration_id: int, cont
 
 
 def _later(template: bytes, turn: int) -> bytes:
-    """The same manifest, written again: other bytes, no older."""
+    """Return the manifest with other bytes and the same timestamp."""
     return template.rstrip() + b"\n" * (1 + turn)
 
 
 def _large() -> bytes:
-    """A manifest of 100 MB: many models with long code."""
+    """Return a manifest of 100 MB: many models with long code."""
     metadata = {"dbt_schema_version": "https://schemas.getdbt.com/dbt/manifest/v12.json"}
     head = json.dumps({"metadata": metadata, "macros": {}})[:-1].encode() + b', "nodes": {'
     code = "select 1 as one -- " * 500
@@ -252,7 +256,7 @@ def _large() -> bytes:
 
 
 def _peak_mb(pid: int) -> float:
-    """The most memory that a process ever had; on Linux only."""
+    """Return the peak memory of a process; on Linux only."""
     for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1024

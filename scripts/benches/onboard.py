@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import large_manifest
+from tests.support.environments import require_program
 from tests.support.instance_calls import make_integration
 from tests.support.instances import RunningInstance, running_instance
-from tests.support.parts import program
 
 SIZES = {"6 MB": (500, 20), "60 MB": (5000, 20)}  # models, columns
 
@@ -106,7 +106,7 @@ def ours() -> list[str]:
 
 def theirs() -> list[str]:
     """The neighbour's program, in its own environment."""
-    return [str(program("altimate", "datapilot"))]
+    return [str(require_program("altimate", "datapilot"))]
 
 
 def alternately(commands: Mapping[str, Sequence[str]], runs: int) -> dict[str, list[Cost]]:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support import large_manifest
-from tests.support.parts import program
+from tests.support.environments import require_program
 
 SIZES = {"6 MB": (500, 20), "60 MB": (5000, 20)}  # models, columns
 MILLION = 1_000_000
@@ -72,7 +72,7 @@ def main(words: list[str]) -> None:
         "--without-jsonschema", action="store_true", help="leave out what takes a minute"
     )
     options = parser.parse_args(words)
-    neighbour = str(program("altimate", "python"))
+    neighbour = str(require_program("altimate", "python"))
     with tempfile.TemporaryDirectory() as name:
         for label, path in files(Path(name)).items():
             size = path.stat().st_size / 1e6

@@ -1,21 +1,38 @@
-"""Running our command line, in this process."""
+"""Run the command line in this process."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import click
 from click.testing import CliRunner
 
 from datapilot_defer.cli.main import root
 from tests.support.instances import RunningInstance
 
 
+def leaf_commands(
+    group: click.Group, path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, click.Command]]:
+    """Yield each command that is not a group, with its dotted name."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaf_commands(command, (*path, name))
+        else:
+            yield ".".join((*path, name)), command
+
+
+LEAVES = dict(leaf_commands(root))
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended, and what it said."""
+    """Exit code and output of a command."""
 
     exit_code: int
     stdout: str
@@ -27,8 +44,8 @@ class Outcome:
         return json.loads(self.stdout.splitlines()[-1])
 
     @property
-    def said(self) -> str:
-        """Everything that appeared anywhere."""
+    def output(self) -> str:
+        """Standard output and standard error."""
         return self.stdout + self.stderr
 
 
@@ -45,9 +62,40 @@ def datapilot(
 
 
 def access(instance: RunningInstance, token: str | None = None) -> dict[str, str]:
-    """The environment variables that lead to this instance, as admin or with another token."""
+    """Return the environment variables that select an instance, by default as admin."""
     return {
         "ALTIMATE_URL": instance.url,
         "ALTIMATE_INSTANCE_NAME": instance.instance_name,
         "ALTIMATE_API_KEY": token or instance.token,
     }
+
+
+def create_integration(
+    instance: RunningInstance, name: str = "shop", environment: str = "PROD"
+) -> int:
+    """Create an integration with `datapilot` and return its id."""
+    made = datapilot(
+        *("dbt", "integrations", "create", "--name", name, "--environment", environment, "--json"),
+        env=access(instance),
+    )
+    assert made.exit_code == 0, made.output
+    assert made.json["name"] == name
+    assert made.json["environments"] == [environment]
+    return int(made.json["id"])
+
+
+def current_sha256(instance: RunningInstance, integration: int, directory: Path) -> str | None:
+    """Return the sha256 of the manifest that `dbt pull` gets, or None if it fails."""
+    pulled = datapilot(
+        "dbt",
+        "pull",
+        "--integration-id",
+        integration,
+        "--output",
+        directory,
+        "--json",
+        env=access(instance),
+    )
+    if pulled.exit_code:
+        return None
+    return hashlib.sha256((directory / "manifest.json").read_bytes()).hexdigest()

@@ -1,21 +1,28 @@
-"""The shop of `tests/projects/shop`, built by real dbt: production's artifacts and its database, made once and kept.
+"""The dbt project `tests/projects/shop`, its production artifacts and its database.
 
-A test takes the fixture `shop` for a copy of everything that is its own, or `artifacts` when it only reads
-production's artifacts.
+The fixture `artifacts` returns the recorded artifacts of tests/artifacts/shop, which need no dbt.
+The fixture `shop` returns a copy of the project that real dbt has built once. After a change of the
+project, record its artifacts again:
+
+    .venv/bin/python -m tests.support.dbt_project
 """
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.support.parts import REPOSITORY, REQUIREMENTS, make_once, program, run
+from tests.support.environments import REPOSITORY, REQUIREMENTS, make_once, require_program, run
 
 PROJECT = REPOSITORY / "tests" / "projects" / "shop"
+RECORDED = REPOSITORY / "tests" / "artifacts" / "shop"
 _DATABASE = "warehouse.duckdb"
 _KINDS = ("manifest", "catalog", "run_results", "sources", "semantic_manifest")
-# A nightly production job. Its manifest, catalog and run results all come from the last command.
+_GENERATED_AT = re.compile(r'("generated_at": ")[^"]+')
+# A nightly production job. The last command writes the manifest, the catalog and the run results.
 _PRODUCTION = (
     ("run-operation", "load_raw"),
     ("source", "freshness"),
@@ -26,22 +33,22 @@ _PRODUCTION = (
 
 @dataclass(frozen=True)
 class Shop:
-    """One copy of the shop: the project as a developer has it, and what production left behind."""
+    """A copy of the shop: a developer's checkout, and the artifacts and database of production."""
 
     project: Path
-    """The dbt project, without target folder; a fresh copy that the test may change."""
+    """The dbt project, without a target directory; the test may change it."""
     profiles: Path
-    """The folder of profiles.yml, with the targets `prod` and `dev` (the default)."""
+    """The directory of profiles.yml, with the targets `prod` and `dev` (the default)."""
     prod_artifacts: Path
-    """The folder of production's artifacts, of all five kinds under dbt's own names."""
+    """The directory with production's five artifacts."""
     duckdb: Path
-    """The database file: raw data in its schema `raw`, production in `prod`; the schema `dev` isn't there yet."""
+    """The database file, with the schemas `raw` and `prod`; `dev` does not exist yet."""
     dbt: Path
     """The executable of dbt-core 1.11."""
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables with which dbt finds this copy's profiles and database from any folder."""
+        """The environment variables that select this copy's profiles and database."""
         return {
             **os.environ,
             "DBT_PROFILES_DIR": str(self.profiles),
@@ -49,8 +56,8 @@ class Shop:
         }
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run dbt on this copy, in its folder; with `check` a failure of dbt fails the test, showing what dbt said."""
-        done = subprocess.run(
+        """Run dbt in the project directory; with `check`, a failure of dbt fails the test."""
+        completed = subprocess.run(
             [str(self.dbt), *arguments],
             cwd=self.project,
             env=self.environment,
@@ -59,13 +66,13 @@ class Shop:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
         )
-        assert not check or done.returncode == 0, done.stdout
-        return done
+        assert not check or completed.returncode == 0, completed.stdout
+        return completed
 
 
 def production() -> Path:
-    """Give the folder that holds production's `artifacts/` and its database; read only, shared by all sessions."""
-    dbt = program("dbt", "dbt")
+    """Return the directory with production's `artifacts/` and database; read only, built once."""
+    dbt = require_program("dbt", "dbt")
     files = sorted(path for path in PROJECT.rglob("*") if path.is_file() and _is_source(path))
     ingredients = [
         REQUIREMENTS["dbt"],
@@ -73,43 +80,71 @@ def production() -> Path:
         [[path.name, path.read_text(encoding="utf-8")] for path in files],
     ]
 
-    def make(folder: Path) -> None:
-        project = _copy_project(folder / "project")
+    def make(directory: Path) -> None:
+        project = _copy_project(directory / "project")
         for words in _PRODUCTION:
             run(
                 [dbt, "--quiet", *words, "--target", "prod", "--profiles-dir", project],
                 folder=project,
             )
-        shutil.move(project / _DATABASE, folder / _DATABASE)
-        (folder / "artifacts").mkdir()
+        shutil.move(project / _DATABASE, directory / _DATABASE)
+        (directory / "artifacts").mkdir()
         for kind in _KINDS:
-            shutil.copy(project / "target" / f"{kind}.json", folder / "artifacts")
+            shutil.copy(project / "target" / f"{kind}.json", directory / "artifacts")
         shutil.rmtree(project)
 
     return make_once("shop", ingredients, make)
 
 
-def copy_shop(folder: Path) -> Shop:
-    """Make a copy of the shop in an empty folder, for one test alone."""
-    made = production()
-    project = _copy_project(folder / "shop")
-    shutil.copytree(made / "artifacts", folder / "prod_artifacts")
-    shutil.copy(made / _DATABASE, folder / _DATABASE)
-    return Shop(
-        project, project, folder / "prod_artifacts", folder / _DATABASE, program("dbt", "dbt")
-    )
+def copy_shop(directory: Path) -> Shop:
+    """Copy the shop into an empty directory."""
+    built = production()
+    project = _copy_project(directory / "shop")
+    prod_artifacts = directory / "prod_artifacts"
+    shutil.copytree(built / "artifacts", prod_artifacts)
+    database = directory / _DATABASE
+    shutil.copy(built / _DATABASE, database)
+    return Shop(project, project, prod_artifacts, database, require_program("dbt", "dbt"))
 
 
-def _copy_project(folder: Path) -> Path:
+def copy_recorded_artifacts(directory: Path) -> Path:
+    """Copy the recorded artifacts into a directory, as if dbt had written them an hour ago.
+
+    Recorded timestamps would become too old for the checks of an artifact's age.
+    """
+    written = datetime.now(UTC) - timedelta(hours=1)
+    timestamp = written.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    for kind in _KINDS:
+        text = (RECORDED / f"{kind}.json").read_text(encoding="utf-8")
+        text = _GENERATED_AT.sub(rf"\g<1>{timestamp}", text)
+        (directory / f"{kind}.json").write_text(text, encoding="utf-8")
+    return directory
+
+
+def record_artifacts() -> None:
+    """Replace the recorded artifacts by those of real dbt, without paths of this machine."""
+    built = production()
+    RECORDED.mkdir(exist_ok=True)
+    for kind in _KINDS:
+        text = (built / "artifacts" / f"{kind}.json").read_text(encoding="utf-8")
+        text = text.replace(str(built / "project"), "/home/analyst/shop")
+        (RECORDED / f"{kind}.json").write_text(text, encoding="utf-8")
+
+
+def _copy_project(directory: Path) -> Path:
     shutil.copytree(
         PROJECT,
-        folder,
+        directory,
         ignore=lambda at, names: [name for name in names if not _is_source(Path(at, name))],
     )
-    return folder
+    return directory
 
 
 def _is_source(path: Path) -> bool:
-    """Whether it is part of the project, and not something that dbt wrote when somebody ran it in place."""
+    """Return whether a file belongs to the project; dbt writes others when it runs in place."""
     written = {"target", "logs", "dbt_packages", ".user.yml"}
     return not written.intersection(path.relative_to(PROJECT).parts) and ".duckdb" not in path.name
+
+
+if __name__ == "__main__":
+    record_artifacts()

@@ -1,13 +1,13 @@
-"""A proxy that breaks things: real TCP between a client and an instance, with one fault at one call.
+"""Fault injection: a TCP proxy between a client and an instance that breaks selected requests.
 
-What can be broken, and how, is in fault_acts.
+fault_actions.py contains the faults.
 
     with fault_proxy(instance.url, At("PUT /files/", cut_request(1000), times=1)) as proxy:
-        ...                                    # the client is told proxy.url
+        ...                                    # the client uses proxy.url
     proxy.calls                                # ["GET /dbt/v3/validate-credentials", …]
 
-Each request is passed on over a connection of its own; the client's connection stays open, as a real one would.
-An act gets one `Exchange` and does with it what it likes; what no `At` names is passed on as it is.
+Each request is forwarded over a new connection; the client's connection stays open, as with a real
+server. An action handles one `Exchange`; a request that no `At` matches is forwarded unchanged.
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ from urllib.parse import urlsplit
 
 
 class Exchange:
-    """One request, of which the head has arrived, and the way on to the instance."""
+    """One request whose head has arrived, and the connection to the instance."""
 
     def __init__(
         self, proxy: FaultProxy, client: socket.socket, reader: BinaryIO, head: bytes
     ) -> None:
-        self.proxy, self.client = proxy, client
-        self._reader, self.head = reader, head
-        found = re.search(rb"(?im)^content-length: *(\d+)", head)
-        self.length = int(found.group(1)) if found else 0
+        self.proxy = proxy
+        self.client = client
+        self._reader = reader
+        self.head = head
+        match = re.search(rb"(?im)^content-length: *(\d+)", head)
+        self.length = int(match.group(1)) if match else 0
         self.done = False
 
     @property
@@ -44,34 +46,37 @@ class Exchange:
         return f"{method} {urlsplit(target).path}"
 
     def body(self, size: int | None = None) -> bytes:
-        """The request's body, or its first bytes."""
+        """Return the request body, or its first bytes."""
         return self._reader.read(self.length if size is None else min(size, self.length))
 
     def forward(self, body: bytes, *, head: bytes | None = None) -> bytes:
-        """Pass the request on; gives the instance's whole answer, head and body, as it came."""
+        """Forward the request and return the complete response, head and body."""
         with self.upstream() as server:
             server.sendall(self.forwarded_head(head) + body)
             return b"".join(iter(lambda: server.recv(65536), b""))
 
     def forwarded_head(self, head: bytes | None = None) -> bytes:
-        """The head as the instance gets it: with the client's Host, so that it signs URLs that lead here."""
+        """Return the head that the instance gets.
+
+        It keeps the client's Host, so that the instance signs URLs that lead to this proxy.
+        """
         secure = b"X-Forwarded-Proto: https\r\n" if isinstance(self.client, ssl.SSLSocket) else b""
         kept = re.sub(rb"(?im)^connection:[^\r]*\r\n", b"", (head or self.head)[:-2])
         kept = re.sub(
             rb"(?i)^([A-Z]+) http://[^/ ]+", rb"\1 ", kept
-        )  # the form in which an HTTP proxy is asked
+        )  # the absolute form that HTTP proxies receive
         return kept + secure + b"Connection: close\r\n\r\n"
 
     def upstream(self) -> socket.socket:
-        """A new connection to the instance."""
+        """Open a connection to the instance."""
         return socket.create_connection(self.proxy.upstream, timeout=30)
 
     def send(self, data: bytes) -> None:
-        """Give the client these bytes."""
+        """Send bytes to the client."""
         self.client.sendall(data)
 
     def reset(self) -> None:
-        """Break the client's connection off at once, as a crashed machine or a firewall does (RST)."""
+        """Reset the client's connection (RST), as after a crash or by a firewall."""
         self.client.setsockopt(
             socket.SOL_SOCKET,
             socket.SO_LINGER,
@@ -80,13 +85,13 @@ class Exchange:
         self.close()
 
     def close(self) -> None:
-        """End the client's connection."""
+        """Close the client's connection."""
         self.done = True
         self.client.close()
         self._reader.close()
 
     def pause(self, seconds: float | None = None) -> bool:
-        """Wait, for ever by default; True when the proxy is being closed meanwhile."""
+        """Wait, forever by default; return True if the proxy is closed meanwhile."""
         return self.proxy.stopped.wait(seconds)
 
 
@@ -94,14 +99,17 @@ Act = Callable[[Exchange], None]
 
 
 def relay(exchange: Exchange) -> None:
-    """Pass a request on and its answer back."""
+    """Forward a request and its response."""
     answer = exchange.forward(exchange.body())
     exchange.send(re.sub(rb"(?im)^connection: close\r\n", b"", answer, count=1))
 
 
 @dataclass(frozen=True)
 class At:
-    """Where a fault happens: at calls that begin with `call`, after the first `skip`, `times` times (None: always)."""
+    """A fault and its calls: those that begin with `call`, after the first `skip`.
+
+    times: how many calls get the fault; None for all.
+    """
 
     call: str
     act: Act
@@ -109,7 +117,7 @@ class At:
     skip: int = 0
 
     def matches(self, calls: list[str]) -> bool:
-        """Whether the last of these calls gets the fault."""
+        """Return whether the last of these calls gets the fault."""
         number = sum(call.startswith(self.call) for call in calls) - self.skip
         return (
             calls[-1].startswith(self.call)
@@ -123,7 +131,7 @@ Accept = Callable[[socket.socket], socket.socket]
 
 @dataclass
 class FaultProxy:
-    """A running proxy. calls: every request so far; heads: what came with it; upstream: where they are passed on to."""
+    """A running proxy. calls and heads: every request so far; upstream: the instance."""
 
     url: str
     upstream: tuple[str, int]
@@ -136,11 +144,11 @@ class FaultProxy:
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def count(self, call: str) -> int:
-        """How many requests of this kind arrived."""
+        """Return how many requests of this kind arrived."""
         return sum(each.startswith(call) for each in self.calls)
 
     def serve(self, listener: socket.socket, accept: Accept) -> None:
-        """Take connections until the listener is closed."""
+        """Accept connections until the listener is closed."""
         while not self.stopped.is_set():
             with suppress(TimeoutError):
                 try:
@@ -157,7 +165,7 @@ class FaultProxy:
                 self._threads[-1].start()
 
     def close(self) -> None:
-        """End every connection and the threads that serve them."""
+        """Close every connection and join the threads that serve them."""
         self.stopped.set()
         for client in self._open:
             with suppress(OSError):
@@ -167,9 +175,7 @@ class FaultProxy:
 
     def _connection(self, client: socket.socket, accept: Accept) -> None:
         client.settimeout(30)
-        with suppress(
-            OSError, ValueError
-        ):  # either side may go at any time: that is what this is for
+        with suppress(OSError, ValueError):  # either side may close at any time
             self._requests(accept(client))
         client.close()
 
@@ -189,7 +195,7 @@ class FaultProxy:
 
 
 def _head(reader: BinaryIO) -> bytes:
-    """Everything up to and with the empty line; nothing when the client has gone."""
+    """Return the request up to the empty line; nothing if the client closed the connection."""
     lines = b""
     for line in iter(reader.readline, b""):
         lines += line
@@ -207,10 +213,10 @@ def fault_proxy(
     accept: Accept = lambda client: client,
     listen_after_s: float | None = 0,
 ) -> Iterator[FaultProxy]:
-    """Stand before `upstream` on a free port.
+    """Run a proxy for `upstream` on a free port.
 
-    accept: what happens to a new connection, such as a TLS handshake. listen_after_s: so long, connections are
-    refused; None: for ever.
+    accept: is called with each new connection, for example for a TLS handshake.
+    listen_after_s: refuse connections for this time; None refuses them forever.
     """
     target = urlsplit(upstream)
     with socket.socket() as listener:

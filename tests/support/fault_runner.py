@@ -1,4 +1,4 @@
-"""Running one row of the fault table: the world that it needs, the command, and what came of it."""
+"""Run one row of the fault table: its instance and proxy, the command, and the outcome."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ from datapilot_defer.client.instance_client import InstanceClient
 from datapilot_defer.config import Setting
 from datapilot_defer.credentials import Credentials
 from datapilot_defer.deadline import Deadline
-from tests.support import fault_acts
+from tests.support import fault_actions
 from tests.support.console import RecordingConsole
 from tests.support.fault_proxy import Accept, FaultProxy, fault_proxy
-from tests.support.fault_rows import Row
+from tests.support.fault_table import Row
 from tests.support.instances import RunningInstance
 
-HANGS_AFTER_S = (
-    20  # beyond its deadline: on a machine that does much else too, and it still is no hang
-)
+# After its deadline, a command may need this long on a busy machine; later, it hangs.
+HANGS_AFTER_S = 20
 
 
 @dataclass(frozen=True)
 class World:
-    """What all rows share: an instance, the old and the new manifest, certificates."""
+    """The instance, the old and the new manifest, and the certificates that all rows share."""
 
     instance: RunningInstance
     old: Path
@@ -46,12 +45,12 @@ class World:
     contexts: Mapping[str, ssl.SSLContext] = field(repr=False)
 
     def access(self, url: str) -> dict[str, str]:
-        """The environment variables that lead to this instance by way of a URL."""
+        """Return the environment variables that select this instance at a URL."""
         name, token = self.instance.instance_name, self.instance.token
         return {"ALTIMATE_URL": url, "ALTIMATE_INSTANCE_NAME": name, "ALTIMATE_API_KEY": token}
 
     def integration(self, name: str) -> int:
-        """Make an integration that holds the old manifest."""
+        """Create an integration with the old manifest and return its id."""
         made = self._post(
             "project_integration", name=name, environment="PROD", integration_type="dbt_core"
         )
@@ -60,7 +59,7 @@ class World:
         return integration
 
     def put(self, integration: int, file: Path) -> None:
-        """Onboard a manifest, by nobody's client."""
+        """Onboard a manifest with plain requests."""
         where = {
             "dbt_core_integration_id": str(integration),
             "dbt_core_integration_environment_type": "PROD",
@@ -77,7 +76,7 @@ class World:
         )
 
     def holds(self, integration: int) -> str:
-        """Which manifest is current: "old", "new", or else what it is."""
+        """Return which manifest is current: "old", "new" or a description."""
         answer = requests.get(
             f"{self.instance.url}/dbt/v1/fetch_artifact_url",
             params={"dbt_core_integration_id": str(integration), "artifact_type": "manifest"},
@@ -101,7 +100,7 @@ class World:
 
 
 def make_world(instance: RunningInstance, manifest: Path, folder: Path) -> World:
-    """Everything but the instance, in a folder."""
+    """Create the manifests and certificates in a new directory."""
     folder.mkdir()
     old, new = folder / "old.json", folder / "new.json"
     old.write_bytes(manifest.read_bytes())
@@ -130,7 +129,7 @@ def _context(certificate: trustme.LeafCert) -> ssl.SSLContext:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended. exit_code: None when it had to be killed."""
+    """Outcome of a command. exit_code: None if it had to be killed."""
 
     exit_code: int | None
     seconds: float
@@ -138,8 +137,8 @@ class Ended:
     stderr: str
 
     @property
-    def said(self) -> str:
-        """Everything that it wrote."""
+    def output(self) -> str:
+        """Both streams."""
         return self.stdout + self.stderr
 
     @property
@@ -151,7 +150,7 @@ class Ended:
 
 @contextmanager
 def proxy_of(world: World, row: Row) -> Iterator[FaultProxy]:
-    """The proxy that misbehaves as this row says."""
+    """Run the proxy with the fault of a row."""
     faults = [row.fault] if row.fault else []
     scheme = "https" if row.tls else "http"
     with fault_proxy(
@@ -166,12 +165,12 @@ def proxy_of(world: World, row: Row) -> Iterator[FaultProxy]:
 
 
 def _accept(world: World, row: Row) -> Accept:
-    cut = fault_acts.hang_up(row.handshakes_cut)
+    cut = fault_actions.hang_up(row.handshakes_cut)
 
     def accept(client: socket.socket) -> socket.socket:
-        client = fault_acts.swallow(client) if row.swallows else cut(client)
+        client = fault_actions.swallow(client) if row.swallows else cut(client)
         if row.tls == "plain http":
-            fault_acts.misunderstand(client)
+            fault_actions.misunderstand(client)
         context = world.contexts.get(row.tls)
         return context.wrap_socket(client, server_side=True) if context else client
 
@@ -179,7 +178,7 @@ def _accept(world: World, row: Row) -> Accept:
 
 
 def our_command(world: World, row: Row, integration: int) -> list[str]:
-    """What a user would run, all told."""
+    """Return the command of a row."""
     common = [
         "--integration-id",
         str(integration),
@@ -198,7 +197,7 @@ def our_command(world: World, row: Row, integration: int) -> list[str]:
 
 
 def environ_of(world: World, row: Row, proxy: FaultProxy, home: Path) -> dict[str, str]:
-    """The environment variables of a row's command."""
+    """Return the environment variables for the command of a row."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         dead = f"127.0.0.1:{unused.getsockname()[1]}"
@@ -220,7 +219,7 @@ def environ_of(world: World, row: Row, proxy: FaultProxy, home: Path) -> dict[st
 
 
 def run(command: Sequence[str], environ: Mapping[str, str], *, kill_after_s: float) -> Ended:
-    """Run a command to its end, or kill it."""
+    """Run a command, and kill it after `kill_after_s`."""
     began = time.monotonic()
     process = subprocess.Popen(
         command,

@@ -1,21 +1,25 @@
-"""The calls of a client, one function each: so that a test of an instance reads as what it is about."""
+"""API calls of a client, one function each."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import pytest
 import requests
 
 from tests.support.instances import RunningInstance
 
 SECONDS = 30
+T = TypeVar("T")
 
 
 def call(
     instance: RunningInstance, method: str, path: str, *, token: str | None = None, **more: Any
 ) -> requests.Response:
-    """Make a call of the API; `path` without the leading slash."""
+    """Send an API request; `path` without the leading slash."""
     headers = instance.headers_of(token or instance.token)
     return requests.request(
         method, f"{instance.url}/{path}", headers=headers, timeout=SECONDS, **more
@@ -25,7 +29,7 @@ def call(
 def make_integration(
     instance: RunningInstance, name: str = "shop", environment: str = "PROD"
 ) -> int:
-    """Make an integration; gives its id."""
+    """Create an integration and return its id."""
     answer = call(
         instance,
         "POST",
@@ -43,7 +47,7 @@ def announce(
     environment: str = "PROD",
     token: str | None = None,
 ) -> requests.Response:
-    """Ask for a signed URL to upload to."""
+    """Request a signed URL for an upload."""
     query = {
         "dbt_core_integration_id": str(integration_id),
         "dbt_core_integration_environment_type": environment,
@@ -53,7 +57,7 @@ def announce(
 
 
 def upload(instance: RunningInstance, integration_id: int, content: bytes, **announced: Any) -> int:
-    """Announce and PUT a file, without verifying it; gives its id."""
+    """Announce and PUT a file without verifying it; return its id."""
     answer = announce(instance, integration_id, **announced)
     assert answer.status_code == 200, answer.text
     put = requests.put(answer.json()["url"], data=content, timeout=SECONDS)
@@ -64,7 +68,7 @@ def upload(instance: RunningInstance, integration_id: int, content: bytes, **ann
 def verify(
     instance: RunningInstance, file_id: int, token: str | None = None, **more: Any
 ) -> requests.Response:
-    """Have an uploaded file verified."""
+    """Verify an uploaded file."""
     body = {"dbt_core_integration_file_id": file_id, **more}
     return call(instance, "POST", "dbt/v1/verify_upload", token=token, json=body)
 
@@ -72,7 +76,7 @@ def verify(
 def onboard(
     instance: RunningInstance, integration_id: int, content: bytes, **announced: Any
 ) -> int:
-    """Make a file current; gives its id."""
+    """Make a file current and return its id."""
     file_id = upload(instance, integration_id, content, **announced)
     answer = verify(instance, file_id, announced.get("token"))
     assert answer.status_code == 200, answer.text
@@ -82,34 +86,62 @@ def onboard(
 def fetch(
     instance: RunningInstance, integration_id: int, token: str | None = None, **query: Any
 ) -> requests.Response:
-    """Ask for the URL of what is current."""
-    asked = {"artifact_type": "manifest", "dbt_core_integration_id": integration_id, **query}
-    return call(instance, "GET", "dbt/v1/fetch_artifact_url", token=token, params=asked)
+    """Request the URL of the current artifact."""
+    params = {"artifact_type": "manifest", "dbt_core_integration_id": integration_id, **query}
+    return call(instance, "GET", "dbt/v1/fetch_artifact_url", token=token, params=params)
 
 
 def pull(instance: RunningInstance, integration_id: int, **query: Any) -> bytes:
-    """Give the bytes of what is current."""
+    """Return the bytes of the current artifact."""
     answer = fetch(instance, integration_id, **query)
     assert answer.status_code == 200, answer.text
-    got = requests.get(answer.json()["url"], timeout=SECONDS)
-    assert got.status_code == 200, got.text
-    return got.content
+    download = requests.get(answer.json()["url"], timeout=SECONDS)
+    assert download.status_code == 200, download.text
+    return download.content
 
 
 def show(
     instance: RunningInstance, integration_id: int, environment: str = "PROD"
 ) -> dict[str, Any]:
-    """Give an environment with its history."""
+    """Return an environment with its history."""
     answer = call(instance, "GET", f"dbt/v1/project_integrations/{integration_id}/{environment}")
     assert answer.status_code == 200, answer.text
-    shown: dict[str, Any] = answer.json()
-    return shown
+    overview: dict[str, Any] = answer.json()
+    return overview
+
+
+def ingest(instance: RunningInstance, integration_id: int) -> dict[str, Any]:
+    """Start an ingestion, wait until it ends and return its entry of sync_history."""
+    body = {
+        "dbt_core_integration_environment_type": "PROD",
+        "dbt_core_integration_id": integration_id,
+    }
+    answer = call(instance, "POST", "dbt/v1/start_dbt_ingestion", json=body)
+    assert answer.json() == {"ok": True}
+    return wait_until(lambda: ended_ingestion(instance, integration_id))
+
+
+def ended_ingestion(instance: RunningInstance, integration_id: int) -> dict[str, Any] | None:
+    """Return the newest entry of sync_history unless that ingestion is still running."""
+    newest: dict[str, Any] = show(instance, integration_id)["sync_history"][0]
+    return newest if newest["type"] != "In Progress" else None
+
+
+def wait_until(look: Callable[[], T | None]) -> T:
+    """Call `look` until it returns a true value; fail the test after a minute."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        value = look()
+        if value:
+            return value
+        time.sleep(0.05)
+    pytest.fail("it did not happen within a minute")
 
 
 def manifest(
     *models: str, project: str = "shop", at: str = "2026-11-22T10:00:00Z", body: str = "select 1"
 ) -> bytes:
-    """Write a small manifest with these models, as dbt would."""
+    """Return a small manifest with these models, as dbt writes it."""
     metadata = {
         "dbt_schema_version": "https://schemas.getdbt.com/dbt/manifest/v12.json",
         "dbt_version": "1.11.16",

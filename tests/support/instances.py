@@ -1,9 +1,10 @@
-"""A real instance for tests: the program's own application under uvicorn in a thread, on a free port of loopback.
+"""A real instance for tests: the application under uvicorn in a thread, on a loopback port.
 
     def test_something(instance: RunningInstance) -> None:
         requests.get(f"{instance.url}/dbt/v1/project_integrations", headers=instance.headers)
 
-`running_instance(folder)` gives one for as long as a `with` block runs; the same folder gives the same instance again.
+`running_instance(directory)` serves one until its `with` block ends; the same directory has the
+same instance again.
 """
 
 from __future__ import annotations
@@ -16,35 +17,32 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-import pytest
 import uvicorn
 
 from datapilot_defer.instance.app import create_app
 from datapilot_defer.instance.serve import open_listener
-from datapilot_defer.instance.services import instances as data_folder
+from datapilot_defer.instance.services import instances, tokens
 from datapilot_defer.instance.settings import InstanceSettings
-from datapilot_defer.storage.blobs import BlobStore
-from datapilot_defer.storage.database import Database
+from datapilot_defer.storage import Storage, open_storage
 
 
 @dataclass(frozen=True)
 class RunningInstance:
-    """An instance that answers at `url` until its `with` block ends. token: an admin token."""
+    """An instance that runs at `url` until its `with` block ends. token: an admin token."""
 
     url: str
     instance_name: str
     token: str = field(repr=False)
     data: Path
-    records: Database = field(repr=False)
-    blobs: BlobStore = field(repr=False)
+    storage: Storage = field(repr=False)
 
     @property
     def headers(self) -> dict[str, str]:
-        """What admits a request as admin."""
+        """Headers of a request as admin."""
         return self.headers_of(self.token)
 
     def headers_of(self, token: str) -> dict[str, str]:
-        """What admits a request with this token."""
+        """Headers of a request with this token."""
         return {"Authorization": f"Bearer {token}", "x-tenant": self.instance_name}
 
     def new_token(
@@ -54,9 +52,9 @@ class RunningInstance:
         expires_at: datetime | None = None,
         name: str = "test",
     ) -> str:
-        """Make a token of "read", "upload", "admin"; it may be for one integration only."""
-        return data_folder.create_token(
-            self.records,
+        """Create a token with scopes of "read", "upload", "admin"."""
+        return tokens.create_token(
+            self.storage,
             self.instance_name,
             name=name,
             scopes=frozenset(scopes),
@@ -69,14 +67,14 @@ class RunningInstance:
 def running_instance(
     data: Path, instance_name: str = "acme", settings: InstanceSettings | None = None
 ) -> Iterator[RunningInstance]:
-    """Serve the data in a folder, made if it is not there, on a free port of 127.0.0.1."""
-    with data_folder.opened(data) as (records, blobs):
-        token = data_folder.create_instance(records, instance_name)
+    """Serve a data directory, created if it is missing, on a free port of 127.0.0.1."""
+    with open_storage(data) as storage:
+        token = instances.create_instance(storage, instance_name)
         if token is None:
-            token = data_folder.create_token(
-                records, instance_name, name="test", scopes=frozenset({"admin"})
-            )[1]
-        app = create_app(records, blobs, settings or InstanceSettings())
+            _, token = tokens.create_token(
+                storage, instance_name, name="test", scopes=frozenset({"admin"})
+            )
+        app = create_app(storage, settings or InstanceSettings())
         with open_listener("127.0.0.1", 0) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
@@ -85,14 +83,7 @@ def running_instance(
             try:
                 while not server.started and thread.is_alive():
                     time.sleep(0.005)
-                yield RunningInstance(url, instance_name, token, data, records, blobs)
+                yield RunningInstance(url, instance_name, token, data, storage)
             finally:
                 server.should_exit = True
                 thread.join()
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[RunningInstance]:
-    """A fresh instance called acme, without integrations."""
-    with running_instance(tmp_path / "instance") as running:
-        yield running

@@ -1,6 +1,8 @@
-"""Writes a manifest of schema version 12 as large as wanted: `python tests/large_manifest.py 5000 20 manifest.json`.
+"""Write a manifest of schema version 12 with any number of models and columns.
 
-5,000 models with 20 columns come to about 60 MB. Every entry is as dbt 1.11 writes it.
+    python -m tests.support.large_manifest 5000 20 manifest.json
+
+5,000 models with 20 columns have about 60 MB. Every entry has the form that dbt 1.11 writes.
 """
 
 import hashlib
@@ -15,7 +17,8 @@ _SQL = """with source as (
     select * from {{{{ ref('{parent}') }}}}
 ),
 renamed as (
-    select id as {name}_id, status, amount_cents / 100.0 as amount, customer_id, ordered_on, updated_at
+    select id as {name}_id, status, amount_cents / 100.0 as amount, customer_id, ordered_on,
+        updated_at
     from source
     where updated_at >= current_date - interval '3 years' and status not in ('deleted', 'test')
 )
@@ -25,19 +28,19 @@ from renamed
 
 
 def write(path: Path, models: int = 5000, columns: int = 20) -> None:
-    """Write the manifest, one model after the other, without holding it."""
+    """Write the manifest model by model, without keeping it in memory."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for piece in pieces(models, columns):
             file.write(piece)
 
 
 def text(models: int, columns: int) -> str:
-    """The manifest as text."""
+    """Return the manifest as text."""
     return "".join(pieces(models, columns))
 
 
 def pieces(models: int, columns: int) -> Iterator[str]:
-    """The text in the order of the file."""
+    """Yield the text in the order of the file."""
     yield '{"metadata": ' + json.dumps(_metadata()) + ', "nodes": {'
     for number in range(models):
         node = model(number, columns)
@@ -63,7 +66,7 @@ def pieces(models: int, columns: int) -> Iterator[str]:
 
 
 def model(number: int, columns: int) -> dict[str, Any]:
-    """One model as dbt 1.11 writes it."""
+    """Return a model as dbt 1.11 writes it."""
     name, path = f"model_{number:05}", f"layer_{number % 7}/model_{number:05}.sql"
     names = [f"column_{n:02}" for n in range(columns)]
     sql = _SQL.format(
@@ -84,7 +87,8 @@ def model(number: int, columns: int) -> dict[str, Any]:
         "checksum": {"name": "sha256", "checksum": hashlib.sha256(sql.encode()).hexdigest()},
         "config": _config(docs),
         "tags": ["nightly", f"team_{number % 11}"],
-        "description": f"{name}: one row per order line; see the documentation of layer {number % 7}.",
+        "description": f"{name}: one row per order line; "
+        f"see the documentation of layer {number % 7}.",
         "columns": {column: _column(column, number) for column in names},
         "meta": {"owner": f"team_{number % 11}"},
         "group": None,
@@ -125,7 +129,8 @@ def _id(number: int) -> str:
 def _column(name: str, number: int) -> dict[str, Any]:
     return {
         "name": name,
-        "description": f"The {name.replace('_', ' ')} of the order line, as the shop of region {number % 13} "
+        "description": f"The {name.replace('_', ' ')} of the order line, "
+        f"as the shop of region {number % 13} "
         "reports it every night; null until the payment is settled, and never changed afterwards.",
         "meta": {"pii": False},
         "data_type": "varchar" if number % 2 else "bigint",

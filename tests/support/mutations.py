@@ -1,4 +1,4 @@
-"""Damages real artifacts in the ways in which files are damaged: the same ones for the same seed."""
+"""Damage artifacts in realistic ways; the same seed causes the same damage."""
 
 import json
 import random
@@ -25,7 +25,7 @@ Target = tuple[Any, Any]
 
 
 def mutate(text: str, seed: int) -> tuple[str, str]:
-    """Damage an artifact once. Returns the new text and what was done, in words."""
+    """Damage an artifact once and return the new text and a description."""
     chance = random.Random(seed)
     if chance.random() < 0.03:
         at = chance.randrange(len(text))
@@ -38,7 +38,7 @@ def mutate(text: str, seed: int) -> tuple[str, str]:
 
 
 def _target(document: Any, chance: random.Random) -> tuple[Any, Any, str]:
-    """A place in the tree. Each section is as likely as any other, whatever its size; so is each depth."""
+    """Choose a value: container, key and path. Each section and each depth is equally likely."""
     holder, key, path = document, chance.choice(list(document)), "$"
     depth = chance.choice((0, 1, 2, 2, 2, 3, 3, 3, 4, 5))
     for _ in range(depth):
@@ -79,7 +79,8 @@ def _rename(holder: Any, key: Any, _: Any, __: random.Random) -> str:
 
 def _swap(holder: Any, key: Any, document: Any, chance: random.Random) -> str:
     other, name, path = _target(document, chance)
-    a, b = json.loads(json.dumps(holder[key])), json.loads(json.dumps(other[name]))
+    a = json.loads(json.dumps(holder[key]))
+    b = json.loads(json.dumps(other[name]))
     holder[key] = b
     if isinstance(other, list) or name in other:
         other[name] = a
@@ -87,14 +88,14 @@ def _swap(holder: Any, key: Any, document: Any, chance: random.Random) -> str:
 
 
 def _add(holder: Any, key: Any, _: Any, chance: random.Random) -> str:
-    place = holder[key] if isinstance(holder[key], (dict, list)) else holder
+    target = holder[key] if isinstance(holder[key], (dict, list)) else holder
     value = chance.choice(VALUES)
-    if isinstance(place, dict):
-        place[
+    if isinstance(target, dict):
+        target[
             chance.choice(("something_new", "_extra", "root_path", "refs", "config", "freshness"))
         ] = value
     else:
-        place.append(value)
+        target.append(value)
     return repr(value)
 
 

@@ -1,7 +1,7 @@
-"""An instance that answers nothing beyond what the public clients are known to expect, and misbehaves on request.
+"""A server that implements only what the public clients expect, and misbehaves on request.
 
-It stands for the hosted instance, of which nothing else is public. Where a test wants a fault, it replaces the
-answer of one route.
+It represents the hosted service, whose other behavior is not public. A test injects a fault by
+replacing the response of one route.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ INTEGRATION = {
 
 @dataclass(frozen=True)
 class Seen:
-    """One request as it arrived."""
+    """One request."""
 
     method: str
     path: str
@@ -41,13 +41,13 @@ class Seen:
 
     @property
     def json(self) -> Any:
-        """The body, read as JSON."""
+        """The body, parsed as JSON."""
         return json.loads(self.body)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer: JSON unless `body` is bytes already."""
+    """One response: JSON unless `body` is bytes."""
 
     body: object = field(default_factory=dict)
     status: int = 200
@@ -56,7 +56,7 @@ class Reply:
 
 @dataclass
 class ProtocolServer:
-    """Its address, what it was asked, what it holds. answers: replacements by "METHOD /path"."""
+    """The server's address, requests and content. answers: replacements by "METHOD /path"."""
 
     url: str = ""
     seen: list[Seen] = field(default_factory=list)
@@ -67,7 +67,7 @@ class ProtocolServer:
 
     @property
     def access(self) -> dict[str, str]:
-        """The environment variables that lead here."""
+        """The environment variables that select this server."""
         return {
             "ALTIMATE_URL": self.url,
             "ALTIMATE_INSTANCE_NAME": INSTANCE_NAME,
@@ -76,7 +76,7 @@ class ProtocolServer:
 
     @property
     def asked(self) -> list[str]:
-        """The requests in their order, as "METHOD /path"."""
+        """The requests in order, as "METHOD /path"."""
         return [f"{request.method} {request.path}" for request in self.seen]
 
     def reply(self, request: Seen) -> Reply:
@@ -103,30 +103,28 @@ class ProtocolServer:
         return Reply(self.uploads[file_id])
 
     def _api(self, route: str, request: Seen) -> Reply:
+        file_id = len(self.seen)
+        body: object
         match route.rstrip("/"):
             case "GET /dbt/v3/validate-credentials" | "GET /dbt/v1/validate-permissions":
-                return Reply({"ok": True})
+                body = {"ok": True}
             case "GET /dbt/v1/project_integrations":
-                return Reply(self.integrations)
+                body = self.integrations
             case "GET /dbt/v1/signed_url":
-                file_id = len(self.seen)
-                return Reply(
-                    {"url": self._signed(file_id), "dbt_core_integration_file_id": file_id}
-                )
+                body = self._location(file_id)
             case "POST /dbt/v1/verify_upload":
                 self.verified.append(request.json["dbt_core_integration_file_id"])
-                return Reply({"ok": True})
+                body = {"ok": True}
             case "POST /dbt/v1/start_dbt_ingestion":
-                return Reply({"ok": True})
+                body = {"ok": True}
             case "GET /dbt/v1/fetch_artifact_url" if self.verified:
-                return Reply(
-                    {
-                        "url": self._signed(self.verified[0]),
-                        "dbt_core_integration_file_id": self.verified[0],
-                    }
-                )
+                body = self._location(self.verified[0])
             case _:
                 return Reply({"detail": "Not Found"}, 404)
+        return Reply(body)
+
+    def _location(self, file_id: int) -> dict[str, object]:
+        return {"url": self._signed(file_id), "dbt_core_integration_file_id": file_id}
 
     def _signed(self, file_id: int) -> str:
         return f"{self.url}/storage/{file_id}?signature=s3cret"
@@ -134,7 +132,7 @@ class ProtocolServer:
 
 @contextmanager
 def protocol_server() -> Iterator[ProtocolServer]:
-    """Serve on a free port of loopback for as long as the `with` block runs."""
+    """Serve on a free loopback port during a `with` block."""
     state = ProtocolServer()
 
     class Handler(BaseHTTPRequestHandler):
@@ -156,10 +154,10 @@ def protocol_server() -> Iterator[ProtocolServer]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_PUT = do_POST = _serve  # noqa: N815 - the names that http.server looks for  # noqa: N815 - the names that http.server looks for  # noqa: N815 - the names that http.server looks for
+        do_GET = do_PUT = do_POST = _serve  # noqa: N815 (the names that http.server requires)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     state.url = f"http://127.0.0.1:{server.server_address[1]}"

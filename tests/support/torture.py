@@ -1,4 +1,4 @@
-"""An instance that is killed again and again while clients onboard to it and pull from it, and what is left of it."""
+"""Kill an instance repeatedly while clients onboard and pull, then compare what it stored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import requests
 
 from datapilot_defer.instance.services import instances
-from datapilot_defer.storage import integrations
+from datapilot_defer.storage import integrations, open_storage
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -28,7 +28,7 @@ BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is done, and how often the instance is killed while it is. template: a manifest that dbt wrote."""
+    """Numbers of calls and time between kills. template: a manifest that dbt wrote."""
 
     template: bytes = field(repr=False)
     clients: int
@@ -40,7 +40,7 @@ class Plan:
 
 @dataclass
 class Outcome:
-    """What clients saw, and what the instance held at the end. `wrong` is empty when every promise was kept."""
+    """What clients observed. `wrong` lists broken promises."""
 
     kills: int = 0
     exits: Counter[int] = field(default_factory=Counter)
@@ -53,16 +53,17 @@ class Outcome:
 
 
 def torture(data: Path, plan: Plan) -> Outcome:
-    """Run the plan against an instance over a data folder; its database and blobs are as SIGKILL left them."""
-    with instances.opened(data) as (records, _):
-        token = str(instances.create_instance(records, "acme"))
-        with records.write() as connection:
+    """Run the plan; the data directory is left as SIGKILL left it."""
+    with open_storage(data) as storage:
+        token = str(instances.create_instance(storage, "acme"))
+        with storage.database.write() as connection:
             for number in range(plan.clients):
                 made = integrations.create_integration(
                     connection, 1, name=f"c{number}", integration_type="dbt_core"
                 )
                 integrations.add_environment(connection, made.id, "PROD")
-    outcome, begun = Outcome(), time.monotonic()
+    outcome = Outcome()
+    begun = time.monotonic()
     with _killed_again_and_again(data, plan, outcome) as url:
         client = _Clients(url, token, plan, outcome, data.parent)
         client.run()
@@ -78,18 +79,18 @@ class _Clients:
     token: str
     plan: Plan
     outcome: Outcome
-    folder: Path
+    directory: Path
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _done: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
         uploading = [
-            threading.Thread(target=self._onboard, args=(1 + each,))
-            for each in range(self.plan.clients)
+            threading.Thread(target=self._onboard, args=(1 + number,))
+            for number in range(self.plan.clients)
         ]
         pulling = [
-            threading.Thread(target=self._pull, args=(1 + each,))
-            for each in range(self.plan.clients)
+            threading.Thread(target=self._pull, args=(1 + number,))
+            for number in range(self.plan.clients)
         ]
         for thread in uploading + pulling:
             thread.start()
@@ -100,7 +101,7 @@ class _Clients:
             thread.join()
 
     def _onboard(self, integration_id: int) -> None:
-        path = self.folder / f"manifest-{integration_id}.json"
+        path = self.directory / f"manifest-{integration_id}.json"
         for turn in range(self.plan.onboards // self.plan.clients):
             content = _manifest(self.plan.template, integration_id, turn)
             path.write_bytes(content)
@@ -150,9 +151,9 @@ class _Clients:
         return done.returncode
 
     def _pull(self, integration_id: int) -> None:
-        """Pull as long as there is anything to do; a dead instance is tried again at once."""
-        each = self.plan.pulls // self.plan.clients
-        while each > 0 or not self._done.is_set():
+        """Pull until all uploads are done; retry at once while the instance is down."""
+        remaining = self.plan.pulls // self.plan.clients
+        while remaining > 0 or not self._done.is_set():
             begun = time.monotonic()
             seen = self._pull_once(integration_id)
             with self._lock:
@@ -160,7 +161,7 @@ class _Clients:
                 self.outcome.longest_pull_s = max(
                     self.outcome.longest_pull_s, time.monotonic() - begun
                 )
-            each -= seen == "whole"
+            remaining -= seen == "whole"
             if seen != "whole":
                 if self._done.is_set() and seen == "nothing yet":
                     return
@@ -181,22 +182,24 @@ class _Clients:
             )
             if answer.status_code == 404:
                 return "nothing yet"
-            told = answer.json()
-            got = requests.get(told["url"], timeout=self.plan.timeout_s)
+            location = answer.json()
+            download = requests.get(location["url"], timeout=self.plan.timeout_s)
         except (requests.RequestException, ValueError):
             return "cut off"
-        if got.status_code == 200 and hashlib.sha256(got.content).hexdigest() == told["sha256"]:
+        is_complete = hashlib.sha256(download.content).hexdigest() == location["sha256"]
+        if download.status_code == 200 and is_complete:
             return "whole"
         with self._lock:
             self.outcome.wrong.append(
-                f"pull of {integration_id}: {got.status_code}, {len(got.content)} bytes"
+                f"pull of {integration_id}: {download.status_code}, {len(download.content)} bytes"
             )
         return "wrong"
 
 
 @contextmanager
 def _killed_again_and_again(data: Path, plan: Plan, outcome: Outcome) -> Iterator[str]:
-    port, over = _free_port(), threading.Event()
+    port = _free_port()
+    over = threading.Event()
 
     def kill() -> None:
         while not over.is_set():
@@ -255,12 +258,12 @@ def _start(data: Path, port: int) -> subprocess.Popen[bytes]:
 
 
 def _compare(url: str, token: str, outcome: Outcome) -> None:
-    """Every manifest whose onboarding exited 0 is in the history and comes back byte for byte."""
+    """Check that each confirmed manifest is in the history and downloads byte for byte."""
     headers = {"Authorization": f"Bearer {token}", "x-tenant": "acme"}
     for integration_id, expected in outcome.onboarded.items():
-        place = f"{url}/dbt/v1/project_integrations/{integration_id}/PROD"
+        environment_url = f"{url}/dbt/v1/project_integrations/{integration_id}/PROD"
         ids = {}
-        for past in requests.get(place, headers=headers, timeout=60).json()["history"]:
+        for past in requests.get(environment_url, headers=headers, timeout=60).json()["history"]:
             ids[past["sha256"]] = past["dbt_core_integration_file_id"]
         for sha256 in [sha for sha in expected if sha not in ids]:
             outcome.wrong.append(f"integration {integration_id} lost {sha256}")
@@ -269,13 +272,13 @@ def _compare(url: str, token: str, outcome: Outcome) -> None:
                 "artifact_type": "manifest",
                 "dbt_core_integration_id": integration_id,
             }
-            told = requests.get(
+            location = requests.get(
                 f"{url}/dbt/v1/fetch_artifact_url",
                 params={**query, "dbt_core_integration_file_id": file_id},
                 headers=headers,
                 timeout=60,
             ).json()
-            content = requests.get(told["url"], timeout=60).content
+            content = requests.get(location["url"], timeout=60).content
             if hashlib.sha256(content).hexdigest() != sha256:
                 outcome.wrong.append(
                     f"file {file_id} of integration {integration_id} is not what was onboarded"
@@ -283,11 +286,11 @@ def _compare(url: str, token: str, outcome: Outcome) -> None:
 
 
 def _manifest(template: bytes, integration_id: int, turn: int) -> bytes:
-    """What dbt wrote, as if it had been written again later: no two are equal."""
-    made = json.loads(template)
-    made["metadata"]["generated_at"] = f"{BEGIN + timedelta(minutes=turn):%Y-%m-%dT%H:%M:%SZ}"
-    made["metadata"]["invocation_id"] = f"{integration_id:08d}-0000-4000-8000-{turn:012d}"
-    return json.dumps(made).encode()
+    """Return the template as if dbt had written it later; all are different."""
+    document = json.loads(template)
+    document["metadata"]["generated_at"] = f"{BEGIN + timedelta(minutes=turn):%Y-%m-%dT%H:%M:%SZ}"
+    document["metadata"]["invocation_id"] = f"{integration_id:08d}-0000-4000-8000-{turn:012d}"
+    return json.dumps(document).encode()
 
 
 def _free_port() -> int:

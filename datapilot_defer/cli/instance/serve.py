@@ -1,4 +1,4 @@
-"""`datapilot instance`: make, serve and administer an instance of one's own."""
+"""`datapilot instance init` and `datapilot instance serve`."""
 
 from __future__ import annotations
 
@@ -7,43 +7,79 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.integrations import format_table
+from datapilot_defer.cli.instance.options import (
+    data_option,
+    instance_name_option,
+    open_storage_or_explain,
+)
 from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
-    from datapilot_defer.storage.blobs import BlobStore
-    from datapilot_defer.storage.database import Database
-    from datapilot_defer.storage.tokens import Token
+    from datapilot_defer.instance.serve import ListenAddress
+    from datapilot_defer.instance.settings import InstanceSettings
+    from datapilot_defer.storage import Storage
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _data_option(command: F) -> F:
-    return click.option(
-        "--data",
-        required=True,
-        metavar="DIR",
-        envvar="DATAPILOT_INSTANCE_DATA",
-        show_envvar=True,
-        type=click.Path(path_type=Path),
-        help="The data folder: records and artifacts of the instance.",
-    )(command)
+_LOG_LEVELS = {"datapilot_defer.instance": logging.INFO, "uvicorn.error": logging.WARNING}
 
 
-def _name_option(text: str) -> Callable[[F], F]:
-    return click.option("--instance-name", metavar="NAME", help=text)
+@dataclass(frozen=True)
+class ServeOptions:
+    """Options of `serve` about the server."""
+
+    host: str
+    port: int
+    public_url: str | None
+    behind_proxy: bool
+    tls_certificate: str | None
+    tls_key: str | None
+    requests_per_minute: int
+    keep_count: int
+    keep_days: int | None
+
+    @property
+    def address(self) -> ListenAddress:
+        """Return where to listen."""
+        from datapilot_defer.instance.serve import ListenAddress
+
+        return ListenAddress(self.host, self.port, self.tls_certificate, self.tls_key)
+
+    @property
+    def settings(self) -> InstanceSettings:
+        """Return the settings of the instance."""
+        from datapilot_defer.instance.settings import InstanceSettings
+
+        keep_age = None
+        if self.keep_days is not None:
+            keep_age = timedelta(days=self.keep_days)
+        return InstanceSettings(
+            public_url=self.public_url,
+            behind_proxy=self.behind_proxy,
+            requests_per_minute=self.requests_per_minute,
+            keep_count=self.keep_count,
+            keep_age=keep_age,
+        )
+
+
+@dataclass(frozen=True)
+class FirstInstance:
+    """An instance that `serve` created, with its admin token."""
+
+    instance_name: str
+    token: str
 
 
 @click.command("init", cls=Command)
-@_data_option
+@data_option
 @click.option(
     "--instance-name", metavar="NAME", required=True, help="Travels with every request as x-tenant."
 )
@@ -52,10 +88,10 @@ def init(data: Path, instance_name: str) -> None:
 
     A data folder may hold several instances: each has its own integrations and tokens.
     """
-    with open_storage_or_explain(data) as (records, _):
+    with open_storage_or_explain(data) as storage:
         from datapilot_defer.instance.services import instances
 
-        token = instances.create_instance(records, instance_name)
+        token = instances.create_instance(storage, instance_name)
         if token is None:
             raise UsageError(
                 f"{data} holds an instance {instance_name!r} already; for another token: "
@@ -66,10 +102,23 @@ def init(data: Path, instance_name: str) -> None:
     current_output().print_result({"instance_name": instance_name, "token": token}, text)
 
 
+def _serve_options(
+    command: Callable[[Path, str | None, ServeOptions], None],
+) -> Callable[..., None]:
+    """Pass the options of the server as one object."""
+
+    @wraps(command)
+    def run(data: Path, instance_name: str | None, **values: Any) -> None:
+        command(data, instance_name, ServeOptions(**values))
+
+    return run
+
+
 @click.command("serve", cls=Command, own_signals=True)
-@_data_option
-@_name_option(
-    "Make this instance first, if the data folder does not hold it.  [default: main, in an empty folder]"
+@data_option
+@instance_name_option(
+    "Make this instance first, if the data folder does not hold it.  "
+    "[default: main, in an empty folder]"
 )
 @click.option(
     "--host",
@@ -103,7 +152,7 @@ def init(data: Path, instance_name: str) -> None:
     default=6000,
     show_default=True,
     type=click.IntRange(0),
-    help=("Of one client's address; beyond: 429. 0 is any number."),
+    help="Of one client's address; beyond: 429. 0 is any number.",
 )
 @click.option(
     "--keep",
@@ -112,230 +161,113 @@ def init(data: Path, instance_name: str) -> None:
     show_default=True,
     type=click.IntRange(1),
     help=(
-        "Uploads of one kind to keep per environment, equal ones counted once; the current one stays."
+        "Uploads of one kind to keep per environment, equal ones counted once; "
+        "the current one stays."
     ),
 )
 @click.option(
     "--keep-days", type=click.IntRange(1), help="Forget older uploads, but never a current one."
 )
-def serve(
-    data: Path,
-    instance_name: str | None,
-    host: str,
-    port: int,
-    tls_certificate: str | None,
-    tls_key: str | None,
-    keep_days: int | None,
-    **options: Any,
-) -> None:
+@_serve_options
+def serve(data: Path, instance_name: str | None, options: ServeOptions) -> None:
     """Serve the instances in a data folder: the API, and a web page at the printed URL.
 
-    On the first start it makes the folder, an instance and an admin token, and prints them once, with the commands to
-    paste. It listens on this machine only unless --host says otherwise, and ends on Ctrl+C or SIGTERM when running
-    uploads are done.
+    On the first start it makes the folder, an instance and an admin token, and prints them once,
+    with the commands to paste. It listens on this machine only unless --host says otherwise, and
+    ends on Ctrl+C or SIGTERM when running uploads are done.
     """
-    if (tls_certificate is None) != (tls_key is None):
+    if (options.tls_certificate is None) != (options.tls_key is None):
         raise UsageError("--tls-certificate and --tls-key belong together: give both, or neither")
-    report = current_output()
-    with open_storage_or_explain(data) as (records, blobs), _log_to_output(report):
-        from datapilot_defer.instance.serve import ListenAddress, serve
-        from datapilot_defer.instance.settings import InstanceSettings
+    output = current_output()
+    with open_storage_or_explain(data) as storage, _log_to_output(output):
+        from datapilot_defer.instance.serve import serve as serve_instance
 
-        settings = InstanceSettings(
-            keep_age=timedelta(days=keep_days) if keep_days else None, **options
-        )
-        first = _create_first_instance(records, instance_name)
-        if host not in ("127.0.0.1", "::1", "localhost") and not (
-            tls_certificate or settings.behind_proxy
-        ):
-            report.warn(
-                "tokens travel unencrypted: use --tls-certificate and --tls-key, or a proxy with --behind-proxy"
-            )
-        address = ListenAddress(host, port, tls_certificate, tls_key)
+        created = _create_first_instance(storage, instance_name)
+        _warn_about_plain_http(output, options)
 
-        def say(url: str) -> None:
-            report.print_result({"url": url, **first}, _format_startup_message(url, **first))
+        def print_startup_message(url: str) -> None:
+            output.print_result(_startup_json(url, created), _format_startup_message(url, created))
 
-        serve(records, blobs, settings, address, on_ready=say)
+        serve_instance(storage, options.settings, options.address, on_ready=print_startup_message)
 
 
-@click.group("token")
-def token() -> None:
-    """The tokens of an instance."""
-
-
-@token.command("create", cls=Command)
-@_data_option
-@_name_option("Which instance, if the data folder holds several.")
-@click.option("--name", required=True, help="What the history will call whoever uses it.")
-@click.option(
-    "--scope",
-    "scopes",
-    multiple=True,
-    required=True,
-    type=click.Choice(
-        ["read", "upload", "admin"]
-    ),  # instance.secrets.SCOPES, whose import --help can do without
-    help=("read: pull. upload: onboard. admin: everything. May be given twice."),
-)
-@click.option("--integration-id", type=click.IntRange(1), help="Opens this integration only.")
-@click.option(
-    "--expires-days", type=click.IntRange(1, 36500), help="Opens nothing after so many days."
-)
-def create(
-    data: Path,
-    instance_name: str | None,
-    name: str,
-    scopes: tuple[str, ...],
-    integration_id: int | None,
-    expires_days: int | None,
-) -> None:
-    """Make a token; it is shown this once, only a hash of it is kept."""
-    expires_at = datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None
-    with open_storage_or_explain(data, new=False) as (records, _):
-        from datapilot_defer.instance.services import instances
-
-        made, secret = instances.create_token(
-            records,
-            instance_name,
-            name=name,
-            scopes=frozenset(scopes),
-            integration_id=integration_id,
-            expires_at=expires_at,
-        )
-    current_output().print_result({**_token_json(made), "token": secret}, secret)
-
-
-@token.command("list", cls=Command)
-@_data_option
-@_name_option("Only of this instance.")
-def list_(data: Path, instance_name: str | None) -> None:
-    """List the tokens: names, scopes, last use; never the tokens themselves."""
-    with open_storage_or_explain(data, new=False) as (records, _):
-        from datapilot_defer.instance.services import instances
-
-        found = instances.list_tokens(records, instance_name)
-    head = ("id", "instance", "name", "scopes", "integration", "state", "expires", "last used")
-    text = (
-        format_table(head, [_token_row(name, each) for name, each in found])
-        if found
-        else "no tokens"
-    )
-    described = [{"instance_name": name, **_token_json(each)} for name, each in found]
-    current_output().print_result({"tokens": described}, text)
-
-
-@token.command("revoke", cls=Command)
-@_data_option
-@click.argument("token_id", type=click.IntRange(1), metavar="ID")
-def revoke(data: Path, token_id: int) -> None:
-    """Revoke a token by its id, at once and for good."""
-    with open_storage_or_explain(data, new=False) as (records, _):
-        from datapilot_defer.instance.services import instances
-
-        instances.revoke_token(records, token_id)
-    current_output().print_result(
-        {"id": token_id, "revoked": True}, f"Token {token_id} is revoked."
-    )
-
-
-@contextmanager
-def open_storage_or_explain(
-    data: Path, *, new: bool = True
-) -> Iterator[tuple[Database, BlobStore]]:
-    """Open a data folder, which may be a new one or not, or say how to get what that takes."""
-    try:
-        from datapilot_defer.instance.services import instances
-    except ImportError as error:
-        raise UsageError(
-            f'an instance needs {error.name}, which is not installed: pip install "datapilot-defer[instance]"'
-        ) from None
-    with instances.opened(data, new=new) as parts:
-        yield parts
-
-
-def _create_first_instance(records: Database, instance_name: str | None) -> dict[str, str]:
-    """Make the instance that is asked for, or the first one; gives what to say of it, once."""
+def _create_first_instance(storage: Storage, instance_name: str | None) -> FirstInstance | None:
+    """Create the named instance, or "main" in an empty data directory, unless it exists."""
     from datapilot_defer.instance.services import instances
 
-    if instance_name is None and instances.instance_names(records):
-        return {}
+    if instance_name is None and instances.list_instance_names(storage):
+        return None
     name = instance_name or "main"
-    token = instances.create_instance(records, name)
-    return {"instance_name": name, "token": token} if token else {}
+    token = instances.create_instance(storage, name)
+    if token is None:
+        return None
+    return FirstInstance(name, token)
 
 
-def _format_startup_message(url: str, instance_name: str = "", token: str = "") -> str:
-    if not token:
-        return f"Serving at {url}"
-    setting = "$env:{}='{}'" if os.name == "nt" else "export {}={}"
-    values = {
-        "ALTIMATE_URL": url,
-        "ALTIMATE_INSTANCE_NAME": instance_name,
-        "ALTIMATE_API_KEY": token,
-    }
-    return "\n".join(
-        (
-            f"Serving at {url}",
-            f"Instance {instance_name} is made. Its admin token, shown this once: {token}",
-            "Sign in there with it, or paste this where your dbt project is:",
-            *(f"  {setting.format(name, value)}" for name, value in values.items()),
-            "  datapilot dbt integrations create --name my_project --environment PROD",
-            "  datapilot dbt onboard --integration-name my_project --environment PROD",
+def _warn_about_plain_http(output: Output, options: ServeOptions) -> None:
+    is_encrypted = options.tls_certificate is not None or options.behind_proxy
+    if not options.address.is_local and not is_encrypted:
+        output.warn(
+            "tokens travel unencrypted: "
+            "use --tls-certificate and --tls-key, or a proxy with --behind-proxy"
         )
-    )
 
 
-def _token_row(instance_name: str, made: Token) -> tuple[str, ...]:
-    expires, used = (
-        at.isoformat(timespec="seconds") if at else "never"
-        for at in (made.expires_at, made.last_used_at)
-    )
-    may = (
-        ",".join(sorted(made.scopes)),
-        "all" if made.integration_id is None else str(made.integration_id),
-    )
-    return (str(made.id), instance_name, made.name, *may, _token_state(made), expires, used)
+def _startup_json(url: str, created: FirstInstance | None) -> dict[str, object]:
+    if created is None:
+        return {"url": url}
+    return {"url": url, "instance_name": created.instance_name, "token": created.token}
 
 
-def _token_state(made: Token) -> str:
-    return "revoked" if made.revoked_at else "valid" if made.is_valid else "expired"
-
-
-def _token_json(made: Token) -> dict[str, Any]:
-    return {
-        "id": made.id,
-        "name": made.name,
-        "scopes": sorted(made.scopes),
-        "integration_id": made.integration_id,
-        "expires_at": made.expires_at.isoformat() if made.expires_at else None,
-        "last_used_at": made.last_used_at.isoformat() if made.last_used_at else None,
-        "state": _token_state(made),
+def _format_startup_message(url: str, created: FirstInstance | None) -> str:
+    if created is None:
+        return f"Serving at {url}"
+    assignment = "export {}={}"
+    if os.name == "nt":
+        assignment = "$env:{}='{}'"
+    variables = {
+        "ALTIMATE_URL": url,
+        "ALTIMATE_INSTANCE_NAME": created.instance_name,
+        "ALTIMATE_API_KEY": created.token,
     }
+    lines = [
+        f"Serving at {url}",
+        f"Instance {created.instance_name} is made. "
+        f"Its admin token, shown this once: {created.token}",
+        "Sign in there with it, or paste this where your dbt project is:",
+        *(f"  {assignment.format(name, value)}" for name, value in variables.items()),
+        "  datapilot dbt integrations create --name my_project --environment PROD",
+        "  datapilot dbt onboard --integration-name my_project --environment PROD",
+    ]
+    return "\n".join(lines)
 
 
 class _OutputHandler(logging.Handler):
-    """Says log records with the command's voice."""
+    """Prints log records as messages of the command."""
 
-    def __init__(self, report: Output) -> None:
+    def __init__(self, output: Output) -> None:
         super().__init__()
-        self._report = report
+        self._output = output
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say one."""
-        (self._report.note if record.levelno < logging.WARNING else self._report.warn)(
-            self.format(record)
-        )
+        """Print one record."""
+        text = self.format(record)
+        if record.levelno < logging.WARNING:
+            self._output.note(text)
+        else:
+            self._output.warn(text)
 
 
 @contextmanager
-def _log_to_output(report: Output) -> Iterator[None]:
-    """Send the access log, and what goes wrong in the web server, to stderr."""
-    handler = _OutputHandler(report)
-    loggers = [logging.getLogger("datapilot_defer.instance"), logging.getLogger("uvicorn.error")]
-    for logger, level in zip(loggers, (logging.INFO, logging.WARNING), strict=True):
+def _log_to_output(output: Output) -> Iterator[None]:
+    """Print the access log, and warnings of the web server, to stderr."""
+    handler = _OutputHandler(output)
+    loggers = []
+    for name, level in _LOG_LEVELS.items():
+        logger = logging.getLogger(name)
         logger.setLevel(level)
         logger.addHandler(handler)
+        loggers.append(logger)
     try:
         yield
     finally:

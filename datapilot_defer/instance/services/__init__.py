@@ -1,1 +1,1 @@
-"""The domain logic of an instance, without HTTP types."""
+"""Domain logic of an instance, without HTTP types."""

@@ -1,140 +1,93 @@
-"""Artifacts on their way in and out, over URLs that an instance signed: one file, one purpose, for minutes."""
+"""Create and check signed URLs: one file, one purpose, a few minutes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated
+import hashlib
+import hmac
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
 
-from fastapi import APIRouter, HTTPException, Path, Query, Request
-from fastapi.responses import Response, StreamingResponse
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
-
-from datapilot_defer.artifact import Kind
-from datapilot_defer.instance.services import tokens
-from datapilot_defer.instance.services.principal import Principal
-from datapilot_defer.storage import tokens as token_records
-from datapilot_defer.storage import uploads
-from datapilot_defer.storage.blobs import CHUNK_BYTES, Blob, BlobStore, BlobWriter
-from datapilot_defer.storage.database import Database
+from datapilot_defer.errors import AccessDenied, NotFound
+from datapilot_defer.instance.services.errors import Conflict
+from datapilot_defer.storage import Storage
+from datapilot_defer.storage import instances as instance_records
+from datapilot_defer.storage import uploads as upload_records
+from datapilot_defer.storage.instances import Instance
 from datapilot_defer.storage.uploads import Upload
 
-router = APIRouter(tags=["files"])
-MAX_ID = 2**31 - 1
 
-FileId = Annotated[int, Path(ge=1, le=MAX_ID)]
-Expires = Annotated[int, Query(ge=0, le=2**53)]
-Signature = Annotated[str, Query(max_length=64)]
+class Purpose(StrEnum):
+    """What a signed URL permits. The value is part of the signature."""
 
-
-def upload_url(caller: Principal, file_id: int) -> str:
-    """Give the URL that takes the bytes of one announced file."""
-    return _sign(caller, file_id, "upload", caller.settings.upload_seconds)
+    UPLOAD = "upload"
+    DOWNLOAD = "download"
 
 
-def download_url(caller: Principal, file_id: int) -> str:
-    """Give the URL that gives the bytes of one verified file."""
-    return _sign(caller, file_id, "download", caller.settings.download_seconds)
+@dataclass(frozen=True)
+class SignedUrl:
+    """The parts of a signed URL. expires: in seconds since 1970."""
+
+    upload_id: int
+    purpose: Purpose
+    expires: int
+    signature: str = field(repr=False)
 
 
-@router.put("/files/{file_id}", responses={403: {}, 409: {}, 413: {}})
-async def put_file(
-    request: Request, file_id: FileId, expires: Expires, signature: Signature
-) -> Response:
-    """Take the raw bytes of an announced file; they stay invisible until verify_upload."""
-    owner, _ = await run_in_threadpool(
-        open_signed_url, request, file_id, "upload", expires, signature
+def create_signed_url(
+    instance: Instance, upload_id: int, purpose: Purpose, *, base_url: str, lifetime_s: int
+) -> str:
+    """Return a URL that permits one transfer of one file until it expires."""
+    expires = expiry_after(lifetime_s)
+    signature = sign(instance.signing_key, purpose, upload_id, expires)
+    return f"{base_url}/files/{upload_id}?expires={expires}&signature={signature}"
+
+
+def open_signed_url(storage: Storage, url: SignedUrl) -> tuple[Instance, Upload]:
+    """Return the upload that a signed URL gives access to, and its instance.
+
+    Raises AccessDenied when the URL is invalid, also for an unknown upload; Conflict when it
+    would overwrite a verified upload; NotFound when it would download an unverified one.
+    """
+    with storage.database.read() as connection:
+        upload = upload_records.find_upload(connection, url.upload_id)
+        location = upload_records.locate_upload(connection, url.upload_id)
+        if upload is None or location is None:
+            raise _invalid_url()
+        instance = instance_records.get_instance(connection, location.instance_id)
+    is_signed = verify_signature(
+        instance.signing_key, url.signature, url.expires, url.purpose, url.upload_id
     )
-    limit = request.app.state.settings.max_bytes
-    if int(request.headers.get("content-length", "0")) > limit:
-        raise _too_large(limit)
-    with request.app.state.blobs.open_writer() as incoming:
-        await _stream_to_blob(request, incoming, limit)
-        blob = await run_in_threadpool(incoming.commit, owner.id)
-    await run_in_threadpool(receive_upload, request.app.state.records, file_id, blob)
-    return Response(headers={"ETag": f'"{blob.sha256}"'})
-
-
-@router.get("/files/{file_id}", responses={403: {}, 404: {}})
-def get_file(request: Request, file_id: FileId, expires: Expires, signature: Signature) -> Response:
-    """Give the raw bytes of a verified file."""
-    owner, file = open_signed_url(request, file_id, "download", expires, signature)
-    if file.uploaded_at is None or file.sha256 is None or file.size_bytes is None:
-        raise HTTPException(404, f"file {file_id} was not uploaded whole")
-    blobs: BlobStore = request.app.state.blobs
-    blob = Blob(file.sha256, file.size_bytes)
-    first = blobs.read(owner.id, blob.sha256, start=0, length=min(CHUNK_BYTES, blob.size_bytes))
-    return StreamingResponse(
-        _chunks(blobs, owner.id, blob, first),
-        media_type="application/json",
-        headers={
-            "Content-Length": str(blob.size_bytes),
-            "ETag": f'"{blob.sha256}"',
-            "Content-Disposition": f'attachment; filename="{Kind(file.kind).file_name}"',
-        },
-    )
-
-
-def _sign(caller: Principal, file_id: int, purpose: str, seconds: int) -> str:
-    expires = tokens.expiry(seconds)
-    signature = tokens.signed(caller.owner.signing_key, purpose, file_id, expires)
-    return f"{caller.base_url}/files/{file_id}?expires={expires}&signature={signature}"
-
-
-def open_signed_url(
-    request: Request, file_id: int, purpose: str, expires: int, signature: str
-) -> tuple[token_records.Instance, Upload]:
-    """Give the file that a signed URL opens, and whose it is. Raises 403, also for a file that does not exist."""
-    with request.app.state.records.read() as connection:
-        place = uploads.locate_upload(connection, file_id)
-        file = uploads.find_upload(connection, file_id)
-        owner = token_records.get_instance(connection, place[0]) if place else None
-    if (
-        owner is None
-        or file is None
-        or not tokens.holds(owner.signing_key, signature, expires, purpose, file_id)
-    ):
-        raise HTTPException(403, "this signed URL is not valid, or no longer: ask for a new one")
-    if purpose == "upload" and file.uploaded_at is not None:
-        raise HTTPException(
-            409, f"file {file_id} is already verified: ask for a new signed URL to upload another"
+    if not is_signed:
+        raise _invalid_url()
+    is_verified = upload.uploaded_at is not None
+    if url.purpose is Purpose.UPLOAD and is_verified:
+        raise Conflict(
+            f"file {upload.id} is already verified: ask for a new signed URL to upload another"
         )
-    return owner, file
+    if url.purpose is Purpose.DOWNLOAD and not is_verified:
+        raise NotFound(f"file {upload.id} was not uploaded whole")
+    return instance, upload
 
 
-async def _stream_to_blob(request: Request, incoming: BlobWriter, limit: int) -> None:
-    """Pass a body on in pieces of `CHUNK` bytes, so that one upload holds no more than that."""
-    piece = bytearray()
-    try:
-        async for part in request.stream():
-            piece += part
-            if incoming.size_bytes + len(piece) > limit:
-                raise _too_large(limit)
-            if len(piece) >= CHUNK_BYTES:
-                await run_in_threadpool(incoming.write, bytes(piece))
-                piece.clear()
-    except ClientDisconnect:
-        raise HTTPException(400, "the upload ended before it was whole") from None
-    await run_in_threadpool(incoming.write, bytes(piece))
+def _invalid_url() -> AccessDenied:
+    return AccessDenied("this signed URL is not valid, or no longer: ask for a new one")
 
 
-def receive_upload(records: Database, file_id: int, blob: Blob) -> None:
-    with records.write() as connection:
-        if not uploads.mark_received(
-            connection, file_id, sha256=blob.sha256, size_bytes=blob.size_bytes
-        ):
-            raise HTTPException(
-                409, f"file {file_id} was verified meanwhile: ask for a new signed URL"
-            )
+def sign(key: bytes, *words: object) -> str:
+    """Return the signature of words with an instance's key, 64 hex digits."""
+    message = "\n".join(map(str, words))
+    return hmac.new(key, message.encode(), hashlib.sha256).hexdigest()
 
 
-def _too_large(limit: int) -> HTTPException:
-    return HTTPException(413, f"larger than the {limit} bytes that this instance takes")
+def expiry_after(lifetime_s: int) -> int:
+    """Return when something created now expires, in seconds since 1970."""
+    return int(time.time()) + lifetime_s
 
 
-def _chunks(blobs: BlobStore, owner: int, blob: Blob, first: bytes) -> Iterator[bytes]:
-    yield first
-    for start in range(CHUNK_BYTES, blob.size_bytes, CHUNK_BYTES):
-        yield blobs.read(
-            owner, blob.sha256, start=start, length=min(CHUNK_BYTES, blob.size_bytes - start)
-        )
+def verify_signature(key: bytes, signature: str, expires: int, *words: object) -> bool:
+    """Return whether a signature is valid for these words and has not expired."""
+    expected = sign(key, *words, expires)
+    if not hmac.compare_digest(signature.encode(), expected.encode()):
+        return False
+    return time.time() < expires

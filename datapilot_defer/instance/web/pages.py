@@ -1,333 +1,249 @@
-"""The web page: integrations with the command to upload to each, an environment's history, API keys."""
+"""Routes of the web pages: sign in, integrations, environments with their history."""
 
 from __future__ import annotations
 
-import json
-import shlex
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-from functools import cache
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Form, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
-from jinja2 import Environment as Templates
-from jinja2 import PackageLoader, StrictUndefined
+from fastapi import APIRouter, Form, HTTPException, Path, Query, Request
+from fastapi.responses import PlainTextResponse, RedirectResponse, Response
 
-from datapilot_defer.artifact import Kind
-from datapilot_defer.instance.api import integrations as api_integrations
-from datapilot_defer.instance.services import instances, signed_urls
-from datapilot_defer.instance.services.principal import Principal, authenticate_token
-from datapilot_defer.instance.services.tokens import Scope
-from datapilot_defer.instance.web import session
-from datapilot_defer.instance.web.session import CsrfCheckedSession, CurrentSession, Session
-from datapilot_defer.storage import ingestions, integrations, tokens, uploads
-from datapilot_defer.storage.database import utc_now
-from datapilot_defer.storage.integrations import Environment, Integration
+from datapilot_defer.instance.dependencies import BaseUrl, CurrentSettings, CurrentStorage
+from datapilot_defer.instance.services import artifacts, integrations, tokens
+from datapilot_defer.instance.services.principal import require_scope
+from datapilot_defer.instance.services.signed_urls import Purpose, create_signed_url
+from datapilot_defer.instance.web import rendering
+from datapilot_defer.instance.web.rendering import render_page
+from datapilot_defer.instance.web.session import (
+    CsrfCheckedSession,
+    CurrentSession,
+    Session,
+    end_session,
+    start_session,
+)
+from datapilot_defer.storage.integrations import Integration
+from datapilot_defer.storage.tables import MAX_ID
 
 router = APIRouter(include_in_schema=False)
 INTEGRATIONS_PATH = "/settings/integrations"
-API_KEYS_PATH = "/settings/api-keys"
-# Integrations on one page; the search field leads to the others.
+_ENVIRONMENT_PATH = INTEGRATIONS_PATH + "/{integration_id}/{environment}"
+# Integrations on one page; users search for the others.
 _PAGE_SIZE = 100
+_INGESTIONS_SHOWN = 20
 FormText = Annotated[str, Form(max_length=2000)]
+PathId = Annotated[int, Path(ge=1, le=MAX_ID)]
+
+
+@dataclass(frozen=True)
+class EnvironmentSummary:
+    """An environment on a page. command: uploads to it."""
+
+    name: str
+    path: str
+    command: str
 
 
 @router.get("/")
 def home() -> Response:
-    """Go to the integrations."""
+    """Redirect to the integrations."""
     return RedirectResponse(INTEGRATIONS_PATH, 303)
 
 
 @router.get("/sign-in")
 def sign_in_form(to: str = INTEGRATIONS_PATH) -> Response:
     """Ask for a token."""
-    return render_page("sign_in.html", None, to=to, wrong=False)
+    return render_page("sign_in.html", None, to=to, is_wrong=False)
 
 
 @router.post("/sign-in")
-def sign_in(request: Request, token: FormText, to: FormText = INTEGRATIONS_PATH) -> Response:
-    """Begin a session, if the token is valid."""
+def sign_in(
+    request: Request,
+    storage: CurrentStorage,
+    base_url: BaseUrl,
+    token: FormText,
+    to: FormText = INTEGRATIONS_PATH,
+) -> Response:
+    """Start a session, if the token is valid."""
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise HTTPException(403, "another site sent this form")
-    caller = authenticate_token(request, token.strip())
-    if caller is None:
-        return render_page("sign_in.html", None, 401, to=to, wrong=True)
-    response = RedirectResponse(to if to.startswith("/settings/") else INTEGRATIONS_PATH, 303)
-    session.start_session(response, caller)
+    principal = tokens.authenticate_token(storage, token.strip())
+    if principal is None:
+        return render_page("sign_in.html", None, 401, to=to, is_wrong=True)
+    target = INTEGRATIONS_PATH
+    if to.startswith("/settings/"):
+        target = to
+    response = RedirectResponse(target, 303)
+    start_session(response, principal, is_secure=base_url.startswith("https:"))
     return response
 
 
 @router.post("/sign-out")
-def sign_out(someone: CsrfCheckedSession) -> Response:
+def sign_out(session: CsrfCheckedSession) -> Response:
     """End the session."""
-    return session.end_session()
+    return end_session()
 
 
 @router.get(INTEGRATIONS_PATH)
 def list_integrations(
-    someone: CurrentSession, q: Annotated[str, Query(max_length=200)] = ""
+    storage: CurrentStorage,
+    session: CurrentSession,
+    base_url: BaseUrl,
+    q: Annotated[str, Query(max_length=200)] = "",
 ) -> Response:
-    """List the integrations, each with the command to upload to it."""
-    caller = someone.caller
-    with caller.records.read() as connection:
-        found = integrations.list_integrations(
-            connection,
-            caller.owner.id,
-            only=caller.token.integration_id,
-            like=q,
-            limit=_PAGE_SIZE + 1,
-        )
+    """List the integrations, each with the commands that upload to it."""
+    listed = integrations.list_integrations(
+        storage, session.principal, name_contains=q, limit=_PAGE_SIZE + 1
+    )
     shown = [
-        (each, [_environment_summary(caller, each, place) for place in each.environments])
-        for each in found[:_PAGE_SIZE]
+        (integration, _environment_summaries(session, integration, base_url))
+        for integration in listed[:_PAGE_SIZE]
     ]
-    return render_page("integrations.html", someone, shown=shown, more=len(found) > _PAGE_SIZE, q=q)
+    has_more = len(listed) > _PAGE_SIZE
+    return render_page("integrations.html", session, shown=shown, has_more=has_more, q=q)
 
 
 @router.post(INTEGRATIONS_PATH)
 def add_integration(
-    someone: CsrfCheckedSession,
+    storage: CurrentStorage,
+    session: CsrfCheckedSession,
     name: FormText,
     environment: FormText,
     integration_type: Annotated[Literal["dbt_core", "dbt_cloud"], Form()],
 ) -> Response:
-    """Add an integration, and show it."""
-    wanted = api_integrations.NewIntegration(
-        name=name, environment=environment, integration_type=integration_type
+    """Create an integration or add an environment to one, and show it."""
+    integration = integrations.create_integration(
+        storage,
+        session.principal,
+        name=name,
+        environment=environment,
+        integration_type=integration_type,
     )
-    made = api_integrations.create_integration(someone.caller, wanted)
-    return RedirectResponse(environment_path(made, environment.strip()), 303)
+    return RedirectResponse(environment_path(integration, environment.strip()), 303)
 
 
-@router.get(INTEGRATIONS_PATH + "/{integration_id}/{environment}")
+@router.get(_ENVIRONMENT_PATH)
 def show_environment(
-    someone: CurrentSession, integration_id: api_integrations.PathId, environment: str
+    storage: CurrentStorage,
+    session: CurrentSession,
+    base_url: BaseUrl,
+    integration_id: PathId,
+    environment: str,
 ) -> Response:
-    """Show an environment: what is current, how to upload and to defer, what was before."""
-    caller, integration, place = _find_environment(someone, integration_id, environment)
-    with caller.records.read() as connection:
-        past = uploads.list_history(
-            connection, place.id, limit=api_integrations.HISTORY_LIMIT, refused=True
-        )
-        current = {each.kind: each for each in uploads.list_current(connection, place.id)}
-        ingested = ingestions.list_ingestions(connection, place.id, limit=20)
+    """Show the current manifest of an environment, how to upload and defer, and its history."""
+    overview = integrations.show_environment(
+        storage,
+        session.principal,
+        integration_id=integration_id,
+        environment=environment,
+        ingestion_limit=_INGESTIONS_SHOWN,
+        include_rejected=True,
+    )
+    name = overview.environment.name
+    instance_name = session.principal.instance.name
     return render_page(
         "environment.html",
-        someone,
-        integration=integration,
-        place=_environment_summary(caller, integration, place),
-        past=[(file, name, json.loads(file.changes or "null")) for file, name in past],
-        current=current,
-        ingested=ingested,
-        settings=editor_settings(caller, integration),
-        defer=defer_commands(caller, integration, place),
+        session,
+        overview=overview,
+        integration=overview.integration,
+        environment=_environment_summary(session, overview.integration, name, base_url),
+        settings=rendering.editor_settings(
+            instance_name, base_url, integration_id=overview.integration.id
+        ),
+        defer=rendering.defer_commands(
+            instance_name, base_url, integration_id=overview.integration.id, environment=name
+        ),
     )
 
 
-@router.post(INTEGRATIONS_PATH + "/{integration_id}/{environment}/restore")
+@router.post(_ENVIRONMENT_PATH + "/restore")
 def restore(
-    someone: CsrfCheckedSession,
-    integration_id: api_integrations.PathId,
+    storage: CurrentStorage,
+    session: CsrfCheckedSession,
+    integration_id: PathId,
     environment: str,
     file_id: Annotated[int, Form(ge=1)],
 ) -> Response:
-    """Make an earlier file current again."""
-    caller, integration, place = _find_environment(someone, integration_id, environment)
-    api_integrations.restore_artifact(
-        caller, integration, place.name, min(file_id, signed_urls.MAX_ID)
+    """Make an earlier artifact current again."""
+    integration = integrations.find_integration(storage, session.principal, integration_id)
+    name = integrations.find_environment(integration, environment).name
+    artifacts.restore_artifact(
+        storage,
+        session.principal,
+        integration_id=integration_id,
+        environment=name,
+        upload_id=min(file_id, MAX_ID),
     )
-    return RedirectResponse(environment_path(integration, place.name), 303)
+    return RedirectResponse(environment_path(integration, name), 303)
 
 
-@router.get(INTEGRATIONS_PATH + "/{integration_id}/{environment}/files/{file_id}")
+@router.get(_ENVIRONMENT_PATH + "/files/{file_id}")
 def download(
-    someone: CurrentSession,
-    integration_id: api_integrations.PathId,
+    storage: CurrentStorage,
+    session: CurrentSession,
+    settings: CurrentSettings,
+    base_url: BaseUrl,
+    integration_id: PathId,
     environment: str,
-    file_id: api_integrations.PathId,
+    file_id: PathId,
 ) -> Response:
-    """Go to a signed URL of a file."""
-    caller, integration, _ = _find_environment(someone, integration_id, environment)
-    caller.require_scope("read", integration.id)
-    return RedirectResponse(
-        signed_urls.download_url(
-            caller, api_integrations.find_verified_upload(caller, integration, file_id).id
-        ),
-        303,
+    """Redirect to a signed URL of an artifact."""
+    principal = session.principal
+    integration = integrations.find_integration(storage, principal, integration_id)
+    integrations.find_environment(integration, environment)
+    require_scope(principal, "read", integration.id)
+    upload = artifacts.find_verified_upload(storage, integration, file_id)
+    url = create_signed_url(
+        principal.instance,
+        upload.id,
+        Purpose.DOWNLOAD,
+        base_url=base_url,
+        lifetime_s=settings.download_seconds,
     )
+    return RedirectResponse(url, 303)
 
 
-@router.get(INTEGRATIONS_PATH + "/{integration_id}/{environment}/ingestions/{ingestion_id}")
+@router.get(_ENVIRONMENT_PATH + "/ingestions/{ingestion_id}")
 def show_log(
-    someone: CurrentSession,
-    integration_id: api_integrations.PathId,
+    storage: CurrentStorage,
+    session: CurrentSession,
+    integration_id: PathId,
     environment: str,
-    ingestion_id: api_integrations.PathId,
+    ingestion_id: PathId,
 ) -> Response:
-    """Give the log of an ingestion."""
-    caller, _, place = _find_environment(someone, integration_id, environment)
-    with caller.records.read() as connection:
-        found = ingestions.find_ingestion(connection, place.id, ingestion_id)
-    if found is None:
-        raise HTTPException(404, f"there is no ingestion {ingestion_id} of {place.name}")
-    return PlainTextResponse(found.log)
-
-
-@router.get(API_KEYS_PATH)
-def list_keys(someone: CurrentSession) -> Response:
-    """List the tokens; an admin also makes and revokes them here."""
-    return _render_keys(someone)
-
-
-@router.post(API_KEYS_PATH)
-def create_key(
-    someone: CsrfCheckedSession,
-    name: FormText,
-    scope: Annotated[list[Scope], Form()],
-    integration_id: Annotated[str, Form(max_length=10)] = "",
-    days: Annotated[str, Form(max_length=5)] = "",
-) -> Response:
-    """Make a token, and show it this once."""
-    caller = someone.caller
-    caller.require_scope("admin")
-    only = _parse_positive_int(integration_id, "integration id") if integration_id.strip() else None
-    ends = (
-        utc_now() + timedelta(days=_parse_positive_int(days, "number of days"))
-        if days.strip()
-        else None
-    )
-    _, token = instances.create_token(
-        caller.records,
-        caller.owner.name,
-        name=api_integrations.validate_name(name, "API key", 200),
-        scopes=frozenset(scope),
-        integration_id=only,
-        expires_at=ends,
-    )
-    return _render_keys(someone, made=token)
-
-
-@router.post(API_KEYS_PATH + "/{token_id}/revoke")
-def revoke_key(someone: CsrfCheckedSession, token_id: api_integrations.PathId) -> Response:
-    """Revoke a token."""
-    someone.caller.require_scope("admin")
-    with someone.caller.records.write() as connection:
-        tokens.revoke_token(connection, someone.caller.owner.id, token_id)
-    return RedirectResponse(API_KEYS_PATH, 303)
+    """Return the log of an ingestion."""
+    integration = integrations.find_integration(storage, session.principal, integration_id)
+    selected = integrations.find_environment(integration, environment)
+    return PlainTextResponse(integrations.find_ingestion(storage, selected, ingestion_id).log)
 
 
 @router.get("/docs")
 def docs(request: Request) -> Response:
-    """Describe the API; the machine's form of it is at /openapi.json."""
+    """Describe the API for users; /openapi.json describes it for programs."""
     return render_page("docs.html", None, api=request.app.openapi())
 
 
-def render_page(
-    template: str, someone: Session | None, status: int = 200, **values: Any
-) -> Response:
-    """Give a page; nobody on the way may keep it."""
-    text = _templates().get_template(template).render(someone=someone, now=utc_now(), **values)
-    return HTMLResponse(text, status, {"Cache-Control": "no-store"})
-
-
-def upload_command(caller: Principal, integration: Integration, environment: str) -> str:
-    """Give the command that onboards to an environment, for a POSIX shell; the token stays in its variable."""
-    return (
-        f"datapilot dbt onboard --backend-url {shlex.quote(caller.base_url)} "
-        f'--token "$ALTIMATE_API_KEY" --instance-name {caller.owner.name} '
-        f"--dbt_core_integration_id {integration.id} "
-        f"--dbt_core_integration_environment {shlex.quote(environment)} --manifest-path target/manifest.json"
-    )
-
-
-def _render_keys(someone: Session, made: str | None = None) -> Response:
-    someone.caller.require_scope("admin")
-    with someone.caller.records.read() as connection:
-        found: Sequence[tokens.Token] = tokens.list_tokens(connection, someone.caller.owner.id)
-    return render_page("keys.html", someone, tokens=found, made=made)
-
-
-def _find_environment(
-    someone: Session, integration_id: int, environment: str
-) -> tuple[Principal, Integration, Environment]:
-    integration = someone.caller.integration(integration_id)
-    return someone.caller, integration, someone.caller.environment(integration, environment)
-
-
-def _environment_summary(
-    caller: Principal, integration: Integration, place: Environment
-) -> dict[str, str]:
-    command = upload_command(caller, integration, place.name)
-    return {
-        "name": place.name,
-        "path": environment_path(integration, place.name),
-        "command": command,
-    }
-
-
 def environment_path(integration: Integration, environment: str) -> str:
+    """Return the path of an environment's page."""
     return f"{INTEGRATIONS_PATH}/{integration.id}/{quote(environment, safe='')}"
 
 
-def defer_commands(caller: Principal, integration: Integration, place: Environment) -> str:
-    """Everything that belongs together as one set of credentials: the token is in its variable already."""
-    return (
-        f"export ALTIMATE_URL={shlex.quote(caller.base_url)} ALTIMATE_INSTANCE_NAME={caller.owner.name}\n"
-        f"datapilot dbt defer enable --integration-id {integration.id} --environment {shlex.quote(place.name)}\n"
-        "datapilot dbt defer run build --select my_model"
+def _environment_summaries(
+    session: Session, integration: Integration, base_url: str
+) -> list[EnvironmentSummary]:
+    return [
+        _environment_summary(session, integration, environment.name, base_url)
+        for environment in integration.environments
+    ]
+
+
+def _environment_summary(
+    session: Session, integration: Integration, environment: str, base_url: str
+) -> EnvironmentSummary:
+    command = rendering.upload_command(
+        session.principal.instance.name,
+        base_url,
+        integration_id=integration.id,
+        environment=environment,
     )
-
-
-def editor_settings(caller: Principal, integration: Integration) -> str:
-    """What the extension "Power User for dbt" reads; the deferral belongs to the workspace, the rest to the user."""
-    deferral = {"deferToProduction": True, "favorState": False, "manifestPathType": "remote"}
-    settings = {
-        "dbt.altimateUrl": caller.base_url,
-        "dbt.altimateInstanceName": caller.owner.name,
-        "dbt.deferConfigPerProject": {"": {**deferral, "dbtCoreIntegrationId": integration.id}},
-    }
-    return json.dumps(settings, indent=2)
-
-
-def _parse_positive_int(text: str, what: str) -> int:
-    if not text.strip().isascii() or not text.strip().isdecimal() or int(text) < 1:
-        raise HTTPException(422, f"{text!r} is no {what}")
-    return int(text)
-
-
-@cache
-def _templates() -> Templates:
-    templates = Templates(
-        loader=PackageLoader("datapilot_defer.instance.web"),
-        autoescape=True,
-        undefined=StrictUndefined,
-    )
-    templates.trim_blocks = templates.lstrip_blocks = True
-    templates.filters.update(
-        moment=_moment, ago=_ago, size=_size, file_name=lambda kind: Kind(kind).file_name
-    )
-    return templates
-
-
-def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M} UTC"
-
-
-def _ago(at: datetime) -> str:
-    """Say how long ago something was, in its largest unit."""
-    seconds = max(0, int((utc_now() - at).total_seconds()))
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= length:
-            count = seconds // length
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return "just now"
-
-
-def _size(size_bytes: int) -> str:
-    """Say a size as people do, in decimal units."""
-    for unit, length in (("MB", 1_000_000), ("kB", 1000)):
-        if size_bytes >= length:
-            return f"{size_bytes / length:,.1f} {unit}"
-    return f"{size_bytes} B"
+    return EnvironmentSummary(environment, environment_path(integration, environment), command)

@@ -1,4 +1,7 @@
-"""dbt-core's own loader, asked from the tests. The programs here run inside an environment with dbt."""
+"""dbt-core's own loader as an oracle for the tests.
+
+The programs in this directory run in an environment with dbt.
+"""
 
 import json
 import subprocess
@@ -6,20 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.parts import program
+from tests.support.environments import require_program
 
 FOLDER = Path(__file__).parent
 
 
 class Oracle:
-    """A running dbt that says of one file after the other whether it loads it."""
+    """A running dbt that reports which manifests it loads."""
 
     def __init__(self, process: "subprocess.Popen[str]", folder: Path) -> None:
         self._process = process
         self._file = folder / "asked.json"
 
     def loads(self, content: bytes) -> bool:
-        """Whether dbt loads a manifest with these bytes, to defer to it."""
+        """Return whether dbt loads a manifest with these bytes to defer to it."""
         self._file.write_bytes(content)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -30,8 +33,8 @@ class Oracle:
 
 @contextmanager
 def running(folder: Path, *options: str) -> Iterator[Oracle]:
-    """Start the loader of dbt-core 1.11, in its own environment; a folder for its questions."""
-    command = [str(program("dbt", "python")), str(FOLDER / "loader.py"), *options]
+    """Run the loader of dbt-core 1.11; the directory is for its input files."""
+    command = [str(require_program("dbt", "python")), str(FOLDER / "loader.py"), *options]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder, encoding="utf-8"
     ) as process:
@@ -41,7 +44,9 @@ def running(folder: Path, *options: str) -> Iterator[Oracle]:
 
 
 def classes(folder: Path) -> Iterator[dict[str, object]]:
-    """What each class of the manifest takes: see classes.py."""
-    command = [str(program("dbt", "python")), str(FOLDER / "classes.py")]
-    done = subprocess.run(command, stdout=subprocess.PIPE, cwd=folder, encoding="utf-8", check=True)
-    yield from map(json.loads, done.stdout.splitlines())
+    """Yield which values each class of the manifest accepts; see classes.py."""
+    command = [str(require_program("dbt", "python")), str(FOLDER / "classes.py")]
+    completed = subprocess.run(
+        command, stdout=subprocess.PIPE, cwd=folder, encoding="utf-8", check=True
+    )
+    yield from map(json.loads, completed.stdout.splitlines())

@@ -1,6 +1,7 @@
-"""Tries every field of every class of dbt's manifest with every kind of value. Run inside an environment with dbt.
+"""Try every field of every class of dbt's manifest with every kind of value.
 
-Prints one line of JSON for each class: {"class", "base", "tries": [[field, value, loads], …]}.
+Run in an environment with dbt. Prints one line of JSON for each class:
+{"class", "base", "tries": [[field, value, loads], …]}.
 """
 
 import copy
@@ -62,7 +63,7 @@ MORE = {"ExternalPartition": {"name": "x", "data_type": "text"}}
 
 
 def reachable(kind: Any, found: dict[str, Any]) -> dict[str, Any]:
-    """Every dataclass that occurs in a type."""
+    """Return every dataclass that occurs in a type."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type) and kind.__name__ not in found:
         found[kind.__name__] = kind
         hints = typing.get_type_hints(kind, include_extras=True)
@@ -74,16 +75,22 @@ def reachable(kind: Any, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def sample(kind: Any) -> Any:
-    """Something that this type takes."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Annotated:
+    """Return a value of this type."""
+    origin = typing.get_origin(kind)
+    args = typing.get_args(kind)
+    if origin is typing.Union and type(None) in args:
+        return None
+    if origin in (typing.Annotated, typing.Union):
         return sample(args[0])
-    if origin is typing.Union:
-        return None if type(None) in args else sample(args[0])
     if origin is typing.Literal:
-        return args[0].value if isinstance(args[0], enum.Enum) else args[0]
+        return getattr(args[0], "value", args[0])
     if dataclasses.is_dataclass(kind):
         return instance(kind)
+    return _simple_sample(kind, origin)
+
+
+def _simple_sample(kind: Any, origin: Any) -> Any:
+    """Return a value of a type that is neither a union nor a dataclass."""
     if issubclass(origin or kind, enum.Enum):
         return next(iter(kind)).value
     plain = {
@@ -96,11 +103,13 @@ def sample(kind: Any) -> Any:
         return plain[kind]
     if origin and issubclass(origin, Mapping):
         return {}
-    return [] if origin and issubclass(origin, Sequence) else "x"
+    if origin and issubclass(origin, Sequence):
+        return []
+    return "x"
 
 
 def instance(cls: Any) -> dict[str, Any]:
-    """The least that a class takes."""
+    """Return the smallest value that a class accepts."""
     hints = typing.get_type_hints(cls, include_extras=True)
     needed = [
         f for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING
@@ -110,7 +119,7 @@ def instance(cls: Any) -> dict[str, Any]:
 
 
 def tries(cls: Any, base: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:
-    """Each field with each value, and left out; `loads` says whether the class takes it."""
+    """Yield each field with each value and without one, and whether the class accepts it."""
     names = [field.metadata.get("alias", field.name) for field in dataclasses.fields(cls)]
     for name in names:
         without = {key: value for key, value in base.items() if key != name}
@@ -120,9 +129,9 @@ def tries(cls: Any, base: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:
 
 
 def loads(cls: Any, data: dict[str, Any]) -> bool:
-    """Whether the class takes it. A copy: dbt changes what it reads."""
+    """Return whether the class accepts a value."""
     try:
-        cls.from_dict(copy.deepcopy(data))
+        cls.from_dict(copy.deepcopy(data))  # dbt changes its input
     except Exception:  # noqa: BLE001  whatever it raises, it does not load
         return False
     return True

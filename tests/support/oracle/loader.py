@@ -1,7 +1,9 @@
-"""Asks dbt-core's own loader. Run inside an environment with dbt; reads one path per line, answers one line of JSON.
+"""Load manifests with dbt-core's loader, in an environment with dbt.
 
-dbt is imported as its command line imports it: dbt-adapters then teaches the loader's enumeration of languages
-"javascript", without which dbt 1.11 would refuse the manifests that it writes. With `--bare` that is left out.
+Reads one path per line and writes one line of JSON for each.
+
+dbt is imported as its command line imports it: dbt-adapters then adds "javascript" to the loader's
+languages, without which dbt 1.11 would reject the manifests that it writes. `--bare` omits that.
 """
 
 import json

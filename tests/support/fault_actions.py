@@ -1,4 +1,4 @@
-"""What can go wrong with one request between a client and an instance: acts for the fault proxy."""
+"""Faults of one request between a client and an instance: actions for the fault proxy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _LENGTH = re.compile(rb"(?im)^content-length: *(\d+)")
 
 
 def answer(status: int, body: bytes = b"{}", headers: Mapping[str, str] | None = None) -> Act:
-    """Answer in the instance's place; {soon} in a header is the date in two seconds."""
+    """Return an action that answers instead of the instance.
+
+    {soon} in a header is replaced by the date in two seconds.
+    """
     lines = {
         "Content-Type": "application/json",
         "Content-Length": str(len(body)),
@@ -37,18 +40,21 @@ def answer(status: int, body: bytes = b"{}", headers: Mapping[str, str] | None =
 
 
 def redirect(status: int, location: str) -> Act:
-    """Send the client elsewhere. location: {target} is the request's path and query, {port} this proxy's."""
+    """Return an action that redirects the client.
+
+    location: {target} is the request's path and query, {port} the port of this proxy.
+    """
 
     def act(exchange: Exchange) -> None:
         target = exchange.head.split(b" ", 2)[1].decode("latin-1")
-        where = location.format(target=target, port=urlsplit(exchange.proxy.url).port)
-        answer(status, headers={"Location": where})(exchange)
+        url = location.format(target=target, port=urlsplit(exchange.proxy.url).port)
+        answer(status, headers={"Location": url})(exchange)
 
     return act
 
 
 def cut_request(after: int) -> Act:
-    """Pass on so many bytes of the body, then break both sides off."""
+    """Return an action that forwards the first bytes of the body and resets both connections."""
 
     def act(exchange: Exchange) -> None:
         with exchange.upstream() as server:
@@ -59,7 +65,7 @@ def cut_request(after: int) -> Act:
 
 
 def cut_answer(after: int, *, reset: bool = True) -> Act:
-    """Have the instance do all of it, then give the client only so many bytes of the answer, head included."""
+    """Return an action that sends only the first bytes of the response, including its head."""
 
     def act(exchange: Exchange) -> None:
         exchange.send(exchange.forward(exchange.body())[:after])
@@ -69,7 +75,7 @@ def cut_answer(after: int, *, reset: bool = True) -> Act:
 
 
 def cut_body(after: int) -> Act:
-    """Give the client the answer's whole head and only so many bytes of its body, then end as if all was well."""
+    """Return an action that sends the head and the first bytes of the body, then closes."""
 
     def act(exchange: Exchange) -> None:
         head, _, body = exchange.forward(exchange.body()).partition(b"\r\n\r\n")
@@ -80,13 +86,13 @@ def cut_body(after: int) -> Act:
 
 
 def stall(exchange: Exchange) -> None:
-    """Take the request and never answer."""
+    """Read the request and never answer."""
     exchange.body()
     exchange.pause()
 
 
 def stall_request(after: int) -> Act:
-    """Take so many bytes of the request's body and no more, for ever."""
+    """Return an action that reads the first bytes of the body and then stops reading."""
 
     def act(exchange: Exchange) -> None:
         exchange.body(after)
@@ -96,7 +102,7 @@ def stall_request(after: int) -> Act:
 
 
 def stall_answer(after: int) -> Act:
-    """Give so many bytes of the answer, head included, and then nothing, for ever."""
+    """Return an action that sends the first bytes of the response and then nothing more."""
 
     def act(exchange: Exchange) -> None:
         exchange.send(exchange.forward(exchange.body())[:after])
@@ -106,7 +112,7 @@ def stall_answer(after: int) -> Act:
 
 
 def slow_request(exchange: Exchange) -> None:
-    """Take the request at 1 kB/s."""
+    """Read the request at 1 kB/s."""
     for _ in range(0, exchange.length, 100):
         exchange.body(100)
         if exchange.pause(100 / SLOW_BYTES_PER_S):
@@ -114,7 +120,7 @@ def slow_request(exchange: Exchange) -> None:
 
 
 def slow_answer(exchange: Exchange) -> None:
-    """Give the answer at 1 kB/s."""
+    """Send the response at 1 kB/s."""
     content = exchange.forward(exchange.body())
     for start in range(0, len(content), 100):
         exchange.send(content[start : start + 100])
@@ -123,25 +129,25 @@ def slow_answer(exchange: Exchange) -> None:
 
 
 def corrupt_request(exchange: Exchange) -> None:
-    """Change one byte of the body on its way to the instance."""
+    """Change one byte of the request body."""
     exchange.send(exchange.forward(_damaged(exchange.body())))
 
 
 def shorten_request(exchange: Exchange) -> None:
-    """Pass on all but the last 100 bytes, and say that this is all."""
+    """Forward all but the last 100 bytes, with a Content-Length to match."""
     body = exchange.body()[:-100]
     head = _LENGTH.sub(b"Content-Length: %d" % len(body), exchange.head)
     exchange.send(exchange.forward(body, head=head))
 
 
 def corrupt_answer(exchange: Exchange) -> None:
-    """Change one byte of the answer's body."""
+    """Change one byte of the response body."""
     head, _, body = exchange.forward(exchange.body()).partition(b"\r\n\r\n")
     exchange.send(head + b"\r\n\r\n" + _damaged(body))
 
 
 def wrong_length(difference: int) -> Act:
-    """Say a Content-Length that is wrong by so many bytes, send the whole answer, and end the connection."""
+    """Return an action that sends a response whose Content-Length is wrong by `difference`."""
 
     def act(exchange: Exchange) -> None:
         content = exchange.forward(exchange.body())
@@ -153,7 +159,7 @@ def wrong_length(difference: int) -> Act:
 
 
 def raw(content: bytes) -> Act:
-    """Send these bytes instead of an answer, and end the connection."""
+    """Return an action that sends these bytes instead of a response and closes."""
 
     def act(exchange: Exchange) -> None:
         exchange.body()
@@ -164,7 +170,7 @@ def raw(content: bytes) -> Act:
 
 
 def never_ending(exchange: Exchange) -> None:
-    """Answer 200 with a body that does not end."""
+    """Answer 200 with an endless body."""
     exchange.body()
     exchange.send(
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -174,7 +180,7 @@ def never_ending(exchange: Exchange) -> None:
 
 
 def hang_up_after(exchange: Exchange) -> None:
-    """Answer, promise to keep the connection, and close it."""
+    """Forward the request, then close a connection that the response keeps alive."""
     relay(exchange)
     exchange.close()
 
@@ -185,7 +191,7 @@ def _damaged(body: bytes) -> bytes:
 
 
 def tunnel(exchange: Exchange) -> None:
-    """Be an HTTP proxy that does as it is told: connect, then pass bytes both ways."""
+    """Act as an HTTP proxy: connect to the requested host and forward bytes in both directions."""
     host, _, port = exchange.head.split(b" ", 2)[1].decode("ascii").rpartition(":")
     with socket.create_connection((host, int(port)), timeout=30) as server:
         exchange.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -205,20 +211,20 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 def swallow(client: socket.socket) -> socket.socket:
-    """Take a connection and whatever comes, and say nothing: no TLS handshake, no answer."""
+    """Read from a connection and never write to it: no TLS handshake, no response."""
     while client.recv(65536):
         pass
-    raise OSError("gone")
+    raise OSError("closed by the client")
 
 
 def misunderstand(client: socket.socket) -> None:
-    """Answer a TLS handshake as a web server without TLS does."""
+    """Answer a TLS handshake like a web server without TLS."""
     client.recv(16)
     client.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
 
 def hang_up(times: int) -> Callable[[socket.socket], socket.socket]:
-    """Cut so many connections off in the handshake."""
+    """Return a function that closes the first `times` connections during the handshake."""
     left = [times]
 
     def accept(client: socket.socket) -> socket.socket:

@@ -1,4 +1,4 @@
-"""The shop with what it lacks: a model in two versions, a package, and one mart that refers to every kind of thing."""
+"""The shop with a versioned model, a package, and a mart that refers to every kind of resource."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.support.dbt_project import Shop, copy_shop, production
-from tests.support.parts import make_once, program
+from tests.support.environments import make_once, require_program
 
 _PACKAGE = "name: calendar_package\nversion: 1.0.0\nconfig-version: 2\n"
-# The package as `dbt deps` leaves it. The summary's references: two versions, a package's model, a snapshot, a seed,
-# an ephemeral model, a source, a mart.
+# The package as `dbt deps` installs it. The summary refers to two versions of a model, a package's
+# model, a snapshot, a seed, an ephemeral model, a source and a mart.
 _FILES = {
     "shop/packages.yml": "packages:\n  - local: ../calendar_package\n",
     "calendar_package/dbt_project.yml": _PACKAGE,
@@ -40,8 +40,11 @@ select
 _PRODUCTION = (("run", "-s", "prices", "calendar", "summary"), ("parse",))
 
 
-def larger_shop(folder: Path, dbt: str = "dbt") -> Shop:
-    """Make it in an empty folder. dbt: the environment whose dbt it gets, which also writes production's manifest."""
+def extended_shop(folder: Path, dbt: str = "dbt") -> Shop:
+    """Create the project in an empty directory.
+
+    dbt: the environment of its dbt, which also writes production's manifest.
+    """
     shutil.copytree(_production(), folder, dirs_exist_ok=True)
     shop = _at(folder, dbt)
     if dbt != "dbt":
@@ -54,7 +57,7 @@ def larger_shop(folder: Path, dbt: str = "dbt") -> Shop:
 
 
 def _production() -> Path:
-    """The folder that all copies are made of, production built in its database; made once and kept."""
+    """Return the original of all copies, with production in its database; built once."""
 
     def make(folder: Path) -> None:
         shop = copy_shop(folder)
@@ -68,9 +71,8 @@ def _production() -> Path:
             shop.project / "target" / "manifest.json", shop.prod_artifacts / "manifest.json"
         )
         shutil.rmtree(shop.project / "target")
-        shop.run(
-            "--quiet", "parse"
-        )  # what is parsed is kept: every run on a copy is a second faster
+        # dbt keeps what it parsed, so that each run on a copy is a second faster.
+        shop.run("--quiet", "parse")
 
     base = (production() / ".made-of").read_text(encoding="utf-8")
     return make_once("larger-shop", [base, _FILES, _PRODUCTION], make)
@@ -83,11 +85,11 @@ def _at(folder: Path, dbt: str) -> Shop:
         project,
         folder / "prod_artifacts",
         folder / "warehouse.duckdb",
-        program(dbt, "dbt"),
+        require_program(dbt, "dbt"),
     )
 
 
 def fork(shop: Shop, folder: Path) -> Shop:
-    """A copy with a database of its own."""
+    """Copy a project with its database."""
     shutil.copytree(shop.project.parent, folder)
     return replace(_at(folder, "dbt"), dbt=shop.dbt)

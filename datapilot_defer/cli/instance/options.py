@@ -1,0 +1,49 @@
+"""Options that several commands of `datapilot instance` share, and what they open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from datapilot_defer.errors import UsageError
+
+if TYPE_CHECKING:
+    from datapilot_defer.storage import Storage
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def data_option(command: F) -> F:
+    """Add the option --data."""
+    return click.option(
+        "--data",
+        required=True,
+        metavar="DIR",
+        envvar="DATAPILOT_INSTANCE_DATA",
+        show_envvar=True,
+        type=click.Path(path_type=Path),
+        help="The data folder: records and artifacts of the instance.",
+    )(command)
+
+
+def instance_name_option(help_text: str) -> Callable[[F], F]:
+    """Add the option --instance-name."""
+    return click.option("--instance-name", metavar="NAME", help=help_text)
+
+
+@contextmanager
+def open_storage_or_explain(data: Path, *, create: bool = True) -> Iterator[Storage]:
+    """Open a data directory. Raises UsageError with the command that installs what is missing."""
+    try:
+        from datapilot_defer.storage import open_storage
+    except ImportError as error:
+        raise UsageError(
+            f"an instance needs {error.name}, which is not installed: "
+            'pip install "datapilot-defer[instance]"'
+        ) from None
+    with open_storage(data, create=create) as storage:
+        yield storage

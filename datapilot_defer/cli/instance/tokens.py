@@ -1,0 +1,147 @@
+"""`datapilot instance token`: create, list and revoke tokens."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from datapilot_defer.cli.command import Command
+from datapilot_defer.cli.instance.options import (
+    data_option,
+    instance_name_option,
+    open_storage_or_explain,
+)
+from datapilot_defer.cli.integrations import format_table
+from datapilot_defer.cli.output import current_output
+
+if TYPE_CHECKING:
+    from datapilot_defer.storage.tokens import Token
+
+# services.principal.SCOPES, whose import `--help` does not need.
+_SCOPES = ["read", "upload", "admin"]
+_COLUMNS = ("id", "instance", "name", "scopes", "integration", "state", "expires", "last used")
+
+
+@click.group("token")
+def token() -> None:
+    """The tokens of an instance."""
+
+
+@token.command("create", cls=Command)
+@data_option
+@instance_name_option("Which instance, if the data folder holds several.")
+@click.option("--name", required=True, help="What the history will call whoever uses it.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice(_SCOPES),
+    help="read: pull. upload: onboard. admin: everything. May be given twice.",
+)
+@click.option("--integration-id", type=click.IntRange(1), help="Opens this integration only.")
+@click.option(
+    "--expires-days", type=click.IntRange(1, 36500), help="Opens nothing after so many days."
+)
+def create(
+    data: Path,
+    instance_name: str | None,
+    name: str,
+    scopes: tuple[str, ...],
+    integration_id: int | None,
+    expires_days: int | None,
+) -> None:
+    """Make a token; it is shown this once, only a hash of it is kept."""
+    expires_at = None
+    if expires_days is not None:
+        expires_at = datetime.now(UTC) + timedelta(days=expires_days)
+    with open_storage_or_explain(data, create=False) as storage:
+        from datapilot_defer.instance.services import tokens
+
+        record, secret = tokens.create_token(
+            storage,
+            instance_name,
+            name=name,
+            scopes=frozenset(scopes),
+            integration_id=integration_id,
+            expires_at=expires_at,
+        )
+    current_output().print_result({**_token_json(record), "token": secret}, secret)
+
+
+@token.command("list", cls=Command)
+@data_option
+@instance_name_option("Only of this instance.")
+def list_(data: Path, instance_name: str | None) -> None:
+    """List the tokens: names, scopes, last use; never the tokens themselves."""
+    with open_storage_or_explain(data, create=False) as storage:
+        from datapilot_defer.instance.services import tokens
+
+        listed = tokens.list_tokens(storage, instance_name)
+    rows = [_token_row(name, record) for name, record in listed]
+    text = "no tokens"
+    if rows:
+        text = format_table(_COLUMNS, rows)
+    bodies = [{"instance_name": name, **_token_json(record)} for name, record in listed]
+    current_output().print_result({"tokens": bodies}, text)
+
+
+@token.command("revoke", cls=Command)
+@data_option
+@click.argument("token_id", type=click.IntRange(1), metavar="ID")
+def revoke(data: Path, token_id: int) -> None:
+    """Revoke a token by its id, at once and for good."""
+    with open_storage_or_explain(data, create=False) as storage:
+        from datapilot_defer.instance.services import tokens
+
+        tokens.revoke_token(storage, token_id)
+    result = {"id": token_id, "revoked": True}
+    current_output().print_result(result, f"Token {token_id} is revoked.")
+
+
+def _token_row(instance_name: str, record: Token) -> tuple[str, ...]:
+    return (
+        str(record.id),
+        instance_name,
+        record.name,
+        ",".join(sorted(record.scopes)),
+        str(record.integration_id or "all"),
+        _token_state(record),
+        _format_time(record.expires_at),
+        _format_time(record.last_used_at),
+    )
+
+
+def _format_time(moment: datetime | None) -> str:
+    if moment is None:
+        return "never"
+    return moment.isoformat(timespec="seconds")
+
+
+def _token_state(record: Token) -> str:
+    if record.revoked_at is not None:
+        return "revoked"
+    if record.is_valid:
+        return "valid"
+    return "expired"
+
+
+def _token_json(record: Token) -> dict[str, object]:
+    return {
+        "id": record.id,
+        "name": record.name,
+        "scopes": sorted(record.scopes),
+        "integration_id": record.integration_id,
+        "expires_at": _iso_time(record.expires_at),
+        "last_used_at": _iso_time(record.last_used_at),
+        "state": _token_state(record),
+    }
+
+
+def _iso_time(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    return moment.isoformat()

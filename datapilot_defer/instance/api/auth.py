@@ -1,0 +1,36 @@
+"""Authenticate API requests by bearer token and instance name."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request
+
+from datapilot_defer.instance.dependencies import CurrentStorage
+from datapilot_defer.instance.services.principal import Principal
+from datapilot_defer.instance.services.tokens import authenticate_token
+
+_AUTHENTICATION_FAILED = (
+    "wrong token or instance name: the token goes into `Authorization: Bearer …`, "
+    "the instance name into `x-tenant`"
+)
+
+
+def authenticate_request(request: Request, storage: CurrentStorage) -> Principal:
+    """Return the caller of the API. Raises HTTPException 401."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    principal = None
+    if scheme.lower() == "bearer":
+        principal = authenticate_token(storage, token.strip())
+    instance_name = request.headers.get("x-tenant", "")
+    if principal is None or not _is_equal(instance_name, principal.instance.name):
+        raise HTTPException(401, _AUTHENTICATION_FAILED, headers={"WWW-Authenticate": "Bearer"})
+    return principal
+
+
+def _is_equal(left: str, right: str) -> bool:
+    return hmac.compare_digest(left.encode(), right.encode())
+
+
+CurrentPrincipal = Annotated[Principal, Depends(authenticate_request)]

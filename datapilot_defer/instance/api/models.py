@@ -1,0 +1,124 @@
+"""Request and response bodies of the API, and the types of its parameters."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+from fastapi import Path, Query
+from pydantic import BaseModel, Field
+
+from datapilot_defer.instance.services.integrations import EnvironmentOverview
+from datapilot_defer.storage.ingestions import Ingestion, IngestionStatus
+from datapilot_defer.storage.integrations import Integration
+from datapilot_defer.storage.tables import MAX_ID
+from datapilot_defer.storage.uploads import Upload
+
+Id = Annotated[int, Field(ge=1, le=MAX_ID)]
+Text = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")]
+QueryId = Annotated[int, Query(ge=1, le=MAX_ID)]
+QueryText = Annotated[str, Query(max_length=2000)]
+PathId = Annotated[int, Path(ge=1, le=MAX_ID)]
+
+
+class VerifyUploadRequest(BaseModel):
+    """What verify_upload is told; the public clients send the id alone."""
+
+    dbt_core_integration_file_id: Id
+    sha256: Text | None = None
+    size_bytes: int | None = None
+    commit: Text | None = None
+    branch: Text | None = None
+    build_url: Text | None = None
+    force: bool = False
+
+
+class EnvironmentReference(BaseModel):
+    """One environment of one integration."""
+
+    dbt_core_integration_id: Id
+    dbt_core_integration_environment_type: Text
+
+
+class NewIntegration(BaseModel):
+    """An integration to make, or an environment to add to the one of this name."""
+
+    name: Text
+    environment: Text = "PROD"
+    integration_type: Literal["dbt_core", "dbt_cloud"] = "dbt_core"
+
+
+class RestoreRequest(BaseModel):
+    """The file that shall be current again."""
+
+    dbt_core_integration_file_id: Id
+
+
+def integration_body(integration: Integration) -> dict[str, object]:
+    """Return an integration as the API shows it."""
+    environments = [
+        {
+            "id": environment.id,
+            "environment_type": environment.name,
+            "created_at": environment.created_at,
+        }
+        for environment in integration.environments
+    ]
+    return {
+        "id": integration.id,
+        "name": integration.name,
+        "environments": environments,
+        "created_at": integration.created_at,
+        "last_modified_at": integration.last_modified_at,
+        "last_file_upload_time": integration.last_file_upload_time,
+        "is_deleted": False,
+        "integration_type": integration.integration_type,
+        "project_name": integration.project_name,
+    }
+
+
+def artifact_body(
+    upload: Upload, token_name: str | None, is_current: bool | None
+) -> dict[str, object]:
+    """Return a verified upload as the API shows it."""
+    metadata = upload.metadata
+    provenance = upload.provenance
+    return {
+        "dbt_core_integration_file_id": upload.id,
+        "file_type": metadata.kind,
+        "token_name": token_name,
+        "current": is_current,
+        "sha256": metadata.sha256,
+        "size_bytes": metadata.size_bytes,
+        "dbt_version": metadata.dbt_version,
+        "schema_version": metadata.schema_version,
+        "project_name": metadata.project_name,
+        "node_count": metadata.node_count,
+        "model_count": metadata.model_count,
+        "generated_at": metadata.generated_at,
+        "invocation_id": metadata.invocation_id,
+        "uploaded_at": upload.uploaded_at,
+        "commit": provenance.commit,
+        "branch": provenance.branch,
+        "build_url": provenance.build_url,
+        "ingestion": upload.ingestion,
+    }
+
+
+def ingestion_body(
+    overview: EnvironmentOverview, ingestion: Ingestion, base_url: str
+) -> dict[str, object]:
+    """Return an ingestion as the API shows it. The public clients do not know "Queued"."""
+    status = ingestion.status
+    if status is IngestionStatus.QUEUED:
+        status = IngestionStatus.IN_PROGRESS
+    log_url = None
+    if ingestion.log:
+        environment = quote(overview.environment.name)
+        path = f"settings/integrations/{overview.integration.id}/{environment}"
+        log_url = f"{base_url}/{path}/ingestions/{ingestion.id}"
+    return {
+        "type": status,
+        "time": ingestion.finished_at or ingestion.created_at,
+        "log_file": log_url,
+    }

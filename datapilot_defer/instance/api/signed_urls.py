@@ -1,0 +1,85 @@
+"""Routes behind signed URLs: the bytes of one artifact, in and out, as streams."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from datapilot_defer.instance.dependencies import CurrentSettings, CurrentStorage
+from datapilot_defer.instance.services.signed_urls import Purpose, SignedUrl, open_signed_url
+from datapilot_defer.instance.services.uploads import receive_upload
+from datapilot_defer.storage.blobs import CHUNK_BYTES, Blob, BlobWriter
+from datapilot_defer.storage.tables import MAX_ID
+
+router = APIRouter(tags=["files"])
+FileId = Annotated[int, Path(ge=1, le=MAX_ID)]
+Expires = Annotated[int, Query(ge=0, le=2**53)]
+Signature = Annotated[str, Query(max_length=64)]
+
+
+@router.put("/files/{file_id}", responses={403: {}, 409: {}, 413: {}})
+async def put_file(
+    request: Request,
+    storage: CurrentStorage,
+    settings: CurrentSettings,
+    file_id: FileId,
+    expires: Expires,
+    signature: Signature,
+) -> Response:
+    """Take the raw bytes of an announced file; they stay invisible until verify_upload."""
+    url = SignedUrl(file_id, Purpose.UPLOAD, expires, signature)
+    instance, _ = await run_in_threadpool(open_signed_url, storage, url)
+    if int(request.headers.get("content-length", "0")) > settings.max_bytes:
+        raise _too_large(settings.max_bytes)
+    with storage.blobs.open_writer() as writer:
+        await _stream_to_blob(request, writer, settings.max_bytes)
+        blob = await run_in_threadpool(writer.commit, instance.id)
+    await run_in_threadpool(receive_upload, storage, file_id, blob)
+    return Response(headers={"ETag": f'"{blob.sha256}"'})
+
+
+@router.get("/files/{file_id}", responses={403: {}, 404: {}})
+def get_file(
+    storage: CurrentStorage, file_id: FileId, expires: Expires, signature: Signature
+) -> Response:
+    """Give the raw bytes of a verified file."""
+    url = SignedUrl(file_id, Purpose.DOWNLOAD, expires, signature)
+    instance, upload = open_signed_url(storage, url)
+    blob = Blob(upload.metadata.sha256, upload.metadata.size_bytes)
+    chunks = storage.blobs.read_chunks(instance.id, blob)
+    # Before the response starts, a missing blob is an error; later it would break the stream.
+    first = next(chunks, b"")
+    return StreamingResponse(
+        chain([first], chunks),
+        media_type="application/json",
+        headers={
+            "Content-Length": str(blob.size_bytes),
+            "ETag": f'"{blob.sha256}"',
+            "Content-Disposition": f'attachment; filename="{upload.kind.file_name}"',
+        },
+    )
+
+
+async def _stream_to_blob(request: Request, writer: BlobWriter, max_bytes: int) -> None:
+    """Write a body in pieces of CHUNK_BYTES, so that one upload holds no more memory."""
+    buffer = bytearray()
+    try:
+        async for part in request.stream():
+            buffer += part
+            if writer.size_bytes + len(buffer) > max_bytes:
+                raise _too_large(max_bytes)
+            if len(buffer) >= CHUNK_BYTES:
+                await run_in_threadpool(writer.write, bytes(buffer))
+                buffer.clear()
+    except ClientDisconnect:
+        raise HTTPException(400, "the upload ended before it was whole") from None
+    await run_in_threadpool(writer.write, bytes(buffer))
+
+
+def _too_large(max_bytes: int) -> HTTPException:
+    return HTTPException(413, f"larger than the {max_bytes} bytes that this instance takes")

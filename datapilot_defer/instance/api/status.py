@@ -1,0 +1,57 @@
+"""Routes about the instance and the token: health, readiness, credentials, permissions."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+
+from datapilot_defer.errors import Unavailable
+from datapilot_defer.instance.api.auth import CurrentPrincipal
+from datapilot_defer.instance.dependencies import CurrentStorage
+from datapilot_defer.instance.services.instances import list_instance_names
+from datapilot_defer.instance.services.principal import require_scope
+
+router = APIRouter(tags=["integrations", "status"])
+
+
+@router.get("/health")
+async def health() -> dict[str, str]:
+    """Say that the instance runs; needs no token."""
+    return {"status": "ok"}
+
+
+@router.get(
+    "/ready",
+    description=(
+        "Say that records and blobs can be reached and ingestions are worked on, 503 when not; "
+        "needs no token."
+    ),
+)
+def ready(request: Request, storage: CurrentStorage) -> dict[str, str]:
+    """Check database, blob store and ingestion worker. Raises Unavailable."""
+    list_instance_names(storage)
+    storage.blobs.exists(0, "0" * 64)
+    if not request.app.state.worker.is_alive:
+        raise Unavailable(
+            "nothing works on ingestions any more: the instance's log says why; start it again"
+        )
+    return {"status": "ready"}
+
+
+@router.post("/auth_health")
+@router.get("/dbt/v3/validate-credentials")
+def validate_credentials(principal: CurrentPrincipal) -> dict[str, object]:
+    """Say that token and instance name are good."""
+    return {"ok": True}
+
+
+@router.get("/dbt/v1/validate-permissions")
+def validate_permissions(principal: CurrentPrincipal) -> dict[str, object]:
+    """Say that the token may upload; 403 when it may not."""
+    require_scope(principal, "upload")
+    return {"ok": True}
+
+
+@router.post("/dbt/v1/defer_to_prod_event")
+def defer_to_prod_event(principal: CurrentPrincipal) -> dict[str, object]:
+    """Take notice that somebody defers; nothing is kept of it."""
+    return {"ok": True}

@@ -1,0 +1,138 @@
+"""Find current and earlier artifacts; restore an earlier one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from datapilot_defer.artifact import Kind
+from datapilot_defer.errors import NotFound, UsageError
+from datapilot_defer.instance.services.integrations import find_environment, find_integration
+from datapilot_defer.instance.services.principal import Principal, require_scope
+from datapilot_defer.storage import Storage
+from datapilot_defer.storage import instances as instance_records
+from datapilot_defer.storage import integrations as integration_records
+from datapilot_defer.storage import uploads as upload_records
+from datapilot_defer.storage.database import utc_now
+from datapilot_defer.storage.integrations import Environment, Integration, normalize_name
+from datapilot_defer.storage.uploads import Upload
+
+
+@dataclass(frozen=True)
+class ArtifactQuery:
+    """Which artifact a caller asks for.
+
+    environment: None tries PROD, then the others. upload_id: this one instead of the current
+    one. at: the one that was current at this time; without a time zone it is in UTC.
+    """
+
+    integration_id: int
+    kind: Kind
+    environment: str | None = None
+    upload_id: int | None = None
+    at: datetime | None = None
+
+
+class EnvironmentArtifact(NamedTuple):
+    """An artifact and the environment it belongs to."""
+
+    environment: Environment
+    upload: Upload
+
+
+def find_artifact(
+    storage: Storage, principal: Principal, query: ArtifactQuery
+) -> EnvironmentArtifact:
+    """Return the artifact of a query. Raises AccessDenied, NotFound, UsageError."""
+    require_scope(principal, "read", query.integration_id)
+    integration = find_integration(storage, principal, query.integration_id)
+    environments = _candidate_environments(integration, query.environment)
+    if query.upload_id is not None:
+        upload = find_verified_upload(storage, integration, query.upload_id)
+        artifact = _match_upload(environments, upload, query.kind)
+    else:
+        artifact = _find_current(storage, environments, query)
+    if artifact is None:
+        raise NotFound(
+            f"integration {integration.id} has no such {query.kind.value}: nothing was uploaded"
+        )
+    return artifact
+
+
+def find_verified_upload(storage: Storage, integration: Integration, upload_id: int) -> Upload:
+    """Return a verified upload of an integration. Raises NotFound."""
+    environment_ids = {environment.id for environment in integration.environments}
+    with storage.database.read() as connection:
+        upload = upload_records.find_upload(connection, upload_id)
+    if upload is None or upload.uploaded_at is None or upload.environment_id not in environment_ids:
+        raise NotFound(
+            f"integration {integration.id} has no file {upload_id}; "
+            "its history lists the ones it has"
+        )
+    return upload
+
+
+def restore_artifact(
+    storage: Storage, principal: Principal, *, integration_id: int, environment: str, upload_id: int
+) -> Upload:
+    """Make an earlier upload the current one again. Raises AccessDenied, NotFound."""
+    integration = find_integration(storage, principal, integration_id)
+    require_scope(principal, "upload", integration.id)
+    selected = find_environment(integration, environment)
+    upload = find_verified_upload(storage, integration, upload_id)
+    if upload.environment_id != selected.id:
+        raise NotFound(f"{selected.name} of integration {integration.id} has no file {upload_id}")
+    project_name = None
+    if upload.kind is Kind.MANIFEST:
+        project_name = upload.metadata.project_name
+    with storage.database.write() as connection:
+        instance_records.lock_instance(connection, principal.instance.id)
+        upload_records.make_current(connection, upload, utc_now())
+        integration_records.record_publication(
+            connection, integration.id, project_name=project_name
+        )
+    return upload
+
+
+def _candidate_environments(integration: Integration, name: str | None) -> Sequence[Environment]:
+    """Return the environment of this name; without a name PROD, then the others by age."""
+    if name is not None:
+        return [find_environment(integration, name)]
+    return sorted(integration.environments, key=_is_not_production)
+
+
+def _is_not_production(environment: Environment) -> bool:
+    return normalize_name(environment.name) != "prod"
+
+
+def _match_upload(
+    environments: Sequence[Environment], upload: Upload, kind: Kind
+) -> EnvironmentArtifact | None:
+    for environment in environments:
+        if environment.id == upload.environment_id and upload.kind is kind:
+            return EnvironmentArtifact(environment, upload)
+    return None
+
+
+def _find_current(
+    storage: Storage, environments: Sequence[Environment], query: ArtifactQuery
+) -> EnvironmentArtifact | None:
+    moment = None
+    if query.at is not None:
+        moment = _to_utc(query.at)
+    with storage.database.read() as connection:
+        for environment in environments:
+            upload = upload_records.find_current(connection, environment.id, query.kind, at=moment)
+            if upload is not None:
+                return EnvironmentArtifact(environment, upload)
+    return None
+
+
+def _to_utc(moment: datetime) -> datetime:
+    """Return a moment in UTC. Raises UsageError when UTC has no year for it."""
+    try:
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except OverflowError:
+        raise UsageError("at: no moment between the years 1 and 9999 in UTC") from None

@@ -1,0 +1,15 @@
+"""Conflicts of a request with the current state of the instance."""
+
+from datapilot_defer.errors import ArtifactRefused
+
+
+class Conflict(ArtifactRefused):
+    """The request contradicts the current state of the instance."""
+
+
+class UploadReplaced(Conflict):
+    """The bytes of an upload were replaced while they were verified."""
+
+
+class UnsafeUpload(Conflict):
+    """The manifest would break defer for its users."""

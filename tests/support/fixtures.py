@@ -1,0 +1,38 @@
+"""Fixtures that several test modules share; tests/conftest.py loads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.fault_runner import World, make_world
+from tests.support.instances import RunningInstance, running_instance
+from tests.support.protocol_server import ProtocolServer, protocol_server
+
+
+@pytest.fixture
+def no_retry_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry without a pause, for tests of answers rather than of time."""
+    monkeypatch.setattr("datapilot_defer.client.transport.FIRST_WAIT_S", 0.001)
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[RunningInstance]:
+    """Return a new instance called acme, without integrations."""
+    with running_instance(tmp_path / "instance") as running:
+        yield running
+
+
+@pytest.fixture
+def hosted() -> Iterator[ProtocolServer]:
+    """Return a server that implements only the documented protocol of the hosted service."""
+    with protocol_server() as server:
+        yield server
+
+
+@pytest.fixture
+def world(instance: RunningInstance, artifacts: Path, tmp_path: Path) -> World:
+    """Return an instance with two manifests and certificates, for fault injection."""
+    return make_world(instance, artifacts / "manifest.json", tmp_path / "world")
