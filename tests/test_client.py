@@ -175,7 +175,7 @@ def test_the_page_of_the_hosted_instance_is_on_a_host_of_its_own() -> None:
     )
 
 
-# What requests raises, in words --------------------------------------------------------------------------------------
+# What requests raises, in words -------------------------------------------------------------------
 
 
 def test_a_name_that_nobody_knows() -> None:
@@ -252,7 +252,7 @@ def test_retry_after_as_a_date() -> None:
     assert failures.parse_retry_after("Sun, 06 Nov 1994 08:49:37 GMT") == 0
 
 
-# Answers as values ---------------------------------------------------------------------------------------------------
+# Answers as values --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -296,6 +296,53 @@ DETAILS = [
 @pytest.mark.parametrize(("answer", "said"), DETAILS)
 def test_a_reason_is_one_printable_line(answer: object, said: str) -> None:
     assert responses.error_detail(answer) == said
+
+
+FORBIDDEN = [
+    ({"type": "extra_forbidden", "loc": ["body", "sha256"]}, True),
+    ({"type": "value_error.extra", "loc": ["body", "sha256"]}, True),
+    ({"loc": ["body", "sha256"]}, True),
+    ({"type": "string_too_long", "loc": ["body", "sha256"]}, False),
+    ({"type": "extra_forbidden", "loc": ["body", "dbt_core_integration_file_id"]}, False),
+    ({"type": "extra_forbidden", "loc": 7}, False),
+]
+
+
+@pytest.mark.parametrize(("error", "forbids"), FORBIDDEN)
+def test_a_field_that_is_forbidden_is_told_by_the_type_and_place_of_the_error(
+    error: object, forbids: bool
+) -> None:
+    assert responses.forbids_fields({"detail": [error]}, ["sha256"]) is forbids
+
+
+@pytest.mark.parametrize("content", [None, [], {}, {"detail": "extra fields"}, {"detail": ["x"]}])
+def test_what_is_no_list_of_errors_forbids_nothing(content: object) -> None:
+    assert not responses.forbids_fields(content, ["sha256"])
+
+
+def test_null_and_empty_values_are_missing_ones() -> None:
+    location = responses.parse_artifact_location(
+        {"url": "https://h/f", "dbt_core_integration_file_id": "1", "size_bytes": "9"}
+        | dict.fromkeys(("sha256", "commit", "more"))
+        | {"branch": ""}
+    )
+    assert (location.file_id, location.size_bytes) == (1, 9)
+    assert (location.sha256, location.branch, location.provenance.commit) == (None, None, None)
+    integration = responses.parse_integrations(
+        [{"id": 1, "name": None, "environments": [{"environment_type": "PROD"}, {}]}]
+    )[0]
+    assert integration.to_json() == {
+        "id": 1,
+        "name": "",
+        "environments": ["PROD"],
+        "created_at": None,
+        "last_upload_at": None,
+        "type": "dbt_core",
+    }
+    with pytest.raises(Unavailable, match="lacks 'sha256'"):
+        responses.parse_artifact_location(
+            {"url": "https://h/f", "dbt_core_integration_file_id": 1, "sha256": 7}
+        )
 
 
 def test_an_integration_that_is_none_is_said_to_be() -> None:

@@ -9,7 +9,10 @@ from datapilot_defer.console import NoProgress, Progress
 
 
 class RecordingConsole:
-    """Messages by their level. answers: what the user types for each label; None where nobody is asked."""
+    """A console that shows nothing.
+
+    answers: what the user types for each label; None for a console without a user.
+    """
 
     def __init__(self, answers: Mapping[str, str] | None = None) -> None:
         self.interactive = answers is not None

@@ -1,0 +1,113 @@
+"""The way to an instance: looked up when it is needed, asked for once, not tried when down."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from datapilot_defer.client.connection import (
+    DEFAULT_TIMEOUT_S,
+    Connection,
+    ConnectionOptions,
+    InstanceAddress,
+)
+from datapilot_defer.errors import Unavailable, UsageError
+from tests.support.console import RecordingConsole
+
+URL = "https://a.example.com"
+ADDRESS = {"ALTIMATE_URL": f"{URL}/", "ALTIMATE_INSTANCE_NAME": "acme"}
+TOKEN = "s3cret-token"
+
+
+def connection(
+    environ: dict[str, str],
+    console: RecordingConsole | None = None,
+    options: ConnectionOptions | None = None,
+) -> Connection:
+    return Connection(
+        options or ConnectionOptions(),
+        environ={"HOME": os.environ["HOME"], **environ},
+        console=console or RecordingConsole(),
+    )
+
+
+def timeout_s(connection: Connection, timeout_s: float | None = None) -> float:
+    return connection.open(timeout_s)._transport._deadline.seconds
+
+
+def test_the_address_needs_no_token(home: Path) -> None:
+    console = RecordingConsole()
+    opened = connection(ADDRESS, console)
+    assert opened.address == InstanceAddress(URL, "acme")
+    assert console.messages == []
+    with pytest.raises(UsageError, match="no token"):
+        _ = opened.credentials
+
+
+def test_nothing_is_looked_up_before_it_is_needed(home: Path) -> None:
+    console = RecordingConsole()
+    opened = connection({}, console, ConnectionOptions(token=TOKEN))
+    assert not console.messages
+    assert not console.secrets
+    with pytest.raises(UsageError, match="no instance name"):
+        _ = opened.address
+    assert console.secrets == [TOKEN]
+    assert "--token shows the token" in console.messages[0][1]
+
+
+def test_each_part_is_asked_for_once(home: Path) -> None:
+    console = RecordingConsole({"instance name": "acme", "token": TOKEN})
+    opened = connection({"ALTIMATE_URL": URL}, console)
+    assert opened.address == InstanceAddress(URL, "acme")
+    assert opened.credentials.token.value == TOKEN
+    opened.open()
+    opened.open()
+    assert console.asked == ["instance name", "token"]
+    assert console.secrets == [TOKEN]
+
+
+def test_an_instance_that_was_found_to_be_unavailable_stays_so(home: Path) -> None:
+    opened = connection({**ADDRESS, "ALTIMATE_API_KEY": TOKEN})
+    opened.open()
+    error = Unavailable("down")
+    opened.mark_unavailable(error)
+    with pytest.raises(Unavailable) as raised:
+        opened.open()
+    assert raised.value is error
+
+
+def test_the_shorter_time_limit_wins(home: Path) -> None:
+    environ = {**ADDRESS, "ALTIMATE_API_KEY": TOKEN}
+    assert timeout_s(connection(environ)) == DEFAULT_TIMEOUT_S
+    assert timeout_s(connection(environ), 10) == 10
+    assert timeout_s(connection({**environ, "DATAPILOT_TIMEOUT": "7"})) == 7
+    for option, expected in [(5.0, 5.0), (20.0, 10.0)]:
+        opened = connection(environ, options=ConnectionOptions(timeout_s=option))
+        assert timeout_s(opened, 10) == expected
+
+
+@pytest.mark.parametrize("value", ["soon", "0", "86401", "nan"])
+def test_an_unusable_time_limit_is_rejected(home: Path, value: str) -> None:
+    environ = {**ADDRESS, "ALTIMATE_API_KEY": TOKEN, "DATAPILOT_TIMEOUT": value}
+    with pytest.raises(UsageError, match=r"DATAPILOT_TIMEOUT is .* 1 to 86400"):
+        connection(environ).open()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="directories decide on Windows who can read a file")
+def test_a_token_that_others_can_read_is_warned_about(home: Path) -> None:
+    file = home / ".altimate" / "altimate.json"
+    file.parent.mkdir()
+    file.write_text(f'{{"altimateApiKey": "{TOKEN}"}}', encoding="utf-8")
+    file.chmod(0o644)
+    for environ, count in [({}, 1), ({"ALTIMATE_API_KEY": TOKEN}, 0)]:
+        console = RecordingConsole()
+        _ = connection({"ALTIMATE_INSTANCE_NAME": "acme", **environ}, console).credentials
+        warnings = [text for level, text in console.messages if level == "warn"]
+        assert len(warnings) == count
+        assert all(f"chmod 600 {file}" in text for text in warnings)
+
+
+def test_a_token_is_in_no_repr() -> None:
+    assert TOKEN not in repr(ConnectionOptions(token=TOKEN))
