@@ -117,7 +117,7 @@ def collect_sources(
         return [*sources, file]
     requested = list(sources)
     if file.token is None:
-        requested.append(file)  # it only says which instance is meant
+        requested.append(file)  # without a token it only selects an instance
     url = _first_url(requested)
     keyring = CredentialSource.from_keyring(url, _first_instance_name(requested), log)
     if keyring is None:

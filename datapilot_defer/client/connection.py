@@ -108,10 +108,10 @@ class Connection:
             self._console.warn(
                 "--token shows the token in process lists and CI logs; set ALTIMATE_API_KEY instead"
             )
-        given = CredentialSource.from_options(
+        source = CredentialSource.from_options(
             token=options.token, instance_name=options.instance_name, url=options.backend_url
         )
-        return collect_sources(given, self._environ, self._console)
+        return collect_sources(source, self._environ, self._console)
 
     @cached_property
     def _address_settings(self) -> tuple[Setting, Setting]:
