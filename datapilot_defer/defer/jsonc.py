@@ -1,29 +1,33 @@
-"""JSON with comments, as VS Code reads it, and edits that change no byte but those of the value.
+"""JSON with comments, as VS Code reads it, and edits that change no other byte of the text.
 
-Comments, trailing commas, a byte order mark and any line ending survive. Of a repeated key the last one counts,
-as in VS Code.
+Comments, trailing commas, a byte order mark and any line ending survive. The last one of a
+repeated key counts, as in VS Code.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _WHITESPACE_AND_COMMENTS = re.compile(r"(?:[ \t\r\n\ufeff]+|//[^\r\n]*|/\*.*?\*/)+", re.DOTALL)
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
 _COMMENT_ON_LINE = re.compile(r"[ \t]*(?://[^\r\n]*|/\*[^\r\n]*?\*/)")
 _LITERAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null")
+_DEFAULT_INDENT = "    "  # VS Code's
 
 
 class NotJsoncError(ValueError):
-    """The text is not JSON with comments; `str()` of it says where and why."""
+    """The text is not JSON with comments; its message gives position and cause."""
 
 
 @dataclass(frozen=True)
 class JsoncValue:
-    """One value and where it stands: `text[start:end]`. members: of an object, in order, repeated keys included."""
+    """One value and its position, `text[start:end]`.
+
+    members: those of an object, in order, repeated keys included; None when it is not an object.
+    """
 
     start: int
     end: int
@@ -31,13 +35,13 @@ class JsoncValue:
     members: tuple[JsoncMember, ...] | None = None
 
     def member(self, key: str) -> JsoncMember | None:
-        """The member that counts for this key."""
+        """Return the member that counts for a key."""
         return next((member for member in reversed(self.members or ()) if member.key == key), None)
 
 
 @dataclass(frozen=True)
 class JsoncMember:
-    """`"key": value` of an object; `start` is that of the key."""
+    """`"key": value` of an object; `start` is the position of the key."""
 
     key: str
     start: int
@@ -45,39 +49,70 @@ class JsoncMember:
 
 
 def parse(text: str) -> JsoncValue:
-    """Read a whole text. One of white space and comments only is an empty object that begins at its end.
-
-    Raises NotJsoncError.
-    """
-    at = _skip_whitespace(text, 0)
-    if at == len(text):
-        return JsoncValue(at, at, {}, ())
+    """Parse a text. One without any value is an empty object at its end. Raises NotJsoncError."""
+    start = _skip_whitespace(text, 0)
+    if start == len(text):
+        return JsoncValue(start, start, {}, ())
     try:
-        node = _value(text, at)
+        root = _parse_value(text, start)
     except RecursionError:
         raise NotJsoncError("is nested too deeply") from None
-    rest = _skip_whitespace(text, node.end)
+    rest = _skip_whitespace(text, root.end)
     if rest != len(text):
         raise _syntax_error(text, rest, "something follows the end of the value")
-    return node
+    return root
 
 
 def set_value(text: str, path: Sequence[str], value: object) -> str:
-    """Give the text with the value at `path` set, objects on the way made; all other bytes stay.
+    """Return the text with the value at `path` set; see `set_members`."""
+    return set_members(text, parse(text), path[:-1], {path[-1]: value})
 
-    Raises NotJsoncError when the text can't be parsed, or something on the way is not an object.
+
+def set_members(
+    text: str, root: JsoncValue, path: Sequence[str], values: Mapping[str, object]
+) -> str:
+    """Return the text with these members of the object at `path` set; all other bytes stay.
+
+    root: the parsed text. Objects that are missing on the path are created.
+    Raises NotJsoncError when a value on the path is not an object.
     """
-    node = parse(text)
-    if node.start == node.end:
-        return _insert_into_empty(text, path, value)
+    if root.start == root.end:
+        return _insert_into_empty(text, _wrap_in_objects(path, values))
+    parent = root
     for depth, key in enumerate(path):
-        if node.members is None:
-            name = ".".join(path[:depth])
-            raise _syntax_error(text, node.start, f"{name or 'the whole'} is not an object")
-        member = node.member(key)
+        _check_object(text, parent, path[:depth])
+        member = parent.member(key)
         if member is None:
-            return _insert_member(text, node, key, _wrap_in_objects(path[depth + 1 :], value))
-        node = member.node
+            missing = {key: _wrap_in_objects(path[depth + 1 :], values)}
+            return _insert_members(text, parent, missing)
+        parent = member.node
+    _check_object(text, parent, path)
+    return _update_members(text, parent, values)
+
+
+def _check_object(text: str, node: JsoncValue, path: Sequence[str]) -> None:
+    if node.members is None:
+        name = ".".join(path) or "the whole"
+        raise _syntax_error(text, node.start, f"{name} is not an object")
+
+
+def _update_members(text: str, parent: JsoncValue, values: Mapping[str, object]) -> str:
+    existing = []
+    missing = {}
+    for key, value in values.items():
+        member = parent.member(key)
+        if member is None:
+            missing[key] = value
+        else:
+            existing.append((member.node, value))
+    if missing:  # behind the last member, so that the other positions stay valid
+        text = _insert_members(text, parent, missing)
+    for node, value in sorted(existing, key=lambda change: change[0].start, reverse=True):
+        text = _replace_value(text, node, value)
+    return text
+
+
+def _replace_value(text: str, node: JsoncValue, value: object) -> str:
     if node.value == value and type(node.value) is type(value):
         return text
     return text[: node.start] + _serialize_at(text, node.start, value) + text[node.end :]
@@ -89,42 +124,70 @@ def _wrap_in_objects(path: Sequence[str], value: object) -> object:
     return value
 
 
-def _insert_into_empty(text: str, path: Sequence[str], value: object) -> str:
-    """A text without any value gets one, below its comments."""
-    gap = "" if not text.strip("\ufeff") or text.endswith("\n") else _newline(text)
-    return text + gap + _serialize_at(text, 0, _wrap_in_objects(path, value)) + _newline(text)
+def _insert_into_empty(text: str, value: object) -> str:
+    """Add the first value to a text, below its comments."""
+    newline = _newline(text)
+    separator = newline
+    if not text.strip("\ufeff") or text.endswith("\n"):
+        separator = ""
+    return text + separator + _serialize_at(text, 0, value) + newline
 
 
-def _insert_member(text: str, parent: JsoncValue, key: str, value: object) -> str:
-    """Add a member behind the last one, in the manner of the others."""
-    newline, unit = _newline(text), _indent_unit(text)
-    last = parent.members[-1] if parent.members else None
-    inner = (
-        _indentation_at(text, last.start) if last else _indentation_at(text, parent.start) + unit
-    )
-    body = f"{json.dumps(key, ensure_ascii=False)}: {_dump_indented(value, inner, unit, newline)}"
-    if last is None:
-        comments = text[parent.start + 1 : parent.end - 1].rstrip()
-        outer = inner.removesuffix(unit)
-        return f"{text[: parent.start + 1]}{comments}{newline}{inner}{body}{newline}{outer}}}{text[parent.end :]}"
+def _insert_members(text: str, parent: JsoncValue, values: Mapping[str, object]) -> str:
+    """Add members behind the last one, formatted like the others."""
+    if parent.members:
+        return _append_members(text, parent.members[-1], values)
+    outer = _indentation_at(text, parent.start)
+    newline = _newline(text)
+    inner = newline + outer + _indent_unit(text)
+    comments = text[parent.start + 1 : parent.end - 1].rstrip()
+    body = ("," + inner).join(_format_members(text, inner.removeprefix(newline), values))
+    opening = text[: parent.start + 1] + comments
+    return opening + inner + body + newline + outer + "}" + text[parent.end :]
+
+
+def _append_members(text: str, last: JsoncMember, values: Mapping[str, object]) -> str:
+    newline = _newline(text)
+    inner = _indentation_at(text, last.start)
     comma = _skip_whitespace(text, last.node.end)
-    trailing = text[comma] == ","  # a habit to be kept
-    behind = comma + 1 if trailing else last.node.end
-    at = _end_of_trailing_comment(text, behind)
-    head = text[:at] if trailing else f"{text[:behind]},{text[behind:at]}"
-    alone = not text[text.rfind("\n", 0, last.start) + 1 : last.start].strip(" \t\ufeff")
-    gap = newline + inner if alone or "//" in text[behind:at] else " "
-    return head + gap + body + ("," if trailing else "") + text[at:]
+    has_trailing_comma = text[comma] == ","
+    end = last.node.end
+    if has_trailing_comma:
+        end = comma + 1
+    insertion = _end_of_trailing_comment(text, end)
+    comment = text[end:insertion]
+    separator = " "
+    if _is_first_on_line(text, last.start) or "//" in comment:
+        separator = newline + inner
+    body = ("," + separator).join(_format_members(text, inner, values))
+    if has_trailing_comma:
+        return text[:insertion] + separator + body + "," + text[insertion:]
+    return text[:end] + "," + comment + separator + body + text[insertion:]
 
 
-def _end_of_trailing_comment(text: str, at: int) -> int:
-    """The end of a comment on the same line, which belongs to what stands before it."""
-    found = _COMMENT_ON_LINE.match(text, at)
-    return found.end() if found else at
+def _format_members(text: str, margin: str, values: Mapping[str, object]) -> list[str]:
+    unit = _indent_unit(text)
+    newline = _newline(text)
+    return [
+        f"{json.dumps(key, ensure_ascii=False)}: {_dump_indented(value, margin, unit, newline)}"
+        for key, value in values.items()
+    ]
 
 
-def _serialize_at(text: str, at: int, value: object) -> str:
-    return _dump_indented(value, _indentation_at(text, at), _indent_unit(text), _newline(text))
+def _is_first_on_line(text: str, position: int) -> bool:
+    line_start = text.rfind("\n", 0, position) + 1
+    return not text[line_start:position].strip(" \t\ufeff")
+
+
+def _end_of_trailing_comment(text: str, position: int) -> int:
+    """Return the end of a comment on the same line: it belongs to what precedes it."""
+    match = _COMMENT_ON_LINE.match(text, position)
+    return match.end() if match else position
+
+
+def _serialize_at(text: str, position: int, value: object) -> str:
+    margin = _indentation_at(text, position)
+    return _dump_indented(value, margin, _indent_unit(text), _newline(text))
 
 
 def _dump_indented(value: object, margin: str, unit: str, newline: str) -> str:
@@ -132,82 +195,83 @@ def _dump_indented(value: object, margin: str, unit: str, newline: str) -> str:
     return (newline + margin).join(lines)
 
 
-def _indentation_at(text: str, at: int) -> str:
-    """The white space that the line of this position begins with."""
-    line = text[text.rfind("\n", 0, at) + 1 : at].lstrip("\ufeff")
+def _indentation_at(text: str, position: int) -> str:
+    """Return the whitespace at the beginning of the line of a position."""
+    line_start = text.rfind("\n", 0, position) + 1
+    line = text[line_start:position].lstrip("\ufeff")
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
 def _indent_unit(text: str) -> str:
-    """One step of indentation: that of the first indented line, else VS Code's default of four blanks."""
-    found = re.search(r"^([ \t]+)\"", text, re.MULTILINE)
-    return found.group(1) if found else "    "
+    """Return the indentation of the first indented member, or VS Code's default."""
+    match = re.search(r"^([ \t]+)\"", text, re.MULTILINE)
+    return match.group(1) if match else _DEFAULT_INDENT
 
 
 def _newline(text: str) -> str:
     return "\r\n" if "\r\n" in text else "\n"
 
 
-def _skip_whitespace(text: str, at: int) -> int:
-    """The next position that is neither white space nor comment."""
-    found = _WHITESPACE_AND_COMMENTS.match(text, at)
-    return found.end() if found else at
+def _skip_whitespace(text: str, position: int) -> int:
+    """Return the next position that is neither whitespace nor part of a comment."""
+    match = _WHITESPACE_AND_COMMENTS.match(text, position)
+    return match.end() if match else position
 
 
-def _value(text: str, at: int) -> JsoncValue:
-    first = text[at : at + 1]
+def _parse_value(text: str, start: int) -> JsoncValue:
+    first = text[start : start + 1]
     if first == "{":
-        return _object(text, at)
+        return _parse_object(text, start)
     if first == "[":
-        return _array(text, at)
-    found = (_STRING if first == '"' else _LITERAL).match(text, at)
-    if found is None:
-        raise _syntax_error(text, at, "a value is expected")
+        return _parse_array(text, start)
+    pattern = _STRING if first == '"' else _LITERAL
+    match = pattern.match(text, start)
+    if match is None:
+        raise _syntax_error(text, start, "a value is expected")
     try:
-        return JsoncValue(at, found.end(), json.loads(found.group()))
+        return JsoncValue(start, match.end(), json.loads(match.group()))
     except ValueError as error:
-        raise _syntax_error(text, at, str(error).split(":")[0]) from None
+        raise _syntax_error(text, start, str(error).split(":")[0]) from None
 
 
-def _object(text: str, start: int) -> JsoncValue:
+def _parse_object(text: str, start: int) -> JsoncValue:
     members: list[JsoncMember] = []
-    at = _skip_whitespace(text, start + 1)
-    while text[at : at + 1] != "}":
-        found = _STRING.match(text, at)
-        if found is None:
-            raise _syntax_error(text, at, 'a key in quotes or "}" is expected')
-        colon = _skip_whitespace(text, found.end())
+    position = _skip_whitespace(text, start + 1)
+    while text[position : position + 1] != "}":
+        key = _STRING.match(text, position)
+        if key is None:
+            raise _syntax_error(text, position, 'a key in quotes or "}" is expected')
+        colon = _skip_whitespace(text, key.end())
         if text[colon : colon + 1] != ":":
             raise _syntax_error(text, colon, '":" is expected')
-        node = _value(text, _skip_whitespace(text, colon + 1))
-        members.append(JsoncMember(str(json.loads(found.group())), at, node))
-        at = _skip_separator(text, node.end, "}")
-    return JsoncValue(
-        start, at + 1, {member.key: member.node.value for member in members}, tuple(members)
-    )
+        node = _parse_value(text, _skip_whitespace(text, colon + 1))
+        members.append(JsoncMember(str(json.loads(key.group())), position, node))
+        position = _skip_separator(text, node.end, "}")
+    value = {member.key: member.node.value for member in members}
+    return JsoncValue(start, position + 1, value, tuple(members))
 
 
-def _array(text: str, start: int) -> JsoncValue:
+def _parse_array(text: str, start: int) -> JsoncValue:
     values: list[object] = []
-    at = _skip_whitespace(text, start + 1)
-    while text[at : at + 1] != "]":
-        node = _value(text, at)
+    position = _skip_whitespace(text, start + 1)
+    while text[position : position + 1] != "]":
+        node = _parse_value(text, position)
         values.append(node.value)
-        at = _skip_separator(text, node.end, "]")
-    return JsoncValue(start, at + 1, values)
+        position = _skip_separator(text, node.end, "]")
+    return JsoncValue(start, position + 1, values)
 
 
-def _skip_separator(text: str, at: int, closing: str) -> int:
-    """Behind the comma, or at the closing bracket."""
-    at = _skip_whitespace(text, at)
-    if text[at : at + 1] == ",":
-        return _skip_whitespace(text, at + 1)
-    if text[at : at + 1] == closing:
-        return at
-    raise _syntax_error(text, at, f'"," or "{closing}" is expected')
+def _skip_separator(text: str, position: int, closing: str) -> int:
+    """Return the position behind the comma, or that of the closing bracket."""
+    position = _skip_whitespace(text, position)
+    if text[position : position + 1] == ",":
+        return _skip_whitespace(text, position + 1)
+    if text[position : position + 1] == closing:
+        return position
+    raise _syntax_error(text, position, f'"," or "{closing}" is expected')
 
 
-def _syntax_error(text: str, at: int, reason: str) -> NotJsoncError:
-    line = text.count("\n", 0, at) + 1
-    column = at - text.rfind("\n", 0, at)
+def _syntax_error(text: str, position: int, reason: str) -> NotJsoncError:
+    line = text.count("\n", 0, position) + 1
+    column = position - text.rfind("\n", 0, position)
     return NotJsoncError(f"line {line}, column {column}: {reason}")
