@@ -1,6 +1,7 @@
-"""dbt's command line and environment, made so that dbt defers to one state directory and to nothing else.
+"""dbt's command line and environment, so that dbt defers to one state directory and nothing else.
 
-Source: `dbt <command> --help` of dbt-core 1.5.12, 1.6.19, 1.8.10, 1.10.23 and 1.11.16, and `dbt/cli/params.py`.
+Source: `dbt <command> --help` of dbt-core 1.5.12, 1.6.19, 1.8.10, 1.10.23 and 1.11.16, and
+`dbt/cli/params.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datapilot_defer.dbt_installation import DbtInstallation
 from datapilot_defer.dbt_project import DbtProject
 from datapilot_defer.errors import UsageError
 
-# Commands that resolve references, so that deferring means something; they take all the flags since dbt 1.5.
+# Commands that resolve references, so that deferral has an effect; all take --defer since dbt 1.5.
 DEFERRING_COMMANDS = {
     ("build",),
     ("run",),
@@ -42,35 +43,30 @@ _OTHER_COMMANDS = {
     "man",
 }
 _COMMANDS = {words[0] for words in DEFERRING_COMMANDS | STATE_ONLY_COMMANDS} | _OTHER_COMMANDS
-# Options before the command that take a value, which may look like a command.
+# Options before the command that take a value. The value may look like a command.
 _OPTIONS_WITH_VALUE = {
-    *(
-        "--log-format",
-        "--log-format-file",
-        "--log-level",
-        "--log-level-file",
-        "--log-path",
-        "--log-file-max-bytes",
-    ),
-    *(
-        "--profile",
-        "--profiles-dir",
-        "--project-dir",
-        "--target",
-        "-t",
-        "--target-path",
-        "--warn-error-options",
-    ),
-    *(
-        "--printer-width",
-        "--record-timing-info",
-        "-r",
-        "--partial-parse-file-path",
-        "--state",
-        "--defer-state",
-    ),
+    "--log-format",
+    "--log-format-file",
+    "--log-level",
+    "--log-level-file",
+    "--log-path",
+    "--log-file-max-bytes",
+    "--profile",
+    "--profiles-dir",
+    "--project-dir",
+    "--target",
+    "-t",
+    "--target-path",
+    "--warn-error-options",
+    "--printer-width",
+    "--record-timing-info",
+    "-r",
+    "--partial-parse-file-path",
+    "--state",
+    "--defer-state",
 }
-# What decides about deferral besides the flags. DBT_DEFER_STATE even wins over --state (dbt-core issue 11216).
+# Besides the flags, these decide about deferral. DBT_DEFER_STATE even takes precedence over
+# --state (dbt-core issue 11216).
 _DEFER_SETTINGS = (
     "DEFER",
     "STATE",
@@ -87,9 +83,11 @@ DEFER_VARIABLES = tuple(
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What to run. command: dbt's own command, such as ("docs", "generate"). deferred: whether dbt will defer.
+    """What to run.
 
-    removed: environment variables that the child does not get.
+    words: the program and its arguments. command: dbt's own command, such as ("docs", "generate").
+    deferred: whether dbt defers. favor_state: whether it then favors the state.
+    removed: environment variables that the child process does not get.
     """
 
     words: tuple[str, ...]
@@ -101,13 +99,17 @@ class CommandLine:
 
 
 def find_option(words: Sequence[str], *names: str) -> str | None:
-    """The value of an option as dbt would take it: the last one given. None when it is not there."""
-    found = None
+    """Return the value of an option as dbt takes it, the last one given; None when not given."""
+    last_value = None
     for index, word in enumerate(words):
         name, equals, value = word.partition("=")
-        if name in names and (equals or index + 1 < len(words)):
-            found = value if equals else words[index + 1]
-    return found
+        if name not in names:
+            continue
+        if equals:
+            last_value = value
+        elif index + 1 < len(words):
+            last_value = words[index + 1]
+    return last_value
 
 
 def compose_command(
@@ -118,93 +120,59 @@ def compose_command(
     favor_state: bool,
     environ: Mapping[str, str],
 ) -> CommandLine:
-    """The command line and environment for `words`, which is what the user would give to dbt.
+    """Return the command line and environment that make dbt defer to `state`.
 
+    words: the arguments that the user would give to dbt.
     Raises UsageError for flags that contradict deferring to `state`.
     """
-    at, command = find_command(words)
+    index, command = find_command(words)
     _check_conflicting_flags(words)
     flags: list[str] = []
     if command in DEFERRING_COMMANDS:
-        flags = [] if "--defer" in words else ["--defer"]
-        flags += _state_flags(words, dbt, state)
-        if favor_state and not {"--favor-state", "--no-favor-state"} & set(words):
-            flags.append("--favor-state")
-    elif command in STATE_ONLY_COMMANDS:
-        flags = [] if find_option(words, "--state") else ["--state", str(state)]
+        flags = _deferral_flags(words, dbt, state, favor_state=favor_state)
+    elif command in STATE_ONLY_COMMANDS and not find_option(words, "--state"):
+        flags = ["--state", str(state)]
     elif command == RETRY_COMMAND and dbt.major_minor >= (1, 8):
         flags = ["--defer-state", str(state)]
+    end = index + len(command)
     removed = tuple(name for name in DEFER_VARIABLES if name in environ)
-    environment = {name: value for name, value in environ.items() if name not in removed}
-    end = at + len(command)
-    composed = (str(dbt.path), *words[:end], *flags, *words[end:])
-    favored = "--no-favor-state" not in words and (favor_state or "--favor-state" in words)
     return CommandLine(
-        composed,
-        command,
-        command in DEFERRING_COMMANDS or command == RETRY_COMMAND,
-        favored,
-        environment,
-        removed,
+        words=(str(dbt.path), *words[:end], *flags, *words[end:]),
+        command=command,
+        deferred=command in {*DEFERRING_COMMANDS, RETRY_COMMAND},
+        favor_state=_is_state_favored(words, favor_state),
+        environment={name: value for name, value in environ.items() if name not in removed},
+        removed=removed,
     )
 
 
-def find_command(words: Sequence[str]) -> tuple[int, tuple[str, ...]]:
-    """Where dbt's command stands and what it is, of one or two words. Raises UsageError when there is none."""
-    index = 0
-    while index < len(words):
-        word = words[index]
-        if word in _COMMANDS:
-            two = (
-                word in _TWO_WORDS
-                and index + 1 < len(words)
-                and not words[index + 1].startswith("-")
-            )
-            return index, tuple(words[index : index + 1 + two])
-        if not word.startswith("-"):
-            raise _unknown_command_error(word)
-        index += 2 if word in _OPTIONS_WITH_VALUE else 1
-    raise UsageError("say what dbt shall do, such as `datapilot dbt defer run build -s my_model`")
+def _deferral_flags(
+    words: Sequence[str], dbt: DbtInstallation, state: Path, *, favor_state: bool
+) -> list[str]:
+    flags = []
+    if "--defer" not in words:
+        flags.append("--defer")
+    flags += _state_flags(words, dbt, state)
+    if favor_state and not {"--favor-state", "--no-favor-state"} & set(words):
+        flags.append("--favor-state")
+    return flags
 
 
-def _unknown_command_error(word: str) -> UsageError:
-    if word == "dbt":
-        return UsageError("leave the word dbt out: `datapilot dbt defer run build -s my_model`")
-    if " " in word:
-        return UsageError(
-            f"{word!r} is one word for dbt: write the words without quotes, `defer run build -s my_model`"
-        )
-    return UsageError(
-        f"{word!r} is no command of dbt; write it as for dbt itself: `defer run build -s my_model`"
-    )
-
-
-def check_retry(words: Sequence[str], project: DbtProject) -> None:
-    """Refuse a `dbt retry` that would not defer: it repeats the last run with that run's own flags.
-
-    Raises UsageError when the last run was not deferred, or its state directory is gone.
-    """
-    folder = Path(find_option(words, "--state") or project.target)
-    file = project.folder / folder / "run_results.json"
-    try:
-        args = json.loads(file.read_bytes())["args"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # dbt says itself that there is nothing to retry
-    if not isinstance(args, dict) or args.get("which") not in {
-        words[-1] for words in DEFERRING_COMMANDS
-    }:
-        return
-    if not args.get("defer"):
+def _state_flags(words: Sequence[str], dbt: DbtInstallation, state: Path) -> list[str]:
+    """Return the flag for deferral; a --state of the user's keeps selecting (state:modified)."""
+    if find_option(words, "--state") is None:
+        return ["--state", str(state)]
+    if dbt.major_minor < (1, 6):
         raise UsageError(
-            f"the last run ({file}) was not deferred, and `dbt retry` repeats it as it was: it would not defer either; "
-            "run the same again with `datapilot dbt defer run`"
+            f"dbt {dbt.version} can't select by one --state and defer to another: leave --state out"
         )
-    state = args.get("state")
-    if isinstance(state, str) and not (project.folder / state / "manifest.json").is_file():
-        raise UsageError(
-            f"the last run deferred to {state}, which holds no manifest.json any more, and `dbt retry` needs it there; "
-            "run the same again with `datapilot dbt defer run`"
-        )
+    return ["--defer-state", str(state)]
+
+
+def _is_state_favored(words: Sequence[str], favor_state: bool) -> bool:
+    if "--no-favor-state" in words:
+        return False
+    return favor_state or "--favor-state" in words
 
 
 def _check_conflicting_flags(words: Sequence[str]) -> None:
@@ -217,12 +185,72 @@ def _check_conflicting_flags(words: Sequence[str]) -> None:
         )
 
 
-def _state_flags(words: Sequence[str], dbt: DbtInstallation, state: Path) -> list[str]:
-    """--state serves selection (state:modified) and deferral; a --state of the user's keeps the selection."""
-    if find_option(words, "--state") is None:
-        return ["--state", str(state)]
-    if dbt.major_minor < (1, 6):
-        raise UsageError(
-            f"dbt {dbt.version} can't select by one --state and defer to another: leave --state out"
+def find_command(words: Sequence[str]) -> tuple[int, tuple[str, ...]]:
+    """Return position and words of dbt's command. Raises UsageError when there is none."""
+    index = 0
+    while index < len(words):
+        word = words[index]
+        if word in _COMMANDS:
+            return index, _command_at(words, index)
+        if not word.startswith("-"):
+            raise _unknown_command_error(word)
+        index += 1
+        if word in _OPTIONS_WITH_VALUE:
+            index += 1
+    raise UsageError("say what dbt shall do, such as `datapilot dbt defer run build -s my_model`")
+
+
+def _command_at(words: Sequence[str], index: int) -> tuple[str, ...]:
+    """Return the command at this position, of one word or two."""
+    following = words[index + 1 : index + 2]
+    if words[index] in _TWO_WORDS and following and not following[0].startswith("-"):
+        return (words[index], following[0])
+    return (words[index],)
+
+
+def _unknown_command_error(word: str) -> UsageError:
+    if word == "dbt":
+        return UsageError("leave the word dbt out: `datapilot dbt defer run build -s my_model`")
+    if " " in word:
+        return UsageError(
+            f"{word!r} is one word for dbt: write the words without quotes, "
+            "`defer run build -s my_model`"
         )
-    return ["--defer-state", str(state)]
+    return UsageError(
+        f"{word!r} is no command of dbt; write it as for dbt itself: `defer run build -s my_model`"
+    )
+
+
+def check_retry(words: Sequence[str], project: DbtProject) -> None:
+    """Raise UsageError if `dbt retry` would not defer: it repeats the last run with its own flags.
+
+    It would not when the last run was not deferred, or when its state directory no longer exists.
+    """
+    target = Path(find_option(words, "--state") or project.target)
+    file = project.folder / target / "run_results.json"
+    arguments = _read_run_arguments(file)
+    deferring_commands = {command[-1] for command in DEFERRING_COMMANDS}
+    if arguments.get("which") not in deferring_commands:
+        return
+    if not arguments.get("defer"):
+        raise UsageError(
+            f"the last run ({file}) was not deferred, and `dbt retry` repeats it as it was: "
+            "it would not defer either; run the same again with `datapilot dbt defer run`"
+        )
+    state = arguments.get("state")
+    if isinstance(state, str) and not (project.folder / state / "manifest.json").is_file():
+        raise UsageError(
+            f"the last run deferred to {state}, which holds no manifest.json any more, "
+            "and `dbt retry` needs it there; run the same again with `datapilot dbt defer run`"
+        )
+
+
+def _read_run_arguments(file: Path) -> Mapping[str, object]:
+    """Return the arguments of the last run; {} when dbt itself will report that there is none."""
+    try:
+        arguments = json.loads(file.read_bytes())["args"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    if not isinstance(arguments, dict):
+        return {}
+    return arguments

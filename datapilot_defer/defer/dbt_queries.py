@@ -1,6 +1,6 @@
-"""What dbt itself is asked: which nodes a selection means, and which relations are in the development database.
+"""Questions to dbt: which nodes a selection means, and which relations exist in development.
 
-dbt runs with a target folder and a log folder of ours, so that nothing of the user's project changes.
+dbt runs with its own target and log directories in the cache, so that the project stays unchanged.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from datapilot_defer.config import user_cache_directory
 from datapilot_defer.dbt_installation import DbtInstallation
 from datapilot_defer.dbt_project import DbtProject
 from datapilot_defer.defer.command_line import DEFER_VARIABLES
-from datapilot_defer.defer.nodes import ManifestNode, read_nodes
+from datapilot_defer.defer.nodes import ManifestNode, read_manifest, read_nodes
 from datapilot_defer.errors import UsageError
 
 _OUTPUT_MARKER = "datapilot-found:"
-# Asks the adapter exactly what dbt asks it when it resolves a reference; one listing per schema, cached by dbt.
+# Asks the adapter what dbt asks it when it resolves a reference: one listing per schema, which dbt
+# caches.
 _EXISTING_RELATIONS_SQL = """
 {%- if execute -%}
 {%- set found = [] -%}
@@ -40,12 +41,17 @@ _EXISTING_RELATIONS_SQL = """
 {%- endif -%}
 select 1
 """.replace("MARK", _OUTPUT_MARKER).replace("\n", "")
+_OUTPUT_OPTIONS = ("--quiet", "--print", "--log-format", "text", "--no-use-colors")
+_SHOWN_LINES = 12
 
 
 @dataclass(frozen=True)
 class QueryResult:
-    """The project's own nodes; the unique ids of those whose relation exists in the development database, and of those
-    that are selected (None: no selection was given)."""
+    """Answers of dbt.
+
+    nodes: the project's own nodes. exists: unique ids of those with a relation in the development
+    database. selected: unique ids of the selected nodes; None when no selection was given.
+    """
 
     nodes: Mapping[str, ManifestNode]
     exists: frozenset[str]
@@ -54,7 +60,7 @@ class QueryResult:
 
 @dataclass(frozen=True)
 class DbtQuery:
-    """dbt, the project that it is asked about, and the flags that choose target, profile and variables."""
+    """dbt, the project to ask about, and the flags for target, profile and variables."""
 
     dbt: DbtInstallation
     project: DbtProject
@@ -63,79 +69,67 @@ class DbtQuery:
 
     @property
     def work_directory(self) -> Path:
-        """Where dbt writes instead of into the project. It persists, so that dbt parses only what has changed."""
+        """Return the directory that dbt writes to.
+
+        It persists, so that dbt parses only what has changed.
+        """
         name = hashlib.sha256(str(self.project.folder).encode()).hexdigest()[:16]
         return user_cache_directory() / "explain" / f"{name}-dbt-{self.dbt.version_series}"
 
     def run(self, selection: Sequence[str], state: Path) -> QueryResult:
-        """Everything at once: the two dbt commands run side by side, for each takes seconds to start.
+        """Run the dbt commands in parallel, because each takes seconds to start.
 
-        selection: --select, --exclude and --selector as dbt takes them; without any, nothing is selected.
-        Raises UsageError, with what dbt said, when dbt fails.
+        selection: --select, --exclude and --selector as dbt takes them; empty to select nothing.
+        Raises UsageError with dbt's output when dbt fails.
         """
-        listing = [
-            "--output",
-            "json",
-            "--output-keys",
-            "unique_id",
-            "--state",
-            str(state),
-            *selection,
-        ]
-        with ExitStack() as children:  # however this ends, no dbt is left behind
-            existing = self._start_dbt(children, "compile", "--inline", _EXISTING_RELATIONS_SQL)
-            selected = self._start_dbt(children, "ls", *listing) if selection else None
-            nodes, exists = self._parse_existing_relations(_wait_for_output("compile", existing))
-            return QueryResult(
-                nodes,
-                exists,
-                _parse_selected(_wait_for_output("ls", selected)) if selected else None,
-            )
+        with ExitStack() as children:  # no dbt keeps running, however this ends
+            compiling = self._start_dbt(children, "compile", "--inline", _EXISTING_RELATIONS_SQL)
+            listing = None
+            if selection:
+                output = ("--output", "json", "--output-keys", "unique_id")
+                words = (*output, "--state", str(state), *selection)
+                listing = self._start_dbt(children, "ls", *words)
+            exists = self._parse_existing_relations(_wait_for_output("compile", compiling))
+            nodes = read_nodes(read_manifest(self.work_directory / "compile" / "manifest.json"))
+            selected = None
+            if listing is not None:
+                selected = _parse_selected(_wait_for_output("ls", listing))
+            return QueryResult(nodes, exists, selected)
 
-    def _parse_existing_relations(
-        self, said: str
-    ) -> tuple[Mapping[str, ManifestNode], frozenset[str]]:
-        """The project as dbt has parsed it, and what it found in the database."""
-        found = next(
-            _parse_json_lines(
-                line.partition(_OUTPUT_MARKER)[2]
-                for line in said.splitlines()
-                if _OUTPUT_MARKER in line
-            ),
-            None,
+    def _parse_existing_relations(self, output: str) -> frozenset[str]:
+        lines = output.splitlines()
+        answers = _parse_json_lines(
+            line.partition(_OUTPUT_MARKER)[2] for line in lines if _OUTPUT_MARKER in line
         )
-        if found is None:
+        unique_ids = next(answers, None)
+        if unique_ids is None:
             raise UsageError(
-                f"dbt {self.dbt.version} did not say which relations exist; it said:\n{_last_lines(said)}"
+                f"dbt {self.dbt.version} did not say which relations exist; it said:\n"
+                f"{_last_lines(output)}"
             )
-        return read_nodes(self.work_directory / "compile" / "manifest.json"), frozenset(found)
+        return frozenset(unique_ids)
 
     def _start_dbt(self, children: ExitStack, command: str, *words: str) -> subprocess.Popen[bytes]:
-        folder = self.work_directory / command
-        logs = [
-            "--quiet",
-            "--print",
-            "--log-format",
-            "text",
-            "--no-use-colors",
-            "--log-path",
-            str(folder / "logs"),
+        directory = self.work_directory / command
+        _create_directory(directory)
+        arguments = [
+            str(self.dbt.path),
+            *_OUTPUT_OPTIONS,
+            *("--log-path", str(directory / "logs")),
+            command,
+            *("--project-dir", str(self.project.folder)),
+            *("--target-path", str(directory)),
+            *self.flags,
+            *words,
         ]
-        folders = ["--project-dir", str(self.project.folder), "--target-path", str(folder)]
-        environ = {
+        environment = {
             name: value for name, value in self.environ.items() if name not in DEFER_VARIABLES
         }
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"can't make folder {folder} for what dbt writes: {error.strerror}; set XDG_CACHE_HOME to a folder "
-                "that can be written to"
-            ) from None
+        environment["PYTHONIOENCODING"] = "utf-8"
         try:
             child = subprocess.Popen(
-                [str(self.dbt.path), *logs, command, *folders, *self.flags, *words],
-                env={**environ, "PYTHONIOENCODING": "utf-8"},
+                arguments,
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -146,14 +140,25 @@ class DbtQuery:
         return child
 
 
+def _create_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"can't make folder {directory} for what dbt writes: {error.strerror}; "
+            "set XDG_CACHE_HOME to a folder that can be written to"
+        ) from None
+
+
 def _wait_for_output(command: str, child: subprocess.Popen[bytes]) -> str:
-    """What dbt printed, once it has ended. Raises UsageError when it failed."""
-    said = child.communicate()[0].decode("utf-8", "replace")
+    """Return what dbt printed. Raises UsageError when it failed."""
+    content, _ = child.communicate()
+    output = content.decode("utf-8", "replace")
     if child.returncode:
         raise UsageError(
-            f"`dbt {command}` ended with {child.returncode}; it said:\n{_last_lines(said)}"
+            f"`dbt {command}` ended with {child.returncode}; it said:\n{_last_lines(output)}"
         )
-    return said
+    return output
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
@@ -161,18 +166,19 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
         child.kill()
 
 
-def _parse_selected(said: str) -> frozenset[str]:
-    """The unique ids that dbt selects."""
-    found = _parse_json_lines(line for line in said.splitlines() if line.startswith("{"))
-    return frozenset(str(entry["unique_id"]) for entry in found if "unique_id" in entry)
+def _parse_selected(output: str) -> frozenset[str]:
+    lines = (line for line in output.splitlines() if line.startswith("{"))
+    entries = _parse_json_lines(lines)
+    return frozenset(str(entry["unique_id"]) for entry in entries if "unique_id" in entry)
 
 
-def _parse_json_lines(texts: Iterable[str]) -> Iterator[Any]:
-    """Those that are JSON: what dbt and its libraries write to stderr comes between, and may look like it."""
-    for text in texts:
+def _parse_json_lines(lines: Iterable[str]) -> Iterator[Any]:
+    """Yield the lines that are JSON: warnings on stderr come in between and may look like it."""
+    for line in lines:
         with suppress(ValueError):
-            yield json.loads(text)
+            yield json.loads(line)
 
 
-def _last_lines(said: str) -> str:
-    return "\n".join(f"  {line}" for line in said.strip().splitlines()[-12:])
+def _last_lines(output: str) -> str:
+    lines = output.strip().splitlines()[-_SHOWN_LINES:]
+    return "\n".join(f"  {line}" for line in lines)

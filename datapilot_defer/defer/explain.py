@@ -1,7 +1,8 @@
-"""Where each reference of a model will resolve to, and why: dbt's own rule, applied before anything runs.
+"""Where each reference of a model resolves to, and why: dbt's rule, applied before a run.
 
-Source of the rule: `RuntimeRefResolver.create_relation` of dbt-core 1.8 to 1.11, and `Manifest.merge_from_artifact`
-of dbt-core 1.5 to 1.7, which decides once, before the first model is built.
+Source of the rule: `RuntimeRefResolver.create_relation` of dbt-core 1.8 to 1.11, and
+`Manifest.merge_from_artifact` of dbt-core 1.5 to 1.7, which resolves once, before the first model
+is built.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ SELECTED_BY_COMMAND: Mapping[str, frozenset[str]] = {
     **BUILT_BY_COMMAND,
     "compile": frozenset(BUILDABLE),
 }
+_EXPLAINED_TYPES = frozenset({"model", "snapshot"})
+_REFERENCED_TYPES = frozenset({*BUILDABLE, "source"})
 
 
 @dataclass(frozen=True)
 class Reference:
-    """One reference of a node. relation: as it will stand in the compiled SQL.
+    """One reference of a node.
 
-    resolution: "selected" (built before it in this run), "built_here" (exists in development, or needs no building),
-    "deferred" (production's, for development has none), "favored" (production's, though development has one),
+    relation: as the compiled SQL will have it. resolution: "selected" (built before it in this
+    run), "built_here" (exists in development, or needs no relation), "deferred" (production's,
+    because development has none), "favored" (production's, although development has one), or
     "missing" (in neither). via: the ephemeral model whose SQL holds the reference.
     """
 
@@ -41,9 +45,21 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Resolution:
+    """What one reference resolves to; see Reference."""
+
+    relation: str
+    resolution: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class DeferContext:
-    """What the rule depends on. here: the project's own nodes; there: the state's; exists: the unique ids whose
-    relation is in the development database. eager: dbt before 1.8. age: how old the state is, in words."""
+    """What the rule depends on.
+
+    project_nodes and state_nodes: by unique id. existing_relations: unique ids with a relation in
+    the development database. resolves_before_run: dbt before 1.8. age: the state's, in words.
+    """
 
     project_nodes: Mapping[str, ManifestNode]
     state_nodes: Mapping[str, ManifestNode]
@@ -53,102 +69,127 @@ class DeferContext:
     resolves_before_run: bool = False
     age: str = ""
 
+    def state_relation(self, unique_id: str) -> str | None:
+        """Return the relation to defer to; None when the state has none."""
+        node = self.state_nodes.get(unique_id)
+        if node is None or node.ephemeral:
+            return None
+        return node.relation
+
 
 def explain_references(
-    situation: DeferContext, *, selected: Set[str] | None, project: str
+    context: DeferContext, *, selected: Set[str] | None, project: str
 ) -> list[Reference]:
-    """Every reference of the selected models and snapshots; those of ephemeral parents too.
+    """Return the references of the selected models and snapshots and of their ephemeral parents.
 
-    selected: unique ids; None explains every model and snapshot of `project` as if it were run alone.
+    selected: unique ids; None explains each model and snapshot of `project` as if run alone.
     """
-    found: list[Reference] = []
-    for node in situation.project_nodes.values():
-        if (
-            node.resource_type not in ("model", "snapshot")
-            or node.resource_type not in SELECTED_BY_COMMAND[situation.command]
-        ):
+    explained_types = _EXPLAINED_TYPES & SELECTED_BY_COMMAND[context.command]
+    references: list[Reference] = []
+    for node in context.project_nodes.values():
+        if node.resource_type not in explained_types:
             continue
         if selected is None and node.package == project:
-            found += _explain_node(situation, node, {node.unique_id})
+            references += _explain_node(context, node, {node.unique_id})
         elif selected is not None and node.unique_id in selected:
-            found += _explain_node(situation, node, selected)
-    return found
+            references += _explain_node(context, node, selected)
+    return references
 
 
 def favor_state_rule(favor_state: bool) -> str:
-    """The rule for favor state in one sentence."""
+    """Return the rule for favor state in one sentence."""
     if favor_state:
-        return "Favor state is on: what is not selected is read from production, even where development has it."
-    return "Favor state is off: production is read only where development has no relation of that name."
+        return (
+            "Favor state is on: what is not selected is read from production, "
+            "even where development has it."
+        )
+    return (
+        "Favor state is off: production is read only where development has no relation "
+        "of that name."
+    )
 
 
 def _explain_node(
-    situation: DeferContext, node: ManifestNode, selected: Set[str]
+    context: DeferContext, node: ManifestNode, selected: Set[str]
 ) -> Iterator[Reference]:
     pending: list[tuple[str, str | None]] = [(parent, None) for parent in node.parents]
     seen: set[str] = set()
     while pending:
         unique_id, via = pending.pop(0)
-        target = situation.project_nodes.get(unique_id)
-        if (
-            target is None
-            or unique_id in seen
-            or target.resource_type not in (*BUILDABLE, "source")
-        ):
+        target = context.project_nodes.get(unique_id)
+        if target is None or unique_id in seen or target.resource_type not in _REFERENCED_TYPES:
             continue
         seen.add(unique_id)
-        relation, resolution, reason = _resolve(situation, target, selected)
-        yield Reference(node.unique_id, unique_id, relation, resolution, reason, via)
+        resolved = _resolve(context, target, selected)
+        yield Reference(
+            node.unique_id, unique_id, resolved.relation, resolved.resolution, resolved.reason, via
+        )
         if target.ephemeral:
             pending += [(parent, unique_id) for parent in target.parents]
 
 
-def _resolve(
-    situation: DeferContext, target: ManifestNode, selected: Set[str]
-) -> tuple[str, str, str]:
-    """Relation, resolution and reason of one reference."""
-    relation, exists = (
-        target.relation or target.name,
-        target.unique_id in situation.existing_relations,
-    )
+def _resolve(context: DeferContext, target: ManifestNode, selected: Set[str]) -> Resolution:
     if target.resource_type == "source":
-        return _resolve_source(relation, exists)
-    there = situation.state_nodes.get(target.unique_id)
-    state = there.relation if there is not None and not there.ephemeral else None
-    if target.ephemeral and not (situation.resolves_before_run and state):
-        return (
-            f"__dbt__cte__{target.name.replace('.', '_')}",
-            "built_here",
-            "ephemeral: its SQL is put in here",
+        return _resolve_source(context, target)
+    has_state_relation = bool(context.state_relation(target.unique_id))
+    if target.ephemeral and not (context.resolves_before_run and has_state_relation):
+        name = target.name.replace(".", "_")
+        return Resolution(f"__dbt__cte__{name}", "built_here", "ephemeral: its SQL is put in here")
+    is_selected = (
+        target.unique_id in selected
+        and target.resource_type in SELECTED_BY_COMMAND[context.command]
+    )
+    if is_selected and target.resource_type in BUILT_BY_COMMAND[context.command]:
+        return Resolution(
+            _own_relation(target), "selected", "selected: built before it in this run"
         )
-    command = situation.command
-    chosen = target.unique_id in selected and target.resource_type in SELECTED_BY_COMMAND[command]
-    if chosen and target.resource_type in BUILT_BY_COMMAND[command]:
-        return relation, "selected", "selected: built before it in this run"
-    if state and not exists and not (chosen and situation.resolves_before_run):
-        return state, "deferred", f"not in development; the manifest is {situation.age}"
-    if state and situation.favor_state and not chosen:
+    deferred = _resolve_to_state(context, target, is_selected=is_selected)
+    return deferred or _resolve_to_development(context, target)
+
+
+def _resolve_source(context: DeferContext, source: ManifestNode) -> Resolution:
+    relation = _own_relation(source)
+    if source.unique_id in context.existing_relations:
+        return Resolution(relation, "built_here", "a source: never deferred")
+    reason = "a source that is not in the database; sources are never deferred"
+    return Resolution(relation, "missing", reason)
+
+
+def _resolve_to_state(
+    context: DeferContext, target: ManifestNode, *, is_selected: bool
+) -> Resolution | None:
+    """Return production's relation when dbt uses it."""
+    relation = context.state_relation(target.unique_id)
+    if not relation:
+        return None
+    exists = target.unique_id in context.existing_relations
+    if not exists and not (is_selected and context.resolves_before_run):
+        reason = f"not in development; the manifest is {context.age}"
+        return Resolution(relation, "deferred", reason)
+    if context.favor_state and not is_selected:
+        reason = f"favored over the one in development; the manifest is {context.age}"
+        return Resolution(relation, "favored", reason)
+    return None
+
+
+def _resolve_to_development(context: DeferContext, target: ManifestNode) -> Resolution:
+    relation = _own_relation(target)
+    if target.unique_id not in context.existing_relations:
+        return Resolution(relation, "missing", _missing_reason(context, target))
+    reason = "in development"
+    if not context.state_relation(target.unique_id):
+        reason = "in development; not in the state"
+    return Resolution(relation, "built_here", reason)
+
+
+def _missing_reason(context: DeferContext, target: ManifestNode) -> str:
+    if target.unique_id in context.state_nodes:
         return (
-            state,
-            "favored",
-            f"favored over the one in development; the manifest is {situation.age}",
+            "not in development, and ephemeral in the state: there is nothing to defer to; "
+            "build it, or select it too"
         )
-    if exists:
-        return (
-            relation,
-            "built_here",
-            "in development" if state else "in development; not in the state",
-        )
-    return relation, "missing", _missing_reason(there)
-
-
-def _resolve_source(relation: str, exists: bool) -> tuple[str, str, str]:
-    if exists:
-        return relation, "built_here", "a source: never deferred"
-    return relation, "missing", "a source that is not in the database; sources are never deferred"
-
-
-def _missing_reason(there: ManifestNode | None) -> str:
-    if there is not None:
-        return "not in development, and ephemeral in the state: there is nothing to defer to; build it, or select it too"
     return "not in development, and not in the state; build it, or select it too"
+
+
+def _own_relation(node: ManifestNode) -> str:
+    return node.relation or node.name

@@ -1,10 +1,10 @@
-"""dbt's own environment variables for deferring, in the words of each shell."""
+"""dbt's environment variables for deferral, in the syntax of each shell."""
 
 from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datapilot_defer.defer.command_line import DEFER_VARIABLES
@@ -12,7 +12,7 @@ from datapilot_defer.errors import UsageError
 
 
 def defer_variables(state: Path, *, favor_state: bool) -> dict[str, str]:
-    """The variables that make any dbt from 1.5 on defer to this state directory."""
+    """Return the variables that make any dbt from 1.5 on defer to this state directory."""
     return {
         "DBT_DEFER": "true",
         "DBT_STATE": str(state),
@@ -21,12 +21,12 @@ def defer_variables(state: Path, *, favor_state: bool) -> dict[str, str]:
 
 
 def conflicting_variables(environ: Mapping[str, str], values: Mapping[str, str]) -> list[str]:
-    """The variables that are set and would decide otherwise; without values, all that are set."""
+    """Return the set variables that affect deferral and are not among `values`."""
     return [name for name in DEFER_VARIABLES if name in environ and name not in values]
 
 
 def detect_shell(environ: Mapping[str, str]) -> str:
-    """The shell that the user most likely has."""
+    """Return the shell that the user most likely has."""
     name = Path(environ.get("SHELL", "")).name
     if name in ("bash", "zsh", "fish"):
         return name
@@ -34,27 +34,19 @@ def detect_shell(environ: Mapping[str, str]) -> str:
 
 
 def format_script(shell: str, values: Mapping[str, str], removed: Sequence[str]) -> str:
-    """The lines that set and take away these variables. Raises UsageError for a value that can't be written so."""
+    """Return the lines that set and remove variables.
+
+    Raises UsageError for a value that cannot be written.
+    """
     if any("\n" in value or "\r" in value for value in values.values()):
         raise UsageError(
-            "the state directory's name has a line break, which no shell's file takes; use another folder"
+            "the state directory's name has a line break, which no shell's file takes; "
+            "use another folder"
         )
-    forms: dict[str, tuple[str, str, Callable[[str], str]]] = {
-        "bash": ("export {}={}", "unset {}", shlex.quote),
-        "zsh": ("export {}={}", "unset {}", shlex.quote),
-        "fish": ("set -gx {} {}", "set -e {}", _quote_fish),
-        "powershell": (
-            "$env:{} = {}",
-            "Remove-Item Env:{} -ErrorAction SilentlyContinue",
-            _quote_powershell,
-        ),
-        # An empty variable counts as unset for dbt; neither file can take one away.
-        "github": ("{}={}", "{}=", str),
-        "dotenv": ("{}={}", "{}=", _quote_dotenv),
-    }
-    setting, removing, quote = forms[shell]
-    lines = [setting.format(name, quote(value)) for name, value in values.items()]
-    return "\n".join([*lines, *(removing.format(name) for name in removed)])
+    set_line, unset_line, quote = _SYNTAX[shell]
+    lines = [set_line.format(name, quote(value)) for name, value in values.items()]
+    lines += [unset_line.format(name) for name in removed]
+    return "\n".join(lines)
 
 
 def _quote_fish(value: str) -> str:
@@ -68,6 +60,22 @@ def _quote_powershell(value: str) -> str:
 
 
 def _quote_dotenv(value: str) -> str:
-    """In single quotes nothing is replaced; python-dotenv and docker differ in everything else."""
+    """Quote with single quotes: python-dotenv and docker agree on nothing else."""
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
+
+
+# How each shell sets a variable, removes one, and quotes a value.
+_SYNTAX = {
+    "bash": ("export {}={}", "unset {}", shlex.quote),
+    "zsh": ("export {}={}", "unset {}", shlex.quote),
+    "fish": ("set -gx {} {}", "set -e {}", _quote_fish),
+    "powershell": (
+        "$env:{} = {}",
+        "Remove-Item Env:{} -ErrorAction SilentlyContinue",
+        _quote_powershell,
+    ),
+    # dbt treats an empty variable as unset. Neither file can remove one.
+    "github": ("{}={}", "{}=", str),
+    "dotenv": ("{}={}", "{}=", _quote_dotenv),
+}
