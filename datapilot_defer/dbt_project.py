@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datapilot_defer.errors import ArtifactRefused, UsageError
+from datapilot_defer.errors import UsageError
 
 PROJECT_FILE = "dbt_project.yml"
 _ENV_VAR = re.compile(
@@ -83,35 +83,6 @@ def read_project(folder: Path, environ: Mapping[str, str]) -> DbtProject:
         Path(os.path.normpath(target)),
         tuple(_find_source_files(folder, settings)),
     )
-
-
-def check_belongs(ids: Iterable[str], project: DbtProject, *, manifest_project: str | None) -> None:
-    """Refuse a manifest of another project: dbt would not say a word, and defer nothing.
-
-    ids: the unique ids of the manifest's nodes. dbt matches by unique id alone, `model.<project>.<model>`.
-    Raises ArtifactRefused.
-    """
-    own = [
-        parts
-        for parts in (unique_id.split(".") for unique_id in ids)
-        if parts[1:2] == [project.name]
-    ]
-    if not own:
-        made_by = (
-            f"is of project {manifest_project!r}" if manifest_project else "is of another project"
-        )
-        raise ArtifactRefused(
-            f"the manifest {made_by} and has nothing of this one, {project.name!r} ({project.folder / PROJECT_FILE}): "
-            "dbt matches models by project name and model name, so it would silently defer nothing; "
-            "use the integration or folder of this project"
-        )
-    here = {path.stem for path in project.sources}
-    there = {"_".join(parts[2:]) for parts in own} | {parts[2] for parts in own if len(parts) > 2}
-    if here and not here & there:
-        raise ArtifactRefused(
-            f"the manifest is of a project that is also called {project.name!r}, but shares no model or seed with "
-            f"{project.folder}: dbt would silently defer nothing; use the integration or folder of this project"
-        )
 
 
 def is_target_directory(directory: Path, project: DbtProject) -> bool:

@@ -12,8 +12,10 @@ from datapilot_defer.cli import integrations as _integrations
 from datapilot_defer.cli.altimate_cli import DelegatingGroup
 from datapilot_defer.cli.config import show as _show_settings
 from datapilot_defer.cli.defer import enable as _defer
+from datapilot_defer.cli.defer.env import env as _defer_env
 from datapilot_defer.cli.defer.explain import explain as _defer_explain
 from datapilot_defer.cli.defer.run import run as _defer_run
+from datapilot_defer.cli.defer.status import status as _defer_status
 from datapilot_defer.cli.doctor import doctor
 from datapilot_defer.cli.instance.serve import init, serve
 from datapilot_defer.cli.instance.tokens import token
@@ -63,7 +65,17 @@ _TREE: tuple[tuple[click.Group, tuple[click.Command, ...]], ...] = (
     (auth, (_auth.login, _auth.logout, _auth.status)),
     (config, (_show_settings,)),
     (dbt, (onboard, pull, validate)),
-    (defer, (_defer.enable, _defer.disable, _defer.status, _defer.env, _defer_run, _defer_explain)),
+    (
+        defer,
+        (
+            _defer.enable,
+            _defer.disable,
+            _defer_status,
+            _defer_env,
+            _defer_run,
+            _defer_explain,
+        ),
+    ),
     (
         integrations,
         (

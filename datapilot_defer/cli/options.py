@@ -6,6 +6,7 @@ A decorator that builds an options object consumes its parameters and passes the
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -148,6 +149,52 @@ def legacy_validation_options(command: F) -> F:
         help="Refuse a manifest that this dbt, such as 1.11, can't defer to.",
     )
     return strict(readable_by(command))
+
+
+_SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*([smhdw])(?:in|ours?|ays?|ecs?)?")
+
+
+def _parse_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Return the seconds of a duration such as 90m, 24h or 7d."""
+    if not value:
+        return None
+    match = _DURATION.fullmatch(value.strip().lower())
+    if match is None:
+        raise click.BadParameter(
+            f"{value!r} is no length of time: write 90m, 24h or 7d", ctx, param
+        )
+    return float(match.group(1)) * _SECONDS_PER_UNIT[match.group(2)]
+
+
+max_age_option = click.option(
+    "--max-age",
+    callback=_parse_duration,
+    metavar="AGE",
+    envvar="DATAPILOT_MAX_AGE",
+    show_envvar=True,
+    help="Refuse a manifest that dbt wrote longer ago, such as 24h or 7d.",
+)
+offline_option = click.option(
+    "--offline",
+    is_flag=True,
+    envvar="DATAPILOT_OFFLINE",
+    show_envvar=True,
+    help="Do not ask the instance; use what was pulled before.",
+)
+dbt_option = click.option(
+    "--dbt",
+    "dbt_path",
+    metavar="FILE",
+    envvar="DATAPILOT_DBT",
+    show_envvar=True,
+    help="The dbt to use. [default: the one on PATH]",
+)
+project_dir_option = click.option(
+    "--project-dir",
+    metavar="DIR",
+    help="Folder of the dbt project. [default: the working folder or one above]",
+)
 
 
 def require_integration(integration_id: int | None, integration_name: str | None) -> int | str:

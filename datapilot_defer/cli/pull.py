@@ -5,24 +5,42 @@ from __future__ import annotations
 import os
 from datetime import UTC
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from datapilot_defer.artifact import Kind
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import (
+    connection_options,
+    dbt_option,
     environment_option,
     integration_options,
-    legacy_connection_options,
+    max_age_option,
+    offline_option,
     require_integration,
 )
 from datapilot_defer.cli.output import Output, current_output
-from datapilot_defer.cli.pulling import Access, as_json, dbt_option, max_age_option, offline_option
+from datapilot_defer.client.connection import Connection, ConnectionOptions
 from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
-    from datapilot_defer.pull.update import PullResult
+    from datapilot_defer.dbt_project import DbtProject
+    from datapilot_defer.pull.record import PulledArtifact
+    from datapilot_defer.pull.request import PullOptions, PullResult
+    from datapilot_defer.pull.state_directory import StateDirectory
+
+_ARTIFACT_FIELDS = ("size_bytes", "sha256", "file_id", "schema_version", "dbt_version")
+_MANIFEST_FIELDS = (
+    "dbt_version",
+    "schema_version",
+    "project_name",
+    "generated_at",
+    "commit",
+    "branch",
+    "build_url",
+    "uploaded_at",
+)
 
 
 @click.command("pull", cls=Command)
@@ -33,7 +51,8 @@ if TYPE_CHECKING:
     "-o",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="State directory to pull into, made if needed. [default: one that persists in the user's cache folder]",
+    help="State directory to pull into, made if needed. "
+    "[default: one that persists in the user's cache folder]",
 )
 @click.option(
     "--kind",
@@ -57,11 +76,12 @@ if TYPE_CHECKING:
     metavar="VERSION",
     envvar="DATAPILOT_READABLE_BY",
     show_envvar=True,
-    help="Refuse a manifest that this dbt, such as 1.11, can't read. [default: the version of the dbt on PATH]",
+    help="Refuse a manifest that this dbt, such as 1.11, can't read. "
+    "[default: the version of the dbt on PATH]",
 )
 @dbt_option
 @click.option("--force", is_flag=True, help="Pull anew, and over files that no pull put there.")
-@legacy_connection_options
+@connection_options
 def pull(
     integration_id: int | None,
     integration_name: str | None,
@@ -75,56 +95,87 @@ def pull(
     readable_by: str | None,
     dbt_path: str | None,
     force: bool,
-    **rest: Any,
+    connection: ConnectionOptions,
 ) -> None:
     """Pull artifacts into a state directory.
 
     They are those of one environment. The folder, which is printed, is for `dbt --state`.
 
-    What is there already costs one small request. When the instance can't be reached, what was pulled before is
-    used, with a warning; --max-age bounds how old it may be.
+    What is there already costs one small request. When the instance can't be reached, what was
+    pulled before is used, with a warning; --max-age bounds how old it may be.
     """
-    from datapilot_defer.pull.update import PullOptions
-    from datapilot_defer.pull.update import pull as pull_artifacts
+    from datapilot_defer.pull.integration_names import resolve_integration_id
+    from datapilot_defer.pull.request import PullOptions
+    from datapilot_defer.pull.update import update_state_directory
 
-    report = current_output()
-    access = Access(report, rest)
-    wish = PullOptions(
-        access.integration_id(
-            require_integration(integration_id, integration_name), offline=offline
-        ),
+    console = current_output()
+    instance = Connection(connection, environ=os.environ, console=console)
+    integration = require_integration(integration_id, integration_name)
+    request = PullOptions(
+        resolve_integration_id(instance, integration, offline=offline),
         environment,
         tuple(dict.fromkeys(Kind(kind) for kind in kinds)) or (Kind.MANIFEST,),
         file_id,
         _parse_time(at),
-        readable_by or _installed_dbt_version(report, dbt_path),
+        readable_by or _installed_dbt_version(console, dbt_path),
         max_age,
     )
-    if output is not None:
-        output = output.resolve() if ".." in output.parts else output.absolute()
-        _check_not_target(output)
-    if file_id and len(wish.kinds) > 1:
+    directory = _open_directory(output, request, instance)
+    if file_id and len(request.kinds) > 1:
         raise UsageError("--file-id names one artifact: give at most one --kind with it")
-    pulled = pull_artifacts(access.source(wish, output), wish, force=force, offline=offline)
-    report.note(_format_result(pulled, wish.description))
-    data = {"ok": True, "integration_id": wish.integration_id, **as_json(pulled)}
-    report.print_result(data, str(pulled.folder))
+    result = update_state_directory(
+        request, instance, directory, console=console, force=force, offline=offline
+    )
+    console.note(_format_result(result, request))
+    data = {"ok": True, "integration_id": request.integration_id, **_result_json(result)}
+    console.print_result(data, str(result.directory))
 
 
-def _format_result(pulled: PullResult, where: str) -> str:
-    from datapilot_defer.pull.update import age
+def _open_directory(
+    output: Path | None, request: PullOptions, instance: Connection
+) -> StateDirectory:
+    """Return the directory to pull into. Raises UsageError when it is dbt's own target."""
+    from datapilot_defer.pull.state_directory import StateDirectory, default_state_directory
 
-    verb = "Offline" if pulled.offline else "Unchanged" if pulled.unchanged else "Pulled"
-    manifest = pulled.manifest
-    said = f"{verb}: {', '.join(entry.kind for entry in pulled.entries)} of {where}"
-    if manifest is None:
-        return said
-    written = ", written" if len(pulled.entries) == 1 else "; the manifest was written"
-    return f"{said}{written} by dbt {manifest.dbt_version} ({age(manifest)})"
+    if output is None:
+        path = default_state_directory(
+            instance.address, request.integration_id, request.environment, request.pin
+        )
+        return StateDirectory(path)
+    path = output.absolute()
+    if ".." in output.parts:
+        path = output.resolve()
+    _check_not_target(path)
+    return StateDirectory(path, protect_foreign_files=True)
+
+
+def _check_not_target(output: Path) -> None:
+    """Raise UsageError for dbt's own target directory.
+
+    dbt writes its manifest there before it reads the state, and then defers nothing.
+    """
+    from datapilot_defer.dbt_project import is_target_directory
+
+    for start in (output.parent, Path.cwd()):
+        project = _enclosing_project(start)
+        if project is not None and is_target_directory(output, project):
+            raise UsageError(
+                f"{output} is dbt's own target folder: dbt would overwrite the manifest before it "
+                "defers to it, and silently not defer; take another folder"
+            )
+
+
+def _enclosing_project(start: Path) -> DbtProject | None:
+    from datapilot_defer.dbt_project import PROJECT_FILE, read_project
+
+    for directory in (start, *start.parents):
+        if (directory / PROJECT_FILE).is_file():
+            return read_project(directory.resolve(), os.environ)
+    return None
 
 
 def _parse_time(at: str | None) -> str | None:
-    """A time as the instance takes it: ISO, with a zone (UTC when none is given)."""
+    """Return a time as the instance expects it: ISO, in UTC. Without a time zone it is UTC."""
     from datetime import datetime
 
     if at is None:
@@ -135,15 +186,16 @@ def _parse_time(at: str | None) -> str | None:
         raise UsageError(
             f"--at {at} is no ISO time: write 2026-11-22T09:00Z or 2026-11-22"
         ) from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if not moment.tzinfo:
+        moment = moment.replace(tzinfo=UTC)
     try:
         return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
     except OverflowError:
         raise UsageError(f"--at {at} is before the year 1 or after the year 9999, in UTC") from None
 
 
-def _installed_dbt_version(report: Output, dbt_path: str | None) -> str | None:
-    """The version of the dbt that will read it, as far as there is one: a machine that only pulls needs none."""
+def _installed_dbt_version(console: Output, dbt_path: str | None) -> str | None:
+    """Return the version of the dbt that will read it; a machine that only pulls needs none."""
     from datapilot_defer import dbt_installation
 
     if not dbt_path and dbt_installation.locate_executable(None, os.environ) is None:
@@ -153,27 +205,49 @@ def _installed_dbt_version(report: Output, dbt_path: str | None) -> str | None:
     except UsageError as error:
         if dbt_path:
             raise
-        report.detail(f"{error}; so the manifest is not checked against a version of dbt")
+        console.detail(f"{error}; so the manifest is not checked against a version of dbt")
         return None
 
 
-def _check_not_target(output: Path) -> None:
-    """dbt writes its own manifest to its target folder before it looks at the state, and then defers nothing."""
-    from datapilot_defer import dbt_project
+def _format_result(result: PullResult, request: PullOptions) -> str:
+    verb = "Pulled"
+    if result.offline:
+        verb = "Offline"
+    elif result.unchanged:
+        verb = "Unchanged"
+    kinds = ", ".join(artifact.kind for artifact in result.artifacts)
+    message = f"{verb}: {kinds} of {request.description}"
+    manifest = result.manifest
+    if manifest is None:
+        return message
+    written = "; the manifest was written"
+    if len(result.artifacts) == 1:
+        written = ", written"
+    version = manifest.metadata.dbt_version
+    return f"{message}{written} by dbt {version} ({manifest.describe_age()})"
 
-    for start in (output.parent, Path.cwd()):
-        folder = next(
-            (
-                each
-                for each in (start, *start.parents)
-                if (each / dbt_project.PROJECT_FILE).is_file()
-            ),
-            None,
-        )
-        if folder is not None and dbt_project.is_target_directory(
-            output, dbt_project.read_project(folder.resolve(), os.environ)
-        ):
-            raise UsageError(
-                f"{output} is dbt's own target folder: dbt would overwrite the manifest before it defers to it, and "
-                "silently not defer; take another folder"
-            )
+
+def _result_json(result: PullResult) -> dict[str, object]:
+    facts: dict[str, object] = dict.fromkeys(_MANIFEST_FIELDS)
+    age_seconds = None
+    if result.manifest is not None:
+        facts = result.manifest.to_json()
+        age_seconds = result.manifest.age_seconds
+    return {
+        "state_dir": str(result.directory),
+        "unchanged": result.unchanged,
+        "offline": result.offline,
+        "environment": result.environment,
+        "artifacts": [_artifact_json(artifact, result.directory) for artifact in result.artifacts],
+        **{name: facts[name] for name in _MANIFEST_FIELDS},
+        "age_seconds": age_seconds,
+    }
+
+
+def _artifact_json(artifact: PulledArtifact, directory: Path) -> dict[str, object]:
+    facts = artifact.to_json()
+    return {
+        "kind": artifact.kind.value,
+        "path": str(directory / artifact.kind.file_name),
+        **{name: facts[name] for name in _ARTIFACT_FIELDS},
+    }

@@ -1,1 +1,1 @@
-"""dbt's defer for one project: its settings, the state directory, dbt's command line, and the explanation."""
+"""dbt's defer for one project: settings, state directory, dbt's command line, and explanation."""

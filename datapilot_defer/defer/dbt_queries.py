@@ -57,6 +57,11 @@ class QueryResult:
     exists: frozenset[str]
     selected: frozenset[str] | None
 
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Return the names of the nodes by unique id."""
+        return {unique_id: node.name for unique_id, node in self.nodes.items()}
+
 
 @dataclass(frozen=True)
 class DbtQuery:

@@ -49,6 +49,10 @@ def format_script(shell: str, values: Mapping[str, str], removed: Sequence[str])
     return "\n".join(lines)
 
 
+def _no_quotes(value: str) -> str:
+    return value
+
+
 def _quote_fish(value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
@@ -76,6 +80,6 @@ _SYNTAX = {
         _quote_powershell,
     ),
     # dbt treats an empty variable as unset. Neither file can remove one.
-    "github": ("{}={}", "{}=", str),
+    "github": ("{}={}", "{}=", _no_quotes),
     "dotenv": ("{}={}", "{}=", _quote_dotenv),
 }

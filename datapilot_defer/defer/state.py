@@ -1,103 +1,198 @@
-"""The state that a project defers to: brought here if need be, and every silent failure of dbt ruled out."""
+"""The state directory of a project, checked so that dbt does not silently ignore it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from datapilot_defer.artifact import Artifact, Kind, read_artifact
-from datapilot_defer.dbt_installation import DbtInstallation
-from datapilot_defer.dbt_project import DbtProject, check_belongs, is_target_directory
-from datapilot_defer.defer import project_settings as defer_settings
-from datapilot_defer.defer.nodes import list_unique_ids
-from datapilot_defer.defer.project_settings import DeferSettings
+from datapilot_defer.dbt_project import PROJECT_FILE, is_target_directory
+from datapilot_defer.defer.nodes import ManifestFile, list_unique_ids, read_manifest
+from datapilot_defer.defer.project_settings import DeferSettings, resolve_manifest_directory
 from datapilot_defer.errors import ArtifactRefused, UsageError
-from datapilot_defer.pull.state_directory import PulledArtifact, describe
-from datapilot_defer.pull.update import PullOptions, PullResult, check_age
+from datapilot_defer.pull.record import PulledArtifact
+from datapilot_defer.pull.request import PullOptions, PullResult, check_age
+from datapilot_defer.pull.state_directory import StateDirectory, default_state_directory
+from datapilot_defer.pull.update import update_state_directory
 
-Pull = Callable[[PullOptions], PullResult]
+if TYPE_CHECKING:
+    from datapilot_defer.client.connection import Connection
+    from datapilot_defer.console import Console
+    from datapilot_defer.dbt_installation import DbtInstallation
+    from datapilot_defer.dbt_project import DbtProject
 
 
 @dataclass(frozen=True)
 class PreparedState:
-    """A state directory that dbt can defer to. pulled: None when it is a local folder."""
+    """A state directory that dbt can defer to.
 
-    folder: Path
-    manifest: PulledArtifact
+    artifact: its manifest, as a record describes it. manifest: the same file, read and split.
+    pulled: None for a local directory.
+    """
+
+    directory: Path
+    artifact: PulledArtifact
+    manifest: ManifestFile
     pulled: PullResult | None = None
+
+    def describe(self) -> str:
+        """Return directory, writer and age in one line."""
+        writer = ""
+        if self.artifact.metadata.dbt_version:
+            writer = f"written by dbt {self.artifact.metadata.dbt_version}, "
+        return f"{self.directory} ({writer}{self.artifact.describe_age()})"
 
 
 def prepare_state(
-    settings: DeferSettings,
     project: DbtProject,
+    settings: DeferSettings,
     *,
     dbt: DbtInstallation | None,
+    connection: Connection,
+    console: Console,
     max_age_s: float | None,
-    pull: Pull,
+    offline: bool,
     environ: Mapping[str, str],
 ) -> PreparedState:
-    """The state of these settings, checked to be one that dbt really defers to.
+    """Return the state of these settings after checking that dbt defers to it.
 
-    dbt: the one that will read it, or None when that does not matter.
-    Raises UsageError when nothing is set or the folder can't be one, ArtifactRefused for a manifest that this dbt
-    can't read, that is of another project or too old; and whatever pulling raises.
+    dbt: the one that will read it; None skips the check that it can.
+    Raises UsageError when nothing is set or the directory cannot be used, ArtifactRefused for a
+    manifest that this dbt cannot read, that is of another project or too old, and what
+    `update_state_directory` raises.
     """
-    series = dbt.version_series if dbt else None
+    readable_by = None
+    if dbt is not None:
+        readable_by = dbt.version_series
     if settings.mode == "integration" and settings.integration_id:
-        wish = PullOptions(
-            settings.integration_id, settings.environment, readable_by=series, max_age_s=max_age_s
+        request = PullOptions(
+            settings.integration_id,
+            settings.environment,
+            readable_by=readable_by,
+            max_age_s=max_age_s,
         )
-        pulled = pull(wish)
-        [manifest] = pulled.entries
-        state = PreparedState(pulled.folder, manifest, pulled)
+        state = _pull_state(request, connection, console, offline=offline)
     elif settings.mode == "local":
-        state = _read_local_state(settings, series, environ)
-        check_age(state.manifest, max_age_s)
+        state = _read_local_state(resolve_manifest_directory(settings, environ), readable_by)
+        check_age(state.artifact, max_age_s)
     else:
         raise UsageError(
-            "nothing is set to defer to: say where the manifest is with `datapilot dbt defer enable "
-            "--integration-id N`, `--integration-name NAME` or `--manifest-path FOLDER`"
+            "nothing is set to defer to: say where the manifest is with "
+            "`datapilot dbt defer enable --integration-id N`, `--integration-name NAME` "
+            "or `--manifest-path FOLDER`"
         )
-    check_not_target(state.folder, project)
-    check_belongs(
-        list_unique_ids(state.folder / Kind.MANIFEST.file_name),
+    check_not_target(state.directory, project)
+    check_same_project(
+        list_unique_ids(state.manifest),
         project,
-        manifest_project=state.manifest.project_name,
+        manifest_project=state.artifact.metadata.project_name,
     )
     return state
 
 
-def check_not_target(folder: Path, project: DbtProject) -> None:
-    """Raises UsageError when the folder is dbt's own target folder."""
-    if is_target_directory(folder, project):
-        raise UsageError(
-            f"the state directory {folder} is dbt's own target folder: dbt overwrites the manifest there before it "
-            "looks at it, and silently defers nothing; copy production's manifest to another folder"
-        )
-
-
-def _read_local_state(
-    settings: DeferSettings, series: str | None, environ: Mapping[str, str]
+def _pull_state(
+    request: PullOptions, connection: Connection, console: Console, *, offline: bool
 ) -> PreparedState:
-    folder = defer_settings.resolve_manifest_directory(settings, environ)
-    file = folder / Kind.MANIFEST.file_name
-    if not file.is_file():
-        there = "holds no manifest.json" if folder.is_dir() else "is no folder"
+    path = default_state_directory(
+        connection.address, request.integration_id, request.environment, request.pin
+    )
+    result = update_state_directory(
+        request, connection, StateDirectory(path), console=console, offline=offline
+    )
+    [artifact] = result.artifacts
+    manifest = _split_manifest(result)
+    return PreparedState(result.directory, artifact, manifest, result)
+
+
+def _split_manifest(result: PullResult) -> ManifestFile:
+    """Return the manifest that was downloaded, or else read the one that was there before."""
+    path = result.directory / Kind.MANIFEST.file_name
+    for artifact in result.downloaded:
+        if artifact.kind is Kind.MANIFEST:
+            return ManifestFile(path, artifact.sections)
+    return read_manifest(path)
+
+
+def _read_local_state(directory: Path, readable_by: str | None) -> PreparedState:
+    path = directory / Kind.MANIFEST.file_name
+    if not path.is_file():
+        problem = "is no folder"
+        if directory.is_dir():
+            problem = "holds no manifest.json"
         raise UsageError(
-            f"{folder} {there}: copy manifest.json there, from the target folder of the production job"
+            f"{directory} {problem}: copy manifest.json there, "
+            "from the target folder of the production job"
         )
-    return PreparedState(folder, _validate_manifest(read_artifact(file), series))
+    artifact = read_artifact(path)
+    pulled_artifact = _validate_manifest(artifact, readable_by)
+    return PreparedState(directory, pulled_artifact, ManifestFile(path, artifact.sections))
 
 
-def _validate_manifest(artifact: Artifact, series: str | None) -> PulledArtifact:
-    """What a record would say of a manifest. Raises ArtifactRefused when this dbt can't read it."""
+def _validate_manifest(artifact: Artifact, readable_by: str | None) -> PulledArtifact:
+    """Describe a manifest as a record does. Raises ArtifactRefused when dbt cannot read it."""
     from datapilot_defer.validation import validate
 
-    verdict = validate(artifact, readable_by=series)
-    if not verdict.is_accepted:
-        reader = f"dbt {series}" if series else "dbt"
+    validation = validate(artifact, readable_by=readable_by)
+    if not validation.is_accepted:
+        reader = "dbt"
+        if readable_by:
+            reader = f"dbt {readable_by}"
         raise ArtifactRefused(
-            "\n".join([f"{reader} can't defer to {artifact.path}:", *verdict.format_problems()])
+            "\n".join([f"{reader} can't defer to {artifact.path}:", *validation.format_problems()])
         )
-    return describe(artifact, verdict.readable_by)
+    return PulledArtifact(artifact.metadata, readable_by=validation.readable_by)
+
+
+def check_not_target(directory: Path, project: DbtProject) -> None:
+    """Raise UsageError when the directory is dbt's own target directory."""
+    if is_target_directory(directory, project):
+        raise UsageError(
+            f"the state directory {directory} is dbt's own target folder: dbt overwrites the "
+            "manifest there before it looks at it, and silently defers nothing; "
+            "copy production's manifest to another folder"
+        )
+
+
+def check_same_project(
+    unique_ids: Iterable[str], project: DbtProject, *, manifest_project: str | None
+) -> None:
+    """Raise ArtifactRefused for a manifest of another project: dbt would silently defer nothing.
+
+    unique_ids: those of the manifest's nodes. dbt matches by unique id alone,
+    `model.<project>.<model>`.
+    """
+    names = _names_in_project(unique_ids, project.name)
+    if not names:
+        raise _other_project_error(project, manifest_project)
+    project_names = {path.stem for path in project.sources}
+    if project_names and project_names.isdisjoint(names):
+        raise ArtifactRefused(
+            f"the manifest is of a project that is also called {project.name!r}, "
+            f"but shares no model or seed with {project.folder}: "
+            "dbt would silently defer nothing; use the integration or folder of this project"
+        )
+
+
+def _names_in_project(unique_ids: Iterable[str], project_name: str) -> set[str]:
+    """Return the names of a project's nodes, each also without its version."""
+    names = set()
+    for unique_id in unique_ids:
+        _, _, rest = unique_id.partition(".")
+        package, _, name = rest.partition(".")
+        if package == project_name:
+            names.add(name.replace(".", "_"))
+            names.add(name.partition(".")[0])
+    return names
+
+
+def _other_project_error(project: DbtProject, manifest_project: str | None) -> ArtifactRefused:
+    origin = "is of another project"
+    if manifest_project:
+        origin = f"is of project {manifest_project!r}"
+    return ArtifactRefused(
+        f"the manifest {origin} and has nothing of this one, {project.name!r} "
+        f"({project.folder / PROJECT_FILE}): dbt matches models by project name and model name, "
+        "so it would silently defer nothing; use the integration or folder of this project"
+    )

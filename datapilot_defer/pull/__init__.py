@@ -1,1 +1,1 @@
-"""An environment's artifacts, brought into a state directory."""
+"""Pull the artifacts of an environment into a state directory."""

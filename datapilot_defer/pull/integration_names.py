@@ -1,53 +1,83 @@
-"""The ids of integrations by their names, as an instance told them: for when it can't be asked."""
+"""The ids of integrations by name, cached for when the instance cannot be asked."""
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from datapilot_defer.errors import UsageError
-from datapilot_defer.pull.state_directory import instance_cache_directory, write_temporary
+from datapilot_defer.errors import NotFound, Unavailable, UsageError
+from datapilot_defer.files import write_atomically
+from datapilot_defer.pull.state_directory import instance_cache_directory
 
-_FILE = "names.json"
+if TYPE_CHECKING:
+    from datapilot_defer.client.connection import Connection, InstanceAddress
+
+LOOKUP_TIMEOUT_S = 10.0  # for a name whose id is cached
+_CACHE_FILE = "names.json"
 
 
-def _read_cached_id(url: str, instance_name: str, name: str) -> int | None:
-    """The id that this integration had when its name was last looked up; None when it never was."""
+def resolve_integration_id(connection: Connection, integration: int | str, *, offline: bool) -> int:
+    """Return the id of an integration, given by id or name.
+
+    The instance resolves a name. When it is unavailable, the id that the name had before counts,
+    and the connection is marked as unavailable. offline: use the cached id only.
+    Raises NotFound for an unknown name, Unavailable.
+    """
+    if isinstance(integration, int):
+        return integration
+    cached_id = _read_cached_id(connection.address, integration)
+    if offline:
+        if cached_id is None:
+            raise NotFound(
+                f"integration {integration!r}: offline, a name that was never looked up can't be; "
+                "give --integration-id"
+            )
+        return cached_id
+    timeout_s = None
+    if cached_id is not None:
+        timeout_s = LOOKUP_TIMEOUT_S
     try:
-        return _read_cache(instance_cache_directory(url, instance_name) / _FILE).get(name)
-    except UsageError:  # no home: nothing is kept
+        current_id = connection.open(timeout_s).find_integration(integration).id
+    except Unavailable as error:
+        if cached_id is None:
+            raise
+        connection.mark_unavailable(error)
+        return cached_id
+    if current_id != cached_id:
+        _cache_id(connection.address, integration, current_id)
+    return current_id
+
+
+def _read_cached_id(address: InstanceAddress, name: str) -> int | None:
+    """Return the id that a name had when it was last looked up."""
+    try:
+        return _read_cache(_cache_path(address)).get(name)
+    except UsageError:  # no home directory: there is no cache
         return None
 
 
-def _cache_id(url: str, instance_name: str, name: str, integration_id: int) -> None:
-    """Keep the id for later. A cache that can't be written to is no reason to fail: the name is then asked for again.
+def _cache_id(address: InstanceAddress, name: str, integration_id: int) -> None:
+    """Cache the id of a name. When the cache cannot be written, the name is looked up again.
 
-    Of two processes that write at once the last one wins, and a name that is lost is looked up anew.
+    The last one of two concurrent writers wins. A lost name is looked up again.
     """
-    made: Path | None = None
-    try:
-        folder = instance_cache_directory(url, instance_name)
-        names = _read_cache(folder / _FILE)
-        if names.get(name) == integration_id:
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        made = write_temporary(
-            folder,
-            json.dumps({**names, name: integration_id}, indent=2, ensure_ascii=False).encode(),
-        )
-        made.replace(folder / _FILE)
-    except (OSError, UsageError):
-        if made is not None:
-            made.unlink(missing_ok=True)
+    with suppress(OSError, UsageError):
+        path = _cache_path(address)
+        ids = {**_read_cache(path), name: integration_id}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(ids, indent=2, ensure_ascii=False).encode())
 
 
-def _read_cache(file: Path) -> dict[str, int]:
+def _cache_path(address: InstanceAddress) -> Path:
+    return instance_cache_directory(address) / _CACHE_FILE
+
+
+def _read_cache(path: Path) -> dict[str, int]:
+    import msgspec
+
     try:
-        said = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, int])
+    except (OSError, msgspec.MsgspecError):
         return {}
-    return (
-        {name: found for name, found in said.items() if type(found) is int}
-        if isinstance(said, dict)
-        else {}
-    )

@@ -1,277 +1,224 @@
-"""A state directory: the folder handed to `dbt --state`, with a record of where its artifacts came from.
+"""A state directory: what `dbt --state` gets, with a record of where its artifacts came from.
 
-Several processes may use one at once. Writers hold its lock; readers need none, for a file appears whole by
-renaming. A set of files is checked whole before the first of them appears, and the record appears last.
+Several processes may use one at the same time. Writers hold its lock. Readers need none: a file
+appears complete, by renaming. All files of a set are checked before the first one appears, and the
+record appears last.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
-from datapilot_defer.artifact import Artifact, Kind
+from datapilot_defer.artifact import Kind
 from datapilot_defer.config import user_cache_directory
 from datapilot_defer.errors import Unavailable, UsageError
+from datapilot_defer.files import (
+    TEMPORARY_PREFIX,
+    TEMPORARY_SUFFIX,
+    create_temporary,
+    retry_while_busy,
+    sha256_of_file,
+    write_temporary,
+)
+from datapilot_defer.pull.record import (
+    RECORD_VERSION,
+    PulledArtifact,
+    StateRecord,
+    parse_record,
+    parse_record_version,
+)
+
+if TYPE_CHECKING:
+    from datapilot_defer.client.connection import InstanceAddress
 
 RECORD_FILE = "datapilot.json"
-RECORD_VERSION = 1  # of the record; a newer one was written by a newer datapilot-defer
 LOCK_TIMEOUT_S = 120.0
-BUSY_TIMEOUT_S = (
-    2.0 if os.name == "nt" else 0.0
-)  # Windows lets nobody replace or remove a file while somebody reads it
 _LOCK_FILE = ".datapilot.lock"
-_TEMPORARY_NAME = re.compile(r"\.datapilot-.*\.tmp")
-_RESERVED_WINDOWS_NAMES = re.compile(
-    r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE
-)  # names that Windows keeps for itself
+_RESERVED_WINDOWS_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_MAX_COMPONENT_LENGTH = 80
 
 
-@dataclass(frozen=True)
-class PulledArtifact:
-    """One pulled artifact, as the record has it. Times are ISO, in UTC; readable_by: versions of dbt that read it."""
+class StateDirectory:
+    """A state directory.
 
-    kind: str
-    sha256: str
-    size_bytes: int
-    file_id: int | None = None
-    schema_version: int | None = None
-    dbt_version: str | None = None
-    project_name: str | None = None
-    generated_at: str | None = None
-    uploaded_at: str | None = None
-    commit: str | None = None
-    branch: str | None = None
-    build_url: str | None = None
-    readable_by: tuple[str, ...] = ()
+    protect_foreign_files: do not overwrite files that no pull has put there.
+    """
 
-    @property
-    def age_s(self) -> float | None:
-        """Seconds since dbt wrote it; None when it does not say when."""
-        if self.generated_at is None:
+    def __init__(self, path: Path, *, protect_foreign_files: bool = False) -> None:
+        self.path = path
+        self.protect_foreign_files = protect_foreign_files
+        self._temporary_files: list[Path] = []
+
+    def artifact_path(self, kind: Kind) -> Path:
+        """Return the path of an artifact."""
+        return self.path / kind.file_name
+
+    def read_record(self) -> StateRecord | None:
+        """Return the record; None when there is none that can be read.
+
+        Raises UsageError when a newer version of datapilot-defer wrote it.
+        """
+        try:
+            content = (self.path / RECORD_FILE).read_bytes()
+        except OSError:
             return None
-        return max(
-            0.0, (datetime.now(UTC) - datetime.fromisoformat(self.generated_at)).total_seconds()
+        if parse_record_version(content) > RECORD_VERSION:
+            raise UsageError(
+                f"{self.path} was written by a newer datapilot-defer: upgrade this one, "
+                "or write over it with --force"
+            )
+        return parse_record(content)
+
+    def is_intact(self, artifact: PulledArtifact) -> bool:
+        """Return whether the file on disk is still what was pulled."""
+        try:
+            sha256 = sha256_of_file(self.artifact_path(artifact.kind))
+        except OSError:
+            return False
+        return sha256 == artifact.metadata.sha256
+
+    def find_foreign_files(self, kinds: Sequence[Kind], record: StateRecord | None) -> list[Path]:
+        """Return the files that a pull of these kinds would overwrite and no pull has put there.
+
+        A file that was changed after it was pulled is one of them.
+        """
+        pulled: set[Kind] = set()
+        if record is not None:
+            pulled = {artifact.kind for artifact in record.artifacts if self.is_intact(artifact)}
+        paths = [self.artifact_path(kind) for kind in kinds if kind not in pulled]
+        return [path for path in paths if path.exists()]
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Lock the directory against other processes; create it when it does not exist.
+
+        The operating system releases the lock of a process that dies. Raises UsageError when the
+        directory cannot be written to, Unavailable when another process holds it for too long.
+        """
+        from filelock import FileLock, Timeout
+
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / _LOCK_FILE, timeout=LOCK_TIMEOUT_S)
+            lock.acquire()
+        except Timeout:
+            raise Unavailable(
+                f"another process has been writing to {self.path} for {LOCK_TIMEOUT_S:g} s"
+            ) from None
+        except NotImplementedError:
+            # A file system without locks. Renaming alone still never shows an incomplete file.
+            lock = None
+        except OSError as error:
+            raise self.not_writable_error(error) from None
+        try:
+            if lock is not None:
+                self._remove_leftovers()
+            yield
+        finally:
+            self._remove_temporary_files()
+            if lock is not None:
+                lock.release()
+
+    def create_temporary(self) -> tuple[BinaryIO, Path]:
+        """Create an empty file for a download, removed when the lock is released.
+
+        Raises UsageError when the directory cannot be written to.
+        """
+        try:
+            file, path = create_temporary(self.path)
+        except OSError as error:
+            raise self.not_writable_error(error) from None
+        self._temporary_files.append(path)
+        return file, path
+
+    def replace_artifacts(
+        self, new: Mapping[Kind, Path], record: StateRecord, *, removed: Sequence[Kind] = ()
+    ) -> None:
+        """Make these files the directory's artifacts, all or none; call it while it is locked.
+
+        new: complete temporary files in this directory. removed: kinds that leave the directory.
+        The manifest appears last of the artifacts, because readers look for it first.
+        Raises UsageError when the directory cannot be written to.
+        """
+        kinds = sorted(new, key=lambda kind: kind is Kind.MANIFEST)
+        try:
+            record_path = write_temporary(self.path, record.to_json())
+            self._temporary_files.append(record_path)
+            for kind in kinds:
+                retry_while_busy(partial(new[kind].replace, self.artifact_path(kind)))
+            retry_while_busy(partial(record_path.replace, self.path / RECORD_FILE))
+            for kind in removed:
+                retry_while_busy(partial(self.artifact_path(kind).unlink, missing_ok=True))
+        except OSError as error:
+            raise self.not_writable_error(error) from None
+        finally:
+            self._remove_temporary_files()
+
+    def not_writable_error(self, error: OSError) -> UsageError:
+        """Return the error for a directory that cannot be written to."""
+        return UsageError(
+            f"can't write to {self.path}: {error.strerror or error}; pull to another folder with "
+            "`datapilot dbt pull --output DIR`"
         )
 
+    def _remove_temporary_files(self) -> None:
+        while self._temporary_files:
+            _remove_temporary_file(self._temporary_files.pop())
 
-def describe(artifact: Artifact, readable_by: tuple[str, ...]) -> PulledArtifact:
-    """What a record says of an artifact, as far as the artifact itself tells."""
-    return PulledArtifact(
-        kind=artifact.kind.value,
-        sha256=artifact.metadata.sha256,
-        size_bytes=artifact.metadata.size_bytes,
-        schema_version=artifact.metadata.schema_version,
-        dbt_version=artifact.metadata.dbt_version,
-        project_name=artifact.metadata.project_name,
-        generated_at=artifact.metadata.generated_at.isoformat()
-        if artifact.metadata.generated_at
-        else None,
-        readable_by=readable_by,
-    )
+    def _remove_leftovers(self) -> None:
+        """Remove files of processes that were killed. No other process writes: we hold the lock."""
+        with suppress(OSError):
+            for path in self.path.iterdir():
+                if path.name.startswith(TEMPORARY_PREFIX) and path.suffix == TEMPORARY_SUFFIX:
+                    _remove_temporary_file(path)
 
 
-@dataclass(frozen=True)
-class StateRecord:
-    """What a state directory holds. origin: the instance, its name, integration and environment, in one line."""
-
-    origin: str
-    environment: str | None
-    entries: tuple[PulledArtifact, ...] = ()
-    version: int = field(default=RECORD_VERSION)
-
-    def entry(self, kind: Kind) -> PulledArtifact | None:
-        """What it says of this kind."""
-        return next((entry for entry in self.entries if entry.kind == kind.value), None)
+def _remove_temporary_file(path: Path) -> None:
+    """Remove a file if possible. The next process that takes the lock tries again."""
+    with suppress(OSError):
+        retry_while_busy(partial(path.unlink, missing_ok=True))
 
 
 def default_state_directory(
-    url: str, instance_name: str, integration_id: int, environment: str | None, pin: str | None
+    address: InstanceAddress, integration_id: int, environment: str | None, pin: str | None
 ) -> Path:
-    """The folder that persists for one environment of an integration, in the user's cache folder.
+    """Return the directory in the user's cache for one environment of an integration.
 
-    pin: names one earlier artifact; it gets a folder of its own.
+    pin: identifies one earlier artifact, which gets its own directory.
+    Raises UsageError when there is no home directory.
     """
-    last = (environment or "default") + (f"@{pin}" if pin else "")
-    return instance_cache_directory(url, instance_name).joinpath(
-        str(integration_id), _path_component(last.lower())
-    )
+    name = environment or "default"
+    if pin:
+        name += f"@{pin}"
+    directory = instance_cache_directory(address) / str(integration_id)
+    return directory / _path_component(name.lower())
 
 
-def instance_cache_directory(url: str, instance_name: str) -> Path:
-    """Where everything that was pulled from one instance is kept. Raises UsageError where there is no home."""
-    host = urlsplit(url).netloc.lower().replace(":", "_")
+def instance_cache_directory(address: InstanceAddress) -> Path:
+    """Return the cache directory of one instance. Raises UsageError without a home directory."""
+    host = urlsplit(address.url).netloc.lower().replace(":", "_")
     return user_cache_directory().joinpath(
-        "state", _path_component(host), _path_component(instance_name)
+        "state", _path_component(host), _path_component(address.instance_name)
     )
 
 
 def _path_component(name: str) -> str:
-    """A name as one part of a path, on every system: in lower case, with a hash where that would not tell it from
-    another name, such as "Acme" from "acme"."""
-    part = re.sub(r"[^a-z0-9._@+-]", "_", name.lower())
-    part = f"_{part}" if part.startswith(".") or _RESERVED_WINDOWS_NAMES.fullmatch(part) else part
-    same = part == name and len(part) <= 80
-    return part if same else f"{part[:60]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    """Return a name as one lowercase component of a path, on every system.
 
-
-def read_record(folder: Path) -> StateRecord | None:
-    """What the folder says it holds; None when it says nothing that can be read. Raises UsageError when a newer
-    datapilot-defer wrote it."""
-    try:
-        said = json.loads((folder / RECORD_FILE).read_bytes())
-        if said["version"] > RECORD_VERSION:
-            raise UsageError(
-                f"{folder} was written by a newer datapilot-defer: upgrade this one, or write over it with --force"
-            )
-        entries = tuple(
-            PulledArtifact(**{**entry, "readable_by": tuple(entry["readable_by"])})
-            for entry in said["entries"]
-        )
-        record = StateRecord(str(said["origin"]), said["environment"], entries)
-        for entry in entries:
-            _ = Kind(entry.kind), entry.age_s
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return record
-
-
-def is_intact(folder: Path, entry: PulledArtifact) -> bool:
-    """Whether the file on disk is still what was pulled."""
-    try:
-        with (folder / Kind(entry.kind).file_name).open("rb") as file:
-            return sha256_of_file(file) == entry.sha256
-    except OSError:
-        return False
-
-
-def find_foreign_files(folder: Path, kinds: list[Kind], record: StateRecord | None) -> list[Path]:
-    """The files in the way that no pull has put there, or that somebody changed since."""
-    paths = {kind: folder / kind.file_name for kind in kinds}
-    mine = {
-        kind
-        for kind in kinds
-        if record and (entry := record.entry(kind)) and is_intact(folder, entry)
-    }
-    return [path for kind, path in paths.items() if kind not in mine and path.exists()]
-
-
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold the folder against other processes; the folder is made when it is not there.
-
-    The operating system drops the lock of a process that dies. Raises UsageError when the folder can't be written
-    to, Unavailable when another process holds it for too long.
+    It ends with a hash where it would not differ from that of another name, such as "Acme" and
+    "acme".
     """
-    from filelock import FileLock, Timeout
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / _LOCK_FILE, timeout=LOCK_TIMEOUT_S)
-        lock.acquire()
-    except Timeout:
-        raise Unavailable(
-            f"another process has been writing to {folder} for {LOCK_TIMEOUT_S:g} s"
-        ) from None
-    except (
-        NotImplementedError
-    ):  # a file system without locks: renaming alone still never shows half a file
-        yield
-        return
-    except OSError as error:
-        raise not_writable_error(folder, error) from None
-    try:
-        _remove_temporary_files(folder)
-        yield
-    finally:
-        lock.release()
-
-
-def replace_artifacts(
-    folder: Path,
-    artifacts: Mapping[Kind, Artifact],
-    record: StateRecord,
-    *,
-    gone: Sequence[Kind] = (),
-) -> None:
-    """Make these the folder's artifacts, all or none; call it under the lock. Raises UsageError when that fails.
-
-    gone: kinds that leave the folder. The manifest appears last, for it is what a reader looks for first.
-    """
-    kinds = sorted(artifacts, key=lambda kind: kind is Kind.MANIFEST)
-    files = {kind.file_name: artifacts[kind].content for kind in kinds}
-    files[RECORD_FILE] = json.dumps(asdict(record), indent=2, ensure_ascii=False).encode()
-    staged: dict[str, Path] = {}
-    try:
-        for name, content in files.items():
-            staged[name] = write_temporary(folder, content)
-        for name, path in staged.items():
-            retry_while_busy(partial(path.replace, folder / name))
-        for kind in gone:
-            retry_while_busy(partial((folder / kind.file_name).unlink, missing_ok=True))
-    except OSError as error:
-        raise not_writable_error(folder, error) from None
-    finally:
-        _remove_temporary_files(folder)
-
-
-def write_temporary(folder: Path, content: bytes) -> Path:
-    """A file on disk beside the others, under a name that no reader knows."""
-    handle, path = tempfile.mkstemp(prefix=".datapilot-", suffix=".tmp", dir=folder)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(path).chmod(0o644)  # mkstemp's 0600 would keep a colleague or a container from reading it
-    return Path(path)
-
-
-def not_writable_error(folder: Path, error: OSError) -> UsageError:
-    """The error for a folder that can't be written to."""
-    return UsageError(
-        f"can't write to {folder}: {error.strerror or error}; pull to another folder with "
-        "`datapilot dbt pull --output DIR`"
-    )
-
-
-def _remove_temporary_files(folder: Path) -> None:
-    """Remove what a process that was killed left half written; nobody else writes, for we hold the lock.
-
-    What can't be removed now harms nobody, and the next one tries again.
-    """
-    with suppress(OSError):
-        for path in folder.iterdir():
-            if _TEMPORARY_NAME.fullmatch(path.name):
-                retry_while_busy(partial(path.unlink, missing_ok=True))
-
-
-def retry_while_busy(act: Callable[[], object]) -> None:
-    """Do it, for BUSY_S again and again while the system does not permit it."""
-    until = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            act()
-        except PermissionError:
-            if time.monotonic() >= until:
-                raise
-            time.sleep(0.02)
-        else:
-            return
-
-
-def sha256_of_file(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()
+    component = re.sub(r"[^a-z0-9._@+-]", "_", name.lower())
+    if component.startswith(".") or _RESERVED_WINDOWS_NAMES.fullmatch(component):
+        component = f"_{component}"
+    if component == name and len(component) <= _MAX_COMPONENT_LENGTH:
+        return component
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{component[:60]}-{digest}"

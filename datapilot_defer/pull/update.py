@@ -1,84 +1,239 @@
-"""The act of pulling: an environment's artifacts from an instance into a state directory."""
+"""Bring a state directory up to date with the artifacts of an environment.
+
+All new artifacts are downloaded and validated before the first one appears.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from datapilot_defer.artifact import Kind
-from datapilot_defer.errors import Unavailable
-from datapilot_defer.pull import state_directory
-from datapilot_defer.pull.fetch import _download_changed, _is_same_artifact, _locate
-from datapilot_defer.pull.request import PullOptions, PullResult, Source, age, check_age
-
-__all__ = [
-    "FRESHNESS_CHECK_TIMEOUT_S",
-    "PullOptions",
-    "PullResult",
-    "Source",
-    "age",
-    "check_age",
-    "pull",
-]
-
-FRESHNESS_CHECK_TIMEOUT_S = (
-    10.0  # for asking whether there is something new, when there is something to go on with
+from datapilot_defer.errors import NotFound, Unavailable, UsageError
+from datapilot_defer.pull.download import (
+    Download,
+    PullContext,
+    download_artifact,
+    locate,
+    validate_download,
 )
+from datapilot_defer.pull.record import PulledArtifact, StateRecord
+from datapilot_defer.pull.request import PullOptions, PullResult, check_age, describe_age
+
+if TYPE_CHECKING:
+    from datapilot_defer.artifact import Kind
+    from datapilot_defer.client.connection import Connection, InstanceAddress
+    from datapilot_defer.client.instance_client import ArtifactLocation
+    from datapilot_defer.console import Console
+    from datapilot_defer.pull.state_directory import StateDirectory
+
+FRESHNESS_CHECK_TIMEOUT_S = 10.0  # to ask whether there is a newer artifact than the usable one
 
 
-def pull(
-    source: Source, wish: PullOptions, *, force: bool = False, offline: bool = False
+def update_state_directory(
+    request: PullOptions,
+    connection: Connection,
+    directory: StateDirectory,
+    *,
+    console: Console,
+    force: bool = False,
+    offline: bool = False,
 ) -> PullResult:
-    """Bring the state directory up to date; when it is, that costs one small request.
+    """Bring the state directory up to date. This takes one small request when it already is.
 
-    Raises NotFound when nothing was onboarded, ArtifactRefused for what dbt could not read or what is too old,
-    UsageError for a folder that can't be used, Unavailable when the instance can't be reached and there is
-    nothing to go on with.
+    force: download again, and overwrite files that no pull has put there. offline: use what was
+    pulled before; this needs no token.
+    Raises NotFound when nothing was onboarded, ArtifactRefused for what dbt cannot read or is too
+    old, UsageError for a directory that cannot be used, Unavailable when the instance cannot be
+    reached and nothing usable was pulled before.
     """
-    held = None if force else _read_usable(source, wish)
-    try:
-        pulled = (
-            _offline(held, source, wish)
-            if offline
-            else _is_current(held, source, wish) or _download_changed(source, wish, force=force)
-        )
-    except Unavailable as error:
-        if held is None or offline:
-            raise
-        source.warn(f"{error}; going on with what was pulled before ({age(held.manifest)})")
-        pulled = replace(held, offline=True)
-    check_age(pulled.manifest, wish.max_age_s)
-    return pulled
-
-
-def _offline(held: PullResult | None, source: Source, wish: PullOptions) -> PullResult:
-    if held is None:
+    usable = None
+    if not force:
+        usable = _read_usable(request, connection.address, directory)
+    if not offline:
+        result = _update(request, connection, directory, usable, console=console, force=force)
+    elif usable is not None:
+        result = replace(usable, offline=True)
+    else:
         raise Unavailable(
-            f"offline, and nothing usable was pulled from {wish.description} to {source.folder} before"
+            f"offline, and nothing usable was pulled from {request.description} "
+            f"to {directory.path} before"
         )
-    return replace(held, offline=True)
+    check_age(result.manifest, request.max_age_s)
+    return result
 
 
-def _read_usable(source: Source, wish: PullOptions) -> PullResult | None:
-    """What is there already, when it is whole, from the right place and readable."""
-    record = state_directory.read_record(source.folder)
-    if record is None or record.origin != source.origin(wish):
+def _read_usable(
+    request: PullOptions, address: InstanceAddress, directory: StateDirectory
+) -> PullResult | None:
+    """Return what the directory holds when it is complete, intact and from the right origin."""
+    record = _same_origin(directory.read_record(), request.origin(address))
+    if record is None:
         return None
-    found = [record.entry(kind) for kind in wish.kinds]
-    entries = tuple(
-        entry for entry in found if entry and state_directory.is_intact(source.folder, entry)
+    artifacts = []
+    for kind in request.kinds:
+        artifact = record.find(kind)
+        if artifact is None or not directory.is_intact(artifact):
+            return None
+        artifacts.append(artifact)
+    if not all(request.accepts(artifact) for artifact in artifacts):
+        return None
+    return PullResult(directory.path, tuple(artifacts), record.environment)
+
+
+def _update(
+    request: PullOptions,
+    connection: Connection,
+    directory: StateDirectory,
+    usable: PullResult | None,
+    *,
+    console: Console,
+    force: bool,
+) -> PullResult:
+    try:
+        if usable is not None and _is_current(usable, request, connection):
+            return usable
+        origin = request.origin(connection.address)
+        context = PullContext(request, connection.open(), directory, console, origin)
+        result = _download_changed(context, force=force)
+    except Unavailable as error:
+        if usable is None:
+            raise
+        age = describe_age(usable.manifest)
+        console.warn(f"{error}; going on with what was pulled before ({age})")
+        return replace(usable, offline=True)
+    return result
+
+
+def _is_current(usable: PullResult, request: PullOptions, connection: Connection) -> bool:
+    """Ask the instance whether the artifacts are still the current ones."""
+    client = connection.open(FRESHNESS_CHECK_TIMEOUT_S)
+    return all(
+        _is_same_artifact(artifact, locate(client, artifact.kind, request))
+        for artifact in usable.artifacts
     )
-    if len(entries) < len(wish.kinds) or not all(map(wish.accepts, entries)):
-        return None
-    return PullResult(source.folder, entries, record.environment)
 
 
-def _is_current(held: PullResult | None, source: Source, wish: PullOptions) -> PullResult | None:
-    """What is held, when the instance says that it is still current: one small request per kind."""
-    if held is None:
-        return None
-    instance = source.connect(FRESHNESS_CHECK_TIMEOUT_S)
-    current = all(
-        _is_same_artifact(entry, _locate(instance, Kind(entry.kind), wish))
-        for entry in held.entries
+def _is_same_artifact(artifact: PulledArtifact, location: ArtifactLocation) -> bool:
+    """Compare by content, or by file id when the instance does not state a hash."""
+    if location.sha256:
+        return artifact.metadata.sha256 == location.sha256
+    return artifact.file_id == location.file_id
+
+
+def _download_changed(context: PullContext, *, force: bool) -> PullResult:
+    request = context.request
+    directory = context.directory
+    locate(context.client, request.kinds[0], request)  # may raise; then no directory is created
+    with directory.lock():
+        previous = None
+        if not force:
+            previous = directory.read_record()
+            if directory.protect_foreign_files:
+                _check_foreign_files(request, directory, previous)
+        result, location = _replace_changed(context, previous)
+    _warn_if_environment_unconfirmed(context, location)
+    return result
+
+
+def _replace_changed(
+    context: PullContext, previous: StateRecord | None
+) -> tuple[PullResult, ArtifactLocation]:
+    """Download and replace what has changed. Returns also the location of the first kind."""
+    request = context.request
+    known = _same_origin(previous, context.origin)
+    # Located again: the first answer may be older than what another process has pulled since.
+    locations = _locate_all(context, known)
+    kept = _find_unchanged(context, known, locations)
+    downloads: dict[Kind, Download] = {}
+    for kind in [kind for kind in locations if kind not in kept]:
+        downloads[kind] = download_artifact(context, kind, locations[kind])
+        locations[kind] = downloads[kind].location
+    new = {kind: validate_download(download, request) for kind, download in downloads.items()}
+    artifacts = {**kept, **new}
+    first_location = locations[request.kinds[0]]
+    environment = first_location.environment or request.environment
+    context.directory.replace_artifacts(
+        {kind: download.path for kind, download in downloads.items()},
+        StateRecord(context.origin, environment, tuple(artifacts.values())),
+        removed=_removed_kinds(previous, artifacts),
     )
-    return held if current else None
+    result = PullResult(
+        context.directory.path,
+        tuple(artifacts[kind] for kind in request.kinds),
+        environment,
+        unchanged=not downloads,
+        downloaded=tuple(download.artifact for download in downloads.values()),
+    )
+    return result, first_location
+
+
+def _same_origin(record: StateRecord | None, origin: str) -> StateRecord | None:
+    if record is None or record.origin != origin:
+        return None
+    return record
+
+
+def _locate_all(context: PullContext, known: StateRecord | None) -> dict[Kind, ArtifactLocation]:
+    """Locate the requested artifacts and those pulled before, so that all stay one set."""
+    request = context.request
+    locations = {kind: locate(context.client, kind, request) for kind in request.kinds}
+    if known is None or request.file_id is not None:
+        return locations
+    for artifact in known.artifacts:
+        if artifact.kind in locations:
+            continue
+        try:
+            locations[artifact.kind] = locate(context.client, artifact.kind, request)
+        except NotFound:  # it no longer exists and leaves the set
+            continue
+    return locations
+
+
+def _find_unchanged(
+    context: PullContext, known: StateRecord | None, locations: Mapping[Kind, ArtifactLocation]
+) -> dict[Kind, PulledArtifact]:
+    unchanged: dict[Kind, PulledArtifact] = {}
+    if known is None:
+        return unchanged
+    for kind, location in locations.items():
+        artifact = known.find(kind)
+        if (
+            artifact is not None
+            and _is_same_artifact(artifact, location)
+            and context.request.accepts(artifact)
+            and context.directory.is_intact(artifact)
+        ):
+            unchanged[kind] = artifact
+    return unchanged
+
+
+def _removed_kinds(
+    previous: StateRecord | None, artifacts: Mapping[Kind, PulledArtifact]
+) -> Sequence[Kind]:
+    """Return the kinds that were pulled before and leave the set."""
+    if previous is None:
+        return []
+    return [artifact.kind for artifact in previous.artifacts if artifact.kind not in artifacts]
+
+
+def _check_foreign_files(
+    request: PullOptions, directory: StateDirectory, record: StateRecord | None
+) -> None:
+    foreign_files = directory.find_foreign_files(request.kinds, record)
+    if foreign_files:
+        raise UsageError(
+            f"{foreign_files[0]} was not put there by a pull; take another folder, "
+            "or write over it with --force"
+        )
+
+
+def _warn_if_environment_unconfirmed(context: PullContext, location: ArtifactLocation) -> None:
+    """Warn when the instance may have ignored the environment and returned another one's."""
+    environment = context.request.environment
+    if environment and location.environment is None:
+        context.console.warn(
+            f"{context.client.url} does not say which environment it answers for, "
+            f"so this may not be {environment}'s; "
+            "it may not tell environments apart when an artifact is fetched"
+        )

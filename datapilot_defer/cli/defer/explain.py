@@ -5,20 +5,25 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.defer.options import Origin, defer_options, described
-from datapilot_defer.cli.output import current_output
+from datapilot_defer.cli.defer.options import DeferOptions, defer_options, start_session
 from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
+    from datapilot_defer.cli.output import Output
+    from datapilot_defer.defer.dbt_queries import DbtQuery, QueryResult
     from datapilot_defer.defer.explain import Reference
     from datapilot_defer.defer.state import PreparedState
+
+# Selections that may be empty: they are of what has changed, or of an earlier run's results.
+_METHODS_THAT_MAY_SELECT_NOTHING = ("state:", "result:", "source_status:")
+_GRAPH_OPERATORS = re.compile(r"^@?\d*\+?|\+\d*$")
 
 
 @click.command("explain", cls=Command)
@@ -58,124 +63,159 @@ def explain(
     profiles_dir: str | None,
     variables: str | None,
     more: tuple[str, ...],
-    **options: Any,
+    options: DeferOptions,
 ) -> None:
     """Say where each reference will lead, and why.
 
-    This is known before anything runs. Without a selection every model is explained as if it were built alone. dbt
-    itself is asked which models are selected and which relations exist; nothing in your project or database changes.
+    This is known before anything runs. Without a selection every model is explained as if it were
+    built alone. dbt itself is asked which models are selected and which relations exist; nothing in
+    your project or database changes.
     """
-    from datapilot_defer.defer import nodes
     from datapilot_defer.defer.dbt_queries import DbtQuery
-    from datapilot_defer.defer.explain import DeferContext
-    from datapilot_defer.defer.explain import explain_references as explain_references
-    from datapilot_defer.pull.update import age
+    from datapilot_defer.defer.explain import DeferContext, explain_references
+    from datapilot_defer.defer.nodes import read_nodes
+    from datapilot_defer.defer.project_settings import require_enabled
 
-    report = current_output()
-    origin = Origin(report, options)
-    project = origin.project()
-    settings = origin.switched_on(project)
-    dbt = origin.dbt()
-    state = origin.state(settings, project, dbt)
-    pairs = (
-        ("--target", target),
-        ("--profile", profile),
-        ("--profiles-dir", profiles_dir),
-        ("--vars", variables),
-    )
-    flags = [word for name, value in pairs if value for word in (name, value)]
-    asker = DbtQuery(dbt, project, flags, os.environ)
-    report.detail(f"Asking {dbt.path}, which writes to {asker.work_directory}")
+    session = start_session(options)
+    settings = require_enabled(session.read_settings(), session.project)
+    dbt = session.find_dbt()
+    state = session.prepare_state(settings, dbt)
+    flags = _dbt_flags(target, profile, profiles_dir, variables)
+    query = DbtQuery(dbt, session.project, flags, os.environ)
     selection = _selection_arguments((*select, *more), exclude, selector)
-    answers = asker.run(selection, state.folder)
-    names = {unique_id: node.name for unique_id, node in answers.nodes.items()}
-    if answers.selected is not None and not answers.selected:
-        _check_selection_not_empty(selection, names.values())
-    situation = DeferContext(
-        answers.nodes,
-        nodes.read_nodes(state.folder / "manifest.json"),
-        answers.exists,
+    answer = _ask_dbt(session.console, query, selection, state)
+    context = DeferContext(
+        answer.nodes,
+        read_nodes(state.manifest),
+        answer.exists,
         favor_state=settings.favor_state,
         command=command,
         resolves_before_run=dbt.major_minor < (1, 8),
-        age=age(state.manifest),
+        age=state.artifact.describe_age(),
     )
-    found = explain_references(situation, selected=answers.selected, project=project.name)
-    report.note(f"Deferring to {described(state)}")
-    report.print_result(
-        _as_json(found, state, settings.favor_state),
-        _format_references(found, names, settings.favor_state),
+    references = explain_references(context, selected=answer.selected, project=session.project.name)
+    session.console.note(f"Deferring to {state.describe()}")
+    session.console.print_result(
+        _explanation_json(references, state, settings.favor_state),
+        _format_references(references, answer.names, settings.favor_state),
     )
+
+
+def _ask_dbt(
+    console: Output, query: DbtQuery, selection: Sequence[str], state: PreparedState
+) -> QueryResult:
+    """Run the dbt commands. Raises UsageError when the selection matches nothing."""
+    console.detail(f"Asking {query.dbt.path}, which writes to {query.work_directory}")
+    answer = query.run(selection, state.directory)
+    if answer.selected is not None:
+        _check_selection_not_empty(answer.selected, selection, answer.names.values())
+    return answer
+
+
+def _dbt_flags(
+    target: str | None, profile: str | None, profiles_dir: str | None, variables: str | None
+) -> list[str]:
+    options = {
+        "--target": target,
+        "--profile": profile,
+        "--profiles-dir": profiles_dir,
+        "--vars": variables,
+    }
+    return [word for name, value in options.items() if value for word in (name, value)]
 
 
 def _selection_arguments(
-    select: tuple[str, ...], exclude: tuple[str, ...], selector: str | None
+    select: Sequence[str], exclude: Sequence[str], selector: str | None
 ) -> list[str]:
-    """The selection in dbt's words."""
-    words = ["--select", *select] if select else []
-    words += ["--exclude", *exclude] if exclude else []
-    return [*words, "--selector", selector] if selector else words
+    """Return the selection as arguments of dbt."""
+    arguments: list[str] = []
+    if select:
+        arguments += ["--select", *select]
+    if exclude:
+        arguments += ["--exclude", *exclude]
+    if selector:
+        arguments += ["--selector", selector]
+    return arguments
 
 
-def _check_selection_not_empty(selection: list[str], names: Iterable[str]) -> None:
-    """Raises UsageError for a selection of nothing, unless it is of what has changed: that may be nothing."""
+def _check_selection_not_empty(
+    selected: Collection[str], selection: Sequence[str], names: Iterable[str]
+) -> None:
+    """Raise UsageError for a selection of nothing, unless it may be empty."""
+    methods = [word for word in selection if not word.startswith("--")]
+    if selected or any(
+        name in method for method in methods for name in _METHODS_THAT_MAY_SELECT_NOTHING
+    ):
+        return
+    message = f"no node matches {_quote_selection(selection)}"
+    suggestion = next(_suggest_names(methods, names), None)
+    if suggestion:
+        message += f"; did you mean {suggestion!r}?"
+    raise UsageError(message)
+
+
+def _quote_selection(selection: Sequence[str]) -> str:
+    shown = list(selection)
+    if shown[0] == "--select":
+        del shown[0]
+    return " ".join(word if word.startswith("--") else repr(word) for word in shown)
+
+
+def _suggest_names(methods: Sequence[str], names: Iterable[str]) -> Iterator[str]:
+    """Yield names of nodes that are similar to what was selected."""
     from difflib import get_close_matches
 
-    wanted = [word for word in selection if not word.startswith("--")]
-    if any(method in word for word in wanted for method in ("state:", "result:", "source_status:")):
-        return
-    said = selection[1:] if selection[0] == "--select" else selection
-    message = "no node matches " + " ".join(
-        word if word.startswith("--") else repr(word) for word in said
-    )
-    every = sorted(set(names))
-    close = (get_close_matches(re.sub(r"^@?\d*\+?|\+\d*$", "", word), every, 1) for word in wanted)
-    meant = next((found[0] for found in close if found and found[0] not in wanted), None)
-    raise UsageError(message + (f"; did you mean {meant!r}?" if meant else ""))
+    possibilities = sorted(set(names))
+    for method in methods:
+        name = _GRAPH_OPERATORS.sub("", method)
+        for match in get_close_matches(name, possibilities, 1):
+            if match not in methods:
+                yield match
 
 
-def _as_json(found: list[Reference], state: PreparedState, favor_state: bool) -> dict[str, object]:
+def _explanation_json(
+    references: Sequence[Reference], state: PreparedState, favor_state: bool
+) -> dict[str, object]:
     from datapilot_defer.defer.explain import favor_state_rule
 
-    nodes = state.manifest
+    facts = state.artifact.to_json()
     return {
-        "references": [asdict(reference) for reference in found],
-        "counts": Counter(reference.resolution for reference in found),
+        "references": [asdict(reference) for reference in references],
+        "counts": Counter(reference.resolution for reference in references),
         "favor_state": favor_state,
         "rule": favor_state_rule(favor_state),
-        "state_dir": str(state.folder),
-        "generated_at": nodes.generated_at,
-        "age_seconds": round(nodes.age_s) if nodes.age_s is not None else None,
-        "commit": nodes.commit,
+        "state_dir": str(state.directory),
+        "generated_at": facts["generated_at"],
+        "age_seconds": state.artifact.age_seconds,
+        "commit": facts["commit"],
     }
 
 
-def _format_references(found: list[Reference], names: dict[str, str], favor_state: bool) -> str:
-    """One block per model, its references in columns, and the rule."""
+def _format_references(
+    references: Sequence[Reference], names: Mapping[str, str], favor_state: bool
+) -> str:
+    """Return one block per model with its references in columns, and the rule."""
     from datapilot_defer.defer.explain import favor_state_rule
 
-    if not found:
+    if not references:
         return "The selection has no model or snapshot that refers to anything."
-    rows = [
-        (
-            f"{names[row.reference]}{_format_via(row, names)}",
-            row.relation,
-            row.resolution,
-            row.reason,
-        )
-        for row in found
-    ]
+    rows = [_reference_row(reference, names) for reference in references]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines: list[str] = []
-    last = ""
-    for reference, row in zip(found, rows, strict=True):
-        if reference.node != last:
-            lines += [*([""] if lines else []), names[reference.node]]
-            last = reference.node
-        columns = "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True))
-        lines.append(f"  {columns}  {row[3]}")
+    previous = ""
+    for reference, row in zip(references, rows, strict=True):
+        if reference.node != previous:
+            if lines:
+                lines.append("")
+            lines.append(names[reference.node])
+            previous = reference.node
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  " + "  ".join([*cells, reference.reason]))
     return "\n".join([*lines, "", favor_state_rule(favor_state)])
 
 
-def _format_via(reference: Reference, names: dict[str, str]) -> str:
-    return f" (in {names[reference.via]})" if reference.via else ""
+def _reference_row(reference: Reference, names: Mapping[str, str]) -> tuple[str, str, str]:
+    name = names[reference.reference]
+    if reference.via:
+        name += f" (in {names[reference.via]})"
+    return name, reference.relation, reference.resolution

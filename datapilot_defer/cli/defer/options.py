@@ -1,49 +1,85 @@
-"""What the `defer` commands share: options, and the way from them to a checked state directory."""
+"""Options of the `defer` commands, and what all of them do first."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from datapilot_defer.cli.options import (
+    connection_options,
+    dbt_option,
     environment_option,
     integration_options,
-    legacy_connection_options,
-    require_integration,
-)
-from datapilot_defer.cli.output import Output
-from datapilot_defer.cli.pulling import (
-    Access,
-    dbt_option,
     max_age_option,
     offline_option,
     project_dir_option,
+    require_integration,
 )
+from datapilot_defer.cli.output import Output, current_output
+from datapilot_defer.client.connection import Connection, ConnectionOptions
 from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
     from datapilot_defer.dbt_installation import DbtInstallation
     from datapilot_defer.dbt_project import DbtProject
-    from datapilot_defer.defer.project_settings import DeferSettings
+    from datapilot_defer.defer.project_settings import DeferSettings, SettingsOverrides
     from datapilot_defer.defer.state import PreparedState
-    from datapilot_defer.pull.update import PullOptions, PullResult
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+@dataclass(frozen=True)
+class DeferOptions:
+    """Options of one call: where the manifest is, and how it is used."""
+
+    overrides: SettingsOverrides
+    connection: ConnectionOptions
+    max_age_s: float | None
+    offline: bool
+    project_dir: str | None
+    dbt_path: str | None
+
+
 def defer_options(command: F) -> F:
-    """Add the options that say where the manifest is and how it is used; passed on as `**options`."""
-    for option in reversed(_ORIGIN):
-        command = option(command)
-    return command
+    """Add the options of the `defer` commands, passed on as `options: DeferOptions`."""
+
+    @wraps(command)
+    def wrapper(
+        *,
+        integration_id: int | None,
+        integration_name: str | None,
+        environment: str | None,
+        manifest_path: str | None,
+        favor_state: bool | None,
+        max_age: float | None,
+        offline: bool,
+        project_dir: str | None,
+        dbt_path: str | None,
+        connection: ConnectionOptions,
+        **others: Any,
+    ) -> Any:
+        from datapilot_defer.defer.project_settings import SettingsOverrides
+
+        integration = None
+        if integration_id is not None or integration_name:
+            integration = require_integration(integration_id, integration_name)
+        overrides = SettingsOverrides(integration, environment, manifest_path, favor_state)
+        options = DeferOptions(overrides, connection, max_age, offline, project_dir, dbt_path)
+        return command(options=options, **others)
+
+    decorated = cast("F", wrapper)
+    for option in reversed(_DEFER_OPTIONS):
+        decorated = option(decorated)
+    return decorated
 
 
-_ORIGIN = [
+_DEFER_OPTIONS = [
     integration_options,
     environment_option(default=None),
     click.option(
@@ -53,127 +89,92 @@ _ORIGIN = [
         "--favor-state/--no-favor-state",
         "favor_state",
         default=None,
-        help="Take production's relation even where one exists in development. [default: as set; else no]",
+        help="Take production's relation even where one exists in development. "
+        "[default: as set; else no]",
     ),
     max_age_option,
     offline_option,
     project_dir_option,
     dbt_option,
-    legacy_connection_options,
+    connection_options,
 ]
 
 
-_GIVEN = (
-    *("integration_id", "integration_name", "environment", "manifest_path", "favor_state"),
-    *("max_age", "offline", "project_dir", "dbt_path"),
-)
+@dataclass(frozen=True)
+class DeferSession:
+    """One command for one dbt project, with the connection to the instance."""
 
+    options: DeferOptions
+    console: Output
+    project: DbtProject
+    connection: Connection
 
-@dataclass
-class Origin:
-    """The options of `origin_options`, and what they lead to."""
+    def read_settings(self) -> DeferSettings:
+        """Return the stored settings with the options of this call in their place."""
+        from datapilot_defer.defer.project_settings import read_settings
+        from datapilot_defer.defer.settings_file import read_settings_files
 
-    report: Output
-    options: dict[str, Any]
+        files = read_settings_files(self.project.folder, os.environ)
+        return self.apply_overrides(read_settings(files.effective))
 
-    def __post_init__(self) -> None:
-        self.given = {name: self.options.pop(name) for name in _GIVEN}
-        self._access: Access | None = None
+    def apply_overrides(self, stored: DeferSettings) -> DeferSettings:
+        """Return settings with the options of this call in their place."""
+        from datapilot_defer.defer.project_settings import apply_overrides
 
-    @property
-    def access(self) -> Access:
-        """The way to the instance; credentials are looked for when it is first needed."""
-        self._access = self._access or Access(self.report, self.options)
-        return self._access
+        return apply_overrides(
+            stored,
+            self.options.overrides,
+            connection=self.connection,
+            offline=self.options.offline,
+        )
 
-    def project(self) -> DbtProject:
-        """The dbt project."""
-        from datapilot_defer import dbt_project
-
-        given = self.given["project_dir"]
-        return dbt_project.find_project(Path(given) if given else None, os.environ)
-
-    def dbt(self) -> DbtInstallation:
-        """The user's dbt."""
+    def find_dbt(self) -> DbtInstallation:
+        """Return the user's dbt. Raises UsageError when it cannot be used."""
         from datapilot_defer import dbt_installation
 
-        return dbt_installation.find_dbt(self.given["dbt_path"], os.environ)
+        return dbt_installation.find_dbt(self.options.dbt_path, os.environ)
 
-    def stored(self, project: DbtProject) -> DeferSettings:
-        """The settings of the project as they are stored."""
-        from datapilot_defer.defer import project_settings
+    def find_dbt_or_warn(self) -> DbtInstallation | None:
+        """Return the user's dbt, or warn: defer can be set up before dbt is installed.
 
-        return project_settings.read_settings(project.folder, os.environ)
+        Raises UsageError when the dbt that was given as an option cannot be used.
+        """
+        try:
+            return self.find_dbt()
+        except UsageError as error:
+            if self.options.dbt_path:
+                raise
+            self.console.warn(f"{error}; so it is not checked that this dbt can read the manifest")
+            return None
 
-    def settings(self, project: DbtProject) -> DeferSettings:
-        """The stored settings, with what was given as options in their place."""
-        from datapilot_defer.defer.project_settings import manifest_directory
-
-        stored, given = self.stored(project), self.given
-        if given["favor_state"] is not None:
-            stored = replace(stored, favor_state=given["favor_state"])
-        named = given["integration_id"] is not None or given["integration_name"]
-        if named and given["manifest_path"]:
-            raise UsageError("give an integration or --manifest-path, not both")
-        if named:
-            integration = require_integration(given["integration_id"], given["integration_name"])
-            found = self.access.integration_id(integration, offline=given["offline"])
-            return replace(
-                stored,
-                enabled=True,
-                mode="integration",
-                integration_id=found,
-                environment=given["environment"],
-            )
-        if given["manifest_path"]:
-            path = given["manifest_path"]
-            path = (
-                path
-                if "${" in path
-                else str(manifest_directory(Path(os.path.normpath(Path.cwd() / path))))
-            )
-            return replace(stored, enabled=True, mode="local", manifest_path=path)
-        if given["environment"]:
-            stored = replace(stored, environment=given["environment"])
-        return stored
-
-    def switched_on(self, project: DbtProject) -> DeferSettings:
-        """The same, or UsageError when defer is off."""
-        settings = self.settings(project)
-        if not settings.enabled:
-            raise UsageError(
-                f"defer is off for {project.name} ({settings.place.file}): turn it on with "
-                "`datapilot dbt defer enable`, or say for this once where the manifest is, with --integration-id, "
-                "--integration-name or --manifest-path"
-            )
-        return settings
-
-    def pull(self, wish: PullOptions) -> PullResult:
-        """Bring the state directory of an integration up to date."""
-        from datapilot_defer.pull.update import pull
-
-        return pull(self.access.source(wish), wish, offline=self.given["offline"])
-
-    def state(
-        self, settings: DeferSettings, project: DbtProject, dbt: DbtInstallation | None
-    ) -> PreparedState:
-        """The checked state of these settings."""
+    def prepare_state(self, settings: DeferSettings, dbt: DbtInstallation | None) -> PreparedState:
+        """Return the checked state of these settings."""
         from datapilot_defer.defer import state
 
         return state.prepare_state(
+            self.project,
             settings,
-            project,
             dbt=dbt,
-            max_age_s=self.given["max_age"],
-            pull=self.pull,
+            connection=self.connection,
+            console=self.console,
+            max_age_s=self.options.max_age_s,
+            offline=self.options.offline,
             environ=os.environ,
         )
 
 
-def described(state: PreparedState) -> str:
-    """Where a state comes from and how old it is, in one line."""
-    from datapilot_defer.pull.update import age
+def start_session(options: DeferOptions) -> DeferSession:
+    """Find the dbt project of a command. Raises UsageError when there is none."""
+    console = current_output()
+    connection = Connection(options.connection, environ=os.environ, console=console)
+    return DeferSession(options, console, find_project(options.project_dir), connection)
 
-    manifest = state.manifest
-    by = f"written by dbt {manifest.dbt_version}, " if manifest.dbt_version else ""
-    return f"{state.folder} ({by}{age(manifest)})"
+
+def find_project(project_dir: str | None) -> DbtProject:
+    """Return the dbt project in this directory, or else that of the current directory."""
+    from datapilot_defer import dbt_project
+
+    start = None
+    if project_dir:
+        start = Path(project_dir)
+    return dbt_project.find_project(start, os.environ)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.defer.options import Origin, defer_options, described
-from datapilot_defer.cli.output import Output, current_output
+from datapilot_defer.cli.defer.options import (
+    DeferOptions,
+    DeferSession,
+    defer_options,
+    start_session,
+)
+from datapilot_defer.cli.output import Output
 
 if TYPE_CHECKING:
     from datapilot_defer.defer.command_line import CommandLine
@@ -27,53 +32,74 @@ if TYPE_CHECKING:
 )
 @defer_options
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--] DBT_COMMAND...")
-def run(words: tuple[str, ...], **options: Any) -> None:
+def run(words: tuple[str, ...], options: DeferOptions) -> None:
     """Run dbt so that it defers.
 
     Write the command as for dbt itself: `datapilot dbt defer run build -s my_model`.
 
-    Pulls what is new, refuses whatever would make dbt silently not defer, and then runs your dbt with --defer and
-    --state where its command takes them. Its output, input, signals and exit code are dbt's own.
+    Pulls what is new, refuses whatever would make dbt silently not defer, and then runs your dbt
+    with --defer and --state where its command takes them. Its output, input, signals and exit code
+    are dbt's own.
     """
     from datapilot_defer.defer import command_line, dbt_process
 
-    report = current_output()
-    origin = Origin(report, options)
-    origin.given["project_dir"] = (
-        command_line.find_option(words, "--project-dir") or origin.given["project_dir"]
-    )
-    project = origin.project()
-    target = command_line.find_option(words, "--target-path")
-    if target:
-        project = replace(project, target=Path(os.path.normpath(project.folder / target)))
-    settings = origin.switched_on(project)
-    dbt = origin.dbt()
+    project_dir = command_line.find_option(words, "--project-dir") or options.project_dir
+    session = start_session(replace(options, project_dir=project_dir))
+    target_path = command_line.find_option(words, "--target-path")
+    if target_path:
+        target = Path(os.path.normpath(session.project.folder / target_path))
+        session = replace(session, project=replace(session.project, target=target))
+    line = _prepare_command(session, words)
+    session.console.exit(dbt_process.run_dbt(line.words, line.environment))
+
+
+def _prepare_command(session: DeferSession, words: tuple[str, ...]) -> CommandLine:
+    """Return dbt's command line. The manifest is out of memory again when dbt starts."""
+    from datapilot_defer.defer import command_line
+    from datapilot_defer.defer.project_settings import require_enabled
+
+    settings = require_enabled(session.read_settings(), session.project)
+    dbt = session.find_dbt()
     _, command = command_line.find_command(words)
     if command == command_line.RETRY_COMMAND:
-        command_line.check_retry(words, project)
-    state = origin.state(settings, project, dbt)
+        command_line.check_retry(words, session.project)
+    state = session.prepare_state(settings, dbt)
     line = command_line.compose_command(
-        words, dbt=dbt, state=state.folder, favor_state=settings.favor_state, environ=os.environ
+        words,
+        dbt=dbt,
+        state=state.directory,
+        favor_state=settings.favor_state,
+        environ=os.environ,
     )
-    _warn_about_variables(report, line, state)
-    if line.deferred:
-        favor = ", favoring it" if line.favor_state else ""
-        report.note(f"Deferring to {described(state)}{favor}")
-    elif command in command_line.STATE_ONLY_COMMANDS:
-        report.note(f"`dbt {' '.join(command)}` resolves nothing; it gets --state {state.folder}")
-    else:
-        report.note(f"`dbt {' '.join(command)}` takes no state: it runs as it is")
-    report.exit(dbt_process.run_dbt(line.words, line.environment))
+    _warn_about_variables(session.console, line, state)
+    session.console.note(_describe_command(line, state))
+    return line
 
 
-def _warn_about_variables(report: Output, line: CommandLine, state: PreparedState) -> None:
-    """Name those that dbt does not get, unless they say the same: those of `defer env` do."""
+def _describe_command(line: CommandLine, state: PreparedState) -> str:
+    from datapilot_defer.defer.command_line import STATE_ONLY_COMMANDS
+
+    command = f"`dbt {' '.join(line.command)}`"
+    if line.command in STATE_ONLY_COMMANDS:
+        return f"{command} resolves nothing; it gets --state {state.directory}"
+    if not line.deferred:
+        return f"{command} takes no state: it runs as it is"
+    message = f"Deferring to {state.describe()}"
+    if line.favor_state:
+        message += ", favoring it"
+    return message
+
+
+def _warn_about_variables(console: Output, line: CommandLine, state: PreparedState) -> None:
+    """Warn about variables that dbt does not get, unless they have the values of `defer env`."""
     from datapilot_defer.defer import shell_variables
 
-    same = shell_variables.defer_variables(state.folder, favor_state=line.favor_state)
-    names = [name for name in line.removed if os.environ[name] not in ("", same.get(name))]
-    if names:
-        are, them = ("is", "it") if len(names) == 1 else ("are", "them")
-        report.warn(
-            f"{', '.join(names)} {are} set and would decide where dbt defers to; dbt does not get {them}"
+    values = shell_variables.defer_variables(state.directory, favor_state=line.favor_state)
+    names = [name for name in line.removed if os.environ[name] not in ("", values.get(name))]
+    if len(names) == 1:
+        console.warn(f"{names[0]} is set and would decide where dbt defers to; dbt does not get it")
+    elif names:
+        console.warn(
+            f"{', '.join(names)} are set and would decide where dbt defers to; "
+            "dbt does not get them"
         )

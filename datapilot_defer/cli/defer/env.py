@@ -1,0 +1,51 @@
+"""`datapilot dbt defer env`."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from datapilot_defer.cli.command import Command
+from datapilot_defer.cli.defer.options import DeferOptions, defer_options, start_session
+from datapilot_defer.cli.output import current_output
+
+
+@click.command("env", cls=Command)
+@click.option(
+    "--shell",
+    type=click.Choice(["bash", "zsh", "fish", "powershell", "github", "dotenv"]),
+    help="For which shell; github: lines for $GITHUB_ENV. [default: the shell that you use]",
+)
+@click.option("--unset", is_flag=True, help="Take them away again.")
+@defer_options
+def env(shell: str | None, unset: bool, options: DeferOptions) -> None:
+    """Print dbt's variables for deferring.
+
+    They are environment variables; your shell takes them with: eval "$(datapilot dbt defer env)".
+
+    dbt then defers also when something else runs it. The checks of `defer run` are made once, now.
+    A bare `dbt retry` looks for the last run in DBT_STATE: retry with
+    `datapilot dbt defer run retry`.
+    """
+    from datapilot_defer.defer import shell_variables
+
+    shell = shell or shell_variables.detect_shell(os.environ)
+    values: dict[str, str] = {}
+    if not unset:
+        values = _prepare_variables(options)
+    removed = shell_variables.conflicting_variables(os.environ, values)
+    script = shell_variables.format_script(shell, values, removed)
+    data = {"ok": True, "set": values, "unset": removed, "script": script}
+    current_output().print_result(data, script)
+
+
+def _prepare_variables(options: DeferOptions) -> dict[str, str]:
+    from datapilot_defer.defer.project_settings import require_enabled
+    from datapilot_defer.defer.shell_variables import defer_variables
+
+    session = start_session(options)
+    settings = require_enabled(session.read_settings(), session.project)
+    state = session.prepare_state(settings, session.find_dbt())
+    session.console.note(f"Deferring to {state.describe()}")
+    return defer_variables(state.directory, favor_state=settings.favor_state)

@@ -1,0 +1,214 @@
+"""Files with the defer settings of projects, shared with the panel of the VS Code extension.
+
+They are `dbt.deferConfigPerProject` in the workspace's `.vscode/settings.json`; outside a workspace
+the same in a file in the user's config directory. The key of a project is its directory relative to
+the workspace, "" when they are the same.
+Source: `insightsPanel.ts` and `deferToProdService.ts` of the extension vscode-dbt-power-user 0.64.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from datapilot_defer.config import home_directory, user_config_directory
+from datapilot_defer.defer import jsonc
+from datapilot_defer.defer.jsonc import JsoncValue
+from datapilot_defer.errors import UsageError
+from datapilot_defer.files import write_atomically
+
+SETTINGS_KEY = "dbt.deferConfigPerProject"
+_EMPTY = jsonc.parse("")
+
+
+@dataclass(frozen=True)
+class SettingsFile:
+    """A settings file, read once, and the key of one project in it.
+
+    base: the directory that relative paths in the file refer to. text and root: content, also
+    parsed; empty when the file does not exist.
+    """
+
+    path: Path
+    key: str
+    base: Path
+    text: str = ""
+    root: JsoncValue = _EMPTY
+
+    @property
+    def has_project(self) -> bool:
+        """Return whether the file has settings of the project."""
+        return self.key in _projects(self.root)
+
+    @property
+    def entry(self) -> Mapping[str, object]:
+        """Return the project's settings; {} when there are none. Raises UsageError."""
+        projects = _sections(self.root).get(SETTINGS_KEY, {})
+        entry = projects
+        if isinstance(projects, dict):
+            entry = projects.get(self.key, {})
+        if not isinstance(entry, dict):
+            raise UsageError(f"{self.location} must be an object, {{…}}; mend or delete it")
+        return entry
+
+    @property
+    def location(self) -> str:
+        """Return file and key, for messages."""
+        return f'{self.path}: "{SETTINGS_KEY}"."{self.key}"'
+
+    def update(self, changes: Mapping[str, object]) -> None:
+        """Set these keys of the project's settings; every other byte of the file stays.
+
+        Raises UsageError when the file cannot be parsed (it stays unchanged) or written.
+        """
+        text, root = self._read_again()
+        try:
+            updated = jsonc.set_members(text, root, [SETTINGS_KEY, self.key], changes)
+        except jsonc.NotJsoncError as error:
+            raise _unreadable_error(self.path, str(error)) from None
+        self._write(updated)
+
+    def remove_project(self) -> None:
+        """Remove the project's settings; those of other projects stay. Raises as `update` does."""
+        text, root = self._read_again()
+        others = dict(_projects(root))
+        if self.key in others:
+            del others[self.key]
+            self._write(jsonc.set_members(text, root, [], {SETTINGS_KEY: others}))
+
+    def _read_again(self) -> tuple[str, JsoncValue]:
+        """Return the content as it is now: an editor may have written the file in the meantime."""
+        text = _read_text(self.path)
+        if text == self.text:
+            return text, self.root
+        return text, _parse(self.path, text)
+
+    def _write(self, text: str) -> None:
+        try:
+            self.path.resolve().parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path, text.encode("utf-8"))
+        except OSError as error:
+            raise UsageError(f"can't write the settings to {self.path}: {error.strerror}") from None
+
+
+@dataclass(frozen=True)
+class SettingsFiles:
+    """The settings files of one project.
+
+    user: the user's own, outside any workspace. workspace: the one that VS Code reads, whether or
+    not it exists; None outside a workspace.
+    """
+
+    user: SettingsFile
+    workspace: SettingsFile | None
+
+    @property
+    def effective(self) -> SettingsFile:
+        """Return the file that has the project's settings, the workspace's before the user's.
+
+        When neither has them, return the one to write them to.
+        """
+        shared = self.workspace or self.user
+        if self.user.has_project and not shared.has_project:
+            return self.user
+        return shared
+
+
+def read_settings_files(project: Path, environ: Mapping[str, str]) -> SettingsFiles:
+    """Read the settings files of the project in this directory.
+
+    Raises UsageError when one of them is broken.
+    """
+    user = user_settings_file(project)
+    files = [_in_workspace(directory, project) for directory in _find_workspaces(project, environ)]
+    nearest = next(iter(files), None)
+    workspace = next((file for file in files if file.has_project), nearest)
+    return SettingsFiles(user, workspace)
+
+
+def user_settings_file(project: Path) -> SettingsFile:
+    """Read the user's own settings file. Raises UsageError when it is broken."""
+    directory = user_config_directory()
+    if directory is None:  # no home: a file beside the project persists as long as the project
+        return _in_workspace(project, project)
+    path = directory / "defer.json"
+    text = _read_text(path)
+    return SettingsFile(path, str(project), project, text, _parse(path, text))
+
+
+def _find_workspaces(project: Path, environ: Mapping[str, str]) -> list[Path]:
+    """Return the directories with a `.vscode`, nearest first, up to the git root.
+
+    `.vscode` in the home directory is VS Code's own.
+    """
+    home = home_directory(environ)
+    workspaces = []
+    for directory in [project, *project.parents]:
+        if home is not None and directory == home.resolve():
+            break
+        if (directory / ".vscode").is_dir():
+            workspaces.append(directory)
+        if (directory / ".git").exists():
+            break
+    return workspaces
+
+
+def _in_workspace(workspace: Path, project: Path) -> SettingsFile:
+    path = workspace / ".vscode" / "settings.json"
+    text = _read_text(path)
+    root = _parse(path, text)
+    key = _project_key(workspace, project, root)
+    return SettingsFile(path, key, workspace, text, root)
+
+
+def _project_key(workspace: Path, project: Path, root: JsoncValue) -> str:
+    """Return the key as the extension writes it: path.relative(workspace, project).
+
+    A colleague's operating system may have another separator.
+    """
+    native = os.path.relpath(project, workspace)
+    if native == ".":
+        native = ""
+    foreign = native.replace("/", "\\")
+    if os.sep == "\\":
+        foreign = native.replace("\\", "/")
+    projects = _projects(root)
+    if native not in projects and foreign in projects:
+        return foreign
+    return native
+
+
+def _projects(root: JsoncValue) -> Mapping[str, object]:
+    projects = _sections(root).get(SETTINGS_KEY)
+    return projects if isinstance(projects, dict) else {}
+
+
+def _sections(root: JsoncValue) -> Mapping[str, object]:
+    return root.value if isinstance(root.value, dict) else {}
+
+
+def _parse(path: Path, text: str) -> JsoncValue:
+    try:
+        root = jsonc.parse(text)
+    except jsonc.NotJsoncError as error:
+        raise _unreadable_error(path, str(error)) from None
+    if root.members is None:
+        raise _unreadable_error(path, "it is not an object, {…}")
+    return root
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError:
+        raise _unreadable_error(path, "it is not UTF-8 text") from None
+    except OSError as error:
+        raise _unreadable_error(path, error.strerror or "it can't be read") from None
+
+
+def _unreadable_error(path: Path, reason: str) -> UsageError:
+    return UsageError(f"{path}: {reason}; mend it (it was left as it is)")

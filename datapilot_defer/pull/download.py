@@ -1,0 +1,179 @@
+"""Locate, download and validate one artifact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datapilot_defer.artifact import Artifact, Kind, Provenance, parse_artifact
+from datapilot_defer.errors import AccessDenied, ArtifactRefused, NotFound, Unavailable
+from datapilot_defer.files import flush_to_disk
+from datapilot_defer.pull.record import PulledArtifact
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from datapilot_defer.client.instance_client import (
+        ArtifactLocation,
+        InstanceClient,
+        IntegrationSummary,
+    )
+    from datapilot_defer.console import Console
+    from datapilot_defer.pull.request import PullOptions
+    from datapilot_defer.pull.state_directory import StateDirectory
+
+_MAX_LISTED = 20
+
+
+@dataclass(frozen=True)
+class PullContext:
+    """One pull: what, from where, to where. origin: the record's line for it."""
+
+    request: PullOptions
+    client: InstanceClient
+    directory: StateDirectory
+    console: Console
+    origin: str
+
+
+@dataclass(frozen=True)
+class Download:
+    """One downloaded artifact. location: where it was. path: its temporary file."""
+
+    location: ArtifactLocation
+    artifact: Artifact
+    path: Path
+
+    @property
+    def is_undamaged(self) -> bool:
+        """Return whether these are the bytes that the instance has, as far as it states them."""
+        return self.location.sha256 in (None, self.artifact.metadata.sha256)
+
+
+def locate(client: InstanceClient, kind: Kind, request: PullOptions) -> ArtifactLocation:
+    """Locate an artifact. Raises NotFound, which lists what exists."""
+    try:
+        return client.locate_artifact(
+            kind,
+            request.integration_id,
+            environment=request.environment,
+            file_id=request.file_id,
+            at=request.at,
+        )
+    except NotFound:
+        raise _explain_not_found(client, kind, request) from None
+
+
+def download_artifact(context: PullContext, kind: Kind, location: ArtifactLocation) -> Download:
+    """Download an artifact, from a new location when the first attempt fails.
+
+    A signed URL may expire while waiting, and bytes may be changed on the way.
+    Raises Unavailable when the bytes are damaged again.
+    """
+    try:
+        download = _download_once(context, kind, location)
+    except AccessDenied:
+        download = None
+    if download is None or not download.is_undamaged:
+        download = _download_once(context, kind, locate(context.client, kind, context.request))
+    if not download.is_undamaged:
+        actual_sha256 = download.artifact.metadata.sha256[:12]
+        expected_sha256 = str(download.location.sha256)[:12]
+        raise Unavailable(
+            f"the {kind.value} of {context.request.description} arrived damaged "
+            f"(sha256 {actual_sha256}…, the instance has {expected_sha256}…); "
+            "what was pulled before is untouched"
+        )
+    return download
+
+
+def _download_once(context: PullContext, kind: Kind, location: ArtifactLocation) -> Download:
+    """Download an artifact into a temporary file that only needs to be renamed."""
+    directory = context.directory
+    try:
+        file, path = directory.create_temporary()
+        with file:
+            size_bytes = location.size_bytes or 0
+            with context.console.progress(f"Pulling the {kind.value}", size_bytes) as progress:
+                context.client.download(location, file, kind.value, progress)
+            flush_to_disk(file)
+            file.seek(0)
+            content = file.read()
+    except OSError as error:
+        raise directory.not_writable_error(error) from None
+    name = str(directory.artifact_path(kind))
+    return Download(location, parse_artifact(content, path=name, kind=kind), path)
+
+
+def validate_download(download: Download, request: PullOptions) -> PulledArtifact:
+    """Return the artifact for the record. Raises ArtifactRefused when dbt cannot read it."""
+    from datapilot_defer.validation import validate
+
+    artifact = download.artifact
+    readable_by = None
+    if artifact.kind is Kind.MANIFEST:
+        readable_by = request.readable_by
+    validation = validate(artifact, readable_by=readable_by)
+    if not validation.is_accepted:
+        reader = ""
+        if request.readable_by:
+            reader = f" that dbt {request.readable_by} can read"
+        problems = "\n".join(validation.format_problems())
+        raise ArtifactRefused(
+            f"{request.description} has no {artifact.kind.value}{reader}; "
+            f"nothing was changed here:\n{problems}"
+        )
+    location = download.location
+    return PulledArtifact(
+        artifact.metadata,
+        Provenance(location.commit, location.branch, location.build_url),
+        location.file_id,
+        location.uploaded_at,
+        validation.readable_by,
+    )
+
+
+def _explain_not_found(client: InstanceClient, kind: Kind, request: PullOptions) -> NotFound:
+    """Return the error for an artifact that the instance does not have."""
+    integrations = client.list_integrations()
+    for integration in integrations:
+        if integration.id == request.integration_id:
+            return _explain_within(integration, kind, request)
+    listed = [f"{integration.id} ({integration.name})" for integration in integrations]
+    names = ", ".join(listed[:_MAX_LISTED]) or "none yet"
+    return NotFound(f"no integration {request.integration_id} on {client.url}; there are: {names}")
+
+
+def _explain_within(integration: IntegrationSummary, kind: Kind, request: PullOptions) -> NotFound:
+    environments = integration.environments
+    if request.environment and not _has_environment(environments, request.environment):
+        return NotFound(
+            f"integration {integration.id} ({integration.name}) has no environment "
+            f"{request.environment}; it has: {', '.join(environments)}"
+        )
+    environment = request.environment or next(iter(environments), "PROD")
+    options = f"--integration-id {integration.id} --environment {environment}"
+    if request.pin:
+        return _earlier_artifact_not_found(kind, request, options)
+    if kind is not Kind.MANIFEST:  # the manifest is onboarded without an option
+        options += f" --{kind.value.replace('_', '-')}-path target/{kind.file_name}"
+    return NotFound(
+        f"{kind.file_name} was not onboarded to integration {integration.id} "
+        f"({integration.name}), environment {environment} yet; "
+        f"the production job does that with `datapilot dbt onboard {options}`"
+    )
+
+
+def _has_environment(environments: Sequence[str], environment: str) -> bool:
+    """Return whether it exists; an instance that lists none may have any."""
+    names = {name.lower() for name in environments}
+    return not names or environment.lower() in names
+
+
+def _earlier_artifact_not_found(kind: Kind, request: PullOptions, options: str) -> NotFound:
+    if request.file_id is not None:
+        problem = f"file {request.file_id} of {request.description} is no {kind.value}"
+    else:
+        problem = f"{request.description} has no {kind.value} at {request.at}"
+    return NotFound(f"{problem}; `datapilot dbt integrations history {options}` lists them")

@@ -1,0 +1,170 @@
+"""The record of a state directory: which artifacts it holds and where they came from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+
+from datapilot_defer.artifact import ArtifactMetadata, Kind, Provenance
+from datapilot_defer.formatting import format_duration
+
+RECORD_VERSION = 1
+_COMMIT_LENGTH = 10
+
+
+@dataclass(frozen=True)
+class PulledArtifact:
+    """One pulled artifact.
+
+    metadata: only the facts that the record stores, when it was read from there.
+    uploaded_at: ISO timestamp. readable_by: dbt versions that can read it.
+    """
+
+    metadata: ArtifactMetadata
+    provenance: Provenance = field(default_factory=Provenance)
+    file_id: int | None = None
+    uploaded_at: str | None = None
+    readable_by: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """Return which of dbt's files it is."""
+        return self.metadata.kind
+
+    @property
+    def age_s(self) -> float | None:
+        """Return the seconds since dbt wrote it; None when the artifact does not state when."""
+        if self.metadata.generated_at is None:
+            return None
+        age = datetime.now(UTC) - self.metadata.generated_at
+        return max(0.0, age.total_seconds())
+
+    @property
+    def age_seconds(self) -> int | None:
+        """Return the age in whole seconds, for JSON."""
+        return None if self.age_s is None else round(self.age_s)
+
+    def describe_age(self) -> str:
+        """Return its age in words, with its commit when that is known."""
+        if self.age_s is None:
+            return "of unknown age"
+        age = f"{format_duration(self.age_s)} old"
+        if self.provenance.commit:
+            age += f", commit {self.provenance.commit[:_COMMIT_LENGTH]}"
+        return age
+
+    def to_json(self) -> dict[str, object]:
+        """Return the facts that the record stores, as JSON values."""
+        facts = self.metadata.to_json()
+        return {
+            "kind": facts["kind"],
+            "sha256": facts["sha256"],
+            "size_bytes": facts["size_bytes"],
+            "file_id": self.file_id,
+            "schema_version": facts["schema_version"],
+            "dbt_version": facts["dbt_version"],
+            "project_name": facts["project_name"],
+            "generated_at": facts["generated_at"],
+            "uploaded_at": self.uploaded_at,
+            "commit": self.provenance.commit,
+            "branch": self.provenance.branch,
+            "build_url": self.provenance.build_url,
+            "readable_by": self.readable_by,
+        }
+
+
+@dataclass(frozen=True)
+class StateRecord:
+    """What a state directory holds.
+
+    origin: instance, integration and environment, in one line. environment: its name on the
+    instance.
+    """
+
+    origin: str
+    environment: str | None
+    artifacts: tuple[PulledArtifact, ...] = ()
+
+    def find(self, kind: Kind) -> PulledArtifact | None:
+        """Return the artifact of this kind."""
+        return next((artifact for artifact in self.artifacts if artifact.kind is kind), None)
+
+    def to_json(self) -> bytes:
+        """Return the content of the record's file."""
+        record = {
+            "origin": self.origin,
+            "environment": self.environment,
+            "entries": [artifact.to_json() for artifact in self.artifacts],
+            "version": RECORD_VERSION,
+        }
+        return json.dumps(record, indent=2, ensure_ascii=False).encode()
+
+
+def parse_record_version(content: bytes) -> int:
+    """Return the version of a record; 0 when it cannot be read."""
+    try:
+        return msgspec.json.decode(content, type=_StoredVersion).version
+    except msgspec.MsgspecError:
+        return 0
+
+
+def parse_record(content: bytes) -> StateRecord | None:
+    """Return a record of the current version; None when it cannot be read."""
+    try:
+        stored = msgspec.json.decode(content, type=_StoredRecord)
+    except msgspec.MsgspecError:
+        return None
+    artifacts = tuple(entry.to_artifact() for entry in stored.entries)
+    return StateRecord(stored.origin, stored.environment, artifacts)
+
+
+class _StoredVersion(msgspec.Struct):
+    """The part of a record that every version has."""
+
+    version: int
+
+
+class _StoredArtifact(msgspec.Struct):
+    """One artifact as the record stores it: flat."""
+
+    kind: Kind
+    sha256: str
+    size_bytes: int
+    readable_by: tuple[str, ...]
+    file_id: int | None = None
+    schema_version: int | None = None
+    dbt_version: str | None = None
+    project_name: str | None = None
+    generated_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    uploaded_at: str | None = None
+    commit: str | None = None
+    branch: str | None = None
+    build_url: str | None = None
+
+    def to_artifact(self) -> PulledArtifact:
+        """Return the artifact."""
+        metadata = ArtifactMetadata(
+            kind=self.kind,
+            sha256=self.sha256,
+            size_bytes=self.size_bytes,
+            schema_version=self.schema_version,
+            dbt_version=self.dbt_version,
+            project_name=self.project_name,
+            generated_at=self.generated_at,
+        )
+        provenance = Provenance(self.commit, self.branch, self.build_url)
+        return PulledArtifact(
+            metadata, provenance, self.file_id, self.uploaded_at, self.readable_by
+        )
+
+
+class _StoredRecord(msgspec.Struct):
+    """A record as it is stored."""
+
+    origin: str
+    environment: str | None
+    entries: tuple[_StoredArtifact, ...]
