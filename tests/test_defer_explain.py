@@ -292,19 +292,19 @@ def test_a_dbt_that_answers_something_else_is_said(
 @pytest.mark.parametrize("reader", [nodes.read_nodes, nodes.list_unique_ids])
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"nodes": 1}', '{"nodes": [1]}'])
 def test_what_is_no_manifest_is_refused(
-    content: str, reader: Callable[[Path], object], tmp_path: Path
+    content: str, reader: Callable[[nodes.ManifestFile], object], tmp_path: Path
 ) -> None:
     (tmp_path / "manifest.json").write_text(content, encoding="utf-8")
     with pytest.raises(ArtifactRefused, match="is no manifest of dbt"):
-        reader(tmp_path / "manifest.json")
+        reader(nodes.read_manifest(tmp_path / "manifest.json"))
     with pytest.raises(UsageError, match="can't be read"):
-        reader(tmp_path / "none.json")
+        reader(nodes.read_manifest(tmp_path / "none.json"))
 
 
 def test_a_node_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"nodes": {"model.a.b": 1}}', encoding="utf-8")
     with pytest.raises(ArtifactRefused, match="is no manifest of dbt"):
-        nodes.read_nodes(tmp_path / "manifest.json")
+        nodes.read_nodes(nodes.read_manifest(tmp_path / "manifest.json"))
 
 
 def test_a_dbt_that_can_not_be_started_is_said(tmp_path: Path) -> None:

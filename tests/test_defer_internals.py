@@ -13,7 +13,7 @@ import pytest
 
 from datapilot_defer import dbt_installation, dbt_project
 from datapilot_defer.defer import dbt_queries
-from datapilot_defer.defer import project_settings as defer_settings
+from datapilot_defer.defer.settings_file import SettingsFile
 from datapilot_defer.errors import UsageError
 from tests.support.dbt_project import Shop
 
@@ -78,11 +78,9 @@ def test_a_project_file_that_yaml_stumbles_over_is_said(content: str, tmp_path: 
 def test_settings_that_can_not_be_written_are_said_when_nothing_can_be_removed_either(
     tmp_path: Path,
 ) -> None:
-    place = defer_settings.SettingsFile(
-        tmp_path / ("x" * 250), "", tmp_path, exists=False
-    )  # with ".tmp" too long for a name
+    place = SettingsFile(tmp_path / ("x" * 300), "", tmp_path)  # too long for a name
     with pytest.raises(UsageError, match="can't write the settings to"):
-        defer_settings.write(place, {"deferToProduction": True})
+        place.update({"deferToProduction": True})
 
 
 def asker(folder: Path, script: str) -> dbt_queries.DbtQuery:

@@ -11,9 +11,11 @@ import pytest
 
 from datapilot_defer import dbt_project
 from datapilot_defer.defer import project_settings as defer_settings
-from datapilot_defer.defer.project_settings import (
-    relocate_path,
-    to_portable_path,
+from datapilot_defer.defer.project_settings import relocate_path, to_portable_path
+from datapilot_defer.defer.settings_file import (
+    SETTINGS_KEY,
+    SettingsFile,
+    read_settings_files,
     user_settings_file,
 )
 from datapilot_defer.errors import UsageError
@@ -56,7 +58,7 @@ def entry(workspace: Path, key: str = "shop") -> object:
     text = "\n".join(
         line.partition("//")[0] for line in settings_file(workspace).read_text("utf-8").splitlines()
     )
-    return json.loads(text)[defer_settings.SETTINGS_KEY][key]
+    return json.loads(text)[SETTINGS_KEY][key]
 
 
 def settings_file(workspace: Path) -> Path:
@@ -65,7 +67,7 @@ def settings_file(workspace: Path) -> Path:
 
 def write(workspace: Path, value: object, key: str = "shop") -> None:
     """Write the settings as the panel does."""
-    text = json.dumps({defer_settings.SETTINGS_KEY: {key: value}}, indent=4)
+    text = json.dumps({SETTINGS_KEY: {key: value}}, indent=4)
     settings_file(workspace).write_text(text, encoding="utf-8")
 
 
@@ -188,10 +190,10 @@ def test_outside_a_workspace_the_settings_are_the_users_own(
     (workspace / ".vscode").rmdir()
     done = datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--json")
     own = user_settings_file(workspace / "shop")
-    assert done.json["settings_file"] == str(own.file)
-    assert own.file.is_relative_to(home)
-    stored = json.loads(own.file.read_text("utf-8"))
-    assert stored == {defer_settings.SETTINGS_KEY: {str(workspace / "shop"): local(prod)}}
+    assert done.json["settings_file"] == str(own.path)
+    assert own.path.is_relative_to(home)
+    stored = json.loads(own.path.read_text("utf-8"))
+    assert stored == {SETTINGS_KEY: {str(workspace / "shop"): local(prod)}}
     assert (
         f"VS Code does not see this: there is no .vscode folder in {workspace / 'shop'}"
         in done.stderr
@@ -204,10 +206,10 @@ def test_enable_moves_the_switch_to_a_workspace_that_appeared_since(
     (workspace / ".vscode").rmdir()
     shutil.move(prod, workspace / "shop" / "prod")
     datapilot("dbt", "defer", "enable", "--manifest-path", "prod", "--favor-state")
-    own = user_settings_file(workspace / "shop").file
+    own = user_settings_file(workspace / "shop").path
     text = json.loads(own.read_text("utf-8"))
-    assert text[defer_settings.SETTINGS_KEY].keys() == {str(workspace / "shop")}
-    text[defer_settings.SETTINGS_KEY]["/other"] = {"deferToProduction": True}
+    assert text[SETTINGS_KEY].keys() == {str(workspace / "shop")}
+    text[SETTINGS_KEY]["/other"] = {"deferToProduction": True}
     own.write_text(json.dumps(text), encoding="utf-8")
     (workspace / ".vscode").mkdir()
     assert datapilot("dbt", "defer", "disable", "--json").json["settings_file"] == str(own)
@@ -216,7 +218,7 @@ def test_enable_moves_the_switch_to_a_workspace_that_appeared_since(
     assert "VS Code does not see" not in done.stderr
     assert entry(workspace) == local("${workspaceFolder}/shop/prod", favorState=True)
     assert json.loads(own.read_text("utf-8")) == {
-        defer_settings.SETTINGS_KEY: {"/other": {"deferToProduction": True}}
+        SETTINGS_KEY: {"/other": {"deferToProduction": True}}
     }
     assert datapilot("dbt", "defer", "disable", "--json").json["settings_file"] == str(
         settings_file(workspace)
@@ -448,7 +450,7 @@ def test_a_project_file_that_can_not_be_read_is_said(workspace: Path, content: s
 
 
 def test_a_path_outside_the_workspace_stays_absolute(tmp_path: Path) -> None:
-    place = defer_settings.SettingsFile(tmp_path / "s.json", "", tmp_path / "work", exists=False)
+    place = SettingsFile(tmp_path / "s.json", "", tmp_path / "work")
     assert to_portable_path(tmp_path / "elsewhere", place) == str(tmp_path / "elsewhere")
     assert to_portable_path(tmp_path / "work" / "a b", place) == "${workspaceFolder}/a b"
 
@@ -465,12 +467,8 @@ def test_a_path_outside_the_workspace_stays_absolute(tmp_path: Path) -> None:
 def test_a_path_that_moves_to_the_workspace_means_the_same_folder(
     written: str, expected: str, tmp_path: Path
 ) -> None:
-    own = defer_settings.SettingsFile(
-        tmp_path / "d.json", "", tmp_path / "work" / "shop", exists=True
-    )
-    shared = defer_settings.SettingsFile(
-        tmp_path / "s.json", "shop", tmp_path / "work", exists=False
-    )
+    own = SettingsFile(tmp_path / "d.json", "", tmp_path / "work" / "shop")
+    shared = SettingsFile(tmp_path / "s.json", "shop", tmp_path / "work")
     assert relocate_path(written, own, shared) == expected.replace(
         "{above}", str(tmp_path / "prod")
     )
@@ -481,15 +479,15 @@ def test_local_mode_without_a_folder_says_so(workspace: Path) -> None:
     write(workspace, {"deferToProduction": True, "manifestPathType": "local"})
     with pytest.raises(UsageError, match="manifestPathForDeferral is missing"):
         defer_settings.resolve_manifest_directory(
-            defer_settings.read_settings(workspace / "shop", {}), {}
+            defer_settings.read_settings(read_settings_files(workspace / "shop", {}).effective), {}
         )
 
 
 def test_a_settings_file_that_breaks_in_between_is_not_overwritten(workspace: Path) -> None:
-    place = defer_settings.find_settings_file(workspace / "shop", {})
+    place = read_settings_files(workspace / "shop", {}).effective
     settings_file(workspace).write_text('{"dbt.deferConfigPerProject": 1}', encoding="utf-8")
     with pytest.raises(UsageError, match="deferConfigPerProject is not an object"):
-        defer_settings.write(place, {"deferToProduction": True})
+        place.update({"deferToProduction": True})
     assert settings_file(workspace).read_text("utf-8") == '{"dbt.deferConfigPerProject": 1}'
 
 

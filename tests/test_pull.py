@@ -15,16 +15,16 @@ from pathlib import Path
 
 import pytest
 
+from datapilot_defer.client.connection import InstanceAddress
+from datapilot_defer.formatting import format_duration
 from datapilot_defer.pull import integration_names
-from datapilot_defer.pull.request import duration
+from datapilot_defer.pull.request import PullOptions
 from datapilot_defer.pull.state_directory import (
     RECORD_FILE,
+    StateDirectory,
     default_state_directory,
     instance_cache_directory,
-    lock,
-    read_record,
 )
-from datapilot_defer.pull.update import PullOptions
 from tests.support.commands import Outcome, access, create_integration, datapilot
 from tests.support.dbt_project import PROJECT
 from tests.support.instances import RunningInstance, running_instance
@@ -58,6 +58,10 @@ def pull(instance: RunningInstance, integration: int, *more: object) -> Outcome:
     return datapilot(
         "dbt", "pull", "--integration-id", integration, "--json", *more, env=access(instance)
     )
+
+
+def address(instance: RunningInstance) -> InstanceAddress:
+    return InstanceAddress(instance.url, "acme")
 
 
 def pull_by_name(instance: RunningInstance, name: str, *more: object) -> Outcome:
@@ -110,7 +114,7 @@ def test_the_folder_is_printed_and_persists_in_the_cache_folder(
     words = ("dbt", "pull", "--integration-id", integration, "--environment", "Prod")
     done = datapilot(*words, env=access(instance))
     folder = Path(done.stdout.strip())
-    assert folder == default_state_directory(instance.url, "acme", integration, "PROD", None)
+    assert folder == default_state_directory(address(instance), integration, "PROD", None)
     assert folder.is_relative_to(home)
     assert "manifest of integration 1, environment Prod, written by dbt 1.11" in done.stderr
 
@@ -155,7 +159,7 @@ def test_a_record_that_can_not_be_read_is_written_anew(
     folder = Path(pull(instance, integration).json["state_dir"])
     (folder / RECORD_FILE).write_text(record, encoding="utf-8")
     assert pull(instance, integration).exit_code == 0
-    assert read_record(folder) is not None
+    assert StateDirectory(folder).read_record() is not None
 
 
 def test_a_state_directory_of_a_newer_version_is_left_alone(
@@ -267,7 +271,7 @@ def test_nothing_onboarded_yet_says_how_to(instance: RunningInstance) -> None:
     done = pull(instance, integration)
     assert done.exit_code == 4
     assert "`datapilot dbt onboard --integration-id 1 --environment PROD`" in done.stderr
-    assert not default_state_directory(instance.url, "acme", integration, None, None).exists()
+    assert not default_state_directory(address(instance), integration, None, None).exists()
 
 
 def test_a_wrong_environment_lists_the_ones_that_exist(
@@ -409,13 +413,13 @@ def test_a_name_that_was_never_looked_up_is_not_found_offline(
 def test_names_that_can_not_be_read_are_looked_up_anew(
     instance: RunningInstance, integration: int, kept: str
 ) -> None:
-    folder = instance_cache_directory(instance.url, "acme")
+    folder = instance_cache_directory(address(instance))
     folder.mkdir(parents=True)
     (folder / "names.json").write_text(kept, encoding="utf-8")
     assert pull_by_name(instance, "shop", "--offline").exit_code == 4
     assert pull_by_name(instance, "shop").exit_code == 0
     assert pull_by_name(instance, "shop", "--offline").json["integration_id"] == integration
-    assert integration_names._read_cached_id(instance.url, "acme", "other") == (
+    assert integration_names._read_cached_id(address(instance), "other") == (
         7 if "other" in kept else None
     )
 
@@ -423,9 +427,9 @@ def test_names_that_can_not_be_read_are_looked_up_anew(
 def test_a_cache_that_keeps_no_names_does_not_keep_from_pulling(
     instance: RunningInstance, integration: int, tmp_path: Path
 ) -> None:
-    (instance_cache_directory(instance.url, "acme") / "names.json").mkdir(parents=True)
+    (instance_cache_directory(address(instance)) / "names.json").mkdir(parents=True)
     assert pull_by_name(instance, "shop", "-o", tmp_path / "out").exit_code == 0
-    assert [path.name for path in instance_cache_directory(instance.url, "acme").iterdir()] == [
+    assert [path.name for path in instance_cache_directory(address(instance)).iterdir()] == [
         "names.json"
     ]
     assert pull_by_name(instance, "shop", "-o", tmp_path / "out", "--offline").exit_code == 4
@@ -435,8 +439,8 @@ def test_without_a_home_no_names_are_kept(
     instance: RunningInstance, integration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("datapilot_defer.config._absolute_or_none", lambda _: None)
-    integration_names._cache_id(instance.url, "acme", "shop", integration)
-    assert integration_names._read_cached_id(instance.url, "acme", "shop") is None
+    integration_names._cache_id(address(instance), "shop", integration)
+    assert integration_names._read_cached_id(address(instance), "shop") is None
 
 
 def test_a_manifest_that_is_too_old_is_refused(
@@ -596,8 +600,9 @@ def test_a_lock_that_a_killed_process_left_behind_does_not_hold(
 ) -> None:
     out = tmp_path / "out"
     code = (
-        "import sys, time; from pathlib import Path; from datapilot_defer.pull.state_directory import lock\n"
-        "with lock(Path(sys.argv[1])):\n"
+        "import sys, time; from pathlib import Path\n"
+        "from datapilot_defer.pull.state_directory import StateDirectory\n"
+        "with StateDirectory(Path(sys.argv[1])).lock():\n"
         "    Path(sys.argv[1], '.datapilot-half.tmp').write_text('half')\n"
         "    print('held', flush=True); time.sleep(600)"
     )
@@ -616,7 +621,7 @@ def test_a_lock_that_another_process_holds_too_long_is_said(
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with lock(tmp_path / "out"):
+        with StateDirectory(tmp_path / "out").lock():
             held.set()
             done.wait()
 
@@ -634,12 +639,14 @@ def test_a_lock_that_another_process_holds_too_long_is_said(
 
 def test_the_names_of_the_default_folder_are_safe_on_every_system() -> None:
     def last(environment: str, pin: str | None = None) -> str:
-        return default_state_directory("https://i.example:8443", "acme", 7, environment, pin).name
+        return default_state_directory(
+            InstanceAddress("https://i.example:8443", "acme"), 7, environment, pin
+        ).name
 
     assert last("PROD") == last("prod") == "prod"
-    assert default_state_directory("https://i.example:8443", "acme", 7, None, None).parts[-4:] == (
-        *("i.example_8443", "acme", "7", "default"),
-    )
+    assert default_state_directory(
+        InstanceAddress("https://i.example:8443", "acme"), 7, None, None
+    ).parts[-4:] == (*("i.example_8443", "acme", "7", "default"),)
     integration_names = [
         last(name)
         for name in ("..", ".", "con", "a/b", "a\\b", "ü" * 200, "nul.txt", "a:b", "a b", "@")
@@ -664,7 +671,7 @@ def test_the_names_of_the_default_folder_are_safe_on_every_system() -> None:
     ],
 )
 def test_lengths_of_time_are_said_as_people_do(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_a_wish_says_what_it_is() -> None:

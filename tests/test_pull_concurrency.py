@@ -10,12 +10,11 @@ import sys
 import threading
 from pathlib import Path
 
-from datapilot_defer.artifact import Kind, parse_artifact
-from datapilot_defer.pull.state_directory import (
-    StateRecord,
-    default_state_directory,
-    replace_artifacts,
-)
+from datapilot_defer.artifact import Kind
+from datapilot_defer.client.connection import InstanceAddress
+from datapilot_defer.files import write_temporary
+from datapilot_defer.pull.record import StateRecord
+from datapilot_defer.pull.state_directory import StateDirectory, default_state_directory
 from tests.support.commands import access, datapilot
 from tests.support.instances import RunningInstance
 
@@ -41,7 +40,9 @@ def test_twenty_pull_while_five_onboard(
         == 0
     )
     known = {hashlib.sha256(path.read_bytes()).hexdigest() for path in manifests}
-    shared = default_state_directory(instance.url, instance.instance_name, 1, "PROD", None)
+    shared = default_state_directory(
+        InstanceAddress(instance.url, instance.instance_name), 1, "PROD", None
+    )
     reader = _Reader(shared / "manifest.json", known)
     onboarding = [
         _start(instance, "onboard", "--manifest-path", path, "--force") for path in others
@@ -78,20 +79,21 @@ def test_twenty_pull_while_five_onboard(
 
 def test_a_reader_sees_one_manifest_or_the_other_and_never_a_part(tmp_path: Path) -> None:
     contents = [bytes([letter]) * 8_000_000 for letter in b"ab"]
-    artifacts = [
-        parse_artifact(content, path="manifest.json", kind=Kind.MANIFEST) for content in contents
-    ]
-    replace_artifacts(tmp_path, {Kind.MANIFEST: artifacts[0]}, StateRecord("somewhere", None))
+    _replace_manifest(tmp_path, contents[0])
     reader = _Reader(
-        tmp_path / "manifest.json", {artifact.metadata.sha256 for artifact in artifacts}
+        tmp_path / "manifest.json", {hashlib.sha256(content).hexdigest() for content in contents}
     )
     for turn in range(60):
-        replace_artifacts(
-            tmp_path, {Kind.MANIFEST: artifacts[turn % 2]}, StateRecord("somewhere", None)
-        )
+        _replace_manifest(tmp_path, contents[turn % 2])
     reader.stop()
     assert reader.reads > 0
     assert reader.strange == 0
+
+
+def _replace_manifest(directory: Path, content: bytes) -> None:
+    manifest = write_temporary(directory, content)
+    record = StateRecord("somewhere", None)
+    StateDirectory(directory).replace_artifacts({Kind.MANIFEST: manifest}, record)
 
 
 class _Reader:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from datapilot_defer.pull import state_directory
-from datapilot_defer.pull.state_directory import PulledArtifact, default_state_directory, lock
-from datapilot_defer.pull.update import PullOptions
+from datapilot_defer import files
+from datapilot_defer.artifact import ArtifactMetadata, Kind
+from datapilot_defer.client.connection import InstanceAddress
+from datapilot_defer.pull.record import PulledArtifact
+from datapilot_defer.pull.request import PullOptions
+from datapilot_defer.pull.state_directory import StateDirectory, default_state_directory
 from tests.support.commands import Outcome, access, datapilot
 from tests.support.instances import RunningInstance
 
@@ -44,13 +47,15 @@ def test_what_one_instance_gave_is_not_gone_on_with_for_another(
 
 def test_instance_names_that_differ_in_case_alone_have_folders_that_differ_everywhere() -> None:
     folders = {
-        str(default_state_directory("https://i.example", name, 1, None, None)).lower()
+        str(
+            default_state_directory(InstanceAddress("https://i.example", name), 1, None, None)
+        ).lower()
         for name in ("acme", "Acme", "ACME", "a cme", "a_cme")
     }
     assert len(folders) == 5
     assert default_state_directory(
-        "https://i.example", "acme", 1, "prod", None
-    ) == default_state_directory("https://I.example", "acme", 1, "PROD", None)
+        InstanceAddress("https://i.example", "acme"), 1, "prod", None
+    ) == default_state_directory(InstanceAddress("https://I.example", "acme"), 1, "PROD", None)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +63,9 @@ def test_instance_names_that_differ_in_case_alone_have_folders_that_differ_every
     [("1.11", True), ("1.11.16", True), ("1.13", True), ("v1.12.0rc1", True), ("1.10", False)],
 )
 def test_what_is_held_is_usable_for_every_way_to_write_a_version(wanted: str, usable: bool) -> None:
-    entry = PulledArtifact("manifest", "", 0, readable_by=("1.11", "1.12", "2"))
+    entry = PulledArtifact(
+        ArtifactMetadata(Kind.MANIFEST, "", 0), readable_by=("1.11", "1.12", "2")
+    )
     assert PullOptions(1, readable_by=wanted).accepts(entry) is usable
 
 
@@ -78,18 +85,18 @@ def test_a_file_that_a_reader_has_open_is_tried_again_for_a_while(
         if refused:
             raise refused.pop()
 
-    monkeypatch.setattr(state_directory, "BUSY_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(files, "BUSY_TIMEOUT_S", 0.0)
     with pytest.raises(PermissionError):
-        state_directory.retry_while_busy(act)
+        files.retry_while_busy(act)
     assert len(refused) == 1
-    monkeypatch.setattr(state_directory, "BUSY_TIMEOUT_S", 600.0)
-    state_directory.retry_while_busy(act)
+    monkeypatch.setattr(files, "BUSY_TIMEOUT_S", 600.0)
+    files.retry_while_busy(act)
     assert refused == []
 
 
 def test_a_leftover_that_can_not_be_removed_is_no_reason_to_fail(tmp_path: Path) -> None:
     leftover = tmp_path / ".datapilot-x.tmp"
     (leftover / "in").mkdir(parents=True)  # a folder that is not empty: nothing here removes it
-    with lock(tmp_path):
+    with StateDirectory(tmp_path).lock():
         pass
     assert leftover.exists()
