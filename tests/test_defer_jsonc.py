@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from datapilot_defer.defer.jsonc import NotJsoncError, parse, set_value
+from datapilot_defer.defer.jsonc import NotJsoncError, parse, set_members, set_value
 
 PATH = ["dbt.deferConfigPerProject", "shop", "deferToProduction"]
 
@@ -31,6 +31,22 @@ def test_an_edit_changes_only_the_bytes_of_the_value() -> None:
 
 def test_an_edit_to_the_value_that_is_there_changes_nothing() -> None:
     assert set_value(TYPICAL, PATH, False) == TYPICAL
+
+
+def test_several_members_are_set_as_one_after_the_other() -> None:
+    values = {"deferToProduction": True, "favorState": True, "a": 7, "b": None}
+    for text in (
+        TYPICAL,
+        "",
+        "{}",
+        "{\r\n}",
+        '{"x": {"y": 1}}',
+        '{"dbt.deferConfigPerProject": {}}',
+    ):
+        expected = text
+        for key, value in values.items():
+            expected = set_value(expected, [*PATH[:2], key], value)
+        assert set_members(text, parse(text), PATH[:2], values) == expected
 
 
 def test_a_new_key_joins_the_others_in_their_manner() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from datapilot_defer import dbt_project
+from datapilot_defer.defer import jsonc
 from datapilot_defer.defer import project_settings as defer_settings
 from datapilot_defer.defer.project_settings import relocate_path, to_portable_path
 from datapilot_defer.defer.settings_file import (
@@ -136,6 +137,48 @@ def test_disable_turns_off_and_enable_turns_the_same_on_again(workspace: Path, p
     assert entry(workspace) == local(prod, deferToProduction=False, favorState=True)
     assert datapilot("dbt", "defer", "enable").exit_code == 0
     assert entry(workspace) == local(prod, favorState=True)
+
+
+def test_each_settings_file_is_parsed_once(
+    workspace: Path, prod: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings_file(workspace).write_text(SETTINGS, encoding="utf-8")
+    parsed: list[str] = []
+    parse = jsonc.parse
+
+    def counting(text: str) -> jsonc.JsoncValue:
+        parsed.append(text)
+        return parse(text)
+
+    monkeypatch.setattr(jsonc, "parse", counting)
+    done = datapilot("dbt", "defer", "enable", "--manifest-path", prod)
+    assert done.exit_code == 0, done.said
+    assert parsed == ["", SETTINGS]  # the user's file, which does not exist, and the workspace's
+
+
+def test_an_edit_between_reading_and_writing_survives(workspace: Path) -> None:
+    settings_file(workspace).write_text(SETTINGS, encoding="utf-8")
+    file = read_settings_files(workspace / "shop", {}).effective
+    edited = SETTINGS.replace("100", "120")
+    settings_file(workspace).write_text(edited, encoding="utf-8")
+    file.update({"deferToProduction": True})
+    assert '"editor.rulers": [120]' in settings_file(workspace).read_text("utf-8")
+
+
+def test_a_local_manifest_is_read_once(
+    workspace: Path, prod: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(workspace, local(prod))
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+
+    def counting(path: Path) -> bytes:
+        read.append(path)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counting)
+    assert status().exit_code == 0
+    assert read.count(prod / "manifest.json") == 1
 
 
 def test_disable_without_settings_makes_no_file(workspace: Path) -> None:

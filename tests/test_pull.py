@@ -354,6 +354,30 @@ def test_offline_uses_what_is_there_and_says_how_old_it_is(
     assert re.search(r"Offline: manifest of integration 1, written by dbt .* old\)", done.stderr)
 
 
+def test_offline_needs_no_token(instance: RunningInstance, integration: int) -> None:
+    pulled = pull_by_name(instance, "shop")
+    without_token = {
+        name: value for name, value in access(instance).items() if name != "ALTIMATE_API_KEY"
+    }
+    for option, value in (("--integration-id", integration), ("--integration-name", "shop")):
+        done = datapilot("dbt", "pull", option, value, "--offline", "--json", env=without_token)
+        assert (done.exit_code, done.json["offline"]) == (0, True), done.said
+        assert done.json["state_dir"] == pulled.json["state_dir"]
+    online = datapilot("dbt", "pull", "--integration-id", integration, env=without_token)
+    assert online.exit_code == 2
+    assert "no token" in online.stderr
+
+
+def test_a_rejected_download_leaves_no_temporary_file(
+    hosted: ProtocolServer, tmp_path: Path
+) -> None:
+    hosted.uploads[1] = b'{"metadata": {}, "nodes": {}}'
+    done = pull_hosted(hosted, "-o", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "nothing was changed here" in done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= {".datapilot.lock"}
+
+
 def test_an_instance_that_is_gone_is_warned_of_and_what_is_there_is_used(
     artifacts: Path, tmp_path: Path
 ) -> None:

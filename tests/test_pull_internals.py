@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from datapilot_defer import files
-from datapilot_defer.artifact import ArtifactMetadata, Kind
+from datapilot_defer.artifact import ArtifactMetadata, Kind, read_artifact
 from datapilot_defer.client.connection import InstanceAddress
-from datapilot_defer.pull.record import PulledArtifact
+from datapilot_defer.pull.record import PulledArtifact, StateRecord, parse_record
 from datapilot_defer.pull.request import PullOptions
 from datapilot_defer.pull.state_directory import StateDirectory, default_state_directory
 from tests.support.commands import Outcome, access, datapilot
@@ -67,6 +69,87 @@ def test_what_is_held_is_usable_for_every_way_to_write_a_version(wanted: str, us
         ArtifactMetadata(Kind.MANIFEST, "", 0), readable_by=("1.11", "1.12", "2")
     )
     assert PullOptions(1, readable_by=wanted).accepts(entry) is usable
+
+
+RECORD_OF_0_1_0 = """\
+{
+  "origin": "https://i.example instance 'acme' integration 1 environment prod",
+  "environment": "PROD",
+  "entries": [
+    {
+      "kind": "manifest",
+      "sha256": "aaaa",
+      "size_bytes": 5,
+      "file_id": 7,
+      "schema_version": 12,
+      "dbt_version": "1.11.16",
+      "project_name": "café",
+      "generated_at": "2026-11-22T10:00:00.120000+00:00",
+      "uploaded_at": "2026-11-22T10:01:00Z",
+      "commit": "c0ffee",
+      "branch": null,
+      "build_url": null,
+      "readable_by": [
+        "1.11",
+        "2"
+      ]
+    },
+    {
+      "kind": "run_results",
+      "sha256": "bbbb",
+      "size_bytes": 6,
+      "file_id": 8,
+      "schema_version": null,
+      "dbt_version": null,
+      "project_name": null,
+      "generated_at": null,
+      "uploaded_at": null,
+      "commit": null,
+      "branch": null,
+      "build_url": null,
+      "readable_by": []
+    }
+  ],
+  "version": 1
+}"""
+
+
+def test_a_record_of_0_1_0_is_read_and_written_byte_for_byte() -> None:
+    content = RECORD_OF_0_1_0.encode()
+    record = parse_record(content)
+    assert record is not None
+    manifest = record.find(Kind.MANIFEST)
+    assert manifest is not None
+    assert manifest.metadata.generated_at == datetime(2026, 11, 22, 10, 0, 0, 120000, tzinfo=UTC)
+    assert (manifest.file_id, manifest.provenance.commit) == (7, "c0ffee")
+    assert manifest.readable_by == ("1.11", "2")
+    assert record.to_json() == content
+
+
+def test_a_record_of_this_version_has_the_fields_that_0_1_0_reads(artifacts: Path) -> None:
+    artifact = read_artifact(artifacts / "manifest.json")
+    content = StateRecord("x", "PROD", (PulledArtifact(artifact.metadata),)).to_json()
+    known = json.loads(RECORD_OF_0_1_0)
+    written = json.loads(content)
+    assert written.keys() == known.keys()
+    assert list(written["entries"][0]) == list(known["entries"][0])
+    assert written["entries"][0]["generated_at"].endswith("+00:00")
+    assert parse_record(content) is not None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "other"},
+        {"generated_at": "yesterday"},
+        {"generated_at": "2026-11-22T10:00:00"},
+        {"readable_by": None},
+    ],
+)
+def test_a_record_with_wrong_values_is_not_used(fields: dict[str, object]) -> None:
+    record = json.loads(RECORD_OF_0_1_0)
+    record["entries"][0] |= fields
+    assert parse_record(json.dumps(record).encode()) is None
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00+14:00", "9999-12-31T23:59-12:00"])
