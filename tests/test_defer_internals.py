@@ -76,11 +76,16 @@ def test_a_project_file_that_yaml_stumbles_over_is_said(content: str, tmp_path: 
 
 
 def test_settings_that_can_not_be_written_are_said_when_nothing_can_be_removed_either(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = SettingsFile(tmp_path / ("x" * 300), "", tmp_path)  # too long for a name
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "replace", read_only)
+    monkeypatch.setattr(Path, "unlink", read_only)
+    file = SettingsFile(tmp_path / "settings.json", "", tmp_path)
     with pytest.raises(UsageError, match="can't write the settings to"):
-        place.update({"deferToProduction": True})
+        file.update({"deferToProduction": True})
 
 
 def asker(folder: Path, script: str) -> dbt_queries.DbtQuery:

@@ -90,6 +90,9 @@ def test_what_was_onboarded_is_pulled_byte_for_byte(
     assert done.exit_code == 0, done.output
     folder = Path(done.json["state_dir"])
     assert (folder / "manifest.json").read_bytes() == (artifacts / "manifest.json").read_bytes()
+    if os.name == "posix":
+        assert (folder / "manifest.json").stat().st_mode & 0o777 == 0o644
+        assert (folder / RECORD_FILE).stat().st_mode & 0o777 == 0o644
     assert {
         name: done.json[name]
         for name in ("ok", "unchanged", "offline", "environment", "project_name")

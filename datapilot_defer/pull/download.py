@@ -100,6 +100,7 @@ def _download_once(context: PullContext, kind: Kind, location: ArtifactLocation)
             flush_to_disk(file)
             file.seek(0)
             content = file.read()
+        path.chmod(0o644)  # it was created for this user alone; colleagues and containers read it
     except OSError as error:
         raise directory.not_writable_error(error) from None
     name = str(directory.artifact_path(kind))

@@ -127,14 +127,8 @@ class StateDirectory:
                 lock.release()
 
     def create_temporary(self) -> tuple[BinaryIO, Path]:
-        """Create an empty file for a download, removed when the lock is released.
-
-        Raises UsageError when the directory cannot be written to.
-        """
-        try:
-            file, path = create_temporary(self.path)
-        except OSError as error:
-            raise self.not_writable_error(error) from None
+        """Create an empty file for a download, removed with the lock. Raises OSError."""
+        file, path = create_temporary(self.path)
         self._temporary_files.append(path)
         return file, path
 

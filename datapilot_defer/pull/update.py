@@ -144,13 +144,13 @@ def _replace_changed(
     known = _same_origin(previous, context.origin)
     # Located again: the first answer may be older than what another process has pulled since.
     locations = _locate_all(context, known)
-    kept = _find_unchanged(context, known, locations)
+    unchanged = _find_unchanged(context, known, locations)
     downloads: dict[Kind, Download] = {}
-    for kind in [kind for kind in locations if kind not in kept]:
+    for kind in [kind for kind in locations if kind not in unchanged]:
         downloads[kind] = download_artifact(context, kind, locations[kind])
         locations[kind] = downloads[kind].location
     new = {kind: validate_download(download, request) for kind, download in downloads.items()}
-    artifacts = {**kept, **new}
+    artifacts = {**unchanged, **new}
     first_location = locations[request.kinds[0]]
     environment = first_location.environment or request.environment
     context.directory.replace_artifacts(
