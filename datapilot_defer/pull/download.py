@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datapilot_defer.artifact import Artifact, Kind, Provenance, parse_artifact
+from datapilot_defer.artifact import Artifact, Kind, parse_artifact
 from datapilot_defer.errors import AccessDenied, ArtifactRefused, NotFound, Unavailable
 from datapilot_defer.files import flush_to_disk
 from datapilot_defer.pull.record import PulledArtifact
@@ -14,11 +14,8 @@ from datapilot_defer.pull.record import PulledArtifact
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from datapilot_defer.client.instance_client import (
-        ArtifactLocation,
-        InstanceClient,
-        IntegrationSummary,
-    )
+    from datapilot_defer.client.instance_client import InstanceClient
+    from datapilot_defer.client.responses import ArtifactLocation, IntegrationSummary
     from datapilot_defer.console import Console
     from datapilot_defer.pull.request import PullOptions
     from datapilot_defer.pull.state_directory import StateDirectory
@@ -128,7 +125,7 @@ def validate_download(download: Download, request: PullOptions) -> PulledArtifac
     location = download.location
     return PulledArtifact(
         artifact.metadata,
-        Provenance(location.commit, location.branch, location.build_url),
+        location.provenance,
         location.file_id,
         location.uploaded_at,
         validation.readable_by,

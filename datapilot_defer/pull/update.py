@@ -23,7 +23,7 @@ from datapilot_defer.pull.request import PullOptions, PullResult, check_age, des
 if TYPE_CHECKING:
     from datapilot_defer.artifact import Kind
     from datapilot_defer.client.connection import Connection, InstanceAddress
-    from datapilot_defer.client.instance_client import ArtifactLocation
+    from datapilot_defer.client.responses import ArtifactLocation
     from datapilot_defer.console import Console
     from datapilot_defer.pull.state_directory import StateDirectory
 
