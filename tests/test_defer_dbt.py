@@ -1,4 +1,4 @@
-"""What dbt does with a state, alone and under `datapilot dbt defer run`: each row is run for real, twice."""
+"""What dbt does with a state, alone and under `datapilot dbt defer run`: each row runs twice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PARENTS = ("orders", "customers")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a dbt command ended and where the model's references lead: the schema "prod", "dev", "other" or None."""
+    """How a dbt command ended, and the schema of references: "prod", "dev", "other" or None."""
 
     exit_code: int
     schema: str | None
@@ -35,10 +35,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Row:
-    """One behaviour. {state} and the like stand for the folders of `States`; expectations are (exit code, schema).
+    """One behavior. {state} and the like are directories of `States`.
 
-    alone: the words that dbt itself gets. ours: the words behind `defer run`, `state` the folder that it defers to.
-    says: what ours says.
+    alone: arguments of dbt itself. ours: arguments of `defer run`, with `state` to defer to.
+    alone_expected and ours_expected: exit code and schema. says: text in the output of ours.
     """
 
     name: str
@@ -310,7 +310,7 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def shops(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, tuple[Shop, Shop]]:
-    """The shop with an empty development schema (False), and with the model's parents built there (True).
+    """The shop with an empty development schema (False), and with the model's parents in it (True).
 
     Each twice: one for dbt alone, one for `defer run`, so that both run at the same time.
     """

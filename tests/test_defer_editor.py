@@ -1,4 +1,4 @@
-"""Terminal and editor see one switch: the extension's own engine, in Node, reads the settings that we wrote."""
+"""Terminal and editor share one switch: the extension's engine, in Node, reads our settings."""
 
 from __future__ import annotations
 
@@ -16,22 +16,26 @@ from tests.support.dbt_project import PROJECT
 from tests.support.environments import require
 from tests.support.instances import RunningInstance
 
-# What the extension does around its engine: find the project's entry by path.relative, hand it to DeferConfig.
+# What the extension does around its engine: find the project's entry by path.relative and pass it
+# to DeferConfig.
 ENGINE = """
 const path = require("path"), fs = require("fs");
-const { AltimateHttpClient, DbtIntegrationClient, DeferConfig } = require("@altimateai/dbt-integration");
+const { AltimateHttpClient, DbtIntegrationClient, DeferConfig } =
+  require("@altimateai/dbt-integration");
 const { url, token, instance, workspace, project } = JSON.parse(process.argv[1]);
 const nothing = new Proxy({}, { get: () => () => undefined });
 const configuration = {
   getAltimateUrl: () => url, getAltimateAiKey: () => token, getAltimateInstanceName: () => instance,
   getIsLocalMode: () => false,
 };
-const settings = JSON.parse(fs.readFileSync(path.join(workspace, ".vscode", "settings.json"), "utf8"));
+const file = path.join(workspace, ".vscode", "settings.json");
+const settings = JSON.parse(fs.readFileSync(file, "utf8"));
 const entry = settings["dbt.deferConfigPerProject"][path.relative(workspace, project)];
 const resolved = (entry.manifestPathForDeferral || "").replace("${workspaceFolder}", workspace);
 const client = new DbtIntegrationClient(new AltimateHttpClient(nothing, configuration), nothing);
 const config = new DeferConfig(
-  entry.deferToProduction, entry.favorState, resolved, entry.manifestPathType, entry.dbtCoreIntegrationId
+  entry.deferToProduction, entry.favorState, resolved, entry.manifestPathType,
+  entry.dbtCoreIntegrationId
 );
 (async () => {
   const said = console.log; console.log = () => {};
@@ -39,7 +43,7 @@ const config = new DeferConfig(
   said(JSON.stringify({ folder, enabled: config.deferToProduction, favor: config.favorState }));
 })();
 """
-# What the panel does when somebody changes one thing: the entry is spread, so that our own key stays.
+# What the panel does when a user changes one thing: the entry is spread, so that our key stays.
 PANEL = """
 const path = require("path"), fs = require("fs");
 const { workspace, project, key, value } = JSON.parse(process.argv[1]);
@@ -67,7 +71,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def onboarded(
     instance: RunningInstance, artifacts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> RunningInstance:
-    """The instance, where the environment variables lead, with production's manifest in integration 1."""
+    """An instance in the environment variables, with production's manifest in integration 1."""
     for name, value in access(instance).items():
         monkeypatch.setenv(name, value)
     datapilot("dbt", "integrations", "create", "--name", "shop", "--environment", "PROD")

@@ -33,7 +33,8 @@ def env(shop: Shop, *words: object, **environ: str) -> Outcome:
 def test_in_bash_any_dbt_defers_afterwards(shop: Shop) -> None:
     ours = f"{sys.executable} -m datapilot_defer dbt defer env --shell bash --dbt {shop.dbt}"
     script = (
-        f'eval "$({ours} --manifest-path {shop.prod_artifacts})" && {shop.dbt} --quiet compile -s revenue_by_country\n'
+        f'eval "$({ours} --manifest-path {shop.prod_artifacts})" && '
+        f"{shop.dbt} --quiet compile -s revenue_by_country\n"
         f'eval "$({ours} --unset)"; env'
     )
     environ = {**shop.environment, "DBT_DEFER_STATE": "/nowhere"}
@@ -125,7 +126,8 @@ def test_a_shell_reads_back_what_was_written(shell: str) -> None:
         ("fish", "set -gx DBT_STATE '/a b/it\\'s $HOME \\\\ %x%'\nset -e OLD"),
         (
             "powershell",
-            "$env:DBT_STATE = '/a b/it''s $HOME \\ %x%'\nRemove-Item Env:OLD -ErrorAction SilentlyContinue",
+            "$env:DBT_STATE = '/a b/it''s $HOME \\ %x%'\n"
+            "Remove-Item Env:OLD -ErrorAction SilentlyContinue",
         ),
         ("github", "DBT_STATE=/a b/it's $HOME \\ %x%\nOLD="),
         ("dotenv", "DBT_STATE='/a b/it\\'s $HOME \\\\ %x%'\nOLD="),

@@ -30,7 +30,7 @@ MARTS = ("summary", "revenue_by_country", "customers")
 
 @dataclass(frozen=True)
 class Configuration:
-    """One way to run: the command, the selection, what is in the development schema, and favor state."""
+    """One way to run: command, selection, content of the development schema, favor state."""
 
     command: str
     selection: tuple[str, ...]
@@ -60,7 +60,7 @@ CONFIGURATIONS = [
 
 @pytest.fixture(scope="module")
 def shops(tmp_path_factory: pytest.TempPathFactory) -> Mapping[bool, Shop]:
-    """The larger shop with an empty development schema (False), and with about half of it built there (True)."""
+    """The larger shop with an empty development schema (False), and with half of it (True)."""
     empty = extended_shop(tmp_path_factory.mktemp("empty"))
     half = fork(empty, tmp_path_factory.mktemp("half") / "shop")
     deferred = ("--defer", "--state", str(half.prod_artifacts))
@@ -104,7 +104,7 @@ def _selected(configuration: Configuration) -> list[str]:
 
 
 def _relations(node: Mapping[str, Any]) -> set[str]:
-    """Every relation in the compiled SQL but the node's own, and the common table expressions of ephemeral models."""
+    """The relations in the compiled SQL but the node's own, and the CTEs of ephemeral models."""
     sql = re.sub(r"--.*", "", node["compiled_code"])
     return set(re.findall(r'"\w+"\."\w+"\."\w+"|__dbt__cte__\w+', sql)) - {node["relation_name"]}
 

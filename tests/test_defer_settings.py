@@ -1,4 +1,4 @@
-"""The switch: what enable, disable and status read and write, and that the editor's file survives."""
+"""The switch: what enable, disable and status read and write in the editor's file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SETTINGS = """\
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A workspace as VS Code has it, with the dbt project `shop` in it, which is the working folder. No dbt on PATH."""
+    """A workspace with the dbt project `shop`, the current directory. No dbt on PATH."""
     (tmp_path / "work" / ".git").mkdir(parents=True)
     (tmp_path / "work" / ".vscode").mkdir()
     shutil.copytree(PROJECT, tmp_path / "work" / "shop")
@@ -307,7 +307,8 @@ def test_two_projects_of_one_workspace_have_switches_of_their_own(
     assert status().json["enabled"] is False
     datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--favor-state")
     assert entry(workspace) == local(prod)
-    assert entry(workspace, os.path.join("more", "shop")) == local(prod, favorState=True)  # noqa: PTH118 - as the panel
+    key = os.path.join("more", "shop")  # noqa: PTH118 - as the panel
+    assert entry(workspace, key) == local(prod, favorState=True)
 
 
 def test_a_project_that_is_the_workspace_has_the_empty_key(workspace: Path, prod: Path) -> None:

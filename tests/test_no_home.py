@@ -1,4 +1,4 @@
-"""Where there is no home folder, as in a container under a number that nobody has: everything works that can."""
+"""Without a home directory, as in a container with an unknown user id, what can work works."""
 
 from __future__ import annotations
 

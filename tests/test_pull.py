@@ -1,4 +1,4 @@
-"""Pulling, as whole commands: against a real instance, and against one that knows nothing but the protocol."""
+"""Complete pull commands, against a real instance and one that only speaks the protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps the artifacts of two instances apart, and what pulling makes of odd times and busy files."""
+"""Artifacts of two instances, records, unusual times and busy files."""
 
 from __future__ import annotations
 
