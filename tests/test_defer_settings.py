@@ -152,7 +152,7 @@ def test_each_settings_file_is_parsed_once(
 
     monkeypatch.setattr(jsonc, "parse", counting)
     done = datapilot("dbt", "defer", "enable", "--manifest-path", prod)
-    assert done.exit_code == 0, done.said
+    assert done.exit_code == 0, done.output
     assert parsed == ["", SETTINGS]  # the user's file, which does not exist, and the workspace's
 
 

@@ -364,7 +364,7 @@ def test_offline_needs_no_token(instance: RunningInstance, integration: int) -> 
     }
     for option, value in (("--integration-id", integration), ("--integration-name", "shop")):
         done = datapilot("dbt", "pull", option, value, "--offline", "--json", env=without_token)
-        assert (done.exit_code, done.json["offline"]) == (0, True), done.said
+        assert (done.exit_code, done.json["offline"]) == (0, True), done.output
         assert done.json["state_dir"] == pulled.json["state_dir"]
     online = datapilot("dbt", "pull", "--integration-id", integration, env=without_token)
     assert online.exit_code == 2
