@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from datapilot_defer.validation import formats
+from datapilot_defer.validation.descriptions import describe_value, format_path
 from datapilot_defer.validation.schema import ArtifactSchema
-from datapilot_defer.validation.violations import describe_value, find_violations, format_path
+from datapilot_defer.validation.violations import find_violations
 
 TEXT = {"type": "string"}
 MODEL = {
@@ -170,7 +171,7 @@ def test_a_value_is_described_in_a_few_words(value: Any, words: str) -> None:
 
 @pytest.mark.parametrize("text", ["5", " 5 ", "-5", "1_000", "٣", "5.5", "x", "", "0x1"])
 @pytest.mark.parametrize(
-    ("takes", "real"), [(formats.python_int, int), (formats.python_float, float)]
+    ("takes", "real"), [(formats.is_python_int, int), (formats.is_python_float, float)]
 )
 def test_numbers_in_strings_are_those_that_python_takes(
     text: str, takes: Callable[[object], bool], real: Callable[[str], object]
@@ -182,7 +183,7 @@ def test_numbers_in_strings_are_those_that_python_takes(
     "text", ["652de556-11cd-4687-8317-7c928b732889", "{652de55611cd468783177c928b732889}", "x", ""]
 )
 def test_uuids_are_those_that_python_takes(text: str) -> None:
-    assert formats.python_uuid(text) == _works(uuid.UUID, text)
+    assert formats.is_python_uuid(text) == _works(uuid.UUID, text)
 
 
 def _works(real: Callable[[str], object], text: str) -> bool:
@@ -212,7 +213,7 @@ def _works(real: Callable[[str], object], text: str) -> bool:
     ],
 )
 def test_dates_are_those_that_dateutil_reads(text: str, takes: bool) -> None:
-    assert formats.dateutil(text) is takes
+    assert formats.is_dateutil_date(text) is takes
 
 
 @pytest.mark.parametrize(
@@ -231,12 +232,12 @@ def test_dates_are_those_that_dateutil_reads(text: str, takes: bool) -> None:
     ],
 )
 def test_hooks_are_those_that_dbt_makes_of_a_string(text: str, takes: bool) -> None:
-    assert formats.dbt_hook(text) is takes
+    assert formats.is_dbt_hook(text) is takes
 
 
 def test_a_string_instead_of_a_list_of_hooks_is_taken_letter_by_letter() -> None:
-    assert formats.dbt_hook_letters("select x")
-    assert not formats.dbt_hook_letters("select 1")
+    assert formats.is_list_of_dbt_hooks("select x")
+    assert not formats.is_list_of_dbt_hooks("select 1")
 
 
 @pytest.mark.parametrize("takes", formats.FORMATS.values(), ids=list(formats.FORMATS))

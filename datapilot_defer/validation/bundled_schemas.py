@@ -1,4 +1,7 @@
-"""The schemas that come with this program: see schemas/INDEX.json, and scripts/schemas, which made them."""
+"""The schemas that ship with the program.
+
+`schemas/INDEX.json` lists the files, `scripts/schemas` generates them.
+"""
 
 from __future__ import annotations
 
@@ -10,61 +13,102 @@ from datapilot_defer.validation.schema import ArtifactSchema
 
 _LOADER_SCHEMA_FILE = "dbt1.11-reads.json"
 
+_TEXT = {"type": "string"}
+_MAPPING = {"title": "an object", "type": "object"}
+_NULLABLE_MAPPING = {"title": "an object or null", "type": ["object", "null"]}
+_NULLABLE_TEXT = {"title": "a string or null", "type": ["string", "null"]}
+_IDENTITY = ("unique_id", "resource_type", "name", "package_name")
+_NODE: dict[str, Any] = {
+    **_MAPPING,
+    "required": list(_IDENTITY),
+    "properties": {
+        **dict.fromkeys(_IDENTITY, _TEXT),
+        **dict.fromkeys(("config", "depends_on"), _NULLABLE_MAPPING),
+        **dict.fromkeys(
+            ("database", "schema", "alias", "relation_name", "original_file_path"), _NULLABLE_TEXT
+        ),
+    },
+}
+_NULLABLE_SECTIONS = (
+    "sources",
+    "macros",
+    "docs",
+    "exposures",
+    "metrics",
+    "disabled",
+    "parent_map",
+    "child_map",
+    "selectors",
+)
 
-def _read(name: str) -> Any:
-    from importlib.resources import files
 
-    return json.loads(files("datapilot_defer.validation").joinpath("schemas", name).read_bytes())
+@lru_cache(maxsize=1)
+def minimal_manifest_schema() -> ArtifactSchema:
+    """Return the schema of any manifest, also of dbt 2.x or of a dbt newer than this program.
+
+    It allows null where dbt 1.x requires objects, but requires each node's identity.
+    """
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "required": ["metadata", "nodes", "sources", "macros"],
+        "properties": {
+            "metadata": {**_MAPPING, "properties": {}},
+            "nodes": {**_MAPPING, "additionalProperties": _NODE},
+            **dict.fromkeys(_NULLABLE_SECTIONS, _NULLABLE_MAPPING),
+        },
+    }
+    return ArtifactSchema(document)
 
 
 @lru_cache(maxsize=1)
 def list_schemas() -> list[dict[str, Any]]:
-    """What schemas there are: file, kind, schema_version, dbt_version and sha256 of each."""
-    found: list[dict[str, Any]] = _read("INDEX.json")
-    return found
+    """Return file, kind, schema_version, dbt_version and sha256 of each schema."""
+    schemas: list[dict[str, Any]] = _read_json("INDEX.json")
+    return schemas
 
 
 def loader_schema(schema_version: int) -> ArtifactSchema:
-    """What dbt-core 1.11's loader takes for a manifest of schema version 4 to 12, written down by scripts/schemas."""
-    return _loader(str(max(schema_version, 9)))
+    """Return what dbt-core 1.11's loader accepts as a manifest of schema version 4 to 12."""
+    oldest_variant = 9
+    return _load_loader_schema(str(max(schema_version, oldest_variant)))
 
 
 @lru_cache(maxsize=4)
-def _loader(variant: str) -> ArtifactSchema:
-    document = _read(_LOADER_SCHEMA_FILE)
-    return ArtifactSchema(
-        {"$defs": document["$defs"], **document["variants"][variant]}, formats=True
-    )
+def _load_loader_schema(variant: str) -> ArtifactSchema:
+    document = _read_json(_LOADER_SCHEMA_FILE)
+    schema = {"$defs": document["$defs"], **document["variants"][variant]}
+    return ArtifactSchema(schema, formats=True)
 
 
 def published_schema(
     kind: str, schema_version: int | None, dbt_version: str | None
 ) -> ArtifactSchema | None:
-    """The schema that dbt published for this version; None when there is none.
+    """Return the schema that dbt published for this version; None when there is none.
 
-    Version 12 of the manifest grew from dbt 1.8 on under one number: the one of the writing release is taken.
+    Version 12 of the manifest grew from dbt 1.8 on under one number: the schema of the release
+    that wrote the artifact is taken, by default the newest.
     """
-    fitting = [
-        entry
-        for entry in list_schemas()
-        if (entry["kind"], entry["schema_version"]) == (kind, schema_version)
+    candidates = [
+        schema
+        for schema in list_schemas()
+        if schema["kind"] == kind
+        and schema["schema_version"] == schema_version
+        and schema["file"] != _LOADER_SCHEMA_FILE
     ]
-    fitting = [entry for entry in fitting if entry["file"] != _LOADER_SCHEMA_FILE]
-    if not fitting:
+    if not candidates:
         return None
-    minor = ".".join((dbt_version or "").split(".")[:2])
-    fitting.sort(
-        key=lambda entry: (
-            entry["dbt_version"].startswith(f"{minor}."),
-            _version_key(entry["dbt_version"]),
-        )
-    )
-    return _published(fitting[-1]["file"])
+    minor_version = ".".join((dbt_version or "").split(".")[:2])
+
+    def preference(schema: dict[str, Any]) -> tuple[bool, list[int]]:
+        release: str = schema["dbt_version"]
+        return release.startswith(f"{minor_version}."), _version_key(release)
+
+    return _load_published_schema(max(candidates, key=preference)["file"])
 
 
 @lru_cache(maxsize=32)
-def _published(file: str) -> ArtifactSchema:
-    return ArtifactSchema(_read(file))
+def _load_published_schema(file: str) -> ArtifactSchema:
+    return ArtifactSchema(_read_json(file))
 
 
 def _version_key(version: str) -> list[int]:
@@ -72,6 +116,12 @@ def _version_key(version: str) -> list[int]:
 
 
 def loader_classes() -> dict[str, str]:
-    """Name of a class of dbt's manifest to the name of its rules: classes that don't differ share them."""
-    found: dict[str, str] = _read(_LOADER_SCHEMA_FILE)["classes"]
-    return found
+    """Return the definition of each class of dbt's manifest. Equal classes share a definition."""
+    classes: dict[str, str] = _read_json(_LOADER_SCHEMA_FILE)["classes"]
+    return classes
+
+
+def _read_json(name: str) -> Any:
+    from importlib.resources import files
+
+    return json.loads(files("datapilot_defer.validation").joinpath("schemas", name).read_bytes())

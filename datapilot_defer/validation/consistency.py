@@ -1,4 +1,4 @@
-"""Whether several artifacts belong together: one project, one invocation of dbt."""
+"""Consistency of several artifacts: one project, one invocation of dbt."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from datapilot_defer.artifact import Artifact
+    from datapilot_defer.dbt_json.parser import Raw
 
-# Where an artifact keeps what it says about which node.
+# Sections with the unique IDs of nodes, as keys of an object or as a property of each list item.
 _SECTIONS_WITH_UNIQUE_IDS = {
     Kind.CATALOG: ("nodes", "sources"),
     Kind.RUN_RESULTS: ("results",),
@@ -30,44 +31,62 @@ _MANIFEST_SECTIONS = (
 
 
 def find_inconsistencies(artifacts: Sequence[Artifact]) -> list[str]:
-    """Say, artifact by artifact, what does not come from the first one's project or invocation.
+    """Describe each artifact that is not from the first one's project or invocation.
 
-    artifacts: accepted ones, the manifest first. Partly other nodes are normal (a selection was built, a package
-    was taken out); no node in common is another project.
+    artifacts: accepted ones, the manifest first. It is normal that some nodes differ (only a
+    selection was built, a package was removed). No common node means another project.
     """
     first, *others = artifacts
-    known = (
-        _unique_ids(first, _MANIFEST_SECTIONS) if others and first.kind is Kind.MANIFEST else set()
-    )
-    said = []
+    manifest_ids: set[str] = set()
+    if others and first.kind is Kind.MANIFEST:
+        manifest_ids = _unique_ids(first, _MANIFEST_SECTIONS)
+    inconsistencies = []
     for other in others:
-        ids = _unique_ids(other, _SECTIONS_WITH_UNIQUE_IDS.get(other.kind, ()))
-        if known and ids and not ids & known:
-            example = min(ids)
-            said.append(
-                f"{other.path} is of another project: {first.path} has no {example}, nor any other node of it"
+        foreign_id = _find_foreign_id(other, manifest_ids)
+        if foreign_id is not None:
+            inconsistencies.append(
+                f"{other.path} is of another project: {first.path} has no {foreign_id}, "
+                "nor any other node of it"
             )
-        elif (
-            first.metadata.invocation_id
-            and other.metadata.invocation_id
-            and first.metadata.invocation_id != other.metadata.invocation_id
-        ):
-            said.append(f"{other.path} and {first.path} come from different invocations of dbt")
-    return said
+        elif _are_of_different_invocations(first, other):
+            inconsistencies.append(
+                f"{other.path} and {first.path} come from different invocations of dbt"
+            )
+    return inconsistencies
 
 
-def _unique_ids(artifact: Artifact, sections: Sequence[str]) -> set[str]:
-    top = dbt_json.split(artifact.content)
-    found: set[str] = set()
+def _find_foreign_id(artifact: Artifact, manifest_ids: set[str]) -> str | None:
+    """Return one of the artifact's nodes if the manifest has none of them."""
+    unique_ids = _unique_ids(artifact, _SECTIONS_WITH_UNIQUE_IDS.get(artifact.kind, ()))
+    if not manifest_ids or not unique_ids or unique_ids & manifest_ids:
+        return None
+    return min(unique_ids)
 
-    def result(_: int, value: Any) -> None:
-        if isinstance(value, dict) and isinstance(value.get("unique_id"), str):
-            found.add(value["unique_id"])
 
-    for name in sections:
-        start = bytes(memoryview(top[name])[:1]) if name in top else b""
-        if start == b"{":
-            found.update(dbt_json.entries(top[name]))
-        elif start == b"[":
-            dbt_json.walk_list(top[name], result)
-    return found
+def _are_of_different_invocations(first: Artifact, other: Artifact) -> bool:
+    first_id = first.metadata.invocation_id
+    other_id = other.metadata.invocation_id
+    return bool(first_id and other_id) and first_id != other_id
+
+
+def _unique_ids(artifact: Artifact, names: Sequence[str]) -> set[str]:
+    unique_ids: set[str] = set()
+    for name in names:
+        if name in artifact.sections:
+            unique_ids |= _unique_ids_of_section(artifact.sections[name])
+    return unique_ids
+
+
+def _unique_ids_of_section(raw: Raw) -> set[str]:
+    unique_ids: set[str] = set()
+
+    def visit_item(_: int, item: Any) -> None:
+        if isinstance(item, dict) and isinstance(item.get("unique_id"), str):
+            unique_ids.add(item["unique_id"])
+
+    first_byte = bytes(memoryview(raw)[:1])
+    if first_byte == b"{":
+        unique_ids.update(dbt_json.entries(raw))
+    elif first_byte == b"[":
+        dbt_json.walk_list(raw, visit_item)
+    return unique_ids

@@ -1,4 +1,4 @@
-"""Which dbt can read a manifest, and so defer to it."""
+"""Schema versions of artifacts, and the dbt versions that can read them."""
 
 from __future__ import annotations
 
@@ -6,29 +6,22 @@ import re
 from typing import TYPE_CHECKING
 
 from datapilot_defer.errors import UsageError
+from datapilot_defer.validation.descriptions import describe_value
+from datapilot_defer.validation.result import Problem, ProblemCode
 
 if TYPE_CHECKING:
     from datapilot_defer.artifact import Artifact
 
-OLDEST_SCHEMA_VERSION, NEWEST_DBT1_SCHEMA_VERSION = 4, 12
+SCHEMA_VERSION_PATH = "$.metadata.dbt_schema_version"
+_SCHEMA_URL = "https://schemas.getdbt.com/dbt/{}/v{}.json"
+
+OLDEST_SCHEMA_VERSION = 4
+NEWEST_DBT1_SCHEMA_VERSION = 12
 DBT2_SCHEMA_VERSION = 20
-DBT1_VERSIONS = (
-    "1.0",
-    "1.1",
-    "1.2",
-    "1.3",
-    "1.4",
-    "1.5",
-    "1.6",
-    "1.7",
-    "1.8",
-    "1.9",
-    "1.10",
-    "1.11",
-    "1.12",
-)
-# The first release that writes each version. dbt-core reads its own and, from 1.2 on, older ones down to 4:
-# `compatible_previous_versions` in each release.
+_NEWEST_DBT1_MINOR = 12
+DBT1_VERSIONS = tuple(f"1.{minor}" for minor in range(_NEWEST_DBT1_MINOR + 1))
+# The first release that writes each version. dbt-core reads its own and, from 1.2 on, older ones
+# down to 4: `compatible_previous_versions` in each release.
 _WRITTEN_FROM = {
     4: "1.0",
     5: "1.1",
@@ -42,51 +35,91 @@ _WRITTEN_FROM = {
 }
 _READ_BY_DBT2 = (12, DBT2_SCHEMA_VERSION)
 _FIRST_BACKWARD_COMPATIBLE = "1.2"
+# Dated versions of the dbt platform, such as 2026.1.19, are dbt-core 1.x.
+_FIRST_DATED_MAJOR = 1000
+
+
+def read_schema_version(artifact: Artifact, schema_url: object) -> int | Problem:
+    """Return the schema version, or the problem if this is not the URL of a schema of its kind."""
+    version = artifact.metadata.schema_version
+    name = artifact.kind.value.replace("_", "-")
+    if version is not None and schema_url == _SCHEMA_URL.format(name, version):
+        return version
+    expected = _SCHEMA_URL.format(name, "N")
+    actual = describe_value(schema_url)
+    return schema_version_problem(f"expected {expected} with a number for N, got {actual}")
+
+
+def schema_version_problem(message: str) -> Problem:
+    """Return a problem of `metadata.dbt_schema_version`."""
+    return Problem(SCHEMA_VERSION_PATH, message, code=ProblemCode.SCHEMA_VERSION)
+
+
+def newer_version_warning(schema_version: int | None) -> str:
+    """Return the warning for a schema version that is newer than the bundled schemas."""
+    return (
+        f"schema version {schema_version} is newer than this program: only its outline was checked"
+    )
+
+
+def unknown_schema_problem(schema_version: int | None) -> Problem:
+    """Return the problem of a strict validation without a published schema."""
+    return schema_version_problem(
+        "--strict needs the published schema, "
+        f"and none is known for schema version {schema_version}"
+    )
 
 
 def versions_reading(schema_version: int) -> tuple[str, ...]:
-    """The minor versions of dbt-core that take schema version 4 to 12, oldest first, and "2" when dbt 2.x does."""
-    first = DBT1_VERSIONS.index(_WRITTEN_FROM[schema_version])
-    back = DBT1_VERSIONS.index(_FIRST_BACKWARD_COMPATIBLE)
-    core = tuple(
-        minor for at, minor in enumerate(DBT1_VERSIONS) if at == first or at >= max(first, back)
-    )
-    return (*core, "2") if schema_version in _READ_BY_DBT2 else core
+    """Return the minor versions of dbt-core that read schema version 4 to 12, oldest first.
+
+    "2" follows if dbt 2.x reads it too.
+    """
+    writer = DBT1_VERSIONS.index(_WRITTEN_FROM[schema_version])
+    compatible = DBT1_VERSIONS.index(_FIRST_BACKWARD_COMPATIBLE)
+    later = DBT1_VERSIONS[max(writer + 1, compatible) :]
+    readers = (DBT1_VERSIONS[writer], *later)
+    if schema_version in _READ_BY_DBT2:
+        readers += ("2",)
+    return readers
 
 
 def is_written_by_dbt2(artifact: Artifact) -> bool:
-    """Whether dbt 2.x wrote it. The dated versions of the dbt platform, such as 2026.1.19, are dbt-core 1.x."""
-    found = re.match(r"v?(\d+)\.", artifact.metadata.dbt_version or "")
-    return artifact.metadata.schema_version == DBT2_SCHEMA_VERSION or (
-        found is not None and 2 <= int(found.group(1)) < 1000
-    )
+    """Return whether dbt 2.x wrote it."""
+    if artifact.metadata.schema_version == DBT2_SCHEMA_VERSION:
+        return True
+    match = re.match(r"v?(\d+)\.", artifact.metadata.dbt_version or "")
+    return match is not None and 2 <= int(match.group(1)) < _FIRST_DATED_MAJOR
 
 
 def describe_versions(readers: tuple[str, ...]) -> str:
-    """In words: "dbt 1.8 and later", "dbt 2.x"."""
-    core = [reader for reader in readers if reader != "2"]
+    """Return "dbt 1.8 and later", "dbt 1.0 to 1.12" or "dbt 2.x"."""
     if not readers:
         return "no dbt that is known today"
+    core = [reader for reader in readers if reader != "2"]
     if not core:
         return "dbt 2.x"
-    return f"dbt {core[0]} and later" if "2" in readers else f"dbt {core[0]} to {core[-1]}"
+    if "2" in readers:
+        return f"dbt {core[0]} and later"
+    return f"dbt {core[0]} to {core[-1]}"
 
 
-def includes_version(found: tuple[str, ...], wanted: str) -> bool:
-    """Whether a version that somebody runs, such as "1.11", "1.11.16", "1" or "2", is among the readers.
+def includes_version(readers: tuple[str, ...], version: str) -> bool:
+    """Return whether an installed version, such as "1.11", "1.11.16", "1" or "2", is a reader.
 
-    A minor version of dbt-core that is newer than this program counts as the newest one that it knows.
-    Raises UsageError for what is not a version.
+    A minor version of dbt-core that is newer than this program counts as the newest known one.
+    Raises UsageError if it is not a version.
     """
-    numbers = re.fullmatch(r"v?(\d{1,4})(?:\.(\d{1,4}))?([.\-+a-z].*)?", wanted.strip())
-    if not numbers:
+    match = re.fullmatch(r"v?(\d{1,4})(?:\.(\d{1,4}))?([.\-+a-z].*)?", version.strip())
+    if not match:
         raise UsageError(
-            f"--readable-by {wanted!r} is not a version of dbt: give one such as 1.11 or 2"
+            f"--readable-by {version!r} is not a version of dbt: give one such as 1.11 or 2"
         )
-    major, minor = numbers.group(1), numbers.group(2)
+    major = match.group(1)
+    minor = match.group(2)
     if major != "1":
-        return major in found
+        return major in readers
     if minor is None:
-        return any(reader != "2" for reader in found)
-    newest = int(DBT1_VERSIONS[-1].split(".")[1])
-    return f"1.{min(int(minor), newest)}" in found
+        return any(reader != "2" for reader in readers)
+    known_minor = min(int(minor), _NEWEST_DBT1_MINOR)
+    return f"1.{known_minor}" in readers

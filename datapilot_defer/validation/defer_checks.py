@@ -1,12 +1,12 @@
-"""What is valid and still useless or harmful to somebody who defers."""
+"""Manifests that load but are unsafe to defer to."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from datapilot_defer.validation.result import Problem
-from datapilot_defer.validation.violations import describe_value, format_path, source_file
+from datapilot_defer.validation.descriptions import describe_value, format_path, source_file
+from datapilot_defer.validation.result import Problem, ProblemCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,49 +17,65 @@ _PROJECT_NAME_FROM = 10  # dbt 1.6 was the first to write metadata.project_name
 
 @dataclass
 class DeferChecks:
-    """Looks at each node on the way. referable: how many others can refer to."""
+    """Checks of each node. referable: the number of nodes that other nodes can refer to."""
 
     referable: int = 0
 
-    def check_node(self, key: str, value: Any) -> Iterator[Problem]:
-        """What makes one node useless or harmful."""
-        if not isinstance(value, dict):
+    def check_node(self, key: str, node: Any) -> Iterator[Problem]:
+        """Find what makes one node useless or harmful."""
+        if not isinstance(node, dict):
             return
-        own = value.get("unique_id")
-        if own != key and "unique_id" in value:
-            says = f"its unique_id is {describe_value(own)}: dbt would defer to the wrong node"
-            yield Problem(format_path(("nodes", key)), says, source_file(value))
-        kind = value.get("resource_type")
-        if kind not in REFERABLE:
-            return
-        self.referable += 1
-        if _materialization(value) == "ephemeral":
-            return
-        for name in ("schema", "alias"):
-            found = value.get(name)
-            if not isinstance(found, str) or not found:
-                says = f"a {kind} without {name}: nobody can find its relation (got {describe_value(found)})"
-                yield Problem(format_path(("nodes", key, name)), says, source_file(value))
+        if "unique_id" in node and node["unique_id"] != key:
+            unique_id = describe_value(node["unique_id"])
+            message = f"its unique_id is {unique_id}: dbt would defer to the wrong node"
+            yield _node_problem(node, ("nodes", key), message)
+        if node.get("resource_type") in REFERABLE:
+            self.referable += 1
+            yield from _check_relation(key, node)
 
     def check_whole_manifest(self) -> Iterator[Problem]:
-        """What makes the whole useless."""
+        """Find what makes the complete manifest useless, after all nodes were checked."""
         if not self.referable:
-            says = "holds no model, seed or snapshot: there is nothing to defer to"
-            yield Problem("$.nodes", says)
+            message = "holds no model, seed or snapshot: there is nothing to defer to"
+            yield Problem("$.nodes", message, code=ProblemCode.UNSAFE_TO_DEFER)
+
+
+def _check_relation(key: str, node: dict[str, Any]) -> Iterator[Problem]:
+    """Find missing parts of a relation's name."""
+    if _materialization(node) == "ephemeral":
+        return
+    for name in ("schema", "alias"):
+        value = node.get(name)
+        if not isinstance(value, str) or not value:
+            message = (
+                f"a {node['resource_type']} without {name}: "
+                f"nobody can find its relation (got {describe_value(value)})"
+            )
+            yield _node_problem(node, ("nodes", key, name), message)
+
+
+def _node_problem(node: dict[str, Any], path: tuple[str, ...], message: str) -> Problem:
+    return Problem(format_path(path), message, source_file(node), ProblemCode.UNSAFE_TO_DEFER)
 
 
 def check_metadata(metadata: Mapping[str, Any], schema_version: int) -> Iterator[Problem]:
-    """A manifest that does not say whose it is could be anybody's."""
+    """Find a manifest that does not state its project."""
     names = ["project_id"]
     if schema_version >= _PROJECT_NAME_FROM:
         names.append("project_name")
     for name in names:
-        found = metadata.get(name)
-        if not isinstance(found, str) or not found:
-            says = f"expected the project's {name.removeprefix('project_')}, got {describe_value(found)}: whose manifest is it?"
-            yield Problem(format_path(("metadata", name)), says)
+        value = metadata.get(name)
+        if not isinstance(value, str) or not value:
+            message = (
+                f"expected the project's {name.removeprefix('project_')}, "
+                f"got {describe_value(value)}: whose manifest is it?"
+            )
+            path = format_path(("metadata", name))
+            yield Problem(path, message, code=ProblemCode.UNSAFE_TO_DEFER)
 
 
-def _materialization(value: Mapping[str, Any]) -> Any:
-    config = value.get("config")
-    return config.get("materialized") if isinstance(config, dict) else None
+def _materialization(node: Mapping[str, Any]) -> Any:
+    config = node.get("config")
+    if isinstance(config, dict):
+        return config.get("materialized")
+    return None

@@ -1,7 +1,8 @@
-"""What a file is that isn't the artifact it should be."""
+"""Recognition of files that are not the expected artifact."""
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from datapilot_defer.artifact import Kind, detect_kind
@@ -9,7 +10,7 @@ from datapilot_defer.artifact import Kind, detect_kind
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Files that share dbt's file name, and the keys that give them away.
+# Files of other programs that share a name with dbt's, and the keys that identify them.
 _FOREIGN_FILE_MARKERS = (
     ("a JSON schema, not an artifact", {"properties", "type"}),
     ("a JSON schema, not an artifact", {"$schema", "definitions"}),
@@ -27,43 +28,53 @@ _METADATA_KEYS = (
     "invocation_id",
     "adapter_type",
 )
+_MAX_NAMED_KEYS = 4
+_PREFIX_BYTES = 200
 
 
 def detect_other_kind(
-    top: Mapping[str, Any], metadata: Mapping[str, Any], wanted: Kind
+    sections: Mapping[str, Any], metadata: Mapping[str, Any], expected: Kind
 ) -> str | None:
-    """ "is a catalog.json, not a manifest.json", when it is clearly another of dbt's artifacts."""
-    found = detect_kind(top, metadata)
-    if found is None or found is wanted:
+    """Return "is a catalog.json, not a manifest.json" if it is another of dbt's artifacts."""
+    kind = detect_kind(sections, metadata)
+    if kind is None or kind is expected:
         return None
-    return f"is a {found.file_name}, not a {wanted.file_name}"
+    return f"is a {kind.file_name}, not a {expected.file_name}"
 
 
 def detect_foreign_file(
-    top: Mapping[str, Any], metadata: Mapping[str, Any], wanted: Kind
+    sections: Mapping[str, Any], metadata: Mapping[str, Any], expected: Kind
 ) -> str | None:
-    """What it is, when nothing in it comes from dbt."""
+    """Return a description of the file if nothing in it comes from dbt."""
     if any(key in metadata for key in _METADATA_KEYS):
         return None
-    if detect_kind(top, metadata) is not None:
+    if detect_kind(sections, metadata) is not None:
         return None
-    name = next(
-        (name for name, keys in _FOREIGN_FILE_MARKERS if keys <= top.keys()), None
-    ) or _detect_by_values(top)
-    return (
-        f"is not dbt's {wanted.file_name}: it is {name}"
-        if name
-        else f"is not dbt's {wanted.file_name}"
-    )
+    description = _detect_by_keys(sections) or _detect_by_values(sections)
+    return f"is not dbt's {expected.file_name}: it is {description}"
 
 
-def _detect_by_values(top: Mapping[str, Any]) -> str | None:
-    if not top:
+def _detect_by_keys(sections: Mapping[str, Any]) -> str | None:
+    for description, keys in _FOREIGN_FILE_MARKERS:
+        if keys <= sections.keys():
+            return description
+    return None
+
+
+def _detect_by_values(sections: Mapping[str, Any]) -> str:
+    if not sections:
         return "an empty object"
-    values = [bytes(value)[:200].lstrip() for value in top.values()]
-    if all(value.startswith(b"{") and b'"file"' in value for value in values):
+    prefixes = [bytes(memoryview(raw)[:_PREFIX_BYTES]).lstrip() for raw in sections.values()]
+    if all(prefix.startswith(b"{") and b'"file"' in prefix for prefix in prefixes):
         return "Vite's manifest"
-    if all(key.startswith("/") for key in top) and all(value.startswith(b'"') for value in values):
+    has_paths_as_keys = all(key.startswith("/") for key in sections)
+    if has_paths_as_keys and all(prefix.startswith(b'"') for prefix in prefixes):
         return "Laravel Mix's manifest"
-    names = ", ".join(list(top)[:4])
-    return f"a JSON object with {names}" + (" …" if len(top) > 4 else "")
+    return _list_keys(sections)
+
+
+def _list_keys(sections: Mapping[str, Any]) -> str:
+    keys = ", ".join(islice(sections, _MAX_NAMED_KEYS))
+    if len(sections) > _MAX_NAMED_KEYS:
+        keys += " …"
+    return f"a JSON object with {keys}"

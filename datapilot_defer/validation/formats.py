@@ -1,6 +1,7 @@
-"""What Python's constructors take from a string, for the rules of dbt's loader.
+"""String formats that Python's constructors accept, for the schema of dbt's loader.
 
-The names occur as `format` in schemas/dbt1.11-reads.json. A format says nothing about values that are not strings.
+They are values of `format` in schemas/dbt1.11-reads.json. A format accepts all values that are not
+strings.
 """
 
 from __future__ import annotations
@@ -19,66 +20,76 @@ _ISO = re.compile(
 )
 _NUMBER = re.compile(r"(\d{1,4})(?:\.\d+)?", re.ASCII)
 _THREE_NUMBERS = re.compile(r"(\d{1,4})[./-](\d{1,4})[./-](\d{1,4})", re.ASCII)
+# As a single number these could be days, and not every month has them; 0 is nothing.
+_UNREADABLE_NUMBERS = (0, 29, 30, 31)
 
 
-def python_int(text: object) -> bool:
-    """Whether `int` takes it, once it is a string."""
+def is_python_int(text: object) -> bool:
+    """Return whether `int` accepts a string."""
     return not isinstance(text, str) or _is_accepted_by(int, text)
 
 
-def python_float(text: object) -> bool:
-    """Whether `float` takes it, once it is a string."""
+def is_python_float(text: object) -> bool:
+    """Return whether `float` accepts a string."""
     return not isinstance(text, str) or _is_accepted_by(float, text)
 
 
-def python_uuid(text: object) -> bool:
-    """Whether `uuid.UUID` takes it, once it is a string."""
+def is_python_uuid(text: object) -> bool:
+    """Return whether `uuid.UUID` accepts a string."""
     from uuid import UUID
 
     return not isinstance(text, str) or _is_accepted_by(UUID, text)
 
 
-def dateutil(text: object) -> bool:
-    """Whether dateutil reads a date: ISO 8601 as every dbt writes it, a day or year, or three numbers that can be one.
+def is_dateutil_date(text: object) -> bool:
+    """Return whether dateutil reads a string as a date.
 
+    These are ISO 8601 as every dbt writes it, a day or year, and three numbers that can be a date.
     dateutil would also read "5 January"; no dbt writes that.
     """
     if not isinstance(text, str):
         return True
-    if found := _ISO.fullmatch(text.strip()):
-        return _is_accepted_by(
-            datetime.fromisoformat, " ".join(part for part in found.groups() if part)
-        )
-    if found := _NUMBER.fullmatch(text.strip()):
-        return int(found.group(1)) not in (0, 29, 30, 31)  # days that not every month has
-    numbers = _THREE_NUMBERS.fullmatch(text.strip())
+    text = text.strip()
+    iso = _ISO.fullmatch(text)
+    if iso:
+        date_and_time = " ".join(part for part in iso.groups() if part)
+        return _is_accepted_by(datetime.fromisoformat, date_and_time)
+    number = _NUMBER.fullmatch(text)
+    if number:
+        return int(number.group(1)) not in _UNREADABLE_NUMBERS
+    numbers = _THREE_NUMBERS.fullmatch(text)
     return numbers is not None and _can_be_a_date([int(part) for part in numbers.groups()])
 
 
 def _can_be_a_date(numbers: list[int]) -> bool:
-    """One is a month, one a day, one a year, in whichever order."""
+    """Return whether one is a month, one a day and one a year, in any order."""
     months = sum(1 <= number <= 12 for number in numbers)
     days = sum(1 <= number <= 31 for number in numbers)
     return months >= 1 and days >= 2
 
 
-def dbt_hook(text: object) -> bool:
-    """Whether dbt makes a hook of a string: its SQL, or a JSON object with `sql`; other JSON it refuses."""
+def is_dbt_hook(text: object) -> bool:
+    """Return whether dbt converts a string to a hook: SQL, or a JSON object with `sql`.
+
+    dbt rejects other JSON.
+    """
     if not isinstance(text, str):
         return True
     try:
-        found = json.loads(text)
+        hook = json.loads(text)
     except (ValueError, RecursionError):
         return True
-    if not isinstance(found, dict) or "sql" not in found:
+    if not isinstance(hook, dict) or "sql" not in hook:
         return False
-    index = found.get("index")
-    return index is None or (isinstance(index, (int, float, str)) and _is_accepted_by(int, index))
+    index = hook.get("index")
+    if index is None:
+        return True
+    return isinstance(index, (int, float, str)) and _is_accepted_by(int, index)
 
 
-def dbt_hook_letters(text: object) -> bool:
-    """A string where a list of hooks belongs is taken letter by letter."""
-    return not isinstance(text, str) or all(dbt_hook(letter) for letter in text)
+def is_list_of_dbt_hooks(text: object) -> bool:
+    """Return whether dbt reads a string in place of a list of hooks: letter by letter."""
+    return not isinstance(text, str) or all(is_dbt_hook(letter) for letter in text)
 
 
 def _is_accepted_by(constructor: Callable[..., object], value: object) -> bool:
@@ -90,10 +101,10 @@ def _is_accepted_by(constructor: Callable[..., object], value: object) -> bool:
 
 
 FORMATS: dict[str, Callable[[object], bool]] = {
-    "python-int": python_int,
-    "python-float": python_float,
-    "python-uuid": python_uuid,
-    "dateutil": dateutil,
-    "dbt-hook": dbt_hook,
-    "dbt-hook-letters": dbt_hook_letters,
+    "python-int": is_python_int,
+    "python-float": is_python_float,
+    "python-uuid": is_python_uuid,
+    "dateutil": is_dateutil_date,
+    "dbt-hook": is_dbt_hook,
+    "dbt-hook-letters": is_list_of_dbt_hooks,
 }

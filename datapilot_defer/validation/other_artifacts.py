@@ -1,84 +1,74 @@
-"""catalog, run_results, sources and semantic_manifest: by the schema that dbt publishes, known drift aside."""
+"""Checks of catalog, run_results, sources and semantic_manifest.
+
+The schema that dbt publishes decides, without what changes from release to release.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from datapilot_defer.artifact import Kind
-from datapilot_defer.validation import bundled_schemas
-from datapilot_defer.validation.result import Problem
-from datapilot_defer.validation.sections import Findings, check_sections, check_top_level
-from datapilot_defer.validation.violations import describe_value
+from datapilot_defer.validation import bundled_schemas, dbt_versions
+from datapilot_defer.validation.descriptions import describe_drift
+from datapilot_defer.validation.result import Findings, Problem
+from datapilot_defer.validation.sections import check_sections, check_top_level
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from datapilot_defer.artifact import Artifact
 
-_VERSION = "$.metadata.dbt_schema_version"
-_URL = "https://schemas.getdbt.com/dbt/{}/v{}.json"
-
 
 def check_other_artifact(
-    artifact: Artifact, top: Mapping[str, Any], metadata: Mapping[str, Any], *, strict: bool
+    artifact: Artifact, metadata: Mapping[str, Any], *, strict: bool
 ) -> Findings:
-    """Everything that can be said about an artifact that is not a manifest."""
-    kind, version = artifact.kind, artifact.metadata.schema_version
-    if kind is not Kind.SEMANTIC_MANIFEST:  # which has no metadata
-        problem = _version_problem(kind, metadata.get("dbt_schema_version"), version)
+    """Check an artifact that is not a manifest.
+
+    metadata: the decoded section `metadata`. A semantic manifest has none.
+    """
+    if artifact.kind is not Kind.SEMANTIC_MANIFEST:
+        problem = _find_version_problem(artifact, metadata.get("dbt_schema_version"))
         if problem:
             return Findings(problems=[problem])
-    published = bundled_schemas.published_schema(kind.value, version, artifact.metadata.dbt_version)
-    if published is None:
-        return _check_outline_only(kind, version, top, strict=strict)
-    if strict:
-        return check_sections(top, published, None, None, strict=True)
-    found = check_sections(top, published.relaxed(), published, None)
-    found.drift += [describe_drift(name, count) for name, count in found.drift_counts.items()]
-    return found
-
-
-def describe_drift(name: str, count: int) -> str:
-    """What is said of entries that are fine and not as published."""
-    entries = f"1 entry of {name} differs" if count == 1 else f"{count:,} entries of {name} differ"
-    return f"{entries} from the schema that dbt published: unknown properties or new values"
-
-
-def _version_problem(kind: Kind, claim: object, version: int | None) -> Problem | None:
-    name = kind.value.replace("_", "-")
-    oldest, _ = _known_versions(kind)
-    if version is None or claim != _URL.format(name, version):
-        return Problem(
-            _VERSION,
-            f"expected {_URL.format(name, 'N')} with a number for N, got {describe_value(claim)}",
-        )
-    if version < oldest:
-        return Problem(
-            _VERSION, f"schema version {version} is of dbt before 1.0; build with dbt 1.0 or later"
-        )
-    return None
-
-
-def _known_versions(kind: Kind) -> tuple[int, int]:
-    versions = [
-        entry["schema_version"]
-        for entry in bundled_schemas.list_schemas()
-        if entry["kind"] == kind.value
-    ]
-    return min(versions), max(versions)
-
-
-def _check_outline_only(
-    kind: Kind, version: int | None, top: Mapping[str, Any], *, strict: bool
-) -> Findings:
-    newest = bundled_schemas.published_schema(kind.value, _known_versions(kind)[1], None)
-    found = Findings(problems=list(check_top_level(newest.relaxed(), top)) if newest else [])
-    found.warnings.append(
-        f"schema version {version} is newer than this program: only its outline was checked"
+    about = artifact.metadata
+    published = bundled_schemas.published_schema(
+        about.kind.value, about.schema_version, about.dbt_version
     )
+    if published is None:
+        return _check_outline_only(artifact, strict=strict)
     if strict:
-        says = (
-            f"--strict needs the published schema, and none is known for schema version {version}"
-        )
-        found.problems.append(Problem(_VERSION, says))
-    return found
+        return check_sections(artifact.sections, published, None, None, strict=True)
+    findings = check_sections(artifact.sections, published.relaxed(), published, None)
+    for section, count in findings.drift_counts.items():
+        findings.drift.append(describe_drift(section, count))
+    return findings
+
+
+def _find_version_problem(artifact: Artifact, schema_url: object) -> Problem | None:
+    version = dbt_versions.read_schema_version(artifact, schema_url)
+    if isinstance(version, Problem):
+        return version
+    if version >= min(_known_versions(artifact.kind)):
+        return None
+    return dbt_versions.schema_version_problem(
+        f"schema version {version} is of dbt before 1.0; build with dbt 1.0 or later"
+    )
+
+
+def _known_versions(kind: Kind) -> list[int]:
+    schemas = bundled_schemas.list_schemas()
+    return [schema["schema_version"] for schema in schemas if schema["kind"] == kind.value]
+
+
+def _check_outline_only(artifact: Artifact, *, strict: bool) -> Findings:
+    """Check the names of the sections by the newest schema: this version is newer."""
+    findings = Findings()
+    newest_version = max(_known_versions(artifact.kind))
+    newest = bundled_schemas.published_schema(artifact.kind.value, newest_version, None)
+    if newest:
+        findings.problems += check_top_level(newest.relaxed(), artifact.sections)
+    version = artifact.metadata.schema_version
+    findings.warnings.append(dbt_versions.newer_version_warning(version))
+    if strict:
+        findings.problems.append(dbt_versions.unknown_schema_problem(version))
+    return findings

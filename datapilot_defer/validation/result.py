@@ -1,12 +1,25 @@
-"""What validation says."""
+"""Problems of an artifact, findings of its checks, and the result of its validation."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datapilot_defer.artifact import Artifact
+
+
+class ProblemCode(Enum):
+    """What kind of problem it is. Code decides by it, never by the message."""
+
+    NOT_JSON = auto()
+    WRONG_FILE = auto()
+    SCHEMA_VERSION = auto()
+    MISSING_PROPERTY = auto()
+    SCHEMA_VIOLATION = auto()
+    NOT_READABLE = auto()
+    UNSAFE_TO_DEFER = auto()
 
 
 @dataclass(frozen=True)
@@ -23,30 +36,58 @@ class ValidationOptions:
 
 @dataclass(frozen=True)
 class Problem:
-    """One reason why an artifact is refused.
+    """One reason why an artifact is rejected.
 
-    path: where, such as `$.nodes["model.shop.orders"].config.materialized`.
-    message: what is expected and what is there. file: the node's own file, such as `models/orders.sql`.
+    path: where it is, such as `$.nodes["model.shop.orders"].config.materialized`.
+    message: the expected and the actual value. file: the entry's source, such as models/orders.sql.
     """
 
     path: str
     message: str
     file: str | None = None
+    code: ProblemCode = ProblemCode.SCHEMA_VIOLATION
 
     def format_line(self, artifact_path: str) -> str:
-        """`target/manifest.json::$.path: message (models/orders.sql)`."""
-        return f"{artifact_path}::{self.path}: {self.message}" + (
-            f" ({self.file})" if self.file else ""
-        )
+        """Return `target/manifest.json::$.path: message (models/orders.sql)`."""
+        line = f"{artifact_path}::{self.path}: {self.message}"
+        if self.file:
+            line += f" ({self.file})"
+        return line
+
+
+@dataclass
+class Findings:
+    """The results of the checks of one artifact.
+
+    first_violation: the first value that breaks the schema, as opposed to one unsafe to defer to.
+    dbt1_obstacle: the first value that keeps dbt 1.x from reading what dbt 2.x wrote.
+    drift_counts: for each section, the entries that fit the schema but not the published one.
+    is_truncated: whether the search stopped at the maximum number of problems.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    first_violation: Problem | None = None
+    dbt1_obstacle: Problem | None = None
+    drift_counts: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    drift: list[str] = field(default_factory=list)
+    readable_by: tuple[str, ...] = ()
+    is_truncated: bool = False
+
+    @property
+    def is_loadable(self) -> bool:
+        """Return whether it fits the schema."""
+        return self.first_violation is None
 
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Whether an artifact is whole and useful, and which dbt can read it.
+    """Whether an artifact is complete and useful, and which dbt versions can read it.
 
-    problems: empty when it is accepted, best first. drift: what a current dbt writes beside its published schema, and
-    reads again: of interest, but no cause for a warning. more: how many problems are not listed; at_least: whether
-    counting stopped there. readable_by: minor versions of dbt, oldest first, such as ("1.8", …, "1.12", "2").
+    problems: empty when it is accepted, the most important first. drift: differences from the
+    published schema that a current dbt writes and reads; they are no reason for a warning.
+    readable_by: minor versions of dbt, oldest first, such as ("1.8", …, "1.12", "2").
+    hidden_problems: how many problems are not listed. is_truncated: whether counting stopped there.
     """
 
     artifact: Artifact
@@ -59,14 +100,15 @@ class ValidationResult:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether nothing speaks against it."""
+        """Return whether there are no problems."""
         return not self.problems
 
     def format_problems(self) -> list[str]:
-        """One line for each problem, and one that says how many more there are."""
+        """Return one line for each problem, and one with the number of hidden problems."""
         lines = [problem.format_line(self.artifact.path) for problem in self.problems]
         if self.hidden_problems:
-            lines.append(
-                f"… and {'at least ' if self.is_truncated else ''}{self.hidden_problems:,} more"
-            )
+            count = f"{self.hidden_problems:,} more"
+            if self.is_truncated:
+                count = f"at least {count}"
+            lines.append(f"… and {count}")
         return lines

@@ -1,26 +1,28 @@
-"""An artifact gone through section by section and entry by entry, holding one entry at a time."""
+"""Checks of an artifact section by section and entry by entry, with one entry in memory."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from datapilot_defer import dbt_json
-from datapilot_defer.validation.result import Problem
-from datapilot_defer.validation.violations import find_own_violations, find_violations, source_file
+from datapilot_defer.validation.descriptions import source_file
+from datapilot_defer.validation.result import Findings, Problem, ProblemCode
+from datapilot_defer.validation.violations import find_own_violations, find_violations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
+    from datapilot_defer.dbt_json.parser import Raw
     from datapilot_defer.validation.defer_checks import DeferChecks
     from datapilot_defer.validation.schema import ArtifactSchema, JsonSchema
 
 MAX_PROBLEMS = 1000
 MAX_PROBLEMS_PER_ENTRY = 20
-# Best first: what is wrong with the whole, then what people wrote, then what follows from it.
-_ORDER = (
+# The most important first: the file as such, then what people wrote, then what follows from it.
+_SECTION_ORDER = (
     "metadata",
     "nodes",
     "sources",
@@ -30,191 +32,214 @@ _ORDER = (
     "saved_queries",
     "unit_tests",
 )
+_CONTAINER_TYPES = {b"{": "object", b"[": "array"}
+_TOP_LEVEL = "$"
+_COMPLETE_SECTION = ""
 
 
 class TooManyProblems(Exception):
-    """There are so many problems that looking for more helps nobody."""
-
-
-@dataclass
-class Findings:
-    """What was found. unloadable: the first place that breaks the rules, as opposed to what is merely useless.
-
-    drifting: section to the number of entries that fit the rules and not the published schema.
-    obstacle: the first place that keeps dbt 1.x from reading what dbt 2.x wrote.
-    """
-
-    problems: list[Problem] = field(default_factory=list)
-    first_violation: Problem | None = None
-    dbt1_obstacle: Problem | None = None
-    drift_counts: dict[str, int] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    drift: list[str] = field(default_factory=list)
-    readable_by: tuple[str, ...] = ()
-    is_truncated: bool = False
-
-    @property
-    def is_loadable(self) -> bool:
-        """Whether it fits the rules."""
-        return self.first_violation is None
+    """More problems would not help anyone."""
 
 
 @dataclass
 class _ProblemCollector:
-    rules: ArtifactSchema
+    schema: ArtifactSchema
     published: ArtifactSchema | None
-    use: DeferChecks | None
+    defer_checks: DeferChecks | None
     strict: bool
-    entries: dict[tuple[str, str], tuple[list[Problem], bool]] = field(default_factory=dict)
-    drifting: dict[str, int] = field(default_factory=dict)
+    problems: dict[tuple[str, str], list[Problem]] = field(default_factory=dict)
+    drift_counts: dict[str, int] = field(default_factory=dict)
     total: int = 0
-    enough: bool = False
+    is_truncated: bool = False
 
-    def record(self, section: str, key: str, broken: list[Problem], useless: list[Problem]) -> None:
-        """What is wrong with one entry; of a key that occurs twice the last one counts, as for dbt."""
-        if self.entries:
-            before, _ = self.entries.pop((section, key), ([], False))
-            self.total -= len(before)
-        if not broken and (not useless or self.total >= MAX_PROBLEMS):
-            self.enough = self.enough or bool(
-                useless
-            )  # goes on: whether dbt reads it is not settled yet
+    def record(self, section: str, key: str, problems: list[Problem]) -> None:
+        """Record the problems of one entry. Of a repeated key the last value counts, as for dbt.
+
+        Raises TooManyProblems when there are too many violations of the schema.
+        """
+        replaced = self.problems.pop((section, key), [])
+        self.total -= len(replaced)
+        if not problems:
             return
-        self.entries[section, key] = ([*broken, *useless], bool(broken))
-        self.total += len(broken) + len(useless)
-        if broken and self.total >= MAX_PROBLEMS:
-            self.enough = True
+        violates_schema = _violates_schema(problems)
+        if self.total >= MAX_PROBLEMS and not violates_schema:
+            # The search goes on: whether dbt can load the artifact is not settled yet.
+            self.is_truncated = True
+            return
+        self.problems[section, key] = problems
+        self.total += len(problems)
+        if self.total >= MAX_PROBLEMS and violates_schema:
+            self.is_truncated = True
             raise TooManyProblems
 
 
 def check_sections(
-    top: Mapping[str, Any],
-    rules: ArtifactSchema,
+    sections: Mapping[str, Raw],
+    schema: ArtifactSchema,
     published: ArtifactSchema | None,
-    use: DeferChecks | None,
+    defer_checks: DeferChecks | None,
     *,
     strict: bool = False,
 ) -> Findings:
-    """Hold every section to `rules`, and every entry of nodes to its use.
+    """Check each section by `schema`, and each node by `defer_checks`.
 
-    published: what fits the rules and not this schema is counted as drift. strict: `rules` is a published schema,
-    to the letter.
+    published: entries that fit `schema` and not this schema are counted as drift.
+    strict: `schema` is a published schema, to be followed exactly.
     """
-    walk = _ProblemCollector(rules, published, use, strict)
+    collector = _ProblemCollector(schema, published, defer_checks, strict)
     with suppress(TooManyProblems):
-        for problem in check_top_level(rules, top):
-            walk.record("$", problem.message, [problem], [])
-        for name in sorted(rules.sections() & top.keys(), key=_section_order):
-            _check_section(walk, name, top[name])
-        if use and not walk.entries.get(("nodes", ""), ([], False))[1]:
-            walk.record("$", "use", [], list(use.check_whole_manifest()))
-    problems = [problem for found, _ in walk.entries.values() for problem in found]
-    unloadable = next((found[0] for found, broken in walk.entries.values() if broken), None)
-    return Findings(problems, unloadable, drift_counts=walk.drifting, is_truncated=walk.enough)
+        _check_all(collector, sections)
+    problems = [problem for group in collector.problems.values() for problem in group]
+    violations = (problem for problem in problems if _violates_schema([problem]))
+    return Findings(
+        problems,
+        first_violation=next(violations, None),
+        drift_counts=collector.drift_counts,
+        is_truncated=collector.is_truncated,
+    )
 
 
-def check_top_level(rules: ArtifactSchema, top: Mapping[str, Any]) -> Iterator[Problem]:
-    """Sections that are missing or, by the letter, unknown."""
-    outline = {
-        key: value
-        for key, value in rules.document.items()
-        if key in ("required", "additionalProperties")
-    }
-    outline["properties"] = dict.fromkeys(rules.document.get("properties", ()), True)
-    for problem in find_own_violations(rules, outline, dict.fromkeys(top)):
-        missing = problem.message.endswith("is missing")
-        yield Problem(
-            problem.path, f"the section {problem.message}" if missing else problem.message
-        )
+def _check_all(collector: _ProblemCollector, sections: Mapping[str, Raw]) -> None:
+    for number, problem in enumerate(check_top_level(collector.schema, sections)):
+        collector.record(_TOP_LEVEL, str(number), [problem])
+    names = collector.schema.section_names() & sections.keys()
+    for name in sorted(names, key=_section_order):
+        _check_section(collector, name, sections[name])
+    nodes_problems = collector.problems.get(("nodes", _COMPLETE_SECTION), [])
+    if collector.defer_checks and not _violates_schema(nodes_problems):
+        problems = list(collector.defer_checks.check_whole_manifest())
+        collector.record(_TOP_LEVEL, "defer", problems)
+
+
+def check_top_level(schema: ArtifactSchema, sections: Mapping[str, Raw]) -> Iterator[Problem]:
+    """Find sections that are missing or, if the schema forbids them, unknown."""
+    keywords = ("required", "additionalProperties")
+    outline = {key: value for key, value in schema.document.items() if key in keywords}
+    outline["properties"] = dict.fromkeys(schema.section_names(), True)
+    for problem in find_own_violations(schema, outline, dict.fromkeys(sections)):
+        if problem.code is ProblemCode.MISSING_PROPERTY:
+            yield replace(problem, message=f"the section {problem.message}")
+        else:
+            yield problem
+
+
+def _violates_schema(problems: list[Problem]) -> bool:
+    return any(problem.code is not ProblemCode.UNSAFE_TO_DEFER for problem in problems)
 
 
 def _section_order(name: str) -> tuple[int, str]:
-    return (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)
+    if name in _SECTION_ORDER:
+        return _SECTION_ORDER.index(name), name
+    return len(_SECTION_ORDER), name
 
 
-def _check_section(walk: _ProblemCollector, name: str, raw: Any) -> None:
-    schema = walk.rules.section(name)
-    kind = {b"{": "object", b"[": "array"}.get(bytes(memoryview(raw)[:1]))
-    inner = _entry_schema(schema)
-    if kind == "object" and kind in _json_types(schema) and not schema.get("properties"):
-        if inner is not None:
-            dbt_json.walk(raw, _entry_visitor(walk, name, inner))
-    elif kind == "array" and kind in _json_types(schema) and inner is not None:
-        dbt_json.walk_list(raw, _entry_visitor(walk, name, inner))
+def _check_section(collector: _ProblemCollector, name: str, raw: Raw) -> None:
+    schema = collector.schema.section(name)
+    entry_schema = _entry_schema(schema)
+    json_type = _container_type(raw)
+    if json_type not in _json_types(schema):
+        _check_complete_section(collector, name, raw)
+    elif json_type == "object" and not schema.get("properties"):
+        if entry_schema is not None:
+            dbt_json.walk(raw, _entry_visitor(collector, name, entry_schema))
+    elif json_type == "array" and entry_schema is not None:
+        dbt_json.walk_list(raw, _entry_visitor(collector, name, entry_schema))
     else:
-        # A list where an object belongs may be of any size: a short one is as wrong.
-        short = kind == "array" and "type" in schema and kind not in _json_types(schema)
-        value = [None] if short else dbt_json.decode(raw)
-        walk.record(
-            name,
-            "",
-            list(
-                islice(find_violations(walk.rules, schema, value, (name,)), MAX_PROBLEMS_PER_ENTRY)
-            ),
-            [],
-        )
+        _check_complete_section(collector, name, raw)
 
 
-def _json_types(schema: JsonSchema) -> Sequence[str]:
-    found = schema.get("type", ())
-    return [found] if isinstance(found, str) else list(found)
+def _check_complete_section(collector: _ProblemCollector, name: str, raw: Raw) -> None:
+    schema = collector.schema.section(name)
+    if "type" in schema and "array" not in _json_types(schema) and _container_type(raw) == "array":
+        # A list in place of an object can have any size: a short one is just as wrong.
+        value: Any = [None]
+    else:
+        value = dbt_json.decode(raw)
+    violations = find_violations(collector.schema, schema, value, (name,))
+    problems = list(islice(violations, MAX_PROBLEMS_PER_ENTRY))
+    collector.record(name, _COMPLETE_SECTION, problems)
+
+
+def _container_type(raw: Raw) -> str | None:
+    first_byte = bytes(memoryview(raw)[:1])
+    return _CONTAINER_TYPES.get(first_byte)
+
+
+def _json_types(schema: JsonSchema) -> list[str]:
+    types: str | list[str] = schema.get("type", [])
+    if isinstance(types, str):
+        return [types]
+    return types
 
 
 def _entry_schema(schema: JsonSchema) -> JsonSchema | None:
-    """The schema of an entry of a mapping, or of an item of a list."""
-    found = schema.get("additionalProperties", schema.get("items"))
-    return found if isinstance(found, dict) else None
+    """Return the schema of a mapping's entries or of a list's items."""
+    entry_schema = schema.get("additionalProperties", schema.get("items"))
+    if isinstance(entry_schema, dict):
+        return entry_schema
+    return None
 
 
 def _entry_visitor(
-    walk: _ProblemCollector, name: str, schema: JsonSchema
+    collector: _ProblemCollector, name: str, schema: JsonSchema
 ) -> Callable[[str | int, Any], None]:
-    """What is done with each entry of a section."""
-    fits = _entry_check(walk.rules, schema, strict=walk.strict)
-    published = _entry_schema(walk.published.section(name)) if walk.published else None
-    as_published = (
-        _entry_check(walk.published, published)
-        if walk.published and published is not None
-        else None
-    )
-    use = walk.use.check_node if walk.use and name == "nodes" else None
+    """Return the function that checks one entry of a section and records its problems."""
+    is_valid = _entry_check(collector.schema, schema, strict=collector.strict)
+    is_as_published = _published_entry_check(collector.published, name)
+    check_node = None
+    if collector.defer_checks and name == "nodes":
+        check_node = collector.defer_checks.check_node
 
-    def visit(key: str | int, value: Any) -> None:
-        broken: list[Problem] = []
-        if not fits(value):
-            broken = list(
-                islice(
-                    _entry_problems(walk.rules, schema, (name, key), value), MAX_PROBLEMS_PER_ENTRY
-                )
-            )
-        elif as_published and not as_published(value):
-            walk.drifting[name] = walk.drifting.get(name, 0) + 1
-        useless = list(use(str(key), value)) if use else []
-        if broken:
-            useless = []  # one thing at a time
-        if broken or useless or walk.entries:
-            walk.record(name, str(key), broken, useless)
+    def visit(key: str | int, entry: Any) -> None:
+        problems: list[Problem] = []
+        if not is_valid(entry):
+            violations = _entry_problems(collector.schema, schema, (name, key), entry)
+            problems = list(islice(violations, MAX_PROBLEMS_PER_ENTRY))
+        elif is_as_published and not is_as_published(entry):
+            collector.drift_counts[name] = collector.drift_counts.get(name, 0) + 1
+        if check_node:
+            unsafe = list(check_node(str(key), entry))  # it also counts the nodes
+            problems = problems or unsafe
+        if problems or collector.problems:
+            collector.record(name, str(key), problems)
 
     return visit
 
 
+def _published_entry_check(
+    published: ArtifactSchema | None, name: str
+) -> Callable[[Any], bool] | None:
+    if published is None:
+        return None
+    schema = _entry_schema(published.section(name))
+    if schema is None:
+        return None
+    return _entry_check(published, schema)
+
+
 def _entry_check(
-    rules: ArtifactSchema, schema: JsonSchema, *, strict: bool = False
+    artifact_schema: ArtifactSchema, schema: JsonSchema, *, strict: bool = False
 ) -> Callable[[Any], bool]:
-    """Yes or no for one entry, asked of the schema for its `resource_type` only."""
+    """Return a function that checks an entry only by the schema for its `resource_type`."""
     if strict:
-        return lambda value: rules.accepts(schema, value)
+        return lambda entry: artifact_schema.accepts(schema, entry)
 
-    def fits(value: Any) -> bool:
-        chosen = rules.alternatives_for(schema, value)
-        return chosen is not None and any(rules.accepts(part, value) for part in chosen)
+    def is_valid(entry: Any) -> bool:
+        alternatives = artifact_schema.alternatives_for(schema, entry)
+        if alternatives is None:
+            return False
+        return any(artifact_schema.accepts(part, entry) for part in alternatives)
 
-    return fits
+    return is_valid
 
 
 def _entry_problems(
-    rules: ArtifactSchema, schema: JsonSchema, path: tuple[str | int, ...], value: Any
+    artifact_schema: ArtifactSchema, schema: JsonSchema, path: tuple[str | int, ...], entry: Any
 ) -> Iterator[Problem]:
-    file = source_file(value[0] if isinstance(value, list) and value else value)
-    for problem in find_violations(rules, schema, value, path):
-        yield Problem(problem.path, problem.message, file)
+    """Find the violations of one entry, with its source file. Entries of `disabled` are lists."""
+    node = entry
+    if isinstance(entry, list) and entry:
+        node = entry[0]
+    file = source_file(node)
+    for problem in find_violations(artifact_schema, schema, entry, path):
+        yield replace(problem, file=file)

@@ -1,19 +1,18 @@
-"""The verdict on one artifact."""
+"""Validation of one artifact."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from datapilot_defer import dbt_json
-from datapilot_defer.artifact import Kind
-from datapilot_defer.validation import dbt_versions, manifest, other_artifacts
+from datapilot_defer.artifact import Kind, decode_metadata
+from datapilot_defer.validation import dbt_versions
 from datapilot_defer.validation.file_type import detect_foreign_file, detect_other_kind
-from datapilot_defer.validation.result import Problem, ValidationResult
-from datapilot_defer.validation.sections import Findings
+from datapilot_defer.validation.manifest import check_manifest
+from datapilot_defer.validation.other_artifacts import check_other_artifact
+from datapilot_defer.validation.result import Findings, Problem, ProblemCode, ValidationResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from datapilot_defer.artifact import Artifact
 
 
@@ -24,70 +23,65 @@ def validate(
     readable_by: str | None = None,
     limit: int | None = 10,
 ) -> ValidationResult:
-    """Say whether an artifact is whole, and which dbt can read it.
+    """Check whether an artifact is complete, and which dbt versions can read it.
 
-    strict: refuse whatever the published schema does not allow, to the letter.
-    readable_by: a version of dbt, such as "1.11" or "2"; refuse a manifest that it can't read.
-    limit: at most so many problems; None for all, up to about a thousand.
+    strict: reject everything that the published schema does not allow.
+    readable_by: a version of dbt, such as "1.11" or "2"; reject a manifest that it cannot read.
+    limit: maximum number of problems in the result; None for all, up to about a thousand.
+    Raises UsageError if `readable_by` is not a version.
     """
-    try:
-        found = _check_artifact(artifact, dbt_json.split(artifact.content), strict=strict)
-    except dbt_json.NotJsonError as error:
-        found = Findings(problems=[Problem("$", f"the file {error}")])
-    if (
-        readable_by
-        and artifact.kind is Kind.MANIFEST
-        and not dbt_versions.includes_version(found.readable_by, readable_by)
-    ):
-        found.problems += _unreadable_problems(found, artifact.metadata.schema_version, readable_by)
-    shown = found.problems if limit is None else found.problems[:limit]
+    findings = _find_problems(artifact, strict=strict)
+    if readable_by and artifact.kind is Kind.MANIFEST:
+        findings.problems += _unreadable_problems(artifact, findings, readable_by)
+    problems = findings.problems[:limit]
     return ValidationResult(
         artifact,
-        problems=tuple(shown),
-        warnings=tuple(found.warnings),
-        drift=tuple(found.drift),
-        readable_by=found.readable_by,
-        hidden_problems=len(found.problems) - len(shown),
-        is_truncated=found.is_truncated,
+        problems=tuple(problems),
+        warnings=tuple(findings.warnings),
+        drift=tuple(findings.drift),
+        readable_by=findings.readable_by,
+        hidden_problems=len(findings.problems) - len(problems),
+        is_truncated=findings.is_truncated,
     )
 
 
-def _check_artifact(artifact: Artifact, top: Mapping[str, Any], *, strict: bool) -> Findings:
-    metadata = _metadata(top)
-    stranger = detect_foreign_file(top, metadata, artifact.kind) or detect_other_kind(
-        top, metadata, artifact.kind
-    )
-    if stranger:
-        return Findings(problems=[Problem("$", stranger)])
-    look = (
-        manifest.check_manifest
-        if artifact.kind is Kind.MANIFEST
-        else other_artifacts.check_other_artifact
-    )
-    return look(artifact, top, metadata, strict=strict)
+def _find_problems(artifact: Artifact, *, strict: bool) -> Findings:
+    error = artifact.not_json
+    if error is None:
+        try:
+            return _check_artifact(artifact, strict=strict)
+        except dbt_json.NotJsonError as section_error:
+            error = section_error
+    problem = Problem("$", f"the file {error}", code=ProblemCode.NOT_JSON)
+    return Findings(problems=[problem])
 
 
-def _metadata(top: Mapping[str, Any]) -> dict[str, Any]:
-    found = dbt_json.decode(top["metadata"]) if "metadata" in top else {}
-    return found if isinstance(found, dict) else {}
+def _check_artifact(artifact: Artifact, *, strict: bool) -> Findings:
+    sections = artifact.sections
+    metadata = decode_metadata(sections)
+    if not metadata and "metadata" in sections:
+        dbt_json.decode(sections["metadata"])  # raises if the section is why there is no metadata
+    wrong_file = detect_foreign_file(sections, metadata, artifact.kind)
+    wrong_file = wrong_file or detect_other_kind(sections, metadata, artifact.kind)
+    if wrong_file:
+        return Findings(problems=[Problem("$", wrong_file, code=ProblemCode.WRONG_FILE)])
+    if artifact.kind is Kind.MANIFEST:
+        return check_manifest(artifact, metadata, strict=strict)
+    return check_other_artifact(artifact, metadata, strict=strict)
 
 
-def _unreadable_problems(found: Findings, version: int | None, wanted: str) -> list[Problem]:
-    """Said only where nothing else says it."""
-    if found.problems and not found.readable_by:
+def _unreadable_problems(artifact: Artifact, findings: Findings, version: str) -> list[Problem]:
+    """Return why a dbt version cannot read a manifest, unless another problem explains it."""
+    if dbt_versions.includes_version(findings.readable_by, version):
         return []
-    if (why := found.dbt1_obstacle) is not None:
-        return [
-            Problem(
-                why.path,
-                f"{why.message}: dbt 2.x wrote it, and dbt {wanted} can't read it",
-                why.file,
-            )
-        ]
-    who = dbt_versions.describe_versions(found.readable_by)
-    return [
-        Problem(
-            "$.metadata.dbt_schema_version",
-            f"dbt {wanted} can't read schema version {version}; {who} can",
-        )
-    ]
+    if findings.problems and not findings.readable_by:
+        return []
+    obstacle = findings.dbt1_obstacle
+    if obstacle is not None:
+        message = f"{obstacle.message}: dbt 2.x wrote it, and dbt {version} can't read it"
+        return [Problem(obstacle.path, message, obstacle.file, ProblemCode.NOT_READABLE)]
+    readers = dbt_versions.describe_versions(findings.readable_by)
+    schema_version = artifact.metadata.schema_version
+    message = f"dbt {version} can't read schema version {schema_version}; {readers} can"
+    path = dbt_versions.SCHEMA_VERSION_PATH
+    return [Problem(path, message, code=ProblemCode.NOT_READABLE)]
