@@ -1,4 +1,7 @@
-"""What is wrong with bytes that the fast parser refuses, and whether dbt's parser would read them after all."""
+"""Why the fast parser rejects bytes, and whether dbt's parser would still read them.
+
+msgspec states what it found, and where, only in the messages of its errors.
+"""
 
 from __future__ import annotations
 
@@ -10,75 +13,107 @@ from contextlib import suppress
 
 _LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BYTE = re.compile(r"\(byte (\d+)\)")
+_CONFLICT_MARKERS = re.compile(rb"\s*<<<<<<< |.*?\n<<<<<<< ", re.DOTALL)
+_CONFLICT_SEARCH_BYTES = 4096
+_NON_FINITE_NUMBERS = (b"NaN", b"Infinity")
+_CONTEXT_BYTES = 24
+_TYPE_NAMES = {"array": "a list", "str": "a string", "int": "a number", "float": "a number"}
 
 
 class NotJsonError(ValueError):
-    """The bytes are not what dbt's loader can read; `str()` of it says why, and where."""
+    """The bytes are not what dbt's loader can read; `str()` of it states why, and where."""
 
 
 def describe_encoding(content: bytes) -> str:
-    """Says of bytes that are not UTF-8 what they are."""
+    """Describe bytes that are not UTF-8."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "is UTF-16; dbt writes and reads UTF-8 (PowerShell's > does this: copy the file instead)"
+        return (
+            "is UTF-16; dbt writes and reads UTF-8 "
+            "(PowerShell's > does this: copy the file instead)"
+        )
     return "is not UTF-8 text; dbt writes and reads nothing else"
 
 
 def describe_non_object(error: Exception) -> str:
-    """Says what JSON holds instead of an object, from msgspec's message."""
-    found = re.search(r"got `(\w+)`", str(error))
-    kind = {"array": "a list", "str": "a string", "int": "a number", "float": "a number"}
-    what = kind.get(found.group(1), found.group(1)) if found else "something else"
-    return f"holds {what} where an artifact of dbt is an object"
+    """Describe JSON that is not an object, from msgspec's message."""
+    description = "something else"
+    match = re.search(r"got `(\w+)`", str(error))
+    if match:
+        type_name = match.group(1)
+        description = _TYPE_NAMES.get(type_name, type_name)
+    return f"holds {description} where an artifact of dbt is an object"
 
 
 def reencode_with_python(content: bytes, error: Exception) -> bytes:
-    """The same object rewritten for the fast parser, when dbt's parser would read it after all."""
+    """Return the same object written for the fast parser, if dbt's parser can read it.
+
+    error: the fast parser's. Raises NotJsonError if dbt cannot read the bytes either.
+    """
     if _may_be_python_only_json(content, error):
         with suppress(ValueError, RecursionError):
-            found = json.loads(
+            document = json.loads(
                 content.decode().strip(),
                 parse_constant=_replace_non_finite,
                 parse_float=_replace_non_finite,
             )
-            if isinstance(found, dict):
-                return json.dumps(found, ensure_ascii=False).encode("utf-8", "replace")
+            if isinstance(document, dict):
+                return json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
     raise NotJsonError(_diagnose(content, error))
 
 
 def _replace_non_finite(text: str) -> float:
-    """What JSON proper can hold: another number for NaN and infinities, of the same type to every schema."""
-    found = float(text)
-    return found if math.isfinite(found) else 0.5
+    """Return a number that JSON can hold: another one of the same type for NaN and infinities."""
+    number = float(text)
+    if math.isfinite(number):
+        return number
+    return 0.5
 
 
 def _may_be_python_only_json(content: bytes, error: Exception) -> bool:
-    at = _BYTE.search(str(error))
-    if at and content[int(at.group(1)) :][:8].startswith((b"NaN", b"Infinity")):
+    offset = _find_offset(error)
+    if offset is not None and content[offset : offset + 8].startswith(_NON_FINITE_NUMBERS):
         return True
     return bool(_LONE_SURROGATE.search(content))
 
 
+def _find_offset(error: Exception) -> int | None:
+    match = _BYTE.search(str(error))
+    if match is None:
+        return None
+    return int(match.group(1))
+
+
 def _diagnose(content: bytes, error: Exception) -> str:
-    """In words, after "the file "."""
+    """Return what is wrong with the bytes, as the rest of a sentence: "the file …"."""
+    if not content:
+        return "is empty"
     if not content.strip():
-        return "is empty" if not content else "is empty but for white space"
+        return "is empty but for white space"
     if content.startswith(codecs.BOM_UTF8):
-        return "begins with a byte order mark, which dbt's loader refuses: save it as UTF-8 without BOM"
-    if re.match(rb"\s*<<<<<<< |.*?\n<<<<<<< ", content[:4096], re.DOTALL):
-        return "holds git's merge conflict markers (<<<<<<<): solve the conflict, or take dbt's own file"
-    at = _BYTE.search(str(error))
-    if "truncated" in str(error) or not at:
+        return (
+            "begins with a byte order mark, which dbt's loader refuses: "
+            "save it as UTF-8 without BOM"
+        )
+    if _CONFLICT_MARKERS.match(content[:_CONFLICT_SEARCH_BYTES]):
+        return (
+            "holds git's merge conflict markers (<<<<<<<): "
+            "solve the conflict, or take dbt's own file"
+        )
+    offset = _find_offset(error)
+    if offset is None or "truncated" in str(error):
         return f"breaks off after {len(content):,} bytes: it was not written or copied whole"
-    return _describe_location(content, int(at.group(1)), str(error))
+    return _describe_location(content, offset, str(error))
 
 
 def _describe_location(content: bytes, offset: int, error: str) -> str:
-    if "trailing characters" in error or content[offset - 1 : offset] in (b"t", b"f", b"n"):
-        offset -= 1  # the parser had read on
+    has_trailing_characters = "trailing characters" in error
+    if has_trailing_characters or content[offset - 1 : offset] in (b"t", b"f", b"n"):
+        offset -= 1  # the parser has read the next character already
     line = content.count(b"\n", 0, offset) + 1
     column = offset - content.rfind(b"\n", 0, offset)
-    near = content[offset : offset + 24].decode("utf-8", "replace").split("\n")[0]
     reason = error.removeprefix("JSON is malformed: ").split(" (byte")[0]
-    return f"is not JSON: {reason} at line {line}, column {column}" + (
-        f", before {near!r}" if near else ""
-    )
+    description = f"is not JSON: {reason} at line {line}, column {column}"
+    context = content[offset : offset + _CONTEXT_BYTES].decode("utf-8", "replace").split("\n")[0]
+    if context:
+        description += f", before {context!r}"
+    return description

@@ -1,4 +1,4 @@
-"""Takes JSON apart: the top level as views on the bytes, then one entry at a time."""
+"""Splitting of JSON: the top level as views on the bytes, then one entry at a time."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     Raw: TypeAlias = msgspec.Raw
 
-_CHUNK = 1 << 20
+_CHUNK_BYTES = 1 << 20
 _EDGE_BYTES = 64
 _MAX_SECTIONS = 10_000
 
 
 def split(content: bytes) -> Mapping[str, Raw]:
-    """The top level of an object: each key with its value as a view on the same bytes.
+    """Return the top level of an object: each key with its value as a view on the same bytes.
 
     Costs one pass over the bytes and no memory beyond the keys. Raises NotJsonError.
     """
@@ -53,20 +53,20 @@ def split(content: bytes) -> Mapping[str, Raw]:
 def _top_level(text: bytes | memoryview) -> Mapping[str, Raw]:
     import msgspec
 
-    found: Mapping[str, Raw] = msgspec.json.decode(
+    sections: Mapping[str, Raw] = msgspec.json.decode(
         text, type=dict[_Section, msgspec.Raw], dec_hook=_section_name_hook()
     )
-    return found
+    return sections
 
 
 def decode(raw: Raw | bytes) -> Any:
-    """One value, as Python objects. Raises NotJsonError."""
+    """Return one value as Python objects. Raises NotJsonError."""
     import msgspec
 
     try:
         return msgspec.json.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        # Numbers beyond 64 bits and the like: the arbiter is the parser that dbt uses.
+        # Such as numbers beyond 64 bits: the parser that dbt uses decides.
         try:
             return json.loads(bytes(raw))
         except (ValueError, RecursionError) as error:
@@ -74,25 +74,31 @@ def decode(raw: Raw | bytes) -> Any:
 
 
 def count(raw: Raw) -> int:
-    """How many entries a mapping has, without keeping them. Raises NotJsonError, also when it is not a mapping."""
+    """Return the number of entries of a mapping, without keeping them.
+
+    Raises NotJsonError, also when it is not a mapping.
+    """
     import msgspec
 
-    number = 0
+    entry_count = 0
 
     def hook(_: type, __: Any) -> Any:
-        nonlocal number
-        number += 1
+        nonlocal entry_count
+        entry_count += 1
         return _KEY
 
     try:
         msgspec.json.decode(raw, type=dict[_Key, msgspec.Raw], dec_hook=hook)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise NotJsonError(str(error)) from None
-    return number
+    return entry_count
 
 
 def entries(raw: Raw) -> dict[str, Raw]:
-    """The entries of one mapping, such as the manifest's nodes. Raises NotJsonError, also when it is not a mapping."""
+    """Return the entries of one mapping, such as the manifest's nodes.
+
+    Raises NotJsonError, also when it is not a mapping.
+    """
     import msgspec
 
     try:
@@ -104,23 +110,23 @@ def entries(raw: Raw) -> dict[str, Raw]:
 def walk(raw: Raw, visit: Callable[[str, Any], None]) -> None:
     """Call `visit` with each key and value of one mapping, holding one value at a time.
 
-    A repeated key is visited again: the last visit counts. Raises NotJsonError, also when it is not a mapping,
-    and whatever `visit` raises.
+    A repeated key is visited again: the last visit counts. Raises NotJsonError, also when it is
+    not a mapping, and all that `visit` raises.
     """
     import msgspec
 
     key = ""
 
-    def hook(kind: type, found: Any) -> Any:
+    def hook(decoded_type: type, decoded: Any) -> Any:
         nonlocal key
-        if kind is _Key:
-            key = found
+        if decoded_type is _Key:
+            key = decoded
             return _KEY
-        visit(key, found)
+        visit(key, decoded)
         return _VALUE
 
     try:
-        # Every key decodes to the same object: the mapping that comes out never has more than one entry.
+        # Each key decodes to the same object, so that the result never has more than one entry.
         msgspec.json.decode(raw, type=dict[_Key, _Value], dec_hook=hook)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         for name, value in entries(raw).items():
@@ -128,22 +134,25 @@ def walk(raw: Raw, visit: Callable[[str, Any], None]) -> None:
 
 
 def walk_list(raw: Raw, visit: Callable[[int, Any], None]) -> None:
-    """Call `visit` with each index and value of one list, holding one value at a time. Raises NotJsonError."""
+    """Call `visit` with each index and value of one list, holding one value at a time.
+
+    Raises NotJsonError, and all that `visit` raises.
+    """
     import msgspec
 
-    number = -1
+    index = -1
 
-    def hook(_: type, found: Any) -> Any:
-        nonlocal number
-        number += 1
-        visit(number, found)
+    def hook(_: type, decoded: Any) -> Any:
+        nonlocal index
+        index += 1
+        visit(index, decoded)
         return _VALUE
 
     try:
         msgspec.json.decode(raw, type=list[_Value], dec_hook=hook)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        for at, value in enumerate(decode(raw)):
-            visit(at, value)
+        for position, value in enumerate(decode(raw)):
+            visit(position, value)
 
 
 class _TooManyKeysError(Exception):
@@ -155,15 +164,15 @@ class _Section(str):
 
 
 def _section_name_hook() -> Callable[[type, Any], _Section]:
-    """Takes the keys of the top level; stops where a file has so many that it can't be an artifact."""
-    seen = 0
+    """Return a hook that counts the keys, and stops at more than an artifact can have."""
+    key_count = 0
 
-    def hook(_: type, found: Any) -> _Section:
-        nonlocal seen
-        seen += 1
-        if seen > _MAX_SECTIONS:
+    def hook(_: type, key: Any) -> _Section:
+        nonlocal key_count
+        key_count += 1
+        if key_count > _MAX_SECTIONS:
             raise _TooManyKeysError
-        return _Section(found)
+        return _Section(key)
 
     return hook
 
@@ -176,7 +185,8 @@ class _Value:
     pass
 
 
-_KEY, _VALUE = _Key(), _Value()
+_KEY = _Key()
+_VALUE = _Value()
 
 
 def _check_utf8(content: bytes) -> None:
@@ -184,19 +194,22 @@ def _check_utf8(content: bytes) -> None:
         return
     decoder = codecs.getincrementaldecoder("utf-8")()
     view = memoryview(content)
-    for start in range(0, len(content), _CHUNK):
+    for start in range(0, len(content), _CHUNK_BYTES):
+        end = start + _CHUNK_BYTES
         try:
-            decoder.decode(view[start : start + _CHUNK], final=start + _CHUNK >= len(content))
+            decoder.decode(view[start:end], final=end >= len(content))
         except UnicodeDecodeError:
             raise NotJsonError(describe_encoding(content)) from None
 
 
 def _strip_unicode_whitespace(content: bytes) -> bytes | memoryview:
-    """Without the white space that `str.strip` takes off and JSON does not know, such as a no-break space."""
+    """Remove the whitespace that `str.strip` removes and JSON does not allow: no-break spaces."""
     head = content[:_EDGE_BYTES].decode("utf-8", "ignore")
     tail = content[-_EDGE_BYTES:].decode("utf-8", "ignore")
-    lead = head[: len(head) - len(head.lstrip())]
-    trail = tail[len(tail.rstrip()) :]
-    if not (lead + trail).strip(" \t\r\n"):
+    leading = head[: len(head) - len(head.lstrip())]
+    trailing = tail[len(tail.rstrip()) :]
+    if not (leading + trailing).strip(" \t\r\n"):
         return content
-    return memoryview(content)[len(lead.encode()) : len(content) - len(trail.encode())]
+    start = len(leading.encode())
+    end = len(content) - len(trailing.encode())
+    return memoryview(content)[start:end]
