@@ -1,4 +1,4 @@
-"""`datapilot dbt validate`."""
+"""The command `datapilot dbt validate`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from datapilot_defer.cli.options import legacy_validation_options
 from datapilot_defer.cli.output import current_output
 
 if TYPE_CHECKING:
+    from datapilot_defer.cli.output import Output
     from datapilot_defer.validation import ValidationResult
+
+_MAX_LISTED_PROBLEMS = 10
 
 
 @click.command("validate", cls=Command)
@@ -28,68 +31,81 @@ def validate(
 ) -> None:
     """Check artifacts of dbt as onboard does, without a network.
 
-    Says of each file whether it is whole, and which dbt can defer to it: what dbt's own loader takes is
-    accepted, what it does not take is refused. Ends with 1 when any file is refused. -v lists every problem.
+    Says of each file whether it is whole, and which dbt can defer to it: what dbt's own loader
+    takes is accepted, what it does not take is refused. Ends with 1 when any file is refused. -v
+    lists every problem.
     """
-    from datapilot_defer.validation import validate as check
+    from datapilot_defer.validation import validate as validate_artifact
 
-    report = current_output()
-    verdicts = []
+    output = current_output()
+    expected_kind = None
+    if kind:
+        expected_kind = Kind(kind)
+    limit: int | None = _MAX_LISTED_PROBLEMS
+    if output.verbose:
+        limit = None
+    results = []
     for file in files:
-        artifact = read_artifact(file, Kind(kind) if kind else None)
-        limit = None if report.verbose else 10
-        verdicts.append(check(artifact, strict=strict, readable_by=readable_by, limit=limit))
-        for warning in verdicts[-1].warnings:
-            report.warn(f"{file}: {warning}")
-        for line in verdicts[-1].drift:
-            report.detail(f"{file}: {line}")
-    text = "\n".join(line for verdict in verdicts for line in _format_result(verdict))
-    report.print_result({"files": [_result_json(verdict) for verdict in verdicts]}, text)
-    if not all(verdict.is_accepted for verdict in verdicts):
-        report.exit(1)
+        artifact = read_artifact(file, expected_kind)
+        result = validate_artifact(artifact, strict=strict, readable_by=readable_by, limit=limit)
+        results.append(result)
+        _print_warnings(output, result)
+    lines = [line for result in results for line in _format_result(result)]
+    output.print_result({"files": [_result_json(result) for result in results]}, "\n".join(lines))
+    if not all(result.is_accepted for result in results):
+        output.exit(1)
 
 
-def _format_result(verdict: ValidationResult) -> list[str]:
-    path = verdict.artifact.path
-    if verdict.is_accepted:
-        return [f"{path}: accepted: {_format_accepted(verdict)}"]
-    return [*verdict.format_problems(), f"{path}: refused"]
+def _print_warnings(output: Output, result: ValidationResult) -> None:
+    path = result.artifact.path
+    for warning in result.warnings:
+        output.warn(f"{path}: {warning}")
+    for difference in result.drift:
+        output.detail(f"{path}: {difference}")
 
 
-def _format_accepted(verdict: ValidationResult) -> str:
-    """`manifest of dbt 1.11.16, schema version 12, 34 nodes, for dbt 1.8 and later`."""
+def _format_result(result: ValidationResult) -> list[str]:
+    path = result.artifact.path
+    if result.is_accepted:
+        return [f"{path}: accepted: {_format_accepted(result)}"]
+    return [*result.format_problems(), f"{path}: refused"]
+
+
+def _format_accepted(result: ValidationResult) -> str:
+    """Return "manifest of dbt 1.11.16, schema version 12, 34 nodes, for dbt 1.8 and later"."""
     from datapilot_defer.validation.dbt_versions import describe_versions
 
-    artifact = verdict.artifact
-    parts = [
-        artifact.kind.value
-        + (f" of dbt {artifact.metadata.dbt_version}" if artifact.metadata.dbt_version else "")
-    ]
-    if artifact.metadata.schema_version is not None:
-        parts.append(f"schema version {artifact.metadata.schema_version}")
-    if artifact.kind is Kind.MANIFEST:
-        parts += [
-            f"{artifact.metadata.node_count:,} nodes",
-            f"for {describe_versions(verdict.readable_by)}",
-        ]
+    metadata = result.artifact.metadata
+    description = metadata.kind.value
+    if metadata.dbt_version:
+        description += f" of dbt {metadata.dbt_version}"
+    parts = [description]
+    if metadata.schema_version is not None:
+        parts.append(f"schema version {metadata.schema_version}")
+    if metadata.kind is Kind.MANIFEST:
+        parts.append(f"{metadata.node_count:,} nodes")
+        parts.append(f"for {describe_versions(result.readable_by)}")
     return ", ".join(parts)
 
 
-def _result_json(verdict: ValidationResult) -> dict[str, object]:
-    artifact = verdict.artifact
+def _result_json(result: ValidationResult) -> dict[str, object]:
+    metadata = result.artifact.metadata
+    verdict = "refused"
+    if result.is_accepted:
+        verdict = "accepted"
     return {
-        "path": artifact.path,
-        "kind": artifact.kind.value,
-        "verdict": "accepted" if verdict.is_accepted else "refused",
-        "schema_version": artifact.metadata.schema_version,
-        "dbt_version": artifact.metadata.dbt_version,
-        "readable_by": list(verdict.readable_by),
+        "path": result.artifact.path,
+        "kind": metadata.kind.value,
+        "verdict": verdict,
+        "schema_version": metadata.schema_version,
+        "dbt_version": metadata.dbt_version,
+        "readable_by": list(result.readable_by),
         "problems": [
-            {"path": each.path, "message": each.message, "file": each.file}
-            for each in verdict.problems
+            {"path": problem.path, "message": problem.message, "file": problem.file}
+            for problem in result.problems
         ],
-        "more_problems": verdict.hidden_problems,
-        "warnings": len(verdict.warnings) + len(verdict.drift),
-        "size_bytes": artifact.metadata.size_bytes,
-        "sha256": artifact.metadata.sha256,
+        "more_problems": result.hidden_problems,
+        "warnings": len(result.warnings) + len(result.drift),
+        "size_bytes": metadata.size_bytes,
+        "sha256": metadata.sha256,
     }
