@@ -1,12 +1,15 @@
-"""Says, as a JSON schema, what dbt-core's own loader accepts as a manifest. Run by `scripts/schemas` inside dbt 1.11.
+"""Print a JSON schema of what dbt-core's own loader accepts as a manifest.
 
-`WritableManifest.read_and_check_versions` doesn't use the published schema. It upgrades older versions in place
-and then builds dataclasses with code that mashumaro generates from their types: `List[str]` takes whatever can
-be iterated, `str` and `bool` take anything, `int` takes what `int()` takes, a union takes what any member takes.
-This walks the same types and writes down the same rules. What a class does beside its types (`__pre_deserialize__`,
-`__post_init__`) is in HOOKS, and a hook that is not known here stops the run.
+`scripts/schemas` runs it inside dbt 1.11.
 
-`title` holds the words for messages: "expected <title>".
+`WritableManifest.read_and_check_versions` does not use the published schema. It upgrades older
+versions in place and then builds dataclasses with code that mashumaro generates from their types:
+`List[str]` accepts everything that can be iterated, `str` and `bool` accept anything, `int` accepts
+what `int()` accepts, and a union accepts what any member accepts. This program walks the same types
+and writes the same rules. What a class does beside its types (`__pre_deserialize__`,
+`__post_init__`) is in KNOWN_HOOKS; an unknown hook stops the run.
+
+`title` holds the text for messages: "expected <title>".
 """
 
 import dataclasses
@@ -19,7 +22,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-import dbt.cli.main  # noqa: F401  what dbt-adapters changes when dbt starts: one more language for macros
+import dbt.cli.main  # noqa: F401  as dbt starts, dbt-adapters adds a language for macros
 from dbt.artifacts.resources import Exposure, Metric
 from dbt.artifacts.resources.v1.components import HasRelationMetadata
 from dbt.artifacts.schemas.manifest import WritableManifest
@@ -49,7 +52,8 @@ COLOR = {
     ],
 }
 HOOK_TEXT = {"title": "SQL, or JSON with sql", "type": "string", "format": "dbt-hook"}
-# A model's contract needs a careful on_schema_change when it is incremental (NodeConfig.__post_init__).
+# An incremental model with a contract needs a careful on_schema_change
+# (NodeConfig.__post_init__).
 TRUTHY_CONTRACT = {
     "properties": {"enforced": {"not": {"enum": [None, False, 0, "", [], {}]}}},
     "required": ["enforced"],
@@ -73,7 +77,7 @@ UPGRADED = (
     *typing.get_args(ManifestResource),
     Exposure,
     Metric,
-)  # those whose refs `upgrade_ref_content` sees
+)  # the classes whose refs `upgrade_ref_content` changes
 DISABLED_RESOURCES = typing.get_args(DisabledManifestResource)
 KNOWN_HOOKS = {
     "AdditionalPropertiesMixin.__pre_deserialize__",
@@ -92,9 +96,10 @@ HOOKS = ("__pre_deserialize__", "__post_deserialize__", "__post_init__")
 
 
 class Walk:
-    """Collects the classes of one variant. before: None for version 12, else the highest version it is for.
+    """A walk through the classes of one variant.
 
-    disabled: whether it is about the section of that name, where more is upgraded.
+    before: None for version 12, else the highest version of the variant.
+    disabled: whether it is in the section of that name, where more is upgraded.
     """
 
     def __init__(self, before=None, disabled=False):
@@ -103,14 +108,15 @@ class Walk:
         self.defs = {}
 
     def value(self, kind):
-        """What the generated code accepts for a type."""
-        origin, args = typing.get_origin(kind), typing.get_args(kind)
+        """Return what the generated code accepts for a type."""
+        origin = typing.get_origin(kind)
+        args = typing.get_args(kind)
         if origin is typing.Annotated:
             return self.value(args[0])
         if origin is typing.Union:
             return self.union(args)
         if origin is typing.Literal:
-            return {"const": args[0].value if isinstance(args[0], enum.Enum) else args[0]}
+            return {"const": getattr(args[0], "value", args[0])}
         if dataclasses.is_dataclass(kind):
             return self.reference(kind)
         return self.plain(kind, origin, args)
@@ -151,12 +157,17 @@ class Walk:
 
     @property
     def suffix(self):
-        return f"-{self.before}{'-disabled' * self.disabled}" if self.before else ""
+        if not self.before:
+            return ""
+        if self.disabled:
+            return f"-{self.before}-disabled"
+        return f"-{self.before}"
 
     def fields(self, cls):
         check_hooks(cls)
         hints = typing.get_type_hints(cls, include_extras=True)
-        properties, required = {}, []
+        properties = {}
+        required = []
         for field in dataclasses.fields(cls):
             name = field.metadata.get("alias", field.name)
             rule = self.value(hints[field.name])
@@ -170,18 +181,20 @@ class Walk:
                 properties[name] = rule
             if not optional:
                 required.append(name)
-        return self.special(
-            cls,
-            {
-                "title": "an object",
-                "type": "object",
-                "properties": properties,
-                "required": required,
-            },
-        )
+        schema = {
+            "title": "an object",
+            "type": "object",
+            "properties": properties,
+            "required": required,
+        }
+        self.apply_hooks(cls, schema)
+        if self.before:
+            return upgraded(cls, schema, self.before, self.disabled)
+        return schema
 
-    def special(self, cls, schema):
-        properties, required = schema["properties"], schema["required"]
+    def apply_hooks(self, cls, schema):
+        properties = schema["properties"]
+        required = schema["required"]
         if issubclass(cls, AdditionalPropertiesMixin):
             properties["_extra"] = {"title": "an object", "type": "object"}
         if issubclass(cls, HasRelationMetadata):
@@ -197,7 +210,6 @@ class Walk:
             for name in ("name", "data_type"):
                 properties[name] = {"not": {"const": ""}}
                 required.append(name)
-        return upgraded(cls, schema, self.before, self.disabled) if self.before else schema
 
     def hooks(self):
         hook = {"$ref": f"#/$defs/Hook{self.suffix}"}
@@ -210,13 +222,13 @@ class Walk:
         }
 
     def colored_docs(self, properties):
-        """NodeConfig looks at the color of its docs; nobody looks at that of a macro's."""
+        """Check the color of a node's docs, as NodeConfig does. That of a macro's docs is free."""
         docs = self.defs["Docs"]
         self.defs["NodeDocs"] = {**docs, "properties": {**docs["properties"], "node_color": COLOR}}
         properties["docs"] = {"$ref": f"#/$defs/NodeDocs{self.suffix}"}
 
     def freshness(self, properties):
-        """Left alone unless it has build_after; then count and period go together."""
+        """Require count and period of build_after together, if there is one."""
         no_period = {"enum": [None, "", False, 0, [], {}]}
         both = {
             "properties": {"count": {"not": {"type": "null"}}, "period": {"not": no_period}},
@@ -233,14 +245,18 @@ class Walk:
 
 
 def upgraded(cls, schema, before, disabled):
-    """The same class after `upgrade_manifest_json`, told as rules on what the file holds before it."""
-    properties, required = schema["properties"], schema["required"]
+    """Return the schema of what `upgrade_manifest_json` upgrades to fit `schema`."""
+    properties = schema["properties"]
+    required = schema["required"]
     refs = {
         "title": "a list",
         "type": ["array", "object", "string"],
         "items": {"if": {"type": "array"}, "then": {"minItems": 1}},
     }
-    if cls in DISABLED_RESOURCES if disabled else cls in UPGRADED:
+    upgraded_classes = UPGRADED
+    if disabled:
+        upgraded_classes = DISABLED_RESOURCES
+    if cls in upgraded_classes:
         properties["refs"] = refs
     if cls.__name__ == "Seed":
         for name in (
@@ -271,7 +287,9 @@ def upgraded(cls, schema, before, disabled):
 
 
 def when(key, schema):
-    return {key: schema} if schema else {}
+    if schema:
+        return {key: schema}
+    return {}
 
 
 def enumeration(cls):
@@ -279,17 +297,25 @@ def enumeration(cls):
     title = "one of " + ", ".join(map(str, values))
     if not any("_missing_" in base.__dict__ for base in cls.__mro__ if base.__module__ != "enum"):
         return {"title": title, "enum": values}
-    letters = "|".join(
-        "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else re.escape(c) for c in v)
-        for v in values
-    )
-    return {"title": title, "type": "string", "pattern": f"^({letters})$"}
+    alternatives = "|".join("".join(map(caseless, value)) for value in values)
+    return {"title": title, "type": "string", "pattern": f"^({alternatives})$"}
+
+
+def caseless(letter):
+    if letter.isalpha():
+        return f"[{letter.lower()}{letter.upper()}]"
+    return re.escape(letter)
 
 
 def sequence(item):
-    """Anything that can be iterated: a string yields letters and an object its keys, where an item may be text."""
+    """Accept all that can be iterated.
+
+    Where an item may be text, a string yields its letters and an object its keys.
+    """
     rule = {"title": "a list", "type": ["array", "object", "string"], **when("items", item)}
-    return rule if takes_text(item) else {**rule, "maxProperties": 0, "maxLength": 0}
+    if takes_text(item):
+        return rule
+    return {**rule, "maxProperties": 0, "maxLength": 0}
 
 
 def takes_text(rule):
@@ -304,7 +330,9 @@ def nullable(schema):
     if "enum" in schema:
         return {**schema, "title": schema["title"] + ", or null", "enum": [*schema["enum"], None]}
     if "type" in schema:
-        kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        kinds = schema["type"]
+        if isinstance(kinds, str):
+            kinds = [kinds]
         return {
             **schema,
             "title": schema.get("title", kinds[0]) + " or null",
@@ -322,18 +350,16 @@ def check_hooks(cls):
                 and base is not dbtClassMixin
             )
             if ours and f"{base.__name__}.{name}" not in KNOWN_HOOKS:
-                raise TypeError(
-                    f"{base.__name__}.{name} is new: read it, and write its rule down here"
-                )
+                raise TypeError(f"{base.__name__}.{name} is new: read it, and write its rule here")
 
 
 def manifest(before=None):
-    """The rules for one range of schema versions: 12; or at most 11, 10 or 9."""
+    """Return the schema for one range of schema versions: 12; or at most 11, 10 or 9."""
     walk = Walk(before)
     top = walk.fields(WritableManifest)
     walks = [walk]
     if before:
-        forgiven = {"groups", "group_map", "unit_tests", "semantic_models", "saved_queries"}
+        optional = {"groups", "group_map", "unit_tests", "semantic_models", "saved_queries"}
         inside = Walk(before, disabled=True)
         entry = inside.value(list[DisabledManifestResource])
         top["properties"]["disabled"] = {
@@ -343,14 +369,17 @@ def manifest(before=None):
         }
         walks.append(inside)
         if before <= 9:
-            forgiven |= {"metrics", "disabled"}
+            optional |= {"metrics", "disabled"}
             del top["properties"]["metrics"]
-        top["required"] = [name for name in top["required"] if name not in forgiven]
-    return top, {name + each.suffix: rule for each in walks for name, rule in each.defs.items()}
+        top["required"] = [name for name in top["required"] if name not in optional]
+    definitions = {}
+    for part in walks:
+        definitions.update({name + part.suffix: rule for name, rule in part.defs.items()})
+    return top, definitions
 
 
 def share(result):
-    """Let variants and classes share the rules in which they don't differ."""
+    """Let variants and classes share equal rules."""
     while True:
         text = {name: json.dumps(rule, sort_keys=True) for name, rule in result["$defs"].items()}
         same = {}
@@ -371,7 +400,9 @@ def rename(value, names):
         return {key: rename(inner, names) for key, inner in value.items()}
     if isinstance(value, list):
         return [rename(inner, names) for inner in value]
-    return names.get(value, value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return names.get(value, value)
+    return value
 
 
 def main():

@@ -1,4 +1,7 @@
-"""Prints the JSON schemas of a dbt-core release's artifacts. Run by `scripts/schemas` inside it, CPython 3.8 on."""
+"""Print the JSON schemas of the artifacts of a dbt-core release.
+
+`scripts/schemas` runs it inside that release, with CPython 3.8 or later.
+"""
 
 import contextlib
 import importlib
@@ -46,7 +49,7 @@ def schema_of(kind):
 
 
 def with_nulls(schema):
-    """Pydantic 1 leaves out of its schemas that an optional property may be null, as dbt writes it."""
+    """Allow null for optional properties, as dbt writes it. The schemas of Pydantic 1 do not."""
     for part in [schema, *schema.get("definitions", {}).values()]:
         properties = part.get("properties", {})
         for name in properties.keys() - set(part.get("required", ())):
@@ -55,7 +58,10 @@ def with_nulls(schema):
 
 
 def tolerate_field_defaults():
-    """Some releases give pydantic 1 a default of pydantic 2, which it can't write down; defaults don't matter here."""
+    """Let Pydantic 1 write defaults of Pydantic 2, which some releases have.
+
+    Defaults do not matter here.
+    """
     try:
         from pydantic.fields import FieldInfo
         from pydantic.v1.json import ENCODERS_BY_TYPE
@@ -69,8 +75,8 @@ def main():
         importlib.import_module("dbt.main")  # old releases need it before their contracts
     from dbt.version import __version__
 
-    found = [entry for entry in map(schema_of, CLASSES) if entry]
-    json.dump({"dbt_version": __version__, "schemas": found}, sys.stdout)
+    schemas = [schema for schema in map(schema_of, CLASSES) if schema]
+    json.dump({"dbt_version": __version__, "schemas": schemas}, sys.stdout)
 
 
 main()

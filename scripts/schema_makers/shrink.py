@@ -1,4 +1,4 @@
-"""Makes a JSON schema small without changing what it accepts, and prints one for comparison."""
+"""Make a JSON schema small without changing what it accepts, and print one for comparison."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ WORTH_SHARING = 80  # characters; a reference costs about 25
 
 
 def shrink(schema: dict[str, Any]) -> dict[str, Any]:
-    """Without annotations, and with each subschema that occurs more than once written once."""
-    bare = each(schema, strip)
+    """Remove annotations, and write each subschema that occurs more than once only once."""
+    bare = map_schemas(schema, strip)
     counts: Counter[str] = Counter()
-    each(bare, lambda inner: counts.update([text(inner)]) or inner)
-    keyword = (
-        "definitions" if "draft-07" in bare.get("$schema", "") or "definitions" in bare else "$defs"
-    )
+
+    def count(inner: dict[str, Any]) -> dict[str, Any]:
+        counts.update([text(inner)])
+        return inner
+
+    map_schemas(bare, count)
+    keyword = "$defs"
+    if "draft-07" in bare.get("$schema", "") or "definitions" in bare:
+        keyword = "definitions"
     shared: dict[str, str] = {}
 
     def replace(inner: dict[str, Any]) -> dict[str, Any]:
@@ -31,34 +36,38 @@ def shrink(schema: dict[str, Any]) -> dict[str, Any]:
         return inner
 
     known = {key for key, count in counts.items() if count > 1 and len(key) > WORTH_SHARING}
-    small = each(bare, replace, top=False)
+    small = map_schemas(bare, replace, top=False)
     pending = list(shared)
     definitions: dict[str, Any] = dict(small.get(keyword, {}))
     while pending:
         key = pending.pop()
         before = len(shared)
-        definitions[shared[key]] = each(json.loads(key), replace, top=False)
+        definitions[shared[key]] = map_schemas(json.loads(key), replace, top=False)
         pending += list(shared)[before:]
-    return {**small, keyword: definitions} if definitions else small
+    if definitions:
+        small[keyword] = definitions
+    return small
 
 
 def strip(schema: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in schema.items() if key not in ANNOTATIONS}
 
 
-def each(schema: Any, change: Any, *, top: bool = True) -> Any:
-    """Apply `change` to every schema within, outermost first, and to this one."""
+def map_schemas(schema: Any, change: Any, *, top: bool = True) -> Any:
+    """Apply `change` to this schema and to every schema within, outermost first."""
     if not isinstance(schema, dict):
         return schema
-    changed = change(schema) if top else schema
+    changed = schema
+    if top:
+        changed = change(schema)
     result = dict(changed)
     for key, value in changed.items():
         if key in MAPS and isinstance(value, dict):
-            result[key] = {name: each(inner, change) for name, inner in value.items()}
+            result[key] = {name: map_schemas(inner, change) for name, inner in value.items()}
         elif key in LISTS or (key in SINGLE and isinstance(value, list)):
-            result[key] = [each(inner, change) for inner in value]
+            result[key] = [map_schemas(inner, change) for inner in value]
         elif key in SINGLE:
-            result[key] = each(value, change)
+            result[key] = map_schemas(value, change)
     return result
 
 
@@ -67,7 +76,7 @@ def text(schema: dict[str, Any]) -> str:
 
 
 def lines(value: Any, path: str = "$") -> list[str]:
-    """One line for each leaf."""
+    """Return one line for each leaf."""
     if isinstance(value, dict) and value:
         return [line for key in sorted(value) for line in lines(value[key], f"{path}.{key}")]
     if isinstance(value, list) and value and isinstance(value[0], dict):
