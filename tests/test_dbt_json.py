@@ -1,4 +1,4 @@
-"""JSON is read as dbt's own loader reads it: decoded as UTF-8, stripped, and given to `json.loads`."""
+"""JSON is read as dbt's loader reads it: decoded as UTF-8, stripped, parsed by `json.loads`."""
 
 import json
 import math
@@ -65,7 +65,7 @@ def as_we(content: bytes) -> Any:
 
 @pytest.mark.parametrize("content", ODD, ids=lambda content: repr(content[:30]))
 def test_what_dbts_parser_reads_we_read_the_same(content: bytes) -> None:
-    # Half a surrogate pair can't be written as UTF-8: it becomes a question mark, in a key as in a value.
+    # Half a surrogate pair cannot be encoded as UTF-8: it becomes a question mark.
     expected = json.dumps(as_dbt(content), ensure_ascii=False).encode("utf-8", "replace").decode()
     assert as_we(content) == json.loads(expected)
 

@@ -1,4 +1,4 @@
-"""`datapilot dbt validate`: any number of files, said for people and for programs."""
+"""The command `datapilot dbt validate`: any number of files, for people and for programs."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,8 @@ def test_an_accepted_file_is_described_in_one_line() -> None:
     outcome = datapilot("dbt", "validate", MANIFEST)
     assert (outcome.exit_code, outcome.stderr) == (0, "")
     assert outcome.stdout == (
-        f"{MANIFEST}: accepted: manifest of dbt 1.11.16, schema version 12, 2 nodes, for dbt 1.8 and later\n"
+        f"{MANIFEST}: accepted: manifest of dbt 1.11.16, schema version 12, 2 nodes, "
+        "for dbt 1.8 and later\n"
     )
 
 

@@ -1,7 +1,7 @@
-"""Small artifacts of our own: good ones are accepted, bad ones refused in words that tell what to do.
+"""Small artifacts of our own: good ones are accepted, bad ones rejected with helpful messages.
 
-A file in artifacts/good or artifacts/bad is found by itself; a bad one's name states its fault, and bad.json holds
-what is said about it.
+Files in artifacts/good and artifacts/bad are found automatically. The name of a bad one states its
+fault, and bad.json holds its messages.
 """
 
 import json
@@ -25,7 +25,7 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def manifest(change: Change = lambda _: None, name: str = "manifest of dbt 1.11") -> Artifact:
-    """One of the good manifests, changed."""
+    """Return one of the good manifests, changed."""
     document = json.loads((FOLDER / "good" / f"{name}.json").read_text(encoding="utf-8"))
     change(document)
     return parse_artifact(
@@ -99,7 +99,8 @@ def test_a_manifest_that_the_wanted_dbt_cannot_read_is_refused(
 def test_the_refusal_for_a_reader_names_the_node_that_stops_it() -> None:
     verdict = validate(manifest(name="manifest of dbt 2 with nulls"), readable_by="1.11")
     assert verdict.format_problems() == [
-        'target/manifest.json::$.nodes["model.warehouse.orders"].config.meta: expected an object, got null: '
+        'target/manifest.json::$.nodes["model.warehouse.orders"].config.meta: '
+        "expected an object, got null: "
         "dbt 2.x wrote it, and dbt 1.11 can't read it (models/marts/orders.sql)"
     ]
     verdict = validate(manifest(), readable_by="1.5")
@@ -140,7 +141,8 @@ def test_strict_holds_a_manifest_to_the_published_schema() -> None:
     assert said(verdict) == [
         '$: the schema knows no "something_new"',
         '$.nodes["model.warehouse.orders"]: the schema knows no "something_new"',
-        '$.macros["macro.warehouse.cents"].supported_languages[1]: expected one of python, sql, got "javascript"',
+        '$.macros["macro.warehouse.cents"].supported_languages[1]: '
+        'expected one of python, sql, got "javascript"',
     ]
     assert verdict.readable_by == (*CORE, "2")
     assert validate(manifest(), strict=True).is_accepted
@@ -195,7 +197,7 @@ def test_a_broken_manifest_of_dbt_2_is_refused() -> None:
 
 
 def many(count: int, node: Any) -> Artifact:
-    """A manifest with many broken nodes."""
+    """Return a manifest with many broken nodes."""
 
     def change(document: dict[str, Any]) -> None:
         document["nodes"] = {f"model.warehouse.m{number}": node for number in range(count)}

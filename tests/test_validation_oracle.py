@@ -1,6 +1,6 @@
-"""Our verdict is dbt's own: the same files, and the same damaged ones, are put to dbt-core 1.11's loader.
+"""Validation agrees with dbt-core 1.11's loader about the same files, intact and damaged.
 
-Where we refuse what dbt loads, that is on purpose, and the reason is a row of ON_PURPOSE.
+Where validation rejects what dbt loads, that is on purpose: a row of ON_PURPOSE has the reason.
 """
 
 import json
@@ -24,15 +24,16 @@ from tests.support.oracle import Oracle
 
 # What dbt loads and we refuse: words of the refusal, and why.
 ON_PURPOSE = {
-    "its unique_id is": "dbt finds a node by its key and defers to what the node says: another relation",
-    "nobody can find its relation": "dbt would render a relation without schema or name into the SQL",
-    "whose manifest is it?": "without the project nobody notices that a manifest of another project was onboarded",
+    "its unique_id is": "dbt finds a node by its key and defers to the relation in the node: "
+    "another one",
+    "nobody can find its relation": "dbt would render a relation without schema or name",
+    "whose manifest is it?": "without the project, a manifest of another project is not noticed",
     "there is nothing to defer to": "dbt would silently defer nothing",
 }
-# What dbt's loader refuses when it is imported alone, and takes when dbt runs: we go by dbt as it runs.
+# What dbt's loader rejects when it is imported alone, and accepts when dbt runs, which counts.
 ALONE_REFUSES = {
-    "javascript": "dbt-adapters adds it to the languages of macros when dbt starts; every manifest of "
-    "dbt-core 1.11 with a current dbt-adapters holds it"
+    "javascript": "dbt-adapters adds it to the languages of macros when dbt starts; every manifest "
+    "of dbt-core 1.11 with a current dbt-adapters holds it"
 }
 GOOD = sorted((Path(__file__).parent / "artifacts" / "good").glob("manifest*.json"))
 BAD = sorted((Path(__file__).parent / "artifacts" / "bad").glob("*.json"))
@@ -47,7 +48,7 @@ def dbt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oracle]:
 
 
 def judge(content: bytes) -> tuple[bool, ValidationResult]:
-    """Whether dbt 1.11 can read it, as we say, and the verdict."""
+    """Return whether validation finds that dbt 1.11 can read it, and the result."""
     verdict = validate(parse_artifact(content, path="manifest.json", kind=Kind.MANIFEST))
     return "1.11" in verdict.readable_by, verdict
 
@@ -184,7 +185,7 @@ STRANGE: tuple[Any, ...] = (
 def test_what_dbt_upgrades_in_older_versions_is_judged_as_it_will_be(
     version: int, dbt: Oracle, tmp_path: Path
 ) -> None:
-    """dbt rewrites references, seeds, metrics and their filters of older versions before it reads them."""
+    # dbt rewrites references, seeds, metrics and their filters of older versions before reading.
     url = f"https://schemas.getdbt.com/dbt/manifest/v{version}.json"
     whole = {
         "metadata": {"dbt_schema_version": url},
@@ -228,9 +229,7 @@ def test_no_damage_makes_us_accept_what_dbt_refuses_or_refuse_what_it_takes(
         loads = dbt.loads(text.encode())
         counts[loads, readable] += 1
         if readable != loads or (loads and not verdict.is_accepted and not on_purpose(verdict)):
-            wrong.append(
-                f"seed {seed}, {what}: dbt {'loads' if loads else 'refuses'} it; {verdict.format_problems()[:2]}"
-            )
+            wrong.append(f"seed {seed}, {what}: dbt loads {loads}; {verdict.format_problems()[:2]}")
     assert wrong == []
     assert min(counts[True, True], counts[False, False]) > MUTATIONS / 4, counts
 
@@ -243,10 +242,7 @@ def test_jsonschema_and_the_fast_validator_agree_on_whole_manifests(shop: Shop) 
         artifact = parse_artifact(text.encode(), path="manifest.json", kind=Kind.MANIFEST)
         if artifact.metadata.schema_version not in range(4, 13):
             continue
-        document = {
-            str(key): dbt_json.decode(value)
-            for key, value in dbt_json.split(artifact.content).items()
-        }
+        document = {str(key): dbt_json.decode(raw) for key, raw in artifact.sections.items()}
         published = bundled_schemas.published_schema(
             "manifest", artifact.metadata.schema_version, artifact.metadata.dbt_version
         )
@@ -313,7 +309,7 @@ def _real() -> list[Path]:
 
 
 def _slim(content: bytes) -> str:
-    """A few entries of each resource type in each section: damage hits every kind of entry, and dbt answers soon."""
+    """Keep a few entries of each resource type, so that damage hits each type and dbt is fast."""
     document = json.loads(content)
     for section in document.values():
         if not isinstance(section, dict) or "dbt_version" in section:

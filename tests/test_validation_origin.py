@@ -1,4 +1,4 @@
-"""Artifacts that don't belong together are said to: another project, another invocation."""
+"""Artifacts that do not belong together are found: another project, another invocation."""
 
 import json
 from pathlib import Path
@@ -52,8 +52,10 @@ def test_an_artifact_with_no_node_of_the_manifest_is_of_another_project() -> Non
         ),
     ]
     assert find_inconsistencies([MANIFEST, *others]) == [
-        "catalog.json is of another project: manifest.json has no model.other.a, nor any other node of it",
-        "run_results.json is of another project: manifest.json has no model.other.b, nor any other node of it",
+        "catalog.json is of another project: "
+        "manifest.json has no model.other.a, nor any other node of it",
+        "run_results.json is of another project: "
+        "manifest.json has no model.other.b, nor any other node of it",
     ]
 
 

@@ -1,4 +1,4 @@
-"""The schemas that come with the program are those that scripts/schemas made, small, and as dbt published them."""
+"""The bundled schemas are what scripts/schemas made: small, and as dbt published them."""
 
 import hashlib
 import json

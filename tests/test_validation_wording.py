@@ -1,4 +1,4 @@
-"""Where a value breaks a schema, and the words for it: one case for each way of breaking one."""
+"""Places where a value breaks a schema, and their descriptions: a case for each violation."""
 
 import uuid
 from collections.abc import Callable
