@@ -1,21 +1,22 @@
-"""`datapilot auth`: credentials, kept in the system's keyring."""
+"""`datapilot auth`: store, remove and show credentials."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from datapilot_defer import config, credential_store, credentials
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.options import find_credentials, instance_at, legacy_connection_options
-from datapilot_defer.cli.output import Output, current_output
-from datapilot_defer.config import Setting
+from datapilot_defer.cli.options import connection_options
+from datapilot_defer.cli.output import Output, current_output, mask_token
+from datapilot_defer.client.connection import Connection, ConnectionOptions, open_instance
+from datapilot_defer.config import DEFAULT_URL, Setting
 from datapilot_defer.credential_sources import CredentialSource
 from datapilot_defer.credentials import Credentials
 from datapilot_defer.errors import AccessDenied, DatapilotError, NotFound, Unavailable, UsageError
@@ -32,120 +33,160 @@ if TYPE_CHECKING:
     type=click.Choice(["keyring", "file"]),
     default="keyring",
     show_default=True,
-    help="Where to keep it: the system's keyring, or ~/.altimate/altimate.json, readable by you only.",
+    help="Where to keep it: the system's keyring, or ~/.altimate/altimate.json,"
+    " readable by you only.",
 )
-@legacy_connection_options
+@connection_options
 def login(
-    token_stdin: bool,
-    token_file: str | None,
-    store: str,
-    token: str | None,
-    instance_name: str | None,
-    backend_url: str | None,
-    allow_http: bool,
-    timeout: float | None,
+    token_stdin: bool, token_file: str | None, store: str, connection: ConnectionOptions
 ) -> None:
     """Keep the credentials of an instance, once it has accepted them."""
-    report = current_output()
-    token = _read_token(report, token, token_stdin=token_stdin, token_file=token_file)
-    if report.interactive:
-        known = CredentialSource.from_environment(os.environ)
-        urls, names = known.url or Setting(config.DEFAULT_URL, ""), known.instance_name
-        backend_url = backend_url or click.prompt("Instance URL", default=urls.value, err=True)
-        instance_name = instance_name or click.prompt(
-            "Instance name", default=names.value if names else None, err=True
-        )
-        token = token or click.prompt("Token", hide_input=True, err=True)
-    elif not token and not CredentialSource.from_environment(os.environ).token:
-        raise UsageError(
-            "no token: pipe it in with --token-stdin, or name a file with --token-file"
-        )
-    options = CredentialSource.from_options(
-        token=token, instance_name=instance_name, url=backend_url
+    output = current_output()
+    token = _read_token(output, connection.token, token_stdin=token_stdin, token_file=token_file)
+    options = replace(connection, token=token)
+    if output.interactive:
+        options = _ask_for_missing(options)
+    token_origin = _token_origin(token_stdin=token_stdin, token_file=token_file)
+    login_credentials = _resolve_login(output, options, token_origin)
+    output.hide_secret(login_credentials.token.value)
+    client = open_instance(
+        login_credentials, environ=os.environ, console=output, timeout_s=connection.timeout_s
     )
-    if options.token and (token_stdin or token_file):
-        origin = f"the file {token_file}" if token_file else "standard input"
-        options = replace(options, token=Setting(options.token.value, origin))
-    found = credentials.resolve_credentials(
-        options,
-        environ=_without_tokens(os.environ) if token else os.environ,
-        console=report,
-        allow_http=allow_http,
+    client.check_credentials()
+    location = _store_credentials(output, login_credentials, store)
+    _warn_about_precedence(output, login_credentials)
+    name = login_credentials.instance_name.value
+    url = login_credentials.url.value
+    output.print_result(
+        {"ok": True, "instance_name": name, "url": url, "stored_in": location},
+        f"Logged in to {url} as instance name {name!r}; the credentials are in {location}.",
     )
-    report.hide_secret(found.token.value)
-    instance_at(report, found, timeout).check_credentials()
-    place = _store_credentials(report, found, store)
-    _warn_about_precedence(report, found)
-    name, url = found.instance_name.value, found.url.value
-    report.print_result(
-        {"ok": True, "instance_name": name, "url": url, "stored_in": place},
-        f"Logged in to {url} as instance name {name!r}; the credentials are in {place}.",
-    )
-
-
-def _without_tokens(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables without those that hold another token than the one to be stored."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if name not in config.CREDENTIAL_VARIABLES["token"]
-    }
-
-
-def _warn_about_precedence(report: Output, found: Credentials) -> None:
-    """Say it when what was stored is not what the next command uses."""
-    variable = config.read_variable(os.environ, config.CREDENTIAL_VARIABLES["token"])
-    kept = credential_store.find_in_config_file(os.environ)
-    if variable and variable.value != found.token.value:
-        report.warn(f"the token in {variable.origin} wins over this one; unset it to use this one")
-    elif kept and kept != (found.instance_name.value, found.url.value):
-        report.warn(
-            f"{config.config_file_path(os.environ)} holds credentials for {kept[1]} that win, "
-            f"unless --backend-url or --instance-name asks for these"
-        )
 
 
 def _read_token(
-    report: Output, token: str | None, *, token_stdin: bool, token_file: str | None
+    output: Output, token: str | None, *, token_stdin: bool, token_file: str | None
 ) -> str | None:
-    if sum(map(bool, (token, token_stdin, token_file))) > 1:
+    """Read the token from the given source. Raise UsageError if there are several sources."""
+    sources = [source for source in (token, token_stdin, token_file) if source]
+    if len(sources) > 1:
         raise UsageError("give the token in one way only: --token-stdin, --token-file or --token")
     if token:
-        report.warn(
+        output.warn(
             "--token shows the token in process lists and in the shell's history; use --token-stdin"
         )
     try:
         if token_file:
             return Path(token_file).read_text(encoding="utf-8-sig").strip()
-        return sys.stdin.read().strip() if token_stdin else token
+        if token_stdin:
+            return sys.stdin.read().strip()
     except UnicodeDecodeError:
         raise UsageError("what was given as token is no text") from None
     except OSError as error:
+        source = token_file or "standard input"
+        raise UsageError(f"can't read the token from {source}: {error.strerror}") from None
+    return token
+
+
+def _token_origin(*, token_stdin: bool, token_file: str | None) -> str | None:
+    """Return the origin of a token that no option holds."""
+    if token_file:
+        return f"the file {token_file}"
+    if token_stdin:
+        return "standard input"
+    return None
+
+
+def _ask_for_missing(options: ConnectionOptions) -> ConnectionOptions:
+    """Ask for the values that no option gives, with those of environment variables as defaults."""
+    defaults = CredentialSource.from_environment(os.environ)
+    default_url = defaults.url or Setting(DEFAULT_URL, "default")
+    return replace(
+        options,
+        backend_url=options.backend_url or _prompt("Instance URL", default_url),
+        instance_name=options.instance_name or _prompt("Instance name", defaults.instance_name),
+        token=options.token or click.prompt("Token", hide_input=True, err=True),
+    )
+
+
+def _prompt(label: str, default: Setting | None) -> str:
+    default_value = default.value if default else None
+    return str(click.prompt(label, default=default_value, err=True))
+
+
+def _resolve_login(
+    output: Output, options: ConnectionOptions, token_origin: str | None
+) -> Credentials:
+    """Return the credentials to store. They always have a token, so the keyring is not read."""
+    source = CredentialSource.from_options(
+        token=options.token, instance_name=options.instance_name, url=options.backend_url
+    )
+    if source.token and token_origin:
+        source = replace(source, token=Setting(source.token.value, token_origin))
+    return credentials.resolve_credentials(
+        source,
+        environ=_login_environment(source),
+        console=output,
+        allow_http=options.allow_http,
+    )
+
+
+def _login_environment(source: CredentialSource) -> Mapping[str, str]:
+    """Return the environment variables without tokens that differ from the one to store.
+
+    Raises UsageError when there is no token at all.
+    """
+    variables = config.CREDENTIAL_VARIABLES["token"]
+    if source.token:
+        return {name: value for name, value in os.environ.items() if name not in variables}
+    if config.read_variable(os.environ, variables) is None:
         raise UsageError(
-            f"can't read the token from {token_file or 'standard input'}: {error.strerror}"
-        ) from None
+            "no token: pipe it in with --token-stdin, or name a file with --token-file"
+        )
+    return os.environ
 
 
-def _store_credentials(report: Output, found: Credentials, store: str) -> str:
-    """Store the set; returns where, in words."""
+def _store_credentials(output: Output, login_credentials: Credentials, store: str) -> str:
+    """Store the credentials. Return the location, as text for people."""
+    stored = login_credentials.to_stored()
     if store == "file":
-        return str(credential_store.save_to_config_file(found.to_stored(), os.environ))
+        return str(credential_store.save_to_config_file(stored, os.environ))
     if not credential_store.is_keyring_enabled(os.environ):
         raise UsageError(
             "in CI the keyring is not used: set ALTIMATE_API_KEY there, or give --store file"
         )
     try:
-        credential_store.save_to_keyring(found.to_stored())
+        credential_store.save_to_keyring(stored)
     except Unavailable as error:
-        offer = f"{error}; keep the credentials in ~/.altimate/altimate.json, readable by you only?"
-        if not report.interactive:
-            raise UsageError(
-                f"{error}; nothing was stored. --store file keeps them in a file instead"
-            ) from None
-        if not click.confirm(offer[0].upper() + offer[1:], err=True):
-            raise UsageError("nothing was stored") from None
-        return str(credential_store.save_to_config_file(found.to_stored(), os.environ))
+        _confirm_config_file(output, error)
+        return str(credential_store.save_to_config_file(stored, os.environ))
     return "the system's keyring"
+
+
+def _confirm_config_file(output: Output, error: Unavailable) -> None:
+    """Ask whether to use the config file instead of the keyring. Raise UsageError if not."""
+    if not output.interactive:
+        raise UsageError(
+            f"{error}; nothing was stored. --store file keeps them in a file instead"
+        ) from None
+    question = f"{error}; keep the credentials in ~/.altimate/altimate.json, readable by you only?"
+    if not click.confirm(question[0].upper() + question[1:], err=True):
+        raise UsageError("nothing was stored") from None
+
+
+def _warn_about_precedence(output: Output, login_credentials: Credentials) -> None:
+    """Warn if the next command uses other credentials than those that were stored."""
+    variable = config.read_variable(os.environ, config.CREDENTIAL_VARIABLES["token"])
+    in_config_file = credential_store.find_in_config_file(os.environ)
+    if variable and variable.value != login_credentials.token.value:
+        output.warn(f"the token in {variable.origin} wins over this one; unset it to use this one")
+        return
+    stored = (login_credentials.instance_name.value, login_credentials.url.value)
+    if in_config_file and in_config_file != stored:
+        _, url = in_config_file
+        output.warn(
+            f"{config.config_file_path(os.environ)} holds credentials for {url} that win, "
+            f"unless --backend-url or --instance-name asks for these"
+        )
 
 
 @click.command("logout", cls=Command)
@@ -158,88 +199,122 @@ def logout(instance_name: str | None, backend_url: str | None) -> None:
 
     They are removed from the keyring and from the config file.
     """
-    report = current_output()
-    url = backend_url.rstrip("/").lower() if backend_url else None
-    places = _remove_from_keyring(report, url, instance_name)
-    kept = credential_store.find_in_config_file(os.environ)
-    if kept and instance_name in (None, kept[0]) and url in (None, kept[1]):
-        places.append(str(credential_store.remove_from_config_file(os.environ)))
-    if not places:
+    output = current_output()
+    url = None
+    if backend_url:
+        url = backend_url.rstrip("/").lower()
+    locations = [
+        _remove_from_keyring(output, url, instance_name),
+        _remove_from_config_file(url, instance_name),
+    ]
+    removed_from = [location for location in locations if location]
+    if not removed_from:
         raise NotFound(
             "no such credentials are kept here; `datapilot auth status` shows what is used"
         )
-    report.print_result(
-        {"ok": True, "removed_from": places}, f"Logged out: removed from {' and '.join(places)}."
+    output.print_result(
+        {"ok": True, "removed_from": removed_from},
+        f"Logged out: removed from {' and '.join(removed_from)}.",
     )
 
 
-def _remove_from_keyring(report: Output, url: str | None, instance_name: str | None) -> list[str]:
+def _remove_from_keyring(output: Output, url: str | None, instance_name: str | None) -> str | None:
+    """Remove the matching credentials. Return their location, as text for people."""
     if not credential_store.is_keyring_enabled(os.environ):
-        return []
+        return None
     try:
-        found = credential_store.find_in_keyring(url, instance_name)
-        if found is None:
-            return []
-        credential_store.remove_from_keyring(found.instance_name, found.url)
+        stored = credential_store.find_in_keyring(url, instance_name)
+        if stored is None:
+            return None
+        credential_store.remove_from_keyring(stored.instance_name, stored.url)
     except Unavailable as error:
-        report.warn(str(error))
-        return []
-    return [f"the system's keyring ({found.instance_name} at {found.url})"]
+        output.warn(str(error))
+        return None
+    return f"the system's keyring ({stored.instance_name} at {stored.url})"
+
+
+def _remove_from_config_file(url: str | None, instance_name: str | None) -> str | None:
+    """Remove the credentials if they match. Return the path of the config file."""
+    stored = credential_store.find_in_config_file(os.environ)
+    if stored is None:
+        return None
+    stored_name, stored_url = stored
+    if instance_name not in (None, stored_name) or url not in (None, stored_url):
+        return None
+    return str(credential_store.remove_from_config_file(os.environ))
 
 
 @click.command("status", cls=Command)
-@legacy_connection_options
-def status(timeout: float | None, **access: Any) -> None:
+@connection_options
+def status(connection: ConnectionOptions) -> None:
     """Show which credentials would be used.
 
     Says where each part comes from, whether the instance accepts them, and what they allow.
     """
-    report = current_output()
-    found = find_credentials(report, **access)
-    error, may_upload = _check_access(instance_at(report, found, timeout))
-    parts = {"url": found.url, "instance_name": found.instance_name, "token": found.token}
-    data: dict[str, object] = {
-        "ok": error is None,
-        "exit_code": error.exit_code if error else 0,
-        "accepted": None if isinstance(error, Unavailable) else error is None,
-        "may_upload": may_upload,
-        **{
-            name: {"value": _display_value(name, part), "origin": part.origin}
-            for name, part in parts.items()
-        },
+    output = current_output()
+    instance = Connection(connection, environ=os.environ, console=output)
+    effective = instance.credentials
+    parts = {
+        "url": effective.url,
+        "instance_name": effective.instance_name,
+        "token": Setting(mask_token(effective.token.value), effective.token.origin),
     }
-    lines = [
-        f"{name.replace('_', ' ') + ':':15}{_display_value(name, part)}  ({part.origin})"
-        for name, part in parts.items()
-    ]
-    verdict = (
-        str(error)
-        if error
-        else f"yes{', and the token may upload' if may_upload else '; it may not upload'}"
-    )
-    report.print_result(data, "\n".join([*lines, f"{'accepted:':15}{verdict}"]))
-    report.exit(error.exit_code if error else 0)
+    access = _check_access(instance.open())
+    data: dict[str, object] = {
+        "ok": access.error is None,
+        "exit_code": access.exit_code,
+        "accepted": access.accepted,
+        "may_upload": access.may_upload,
+    }
+    lines = []
+    for name, part in parts.items():
+        data[name] = {"value": part.value, "origin": part.origin}
+        label = f"{name.replace('_', ' ')}:"
+        lines.append(f"{label:15}{part.value}  ({part.origin})")
+    lines.append(f"{'accepted:':15}{_format_access(access)}")
+    output.print_result(data, "\n".join(lines))
+    output.exit(access.exit_code)
 
 
-def _check_access(instance: InstanceClient) -> tuple[DatapilotError | None, bool | None]:
-    """Why the credentials can't be used, if so; and whether they may upload, where that is known."""
+@dataclass(frozen=True)
+class _Access:
+    """What an instance allows. A permission that could not be determined is None.
+
+    error: why the credentials cannot be used.
+    """
+
+    error: DatapilotError | None = None
+    may_upload: bool | None = None
+
+    @property
+    def accepted(self) -> bool | None:
+        if isinstance(self.error, Unavailable):
+            return None
+        return self.error is None
+
+    @property
+    def exit_code(self) -> int:
+        return self.error.exit_code if self.error else 0
+
+
+def _check_access(client: InstanceClient) -> _Access:
+    """Ask the instance whether it accepts the credentials and whether they permit uploads."""
     try:
-        instance.check_credentials()
+        client.check_credentials()
     except DatapilotError as error:
-        return error, None
+        return _Access(error)
     try:
-        instance.check_permissions()
+        client.check_permissions()
     except AccessDenied:
-        return None, False
+        return _Access(may_upload=False)
     except DatapilotError:
-        return None, None
-    return None, True
+        return _Access()
+    return _Access(may_upload=True)
 
 
-def _display_value(name: str, part: Setting) -> str:
-    return mask_token(part.value) if name == "token" else part.value
-
-
-def mask_token(token: str) -> str:
-    """A token as it may be shown: nothing of it but that it is there."""
-    return f"*** ({len(token)} characters)"
+def _format_access(access: _Access) -> str:
+    if access.error:
+        return str(access.error)
+    if access.may_upload:
+        return "yes, and the token may upload"
+    return "yes; it may not upload"
