@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import click
 
-from datapilot_defer.cli import auth, config, integrations
+from datapilot_defer.cli import config, integrations
 from datapilot_defer.cli.altimate_cli import DelegatingGroup
+from datapilot_defer.cli.auth.login import login
+from datapilot_defer.cli.auth.logout import logout
+from datapilot_defer.cli.auth.status import status
 from datapilot_defer.cli.defer import enable as defer
 from datapilot_defer.cli.defer.explain import explain
 from datapilot_defer.cli.defer.run import run
@@ -23,7 +26,7 @@ from datapilot_defer.cli.validate import validate
 _AUTH = click.Group(
     "auth",
     help="Credentials of instances, kept in the system's keyring.",
-    commands=[auth.login, auth.logout, auth.status],
+    commands=[login, logout, status],
 )
 _CONFIG = click.Group(
     "config",

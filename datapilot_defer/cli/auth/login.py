@@ -1,28 +1,24 @@
-"""`datapilot auth`: store, remove and show credentials."""
+"""`datapilot auth login`: check credentials and store them."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from datapilot_defer import config, credential_store, credentials
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import connection_options
-from datapilot_defer.cli.output import Output, current_output, mask_token
-from datapilot_defer.client.connection import Connection, ConnectionOptions, open_instance
+from datapilot_defer.cli.output import Output, current_output
+from datapilot_defer.client.connection import ConnectionOptions, open_instance
 from datapilot_defer.config import DEFAULT_URL, Setting
 from datapilot_defer.credential_sources import CredentialSource
 from datapilot_defer.credentials import Credentials
-from datapilot_defer.errors import AccessDenied, DatapilotError, NotFound, Unavailable, UsageError
-
-if TYPE_CHECKING:
-    from datapilot_defer.client.instance_client import InstanceClient
+from datapilot_defer.errors import Unavailable, UsageError
 
 
 @click.command("login", cls=Command)
@@ -187,134 +183,3 @@ def _warn_about_precedence(output: Output, login_credentials: Credentials) -> No
             f"{config.config_file_path(os.environ)} holds credentials for {url} that win, "
             f"unless --backend-url or --instance-name asks for these"
         )
-
-
-@click.command("logout", cls=Command)
-@click.option(
-    "--instance-name", metavar="NAME", help="Instance name. [default: the one logged in to last]"
-)
-@click.option("--backend-url", metavar="URL", help="URL of the instance.")
-def logout(instance_name: str | None, backend_url: str | None) -> None:
-    """Forget the credentials of an instance.
-
-    They are removed from the keyring and from the config file.
-    """
-    output = current_output()
-    url = None
-    if backend_url:
-        url = backend_url.rstrip("/").lower()
-    locations = [
-        _remove_from_keyring(output, url, instance_name),
-        _remove_from_config_file(url, instance_name),
-    ]
-    removed_from = [location for location in locations if location]
-    if not removed_from:
-        raise NotFound(
-            "no such credentials are kept here; `datapilot auth status` shows what is used"
-        )
-    output.print_result(
-        {"ok": True, "removed_from": removed_from},
-        f"Logged out: removed from {' and '.join(removed_from)}.",
-    )
-
-
-def _remove_from_keyring(output: Output, url: str | None, instance_name: str | None) -> str | None:
-    """Remove the matching credentials. Return their location, as text for people."""
-    if not credential_store.is_keyring_enabled(os.environ):
-        return None
-    try:
-        stored = credential_store.find_in_keyring(url, instance_name)
-        if stored is None:
-            return None
-        credential_store.remove_from_keyring(stored.instance_name, stored.url)
-    except Unavailable as error:
-        output.warn(str(error))
-        return None
-    return f"the system's keyring ({stored.instance_name} at {stored.url})"
-
-
-def _remove_from_config_file(url: str | None, instance_name: str | None) -> str | None:
-    """Remove the credentials if they match. Return the path of the config file."""
-    stored = credential_store.find_in_config_file(os.environ)
-    if stored is None:
-        return None
-    stored_name, stored_url = stored
-    if instance_name not in (None, stored_name) or url not in (None, stored_url):
-        return None
-    return str(credential_store.remove_from_config_file(os.environ))
-
-
-@click.command("status", cls=Command)
-@connection_options
-def status(connection: ConnectionOptions) -> None:
-    """Show which credentials would be used.
-
-    Says where each part comes from, whether the instance accepts them, and what they allow.
-    """
-    output = current_output()
-    instance = Connection(connection, environ=os.environ, console=output)
-    effective = instance.credentials
-    parts = {
-        "url": effective.url,
-        "instance_name": effective.instance_name,
-        "token": Setting(mask_token(effective.token.value), effective.token.origin),
-    }
-    access = _check_access(instance.open())
-    data: dict[str, object] = {
-        "ok": access.error is None,
-        "exit_code": access.exit_code,
-        "accepted": access.accepted,
-        "may_upload": access.may_upload,
-    }
-    lines = []
-    for name, part in parts.items():
-        data[name] = {"value": part.value, "origin": part.origin}
-        label = f"{name.replace('_', ' ')}:"
-        lines.append(f"{label:15}{part.value}  ({part.origin})")
-    lines.append(f"{'accepted:':15}{_format_access(access)}")
-    output.print_result(data, "\n".join(lines))
-    output.exit(access.exit_code)
-
-
-@dataclass(frozen=True)
-class _Access:
-    """What an instance allows. A permission that could not be determined is None.
-
-    error: why the credentials cannot be used.
-    """
-
-    error: DatapilotError | None = None
-    may_upload: bool | None = None
-
-    @property
-    def accepted(self) -> bool | None:
-        if isinstance(self.error, Unavailable):
-            return None
-        return self.error is None
-
-    @property
-    def exit_code(self) -> int:
-        return self.error.exit_code if self.error else 0
-
-
-def _check_access(client: InstanceClient) -> _Access:
-    """Ask the instance whether it accepts the credentials and whether they permit uploads."""
-    try:
-        client.check_credentials()
-    except DatapilotError as error:
-        return _Access(error)
-    try:
-        client.check_permissions()
-    except AccessDenied:
-        return _Access(may_upload=False)
-    except DatapilotError:
-        return _Access()
-    return _Access(may_upload=True)
-
-
-def _format_access(access: _Access) -> str:
-    if access.error:
-        return str(access.error)
-    if access.may_upload:
-        return "yes, and the token may upload"
-    return "yes; it may not upload"
