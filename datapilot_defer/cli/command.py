@@ -1,6 +1,6 @@
-"""The class of every command: common options, exit codes, messages and signals, under whichever Click group.
+"""The class of every command: common options, exit codes, messages and signals.
 
-A foreign host that mounts a command skips our root group, so nothing that matters may live there.
+Another program may mount a command without our root group, so nothing essential lives there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,19 @@ from datapilot_defer import ci
 from datapilot_defer.cli.output import Output, set_output
 from datapilot_defer.errors import DatapilotError, Interrupted, UsageError
 
+# The modes of devnull, which replaces a stream that the parent process has closed.
+_STREAM_MODES = {"stdin": "r", "stdout": "w", "stderr": "w"}
+
 
 class _Terminated(BaseException):
-    """SIGTERM arrived. Not an Exception, so that no library swallows it on the way out."""
+    """SIGTERM was received. Not an Exception, so that no library catches it."""
 
 
 class Command(click.Command):
-    """A command whose errors become a message and an exit code, also as JSON. Adds --json, -q, -v and --log-format.
+    """A command whose errors become a message and an exit code, also as JSON.
 
-    own_signals: the command ends itself on SIGTERM and SIGINT (a server, a wrapper around dbt).
+    Adds the options --json, -q, -v and --log-format.
+    own_signals: the command handles SIGTERM and SIGINT itself (a server, a wrapper around dbt).
     """
 
     def __init__(self, *args: Any, own_signals: bool = False, **kwargs: Any) -> None:
@@ -43,7 +48,7 @@ class Command(click.Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """Parse the arguments. A usage error is also a JSON object when that was asked for."""
+        """Parse the arguments. With --json, print a usage error as a JSON object too."""
         wants_json = _wants_json(args)
         try:
             return super().make_context(info_name, args, parent, **extra)
@@ -51,40 +56,44 @@ class Command(click.Command):
             if not wants_json:
                 raise
             error.show()
-            Output(json=True, quiet=True, log_format="json").print_result(
-                _usage_error_json(error), ""
-            )
+            output = Output(json=True, quiet=True, log_format="json")
+            output.print_result(_usage_error_json(error), "")
             raise SystemExit(error.exit_code) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what a user, a file or a network can cause ends in a message and an exit code."""
-        report = Output(
-            **{
-                name: ctx.params.pop(f"report_{name}")
-                for name in ("json", "quiet", "verbose", "log_format")
-            }
-        )
-        report.ci_run = ci.detect_ci(os.environ)
-        set_output(ctx, report)
+        """Run the command. Print expected errors as messages and exit with their exit codes."""
+        output = _create_output(ctx)
+        set_output(ctx, output)
+        failure: DatapilotError
         try:
             _check_current_directory()
             with _raise_on_sigterm(enabled=not self.own_signals):
                 return super().invoke(ctx)
         except click.UsageError as error:
-            report.print_error(UsageError(error.format_message()))
-            ctx.exit(error.exit_code)
+            failure = UsageError(error.format_message())
         except DatapilotError as error:
-            report.print_error(error)
-            ctx.exit(error.exit_code)
-        except (_Terminated, KeyboardInterrupt, click.Abort) as signalled:
-            number = signal.SIGTERM if isinstance(signalled, _Terminated) else signal.SIGINT
-            interrupted = Interrupted(number)
-            report.print_error(interrupted)
-            ctx.exit(interrupted.exit_code)
+            failure = error
+        except _Terminated:
+            failure = Interrupted(signal.SIGTERM)
+        except (KeyboardInterrupt, click.Abort):
+            failure = Interrupted(signal.SIGINT)
+        output.print_error(failure)
+        raise click.exceptions.Exit(failure.exit_code)
+
+
+def _create_output(ctx: click.Context) -> Output:
+    """Create the output of a command from the options that `Command` has added to its own."""
+    return Output(
+        json=ctx.params.pop("output_json"),
+        quiet=ctx.params.pop("output_quiet"),
+        verbose=ctx.params.pop("output_verbose"),
+        log_format=ctx.params.pop("output_log_format"),
+        ci_run=ci.detect_ci(os.environ),
+    )
 
 
 def _check_current_directory() -> None:
-    """Say now what would otherwise fail wherever a relative path is looked at."""
+    """Raise UsageError if the current directory was deleted: every relative path would fail."""
     try:
         os.getcwd()  # noqa: PTH109 - only whether it works
     except FileNotFoundError:
@@ -94,32 +103,32 @@ def _check_current_directory() -> None:
 
 
 def _wants_json(args: Sequence[str]) -> bool:
-    options = args[: args.index("--")] if "--" in args else args
+    options = takewhile(lambda argument: argument != "--", args)
     return "--json" in options
 
 
 def _usage_error_json(error: click.UsageError) -> dict[str, object]:
-    about = {"kind": "usage_error", "message": error.format_message()}
-    return {"ok": False, "exit_code": error.exit_code, "error": about}
+    details = {"kind": "usage_error", "message": error.format_message()}
+    return {"ok": False, "exit_code": error.exit_code, "error": details}
 
 
 def _common_options() -> list[click.Option]:
     return [
         click.Option(
-            ["--json", "report_json"],
+            ["--json", "output_json"],
             is_flag=True,
             help="Print the result as one JSON object, as last line.",
         ),
         click.Option(
-            ["-q", "--quiet", "report_quiet"],
+            ["-q", "--quiet", "output_quiet"],
             is_flag=True,
             help="Say only warnings, errors and the result.",
         ),
         click.Option(
-            ["-v", "--verbose", "--debug", "report_verbose"], is_flag=True, help="Say every step."
+            ["-v", "--verbose", "--debug", "output_verbose"], is_flag=True, help="Say every step."
         ),
         click.Option(
-            ["--log-format", "report_log_format"],
+            ["--log-format", "output_log_format"],
             type=click.Choice(["text", "json"]),
             default="text",
             help="How lines on stderr are written.",
@@ -129,7 +138,7 @@ def _common_options() -> list[click.Option]:
 
 @contextmanager
 def _raise_on_sigterm(*, enabled: bool) -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that what is half done is undone on the way out."""
+    """Turn SIGTERM into an exception, so that unfinished work is cleaned up."""
     if not enabled or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -137,25 +146,22 @@ def _raise_on_sigterm(*, enabled: bool) -> Iterator[None]:
     def terminate(_number: int, _frame: object) -> None:
         raise _Terminated
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    previous_handler = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
 def configure_streams() -> None:
-    """Make any character printable: a Windows console or a log with an old encoding must not end a command.
+    """Make every character printable, also in a Windows console or a log with an old encoding.
 
-    A stream that is closed, as some schedulers start programs, becomes one that is empty.
+    A closed stream, as some schedulers pass on, is replaced by an empty one.
     """
-    for name in ("stdin", "stdout", "stderr"):
+    for name, mode in _STREAM_MODES.items():
         if getattr(sys, name) is None:
-            setattr(
-                sys,
-                name,
-                Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8"),  # noqa: SIM115
-            )
+            empty_stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, empty_stream)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -1,20 +1,21 @@
-"""`datapilot config show`: every effective setting and where it comes from."""
+"""`datapilot config show`: every effective setting and its origin."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 
 import click
 
-from datapilot_defer import config, credential_sources, credential_store
-from datapilot_defer.cli.auth import mask_token
+from datapilot_defer import config, credential_store
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.integrations import format_table
-from datapilot_defer.cli.output import current_output
+from datapilot_defer.cli.output import Output, current_output, format_table, mask_token
 from datapilot_defer.client.connection import DEFAULT_TIMEOUT_S
-from datapilot_defer.config import Setting
+from datapilot_defer.config import DEFAULT_URL, Setting
+from datapilot_defer.credential_sources import CredentialSource, collect_sources
 
+# Settings with environment variables only: their variables and defaults.
 _DOCUMENTED_VARIABLES = {
     "timeout in seconds": (("DATAPILOT_TIMEOUT",), f"{DEFAULT_TIMEOUT_S:g}"),
     "soft fail": (("DATAPILOT_SOFT_FAIL",), "0"),
@@ -38,61 +39,64 @@ _DOCUMENTED_VARIABLES = {
 @click.option("--origin", is_flag=True, help="Say where each value comes from.")
 def show(origin: bool) -> None:
     """List every effective setting; the token is masked."""
-    report = current_output()
-    settings = {**_connection_settings(os.environ), **_other_settings(os.environ)}
-    if token := settings.get("token"):
-        settings["token"] = Setting(mask_token(token.value), token.origin) if token.value else token
-    head = ("setting", "value", "from") if origin else ("setting", "value")
-    rows = [
-        (name, setting.value or "not set", setting.origin)[: len(head)]
-        for name, setting in settings.items()
-    ]
+    output = current_output()
+    settings = {**_connection_settings(os.environ, output), **_other_settings(os.environ)}
+    head = ["setting", "value"]
+    rows = [[name, setting.value or "not set"] for name, setting in settings.items()]
+    if origin:
+        head.append("from")
+        for row, setting in zip(rows, settings.values(), strict=True):
+            row.append(setting.origin)
     data = {
         name.replace(" ", "_"): {"value": setting.value or None, "origin": setting.origin}
         for name, setting in settings.items()
     }
-    report.print_result({"settings": data}, format_table(head, rows))
+    output.print_result({"settings": data}, format_table(head, rows))
 
 
-def _connection_settings(environ: Mapping[str, str]) -> dict[str, Setting]:
-    """URL, instance name and token as the next command would find them, without refusing anything."""
-    sources = credential_sources.collect_sources(
-        credential_sources.CredentialSource(), environ, current_output()
-    )
-    parts: dict[str, Callable[[credential_sources.CredentialSource], Setting | None]] = {
-        "url": lambda source: source.url,
-        "instance name": lambda source: source.instance_name,
-        "token": lambda source: source.token,
-    }
-    unset = {"url": Setting(config.DEFAULT_URL, "default")}
-    found = {name: next(filter(None, map(part, sources)), None) for name, part in parts.items()}
-    file = config.config_file_path(environ)
+def _connection_settings(environ: Mapping[str, str], output: Output) -> dict[str, Setting]:
+    """Return URL, instance name and token for the next command, without validating them."""
+    sources = collect_sources(CredentialSource(), environ, output)
+    unset = Setting("", "not set anywhere")
+    url = next((source.url for source in sources if source.url), Setting(DEFAULT_URL, "default"))
+    name = next((source.instance_name for source in sources if source.instance_name), unset)
+    token = next((source.token for source in sources if source.token), None)
+    masked_token = unset
+    if token is not None:
+        masked_token = Setting(mask_token(token.value), token.origin)
     return {
-        **{
-            name: setting or unset.get(name, Setting("", "not set anywhere"))
-            for name, setting in found.items()
-        },
-        "config file": Setting(
-            str(file or ""), "exists" if file and file.exists() else "does not exist"
-        ),
+        "url": url,
+        "instance name": name,
+        "token": masked_token,
+        "config file": _config_file_setting(environ),
     }
+
+
+def _config_file_setting(environ: Mapping[str, str]) -> Setting:
+    path = config.config_file_path(environ)
+    if path is None:
+        return Setting("", "does not exist")
+    if not path.exists():
+        return Setting(str(path), "does not exist")
+    return Setting(str(path), "exists")
 
 
 def _other_settings(environ: Mapping[str, str]) -> dict[str, Setting]:
-    found = {
-        name: config.read_variable(environ, names)
-        for name, (names, _) in _DOCUMENTED_VARIABLES.items()
-    }
     settings = {
-        name: setting or Setting(_DOCUMENTED_VARIABLES[name][1], "default")
-        for name, setting in found.items()
+        name: config.read_variable(environ, variables) or Setting(default, "default")
+        for name, (variables, default) in _DOCUMENTED_VARIABLES.items()
     }
-    settings["proxy"] = Setting(
-        config.strip_user_info(settings["proxy"].value), settings["proxy"].origin
-    )
-    wanted = credential_store.is_keyring_enabled(environ)
-    told = config.read_variable(environ, ("DATAPILOT_KEYRING",))
-    settings["keyring"] = Setting(
-        "asked" if wanted else "not asked", told.origin if told else "default"
-    )
+    proxy = settings["proxy"]
+    settings["proxy"] = replace(proxy, value=config.strip_user_info(proxy.value))
+    settings["keyring"] = _keyring_setting(environ)
     return settings
+
+
+def _keyring_setting(environ: Mapping[str, str]) -> Setting:
+    usage = "not asked"
+    if credential_store.is_keyring_enabled(environ):
+        usage = "asked"
+    variable = config.read_variable(environ, ("DATAPILOT_KEYRING",))
+    if variable is None:
+        return Setting(usage, "default")
+    return replace(variable, value=usage)

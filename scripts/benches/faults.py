@@ -1,11 +1,10 @@
-#!/usr/bin/env python3
-"""Measure every row of the fault table, for us and for altimate-datapilot-cli 0.3.8, side by side.
+"""Every row of the fault table, for us and for altimate-datapilot-cli 0.3.8, side by side.
 
-    .venv/bin/python scripts/benches/faults.py                 all rows, as a Markdown table
-    .venv/bin/python scripts/benches/faults.py TLS redirect    groups of rows only
+    scripts/bench faults                 all rows, as a Markdown table
+    scripts/bench faults TLS redirect    only these groups of rows
 
-The rows are those of tests/support/fault_table.py. What does not end within its deadline and 12 s more is killed: "hangs".
-Takes ten to twenty minutes.
+The rows are those of tests/support/fault_table.py. A command that runs 12 s longer than its timeout
+is killed and reported as "hangs". Takes ten to twenty minutes.
 """
 
 from __future__ import annotations
@@ -14,83 +13,91 @@ import os
 import re
 import sys
 import tempfile
+from itertools import chain
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY))
-
-from tests.support.dbt_project import production  # noqa: E402 - the path has to be set first
-from tests.support.environments import require_program  # noqa: E402 - the path has to be set first
-from tests.support.fault_runner import World, environ_of, make_world, our_command, proxy_of, run  # noqa: E402 - the path has to be set first
-from tests.support.fault_table import GROUPS, Row  # noqa: E402 - the path has to be set first
-from tests.support.instances import running_instance  # noqa: E402 - the path has to be set first
+from tests.support.dbt_project import production
+from tests.support.environments import require_program
+from tests.support.fault_runner import World, environ_of, make_world, our_command, proxy_of, run
+from tests.support.fault_table import GROUPS, Row
+from tests.support.instances import running_instance
 
 KILL_AFTER_S = 12.0
-# What this machine needs to reach the internet is none of these rows' business.
-NOT_OURS = re.compile(
+# Settings of this machine, such as its proxies, must not change the results.
+MACHINE_SETTINGS = re.compile(
     r"(?i).*(_proxy|CA_BUNDLE|SSL_CERT_\w+)|(ALTIMATE|DATAPILOT)_(?!TEST_).*|CI|GITHUB_.*"
 )
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or list(GROUPS)
-    for name in filter(NOT_OURS.fullmatch, list(os.environ)):
+    groups = sys.argv[1:] or list(GROUPS)
+    for name in filter(MACHINE_SETTINGS.fullmatch, list(os.environ)):
         del os.environ[name]
     print(
-        "| | fault | exit code | tries | seconds | deadline | holds | 0.3.8: exit code | tries | seconds | holds |"
+        "| | fault | exit code | tries | seconds | deadline | holds "
+        "| 0.3.8: exit code | tries | seconds | holds |"
     )
     print("|---|---|---:|---:|---:|---:|---|---:|---:|---:|---|")
     with (
-        tempfile.TemporaryDirectory() as temporary,
-        running_instance(Path(temporary) / "instance") as instance,
+        tempfile.TemporaryDirectory() as directory,
+        running_instance(Path(directory) / "instance") as instance,
     ):
-        world = make_world(
-            instance, production() / "artifacts" / "manifest.json", Path(temporary) / "world"
-        )
-        for group in wanted:
+        manifest = production() / "artifacts" / "manifest.json"
+        world = make_world(instance, manifest, Path(directory) / "world")
+        for group in groups:
             for row in GROUPS[group]:
-                ours = measured(world, row, ours=True)
-                theirs = measured(world, row, ours=False) if row.command == "onboard" else ["-"] * 4
-                ours.insert(3, f"{row.timeout_s:g}")
-                print("|", " | ".join([group, row.name, *ours, *theirs]), "|", flush=True)
+                cells = measure_row(world, row)
+                print("|", " | ".join([group, row.name, *cells]), "|", flush=True)
 
 
-def measured(world: World, row: Row, *, ours: bool) -> list[str]:
-    """Exit code, requests that got as far as the fault, seconds, and what the instance holds afterwards."""
-    integration = world.integration(f"{row.name}, {'ours' if ours else 'theirs'}")
+def measure_row(world: World, row: Row) -> list[str]:
+    """Return the cells for us, with the deadline, then those for altimate-datapilot-cli."""
+    ours = measure(world, row, ours=True)
+    ours.insert(3, f"{row.timeout_s:g}")
+    theirs = ["-"] * 4
+    if row.command == "onboard":
+        theirs = measure(world, row, ours=False)
+    return [*ours, *theirs]
+
+
+def measure(world: World, row: Row, *, ours: bool) -> list[str]:
+    """Return exit code, requests that reached the fault, seconds, and the stored version."""
+    owner = "theirs"
+    timeout_s = 0.0
+    if ours:
+        owner = "ours"
+        timeout_s = row.timeout_s
+    integration = world.integration(f"{row.name}, {owner}")
     with proxy_of(world, row) as proxy:
         environ = environ_of(world, row, proxy, world.folder / "home")
-        command = (
-            our_command(world, row, integration)
-            if ours
-            else _their_command(world, proxy.url, integration)
-        )
-        ended = run(
-            command,
-            {**environ, "NO_COLOR": "1"},
-            kill_after_s=(row.timeout_s if ours else 0) + KILL_AFTER_S,
-        )
-        tries = proxy.count(row.fault.call) if row.fault else proxy.connections
-    code = "hangs" if ended.exit_code is None else str(ended.exit_code)
+        if ours:
+            command = our_command(world, row, integration)
+        else:
+            command = their_command(world, proxy.url, integration)
+        ended = run(command, {**environ, "NO_COLOR": "1"}, kill_after_s=timeout_s + KILL_AFTER_S)
+        tries = proxy.connections
+        if row.fault:
+            tries = proxy.count(row.fault.call)
+    exit_code = "hangs"
+    if ended.exit_code is not None:
+        exit_code = str(ended.exit_code)
     if "Traceback" in ended.output:
-        code += " (traceback)"
-    return [code, str(tries), f"{ended.seconds:.1f}", world.holds(integration)]
+        exit_code += " (traceback)"
+    return [exit_code, str(tries), f"{ended.seconds:.1f}", world.holds(integration)]
 
 
-def _their_command(world: World, url: str, integration: int) -> list[str]:
-    """The same act by the options of altimate-datapilot-cli, which takes a token on the command line only."""
-    access = {
+def their_command(world: World, url: str, integration: int) -> list[str]:
+    """Return the same upload for altimate-datapilot-cli, which takes a token only as an option."""
+    options = {
         "--token": world.instance.token,
         "--instance-name": world.instance.instance_name,
         "--backend-url": url,
-    }
-    where = {
         "--dbt_core_integration_id": str(integration),
         "--dbt_core_integration_environment": "PROD",
+        "--manifest-path": str(world.new),
     }
-    options = {**access, **where, "--manifest-path": str(world.new)}
-    name = os.fspath(require_program("altimate", "datapilot"))
-    return [name, "dbt", "onboard", *(word for option in options.items() for word in option)]
+    arguments = chain.from_iterable(options.items())
+    return [os.fspath(require_program("altimate", "datapilot")), "dbt", "onboard", *arguments]
 
 
 if __name__ == "__main__":

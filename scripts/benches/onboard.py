@@ -1,8 +1,9 @@
-"""Onboarding as whole processes, next to altimate-datapilot-cli 0.3.8 and curl, against one real instance on loopback.
+"""Onboarding as complete processes, next to altimate-datapilot-cli 0.3.8 and curl.
 
     scripts/bench onboard [--runs N]
 
-Per command and manifest: CPU seconds and wall seconds of the process, and its peak memory; medians of N runs in turn.
+Against one real instance on loopback. For each command and manifest: CPU seconds, wall seconds and
+peak memory of the process; medians of N alternating runs. Exits with 1 if any run failed.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ from tests.support.instance_calls import make_integration
 from tests.support.instances import RunningInstance, running_instance
 
 SIZES = {"6 MB": (500, 20), "60 MB": (5000, 20)}  # models, columns
+RSS_UNITS_PER_MB = 1024
+if sys.platform == "darwin":
+    RSS_UNITS_PER_MB = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one process took. memory_mb: its peak."""
+    """Resources that one process used. memory_mb: its peak."""
 
     cpu_s: float
     wall_s: float
@@ -37,105 +41,107 @@ class Cost:
     exit_code: int
 
 
-# A process's peak memory counts from the fork on, so each command is started by a process smaller than itself.
+# Peak memory of a process starts with that of its parent, so a process smaller than any of the
+# measured commands starts each of them.
 STARTER = """
 import json, os, sys, time
-began = time.monotonic()
+started = time.monotonic()
 pid = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
 _, status, usage = os.wait4(pid, 0)
-took = [usage.ru_utime + usage.ru_stime, time.monotonic() - began, usage.ru_maxrss, os.waitstatus_to_exitcode(status)]
-sys.stderr.write("\\n" + json.dumps(took))
+wall_s = time.monotonic() - started
+cpu_s = usage.ru_utime + usage.ru_stime
+cost = [cpu_s, wall_s, usage.ru_maxrss, os.waitstatus_to_exitcode(status)]
+sys.stderr.write("\\n" + json.dumps(cost))
 """
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measure and print the table."""
+def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench onboard", description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     runs = parser.parse_args(argv).runs
     with (
-        tempfile.TemporaryDirectory() as folder,
-        running_instance(Path(folder) / "instance") as instance,
+        tempfile.TemporaryDirectory() as directory,
+        running_instance(Path(directory) / "instance") as instance,
     ):
-        integration = make_integration(instance, "warehouse")
         commands = {
-            "datapilot --help": [*ours(), "--help"],
-            "altimate --help": [*theirs(), "--help"],
+            "datapilot --help": [*our_program(), "--help"],
+            "altimate --help": [*their_program(), "--help"],
         }
         for label, (models, columns) in SIZES.items():
-            manifest = Path(folder) / f"{models}.json"
+            manifest = Path(directory) / f"{models}.json"
             large_manifest.write(manifest, models, columns)
-            found = onboardings(instance, integration, manifest)
-            commands |= {f"{name}, {label}": words for name, words in found.items()}
-        print(f"{'':24}{'cpu s':>8}{'wall s':>8}{'MB':>8}  exit codes")
-        for label, costs in alternately(commands, runs).items():
-            print(row(label, costs), flush=True)
+            # The instance rejects a much smaller manifest than the current one, so each size has
+            # an integration of its own.
+            integration = make_integration(instance, f"warehouse {models}")
+            for name, command in upload_commands(instance, integration, manifest).items():
+                commands[f"{name}, {label}"] = command
+        return print_costs(commands, runs, label_width=24)
 
 
-def onboardings(
+def upload_commands(
     instance: RunningInstance, integration: int, manifest: Path
 ) -> dict[str, list[str]]:
-    """The commands that bring this manifest to the instance; curl only copies its bytes."""
-    where = [
-        "--dbt_core_integration_id",
-        str(integration),
-        "--dbt_core_integration_environment",
-        "PROD",
-    ]
-    access = [
-        "--token",
-        instance.token,
-        "--instance-name",
-        instance.instance_name,
-        "--backend-url",
-        instance.url,
-    ]
-    words = ["dbt", "onboard", *access, *where, "--manifest-path", str(manifest)]
-    # The second manifest is of the same project, and not smaller: no guard has a reason to refuse it.
-    found = {"datapilot": [*ours(), *words], "altimate": [*theirs(), *words]}
+    """Return the commands that upload this manifest. curl only copies its bytes."""
+    arguments = ["dbt", "onboard"]
+    arguments += ["--token", instance.token]
+    arguments += ["--instance-name", instance.instance_name]
+    arguments += ["--backend-url", instance.url]
+    arguments += ["--dbt_core_integration_id", str(integration)]
+    arguments += ["--dbt_core_integration_environment", "PROD"]
+    arguments += ["--manifest-path", str(manifest)]
+    commands = {
+        "datapilot": [*our_program(), *arguments],
+        "altimate": [*their_program(), *arguments],
+    }
     curl = shutil.which("curl")
-    return found | (
-        {"curl": [curl, "--silent", "-o", os.devnull, manifest.as_uri()]} if curl else {}
-    )
+    if curl:
+        commands["curl"] = [curl, "--silent", "-o", os.devnull, manifest.as_uri()]
+    return commands
 
 
-def ours() -> list[str]:
-    """Our program."""
+def our_program() -> list[str]:
     return [sys.executable, "-m", "datapilot_defer"]
 
 
-def theirs() -> list[str]:
-    """The neighbour's program, in its own environment."""
+def their_program() -> list[str]:
     return [str(require_program("altimate", "datapilot"))]
 
 
-def alternately(commands: Mapping[str, Sequence[str]], runs: int) -> dict[str, list[Cost]]:
-    """Run every command once, and again, so that a machine that slows down slows all of them."""
+def print_costs(commands: Mapping[str, Sequence[str]], runs: int, *, label_width: int) -> int:
+    """Measure the commands and print a table. Return 1 if any run failed, else 0."""
+    print(f"{'':{label_width}}{'cpu s':>8}{'wall s':>8}{'MB':>8}  exit codes")
+    exit_codes: set[int] = set()
+    for label, costs in measure_alternately(commands, runs).items():
+        print(f"{label:{label_width}}{format_medians(costs)}", flush=True)
+        exit_codes |= {cost.exit_code for cost in costs}
+    return int(exit_codes != {0})
+
+
+def measure_alternately(commands: Mapping[str, Sequence[str]], runs: int) -> dict[str, list[Cost]]:
+    """Run all commands in turn, so that a slow phase of the machine affects each of them."""
     costs: dict[str, list[Cost]] = {label: [] for label in commands}
     for _ in range(runs):
-        for label, words in commands.items():
-            costs[label].append(measured(words))
+        for label, command in commands.items():
+            costs[label].append(measure(command))
     return costs
 
 
-def measured(words: Sequence[str]) -> Cost:
-    """Run one process to its end."""
-    starter = [sys.executable, "-I", "-S", "-c", STARTER, *words]
-    done = subprocess.run(starter, stdin=subprocess.DEVNULL, capture_output=True, check=True)
-    cpu_s, wall_s, peak, exit_code = json.loads(done.stderr.splitlines()[-1])
-    return Cost(
-        cpu_s, wall_s, peak / (1024 if sys.platform != "darwin" else 1024 * 1024), exit_code
-    )
+def measure(command: Sequence[str]) -> Cost:
+    """Run one process until it exits."""
+    starter = [sys.executable, "-I", "-S", "-c", STARTER, *command]
+    result = subprocess.run(starter, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    cpu_s, wall_s, peak, exit_code = json.loads(result.stderr.splitlines()[-1])
+    return Cost(cpu_s, wall_s, peak / RSS_UNITS_PER_MB, exit_code)
 
 
-def row(label: str, costs: Sequence[Cost]) -> str:
-    """One line of the table: medians."""
-    cpu_s, wall_s, memory = (
-        statistics.median(getattr(cost, name) for cost in costs)
-        for name in ("cpu_s", "wall_s", "memory_mb")
-    )
-    return f"{label:24}{cpu_s:8.2f}{wall_s:8.2f}{memory:8.0f}  {sorted({cost.exit_code for cost in costs})}"
+def format_medians(costs: Sequence[Cost]) -> str:
+    """Return the columns of one line of the table, without its label."""
+    cpu_s = statistics.median(cost.cpu_s for cost in costs)
+    wall_s = statistics.median(cost.wall_s for cost in costs)
+    memory_mb = statistics.median(cost.memory_mb for cost in costs)
+    exit_codes = sorted({cost.exit_code for cost in costs})
+    return f"{cpu_s:8.2f}{wall_s:8.2f}{memory_mb:8.0f}  {exit_codes}"
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -1,9 +1,10 @@
-"""Validation of a valid and of a broken manifest, next to json.loads, plain jsonschema and the neighbour's loader.
+"""Validation of valid and broken manifests, next to json.loads, jsonschema and another loader.
 
     scripts/bench validate [--runs N] [--without-jsonschema]
 
-CPU seconds and peak memory above the bare interpreter's, each in a process of its own, imports included; medians.
-Plain jsonschema takes minutes for 60 MB: it is measured with 6 MB only, once.
+CPU seconds and peak memory above the bare interpreter, each in its own process, with imports;
+medians. jsonschema alone takes minutes for 60 MB: it is measured once, with 6 MB.
+The other loader is that of altimate-datapilot-cli.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.support import large_manifest
 from tests.support.environments import require_program
@@ -23,87 +25,100 @@ from tests.support.environments import require_program
 SIZES = {"6 MB": (500, 20), "60 MB": (5000, 20)}  # models, columns
 MILLION = 1_000_000
 
-# Runs in a fresh interpreter: prints CPU seconds and the growth of peak memory in MB.
+
+class Cost(NamedTuple):
+    """Resources that one process used, above those of the bare interpreter, and its result."""
+
+    cpu_s: float
+    memory_mb: float
+    result: str
+
+
+# Runs in a new interpreter. Prints CPU seconds and the growth of peak memory in MB.
 FRAME = """
 import json, resource, sys, time
 
 def peak_mb():
-    try:  # what Linux tells of a process's peak elsewhere begins with that of its parent
+    try:  # ru_maxrss on Linux starts with the peak of the parent process
         with open("/proc/self/status") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024 / 1e6
+            peak_kib = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+            return peak_kib * 1024 / 1e6
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
-before, started = peak_mb(), time.process_time()
+peak_before, started = peak_mb(), time.process_time()
 path = sys.argv[1]
 {code}
-print(json.dumps([time.process_time() - started, peak_mb() - before, said]))
+print(json.dumps([time.process_time() - started, peak_mb() - peak_before, result]))
 """
 OURS = """
-from datapilot_defer.artifact import read
+from datapilot_defer.artifact import read_artifact
 from datapilot_defer.validation import validate
-verdict = validate(read(path))
-said = "accepted" if verdict.accepted else verdict.problems[0].message
+validation = validate(read_artifact(path))
+result = "accepted" if validation.is_accepted else validation.problems[0].message
 """
-LOADS = """
+JSON_LOADS = """
 try:
-    said = f"{len(json.loads(open(path, 'rb').read()))} keys"
+    result = f"{len(json.loads(open(path, 'rb').read()))} keys"
 except ValueError as error:
-    said = str(error)
+    result = str(error)
 """
 JSONSCHEMA = """
 import jsonschema
-from datapilot_defer.validation import known
-schema = known.published("manifest", 12, "1.11.16").document
-said = str(jsonschema.Draft202012Validator(schema).is_valid(json.loads(open(path, 'rb').read())))
+from datapilot_defer.validation import bundled_schemas
+schema = bundled_schemas.published_schema("manifest", 12, "1.11.16").document
+manifest = json.loads(open(path, 'rb').read())
+result = str(jsonschema.Draft202012Validator(schema).is_valid(manifest))
 """
-NEIGHBOUR = """
+THEIRS = """
 from datapilot.core.platforms.dbt.utils import load_manifest
-said = type(load_manifest(path)).__name__
+result = type(load_manifest(path)).__name__
 """
 
 
-def main(words: list[str]) -> None:
+def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument(
-        "--without-jsonschema", action="store_true", help="leave out what takes a minute"
+        "--without-jsonschema", action="store_true", help="omit jsonschema, which takes a minute"
     )
-    options = parser.parse_args(words)
-    neighbour = str(require_program("altimate", "python"))
-    with tempfile.TemporaryDirectory() as name:
-        for label, path in files(Path(name)).items():
-            size = path.stat().st_size / 1e6
-            print(f"\n{label} ({size:.1f} MB){'':20}CPU s      MB  per file MB")
-            row("json.loads", sys.executable, LOADS, path, options.runs)
-            row("datapilot dbt validate", sys.executable, OURS, path, options.runs)
-            if label in SIZES:  # a broken one of 60 MB takes it more memory than the machine has
-                row("altimate-datapilot-cli", neighbour, NEIGHBOUR, path, 1)
+    options = parser.parse_args(argv)
+    their_python = str(require_program("altimate", "python"))
+    with tempfile.TemporaryDirectory() as directory:
+        for label, path in write_manifests(Path(directory)).items():
+            size_mb = path.stat().st_size / 1e6
+            print(f"\n{label} ({size_mb:.1f} MB){'':20}CPU s      MB  per file MB")
+            print_row("json.loads", sys.executable, JSON_LOADS, path, options.runs)
+            print_row("datapilot dbt validate", sys.executable, OURS, path, options.runs)
+            if label in SIZES:  # it needs more memory than most machines have for the others
+                print_row("altimate-datapilot-cli", their_python, THEIRS, path, 1)
             if label == "6 MB" and not options.without_jsonschema:
-                row("plain jsonschema", sys.executable, JSONSCHEMA, path, 1)
+                print_row("plain jsonschema", sys.executable, JSONSCHEMA, path, 1)
 
 
-def files(folder: Path) -> dict[str, Path]:
-    made = {}
+def write_manifests(directory: Path) -> dict[str, Path]:
+    """Write the valid and the broken manifests. Return their paths by label."""
+    paths = {}
     for label, (models, columns) in SIZES.items():
-        made[label] = folder / f"{label}.json"
-        large_manifest.write(made[label], models, columns)
-    text = made["60 MB"].read_text(encoding="utf-8")
-    broken: dict[str, Callable[[], str]] = {
-        "a million errors in 6,300 models": lambda: damaged(large_manifest.text(6300, 20)),
-        "a million broken nodes": lambda: nodes(text),
-        "an error in the last character": lambda: text[:-1] + "x",
-    }
-    for label, make in broken.items():
-        made[label] = folder / f"{label}.json"
-        made[label].write_text(make(), encoding="utf-8")
-    return made
+        paths[label] = directory / f"{label}.json"
+        large_manifest.write(paths[label], models, columns)
+    for label, text in broken_manifests(paths["60 MB"].read_text(encoding="utf-8")):
+        paths[label] = directory / f"{label}.json"
+        paths[label].write_text(text, encoding="utf-8")
+    return paths
 
 
-def damaged(text: str) -> str:
-    """Eight errors in each column."""
+def broken_manifests(valid: str) -> Iterator[tuple[str, str]]:
+    """Yield label and text of each broken manifest, one at a time: they are large."""
+    yield "a million errors in 6,300 models", break_columns(large_manifest.text(6300, 20))
+    yield "a million broken nodes", replace_nodes(valid)
+    yield "an error in the last character", valid[:-1] + "x"
+
+
+def break_columns(text: str) -> str:
+    """Put eight errors into each column."""
     for old, new in (
         ('"meta": {"pii": false}', '"meta": null'),
         ('"constraints": []', '"constraints": 5'),
@@ -116,34 +131,35 @@ def damaged(text: str) -> str:
     return text
 
 
-def nodes(text: str) -> str:
-    """As many nodes as errors, with nothing in them."""
-    head = text[: text.index('"nodes": {') + len('"nodes": {')]
-    tail = text[text.index(', "parent_map"') :]
-    broken = ", ".join(
+def replace_nodes(text: str) -> str:
+    """Replace the nodes by a million empty ones, each of them an error."""
+    head, opening, _ = text.partition('"nodes": {')
+    parent_map = text.index(', "parent_map"')
+    broken_nodes = ", ".join(
         f'"model.warehouse.m{number}": {{"resource_type": "model"}}' for number in range(MILLION)
     )
-    return f"{head}{broken}}}{tail}"
+    return f"{head}{opening}{broken_nodes}}}{text[parent_map:]}"
 
 
-def row(label: str, python: str, code: str, path: Path, runs: int) -> None:
-    """One line of the table."""
-    costs = [measured(python, code, path) for _ in range(runs)]
-    cpu_s, used = (statistics.median(cost[at] for cost in costs) for at in (0, 1))
-    print(
-        f"  {label:34}{cpu_s:8.2f}{used:8.0f}{used * 1e6 / path.stat().st_size:9.2f}   {str(costs[0][2])[:50]}"
-    )
+def print_row(label: str, python: str, code: str, path: Path, runs: int) -> None:
+    """Measure one program `runs` times and print one line of the table."""
+    costs = [measure(python, code, path) for _ in range(runs)]
+    cpu_s = statistics.median(cost.cpu_s for cost in costs)
+    memory_mb = statistics.median(cost.memory_mb for cost in costs)
+    memory_per_mb = memory_mb * 1e6 / path.stat().st_size
+    result = costs[0].result[:50]
+    print(f"  {label:34}{cpu_s:8.2f}{memory_mb:8.0f}{memory_per_mb:9.2f}   {result}")
 
 
-def measured(python: str, code: str, path: Path) -> tuple[float, float, str]:
-    done = subprocess.run(
+def measure(python: str, code: str, path: Path) -> Cost:
+    process = subprocess.run(
         [python, "-c", FRAME.format(code=code), str(path)],
         stdout=subprocess.PIPE,
         check=True,
         encoding="utf-8",
     )
-    cpu_s, used, said = json.loads(done.stdout.splitlines()[-1])
-    return cpu_s, used, said
+    last_line = process.stdout.splitlines()[-1]
+    return Cost(*json.loads(last_line))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ from datapilot_defer.cli.instance.options import (
     instance_name_option,
     open_storage_or_explain,
 )
-from datapilot_defer.cli.integrations import format_table
-from datapilot_defer.cli.output import current_output
+from datapilot_defer.cli.output import current_output, format_table
 
 if TYPE_CHECKING:
     from datapilot_defer.storage.tokens import Token

@@ -1,0 +1,95 @@
+"""`datapilot auth status`: the credentials in use and their permissions."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from datapilot_defer.cli.command import Command
+from datapilot_defer.cli.options import connection_options
+from datapilot_defer.cli.output import current_output, mask_token
+from datapilot_defer.client.connection import Connection, ConnectionOptions
+from datapilot_defer.config import Setting
+from datapilot_defer.errors import AccessDenied, DatapilotError, Unavailable
+
+if TYPE_CHECKING:
+    from datapilot_defer.client.instance_client import InstanceClient
+
+
+@click.command("status", cls=Command)
+@connection_options
+def status(connection: ConnectionOptions) -> None:
+    """Show which credentials would be used.
+
+    Says where each part comes from, whether the instance accepts them, and what they allow.
+    """
+    output = current_output()
+    instance = Connection(connection, environ=os.environ, console=output)
+    effective = instance.credentials
+    parts = {
+        "url": effective.url,
+        "instance_name": effective.instance_name,
+        "token": Setting(mask_token(effective.token.value), effective.token.origin),
+    }
+    access = _check_access(instance.open())
+    data: dict[str, object] = {
+        "ok": access.error is None,
+        "exit_code": access.exit_code,
+        "accepted": access.accepted,
+        "may_upload": access.may_upload,
+    }
+    lines = []
+    for name, part in parts.items():
+        data[name] = {"value": part.value, "origin": part.origin}
+        label = f"{name.replace('_', ' ')}:"
+        lines.append(f"{label:15}{part.value}  ({part.origin})")
+    lines.append(f"{'accepted:':15}{_format_access(access)}")
+    output.print_result(data, "\n".join(lines))
+    output.exit(access.exit_code)
+
+
+@dataclass(frozen=True)
+class _Access:
+    """What an instance allows. A permission that could not be determined is None.
+
+    error: why the credentials cannot be used.
+    """
+
+    error: DatapilotError | None = None
+    may_upload: bool | None = None
+
+    @property
+    def accepted(self) -> bool | None:
+        if isinstance(self.error, Unavailable):
+            return None
+        return self.error is None
+
+    @property
+    def exit_code(self) -> int:
+        return self.error.exit_code if self.error else 0
+
+
+def _check_access(client: InstanceClient) -> _Access:
+    """Ask the instance whether it accepts the credentials and whether they permit uploads."""
+    try:
+        client.check_credentials()
+    except DatapilotError as error:
+        return _Access(error)
+    try:
+        client.check_permissions()
+    except AccessDenied:
+        return _Access(may_upload=False)
+    except DatapilotError:
+        return _Access()
+    return _Access(may_upload=True)
+
+
+def _format_access(access: _Access) -> str:
+    if access.error:
+        return str(access.error)
+    if access.may_upload:
+        return "yes, and the token may upload"
+    return "yes; it may not upload"
