@@ -71,9 +71,7 @@ def validate_artifacts(
     warnings: list[str] = []
     drift: list[str] = []
     for artifact in artifacts:
-        result = validate(
-            artifact, strict=options.strict, readable_by=options.readable_by, limit=max_problems
-        )
+        result = validate(artifact, options, max_problems=max_problems)
         if not result.is_accepted:
             problems += result.format_problems()
         warnings += [f"{artifact.path}: {warning}" for warning in result.warnings]

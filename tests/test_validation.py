@@ -13,7 +13,7 @@ import pytest
 
 from datapilot_defer.artifact import Artifact, Kind, parse_artifact, read_artifact
 from datapilot_defer.errors import UsageError
-from datapilot_defer.validation import Problem, ValidationResult, validate
+from datapilot_defer.validation import Problem, ValidationOptions, ValidationResult, validate
 
 FOLDER = Path(__file__).parent / "artifacts"
 GOOD = sorted((FOLDER / "good").glob("*.json"))
@@ -21,6 +21,7 @@ BAD = sorted((FOLDER / "bad").glob("*.json"))
 SAID: dict[str, list[str]] = json.loads((FOLDER / "bad.json").read_text(encoding="utf-8"))
 ORDERS = "model.warehouse.orders"
 CORE = ("1.8", "1.9", "1.10", "1.11", "1.12")
+STRICT = ValidationOptions(strict=True)
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -93,17 +94,22 @@ def test_the_verdict_says_which_dbt_can_read_it(name: str, readers: tuple[str, .
 def test_a_manifest_that_the_wanted_dbt_cannot_read_is_refused(
     name: str, version: str, accepted: bool
 ) -> None:
-    assert validate(manifest(name=name), readable_by=version).is_accepted is accepted
+    assert (
+        validate(manifest(name=name), ValidationOptions(readable_by=version)).is_accepted
+        is accepted
+    )
 
 
 def test_the_refusal_for_a_reader_names_the_node_that_stops_it() -> None:
-    verdict = validate(manifest(name="manifest of dbt 2 with nulls"), readable_by="1.11")
+    verdict = validate(
+        manifest(name="manifest of dbt 2 with nulls"), ValidationOptions(readable_by="1.11")
+    )
     assert verdict.format_problems() == [
         'target/manifest.json::$.nodes["model.warehouse.orders"].config.meta: '
         "expected an object, got null: "
         "dbt 2.x wrote it, and dbt 1.11 can't read it (models/marts/orders.sql)"
     ]
-    verdict = validate(manifest(), readable_by="1.5")
+    verdict = validate(manifest(), ValidationOptions(readable_by="1.5"))
     assert said(verdict) == [
         "$.metadata.dbt_schema_version: dbt 1.5 can't read schema version 12; dbt 1.8 and later can"
     ]
@@ -111,17 +117,19 @@ def test_the_refusal_for_a_reader_names_the_node_that_stops_it() -> None:
 
 def test_a_refused_manifest_is_not_refused_once_more_for_its_readers() -> None:
     broken = manifest(lambda document: document["nodes"][ORDERS].pop("checksum"))
-    assert len(validate(broken, readable_by="1.11").problems) == 1
+    assert len(validate(broken, ValidationOptions(readable_by="1.11")).problems) == 1
 
 
 @pytest.mark.parametrize("version", ["latest", "", "1,11", "one"])
 def test_a_reader_that_is_no_version_is_a_usage_error(version: str) -> None:
     with pytest.raises(UsageError, match=r"such as 1\.11 or 2"):
-        validate(manifest(), readable_by=version or " ")
+        validate(manifest(), ValidationOptions(readable_by=version or " "))
 
 
 def test_other_kinds_have_no_readers() -> None:
-    verdict = validate(read_artifact(FOLDER / "good" / "catalog.json", None), readable_by="1.11")
+    verdict = validate(
+        read_artifact(FOLDER / "good" / "catalog.json", None), ValidationOptions(readable_by="1.11")
+    )
     assert (verdict.is_accepted, verdict.readable_by) == (True, ())
 
 
@@ -135,9 +143,7 @@ def test_what_dbt_reads_and_did_not_publish_is_drift_and_counted_with_the_warnin
 
 
 def test_strict_holds_a_manifest_to_the_published_schema() -> None:
-    verdict = validate(
-        manifest(name="manifest with unknown properties and a new language"), strict=True
-    )
+    verdict = validate(manifest(name="manifest with unknown properties and a new language"), STRICT)
     assert said(verdict) == [
         '$: the schema knows no "something_new"',
         '$.nodes["model.warehouse.orders"]: the schema knows no "something_new"',
@@ -145,14 +151,14 @@ def test_strict_holds_a_manifest_to_the_published_schema() -> None:
         'expected one of python, sql, got "javascript"',
     ]
     assert verdict.readable_by == (*CORE, "2")
-    assert validate(manifest(), strict=True).is_accepted
+    assert validate(manifest(), STRICT).is_accepted
 
 
 @pytest.mark.parametrize(
     "name", ["manifest of schema version 20", "manifest of a schema version to come"]
 )
 def test_strict_refuses_a_version_whose_schema_is_not_known(name: str) -> None:
-    problems = said(validate(manifest(name=name), strict=True))
+    problems = said(validate(manifest(name=name), STRICT))
     assert problems[-1].startswith(
         "$.metadata.dbt_schema_version: --strict needs the published schema"
     )
@@ -162,7 +168,7 @@ def test_the_schema_of_the_writing_release_is_taken() -> None:
     def by_dbt_1_8(document: dict[str, Any]) -> None:
         document["metadata"]["dbt_version"] = "1.8.9"
 
-    problems = said(validate(manifest(by_dbt_1_8), strict=True))
+    problems = said(validate(manifest(by_dbt_1_8), STRICT))
     assert '$: the schema knows no "functions"' in problems
     assert validate(manifest(by_dbt_1_8)).is_accepted
 
@@ -210,7 +216,7 @@ def test_ten_problems_are_shown_and_the_others_counted() -> None:
     assert len(verdict.problems) == 10
     assert verdict.format_problems()[-1] == f"… and {verdict.hidden_problems:,} more"
     assert (
-        len(validate(many(30, {"resource_type": "model"}), limit=None).problems)
+        len(validate(many(30, {"resource_type": "model"}), max_problems=None).problems)
         == 10 + verdict.hidden_problems
     )
 
@@ -228,7 +234,7 @@ def test_one_broken_node_does_not_hide_another() -> None:
         )
         document["nodes"]["model.warehouse.customers"]["checksum"] = None
 
-    verdict = validate(manifest(change), limit=None)
+    verdict = validate(manifest(change), max_problems=None)
     assert len(verdict.problems) == 21
     assert verdict.problems[0].path == '$.nodes["model.warehouse.customers"].checksum'
 
@@ -313,7 +319,7 @@ def test_another_kind_of_an_unknown_version_is_checked_in_outline() -> None:
     verdict = validate(other("run_results", 9))
     assert verdict.is_accepted
     assert "newer than this program" in verdict.warnings[0]
-    assert not validate(other("run_results", 9), strict=True).is_accepted
+    assert not validate(other("run_results", 9), STRICT).is_accepted
     assert "before 1.0" in said(validate(other("run_results", 3)))[0]
 
 
@@ -323,7 +329,7 @@ def test_drift_of_another_kind_is_a_warning_and_strict_refuses_it() -> None:
     )
     assert validate(drifted).is_accepted
     assert "results" in validate(drifted).drift[0]
-    assert not validate(drifted, strict=True).is_accepted
+    assert not validate(drifted, STRICT).is_accepted
 
 
 @pytest.mark.parametrize("kind", ["catalog", "run_results", "sources", "semantic_manifest"])
@@ -363,13 +369,9 @@ def test_files_that_share_dbts_file_name_are_told_apart(
     "value", [5, [], {"model.warehouse.gone": 5}, {"model.warehouse.gone": [5]}]
 )
 def test_strict_looks_into_sections_that_may_be_null(value: Any) -> None:
-    problems = said(
-        validate(manifest(lambda document: document.update(disabled=value)), strict=True)
-    )
+    problems = said(validate(manifest(lambda document: document.update(disabled=value)), STRICT))
     assert problems[0].startswith("$.disabled")
-    assert validate(
-        manifest(lambda document: document.update(disabled=None)), strict=True
-    ).is_accepted
+    assert validate(manifest(lambda document: document.update(disabled=None)), STRICT).is_accepted
 
 
 def test_uselessness_alone_does_not_stop_the_question_whether_dbt_reads_it() -> None:

@@ -14,7 +14,12 @@ import pytest
 
 from datapilot_defer import dbt_json
 from datapilot_defer.artifact import Kind, parse_artifact, read_artifact
-from datapilot_defer.validation import ValidationResult, bundled_schemas, validate
+from datapilot_defer.validation import (
+    ValidationOptions,
+    ValidationResult,
+    bundled_schemas,
+    validate,
+)
 from datapilot_defer.validation.schema import ArtifactSchema
 from tests.support import oracle
 from tests.support.dbt_project import Shop
@@ -252,7 +257,7 @@ def test_jsonschema_and_the_fast_validator_agree_on_whole_manifests(shop: Shop) 
         )
         slow = kind(published.document).is_valid(document)
         assert published.accepts(published.document, document) == slow
-        strict = validate(artifact, strict=True)
+        strict = validate(artifact, ValidationOptions(strict=True))
         assert slow or not strict.is_accepted
         assert (
             strict.is_accepted

@@ -8,12 +8,12 @@ import click
 
 from datapilot_defer.artifact import Kind, read_artifact
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.options import legacy_validation_options
+from datapilot_defer.cli.options import validation_options
 from datapilot_defer.cli.output import current_output
 
 if TYPE_CHECKING:
     from datapilot_defer.cli.output import Output
-    from datapilot_defer.validation import ValidationResult
+    from datapilot_defer.validation import ValidationOptions, ValidationResult
 
 _MAX_LISTED_PROBLEMS = 10
 
@@ -25,10 +25,8 @@ _MAX_LISTED_PROBLEMS = 10
     type=click.Choice([kind.value for kind in Kind]),
     help="What the files must be. [default: whatever dbt artifact each of them is]",
 )
-@legacy_validation_options
-def validate(
-    files: tuple[str, ...], kind: str | None, strict: bool, readable_by: str | None
-) -> None:
+@validation_options
+def validate(files: tuple[str, ...], kind: str | None, validation: ValidationOptions) -> None:
     """Check artifacts of dbt as onboard does, without a network.
 
     Says of each file whether it is whole, and which dbt can defer to it: what dbt's own loader
@@ -41,13 +39,13 @@ def validate(
     expected_kind = None
     if kind:
         expected_kind = Kind(kind)
-    limit: int | None = _MAX_LISTED_PROBLEMS
+    max_problems: int | None = _MAX_LISTED_PROBLEMS
     if output.verbose:
-        limit = None
+        max_problems = None
     results = []
     for file in files:
         artifact = read_artifact(file, expected_kind)
-        result = validate_artifact(artifact, strict=strict, readable_by=readable_by, limit=limit)
+        result = validate_artifact(artifact, validation, max_problems=max_problems)
         results.append(result)
         _print_warnings(output, result)
     lines = [line for result in results for line in _format_result(result)]

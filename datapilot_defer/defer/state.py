@@ -132,9 +132,9 @@ def _read_local_state(directory: Path, readable_by: str | None) -> PreparedState
 
 def _validate_manifest(artifact: Artifact, readable_by: str | None) -> PulledArtifact:
     """Describe a manifest as a record does. Raises ArtifactRefused when dbt cannot read it."""
-    from datapilot_defer.validation import validate
+    from datapilot_defer.validation import ValidationOptions, validate
 
-    validation = validate(artifact, readable_by=readable_by)
+    validation = validate(artifact, ValidationOptions(readable_by=readable_by))
     if not validation.is_accepted:
         reader = "dbt"
         if readable_by:

@@ -106,13 +106,13 @@ def _download_once(context: PullContext, kind: Kind, location: ArtifactLocation)
 
 def validate_download(download: Download, request: PullOptions) -> PulledArtifact:
     """Return the artifact for the record. Raises ArtifactRefused when dbt cannot read it."""
-    from datapilot_defer.validation import validate
+    from datapilot_defer.validation import ValidationOptions, validate
 
     artifact = download.artifact
     readable_by = None
     if artifact.kind is Kind.MANIFEST:
         readable_by = request.readable_by
-    validation = validate(artifact, readable_by=readable_by)
+    validation = validate(artifact, ValidationOptions(readable_by=readable_by))
     if not validation.is_accepted:
         reader = ""
         if request.readable_by:

@@ -6,7 +6,19 @@ schema and still loads is counted as drift. `strict` requires the published sche
 """
 
 from datapilot_defer.validation.consistency import find_inconsistencies
-from datapilot_defer.validation.result import Problem, ProblemCode, ValidationResult
+from datapilot_defer.validation.result import (
+    Problem,
+    ProblemCode,
+    ValidationOptions,
+    ValidationResult,
+)
 from datapilot_defer.validation.validator import validate
 
-__all__ = ["Problem", "ProblemCode", "ValidationResult", "find_inconsistencies", "validate"]
+__all__ = [
+    "Problem",
+    "ProblemCode",
+    "ValidationOptions",
+    "ValidationResult",
+    "find_inconsistencies",
+    "validate",
+]

@@ -1,4 +1,4 @@
-"""Problems of an artifact, findings of its checks, and the result of its validation."""
+"""Options, findings and result of a validation, and the problems of an artifact."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class ProblemCode(Enum):
 
 @dataclass(frozen=True)
 class ValidationOptions:
-    """What a validation demands.
+    """Requirements of a validation.
 
-    strict: reject whatever dbt's published schema does not allow.
-    readable_by: a version of dbt, such as "1.11", that must be able to read a manifest.
+    strict: reject everything that the published schema does not allow.
+    readable_by: a version of dbt, such as "1.11" or "2"; reject a manifest that it cannot read.
     """
 
     strict: bool = False

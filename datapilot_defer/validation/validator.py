@@ -10,30 +10,36 @@ from datapilot_defer.validation import dbt_versions
 from datapilot_defer.validation.file_type import detect_foreign_file, detect_other_kind
 from datapilot_defer.validation.manifest import check_manifest
 from datapilot_defer.validation.other_artifacts import check_other_artifact
-from datapilot_defer.validation.result import Findings, Problem, ProblemCode, ValidationResult
+from datapilot_defer.validation.result import (
+    Findings,
+    Problem,
+    ProblemCode,
+    ValidationOptions,
+    ValidationResult,
+)
 
 if TYPE_CHECKING:
     from datapilot_defer.artifact import Artifact
 
 
+_DEFAULT_OPTIONS = ValidationOptions()
+
+
 def validate(
     artifact: Artifact,
+    options: ValidationOptions = _DEFAULT_OPTIONS,
     *,
-    strict: bool = False,
-    readable_by: str | None = None,
-    limit: int | None = 10,
+    max_problems: int | None = 10,
 ) -> ValidationResult:
     """Check whether an artifact is complete, and which dbt versions can read it.
 
-    strict: reject everything that the published schema does not allow.
-    readable_by: a version of dbt, such as "1.11" or "2"; reject a manifest that it cannot read.
-    limit: maximum number of problems in the result; None for all, up to about a thousand.
-    Raises UsageError if `readable_by` is not a version.
+    max_problems: how many problems the result lists; None for all, up to about a thousand.
+    Raises UsageError if `options.readable_by` is not a version of dbt.
     """
-    findings = _find_problems(artifact, strict=strict)
-    if readable_by and artifact.kind is Kind.MANIFEST:
-        findings.problems += _unreadable_problems(artifact, findings, readable_by)
-    problems = findings.problems[:limit]
+    findings = _find_problems(artifact, strict=options.strict)
+    if options.readable_by and artifact.kind is Kind.MANIFEST:
+        findings.problems += _unreadable_problems(artifact, findings, options.readable_by)
+    problems = findings.problems[:max_problems]
     return ValidationResult(
         artifact,
         problems=tuple(problems),
