@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from datapilot_defer import dbt_project
+from datapilot_defer.artifact import Artifact, read_artifact
 from datapilot_defer.dbt_installation import DbtInstallation
 from datapilot_defer.defer import dbt_queries, nodes
 from datapilot_defer.defer.explain import DeferContext, explain_references
@@ -292,19 +293,19 @@ def test_a_dbt_that_answers_something_else_is_said(
 @pytest.mark.parametrize("reader", [nodes.read_nodes, nodes.list_unique_ids])
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"nodes": 1}', '{"nodes": [1]}'])
 def test_what_is_no_manifest_is_refused(
-    content: str, reader: Callable[[nodes.ManifestFile], object], tmp_path: Path
+    content: str, reader: Callable[[Artifact], object], tmp_path: Path
 ) -> None:
     (tmp_path / "manifest.json").write_text(content, encoding="utf-8")
     with pytest.raises(ArtifactRefused, match="is no manifest of dbt"):
-        reader(nodes.read_manifest(tmp_path / "manifest.json"))
-    with pytest.raises(UsageError, match="can't be read"):
-        reader(nodes.read_manifest(tmp_path / "none.json"))
+        reader(read_artifact(tmp_path / "manifest.json"))
+    with pytest.raises(UsageError, match="no such file"):
+        reader(read_artifact(tmp_path / "none.json"))
 
 
 def test_a_node_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"nodes": {"model.a.b": 1}}', encoding="utf-8")
     with pytest.raises(ArtifactRefused, match="is no manifest of dbt"):
-        nodes.read_nodes(nodes.read_manifest(tmp_path / "manifest.json"))
+        nodes.read_nodes(read_artifact(tmp_path / "manifest.json"))
 
 
 def test_a_dbt_that_can_not_be_started_is_said(tmp_path: Path) -> None:

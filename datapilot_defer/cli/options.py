@@ -5,7 +5,6 @@ A decorator that builds an options object consumes its parameters and passes the
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from functools import wraps
@@ -13,19 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from datapilot_defer.cli.output import Output
 from datapilot_defer.client.connection import (
     DEFAULT_TIMEOUT_S,
-    Connection,
     ConnectionOptions,
-    open_instance,
 )
 from datapilot_defer.config import DEFAULT_URL
-from datapilot_defer.credentials import Credentials
 from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
-    from datapilot_defer.client.instance_client import InstanceClient
+    pass
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,17 +41,13 @@ def connection_options(command: F) -> F:
         options = ConnectionOptions(token, instance_name, backend_url, allow_http, timeout)
         return command(connection=options, **others)
 
-    return cast("F", legacy_connection_options(wrapper))
+    with_options: Callable[..., Any] = wrapper
+    for option in reversed(_CONNECTION_OPTIONS):
+        with_options = option(with_options)
+    return cast("F", with_options)
 
 
-def legacy_connection_options(command: F) -> F:
-    """Add the options that select an instance, passed on as `**access`."""
-    for option in reversed(_INSTANCE_OPTIONS):
-        command = option(command)
-    return command
-
-
-_INSTANCE_OPTIONS = [
+_CONNECTION_OPTIONS = [
     click.option(
         "--token",
         metavar="TOKEN",
@@ -131,24 +122,21 @@ def validation_options(command: F) -> F:
 
         return command(validation=ValidationOptions(strict, readable_by), **others)
 
-    return cast("F", legacy_validation_options(wrapper))
+    return cast("F", _strict_option(_readable_by_option(wrapper)))
 
 
-def legacy_validation_options(command: F) -> F:
-    """Add --strict and --readable-by."""
-    strict = click.option(
-        "--strict",
-        is_flag=True,
-        help="Hold the artifacts to dbt's published schema, to the letter.",
-    )
-    readable_by = click.option(
-        "--readable-by",
-        metavar="VERSION",
-        envvar="DATAPILOT_READABLE_BY",
-        show_envvar=True,
-        help="Refuse a manifest that this dbt, such as 1.11, can't defer to.",
-    )
-    return strict(readable_by(command))
+_strict_option = click.option(
+    "--strict",
+    is_flag=True,
+    help="Hold the artifacts to dbt's published schema, to the letter.",
+)
+_readable_by_option = click.option(
+    "--readable-by",
+    metavar="VERSION",
+    envvar="DATAPILOT_READABLE_BY",
+    show_envvar=True,
+    help="Refuse a manifest that this dbt, such as 1.11, can't defer to.",
+)
 
 
 _SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -208,31 +196,3 @@ def require_integration(integration_id: int | None, integration_name: str | None
             "`datapilot dbt integrations list` shows them"
         )
     return integration
-
-
-def find_credentials(report: Output, **access: Any) -> Credentials:
-    """Return the credentials of one call (commands that are not converted yet)."""
-    return _legacy_connection(report, **access).credentials
-
-
-def connect(report: Output, **access: Any) -> InstanceClient:
-    """Return a client of the instance (commands that are not converted yet)."""
-    return _legacy_connection(report, **access).open()
-
-
-def instance_at(report: Output, credentials: Credentials, timeout: float | None) -> InstanceClient:
-    """Return a client with these credentials (commands that are not converted yet)."""
-    return open_instance(credentials, environ=os.environ, console=report, timeout_s=timeout)
-
-
-def _legacy_connection(
-    report: Output,
-    *,
-    token: str | None,
-    instance_name: str | None,
-    backend_url: str | None,
-    allow_http: bool,
-    timeout: float | None = None,
-) -> Connection:
-    options = ConnectionOptions(token, instance_name, backend_url, allow_http, timeout)
-    return Connection(options, environ=os.environ, console=report)

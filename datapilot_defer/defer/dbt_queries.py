@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datapilot_defer.artifact import read_artifact
 from datapilot_defer.config import user_cache_directory
 from datapilot_defer.dbt_installation import DbtInstallation
 from datapilot_defer.dbt_project import DbtProject
 from datapilot_defer.defer.command_line import DEFER_VARIABLES
-from datapilot_defer.defer.nodes import ManifestNode, read_manifest, read_nodes
+from datapilot_defer.defer.nodes import ManifestNode, read_nodes
 from datapilot_defer.errors import UsageError
 
 _OUTPUT_MARKER = "datapilot-found:"
@@ -95,7 +96,8 @@ class DbtQuery:
                 words = (*output, "--state", str(state), *selection)
                 listing = self._start_dbt(children, "ls", *words)
             exists = self._parse_existing_relations(_wait_for_output("compile", compiling))
-            nodes = read_nodes(read_manifest(self.work_directory / "compile" / "manifest.json"))
+            manifest = read_artifact(self.work_directory / "compile" / "manifest.json")
+            nodes = read_nodes(manifest)
             selected = None
             if listing is not None:
                 selected = _parse_selected(_wait_for_output("ls", listing))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datapilot_defer import dbt_json
-from datapilot_defer.errors import ArtifactRefused, UsageError
+from datapilot_defer.errors import ArtifactRefused
 
 if TYPE_CHECKING:
+    from datapilot_defer.artifact import Artifact
     from datapilot_defer.dbt_json.parser import Raw
 
 # Resource types for which `dbt build` creates a relation or routine.
@@ -35,33 +35,12 @@ class ManifestNode:
     parents: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class ManifestFile:
-    """A manifest that was read and split once."""
-
-    path: Path
-    sections: Mapping[str, Raw]
-
-
-def read_manifest(path: Path) -> ManifestFile:
-    """Read a manifest and split it into its sections.
-
-    Raises UsageError when the file cannot be read, ArtifactRefused when it is not a manifest.
-    """
-    try:
-        return ManifestFile(path, dbt_json.split(path.read_bytes()))
-    except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}") from None
-    except dbt_json.NotJsonError as error:
-        raise _not_a_manifest_error(path, error) from None
-
-
-def read_nodes(manifest: ManifestFile) -> dict[str, ManifestNode]:
+def read_nodes(manifest: Artifact) -> dict[str, ManifestNode]:
     """Return nodes, sources and functions by unique id.
 
     Raises ArtifactRefused when it is not a manifest of dbt.
     """
-    sections = manifest.sections
+    sections = _sections_of(manifest)
     names = ["nodes", *(name for name in _OPTIONAL_SECTIONS if name in sections)]
     try:
         return {
@@ -73,15 +52,22 @@ def read_nodes(manifest: ManifestFile) -> dict[str, ManifestNode]:
         raise _not_a_manifest_error(manifest.path, error) from None
 
 
-def list_unique_ids(manifest: ManifestFile) -> list[str]:
+def list_unique_ids(manifest: Artifact) -> list[str]:
     """Return the unique ids of the nodes, much faster than `read_nodes`; raises the same."""
+    sections = _sections_of(manifest)
     try:
-        return list(dbt_json.entries(manifest.sections["nodes"]))
+        return list(dbt_json.entries(sections["nodes"]))
     except (KeyError, dbt_json.NotJsonError) as error:
         raise _not_a_manifest_error(manifest.path, error) from None
 
 
-def _not_a_manifest_error(path: Path, error: Exception) -> ArtifactRefused:
+def _sections_of(manifest: Artifact) -> Mapping[str, Raw]:
+    if manifest.not_json is not None:
+        raise _not_a_manifest_error(manifest.path, manifest.not_json)
+    return manifest.sections
+
+
+def _not_a_manifest_error(path: str, error: Exception) -> ArtifactRefused:
     return ArtifactRefused(f"{path} is no manifest of dbt: {error}")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from datapilot_defer.artifact import Artifact, Kind, read_artifact
 from datapilot_defer.dbt_project import PROJECT_FILE, is_target_directory
-from datapilot_defer.defer.nodes import ManifestFile, list_unique_ids, read_manifest
+from datapilot_defer.defer.nodes import list_unique_ids
 from datapilot_defer.defer.project_settings import DeferSettings, resolve_manifest_directory
 from datapilot_defer.errors import ArtifactRefused, UsageError
 from datapilot_defer.pull.record import PulledArtifact
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 class PreparedState:
     """A state directory that dbt can defer to.
 
-    artifact: its manifest, as a record describes it. manifest: the same file, read and split.
+    artifact: its manifest, as a record describes it. manifest: the same file with its content.
     pulled: None for a local directory.
     """
 
     directory: Path
     artifact: PulledArtifact
-    manifest: ManifestFile
+    manifest: Artifact
     pulled: PullResult | None = None
 
     def describe(self) -> str:
@@ -99,20 +99,16 @@ def _pull_state(
         connection.address, request.integration_id, request.environment, request.pin
     )
     result = update_state_directory(
-        request, connection, StateDirectory(path), console=console, offline=offline
+        request,
+        connection,
+        StateDirectory(path),
+        console=console,
+        offline=offline,
+        keep_content=True,
     )
-    [artifact] = result.artifacts
-    manifest = _split_manifest(result)
-    return PreparedState(result.directory, artifact, manifest, result)
-
-
-def _split_manifest(result: PullResult) -> ManifestFile:
-    """Return the manifest that was downloaded, or else read the one that was there before."""
-    path = result.directory / Kind.MANIFEST.file_name
-    for artifact in result.downloaded:
-        if artifact.kind is Kind.MANIFEST:
-            return ManifestFile(path, artifact.sections)
-    return read_manifest(path)
+    [pulled_artifact] = result.artifacts
+    manifest = result.contents[Kind.MANIFEST]
+    return PreparedState(result.directory, pulled_artifact, manifest, result)
 
 
 def _read_local_state(directory: Path, readable_by: str | None) -> PreparedState:
@@ -127,7 +123,7 @@ def _read_local_state(directory: Path, readable_by: str | None) -> PreparedState
         )
     artifact = read_artifact(path)
     pulled_artifact = _validate_manifest(artifact, readable_by)
-    return PreparedState(directory, pulled_artifact, ManifestFile(path, artifact.sections))
+    return PreparedState(directory, pulled_artifact, artifact)
 
 
 def _validate_manifest(artifact: Artifact, readable_by: str | None) -> PulledArtifact:

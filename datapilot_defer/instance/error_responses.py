@@ -18,7 +18,7 @@ from datapilot_defer.errors import (
     Unavailable,
     UsageError,
 )
-from datapilot_defer.instance.services.errors import Conflict
+from datapilot_defer.instance.services.conflicts import Conflict
 from datapilot_defer.instance.web.rendering import render_page
 from datapilot_defer.instance.web.session import SignInRequired
 

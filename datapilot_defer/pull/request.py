@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,7 +75,8 @@ class PullResult:
     """What the state directory holds after a pull.
 
     artifacts: in the order of the requested kinds. unchanged: nothing was downloaded.
-    offline: the instance was not asked. downloaded: the new artifacts, as they were validated.
+    offline: the instance was not asked. contents: the artifacts whose
+    content was read, as far as it was kept.
     """
 
     directory: Path
@@ -82,7 +84,7 @@ class PullResult:
     environment: str | None
     unchanged: bool = True
     offline: bool = False
-    downloaded: tuple[Artifact, ...] = field(default=(), repr=False)
+    contents: Mapping[Kind, Artifact] = field(default_factory=dict, repr=False)
 
     @property
     def manifest(self) -> PulledArtifact | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
-from datapilot_defer.artifact import Kind
+from datapilot_defer.artifact import Artifact, Kind, read_artifact
 from datapilot_defer.config import user_cache_directory
 from datapilot_defer.errors import Unavailable, UsageError
 from datapilot_defer.files import (
@@ -83,6 +83,17 @@ class StateDirectory:
         except OSError:
             return False
         return sha256 == artifact.metadata.sha256
+
+    def read_intact(self, artifact: PulledArtifact) -> Artifact | None:
+        """Read an artifact; None when the file on disk is no longer what was pulled."""
+        path = self.artifact_path(artifact.kind)
+        try:
+            content = read_artifact(path, artifact.kind)
+        except UsageError:
+            return None
+        if content.metadata.sha256 != artifact.metadata.sha256:
+            return None
+        return content
 
     def find_foreign_files(self, kinds: Sequence[Kind], record: StateRecord | None) -> list[Path]:
         """Return the files that a pull of these kinds would overwrite and no pull has put there.

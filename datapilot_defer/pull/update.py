@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from datapilot_defer.artifact import read_artifact
 from datapilot_defer.errors import NotFound, Unavailable, UsageError
 from datapilot_defer.pull.download import (
     Download,
@@ -38,18 +39,20 @@ def update_state_directory(
     console: Console,
     force: bool = False,
     offline: bool = False,
+    keep_content: bool = False,
 ) -> PullResult:
     """Bring the state directory up to date. This takes one small request when it already is.
 
     force: download again, and overwrite files that no pull has put there. offline: use what was
-    pulled before; this needs no token.
+    pulled before; this needs no token. keep_content: return the content of every requested
+    artifact, so that the caller need not read the files again.
     Raises NotFound when nothing was onboarded, ArtifactRefused for what dbt cannot read or is too
     old, UsageError for a directory that cannot be used, Unavailable when the instance cannot be
     reached and nothing usable was pulled before.
     """
     usable = None
     if not force:
-        usable = _read_usable(request, connection.address, directory)
+        usable = _read_usable(request, connection.address, directory, keep_content=keep_content)
     if not offline:
         result = _update(request, connection, directory, usable, console=console, force=force)
     elif usable is not None:
@@ -60,25 +63,47 @@ def update_state_directory(
             f"to {directory.path} before"
         )
     check_age(result.manifest, request.max_age_s)
+    if keep_content:
+        result = _complete_contents(result, directory)
     return result
 
 
 def _read_usable(
-    request: PullOptions, address: InstanceAddress, directory: StateDirectory
+    request: PullOptions,
+    address: InstanceAddress,
+    directory: StateDirectory,
+    *,
+    keep_content: bool,
 ) -> PullResult | None:
     """Return what the directory holds when it is complete, intact and from the right origin."""
     record = _same_origin(directory.read_record(), request.origin(address))
     if record is None:
         return None
     artifacts = []
+    contents = {}
     for kind in request.kinds:
         artifact = record.find(kind)
-        if artifact is None or not directory.is_intact(artifact):
+        if artifact is None or not request.accepts(artifact):
+            return None
+        if keep_content:
+            content = directory.read_intact(artifact)
+            if content is None:
+                return None
+            contents[kind] = content
+        elif not directory.is_intact(artifact):
             return None
         artifacts.append(artifact)
-    if not all(request.accepts(artifact) for artifact in artifacts):
-        return None
-    return PullResult(directory.path, tuple(artifacts), record.environment)
+    return PullResult(directory.path, tuple(artifacts), record.environment, contents=contents)
+
+
+def _complete_contents(result: PullResult, directory: StateDirectory) -> PullResult:
+    """Read the artifacts that were neither downloaded nor read before."""
+    contents = dict(result.contents)
+    for artifact in result.artifacts:
+        if artifact.kind not in contents:
+            path = directory.artifact_path(artifact.kind)
+            contents[artifact.kind] = read_artifact(path, artifact.kind)
+    return replace(result, contents=contents)
 
 
 def _update(
@@ -163,7 +188,7 @@ def _replace_changed(
         tuple(artifacts[kind] for kind in request.kinds),
         environment,
         unchanged=not downloads,
-        downloaded=tuple(download.artifact for download in downloads.values()),
+        contents={kind: download.artifact for kind, download in downloads.items()},
     )
     return result, first_location
 

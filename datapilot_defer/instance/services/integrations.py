@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from datapilot_defer.artifact import Kind
 from datapilot_defer.errors import NotFound, UsageError
-from datapilot_defer.instance.services.errors import Conflict
+from datapilot_defer.instance.services.conflicts import Conflict
 from datapilot_defer.instance.services.principal import Principal, require_scope
 from datapilot_defer.storage import Storage
 from datapilot_defer.storage import ingestions as ingestion_records

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from datapilot_defer.errors import AccessDenied, NotFound
-from datapilot_defer.instance.services.errors import Conflict
+from datapilot_defer.instance.services.conflicts import Conflict
 from datapilot_defer.storage import Storage
 from datapilot_defer.storage import instances as instance_records
 from datapilot_defer.storage import uploads as upload_records

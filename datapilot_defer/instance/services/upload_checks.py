@@ -6,7 +6,7 @@ import hashlib
 
 from datapilot_defer.artifact import ArtifactMetadata
 from datapilot_defer.formatting import plural
-from datapilot_defer.instance.services.errors import UnsafeUpload
+from datapilot_defer.instance.services.conflicts import UnsafeUpload
 from datapilot_defer.storage.integrations import Integration
 
 

@@ -14,7 +14,7 @@ from datapilot_defer.errors import (
 )
 from datapilot_defer.instance import inspection
 from datapilot_defer.instance.services import upload_checks
-from datapilot_defer.instance.services.errors import Conflict, UploadReplaced
+from datapilot_defer.instance.services.conflicts import Conflict, UploadReplaced
 from datapilot_defer.instance.services.integrations import find_environment, find_integration
 from datapilot_defer.instance.services.principal import Principal, require_scope
 from datapilot_defer.storage import Storage
