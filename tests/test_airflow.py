@@ -1,4 +1,4 @@
-"""Airflow for real: the recipe of docs/airflow.md, run by `airflow dags test`, and what goes wrong there."""
+"""The recipe of docs/airflow.md in a real Airflow, run by `airflow dags test`, and its failures."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def airflow(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def _write_dags(dags: Path, world: World) -> None:
-    """The recipe as it is written, about this test's manifest and integration; and what goes wrong."""
+    """Return the recipe as written, with this test's manifest and integration."""
     shutil.copytree(
         REPOSITORY / "tests" / "dags", dags, ignore=shutil.ignore_patterns("__pycache__")
     )

@@ -1,4 +1,4 @@
-"""Neighbours: altimate-datapilot-cli 0.3.8 onboards to our instance unchanged, and lives with us in one environment."""
+"""altimate-datapilot-cli 0.3.8 onboards to our instance, and both share one environment."""
 
 import os
 import subprocess

@@ -235,7 +235,8 @@ def test_status_says_where_each_part_comes_from(instance: RunningInstance) -> No
     assert done.stdout.splitlines() == [
         f"url:           {instance.url}  (environment variable DATAPILOT_URL)",
         "instance name: acme  (environment variable ALTIMATE_INSTANCE_NAME)",
-        f"token:         *** ({len(instance.token)} characters)  (environment variable ALTIMATE_API_KEY)",
+        f"token:         *** ({len(instance.token)} characters)"
+        "  (environment variable ALTIMATE_API_KEY)",
         "accepted:      yes, and the token may upload",
     ]
 

@@ -48,7 +48,7 @@ _TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(s
 
 
 def at_a_terminal(words: list[str], answers: Mapping[str, str], environ: Mapping[str, str]) -> str:
-    """Run `datapilot WORDS` at a pseudo-terminal, give each answer when it is asked for; everything that was shown."""
+    """Run `datapilot WORDS` at a pseudo-terminal, answer its prompts and return its output."""
     command = [sys.executable, "-c", _TERMINAL, sys.executable, "-m", "datapilot_defer", *words]
     shown = b""
     with subprocess.Popen(

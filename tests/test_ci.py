@@ -192,7 +192,7 @@ def test_a_summary_that_can_not_be_written_fails_nothing(tmp_path: Path) -> None
     ci.append_summary({"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(tmp_path)}, "# x")
 
 
-# Whole commands ----------------------------------------------------------------------------------------------------
+# Complete commands
 
 
 @pytest.fixture

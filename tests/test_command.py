@@ -1,4 +1,4 @@
-"""What every command has in common: its voice, its exit codes, its last line, its end by a signal."""
+"""What all commands share: output, exit codes, the last line, the end by a signal."""
 
 from __future__ import annotations
 

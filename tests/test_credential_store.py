@@ -220,11 +220,13 @@ def test_without_a_home_there_is_no_file(monkeypatch: pytest.MonkeyPatch) -> Non
 
 REAL = """
 import subprocess, sys
-assert subprocess.run(["gnome-keyring-daemon", "--unlock"], input=b"pass\\n", stdout=subprocess.DEVNULL).returncode == 0
+unlock = ["gnome-keyring-daemon", "--unlock"]
+assert subprocess.run(unlock, input=b"pass\\n", stdout=subprocess.DEVNULL).returncode == 0
 program = [sys.executable, "-m", "datapilot_defer", "auth"]
 for words in (["login", "--token-stdin"], ["status", "--json"], ["logout"], ["status"]):
-    done = subprocess.run([*program, *words], input=sys.argv[1] if "login" in words else "", text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    text = sys.argv[1] if "login" in words else ""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run([*program, *words], input=text, text=True, **streams)
     print(words[0], done.returncode, done.stdout.strip().splitlines()[-1])
 """
 
@@ -246,7 +248,8 @@ def test_a_real_keyring_keeps_and_forgets(instance: RunningInstance, home: Path)
     )
     login, status, logout, nothing = done.stdout.splitlines()[-4:]
     assert login == (
-        f"login 0 Logged in to {instance.url} as instance name 'acme'; the credentials are in the system's keyring."
+        f"login 0 Logged in to {instance.url} as instance name 'acme'; "
+        "the credentials are in the system's keyring."
     ), done.stdout
     assert json.loads(status.partition("status 0 ")[2])["token"]["origin"] == "the system's keyring"
     assert logout.startswith("logout 0 Logged out: removed from the system's keyring")

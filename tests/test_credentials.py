@@ -44,7 +44,10 @@ def write(home: Path, **values: str) -> Path:
 def found(
     options: CredentialSource, environ: Mapping[str, str], home: Path, *kept: tuple[str, str, str]
 ) -> tuple[str, ...]:
-    """URL, instance name and token of the set that is used. kept: what the keyring holds, the last used first."""
+    """Return URL, instance name and token that are used.
+
+    kept: the credentials in the keyring, the last used first.
+    """
 
     for stored in reversed(kept):
         credential_store.save_to_keyring(StoredCredentials(*stored))
@@ -211,7 +214,8 @@ URLS = {
     "https://[::1": "malformed",
     "https://a .example.com": "a blank",
     "https://a\u00e4.example.com": "not ASCII",
-    "http://a.example.com": "http would send the token unencrypted: write https://, or add --allow-http",
+    "http://a.example.com": "http would send the token unencrypted: "
+    "write https://, or add --allow-http",
     "http://10.0.0.1": "http would send the token unencrypted",
     "http://127.0.0.1.example.com": "http would send the token unencrypted",
     "http://localhost.example.com": "http would send the token unencrypted",

@@ -1,5 +1,8 @@
-"""The documentation is about this program: it names every command, option, environment variable and exit code,
-nothing that does not exist, and its quick start works as pasted."""
+"""The documentation matches the program.
+
+It names every command, option, environment variable and exit code, nothing that does not exist,
+and its quick start works as pasted.
+"""
 
 import ast
 import os
@@ -120,7 +123,7 @@ def test_the_table_for_contributors_names_modules_that_exist() -> None:
 
 
 def commands_in_the_pages() -> set[str]:
-    """Each command line of ours that a reader could copy: in code blocks, between backticks, in tables."""
+    """Yield each command line that a reader could copy, from code blocks, backticks and tables."""
     code = re.findall(r"^```.*?^```|`[^`\n]+`", PAGES, flags=re.MULTILINE | re.DOTALL)
     lines = (line for block in code for line in block.strip("`").splitlines())
     found = (re.search(r"\bdatapilot(?:-defer)? [a-z][^`']*", line) for line in lines)
@@ -148,7 +151,7 @@ def quick_start() -> list[str]:
 
 @pytest.fixture
 def newcomer(tmp_path: Path, shop: Shop, wheel: Path) -> dict[str, str]:
-    """A newcomer's terminal: an empty environment is active, dbt is there, and the package index has our package."""
+    """Return a newcomer's environment: a new venv, dbt, and a package index with our package."""
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=True)
     python = executable(environment, "python")

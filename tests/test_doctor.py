@@ -1,4 +1,4 @@
-"""The doctor names what stands in the way, and ends with the exit code of the first thing that does."""
+"""doctor names each problem, and its exit code is that of the first one."""
 
 from __future__ import annotations
 

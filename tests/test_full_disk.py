@@ -1,4 +1,4 @@
-"""What an instance whose disk is full does: it refuses, keeps what it had, and goes on when there is room again."""
+"""An instance with a full disk rejects uploads, keeps its data, and recovers."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ def test_an_instance_killed_as_it_confirms_holds_the_old_or_the_new(
 
 
 def _is_sound_after_a_restart(world: World, integration: int, tmp_path: Path) -> None:
-    """Served again from the same folder: the old manifest or the new one, and a place for the next."""
+    """Check an instance started again: the old manifest or the new one, and the next upload."""
     assert world.holds(integration) in ("old", "new")
     with served(world.instance.data) as (_, url), fault_proxy(url) as proxy:
         row = Row("again", None, 0, "")

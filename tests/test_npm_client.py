@@ -17,7 +17,8 @@ pytestmark = pytest.mark.peer
 
 # Node has no way to hand a client its settings from outside: this is what the extension does.
 PROGRAM = """
-const { AltimateHttpClient, DbtIntegrationClient, DeferConfig } = require("@altimateai/dbt-integration");
+const dbtIntegration = require("@altimateai/dbt-integration");
+const { AltimateHttpClient, DbtIntegrationClient, DeferConfig } = dbtIntegration;
 const { url, token, instance, id, root } = JSON.parse(process.argv[1]);
 const nothing = new Proxy({}, { get: () => () => undefined });
 const configuration = {

@@ -1,4 +1,4 @@
-"""The main job, as whole commands: against a real instance, and against one that knows nothing but the protocol."""
+"""onboard against a real instance, and against one that knows only the documented protocol."""
 
 from __future__ import annotations
 

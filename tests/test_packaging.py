@@ -1,4 +1,4 @@
-"""What a user installs: the wheel is whole, works without any of our development tools, and starts quickly."""
+"""The wheel is complete, works without development tools, and starts quickly."""
 
 import configparser
 import re

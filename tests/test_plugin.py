@@ -1,4 +1,4 @@
-"""Each leaf command is an entry point that any Click group can mount, and works there as it does at home."""
+"""Each leaf command is an entry point that any Click group can mount."""
 
 import configparser
 import json
@@ -28,7 +28,7 @@ def declared() -> dict[str, str]:
 
 
 def mounted() -> click.Group:
-    """Somebody else's program, which mounts all that it finds in the group, under names of its own."""
+    """Return another program's group that mounts every entry point under its own names."""
     host = click.Group("host")
     for dotted, value in declared().items():
         host.add_command(EntryPoint(dotted, value, GROUP).load(), dotted.replace(".", "-"))

@@ -1,4 +1,4 @@
-"""No secret appears anywhere: output, logs, argument lists, temporary files; whatever command fails in whatever way."""
+"""No secret appears in output, logs, argument lists or temporary files, whatever fails."""
 
 from __future__ import annotations
 

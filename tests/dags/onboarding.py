@@ -1,4 +1,7 @@
-"""What goes wrong in Airflow, one task each. The operator and the credentials are those of docs/airflow.md."""
+"""What goes wrong in Airflow, one task each.
+
+The operator and the credentials are those of docs/airflow.md.
+"""
 
 import json
 import os
@@ -39,7 +42,8 @@ with DAG("faults", schedule=None, catchup=False):
     )
     DatapilotOperator(
         task_id="killed",
-        bash_command=f"trap : TERM; {ONBOARD} --manifest-path {FOLDER}/new.json; echo $? > {FOLDER}/code",
+        bash_command=f"trap : TERM; {ONBOARD} --manifest-path {FOLDER}/new.json; "
+        f"echo $? > {FOLDER}/code",
         execution_timeout=timedelta(seconds=5),
         **{**COMMON, "env": {**CREDENTIALS, "ALTIMATE_URL": os.environ["SILENT_URL"]}},
     )
