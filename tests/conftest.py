@@ -23,7 +23,7 @@ from tests.support.environments import REPOSITORY, run
 pytest_plugins = ["tests.support.fixtures", "tests.support.markers"]
 
 _SETTINGS = (
-    *("ALTIMATE_", "DATAPILOT_", "DBT_", "SHOP_", "AIRFLOW_", "PYTHON_KEYRING_", "COVERAGE_"),
+    *("ALTIMATE_", "DATAPILOT_", "DBT_", "SHOP_", "AIRFLOW_", "PYTHON_KEYRING_"),
     *("CI_", "GITHUB_", "RUNNER_", "GITLAB_", "JENKINS_", "BUILDKITE", "CIRCLE", "BITBUCKET_"),
     *("TEAMCITY_", "TRAVIS", "BUILD_", "SYSTEM_", "AGENT_", "XDG_"),
 )

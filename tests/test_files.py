@@ -46,3 +46,15 @@ def test_a_failed_write_keeps_the_old_file_and_removes_the_temporary_one(tmp_pat
     with pytest.raises(OSError, match="occupied"):
         files.write_atomically(occupied, b"content")
     assert [path.name for path in tmp_path.iterdir()] == ["occupied"]
+
+
+def test_a_full_disk_leaves_no_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "flush_to_disk", fail)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_temporary(tmp_path, b"content")
+    assert list(tmp_path.iterdir()) == []

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from datapilot_defer import files
-from datapilot_defer.artifact import ArtifactMetadata, Kind, read_artifact
+from datapilot_defer.artifact import ArtifactMetadata, Kind, Provenance, read_artifact
 from datapilot_defer.client.connection import InstanceAddress
+from datapilot_defer.pull import update
 from datapilot_defer.pull.record import PulledArtifact, StateRecord, parse_record
-from datapilot_defer.pull.request import PullOptions
+from datapilot_defer.pull.request import PullOptions, PullResult, describe_age
 from datapilot_defer.pull.state_directory import StateDirectory, default_state_directory
 from tests.support.commands import Outcome, access, datapilot
 from tests.support.instances import RunningInstance
@@ -183,3 +184,46 @@ def test_a_leftover_that_can_not_be_removed_is_no_reason_to_fail(tmp_path: Path)
     with StateDirectory(tmp_path).lock():
         pass
     assert leftover.exists()
+
+
+@pytest.fixture
+def pulled(artifacts: Path, tmp_path: Path) -> tuple[StateDirectory, PulledArtifact]:
+    """Return a state directory with a manifest, and the manifest as a record describes it."""
+    directory = StateDirectory(tmp_path)
+    path = directory.artifact_path(Kind.MANIFEST)
+    path.write_bytes((artifacts / "manifest.json").read_bytes())
+    provenance = Provenance(commit="0123456789abcdef")
+    return directory, PulledArtifact(read_artifact(path).metadata, provenance)
+
+
+def test_an_intact_manifest_is_returned_with_its_content(
+    pulled: tuple[StateDirectory, PulledArtifact],
+) -> None:
+    directory, artifact = pulled
+    content = directory.read_intact(artifact)
+    assert content is not None
+    assert content.metadata == artifact.metadata
+    result = PullResult(directory.path, (artifact,), "PROD")
+    completed = update.complete_contents(result, directory)
+    assert completed.contents[Kind.MANIFEST].content == content.content
+
+
+def test_a_changed_or_missing_manifest_is_not_intact(
+    pulled: tuple[StateDirectory, PulledArtifact],
+) -> None:
+    directory, artifact = pulled
+    path = directory.artifact_path(Kind.MANIFEST)
+    path.write_bytes(path.read_bytes() + b"\n")
+    assert directory.read_intact(artifact) is None
+    assert not directory.is_intact(artifact)
+    path.unlink()
+    assert directory.read_intact(artifact) is None
+    assert not directory.is_intact(artifact)
+
+
+def test_the_age_of_a_manifest_names_its_commit(
+    pulled: tuple[StateDirectory, PulledArtifact],
+) -> None:
+    _, artifact = pulled
+    assert artifact.describe_age().endswith(" old, commit 0123456789")
+    assert describe_age(None) == "of unknown age"

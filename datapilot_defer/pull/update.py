@@ -64,7 +64,7 @@ def update_state_directory(
         )
     check_age(result.manifest, request.max_age_s)
     if keep_content:
-        result = _complete_contents(result, directory)
+        result = complete_contents(result, directory)
     return result
 
 
@@ -96,7 +96,7 @@ def _read_usable(
     return PullResult(directory.path, tuple(artifacts), record.environment, contents=contents)
 
 
-def _complete_contents(result: PullResult, directory: StateDirectory) -> PullResult:
+def complete_contents(result: PullResult, directory: StateDirectory) -> PullResult:
     """Read the artifacts that were neither downloaded nor read before."""
     contents = dict(result.contents)
     for artifact in result.artifacts:

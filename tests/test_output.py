@@ -1,0 +1,43 @@
+"""The output of a command on a terminal."""
+
+import io
+import sys
+
+import click
+import pytest
+
+from datapilot_defer.cli.output import Output, current_output
+
+
+class Terminal(io.StringIO):
+    """A text stream that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_progress_bar_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Output().progress("Uploading manifest", 100) as progress:
+        progress.advance(100)
+    assert "Uploading manifest" in terminal.getvalue()
+    assert "100%" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    "output", [Output(quiet=True), Output(json=True), Output(log_format="json")]
+)
+def test_no_progress_bar_is_shown_where_it_would_disturb(
+    output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with output.progress("Uploading manifest", 100) as progress:
+        progress.advance(100)
+    assert terminal.getvalue() == ""
+
+
+def test_a_command_of_another_program_has_default_output() -> None:
+    with click.Context(click.Command("other")):
+        assert current_output() == Output()
