@@ -52,8 +52,8 @@ class ArtifactMetadata:
     """Facts about one artifact: what its bytes are and what its section `metadata` states.
 
     sha256: 64 lowercase hex digits. schema_version: the number in `metadata.dbt_schema_version`.
-    generated_at: aware, in UTC. node_count and model_count: manifests only. A fact that the file
-    does not state, or states unreadably, is None.
+    generated_at: aware, in UTC. node_count: manifests only. model_count: manifests only, and only
+    an instance counts them. A fact that the file does not state, or states unreadably, is None.
     """
 
     kind: Kind

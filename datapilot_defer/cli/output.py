@@ -103,7 +103,7 @@ class Output:
                 f"can't write the result to standard output: {error.strerror}"
             ) from None
 
-    def print_error(self, error: DatapilotError, extra: Mapping[str, object] | None = None) -> None:
+    def print_error(self, error: DatapilotError) -> None:
         """Print an error; with --json also as the result object."""
         self.error(str(error))
         if not self.json:
@@ -114,7 +114,7 @@ class Output:
             "error": {"kind": error.kind, "message": str(error)},
         }
         with suppress(UsageError):  # stdout is not writable; stderr has the message
-            self.print_result(result | dict(extra or {}), "")
+            self.print_result(result, "")
 
     def exit(self, code: int) -> NoReturn:
         """End the command with this exit code."""

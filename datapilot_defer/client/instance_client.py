@@ -37,7 +37,7 @@ _MAX_LISTED_INTEGRATIONS = 20
 class InstanceClient:
     """One instance, for the duration of one command.
 
-    Every method raises AccessDenied, NotFound or Unavailable.
+    Methods raise AccessDenied, NotFound, UsageError or Unavailable, uploads also ArtifactRefused.
     """
 
     def __init__(

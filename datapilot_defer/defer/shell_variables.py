@@ -53,7 +53,8 @@ def _no_quotes(value: str) -> str:
     return value
 
 
-def _quote_fish(value: str) -> str:
+def _quote_with_backslashes(value: str) -> str:
+    """Quote for fish and dotenv files: python-dotenv and docker agree on nothing else."""
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
@@ -63,17 +64,11 @@ def _quote_powershell(value: str) -> str:
     return f"'{escaped}'"
 
 
-def _quote_dotenv(value: str) -> str:
-    """Quote with single quotes: python-dotenv and docker agree on nothing else."""
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
 # How each shell sets a variable, removes one, and quotes a value.
 _SYNTAX = {
     "bash": ("export {}={}", "unset {}", shlex.quote),
     "zsh": ("export {}={}", "unset {}", shlex.quote),
-    "fish": ("set -gx {} {}", "set -e {}", _quote_fish),
+    "fish": ("set -gx {} {}", "set -e {}", _quote_with_backslashes),
     "powershell": (
         "$env:{} = {}",
         "Remove-Item Env:{} -ErrorAction SilentlyContinue",
@@ -81,5 +76,5 @@ _SYNTAX = {
     ),
     # dbt treats an empty variable as unset. Neither file can remove one.
     "github": ("{}={}", "{}=", _no_quotes),
-    "dotenv": ("{}={}", "{}=", _quote_dotenv),
+    "dotenv": ("{}={}", "{}=", _quote_with_backslashes),
 }

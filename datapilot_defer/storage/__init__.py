@@ -1,7 +1,7 @@
 """What an instance stores: records in a database, blobs in an object store.
 
-Nothing outside this package knows which database or object store that is. Several replicas of an
-instance may share them; no state is kept in the process.
+Nothing outside this package knows which database or object store that is. No state is kept in
+the process.
 """
 
 from __future__ import annotations

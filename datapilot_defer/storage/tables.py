@@ -131,7 +131,7 @@ files = Table(
     Column("branch", Text),
     Column("build_url", Text),
     Column("ingestion", String(20)),
-    Column("changes", Text),  # JSON: inspection.ModelChanges since the previous manifest
+    Column("changes", Text),  # JSON: model_changes.ModelChanges since the previous manifest
     Index("file_of_environment", "environment_id", "kind", "uploaded_at"),
     Index("file_of_blob", "sha256"),
 )

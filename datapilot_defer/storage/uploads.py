@@ -38,7 +38,7 @@ class Upload:
 
     uploaded_at: when it was verified; None before. refusal: why it did not become current.
     metadata: until the bytes are received, sha256 is "" and size_bytes 0.
-    changes: JSON, an `inspection.ModelChanges`.
+    changes: JSON, a `model_changes.ModelChanges`.
     """
 
     id: int
