@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from datapilot_defer.dbt_json import NotJsonError
     from datapilot_defer.dbt_json.parser import Raw
 
+# dbt writes about 1 kB. Decoding more would cost memory before anything is validated.
+MAX_METADATA_BYTES = 64 * 1024
 _TIMESTAMP = re.compile(r"(?P<base>.*?)(?P<fraction>\.\d+)?(?P<zone>Z|[+-]\d\d:\d\d)?")
 
 
@@ -203,8 +205,10 @@ def parse_schema_version(schema_url: object) -> int | None:
     return int(match.group(1))
 
 
-def decode_metadata(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the section `metadata`; {} when it is missing or unreadable."""
+def decode_metadata(sections: Mapping[str, Raw]) -> dict[str, Any]:
+    """Return the section `metadata`; {} when it is missing, too large or unreadable."""
+    if has_oversized_metadata(sections):
+        return {}
     try:
         metadata = dbt_json.decode(sections["metadata"])
     except (KeyError, dbt_json.NotJsonError):
@@ -212,6 +216,12 @@ def decode_metadata(sections: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         return {}
     return metadata
+
+
+def has_oversized_metadata(sections: Mapping[str, Raw]) -> bool:
+    """Return whether the section `metadata` is larger than MAX_METADATA_BYTES."""
+    raw = sections.get("metadata")
+    return raw is not None and memoryview(raw).nbytes > MAX_METADATA_BYTES
 
 
 def _get_string(metadata: Mapping[str, Any], key: str) -> str | None:
