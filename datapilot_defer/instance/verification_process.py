@@ -67,6 +67,11 @@ class VerificationProcess:
         self._is_idle = True
         self.jobs = 0
 
+    @property
+    def process_id(self) -> int:
+        """Return the operating system's ID of the process."""
+        return self._process.pid
+
     def begin_job(self, seconds: float) -> None:
         """Set the time that the process may spend on the questions of one job."""
         self._remaining_s = seconds

@@ -53,6 +53,14 @@ class VerificationWorker:
         self._process: VerificationProcess | None = None
         self._is_stopping = False
 
+    @property
+    def process_id(self) -> int | None:
+        """Return the ID of the process that runs now; None when none does."""
+        process = self._process
+        if process is None:
+            return None
+        return process.process_id
+
     def start(self) -> None:
         """Start the process, so that the first upload does not wait for its imports.
 
