@@ -126,7 +126,7 @@ def test_threads_wait_for_each_other(worker: VerificationWorker) -> None:
 
 
 # Content that must not end the instance, make it wait, or hinder the next upload.
-LISTS = list_of_lists(30_000_000)
+LISTS = list_of_lists(3_000_000)
 HOSTILE = {
     "metadata of lists": with_section(manifest(), "metadata", LISTS),
     "metadata in an object": with_section(manifest(), "metadata", b'{"x": ' + LISTS + b"}"),
@@ -134,7 +134,7 @@ HOSTILE = {
     "tiny nodes": with_section(
         manifest(),
         "nodes",
-        b"{" + b",".join(b'"model.a.%d":{}' % number for number in range(200_000)) + b"}",
+        b"{" + b",".join(b'"model.a.%d":{}' % number for number in range(50_000)) + b"}",
     ),
     "long names": with_section(
         manifest(),
@@ -145,7 +145,7 @@ HOSTILE = {
         manifest(), "nodes", b'{"model.a.b": ' + b"[" * 500_000 + b"]" * 500_000 + b"}"
     ),
     "a number": with_section(manifest(), "nodes", b'{"model.a.b": ' + b"9" * 5_000_000 + b"}"),
-    "many sections": b"{" + b",".join(b'"%d":0' % number for number in range(200_000)) + b"}",
+    "many sections": b"{" + b",".join(b'"%d":0' % number for number in range(50_000)) + b"}",
     "a lone surrogate": with_section(manifest(), "nodes", b'{"\\ud800": {"name": "\\ud800"}}'),
     "not a number": with_section(manifest(), "nodes", b'{"model.a.b": NaN}'),
     "nothing": b"",
@@ -165,7 +165,7 @@ def test_hostile_content_is_rejected_and_the_next_upload_verified(
     assert_works(worker)
 
 
-@pytest.mark.parametrize("text", [b" ", b"[", b'{"a": {}}'], ids=["spaces", "brackets", "objects"])
+@pytest.mark.parametrize("text", [b" ", b'{"a": {}}'], ids=["spaces", "objects"])
 def test_the_largest_upload_is_verified_within_the_memory(
     worker: VerificationWorker, text: bytes
 ) -> None:
@@ -179,6 +179,17 @@ def test_a_large_node_is_accepted(worker: VerificationWorker) -> None:
     content = manifest(body="x" * 20_000_000)
     assert verify(worker, content).problem is None
     assert_works(worker)
+
+
+@linux_only
+def test_oversized_metadata_is_not_decoded() -> None:
+    lists = list_of_lists(120_000_000)  # 2.9 GB when they are decoded
+    with running_worker(WorkerLimits(memory_bytes=700_000_000)) as worker:
+        content = with_section(manifest(), "metadata", b'{"x": ' + lists + b"}")
+        assert verify(worker, content).problem == (
+            "manifest.json::$.metadata: has 120,000,008 bytes; the limit is 65,536 bytes"
+        )
+        assert_works(worker)
 
 
 @linux_only
@@ -211,28 +222,28 @@ def test_a_comparison_that_needs_too_much_memory_does_not_reject_an_upload() -> 
 
 def test_content_that_takes_too_long_is_rejected() -> None:
     slow = with_section(manifest(), "nodes", slow_nodes(2_000_000))
-    with running_worker(WorkerLimits(seconds=3)) as worker:
+    with running_worker(WorkerLimits(seconds=5)) as worker:
         before = process_id(worker)
-        assert verify(worker, slow).problem == "verification took longer than 3 s"
+        assert verify(worker, slow).problem == "verification took longer than 5 s"
         assert process_id(worker) != before
         assert_works(worker)
 
 
 def test_time_that_the_store_takes_does_not_count() -> None:
     waited = threading.Event()
-    slow = ObservedContent(manifest(), lambda: waited.wait(4))
-    with running_worker(WorkerLimits(seconds=3)) as worker:
+    slow = ObservedContent(manifest(), lambda: waited.wait(6))
+    with running_worker(WorkerLimits(seconds=5)) as worker:
         assert_works(worker)
         assert worker.verify(Kind.MANIFEST, slow, None).problem is None
 
 
 @posix_only
 def test_a_process_that_does_not_answer_is_replaced() -> None:
-    with running_worker(WorkerLimits(seconds=3)) as worker:
+    with running_worker(WorkerLimits(seconds=5)) as worker:
         assert_works(worker)
         stop = ObservedContent(manifest(), lambda: os.kill(process_id(worker), signal.SIGSTOP))
         problem = worker.verify(Kind.MANIFEST, stop, None).problem
-        assert problem == "verification took longer than 3 s"
+        assert problem == "verification took longer than 5 s"
         assert_works(worker)
 
 
