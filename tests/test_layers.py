@@ -25,7 +25,7 @@ _APPLICATION = {
     *("artifact", "dbt_json", "formatting", "storage", "validation"),
     *("instance/api", "instance/web", "instance/services", "instance/settings"),
     *("instance/middleware", "instance/dependencies", "instance/error_responses", "instance/app"),
-    *("instance/inspection", "instance/retention", "instance/worker"),
+    *("instance/background", "instance/inspection", "instance/worker"),
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -69,6 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instance/retention": _SERVICES,
     "instance/worker": {"artifact", "instance/inspection"},
     "instance/services": {*_SERVICES, "instance/inspection", "instance/worker"},
+    "instance/background": {*_SERVICES, "instance/retention"},
     "instance/dependencies": {"instance/services", "instance/settings", "storage"},
     "instance/api": _HTTP,
     "instance/web": _HTTP,
