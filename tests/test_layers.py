@@ -68,8 +68,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instance/inspection": {*_SERVICES, "instance/model_changes"},
     "instance/retention": _SERVICES,
     "instance/worker": {"artifact", "instance/inspection"},
-    "instance/services": {*_SERVICES, "instance/inspection", "instance/worker"},
     "instance/background": {*_SERVICES, "instance/retention"},
+    "instance/services": {
+        *(*_SERVICES, "instance/inspection", "instance/model_changes", "instance/worker"),
+    },
     "instance/dependencies": {"instance/services", "instance/settings", "storage"},
     "instance/api": _HTTP,
     "instance/web": _HTTP,

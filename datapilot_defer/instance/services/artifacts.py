@@ -58,8 +58,11 @@ def find_artifact(
     else:
         artifact = _find_current(storage, environments, query)
     if artifact is None:
+        time = ""
+        if query.at is not None:
+            time = f" at {_format_time(query.at)}"
         raise NotFound(
-            f"integration {integration.id} has no such {query.kind.value}: nothing was uploaded"
+            f"integration {integration.id} has no {query.kind.value}{time}: nothing was uploaded"
         )
     return artifact
 
@@ -177,7 +180,7 @@ def _check_removal(
     if publication_records.is_removed(connection, environment.id, kind, at=moment):
         raise NotFound(
             f"retention removed the {kind.value} that was current in {environment.name} at "
-            f"{moment:%Y-%m-%dT%H:%M:%SZ}. The history lists the files that are kept."
+            f"{_format_time(moment)}. The history lists the files that are kept."
         )
 
 
@@ -187,3 +190,7 @@ def _to_utc(moment: datetime) -> datetime:
         return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except OverflowError:
         raise UsageError("at: no moment between the years 1 and 9999 in UTC") from None
+
+
+def _format_time(moment: datetime) -> str:
+    return _to_utc(moment).isoformat(timespec="seconds").replace("+00:00", "Z")
