@@ -21,7 +21,7 @@ from datapilot_defer.storage.uploads import UPLOADS_WITH_INTEGRATION
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-BATCH_SIZE = 300
+BATCH_SIZE = 200
 
 
 def environments_over_retention(
