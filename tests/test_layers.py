@@ -25,7 +25,7 @@ _APPLICATION = {
     *("artifact", "dbt_json", "formatting", "storage", "validation"),
     *("instance/api", "instance/web", "instance/services", "instance/settings"),
     *("instance/middleware", "instance/dependencies", "instance/error_responses", "instance/app"),
-    *("instance/retention", "instance/worker"),
+    *("instance/background", "instance/worker"),
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -70,6 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instance/inspection": {*_SERVICES, "instance/model_changes", "instance/verification"},
     "instance/retention": _SERVICES,
     "instance/worker": {"artifact", "instance/verification", "instance/verification_process"},
+    "instance/background": {*_SERVICES, "instance/retention"},
     "instance/services": {
         *(*_SERVICES, "instance/model_changes", "instance/verification", "instance/worker"),
     },

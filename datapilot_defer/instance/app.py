@@ -16,8 +16,8 @@ from starlette.staticfiles import StaticFiles
 from datapilot_defer.errors import DatapilotError
 from datapilot_defer.instance import error_responses
 from datapilot_defer.instance.api import artifacts, integrations, signed_urls, status, uploads
+from datapilot_defer.instance.background import BackgroundThread
 from datapilot_defer.instance.middleware import RequestMiddleware
-from datapilot_defer.instance.retention import BackgroundThread
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.instance.web import api_keys, pages, sign_in
 from datapilot_defer.instance.web.session import SignInRequired

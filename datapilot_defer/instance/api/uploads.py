@@ -43,6 +43,7 @@ def signed_url(
         integration_id=dbt_core_integration_id,
         environment=dbt_core_integration_environment_type,
         kind=file_type,
+        max_stored_bytes=settings.max_stored_bytes,
     )
     url = create_signed_url(
         principal.instance,
