@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, bindparam, select
 
 from datapilot_defer.storage.database import inserted_id, utc_now
 from datapilot_defer.storage.tables import tokens
@@ -103,6 +103,13 @@ def list_tokens(connection: Connection, instance_id: int) -> Sequence[Token]:
     """Return the tokens of an instance, the newest first, including revoked ones."""
     query = select(tokens).where(tokens.c.instance_id == instance_id).order_by(tokens.c.id.desc())
     return [_token_from_row(row) for row in connection.execute(query)]
+
+
+def store_last_used(connection: Connection, moments: Mapping[int, datetime]) -> None:
+    """Store when tokens were last used, by token id."""
+    statement = tokens.update().where(tokens.c.id == bindparam("token_id"))
+    values = [{"token_id": token_id, "moment": moment} for token_id, moment in moments.items()]
+    connection.execute(statement.values(last_used_at=bindparam("moment")), values)
 
 
 def revoke_token(connection: Connection, instance_id: int, token_id: int) -> bool:
