@@ -22,7 +22,11 @@ from datapilot_defer.storage.database import (
     open_database,
     sqlite_url,
 )
-from datapilot_defer.storage.permissions import check_write_access, restrict_permissions
+from datapilot_defer.storage.permissions import (
+    check_write_access,
+    private_umask,
+    restrict_permissions,
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ def open_storage(directory: Path, *, create: bool = True) -> Iterator[Storage]:
         if isinstance(error, FileExistsError):
             reason = "not a directory"
         raise UsageError(f"{directory} cannot be the data directory: {reason}") from None
-    database = open_database(sqlite_url(directory))
+    with private_umask():
+        database = open_database(sqlite_url(directory))
     try:
         yield Storage(database, open_blobs(blobs_directory))
     finally:
