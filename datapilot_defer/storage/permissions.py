@@ -52,7 +52,7 @@ def restrict_permissions(
         paths.insert(0, directory)
     restricted = [str(path) for path in paths if _restrict(path)]
     if restricted:
-        log.warning("other users had access to %s; it was removed", ", ".join(restricted))
+        log.warning("removed the access of other users to %s", ", ".join(restricted))
     if not _mode(directory) & _ENTER_BY_OTHERS:
         return
     for file in secret_files:
@@ -86,9 +86,9 @@ def _mode(path: Path) -> int:
 
 
 def _exposed_error(directory: Path, file: Path) -> UsageError:
-    quoted = shlex.quote(str(directory))
+    files = f"{shlex.quote(str(directory))}/records.*"
     return UsageError(
         f"other users can access {file}, which contains the signing key, and this user cannot "
-        f"change its permissions. Run `sudo chown -R {os.geteuid()} {quoted} && "
-        f"sudo chmod -R go= {quoted}`, or mount the file system with private permissions."
+        f"change its permissions. Run `sudo chown {os.geteuid()} {files} && "
+        f"sudo chmod go= {files}`, or mount the file system with private permissions."
     )

@@ -33,10 +33,10 @@ def init(data: Path, instance_name: str, admin_token_file: Path | None) -> None:
 
     A data directory may contain several instances: each has its own integrations and tokens.
     """
+    first_token = load_first_token(admin_token_file)
     with open_storage_or_explain(data) as storage:
         from datapilot_defer.instance.services import instances
 
-        first_token = load_first_token(admin_token_file)
         with instances.creating_instance(
             storage, instance_name, token=first_token.token, actor=command_line_actor()
         ) as is_new:

@@ -173,13 +173,13 @@ def serve(
     if (options.tls_certificate is None) != (options.tls_key is None):
         raise UsageError("--tls-certificate and --tls-key belong together: give both, or neither")
     output = current_output()
+    first_token = load_first_token(admin_token_file)
     with open_storage_or_explain(data) as storage:
         from datapilot_defer.instance.serve import serve as serve_instance
         from datapilot_defer.instance.services.instances import check_instance_name
 
         if instance_name is not None:
             check_instance_name(instance_name)
-        first_token = load_first_token(admin_token_file)
         startup = Startup(output, storage, data, instance_name, first_token)
         _warn_about_plain_http(output, options)
         serve_instance(storage, options.settings, options.address, on_ready=startup.announce)
