@@ -44,7 +44,7 @@ def checks(
     """Show, disable or enable the safety checks of an environment.
 
     A disabled check rejects no upload to this environment. To skip a check for one upload, use
-    `datapilot dbt onboard --allow`.
+    `datapilot dbt onboard --allow CHECK`.
     """
     from datapilot_defer.client import integration_calls
 
