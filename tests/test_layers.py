@@ -25,7 +25,7 @@ _APPLICATION = {
     *("artifact", "dbt_json", "formatting", "storage", "validation"),
     *("instance/api", "instance/web", "instance/services", "instance/settings"),
     *("instance/middleware", "instance/dependencies", "instance/error_responses", "instance/app"),
-    *("instance/inspection", "instance/retention", "instance/worker"),
+    *("instance/retention", "instance/worker"),
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -65,11 +65,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instance/settings": set(),
     "instance/middleware": {"formatting", "instance/settings"},
     "instance/model_changes": _SERVICES,
-    "instance/inspection": {*_SERVICES, "instance/model_changes"},
+    "instance/verification": {"artifact", "instance/model_changes"},
+    "instance/verification_process": {"instance/verification"},
+    "instance/inspection": {*_SERVICES, "instance/model_changes", "instance/verification"},
     "instance/retention": _SERVICES,
-    "instance/worker": {"artifact", "instance/inspection"},
+    "instance/worker": {"artifact", "instance/verification", "instance/verification_process"},
     "instance/services": {
-        *(*_SERVICES, "instance/inspection", "instance/model_changes", "instance/worker"),
+        *(*_SERVICES, "instance/model_changes", "instance/verification", "instance/worker"),
     },
     "instance/dependencies": {"instance/services", "instance/settings", "storage"},
     "instance/api": _HTTP,

@@ -9,6 +9,7 @@ from datapilot_defer.instance.services.token_format import generate_token, hash_
 from datapilot_defer.storage import Storage
 from datapilot_defer.storage import instances as instance_records
 from datapilot_defer.storage import tokens as token_records
+from datapilot_defer.storage.audit import Actor, AuditAction, record_event
 from datapilot_defer.storage.database import Connection
 from datapilot_defer.storage.instances import Instance
 
@@ -70,3 +71,15 @@ def _describe_available(names: list[str]) -> str:
     if not names:
         return "none was made yet: run `datapilot instance init`"
     return f"there are: {', '.join(names)}"
+
+
+def rotate_signing_key(storage: Storage, name: str | None, actor: Actor) -> str:
+    """Replace the signing key of an instance, which makes its signed URLs invalid.
+
+    name: None selects the only instance. Returns the name. Raises UsageError, NotFound.
+    """
+    with storage.database.write() as connection:
+        instance = select_instance(connection, name)
+        instance_records.replace_signing_key(connection, instance.id)
+        record_event(connection, instance.id, actor, AuditAction.SIGNING_KEY_ROTATED)
+    return instance.name
