@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -74,8 +74,8 @@ def test_a_deleted_integration_is_gone_until_it_is_undeleted(
     before = current_sha256(instance, integration, tmp_path / "before")
     deleted = integrations(instance, "delete", "--integration-name", "shop", "--yes")
     assert deleted.exit_code == 0, deleted.output
-    purge_at = datetime.fromisoformat(deleted.json["purge_at"])
-    assert timedelta(days=29) < purge_at - datetime.now(UTC) < timedelta(days=31)
+    deleted_at = datetime.fromisoformat(deleted.json["deleted_at"])
+    assert datetime.fromisoformat(deleted.json["purge_at"]) - deleted_at == timedelta(days=30)
     assert names(instance) == []
     assert names(instance, "--deleted") == ["shop"]
     assert onboard(instance, tmp_path, manifest()).exit_code == 4
@@ -135,3 +135,14 @@ def test_only_an_admin_may_change_an_integration(
     done = integrations(instance, *words, "--integration-id", integration, token=token)
     assert done.exit_code == 3, done.output
     assert names(instance) == ["shop"]
+
+
+def test_only_an_admin_sees_and_undeletes_deleted_integrations(
+    instance: RunningInstance, integration: int
+) -> None:
+    token = instance.new_token("upload", "read")
+    assert integrations(instance, "delete", "--integration-id", integration, "--yes").exit_code == 0
+    assert integrations(instance, "list", "--deleted", token=token).exit_code == 3
+    undelete = ("undelete", "--integration-id", integration)
+    assert integrations(instance, *undelete, token=token).exit_code == 3
+    assert names(instance, "--deleted") == ["shop"]
