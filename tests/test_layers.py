@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "formatting": set(),
     "dbt_json": set(),
     "files": set(),
-    "ci": set(),
+    "ci": {"formatting"},
     "deadline": set(),
     "config": set(),
     "dbt_installation": set(),
