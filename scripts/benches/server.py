@@ -18,6 +18,7 @@ Every upload has different bytes. --checkout measures another checkout of this p
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sqlite3
 import statistics
@@ -346,8 +347,8 @@ def timed_ms(action: Callable[[], object]) -> float:
 def percentiles(durations_ms: Sequence[float]) -> str:
     """Return the distribution of durations as text."""
     ordered = sorted(durations_ms)
-    p95 = ordered[int(0.95 * (len(ordered) - 1))]
-    p99 = ordered[int(0.99 * (len(ordered) - 1))]
+    p95 = ordered[math.ceil(0.95 * len(ordered)) - 1]
+    p99 = ordered[math.ceil(0.99 * len(ordered)) - 1]
     return (
         f"p50 {statistics.median(ordered):.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, "
         f"max {ordered[-1]:.1f} ms, n={len(ordered)}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -55,7 +56,7 @@ class HealthProbe:
     def summary(self) -> str:
         """Return number, maximum and 99th percentile as text."""
         ordered = sorted(self.durations_s)
-        p99_s = ordered[int(0.99 * (len(ordered) - 1))]
+        p99_s = ordered[math.ceil(0.99 * len(ordered)) - 1]
         return (
             f"{len(ordered)} requests, max {ordered[-1]:.3f} s, p99 {p99_s:.3f} s, "
             f"{self.failures} failed"

@@ -156,6 +156,14 @@ class Client:
         """Return an environment with its history."""
         return self.call("GET", f"/dbt/v1/project_integrations/{integration_id}/PROD")
 
+    def show_bytes(self, integration_id: int) -> bytes:
+        """Return the undecoded answer of `show`."""
+        target = f"/dbt/v1/project_integrations/{integration_id}/PROD"
+        status, content = self.send("GET", target, None, self._headers)
+        if status != 200:
+            raise CallFailed(f"GET {target}: HTTP {status}")
+        return content
+
     def sign_in(self, token: str) -> str:
         """Sign in on the web page and return the session's cookie."""
         headers = {
