@@ -130,11 +130,11 @@ def _measure_flood(
     first = ""
     with HealthProbe(server) as probe:
         with flooded:
-            time.sleep(bench.seconds / 2)
-            open_files = server.open_files()
+            time.sleep(2.5)
             if first_upload is not None:
                 first = first_upload()
-            time.sleep(bench.seconds / 2)
+            time.sleep(bench.seconds - 2.5)
+            open_files = server.open_files()
         elapsed_s = time.monotonic() - started
         used_s = server.cpu_s() - cpu_before
         log_bytes = server.log.stat().st_size - log_bytes

@@ -16,6 +16,8 @@ from urllib.parse import urlencode, urlsplit
 from tests.support.server_process import ServerProcess
 
 TIMEOUT_S = 600
+# The server closes a connection that is idle for 5 s.
+_MAX_IDLE_S = 4
 
 
 class CallFailed(Exception):
@@ -39,6 +41,7 @@ class Client:
     ) -> None:
         host, port = server.host_and_port
         self._origin = server.url
+        self._used_at = time.monotonic()
         self._headers = {**server.headers, "Content-Type": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -58,6 +61,8 @@ class Client:
         self, method: str, target: str, body: object = None, headers: dict[str, str] | None = None
     ) -> tuple[int, bytes]:
         """Send one request and return status and body."""
+        if time.monotonic() - self._used_at > _MAX_IDLE_S:
+            self._connection.close()
         try:
             self._connection.request(method, target, body, headers or {})  # type: ignore[arg-type]
             response = self._connection.getresponse()
@@ -65,6 +70,8 @@ class Client:
         except (OSError, http.client.HTTPException):
             self._connection.close()
             raise
+        finally:
+            self._used_at = time.monotonic()
 
     def call(self, method: str, target: str, body: object = None) -> Any:
         """Send an API call and return its JSON. Raises CallFailed unless the status is 200."""
