@@ -10,6 +10,7 @@ memory      memory of the server and of its children while eight clients upload 
 lock        reads while another process holds the write lock of the database for 30 s
 retention   onboardings while retention deletes 200,000 uploads (takes two minutes)
 kill        SIGKILL every 2 s while clients onboard and pull
+crash       SIGKILL at 120 moments of an upload and its verification, then of a child only
 
 Every upload has different bytes. --checkout measures another checkout of this project with its own
 `.venv`. --quick uses a hundredth of the numbers. Exits with 1 if any call failed.
@@ -34,6 +35,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from tests.support import many_uploads
+from tests.support.crash_points import crash_children, crash_server
 from tests.support.dbt_project import RECORDED
 from tests.support.health_probe import HealthProbe
 from tests.support.manifest_variants import LargeManifest, renew
@@ -331,6 +333,25 @@ def measure_kill(bench: Bench) -> list[str]:
     ]
 
 
+def measure_crash(bench: Bench) -> list[str]:
+    large = b"".join(LargeManifest(bench.directory / "large.json", bench.count(15, 2)).variant())
+    outcomes = {
+        "server, 655 kB": crash_server(
+            bench.checkout, bench.directory / "small", TEMPLATE, bench.count(80, 3)
+        ),
+        "server, 15 MB": crash_server(
+            bench.checkout, bench.directory / "large", large, bench.count(40, 3)
+        ),
+        "children, 15 MB": crash_children(
+            bench.checkout, bench.directory / "children", large, bench.count(40, 3)
+        ),
+    }
+    figures = [f"{name}: {outcome}" for name, outcome in outcomes.items()]
+    if any(outcome.wrong for outcome in outcomes.values()):
+        raise RuntimeError("; ".join(figures))
+    return figures
+
+
 def in_parallel(action: Callable[[object], object], arguments: Sequence[object]) -> list[object]:
     """Call an action in one thread for each argument; raise what any of them raised."""
     with ThreadPoolExecutor(len(arguments)) as pool:
@@ -364,6 +385,7 @@ SUBJECTS: dict[str, Callable[[Bench], list[str]]] = {
     "lock": measure_lock,
     "retention": measure_retention,
     "kill": measure_kill,
+    "crash": measure_crash,
 }
 
 if __name__ == "__main__":

@@ -146,15 +146,18 @@ class Client:
         }
         self.call("POST", "/dbt/v1/start_dbt_ingestion", body)
 
-    def fetch(self, integration_id: int) -> str:
-        """Return path and query of the URL of the current manifest."""
-        query = {"artifact_type": "manifest", "dbt_core_integration_id": integration_id}
+    def fetch(self, integration_id: int, file_id: int | None = None) -> str:
+        """Return path and query of the URL of the current manifest, or of another upload."""
+        query: dict[str, str | int] = {"artifact_type": "manifest"}
+        query |= {"dbt_core_integration_id": integration_id}
+        if file_id is not None:
+            query["dbt_core_integration_file_id"] = file_id
         url = urlsplit(self.call("GET", f"/dbt/v1/fetch_artifact_url?{urlencode(query)}")["url"])
         return f"{url.path}?{url.query}"
 
-    def pull(self, integration_id: int) -> bytes:
-        """Return the bytes of the current manifest."""
-        status, content = self.send("GET", self.fetch(integration_id))
+    def pull(self, integration_id: int, file_id: int | None = None) -> bytes:
+        """Return the bytes of the current manifest, or of another upload."""
+        status, content = self.send("GET", self.fetch(integration_id, file_id))
         if status != 200:
             raise CallFailed(f"download: HTTP {status}")
         return content

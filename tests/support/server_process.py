@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,9 +37,13 @@ os.execvp(sys.argv[3], sys.argv[3:])
 
 @dataclass(frozen=True)
 class Checkout:
-    """A checkout of this project; another one than this needs its own `.venv`."""
+    """A checkout of this project; another one than this needs its own `.venv`.
+
+    temporary: the directory for temporary files of its processes.
+    """
 
     directory: Path = REPOSITORY
+    temporary: Path | None = None
 
     def command(self, *arguments: str) -> list[str]:
         """Return a command of this checkout's program."""
@@ -50,7 +54,10 @@ class Checkout:
 
     def environ(self) -> dict[str, str]:
         """Return the environment variables that make Python import this checkout."""
-        return {**os.environ, "PYTHONPATH": str(self.directory), "NO_COLOR": "1"}
+        environ = {**os.environ, "PYTHONPATH": str(self.directory), "NO_COLOR": "1"}
+        if self.temporary is not None:
+            environ["TMPDIR"] = str(self.temporary)
+        return environ
 
     def create_instance(self, data: Path) -> str:
         """Create the instance of a data directory and return its admin token."""
@@ -217,6 +224,27 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def is_running(pid: int) -> bool:
+    """Return whether a process exists and has not ended, even if its parent did not notice."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def surviving(pids: list[int]) -> list[int]:
+    """Return which processes still run after ten seconds; return early when none does."""
+
+    def running() -> list[int]:
+        return [pid for pid in pids if is_running(pid)]
+
+    until = time.monotonic() + 10
+    while running() and time.monotonic() < until:
+        time.sleep(0.05)
+    return running()
+
+
 class ChildSampler:
     """Peak memory and CPU time of a process's children, sampled every 20 ms."""
 
@@ -248,13 +276,3 @@ class ChildSampler:
             for child in children:
                 self.peak_mb = max(self.peak_mb, status_mb(child, "VmHWM"))
                 self._cpu_s[child] = max(self._cpu_s.get(child, 0.0), cpu_s(child))
-
-
-def wait_for(seconds: float, is_done: Callable[[], bool]) -> bool:
-    """Call `is_done` until it returns true; return False after so many seconds."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if is_done():
-            return True
-        time.sleep(0.05)
-    return False

@@ -27,7 +27,7 @@ from tests.support.server_process import (
     descendants,
     serving,
     start_server,
-    wait_for,
+    surviving,
 )
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -214,7 +214,7 @@ def _killed_again_and_again(
                 children = descendants(process.pid)
                 process.kill()
             outcome.kills += 1
-            survivors = _surviving(children)
+            survivors = surviving(children)
             if survivors:
                 outcome.wrong.append(f"children outlived the server: {survivors}")
 
@@ -225,16 +225,6 @@ def _killed_again_and_again(
     finally:
         over.set()
         killer.join()
-
-
-def _surviving(children: list[int]) -> list[int]:
-    """Return the children of a killed server that still run after some seconds."""
-
-    def running() -> list[int]:
-        return [child for child in children if Path(f"/proc/{child}").exists()]
-
-    wait_for(10, lambda: not running())
-    return running()
 
 
 def _compare(url: str, token: str, outcome: Outcome) -> None:
