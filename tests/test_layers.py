@@ -25,7 +25,7 @@ _APPLICATION = {
     *("artifact", "dbt_json", "formatting", "storage", "validation"),
     *("instance/api", "instance/web", "instance/services", "instance/settings"),
     *("instance/middleware", "instance/dependencies", "instance/error_responses", "instance/app"),
-    *("instance/ingestion", "instance/inspection", "instance/retention"),
+    *("instance/inspection", "instance/retention", "instance/worker"),
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -67,14 +67,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instance/model_changes": _SERVICES,
     "instance/inspection": {*_SERVICES, "instance/model_changes"},
     "instance/retention": _SERVICES,
-    "instance/services": {*_SERVICES, "instance/inspection"},
+    "instance/worker": {"artifact", "instance/inspection"},
+    "instance/services": {
+        *(*_SERVICES, "instance/inspection", "instance/model_changes", "instance/worker"),
+    },
     "instance/dependencies": {"instance/services", "instance/settings", "storage"},
     "instance/api": _HTTP,
     "instance/web": _HTTP,
-    "instance/ingestion": {
-        *("artifact", "formatting", "storage", "instance/inspection", "instance/model_changes"),
-        *("instance/retention", "instance/services", "instance/settings"),
-    },
     "instance/error_responses": _APPLICATION,
     "instance/app": _APPLICATION,
     "instance/serve": _APPLICATION,
@@ -98,6 +97,7 @@ LIBRARY_OWNERS: dict[str, set[str]] = {
     "jinja2": {"instance/web"},
     "itsdangerous": {"instance/web/session", "instance/services/signed_urls"},
     "sqlalchemy": {"storage"},
+    "alembic": {"storage"},
     "obstore": {"storage"},
     "jsonschema": {"validation"},
     "jsonschema_rs": {"validation"},

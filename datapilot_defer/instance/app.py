@@ -16,15 +16,14 @@ from starlette.staticfiles import StaticFiles
 from datapilot_defer.errors import DatapilotError
 from datapilot_defer.instance import error_responses
 from datapilot_defer.instance.api import artifacts, integrations, signed_urls, status, uploads
-from datapilot_defer.instance.ingestion import IngestionWorker
 from datapilot_defer.instance.middleware import RequestMiddleware
+from datapilot_defer.instance.retention import BackgroundThread
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.instance.web import api_keys, pages
 from datapilot_defer.instance.web.session import SignInRequired
+from datapilot_defer.instance.worker import VerificationWorker, WorkerLimits
 from datapilot_defer.storage import Storage
 
-# Verification holds a complete artifact in memory. Waiting requests hold nothing.
-_MAX_PARALLEL_VERIFICATIONS = 1
 # In the order of the documentation at /docs.
 _ROUTERS = (
     uploads.router,
@@ -48,7 +47,7 @@ def create_app(storage: Storage, settings: InstanceSettings) -> FastAPI:
     )
     app.state.storage = storage
     app.state.settings = settings
-    app.state.verifying = CapacityLimiter(_MAX_PARALLEL_VERIFICATIONS)
+    app.state.verifying = CapacityLimiter(settings.verification_workers)
     for router in _ROUTERS:
         app.include_router(router)
     app.mount("/static", StaticFiles(packages=[("datapilot_defer.instance.web", "static")]))
@@ -69,10 +68,20 @@ def _version() -> str:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    worker = IngestionWorker(app.state.storage, app.state.settings)
+    background = BackgroundThread(app.state.storage, app.state.settings)
+    app.state.background = background
+    worker = VerificationWorker(_worker_limits(app.state.settings))
     app.state.worker = worker
+    background.start()
     worker.start()
     try:
         yield
     finally:
         await run_in_threadpool(worker.stop)
+        await run_in_threadpool(background.stop)
+
+
+def _worker_limits(settings: InstanceSettings) -> WorkerLimits:
+    return WorkerLimits(
+        memory_bytes=settings.verification_memory_bytes, seconds=settings.verification_seconds
+    )

@@ -1,168 +1,281 @@
-"""Inspect an artifact: at once, or in a child process with limited memory.
+"""The verification process: inspects one uploaded artifact after the other.
 
-    python -c "from datapilot_defer.instance.inspection import main; main()" FILE KIND OLD LIMIT
-
-OLD: the file of the same kind that was current before; "" if none. LIMIT: of the memory, in bytes.
-Prints one JSON object, an `InspectionResult`. Whatever a file does to the child, the instance
-continues.
+The instance starts it with `main` and sends jobs to its standard input: a line of JSON (`Job`),
+then the bytes of the artifact. When the process has accepted a manifest that another one precedes,
+it prints the line `SEND_PREVIOUS` and receives the bytes of that manifest. It prints each result
+as one line of JSON, a `Result`, of at most MAX_RESULT_BYTES.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import io
 import os
-import subprocess
+import queue
+import re
+import signal
 import sys
-from dataclasses import asdict, dataclass, replace
+import threading
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
-import datapilot_defer
 from datapilot_defer import artifact
 from datapilot_defer.artifact import Artifact, ArtifactMetadata, Kind
-from datapilot_defer.errors import ArtifactRefused
+from datapilot_defer.formatting import plural, to_single_line
 from datapilot_defer.instance.model_changes import (
+    ManifestSummary,
     ModelChanges,
+    RelationChanges,
     compare_models,
-    count_models,
-    fingerprint_models,
+    compare_relations,
+    summarize_manifest,
 )
+from datapilot_defer.validation import ValidationResult, validate
 
+MAX_RESULT_BYTES = 64 * 1024
+SEND_PREVIOUS = b"send previous\n"
+_READ_BYTES = 1 << 20
+_QUEUED_READS = 4
 # The database does not need more of a text that the file may choose freely.
-_MAX_TEXT_LENGTH = 200
+_MAX_FACT_LENGTH = 200
+_MAX_LINE_LENGTH = 500
+_MAX_REPORT_BYTES = 16 * 1024
+_MAX_PROBLEM_LENGTH = 1000
+_MAX_PROBLEMS = 100
 
 
 @dataclass(frozen=True)
-class InspectionResult:
-    """Result of an inspection. lines: for the log. changes: None when nothing was compared."""
+class Job:
+    """One artifact to verify. previous_bytes: size of the manifest that it would replace."""
 
-    accepted: bool
-    lines: list[str]
-    changes: ModelChanges | None = None
-
-
-class Inspection:
-    """One artifact that a child process inspects. The process is running until `kill`."""
-
-    def __init__(
-        self,
-        file: Path,
-        kind: Kind,
-        previous: Path | None,
-        *,
-        timeout_s: int,
-        limit_bytes: int,
-    ) -> None:
-        """Start the child.
-
-        limit_bytes: its memory, enforced only where the operating system can limit it.
-        """
-        self._kind = kind
-        self._timeout_s = timeout_s
-        self._waited_s = 0.0
-        self._child = subprocess.Popen(
-            _child_command(file, kind, previous, limit_bytes),
-            cwd=file.parent,
-            env=_child_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def wait(self, seconds: float) -> InspectionResult | None:
-        """Wait for the result; None when the child is still running.
-
-        A child that failed or exceeded its timeout has a result, too.
-        """
-        try:
-            output, errors = self._child.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            self._waited_s += seconds
-            if self._waited_s < self._timeout_s:
-                return None
-            message = f"{self._kind.file_name}: not looked through within {self._timeout_s} s"
-            return InspectionResult(accepted=False, lines=[message])
-        return _parse_result(self._child.returncode, output, errors)
-
-    def kill(self) -> None:
-        """End the child, if it is running, and release its resources."""
-        with self._child:
-            self._child.kill()
+    kind: Kind
+    size_bytes: int
+    previous_bytes: int | None = None
 
 
-def describe_content(content: bytes, kind: Kind) -> ArtifactMetadata:
-    """Return the metadata of a complete artifact of this kind.
+@dataclass(frozen=True)
+class Verification:
+    """What is known about an uploaded artifact.
 
-    Raises ArtifactRefused when the bytes are not JSON, or not a `kind` that dbt wrote.
+    metadata: None when the file could not be read as an artifact. problem: why it is not valid.
+    report: lines as `datapilot dbt validate` prints them. changes, relations: differences from the
+    previous manifest; None when nothing was compared.
     """
-    parsed = artifact.parse_artifact(content, path=kind.file_name, kind=kind)
-    if parsed.not_json is not None:
-        raise ArtifactRefused(
-            f"the {kind.value} that arrived {parsed.not_json}; upload it again, whole"
-        )
-    _check_kind(parsed)
-    metadata = parsed.metadata
+
+    metadata: ArtifactMetadata | None = None
+    problem: str | None = None
+    report: tuple[str, ...] = ()
+    changes: ModelChanges | None = None
+    relations: RelationChanges | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the process answers. peak_bytes: its memory so far; None where it is not known.
+
+    is_exhausted: the process may have too little memory for another job.
+    """
+
+    verification: Verification = field(default_factory=Verification)
+    peak_bytes: int | None = None
+    is_exhausted: bool = False
+
+
+def main() -> None:
+    """Verify artifacts until standard input ends. The argument is the memory limit in bytes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the instance, which ends this
+    _limit_memory(int(sys.argv[1]))
+    output = sys.stdout.buffer
+    # Nothing but results may reach standard output.
+    sys.stdout = sys.stderr
+    source = _Input(sys.stdin.fileno())
+    while True:
+        header = source.read_line()
+        if header is None:
+            return
+        job = msgspec.json.decode(header, type=Job)
+        result = _verify_job(job, source, output)
+        output.write(_encode_result(result) + b"\n")
+        output.flush()
+
+
+class _Input:
+    """Standard input, read by a thread: its end ends the process, also during a job."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._chunks: queue.Queue[bytes] = queue.Queue(_QUEUED_READS)
+        self._rest = b""
+        self._is_waiting_for_job = threading.Event()
+        threading.Thread(target=self._read_all, daemon=True).start()
+
+    def read_line(self) -> bytes | None:
+        """Return the next line, of a job; None at the end of the input."""
+        self._is_waiting_for_job.set()
+        line = bytearray()
+        while not line.endswith(b"\n"):
+            chunk = self._next_chunk()
+            if not chunk:
+                return None
+            head, separator, self._rest = chunk.partition(b"\n")
+            line += head + separator
+        self._is_waiting_for_job.clear()
+        return bytes(line)
+
+    def read_exactly(self, size: int) -> bytes:
+        """Return the next `size` bytes."""
+        content = io.BytesIO()
+        missing = size
+        while missing:
+            chunk = self._next_chunk()
+            if not chunk:
+                os._exit(1)  # the instance has ended
+            content.write(chunk[:missing])
+            self._rest = chunk[missing:]
+            missing = size - content.tell()
+        return content.getvalue()
+
+    def _next_chunk(self) -> bytes:
+        if self._rest:
+            chunk = self._rest
+            self._rest = b""
+            return chunk
+        return self._chunks.get()
+
+    def _read_all(self) -> None:
+        while True:
+            chunk = os.read(self._descriptor, _READ_BYTES)
+            if not chunk and not self._is_waiting_for_job.is_set():
+                os._exit(1)  # the instance has ended, and nothing reads the result
+            self._chunks.put(chunk)
+            if not chunk:
+                return
+
+
+def _verify_job(job: Job, source: _Input, output: BinaryIO) -> Result:
+    try:
+        content = source.read_exactly(job.size_bytes)
+        verification, summary = _verify_content(content, job)
+        del content
+        if summary is not None:
+            output.write(SEND_PREVIOUS)
+            output.flush()
+            previous = source.read_exactly(job.previous_bytes or 0)
+            verification = _compare(verification, summary, previous)
+    except MemoryError:
+        problem = "verification needs more memory than the instance allows"
+        return Result(Verification(problem=problem), is_exhausted=True)
+    except Exception as error:  # noqa: BLE001
+        # A defect of this program must not end the instance. The file is not current then.
+        problem = f"the file could not be verified: {type(error).__name__}"
+        return Result(Verification(problem=problem), is_exhausted=True)
+    return Result(verification, peak_bytes=_peak_bytes())
+
+
+def _verify_content(content: bytes, job: Job) -> tuple[Verification, ManifestSummary | None]:
+    """Return what is known about an artifact, and a summary if it is to be compared."""
+    kind = job.kind
+    inspected = artifact.parse_artifact(content, path=kind.file_name, kind=kind)
+    validation = validate(inspected, max_problems=_MAX_PROBLEMS)
+    report = _limit_report([*validation.format_problems(), *validation.warnings, *validation.drift])
+    if not validation.is_accepted:
+        metadata = _describe(inspected, None)
+        problem = _describe_problems(validation)
+        return Verification(metadata=metadata, problem=problem, report=report), None
+    if kind is not Kind.MANIFEST:
+        return Verification(metadata=_describe(inspected, None), report=report), None
+    summary = summarize_manifest(inspected.sections)
+    verification = Verification(metadata=_describe(inspected, summary), report=report)
+    if job.previous_bytes is None:
+        return verification, None
+    return verification, summary
+
+
+def _compare(verification: Verification, summary: ManifestSummary, previous: bytes) -> Verification:
+    parsed = artifact.parse_artifact(previous, path=Kind.MANIFEST.file_name, kind=Kind.MANIFEST)
+    previous_summary = summarize_manifest(parsed.sections)
+    return replace(
+        verification,
+        changes=compare_models(previous_summary, summary),
+        relations=compare_relations(previous_summary, summary),
+    )
+
+
+def _describe(inspected: Artifact, summary: ManifestSummary | None) -> ArtifactMetadata:
+    """Return the facts of an artifact, with texts that every database and terminal accepts."""
+    metadata = inspected.metadata
     model_count = None
-    if kind is Kind.MANIFEST:
-        model_count = count_models(parsed.sections)
+    if summary is not None:
+        model_count = len(summary.fingerprints)
     return replace(
         metadata,
         dbt_version=_to_storable(metadata.dbt_version),
+        # Manifests before dbt 1.6 have no name of the project, only its MD5.
         project_name=_to_storable(metadata.project_name or metadata.project_id),
+        project_id=_to_storable(metadata.project_id),
+        adapter_type=_to_storable(metadata.adapter_type),
         invocation_id=_to_storable(metadata.invocation_id),
         model_count=model_count,
     )
 
 
-def _check_kind(parsed: Artifact) -> None:
-    kind = parsed.kind
-    fields = artifact.decode_metadata(parsed.sections)
-    detected_kind = artifact.detect_kind(parsed.sections, fields)
-    if detected_kind is kind:
-        return
-    description = "no artifact that dbt writes"
-    if detected_kind is not None:
-        description = f"a {detected_kind.value}"
-    raise ArtifactRefused(
-        f"announced as {kind.value}, but this is {description}; upload {kind.file_name}"
-    )
-
-
 def _to_storable(text: str | None) -> str | None:
-    """Return a text that every database accepts: no lone surrogates, no NUL, not too long."""
+    """Return a text without line breaks, control characters and half surrogate pairs."""
     if text is None:
         return None
-    return text.encode(errors="replace").decode().replace("\0", "?")[:_MAX_TEXT_LENGTH]
+    shortened = text[: 2 * _MAX_FACT_LENGTH].encode(errors="replace").decode()
+    return to_single_line(shortened, _MAX_FACT_LENGTH)
 
 
-def main() -> None:
-    """Inspect the file that the command line names and print the result."""
-    path, kind_name, previous, limit_bytes = sys.argv[1:]
-    kind = Kind(kind_name)
-    _limit_memory(int(limit_bytes))
+def _describe_problems(validation: ValidationResult) -> str:
+    """Return the first problem, and the number of the others, as one line."""
+    lines = validation.format_problems()
+    problem = _to_line(lines[0], _MAX_PROBLEM_LENGTH)
+    more = len(lines) - 1
+    if more:
+        problem += f" (and {plural(more, 'more problem')})"
+    return problem
+
+
+def _limit_report(lines: list[str]) -> tuple[str, ...]:
+    """Return the first lines, within the number of bytes that is stored."""
+    report: list[str] = []
+    remaining_bytes = _MAX_REPORT_BYTES
+    for text in lines:
+        line = _to_line(text, _MAX_LINE_LENGTH)
+        remaining_bytes -= len(msgspec.json.encode(line)) + 1
+        if remaining_bytes < 0:
+            break
+        report.append(line)
+    return tuple(report)
+
+
+def _to_line(text: str, max_length: int) -> str:
+    storable = text[: 2 * max_length].encode(errors="replace").decode()
+    return to_single_line(storable, max_length)
+
+
+def _encode_result(result: Result) -> bytes:
+    encoded = msgspec.json.encode(result)
+    if len(encoded) < MAX_RESULT_BYTES:
+        return encoded
+    problem = "the result of the verification is too large"
+    return msgspec.json.encode(Result(Verification(problem=problem), is_exhausted=True))
+
+
+def _peak_bytes() -> int | None:
+    """Return the largest amount of memory that this process has used; None where it is unknown."""
     try:
-        result = _inspect_file(path, kind, previous)
-    except MemoryError:
-        message = f"{kind.file_name}: takes more memory than the instance grants"
-        result = InspectionResult(accepted=False, lines=[message])
-    sys.stdout.write(json.dumps(asdict(result)))
-
-
-def _inspect_file(path: str, kind: Kind, previous: str) -> InspectionResult:
-    from datapilot_defer.validation import validate
-
-    inspected = artifact.read_artifact(path, kind)
-    validation = validate(inspected)
-    lines = [*validation.format_problems(), *validation.warnings, *validation.drift]
-    changes = None
-    if kind is Kind.MANIFEST and previous:
-        before = artifact.read_artifact(previous, kind)
-        changes = compare_models(
-            fingerprint_models(before.sections), fingerprint_models(inspected.sections)
-        )
-    return InspectionResult(validation.is_accepted, lines, changes)
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return None
+    match = re.search(r"VmHWM:\s+(\d+) kB", status)
+    if match is None:
+        return None
+    return int(match.group(1)) * 1024
 
 
 def _limit_memory(limit_bytes: int) -> None:
@@ -171,30 +284,3 @@ def _limit_memory(limit_bytes: int) -> None:
 
         with contextlib.suppress(ValueError, OSError):  # macOS rejects the limit
             resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
-
-
-def _child_command(file: Path, kind: Kind, previous: Path | None, limit_bytes: int) -> list[str]:
-    program = "from datapilot_defer.instance.inspection import main; main()"
-    previous_name = ""
-    if previous is not None:
-        previous_name = previous.name
-    arguments = [file.name, kind.value, previous_name, str(limit_bytes)]
-    return [sys.executable, "-c", program, *arguments]
-
-
-def _child_environment() -> dict[str, str]:
-    """Return an environment in which the child imports this package from the same directory."""
-    paths = [str(Path(datapilot_defer.__file__).parents[1])]
-    inherited = os.environ.get("PYTHONPATH")
-    if inherited:
-        paths.append(inherited)
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _parse_result(exit_code: int, output: bytes, errors: bytes) -> InspectionResult:
-    try:
-        return msgspec.json.decode(output, type=InspectionResult)
-    except msgspec.DecodeError:
-        last_line = errors.decode(errors="replace").strip().splitlines()[-1:]
-        message = f"the inspection ended with {exit_code}"
-        return InspectionResult(accepted=False, lines=[message, *last_line])

@@ -186,6 +186,24 @@ class BlobStore:
                     yield item["path"], item["last_modified"]
 
 
+@dataclass(frozen=True)
+class StoredContent:
+    """The bytes of a blob, read in chunks as often as needed."""
+
+    blobs: BlobStore
+    instance_id: int
+    blob: Blob
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the number of bytes."""
+        return self.blob.size_bytes
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the bytes in chunks. Raises Unavailable when they cannot be read."""
+        return self.blobs.read_chunks(self.instance_id, self.blob)
+
+
 def open_blobs(directory: Path) -> BlobStore:
     """Open the blob store in a directory, creating it. Raises Unavailable when that fails."""
     from obstore.store import LocalStore

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, Programming
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from datapilot_defer.errors import DatapilotError, Unavailable
-from datapilot_defer.storage.migrations import migrate
+from datapilot_defer.storage.schema_version import migrate
 
 # Transactions of others take milliseconds; after this many seconds something is wrong.
 _BUSY_TIMEOUT_S = 20

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Row, Select, func, select
 
 from datapilot_defer.storage.database import inserted_id, utc_now
 from datapilot_defer.storage.tables import environments, integrations
@@ -18,14 +20,27 @@ if TYPE_CHECKING:
     _IntegrationIds = Sequence[int] | Select[tuple[int]]
 
 
+class UploadCheck(StrEnum):
+    """A check of an uploaded manifest against the current one. The value is stored and shown."""
+
+    OLDER = "older"
+    SMALLER = "smaller"
+    PROJECT = "project"
+    RELATIONS = "relations"
+
+
 @dataclass(frozen=True)
 class Environment:
-    """An environment of an integration. Its name keeps its case but is compared without it."""
+    """An environment of an integration. Its name keeps its case but is compared without it.
+
+    disabled_checks: the checks that its uploads skip.
+    """
 
     id: int
     integration_id: int
     name: str
     created_at: datetime
+    disabled_checks: frozenset[UploadCheck] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,7 @@ class Integration:
     last_modified_at: datetime
     last_file_upload_time: datetime | None
     project_name: str | None
+    deleted_at: datetime | None
     environments: tuple[Environment, ...] = ()
 
     def environment(self, name: str) -> Environment | None:
@@ -51,9 +67,13 @@ class Integration:
         return None
 
 
+_INTEGRATION_COLUMNS = [field.name for field in fields(Integration) if field.name != "environments"]
+
+
 def normalize_name(name: str) -> str:
-    """Return the form in which names of environments are compared."""
-    return name.casefold()
+    """Return the form in which names of integrations and environments are compared."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return unicodedata.normalize("NFKC", folded)
 
 
 def create_integration(
@@ -63,13 +83,14 @@ def create_integration(
     values = {
         "instance_id": instance_id,
         "name": name,
+        "name_key": normalize_name(name),
         "integration_type": integration_type,
         "created_at": utc_now(),
         "last_modified_at": utc_now(),
     }
     result = connection.execute(integrations.insert().values(**values))
     query = select(integrations).where(integrations.c.id == inserted_id(result))
-    return Integration(**connection.execute(query).one()._mapping)
+    return _integration_from_row(connection.execute(query).one())
 
 
 def add_environment(connection: Connection, integration_id: int, name: str) -> None:
@@ -93,6 +114,12 @@ def find_integration(
         integrations.c.instance_id == instance_id, integrations.c.id == integration_id
     )
     return _first_integration(connection, query)
+
+
+def get_environment(connection: Connection, environment_id: int) -> Environment:
+    """Return the environment with this id, which must exist."""
+    query = select(environments).where(environments.c.id == environment_id)
+    return _environment_from_row(connection.execute(query).one())
 
 
 def find_integration_by_name(
@@ -124,7 +151,7 @@ def list_integrations(
         query = query.where(integrations.c.name.icontains(name_contains, autoescape=True))
     query = query.order_by(func.lower(integrations.c.name), integrations.c.id).limit(limit)
     rows = connection.execute(query)
-    listed = [Integration(**row._mapping) for row in rows]
+    listed = [_integration_from_row(row) for row in rows]
     ids: _IntegrationIds = [integration.id for integration in listed]
     if only_id is None and not name_contains and limit is None:
         # All of them: a subquery, because a statement takes a limited number of parameters.
@@ -157,7 +184,7 @@ def _first_integration(connection: Connection, query: Select[Any]) -> Integratio
     row = connection.execute(query).first()
     if row is None:
         return None
-    integration = Integration(**row._mapping)
+    integration = _integration_from_row(row)
     return _with_environments(connection, [integration], [integration.id])[0]
 
 
@@ -168,9 +195,20 @@ def _with_environments(
     query = select(environments).where(environments.c.integration_id.in_(ids))
     by_integration: dict[int, list[Environment]] = {}
     for row in connection.execute(query.order_by(environments.c.id)):
-        environment = Environment(row.id, row.integration_id, row.name, row.created_at)
+        environment = _environment_from_row(row)
         by_integration.setdefault(row.integration_id, []).append(environment)
     return [
         replace(integration, environments=tuple(by_integration.get(integration.id, ())))
         for integration in listed
     ]
+
+
+def _integration_from_row(row: Row[Any]) -> Integration:
+    return Integration(**{name: getattr(row, name) for name in _INTEGRATION_COLUMNS})
+
+
+def _environment_from_row(row: Row[Any]) -> Environment:
+    names = (row.disabled_checks or "").split(",")
+    # A newer release may have stored checks that this one does not have.
+    disabled_checks = frozenset(UploadCheck(name) for name in names if name in set(UploadCheck))
+    return Environment(row.id, row.integration_id, row.name, row.created_at, disabled_checks)

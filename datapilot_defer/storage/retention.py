@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import ColumnElement, delete, func, select
 
 from datapilot_defer.storage.database import utc_now
+from datapilot_defer.storage.publications import list_current
 from datapilot_defer.storage.tables import files, integrations, publications
-from datapilot_defer.storage.uploads import UPLOADS_WITH_INTEGRATION, list_current
+from datapilot_defer.storage.uploads import UPLOADS_WITH_INTEGRATION
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

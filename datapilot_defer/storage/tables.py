@@ -49,15 +49,22 @@ def _id() -> Column[int]:
     return Column("id", Integer, primary_key=True)
 
 
-def _foreign_key(table: str, *, nullable: bool = False, name: str | None = None) -> Column[Any]:
-    return Column(name or f"{table}_id", Integer, ForeignKey(f"{table}.id"), nullable=nullable)
+def _foreign_key(table: str, *, nullable: bool = False) -> Column[Any]:
+    return Column(f"{table}_id", Integer, ForeignKey(f"{table}.id"), nullable=nullable)
 
 
 def _not_null(name: str, kind: Any) -> Column[Any]:
     return Column(name, kind, nullable=False)
 
 
-schema = Table("schema_version", metadata, _not_null("version", Integer))
+# "version" is read by release 0.1.0 alone, which accepts 1. "compatible_from" is the number of the
+# oldest migration whose program may use the database.
+schema = Table(
+    "schema_version",
+    metadata,
+    _not_null("version", Integer),
+    Column("compatible_from", Integer),
+)
 
 instances = Table(
     "instance",
@@ -83,6 +90,35 @@ tokens = Table(
     Column("revoked_at", UtcDateTime),
 )
 
+# Sessions of the web pages. sha256: of the random id in the cookie.
+sessions = Table(
+    "session",
+    metadata,
+    _id(),
+    _foreign_key("token"),
+    Column("sha256", String(64), nullable=False, unique=True),
+    _not_null("created_at", UtcDateTime),
+    _not_null("expires_at", UtcDateTime),
+    Index("session_of_token", "token_id"),
+)
+
+# instance_id: NULL for a failed sign-in with an unknown token. integration_id: of an integration
+# that may have been deleted since.
+audit = Table(
+    "audit",
+    metadata,
+    _id(),
+    _foreign_key("instance", nullable=True),
+    _not_null("at", UtcDateTime),
+    _not_null("action", String(40)),
+    _not_null("actor", String(200)),
+    _foreign_key("token", nullable=True),
+    Column("address", String(64)),
+    Column("integration_id", Integer),
+    _not_null("detail", Text),
+    Index("audit_of_instance", "instance_id", "id"),
+)
+
 integrations = Table(
     "integration",
     metadata,
@@ -94,7 +130,11 @@ integrations = Table(
     _not_null("last_modified_at", UtcDateTime),
     Column("last_file_upload_time", UtcDateTime),
     Column("project_name", Text),
+    # normalize_name(name). NULL: another integration has the same key, or release 0.1.0 wrote it.
+    Column("name_key", String(600)),
+    Column("deleted_at", UtcDateTime),
     UniqueConstraint("instance_id", "name"),
+    Index("integration_name_key", "instance_id", "name_key", unique=True),
 )
 
 environments = Table(
@@ -105,6 +145,7 @@ environments = Table(
     _not_null("name", String(64)),
     _not_null("folded", String(200)),
     _not_null("created_at", UtcDateTime),
+    Column("disabled_checks", String(100)),  # values of UploadCheck, separated by commas
     UniqueConstraint("integration_id", "folded"),
 )
 
@@ -130,25 +171,38 @@ files = Table(
     Column("commit", Text),
     Column("branch", Text),
     Column("build_url", Text),
-    Column("ingestion", String(20)),
-    Column("changes", Text),  # JSON: model_changes.ModelChanges since the previous manifest
+    Column("ingestion", String(20)),  # see ingestions
+    Column("rejection", String(20)),  # a value of Rejection
+    Column("report", Text),  # lines of the verification
+    # Differences from the previous manifest. changes: JSON of a model_changes.ModelChanges, which
+    # no list selects.
+    Column("models_added", Integer),
+    Column("models_removed", Integer),
+    Column("models_changed", Integer),
+    Column("changes", Text),
     Index("file_of_environment", "environment_id", "kind", "uploaded_at"),
+    Index("file_history", "environment_id", "id"),
     Index("file_of_blob", "sha256"),
 )
 
 # Which upload became current when. The newest row is the current one; a restore adds a row.
+# file_id: NULL when retention has removed the upload.
 publications = Table(
     "publication",
     metadata,
     _id(),
     _foreign_key("environment"),
     _not_null("kind", String(20)),
-    _foreign_key("file"),
+    _foreign_key("file", nullable=True),
     _not_null("since", UtcDateTime),
+    _foreign_key("token", nullable=True),
+    Column("reason", String(20)),  # a value of PublicationReason
     Index("publication_of_environment", "environment_id", "kind", "id"),
     Index("publication_of_file", "file_id"),
 )
 
+# Release 0.1.0 uses this table and "file.ingestion". They stay until no release that may share a
+# database with it is supported.
 ingestions = Table(
     "ingestion",
     metadata,
@@ -156,7 +210,7 @@ ingestions = Table(
     _foreign_key("environment"),
     _not_null("status", String(20)),
     _not_null("created_at", UtcDateTime),
-    Column("lease_until", UtcDateTime),  # renewed while a worker processes it
+    Column("lease_until", UtcDateTime),
     Column("attempts", Integer, nullable=False, default=0),
     Column("finished_at", UtcDateTime),
     Column("log", Text, nullable=False, default=""),

@@ -1,18 +1,19 @@
-"""Uploads: announced, received, verified; and which of them was current when."""
+"""Uploads: announced, received, verified."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Row, Select, func, select
 
 from datapilot_defer.artifact import ArtifactMetadata, Kind, Provenance
 from datapilot_defer.storage.database import inserted_id, utc_now
-from datapilot_defer.storage.ingestions import IngestionStatus
-from datapilot_defer.storage.tables import environments, files, integrations, publications, tokens
+from datapilot_defer.storage.integrations import UploadCheck
+from datapilot_defer.storage.tables import environments, files, integrations, tokens
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -27,18 +28,46 @@ _CONTENT_COLUMNS = (
     "node_count",
     "model_count",
 )
+# "changes" and "report" are long: only `find_upload_details` selects them.
+_DETAIL_COLUMNS = {"changes", "report", "ingestion"}
+UPLOAD_COLUMNS = [column for column in files.c if column.name not in _DETAIL_COLUMNS]
 UPLOADS_WITH_INTEGRATION = files.join(
     environments, files.c.environment_id == environments.c.id
 ).join(integrations)
+
+
+class Rejection(StrEnum):
+    """Why an upload did not become current. The value is stored and shown."""
+
+    OLDER = UploadCheck.OLDER.value
+    SMALLER = UploadCheck.SMALLER.value
+    PROJECT = UploadCheck.PROJECT.value
+    RELATIONS = UploadCheck.RELATIONS.value
+    FUTURE = "future"
+    INVALID = "invalid"
+
+    @property
+    def is_acceptable(self) -> bool:
+        """Return whether an admin may make the upload current, because only a check rejected it."""
+        return self.value in set(UploadCheck)
+
+
+@dataclass(frozen=True)
+class ModelCounts:
+    """Numbers of models that differ from the previous manifest."""
+
+    added: int
+    removed: int
+    changed: int
 
 
 @dataclass(frozen=True)
 class Upload:
     """One upload of an artifact.
 
-    uploaded_at: when it was verified; None before. refusal: why it did not become current.
-    metadata: until the bytes are received, sha256 is "" and size_bytes 0.
-    changes: JSON, a `model_changes.ModelChanges`.
+    uploaded_at: when it was verified; None before. rejection: why it did not become current;
+    refusal: the same as a message. metadata: until the bytes are received, sha256 is "" and
+    size_bytes 0. model_counts: None when no previous manifest was compared.
     """
 
     id: int
@@ -47,10 +76,10 @@ class Upload:
     created_at: datetime
     uploaded_at: datetime | None
     refusal: str | None
+    rejection: Rejection | None
     metadata: ArtifactMetadata
     provenance: Provenance
-    ingestion: IngestionStatus | None
-    changes: str | None
+    model_counts: ModelCounts | None
 
     @property
     def kind(self) -> Kind:
@@ -61,6 +90,18 @@ class Upload:
     def is_received(self) -> bool:
         """Return whether all bytes are stored."""
         return self.metadata.sha256 != ""
+
+
+@dataclass(frozen=True)
+class UploadDetails:
+    """What verification found in an upload.
+
+    report: lines as `datapilot dbt validate` prints them. changes: the JSON of a
+    `model_changes.ModelChanges`; None when no previous manifest was compared.
+    """
+
+    report: tuple[str, ...]
+    changes: str | None
 
 
 class UploadLocation(NamedTuple):
@@ -84,7 +125,7 @@ def create_upload(connection: Connection, *, environment_id: int, token_id: int,
 
 def find_upload(connection: Connection, upload_id: int) -> Upload | None:
     """Return the upload with this id."""
-    return _first_upload(connection, select(files).where(files.c.id == upload_id))
+    return _first_upload(connection, select(*UPLOAD_COLUMNS).where(files.c.id == upload_id))
 
 
 def locate_upload(connection: Connection, upload_id: int) -> UploadLocation | None:
@@ -100,78 +141,53 @@ def locate_upload(connection: Connection, upload_id: int) -> UploadLocation | No
 def mark_received(connection: Connection, upload_id: int, *, sha256: str, size_bytes: int) -> bool:
     """Record the blob of an upload; return False, changing nothing, when it is verified already."""
     unverified = (files.c.id == upload_id) & files.c.uploaded_at.is_(None)
-    values = {"sha256": sha256, "size_bytes": size_bytes, "refusal": None}
+    values = {"sha256": sha256, "size_bytes": size_bytes, "refusal": None, "rejection": None}
     result = connection.execute(files.update().where(unverified).values(**values))
     return result.rowcount == 1
 
 
-def mark_verified(
+def record_verification(
     connection: Connection,
     upload_id: int,
     *,
     metadata: ArtifactMetadata,
     provenance: Provenance,
-    uploaded_at: datetime,
+    details: UploadDetails,
+    model_counts: ModelCounts | None,
 ) -> None:
-    """Record what verification learned about an upload, which makes it visible."""
-    update_upload(
-        connection,
-        upload_id,
-        uploaded_at=uploaded_at,
-        refusal=None,
-        commit=provenance.commit,
-        branch=provenance.branch,
-        build_url=provenance.build_url,
-        **{name: getattr(metadata, name) for name in _CONTENT_COLUMNS},
-    )
-
-
-def update_upload(connection: Connection, upload_id: int, **values: object) -> None:
-    """Set columns of an upload."""
+    """Record what verification found, whether or not the upload becomes current."""
+    values: dict[str, object] = {name: getattr(metadata, name) for name in _CONTENT_COLUMNS}
+    values.update(asdict(provenance))
+    values["report"] = "\n".join(details.report)
+    values["changes"] = details.changes
+    if model_counts is not None:
+        values.update(
+            models_added=model_counts.added,
+            models_removed=model_counts.removed,
+            models_changed=model_counts.changed,
+        )
     connection.execute(files.update().where(files.c.id == upload_id).values(**values))
 
 
-def make_current(connection: Connection, upload: Upload, since: datetime) -> None:
-    """Make a verified upload the current one of its environment and kind."""
-    values = {
-        "environment_id": upload.environment_id,
-        "kind": upload.kind.value,
-        "file_id": upload.id,
-        "since": since,
-    }
-    connection.execute(publications.insert().values(**values))
+def mark_verified(connection: Connection, upload_id: int, uploaded_at: datetime) -> None:
+    """Make an upload visible."""
+    values = {"uploaded_at": uploaded_at, "refusal": None, "rejection": None}
+    connection.execute(files.update().where(files.c.id == upload_id).values(**values))
 
 
-def find_current(
-    connection: Connection, environment_id: int, kind: Kind, *, at: datetime | None = None
-) -> Upload | None:
-    """Return the upload of a kind that is current in an environment, or was at a given time."""
-    query = _publications_query(environment_id).where(publications.c.kind == kind.value)
-    if at is not None:
-        query = query.where(publications.c.since <= at)
-    return _first_upload(connection, query.order_by(publications.c.id.desc()))
+def mark_rejected(
+    connection: Connection, upload_id: int, rejection: Rejection, message: str
+) -> None:
+    """Record why an upload did not become current."""
+    values = {"rejection": rejection.value, "refusal": message}
+    connection.execute(files.update().where(files.c.id == upload_id).values(**values))
 
 
-def list_current(connection: Connection, environment_id: int) -> Sequence[Upload]:
-    """Return the current upload of each kind in an environment."""
-    newest_ids = (
-        select(func.max(publications.c.id))
-        .where(publications.c.environment_id == environment_id)
-        .group_by(publications.c.kind)
-    )
-    query = _publications_query(environment_id).where(publications.c.id.in_(newest_ids))
-    return [_upload_from_row(row) for row in connection.execute(query)]
-
-
-def find_previous(connection: Connection, upload: Upload) -> Upload | None:
-    """Return the upload of the same kind that was verified before this one."""
-    query = select(files).where(
-        files.c.environment_id == upload.environment_id,
-        files.c.kind == upload.kind.value,
-        files.c.id < upload.id,
-        files.c.uploaded_at.is_not(None),
-    )
-    return _first_upload(connection, query.order_by(files.c.id.desc()))
+def find_upload_details(connection: Connection, upload_id: int) -> UploadDetails:
+    """Return what verification found in an upload, which must exist."""
+    query = select(files.c.report, files.c.changes).where(files.c.id == upload_id)
+    row = connection.execute(query).one()
+    return UploadDetails(tuple((row.report or "").splitlines()), row.changes)
 
 
 def find_last_rejected(
@@ -190,7 +206,7 @@ def find_last_rejected(
     verified = received & (files.c.kind == kind.value) & files.c.uploaded_at.is_not(None)
     last_verified = select(func.coalesce(func.max(files.c.id), 0)).where(verified)
     newest_ids = select(func.max(files.c.id)).where(received).group_by(files.c.kind)
-    query = select(files).where(
+    query = select(*UPLOAD_COLUMNS).where(
         files.c.id.in_(newest_ids),
         files.c.refusal.is_not(None),
         files.c.id > last_verified.scalar_subquery(),
@@ -206,37 +222,35 @@ def list_history(
     if include_rejected:
         is_shown = is_shown | files.c.refusal.is_not(None)
     query = (
-        select(files, tokens.c.name.label("token_name"))
+        select(*UPLOAD_COLUMNS, tokens.c.name.label("token_name"))
         .join(tokens, files.c.token_id == tokens.c.id)
         .where(files.c.environment_id == environment_id, is_shown)
         .order_by(files.c.id.desc())
         .limit(limit)
     )
-    return [(_upload_from_row(row), row.token_name) for row in connection.execute(query)]
-
-
-def _publications_query(environment_id: int) -> Select[Any]:
-    query = select(files).join(publications, publications.c.file_id == files.c.id)
-    return query.where(publications.c.environment_id == environment_id)
+    rows: Iterable[Row[Any]] = connection.execute(query)
+    return [(upload_from_row(row), row.token_name) for row in rows]
 
 
 def _first_upload(connection: Connection, query: Select[Any]) -> Upload | None:
     row = connection.execute(query.limit(1)).first()
     if row is None:
         return None
-    return _upload_from_row(row)
+    return upload_from_row(row)
 
 
-def _upload_from_row(row: Row[Any]) -> Upload:
+def upload_from_row(row: Row[Any]) -> Upload:
+    """Return the upload of a row with UPLOAD_COLUMNS."""
     metadata = ArtifactMetadata(
         kind=Kind(row.kind),
         sha256=row.sha256 or "",
         size_bytes=row.size_bytes or 0,
         **{name: getattr(row, name) for name in _CONTENT_COLUMNS},
     )
-    ingestion = None
-    if row.ingestion is not None:
-        ingestion = IngestionStatus(row.ingestion)
+    rejection = None
+    # A newer release may have stored rejections that this one does not have.
+    if row.rejection in set(Rejection):
+        rejection = Rejection(row.rejection)
     return Upload(
         id=row.id,
         environment_id=row.environment_id,
@@ -244,8 +258,14 @@ def _upload_from_row(row: Row[Any]) -> Upload:
         created_at=row.created_at,
         uploaded_at=row.uploaded_at,
         refusal=row.refusal,
+        rejection=rejection,
         metadata=metadata,
         provenance=Provenance(row.commit, row.branch, row.build_url),
-        ingestion=ingestion,
-        changes=row.changes,
+        model_counts=_model_counts_from_row(row),
     )
+
+
+def _model_counts_from_row(row: Row[Any]) -> ModelCounts | None:
+    if row.models_added is None:
+        return None
+    return ModelCounts(row.models_added, row.models_removed, row.models_changed)

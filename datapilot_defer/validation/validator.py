@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from datapilot_defer import dbt_json
-from datapilot_defer.artifact import Kind, decode_metadata
+from datapilot_defer.artifact import (
+    MAX_METADATA_BYTES,
+    Kind,
+    decode_metadata,
+    has_oversized_metadata,
+)
 from datapilot_defer.validation import dbt_versions
 from datapilot_defer.validation.file_type import detect_foreign_file, detect_other_kind
 from datapilot_defer.validation.manifest import check_manifest
@@ -64,6 +69,9 @@ def _find_problems(artifact: Artifact, *, strict: bool) -> Findings:
 
 def _check_artifact(artifact: Artifact, *, strict: bool) -> Findings:
     sections = artifact.sections
+    if has_oversized_metadata(sections):
+        message = f"is larger than {MAX_METADATA_BYTES:,} bytes, which dbt does not write"
+        return Findings(problems=[Problem("$.metadata", message)])
     metadata = decode_metadata(sections)
     if not metadata and "metadata" in sections:
         dbt_json.decode(sections["metadata"])  # raises if the section is why there is no metadata

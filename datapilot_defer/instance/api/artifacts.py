@@ -9,10 +9,10 @@ from fastapi import APIRouter
 from datapilot_defer.artifact import Kind
 from datapilot_defer.instance.api.auth import CurrentPrincipal
 from datapilot_defer.instance.api.models import (
+    FileReference,
     PathId,
     QueryId,
     QueryText,
-    RestoreRequest,
     artifact_body,
 )
 from datapilot_defer.instance.dependencies import BaseUrl, CurrentSettings, CurrentStorage
@@ -66,7 +66,7 @@ def restore_artifact(
     principal: CurrentPrincipal,
     integration_id: PathId,
     environment: str,
-    body: RestoreRequest,
+    body: FileReference,
 ) -> dict[str, object]:
     """Make an earlier file of an environment the current one again."""
     upload = artifacts.restore_artifact(

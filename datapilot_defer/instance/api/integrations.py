@@ -9,11 +9,12 @@ from datapilot_defer.instance.api.models import (
     NewIntegration,
     PathId,
     artifact_body,
-    ingestion_body,
     integration_body,
+    publication_body,
+    sync_body,
 )
 from datapilot_defer.instance.dependencies import BaseUrl, CurrentStorage
-from datapilot_defer.instance.services import integrations
+from datapilot_defer.instance.services import integrations, overviews
 
 router = APIRouter(tags=["integrations"])
 
@@ -59,23 +60,26 @@ def show_environment(
     base_url: BaseUrl,
     integration_id: PathId,
     environment: str,
+    include_rejected: bool = False,
 ) -> dict[str, object]:
-    """Give one integration with an environment's history and ingestions, the newest first."""
-    overview = integrations.show_environment(
+    """Return one integration with an environment's uploads, from new to old."""
+    overview = overviews.show_environment(
         storage,
         principal,
         integration_id=integration_id,
         environment=environment,
-        ingestion_limit=integrations.HISTORY_LIMIT,
+        include_rejected=include_rejected,
     )
     return {
         **integration_body(overview.integration),
         "environment": overview.environment.name,
+        "disabled_checks": sorted(overview.environment.disabled_checks),
         "sync_history": [
-            ingestion_body(overview, ingestion, base_url) for ingestion in overview.ingestions
+            sync_body(overview, upload, base_url) for upload in overview.verifications
         ],
         "history": [
             artifact_body(upload, token_name, overview.is_current(upload))
             for upload, token_name in overview.history
         ],
+        "publications": [publication_body(publication) for publication in overview.publications],
     }

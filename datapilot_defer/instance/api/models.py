@@ -8,9 +8,9 @@ from urllib.parse import quote
 from fastapi import Path, Query
 from pydantic import BaseModel, Field
 
-from datapilot_defer.instance.services.integrations import EnvironmentOverview
-from datapilot_defer.storage.ingestions import Ingestion, IngestionStatus
-from datapilot_defer.storage.integrations import Integration
+from datapilot_defer.instance.services.overviews import EnvironmentOverview
+from datapilot_defer.storage.integrations import Integration, UploadCheck
+from datapilot_defer.storage.publications import Publication
 from datapilot_defer.storage.tables import MAX_ID
 from datapilot_defer.storage.uploads import Upload
 
@@ -30,6 +30,7 @@ class VerifyUploadRequest(BaseModel):
     commit: Text | None = None
     branch: Text | None = None
     build_url: Text | None = None
+    allow: list[UploadCheck] = Field(default=[], max_length=20)
     force: bool = False
 
 
@@ -48,8 +49,8 @@ class NewIntegration(BaseModel):
     integration_type: Literal["dbt_core", "dbt_cloud"] = "dbt_core"
 
 
-class RestoreRequest(BaseModel):
-    """The file that shall be current again."""
+class FileReference(BaseModel):
+    """One uploaded file."""
 
     dbt_core_integration_file_id: Id
 
@@ -71,7 +72,7 @@ def integration_body(integration: Integration) -> dict[str, object]:
         "created_at": integration.created_at,
         "last_modified_at": integration.last_modified_at,
         "last_file_upload_time": integration.last_file_upload_time,
-        "is_deleted": False,
+        "is_deleted": integration.deleted_at is not None,
         "integration_type": integration.integration_type,
         "project_name": integration.project_name,
     }
@@ -80,8 +81,11 @@ def integration_body(integration: Integration) -> dict[str, object]:
 def artifact_body(
     upload: Upload, token_name: str | None, is_current: bool | None
 ) -> dict[str, object]:
-    """Return a verified upload as the API shows it."""
+    """Return a verified or rejected upload as the API shows it."""
     metadata = upload.metadata
+    status = "accepted"
+    if upload.uploaded_at is None:
+        status = "rejected"
     provenance = upload.provenance
     return {
         "dbt_core_integration_file_id": upload.id,
@@ -101,24 +105,32 @@ def artifact_body(
         "commit": provenance.commit,
         "branch": provenance.branch,
         "build_url": provenance.build_url,
-        "ingestion": upload.ingestion,
+        "status": status,
+        "rejection": upload.rejection,
+        "refusal": upload.refusal,
     }
 
 
-def ingestion_body(
-    overview: EnvironmentOverview, ingestion: Ingestion, base_url: str
-) -> dict[str, object]:
-    """Return an ingestion as the API shows it. The public clients do not know "Queued"."""
-    status = ingestion.status
-    if status is IngestionStatus.QUEUED:
-        status = IngestionStatus.IN_PROGRESS
-    log_url = None
-    if ingestion.log:
-        environment = quote(overview.environment.name)
-        path = f"settings/integrations/{overview.integration.id}/{environment}"
-        log_url = f"{base_url}/{path}/ingestions/{ingestion.id}"
+def sync_body(overview: EnvironmentOverview, upload: Upload, base_url: str) -> dict[str, object]:
+    """Return an upload as an entry of `sync_history`, which the public clients read."""
+    status = "Completed"
+    if upload.uploaded_at is None:
+        status = "Failed"
+    environment = quote(overview.environment.name, safe="")
+    path = f"settings/integrations/{overview.integration.id}/{environment}/uploads/{upload.id}"
     return {
         "type": status,
-        "time": ingestion.finished_at or ingestion.created_at,
-        "log_file": log_url,
+        "time": upload.uploaded_at or upload.created_at,
+        "log_file": f"{base_url}/{path}",
+    }
+
+
+def publication_body(publication: Publication) -> dict[str, object]:
+    """Return when and why an upload became current."""
+    return {
+        "dbt_core_integration_file_id": publication.upload_id,
+        "file_type": publication.kind,
+        "since": publication.since,
+        "reason": publication.reason,
+        "token_name": publication.token_name,
     }

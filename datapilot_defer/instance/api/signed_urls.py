@@ -34,10 +34,10 @@ async def put_file(
     """Take the raw bytes of an announced file; they stay invisible until verify_upload."""
     url = SignedUrl(file_id, Purpose.UPLOAD, expires, signature)
     instance, _ = await run_in_threadpool(open_signed_url, storage, url)
-    if int(request.headers.get("content-length", "0")) > settings.max_bytes:
-        raise _too_large(settings.max_bytes)
+    if int(request.headers.get("content-length", "0")) > settings.max_upload_bytes:
+        raise _too_large(settings.max_upload_bytes)
     with storage.blobs.open_writer() as writer:
-        await _stream_to_blob(request, writer, settings.max_bytes)
+        await _stream_to_blob(request, writer, settings.max_upload_bytes)
         blob = await run_in_threadpool(writer.commit, instance.id)
     await run_in_threadpool(receive_upload, storage, file_id, blob)
     return Response(headers={"ETag": f'"{blob.sha256}"'})

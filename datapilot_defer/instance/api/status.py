@@ -22,17 +22,17 @@ async def health() -> dict[str, str]:
 @router.get(
     "/ready",
     description=(
-        "Say that records and blobs can be reached and ingestions are worked on, 503 when not; "
-        "needs no token."
+        "Report whether database, blob store and background work are available: 503 when not. "
+        "Needs no token."
     ),
 )
 def ready(request: Request, storage: CurrentStorage) -> dict[str, str]:
-    """Check database, blob store and ingestion worker. Raises Unavailable."""
+    """Check database, blob store and background thread. Raises Unavailable."""
     list_instance_names(storage)
     storage.blobs.exists(0, "0" * 64)
-    if not request.app.state.worker.is_alive:
+    if not request.app.state.background.is_alive:
         raise Unavailable(
-            "nothing works on ingestions any more: the instance's log says why; start it again"
+            "the background work of the instance has stopped: its log has the reason. Restart it."
         )
     return {"status": "ready"}
 

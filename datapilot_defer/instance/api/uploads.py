@@ -1,4 +1,4 @@
-"""Routes of one onboarding: announce an upload, verify it, start the ingestion."""
+"""Routes of one onboarding: announce an upload, verify it, check the onboarding."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from datapilot_defer.artifact import Kind, Provenance
 from datapilot_defer.instance.api.auth import CurrentPrincipal
 from datapilot_defer.instance.api.models import (
     EnvironmentReference,
+    FileReference,
     QueryId,
     QueryText,
     VerifyUploadRequest,
 )
 from datapilot_defer.instance.dependencies import BaseUrl, CurrentSettings, CurrentStorage
 from datapilot_defer.instance.services import uploads
+from datapilot_defer.instance.services.publishing import UploadClaim
 from datapilot_defer.instance.services.signed_urls import Purpose, create_signed_url
-from datapilot_defer.instance.services.uploads import UploadClaim, VerifiedUpload
+from datapilot_defer.instance.services.uploads import VerifiedUpload
+from datapilot_defer.storage.integrations import UploadCheck
 
 router = APIRouter(tags=["onboarding"])
 
@@ -54,8 +57,8 @@ def signed_url(
 @router.post(
     "/dbt/v1/verify_upload",
     description=(
-        "Make an uploaded file current, if it arrived whole and no guard refuses it. "
-        "Repeating it changes nothing."
+        "Make an uploaded file current if it is complete, valid and passes the checks. "
+        "Repeating the call changes nothing."
     ),
 )
 async def verify_upload(
@@ -64,16 +67,19 @@ async def verify_upload(
     principal: CurrentPrincipal,
     body: VerifyUploadRequest,
 ) -> dict[str, object]:
-    """Verify an upload in a worker thread; the other requests wait for their turn."""
+    """Verify an upload in a worker thread. Waiting requests hold no thread."""
+    allow = frozenset(body.allow)
+    if body.force:
+        allow = frozenset(UploadCheck)
     claim = UploadClaim(
         upload_id=body.dbt_core_integration_file_id,
         sha256=body.sha256,
         size_bytes=body.size_bytes,
         provenance=Provenance(body.commit, body.branch, body.build_url),
-        force=body.force,
+        allow=allow,
     )
     verified = await to_thread.run_sync(
-        partial(uploads.verify_upload, storage, principal, claim),
+        partial(uploads.verify_upload, storage, request.app.state.worker, principal, claim),
         limiter=request.app.state.verifying,
     )
     return _verified_body(verified)
@@ -82,21 +88,39 @@ async def verify_upload(
 @router.post(
     "/dbt/v1/start_dbt_ingestion",
     description=(
-        "Have the instance look at an environment's current files more closely; "
-        "what it finds is in sync_history."
+        "Report whether the token's last uploads to an environment became current: "
+        "409 with the reason when the last one was rejected."
     ),
 )
 def start_dbt_ingestion(
     storage: CurrentStorage, principal: CurrentPrincipal, body: EnvironmentReference
 ) -> dict[str, object]:
-    """Request an ingestion of an environment's current artifacts."""
-    uploads.start_ingestion(
+    """Check the uploads of an onboarding, which verification has processed already."""
+    uploads.check_onboarding(
         storage,
         principal,
         integration_id=body.dbt_core_integration_id,
         environment=body.dbt_core_integration_environment_type,
     )
     return {"ok": True}
+
+
+@router.post("/dbt/v1/accept_upload")
+def accept_upload(
+    storage: CurrentStorage, principal: CurrentPrincipal, body: FileReference
+) -> dict[str, object]:
+    """Make an upload current that a check rejected. Requires the scope admin."""
+    upload, integration = uploads.accept_upload(
+        storage, principal, body.dbt_core_integration_file_id
+    )
+    environments = {environment.id: environment.name for environment in integration.environments}
+    return {
+        "ok": True,
+        "dbt_core_integration_file_id": upload.id,
+        "sha256": upload.metadata.sha256,
+        "dbt_core_integration_id": integration.id,
+        "environment": environments[upload.environment_id],
+    }
 
 
 def _verified_body(verified: VerifiedUpload) -> dict[str, object]:

@@ -14,9 +14,12 @@ from datapilot_defer.instance.services.principal import Principal, require_scope
 from datapilot_defer.storage import Storage
 from datapilot_defer.storage import instances as instance_records
 from datapilot_defer.storage import integrations as integration_records
+from datapilot_defer.storage import publications as publication_records
 from datapilot_defer.storage import uploads as upload_records
+from datapilot_defer.storage.audit import AuditAction, record_event
 from datapilot_defer.storage.database import utc_now
 from datapilot_defer.storage.integrations import Environment, Integration, normalize_name
+from datapilot_defer.storage.publications import PublicationReason
 from datapilot_defer.storage.uploads import Upload
 
 
@@ -89,7 +92,21 @@ def restore_artifact(
         project_name = upload.metadata.project_name
     with storage.database.write() as connection:
         instance_records.lock_instance(connection, principal.instance.id)
-        upload_records.make_current(connection, upload, utc_now())
+        publication_records.make_current(
+            connection,
+            upload,
+            since=utc_now(),
+            reason=PublicationReason.RESTORE,
+            token_id=principal.token.id,
+        )
+        record_event(
+            connection,
+            principal.instance.id,
+            principal.actor,
+            AuditAction.ARTIFACT_RESTORED,
+            integration_id=integration.id,
+            detail=f"{upload.kind.file_name} {upload.id} in {selected.name}",
+        )
         integration_records.record_publication(
             connection, integration.id, project_name=project_name
         )
@@ -124,7 +141,9 @@ def _find_current(
         moment = _to_utc(query.at)
     with storage.database.read() as connection:
         for environment in environments:
-            upload = upload_records.find_current(connection, environment.id, query.kind, at=moment)
+            upload = publication_records.find_current(
+                connection, environment.id, query.kind, at=moment
+            )
             if upload is not None:
                 return EnvironmentArtifact(environment, upload)
     return None

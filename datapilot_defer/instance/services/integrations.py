@@ -1,44 +1,20 @@
-"""List, create and show integrations and environments."""
+"""List and create integrations and environments."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from datapilot_defer.artifact import Kind
 from datapilot_defer.errors import NotFound, UsageError
 from datapilot_defer.instance.services.conflicts import Conflict
 from datapilot_defer.instance.services.principal import Principal, require_scope
 from datapilot_defer.storage import Storage
-from datapilot_defer.storage import ingestions as ingestion_records
 from datapilot_defer.storage import integrations as integration_records
-from datapilot_defer.storage import uploads as upload_records
-from datapilot_defer.storage.ingestions import Ingestion
 from datapilot_defer.storage.integrations import Environment, Integration
-from datapilot_defer.storage.uploads import Upload
 
-# Uploads in one answer or on one page.
-HISTORY_LIMIT = 100
 MAX_NAME_LENGTH = 200
 _MAX_ENVIRONMENT_LENGTH = 64
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-
-@dataclass(frozen=True)
-class EnvironmentOverview:
-    """An environment with its history. history: uploads with their tokens' names, newest first."""
-
-    integration: Integration
-    environment: Environment
-    history: Sequence[tuple[Upload, str]]
-    current: Mapping[Kind, Upload]
-    ingestions: Sequence[Ingestion]
-
-    def is_current(self, upload: Upload) -> bool:
-        """Return whether an upload is the current one of its kind."""
-        current = self.current.get(upload.kind)
-        return current is not None and current.id == upload.id
 
 
 def find_integration(storage: Storage, principal: Principal, integration_id: int) -> Integration:
@@ -119,39 +95,3 @@ def validate_name(text: str, kind: str, max_length: int) -> str:
     if not 1 <= len(name) <= max_length or _UNPRINTABLE.search(name):
         raise UsageError(f"the name of an {kind} has 1 to {max_length} printable characters")
     return name
-
-
-def show_environment(
-    storage: Storage,
-    principal: Principal,
-    *,
-    integration_id: int,
-    environment: str,
-    ingestion_limit: int,
-    include_rejected: bool = False,
-) -> EnvironmentOverview:
-    """Return an environment with its newest HISTORY_LIMIT uploads and its ingestions.
-
-    Raises NotFound.
-    """
-    integration = find_integration(storage, principal, integration_id)
-    selected = find_environment(integration, environment)
-    with storage.database.read() as connection:
-        history = upload_records.list_history(
-            connection, selected.id, limit=HISTORY_LIMIT, include_rejected=include_rejected
-        )
-        current = upload_records.list_current(connection, selected.id)
-        ingestions = ingestion_records.list_ingestions(
-            connection, selected.id, limit=ingestion_limit
-        )
-    current_by_kind = {upload.kind: upload for upload in current}
-    return EnvironmentOverview(integration, selected, history, current_by_kind, ingestions)
-
-
-def find_ingestion(storage: Storage, environment: Environment, ingestion_id: int) -> Ingestion:
-    """Return an ingestion of an environment. Raises NotFound."""
-    with storage.database.read() as connection:
-        ingestion = ingestion_records.find_ingestion(connection, environment.id, ingestion_id)
-    if ingestion is None:
-        raise NotFound(f"there is no ingestion {ingestion_id} of {environment.name}")
-    return ingestion

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from datapilot_defer.errors import AccessDenied
+from datapilot_defer.storage.audit import Actor
 from datapilot_defer.storage.instances import Instance
 from datapilot_defer.storage.tokens import Token
 
@@ -25,10 +26,16 @@ _INTEGRATION_SCOPE_DESCRIPTIONS: dict[Scope, str] = {
 
 @dataclass(frozen=True)
 class Principal:
-    """The valid token of a caller, and the token's instance."""
+    """The valid token of a caller, the token's instance, and the caller's IP address."""
 
     instance: Instance
     token: Token
+    address: str | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """Return the caller as the audit log names it."""
+        return Actor(self.token.name, self.token.id, self.address)
 
 
 def require_scope(principal: Principal, scope: Scope, integration_id: int | None = None) -> None:

@@ -1,38 +1,76 @@
-"""Safety checks that keep a wrong job from breaking defer for an integration's users."""
+"""Checks that keep a wrong job from breaking defer for an integration's users."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from datapilot_defer.artifact import ArtifactMetadata
 from datapilot_defer.formatting import plural
-from datapilot_defer.instance.services.conflicts import UnsafeUpload
-from datapilot_defer.storage.integrations import Integration
+from datapilot_defer.instance.model_changes import RelationChanges
+from datapilot_defer.storage.integrations import Integration, UploadCheck
+
+# Clocks of the job and of the instance may differ by this much.
+MAX_CLOCK_DIFFERENCE = timedelta(minutes=10)
 
 
-def check_upload(
-    integration: Integration, current: ArtifactMetadata | None, new: ArtifactMetadata
-) -> None:
-    """Raise UnsafeUpload unless a manifest may become current.
+@dataclass(frozen=True)
+class FailedCheck:
+    """A check that a manifest does not pass. reason: without what to do."""
 
-    current: the manifest that it would replace.
+    check: UploadCheck
+    reason: str
+
+
+def describe_future(new: ArtifactMetadata, now: datetime) -> str | None:
+    """Return why an artifact that dbt wrote in the future is rejected; None when it is not.
+
+    It would be newer than every later manifest, which the check "older" would then reject.
     """
-    reason = _other_project_reason(integration, new)
-    if reason is None and current is not None:
-        reason = _older_reason(current, new) or _smaller_reason(current, new)
-    if reason is not None:
-        raise UnsafeUpload(f"{reason}; if it is meant to be, onboard it with --force")
+    if new.generated_at is None or new.generated_at - now <= MAX_CLOCK_DIFFERENCE:
+        return None
+    return (
+        f"dbt wrote this {new.kind.value} at {_format_time(new.generated_at)}, but the clock of "
+        f"the instance shows {_format_time(now)}. Correct the clock of the machine that runs dbt "
+        "or that of the instance, and run dbt again."
+    )
+
+
+def find_failed_checks(
+    integration: Integration,
+    current: ArtifactMetadata | None,
+    new: ArtifactMetadata,
+    relations: RelationChanges | None,
+    now: datetime,
+) -> list[FailedCheck]:
+    """Return the checks that a manifest does not pass.
+
+    current: the manifest that it would replace. relations: what differs between the two.
+    """
+    reasons = {UploadCheck.PROJECT: _other_project_reason(integration, new)}
+    if current is not None:
+        reasons[UploadCheck.OLDER] = _older_reason(current, new, now)
+        reasons[UploadCheck.SMALLER] = _smaller_reason(current, new)
+    if relations is not None:
+        reasons[UploadCheck.RELATIONS] = _moved_reason(relations)
+    return [FailedCheck(check, reason) for check, reason in reasons.items() if reason is not None]
 
 
 def _other_project_reason(integration: Integration, new: ArtifactMetadata) -> str | None:
     expected = integration.project_name
-    if expected is None or new.project_name is None:
+    if expected is None:
         return None
+    if new.project_name is None:
+        return (
+            f"integration {integration.id} ({integration.name}) belongs to the dbt project "
+            f"{expected!r}, but this manifest does not name its project"
+        )
     if _project_identifiers(expected) & _project_identifiers(new.project_name):
         return None
     return (
         f"integration {integration.id} ({integration.name}) belongs to the dbt project "
-        f"{expected!r}, this manifest is of {new.project_name!r}"
+        f"{expected!r}, but this manifest is of the project {new.project_name!r}"
     )
 
 
@@ -42,14 +80,17 @@ def _project_identifiers(project_name: str) -> set[str]:
     return {project_name, md5}
 
 
-def _older_reason(current: ArtifactMetadata, new: ArtifactMetadata) -> str | None:
+def _older_reason(current: ArtifactMetadata, new: ArtifactMetadata, now: datetime) -> str | None:
     if current.generated_at is None or new.generated_at is None:
+        return None
+    # Release 0.1.0 accepted manifests from the future. They must not reject all later ones.
+    if describe_future(current, now) is not None:
         return None
     if new.generated_at >= current.generated_at:
         return None
     return (
-        f"dbt wrote this manifest at {new.generated_at:%Y-%m-%d %H:%M:%S} UTC, "
-        f"before the current one ({current.generated_at:%Y-%m-%d %H:%M:%S} UTC)"
+        f"dbt wrote this manifest at {_format_time(new.generated_at)}, "
+        f"before the current one ({_format_time(current.generated_at)})"
     )
 
 
@@ -62,3 +103,17 @@ def _smaller_reason(current: ArtifactMetadata, new: ArtifactMetadata) -> str | N
         f"this manifest has {plural(new.model_count, 'model')}, "
         f"less than half of the current one's {current.model_count:,}"
     )
+
+
+def _moved_reason(relations: RelationChanges) -> str | None:
+    if relations.moved * 2 <= relations.compared:
+        return None
+    return (
+        f"{relations.moved:,} of {plural(relations.compared, 'relation')} moved to another "
+        f"database or schema, such as from {relations.example_before} to "
+        f"{relations.example_after}; was it built with another target than the current one?"
+    )
+
+
+def _format_time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Form, HTTPException, Path, Query, Request
-from fastapi.responses import PlainTextResponse, RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response
 
 from datapilot_defer.instance.dependencies import BaseUrl, CurrentSettings, CurrentStorage
-from datapilot_defer.instance.services import artifacts, integrations, tokens
+from datapilot_defer.instance.services import artifacts, integrations, overviews, tokens
 from datapilot_defer.instance.services.principal import require_scope
 from datapilot_defer.instance.services.signed_urls import Purpose, create_signed_url
 from datapilot_defer.instance.web import rendering
@@ -30,7 +30,6 @@ INTEGRATIONS_PATH = "/settings/integrations"
 _ENVIRONMENT_PATH = INTEGRATIONS_PATH + "/{integration_id}/{environment}"
 # Integrations on one page; users search for the others.
 _PAGE_SIZE = 100
-_INGESTIONS_SHOWN = 20
 FormText = Annotated[str, Form(max_length=2000)]
 PathId = Annotated[int, Path(ge=1, le=MAX_ID)]
 
@@ -131,12 +130,11 @@ def show_environment(
     environment: str,
 ) -> Response:
     """Show the current manifest of an environment, how to upload and defer, and its history."""
-    overview = integrations.show_environment(
+    overview = overviews.show_environment(
         storage,
         session.principal,
         integration_id=integration_id,
         environment=environment,
-        ingestion_limit=_INGESTIONS_SHOWN,
         include_rejected=True,
     )
     name = overview.environment.name
@@ -201,20 +199,6 @@ def download(
         lifetime_s=settings.download_seconds,
     )
     return RedirectResponse(url, 303)
-
-
-@router.get(_ENVIRONMENT_PATH + "/ingestions/{ingestion_id}")
-def show_log(
-    storage: CurrentStorage,
-    session: CurrentSession,
-    integration_id: PathId,
-    environment: str,
-    ingestion_id: PathId,
-) -> Response:
-    """Return the log of an ingestion."""
-    integration = integrations.find_integration(storage, session.principal, integration_id)
-    selected = integrations.find_environment(integration, environment)
-    return PlainTextResponse(integrations.find_ingestion(storage, selected, ingestion_id).log)
 
 
 @router.get("/docs")

@@ -1,0 +1,213 @@
+"""Decide whether a verified upload becomes current, and record the decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from datapilot_defer.artifact import ArtifactMetadata, Kind, Provenance
+from datapilot_defer.instance.inspection import Verification
+from datapilot_defer.instance.services.conflicts import UploadReplaced
+from datapilot_defer.instance.services.principal import Principal
+from datapilot_defer.instance.services.upload_checks import (
+    FailedCheck,
+    describe_future,
+    find_failed_checks,
+)
+from datapilot_defer.storage import Storage
+from datapilot_defer.storage import instances as instance_records
+from datapilot_defer.storage import integrations as integration_records
+from datapilot_defer.storage import publications as publication_records
+from datapilot_defer.storage import uploads as upload_records
+from datapilot_defer.storage.audit import AuditAction, record_event
+from datapilot_defer.storage.database import Connection, utc_now
+from datapilot_defer.storage.integrations import Integration, UploadCheck
+from datapilot_defer.storage.publications import PublicationReason
+from datapilot_defer.storage.uploads import ModelCounts, Rejection, Upload, UploadDetails
+
+
+@dataclass(frozen=True)
+class UploadClaim:
+    """What a client states about its upload. sha256, size_bytes: None if it does not state them.
+
+    allow: the checks that the upload skips.
+    """
+
+    upload_id: int
+    sha256: str | None
+    size_bytes: int | None
+    provenance: Provenance
+    allow: frozenset[UploadCheck] = frozenset()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A received upload, what verification found in it, and the upload that it would replace."""
+
+    integration: Integration
+    upload: Upload
+    current: Upload | None
+    verification: Verification
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of an upload. unchanged: the same bytes were current before.
+
+    rejection, message: why it did not become current.
+    """
+
+    unchanged: bool = False
+    rejection: Rejection | None = None
+    message: str = ""
+
+
+def publish(
+    storage: Storage, principal: Principal, candidate: Candidate, claim: UploadClaim
+) -> Decision | None:
+    """Make an upload current or reject it, in one transaction with what verification found.
+
+    Returns None, changing nothing, when another upload became current since the verification.
+    Raises UploadReplaced when other bytes arrived since.
+    """
+    upload = candidate.upload
+    with storage.database.write() as connection:
+        instance_records.lock_instance(connection, principal.instance.id)
+        latest = upload_records.find_upload(connection, upload.id)
+        if _was_verified_meanwhile(upload, latest):
+            return Decision()
+        if latest != upload:
+            raise UploadReplaced(
+                f"file {upload.id} was uploaded again during verification. "
+                "Request a new signed URL."
+            )
+        current = publication_records.find_current(connection, upload.environment_id, upload.kind)
+        if _id_of(current) != _id_of(candidate.current):
+            return None
+        decision = _decide(connection, principal, candidate, claim)
+        _record_verification(connection, candidate, claim)
+        if decision.rejection is not None:
+            upload_records.mark_rejected(
+                connection, upload.id, decision.rejection, decision.message
+            )
+            return decision
+        verified = upload_records.find_upload(connection, upload.id) or upload
+        make_current(connection, principal, verified, reason=PublicationReason.UPLOAD)
+    return decision
+
+
+def make_current(
+    connection: Connection, principal: Principal, upload: Upload, *, reason: PublicationReason
+) -> None:
+    """Make a received upload visible and the current one of its environment and kind."""
+    now = utc_now()
+    upload_records.mark_verified(connection, upload.id, now)
+    publication_records.make_current(
+        connection, upload, since=now, reason=reason, token_id=principal.token.id
+    )
+    location = upload_records.locate_upload(connection, upload.id)
+    project_name = None
+    if upload.kind is Kind.MANIFEST:
+        project_name = upload.metadata.project_name
+    if location is not None:
+        integration_records.record_publication(
+            connection, location.integration_id, project_name=project_name, uploaded_at=now
+        )
+
+
+def _was_verified_meanwhile(upload: Upload, latest: Upload | None) -> bool:
+    """Return whether the same call, repeated, was faster."""
+    if latest is None or latest.uploaded_at is None:
+        return False
+    return latest.metadata.sha256 == upload.metadata.sha256
+
+
+def _id_of(upload: Upload | None) -> int | None:
+    if upload is None:
+        return None
+    return upload.id
+
+
+def _decide(
+    connection: Connection, principal: Principal, candidate: Candidate, claim: UploadClaim
+) -> Decision:
+    verification = candidate.verification
+    metadata = verification.metadata
+    if verification.problem is not None or metadata is None:
+        message = verification.problem or "the file could not be verified"
+        return Decision(rejection=Rejection.INVALID, message=message)
+    future = describe_future(metadata, utc_now())
+    if future is not None:
+        return Decision(rejection=Rejection.FUTURE, message=future)
+    current = candidate.current
+    if current is not None and current.metadata.sha256 == metadata.sha256:
+        return Decision(unchanged=True)
+    if metadata.kind is not Kind.MANIFEST:
+        return Decision()
+    return _decide_by_checks(connection, principal, candidate, claim, metadata)
+
+
+def _decide_by_checks(
+    connection: Connection,
+    principal: Principal,
+    candidate: Candidate,
+    claim: UploadClaim,
+    metadata: ArtifactMetadata,
+) -> Decision:
+    """Return the decision about a valid manifest that differs from the current one."""
+    upload = candidate.upload
+    failed_checks = _find_failed_checks(connection, candidate, metadata)
+    environment = integration_records.get_environment(connection, upload.environment_id)
+    skipped_checks = claim.allow | environment.disabled_checks
+    for failed in failed_checks:
+        if failed.check not in skipped_checks:
+            advice = f"If this is intended, onboard it with --allow {failed.check}."
+            return Decision(
+                rejection=Rejection(failed.check.value), message=f"{failed.reason}. {advice}"
+            )
+    for failed in failed_checks:
+        record_event(
+            connection,
+            principal.instance.id,
+            principal.actor,
+            AuditAction.UPLOAD_FORCED,
+            integration_id=candidate.integration.id,
+            detail=f"{failed.check}: {upload.kind.file_name} {upload.id} in {environment.name}",
+        )
+    return Decision()
+
+
+def _find_failed_checks(
+    connection: Connection, candidate: Candidate, metadata: ArtifactMetadata
+) -> list[FailedCheck]:
+    # Read it again: another upload may have set the integration's project.
+    latest = integration_records.find_integration(
+        connection, candidate.integration.instance_id, candidate.integration.id
+    )
+    current_metadata = None
+    if candidate.current is not None:
+        current_metadata = candidate.current.metadata
+    return find_failed_checks(
+        latest or candidate.integration,
+        current_metadata,
+        metadata,
+        candidate.verification.relations,
+        utc_now(),
+    )
+
+
+def _record_verification(connection: Connection, candidate: Candidate, claim: UploadClaim) -> None:
+    verification = candidate.verification
+    changes = verification.changes
+    model_counts = None
+    changes_json = None
+    if changes is not None:
+        model_counts = ModelCounts(changes.added, changes.removed, changes.changed)
+        changes_json = changes.to_json()
+    upload_records.record_verification(
+        connection,
+        candidate.upload.id,
+        metadata=verification.metadata or candidate.upload.metadata,
+        provenance=claim.provenance.cleaned(),
+        details=UploadDetails(verification.report, changes_json),
+        model_counts=model_counts,
+    )
