@@ -137,7 +137,7 @@ def serving(
     with log.open("ab") as log_file:
         process = start_server(checkout, data, *options, open_files=open_files, stderr=log_file)
     try:
-        yield ServerProcess(process, _read_url(process, log), admin_token, log)
+        yield ServerProcess(process, _require_url(process, log), admin_token, log)
     finally:
         stop(process)
 
@@ -177,12 +177,20 @@ def stop(process: subprocess.Popen[bytes]) -> int:
             return process.wait()
 
 
-def _read_url(process: subprocess.Popen[bytes], log: Path) -> str:
+def wait_until_ready(process: subprocess.Popen[bytes]) -> str:
+    """Return the URL of a server when it accepts requests; "" if it ended."""
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise RuntimeError(f"the server did not start: {log.read_text(encoding='utf-8')[-2000:]}")
+        return ""
     return str(json.loads(line)["url"])
+
+
+def _require_url(process: subprocess.Popen[bytes], log: Path) -> str:
+    url = wait_until_ready(process)
+    if not url:
+        raise RuntimeError(f"the server did not start: {log.read_text(encoding='utf-8')[-2000:]}")
+    return url
 
 
 def status_mb(pid: int, name: str) -> float:

@@ -28,6 +28,7 @@ from tests.support.server_process import (
     serving,
     start_server,
     surviving,
+    wait_until_ready,
 )
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,7 +36,7 @@ BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Plan:
-    """Numbers of calls and time between kills. template: a manifest that dbt wrote."""
+    """Numbers of calls and time from ready to killed. template: a manifest that dbt wrote."""
 
     template: bytes = field(repr=False)
     clients: int
@@ -210,6 +211,7 @@ def _killed_again_and_again(
     def kill() -> None:
         while not over.is_set():
             with start_server(checkout, data, "--keep", "999", port=port) as process:
+                wait_until_ready(process)
                 over.wait(plan.seconds_between_kills)
                 children = descendants(process.pid)
                 process.kill()
