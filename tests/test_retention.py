@@ -17,6 +17,7 @@ import requests
 from datapilot_defer.artifact import Kind
 from datapilot_defer.instance import background, retention
 from datapilot_defer.instance.background import BackgroundThread
+from datapilot_defer.instance.last_used import LastUsed
 from datapilot_defer.instance.retention import Sweep, apply_retention
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import retention as retention_records
@@ -257,7 +258,7 @@ def test_the_thread_survives_a_failure_and_repeats_the_step(
     records.add("2")
     data = damage_a_time(records)
     settings = InstanceSettings(keep_count=1, keep_age=timedelta(days=1))
-    thread = BackgroundThread(records.storage, settings)
+    thread = BackgroundThread(records.storage, settings, LastUsed())
     thread.start()
     try:
         wait_until(lambda: len(caplog.records) > 1)

@@ -32,7 +32,7 @@ def api_error(action: str, response: Response, credentials: Credentials) -> Data
     if status == 404:
         return NotFound(f"{action}: not found on {url}{suffix}")
     if status in REJECTED_STATUS:
-        return UsageError(f"{action}: refused{suffix}")
+        return UsageError(f"{action}: rejected{suffix}")
     return _unexpected_status_error(f"{action}: {url} answered HTTP {status}", reason)
 
 

@@ -6,21 +6,24 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from datapilot_defer.instance.last_used import LastUsed
 from datapilot_defer.instance.retention import Sweep
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import Storage
 
 _SWEEP_INTERVAL_S = 6 * 3600.0
 _FIRST_SWEEP_S = 60.0
+_FLUSH_INTERVAL_S = 30.0
 _TICK_S = 1.0
 
 
 @dataclass
 class BackgroundThread:
-    """A thread that deletes every few hours what is not kept."""
+    """A thread that stores when tokens were used, and deletes what is not kept."""
 
     storage: Storage
     settings: InstanceSettings
+    last_used: LastUsed
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -41,8 +44,13 @@ class BackgroundThread:
         return self._thread is not None and self._thread.is_alive()
 
     def _run(self) -> None:
+        next_flush = time.monotonic() + _FLUSH_INTERVAL_S
         next_sweep = time.monotonic() + _FIRST_SWEEP_S
         while not self._stopping.wait(_TICK_S):
+            if time.monotonic() >= next_flush:
+                self.last_used.flush(self.storage)
+                next_flush = time.monotonic() + _FLUSH_INTERVAL_S
             if time.monotonic() >= next_sweep:
                 Sweep(self.storage, self.settings, self._stopping).run()
                 next_sweep = time.monotonic() + _SWEEP_INTERVAL_S
+        self.last_used.flush(self.storage)

@@ -6,10 +6,11 @@ import logging
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from datapilot_defer.errors import DatapilotError
 from datapilot_defer.instance.settings import InstanceSettings
-from datapilot_defer.storage import Storage
+from datapilot_defer.storage import Storage, audit, deleted_integrations, web_sessions
 from datapilot_defer.storage import instances as instance_records
 from datapilot_defer.storage import quota as quota_records
 from datapilot_defer.storage import retention as retention_records
@@ -21,6 +22,8 @@ log = logging.getLogger("datapilot_defer.instance")
 
 # Between two batches, requests that wait for the write lock get it: they look for it every 0.1 s.
 _PAUSE_S = 0.12
+_PURGE_BATCH = 200
+_AUDIT_AGE = timedelta(days=400)
 
 
 def apply_retention(storage: Storage, settings: InstanceSettings) -> None:
@@ -44,6 +47,9 @@ class Sweep:
         steps = {
             "retention": self._delete_expired,
             "deletion of unverified uploads": self._delete_unverified,
+            "deletion of expired sessions": self._delete_sessions,
+            "deletion of old entries of the audit log": self._delete_audit_events,
+            "deletion of deleted integrations": self._purge_integrations,
             "deletion of unreferenced blobs": self._delete_blobs,
         }
         for name, step in steps.items():
@@ -93,6 +99,28 @@ class Sweep:
             with self.storage.database.write() as connection:
                 retention_records.delete_unverified(connection, ids)
             self.stopping.wait(_PAUSE_S)
+
+    def _delete_sessions(self) -> None:
+        with self.storage.database.write() as connection:
+            web_sessions.delete_expired(connection)
+
+    def _delete_audit_events(self) -> None:
+        with self.storage.database.write() as connection:
+            audit.delete_events_before(connection, utc_now() - _AUDIT_AGE)
+
+    def _purge_integrations(self) -> None:
+        with self.storage.database.read() as connection:
+            ids = deleted_integrations.list_purgeable(
+                connection, utc_now() - self.settings.undelete_period
+            )
+        for integration_id in ids:
+            has_more = True
+            while has_more and not self.stopping.is_set():
+                with self.storage.database.write() as connection:
+                    has_more = deleted_integrations.purge_batch(
+                        connection, integration_id, _PURGE_BATCH
+                    )
+                self.stopping.wait(_PAUSE_S)
 
     def _delete_blobs(self) -> None:
         """Delete unreferenced blobs and measure the others."""

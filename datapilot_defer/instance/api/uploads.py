@@ -50,7 +50,6 @@ def signed_url(
         upload_id,
         Purpose.UPLOAD,
         base_url=base_url,
-        lifetime_s=settings.upload_seconds,
     )
     return {"url": url, "dbt_core_integration_file_id": upload_id}
 

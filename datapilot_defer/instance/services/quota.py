@@ -46,5 +46,5 @@ def check_quota(
         size = f", and this artifact has {format_size(blob.size_bytes)}"
     raise QuotaExceeded(
         f"the instance stores {format_size(stored)} of at most {format_size(max_stored_bytes)}"
-        f"{size}. Ask its administrator to lower --keep-count or to raise --max-bytes."
+        f"{size}. Ask its administrator to lower --keep or to raise --max-bytes."
     )

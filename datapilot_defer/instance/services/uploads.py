@@ -12,7 +12,6 @@ from datapilot_defer.errors import (
     Unavailable,
     UsageError,
 )
-from datapilot_defer.instance.inspection import Verification
 from datapilot_defer.instance.services.conflicts import Conflict, UnsafeUpload
 from datapilot_defer.instance.services.integrations import find_environment, find_integration
 from datapilot_defer.instance.services.principal import Principal, require_scope
@@ -24,6 +23,7 @@ from datapilot_defer.instance.services.publishing import (
     publish,
 )
 from datapilot_defer.instance.services.quota import check_quota
+from datapilot_defer.instance.verification import Verification
 from datapilot_defer.instance.worker import VerificationWorker
 from datapilot_defer.storage import Storage
 from datapilot_defer.storage import instances as instance_records
