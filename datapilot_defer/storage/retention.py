@@ -6,12 +6,12 @@ writers wait for a few milliseconds only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import ColumnElement, FromClause, delete, func, select
 
 from datapilot_defer.storage.database import utc_now
 from datapilot_defer.storage.publications import list_current
@@ -86,8 +86,7 @@ def delete_uploads(connection: Connection, environment_id: int, ids: Sequence[in
     of_expired = publications.c.file_id.in_(expired_ids)
     tombstones = connection.scalars(select(publications.c.id).where(of_expired)).all()
     connection.execute(publications.update().where(of_expired).values(file_id=None))
-    for start in range(0, len(tombstones), BATCH_SIZE):
-        _delete_redundant(connection, tombstones[start : start + BATCH_SIZE])
+    _delete_redundant(connection, tombstones)
     connection.execute(delete(files).where(files.c.id.in_(expired_ids)))
 
 
@@ -96,27 +95,44 @@ def _delete_redundant(connection: Connection, tombstones: Sequence[int]) -> None
 
     The first of several in a row contains everything that is known.
     """
-    other = publications.alias()
-    same_kind = (
-        (other.c.environment_id == publications.c.environment_id)
-        & (other.c.kind == publications.c.kind)
-    )  # fmt: skip
-    successor = select(func.min(other.c.id)).where(same_kind, other.c.id > publications.c.id)
-    successors = connection.scalars(
-        select(successor.scalar_subquery()).where(publications.c.id.in_(tombstones))
-    )
-    candidates = {*tombstones, *successors}
+    candidates = set(tombstones)
+    for batch in _batches(tombstones):
+        candidates.update(_find_successors(connection, batch))
+    previous = publications.alias()
     follows_tombstone = (
-        select(other.c.file_id.is_(None))
-        .where(same_kind, other.c.id < publications.c.id)
-        .order_by(other.c.id.desc())
+        select(previous.c.file_id.is_(None))
+        .where(_has_kind_of(previous), previous.c.id < publications.c.id)
+        .order_by(previous.c.id.desc())
         .limit(1)
         .scalar_subquery()
     )
-    statement = delete(publications).where(
-        publications.c.id.in_(candidates), publications.c.file_id.is_(None), follows_tombstone
+    for batch in _batches(sorted(candidates)):
+        statement = delete(publications).where(
+            publications.c.id.in_(batch), publications.c.file_id.is_(None), follows_tombstone
+        )
+        connection.execute(statement)
+
+
+def _find_successors(connection: Connection, ids: Sequence[int]) -> list[int]:
+    """Return the ids of the publications that followed some others."""
+    following = publications.alias()
+    successor = select(func.min(following.c.id)).where(
+        _has_kind_of(following), following.c.id > publications.c.id
     )
-    connection.execute(statement)
+    query = select(successor.scalar_subquery()).where(publications.c.id.in_(ids))
+    return [row[0] for row in connection.execute(query) if row[0] is not None]
+
+
+def _has_kind_of(other: FromClause) -> ColumnElement[bool]:
+    """Return whether another publication has the environment and kind of one."""
+    is_same_environment = other.c.environment_id == publications.c.environment_id
+    return is_same_environment & (other.c.kind == publications.c.kind)
+
+
+def _batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yield parts of ids, because a statement takes a limited number of parameters."""
+    for start in range(0, len(ids), BATCH_SIZE):
+        yield ids[start : start + BATCH_SIZE]
 
 
 def find_unverified(
