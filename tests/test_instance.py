@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from datapilot_defer.instance.inspection import Verification
-from datapilot_defer.instance.middleware import RateLimiter
+from datapilot_defer.instance.rate_limit import RateLimiter
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.instance.worker import VerificationWorker
 from tests.support.instance_calls import (

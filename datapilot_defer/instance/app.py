@@ -17,6 +17,7 @@ from datapilot_defer.errors import DatapilotError
 from datapilot_defer.instance import error_responses
 from datapilot_defer.instance.api import artifacts, integrations, signed_urls, status, uploads
 from datapilot_defer.instance.middleware import RequestMiddleware
+from datapilot_defer.instance.rate_limit import RateLimiter
 from datapilot_defer.instance.retention import BackgroundThread
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.instance.web import api_keys, pages
@@ -47,6 +48,7 @@ def create_app(storage: Storage, settings: InstanceSettings) -> FastAPI:
     )
     app.state.storage = storage
     app.state.settings = settings
+    app.state.rate_limiter = RateLimiter(settings.requests_per_minute)
     app.state.verifying = CapacityLimiter(settings.verification_workers)
     for router in _ROUTERS:
         app.include_router(router)
@@ -55,7 +57,7 @@ def create_app(storage: Storage, settings: InstanceSettings) -> FastAPI:
     app.exception_handler(HTTPException)(error_responses.handle_http_exception)
     app.exception_handler(RequestValidationError)(error_responses.handle_invalid_request)
     app.exception_handler(DatapilotError)(error_responses.handle_domain_error)
-    app.add_middleware(RequestMiddleware, per_minute=settings.requests_per_minute)
+    app.add_middleware(RequestMiddleware, settings=settings, rate_limiter=app.state.rate_limiter)
     return app
 
 
