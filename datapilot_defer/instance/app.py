@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from datapilot_defer.errors import DatapilotError
 from datapilot_defer.instance import error_responses
 from datapilot_defer.instance.api import artifacts, integrations, signed_urls, status, uploads
+from datapilot_defer.instance.descriptors import UPLOADS_AT_ONCE
 from datapilot_defer.instance.middleware import RequestMiddleware
 from datapilot_defer.instance.rate_limit import RateLimiter
 from datapilot_defer.instance.retention import BackgroundThread
@@ -49,6 +50,7 @@ def create_app(storage: Storage, settings: InstanceSettings) -> FastAPI:
     app.state.storage = storage
     app.state.settings = settings
     app.state.rate_limiter = RateLimiter(settings.requests_per_minute)
+    app.state.uploading = CapacityLimiter(UPLOADS_AT_ONCE)
     app.state.verifying = CapacityLimiter(settings.verification_workers)
     for router in _ROUTERS:
         app.include_router(router)

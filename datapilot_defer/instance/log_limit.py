@@ -31,6 +31,12 @@ class _Repeated:
         """Return whether the next message may be printed."""
         return time.monotonic() - self.printed_at >= _INTERVAL_S
 
+    def report(self) -> None:
+        """Log how many messages were suppressed."""
+        if self.suppressed:
+            count = plural(self.suppressed, "message")
+            log.log(self.level, "suppressed %s like: %s", count, self.text)
+
 
 class LogLimit(logging.Filter):
     """Lets one message a minute pass from each origin, and counts the others."""
@@ -58,12 +64,15 @@ class LogLimit(logging.Filter):
         Call it about once a second.
         """
         for origin, repeated in list(self._repeated.items()):
-            if not repeated.is_old:
-                continue
-            del self._repeated[origin]
-            if repeated.suppressed:
-                count = plural(repeated.suppressed, "message")
-                log.log(repeated.level, "suppressed %s like: %s", count, repeated.text)
+            if repeated.is_old:
+                del self._repeated[origin]
+                repeated.report()
+
+    def report_all(self) -> None:
+        """Log how many messages were suppressed since the last report."""
+        for repeated in self._repeated.values():
+            repeated.report()
+        self._repeated.clear()
 
 
 @contextmanager
@@ -78,6 +87,7 @@ def limited_logs() -> Iterator[LogLimit]:
     finally:
         for logger in loggers:
             logger.removeFilter(limit)
+        limit.report_all()
 
 
 def _origin_of(record: logging.LogRecord) -> object:

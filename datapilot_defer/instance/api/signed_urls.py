@@ -38,9 +38,10 @@ async def put_file(
     limit_file(request, file_id)
     if int(request.headers.get("content-length", "0")) > settings.max_upload_bytes:
         raise _too_large(settings.max_upload_bytes)
-    with storage.blobs.open_writer() as writer:
-        await _stream_to_blob(request, writer, settings.max_upload_bytes)
-        blob = await run_in_threadpool(writer.commit, instance.id)
+    async with request.app.state.uploading:
+        with storage.blobs.open_writer() as writer:
+            await _stream_to_blob(request, writer, settings.max_upload_bytes)
+            blob = await run_in_threadpool(writer.commit, instance.id)
     await run_in_threadpool(receive_upload, storage, file_id, blob)
     return Response(headers={"ETag": f'"{blob.sha256}"'})
 
