@@ -42,11 +42,14 @@ def error_response(
 ) -> Response:
     """Return an error as a page or as JSON.
 
-    Most clients read `detail`; the VS Code extension reads `message` when it cannot create an
-    integration.
+    A browser gets a page. Most clients read `detail`; the VS Code extension reads `message` when
+    it cannot create an integration.
     """
-    if request.url.path.startswith(("/settings", "/sign-")):
-        return render_page("problem.html", None, status, detail=detail)
+    is_page = request.scope["path"].startswith(("/settings", "/sign-"))
+    if is_page or "text/html" in request.headers.get("accept", ""):
+        page = render_page("problem.html", None, status, detail=detail)
+        page.headers.update(headers or {})
+        return page
     return JSONResponse({"detail": detail, "message": detail}, status, headers)
 
 
