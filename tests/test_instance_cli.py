@@ -155,7 +155,7 @@ def test_an_admin_token_for_one_integration_is_refused(tmp_path: Path) -> None:
     create = ("instance", "token", "create", "--data", tmp_path, "--name", "x", "--scope", "admin")
     refused = datapilot(*create, "--integration-id", 1)
     assert refused.exit_code == 2
-    assert "admin is of the whole instance" in refused.stderr
+    assert "the scope admin covers the complete instance" in refused.stderr
 
 
 @pytest.mark.parametrize(

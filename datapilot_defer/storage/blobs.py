@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from datapilot_defer.errors import Unavailable
 from datapilot_defer.files import sync_to_disk
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Memory of one upload, and size of one read of a download.
 CHUNK_BYTES = 1 << 20
+_INCOMING = "incoming"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,14 @@ class Blob:
     size_bytes: int
 
 
+class BlobEntry(NamedTuple):
+    """A stored blob of an instance. stored_at: when it was uploaded last."""
+
+    instance_id: int
+    blob: Blob
+    stored_at: datetime
+
+
 class BlobWriter:
     """Bytes of an upload in progress; nothing is visible before `commit`."""
 
@@ -38,7 +47,7 @@ class BlobWriter:
         import obstore
 
         self._blobs = blobs
-        self._path = f"incoming/{uuid.uuid4().hex}"
+        self._path = f"{_INCOMING}/{uuid.uuid4().hex}"
         with blobs.as_unavailable():
             self._writer = obstore.open_writer(
                 blobs.store, self._path, buffer_size=CHUNK_BYTES, max_concurrency=1
@@ -51,6 +60,11 @@ class BlobWriter:
     def size_bytes(self) -> int:
         """Return the number of bytes written."""
         return self._size_bytes
+
+    @property
+    def blob(self) -> Blob:
+        """Return the blob that `commit` would store now."""
+        return Blob(self._digest.hexdigest(), self._size_bytes)
 
     def write(self, content: bytes) -> None:
         """Append bytes. Raises Unavailable when they cannot be stored, such as on a full disk."""
@@ -66,7 +80,7 @@ class BlobWriter:
         """
         import obstore
 
-        blob = Blob(self._digest.hexdigest(), self._size_bytes)
+        blob = self.blob
         target = _blob_path(instance_id, blob.sha256)
         with self._blobs.as_unavailable():
             self._writer.close()
@@ -146,21 +160,32 @@ class BlobStore:
                 return False
         return True
 
-    def list_older_than(self, age: timedelta) -> Iterator[tuple[int, str]]:
-        """Yield instance id and sha256 of old blobs; delete old incomplete uploads."""
-        for path, stored_at in self._list_objects():
-            if utc_now() - stored_at < age:
-                continue
+    def list_blobs(self) -> Iterator[BlobEntry]:
+        """Yield all blobs, without an order."""
+        for path, size_bytes, stored_at in self._list_objects():
             owner, _, rest = path.partition("/")
             if owner.isdecimal():
-                yield int(owner), rest.rpartition("/")[2]
-            else:
+                blob = Blob(rest.rpartition("/")[2], size_bytes)
+                yield BlobEntry(int(owner), blob, stored_at)
+
+    def delete_incomplete(self, age: timedelta) -> None:
+        """Delete the bytes of uploads that ended longer ago than `age` without being committed."""
+        oldest = utc_now() - age
+        for path, _, stored_at in self._list_objects(f"{_INCOMING}/"):
+            if stored_at < oldest:
                 self._delete(path)
-        self._delete_partial_files(age)
+        self._delete_partial_files(oldest)
 
     def delete(self, instance_id: int, sha256: str) -> None:
-        """Delete a blob, if it exists."""
-        self._delete(_blob_path(instance_id, sha256))
+        """Delete a blob, if it exists, by renaming it: fast for any size.
+
+        Its bytes stay until `delete_incomplete`, which finds their age unchanged.
+        """
+        import obstore
+
+        path = _blob_path(instance_id, sha256)
+        with self.as_unavailable(), contextlib.suppress(FileNotFoundError):
+            obstore.rename(self.store, path, f"{_INCOMING}/{uuid.uuid4().hex}")
 
     @contextmanager
     def as_unavailable(self) -> Iterator[None]:
@@ -183,22 +208,23 @@ class BlobStore:
         with self.as_unavailable(), contextlib.suppress(FileNotFoundError):
             obstore.delete(self.store, path)
 
-    def _delete_partial_files(self, age: timedelta) -> None:
+    def _delete_partial_files(self, oldest: datetime) -> None:
         """Delete files of killed processes in a directory: the store does not list them."""
         if self.directory is None:
             return
-        oldest = (utc_now() - age).timestamp()
-        for file in (self.directory / "incoming").glob("*#*"):
-            if file.stat().st_mtime < oldest:
-                file.unlink(missing_ok=True)
+        for file in (self.directory / _INCOMING).glob("*#*"):
+            # A file disappears when its upload ends.
+            with contextlib.suppress(FileNotFoundError):
+                if file.stat().st_mtime < oldest.timestamp():
+                    file.unlink()
 
-    def _list_objects(self) -> Iterator[tuple[str, datetime]]:
+    def _list_objects(self, prefix: str | None = None) -> Iterator[tuple[str, int, datetime]]:
         import obstore
 
         with self.as_unavailable():
-            for page in obstore.list(self.store):
+            for page in obstore.list(self.store, prefix):
                 for item in page:
-                    yield item["path"], item["last_modified"]
+                    yield item["path"], item["size"], item["last_modified"]
 
 
 @dataclass(frozen=True)

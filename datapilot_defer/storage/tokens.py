@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, bindparam, select
@@ -14,9 +14,6 @@ from datapilot_defer.storage.tables import tokens
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-# "Last used" is this exact, so that not every request writes to the database.
-_LAST_USED_PRECISION = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -121,19 +118,6 @@ def revoke_token(connection: Connection, instance_id: int, token_id: int) -> boo
     )
     result = connection.execute(statement.values(revoked_at=utc_now()))
     return result.rowcount == 1
-
-
-def is_last_used_outdated(token: Token) -> bool:
-    """Return whether `update_last_used` is due."""
-    if token.last_used_at is None:
-        return True
-    return utc_now() - token.last_used_at > _LAST_USED_PRECISION
-
-
-def update_last_used(connection: Connection, token_id: int) -> None:
-    """Record that a token was used now."""
-    statement = tokens.update().where(tokens.c.id == token_id)
-    connection.execute(statement.values(last_used_at=utc_now()))
 
 
 def _token_from_row(row: Row[Any]) -> Token:
