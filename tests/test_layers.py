@@ -20,12 +20,13 @@ _SERVICES = {"artifact", "dbt_json", "formatting", "storage", "validation", "ins
 _HTTP = {
     *("artifact", "formatting", "storage"),
     *("instance/services", "instance/settings", "instance/middleware", "instance/dependencies"),
+    "instance/error_statuses",
 }
 _APPLICATION = {
     *("artifact", "dbt_json", "formatting", "storage", "validation"),
     *("instance/api", "instance/web", "instance/services", "instance/settings"),
     *("instance/middleware", "instance/dependencies", "instance/error_responses", "instance/app"),
-    *("instance/inspection", "instance/retention", "instance/worker"),
+    *("instance/inspection", "instance/retention", "instance/worker", "instance/error_statuses"),
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -69,6 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instance/retention": _SERVICES,
     "instance/worker": {"artifact", "instance/inspection"},
     "instance/services": {*_SERVICES, "instance/inspection", "instance/worker"},
+    "instance/error_statuses": {"instance/services"},
     "instance/dependencies": {"instance/services", "instance/settings", "storage"},
     "instance/api": _HTTP,
     "instance/web": _HTTP,

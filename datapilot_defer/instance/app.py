@@ -19,7 +19,13 @@ from datapilot_defer.instance.api import artifacts, integrations, signed_urls, s
 from datapilot_defer.instance.middleware import RequestMiddleware
 from datapilot_defer.instance.retention import BackgroundThread
 from datapilot_defer.instance.settings import InstanceSettings
-from datapilot_defer.instance.web import api_keys, pages
+from datapilot_defer.instance.web import audit as audit_pages
+from datapilot_defer.instance.web import environments as environment_pages
+from datapilot_defer.instance.web import integrations as integration_pages
+from datapilot_defer.instance.web import pages
+from datapilot_defer.instance.web import tokens as token_pages
+from datapilot_defer.instance.web import uploads as upload_pages
+from datapilot_defer.instance.web.new_tokens import NewTokens
 from datapilot_defer.instance.web.session import SignInRequired
 from datapilot_defer.instance.worker import VerificationWorker, WorkerLimits
 from datapilot_defer.storage import Storage
@@ -31,8 +37,12 @@ _ROUTERS = (
     integrations.router,
     artifacts.router,
     signed_urls.router,
+    integration_pages.router,
+    environment_pages.router,
+    upload_pages.router,
+    token_pages.router,
+    audit_pages.router,
     pages.router,
-    api_keys.router,
 )
 
 
@@ -47,6 +57,7 @@ def create_app(storage: Storage, settings: InstanceSettings) -> FastAPI:
     )
     app.state.storage = storage
     app.state.settings = settings
+    app.state.new_tokens = NewTokens()
     app.state.verifying = CapacityLimiter(settings.verification_workers)
     for router in _ROUTERS:
         app.include_router(router)

@@ -67,6 +67,8 @@ class Integration:
         return None
 
 
+# Integrations are sorted and searched by it.
+_SORT_KEY = func.coalesce(integrations.c.name_key, func.lower(integrations.c.name))
 _INTEGRATION_COLUMNS = [field.name for field in fields(Integration) if field.name != "environments"]
 
 
@@ -138,18 +140,16 @@ def list_integrations(
     *,
     only_id: int | None = None,
     name_contains: str = "",
+    offset: int = 0,
     limit: int | None = None,
 ) -> Sequence[Integration]:
     """Return an instance's integrations, sorted by name, ignoring case.
 
-    only_id: only the one with this id. name_contains: only those whose name contains this text.
+    only_id: only the one with this id. name_contains: only those whose name contains this text,
+    ignoring case.
     """
-    query = select(integrations).where(integrations.c.instance_id == instance_id)
-    if only_id is not None:
-        query = query.where(integrations.c.id == only_id)
-    if name_contains:
-        query = query.where(integrations.c.name.icontains(name_contains, autoescape=True))
-    query = query.order_by(func.lower(integrations.c.name), integrations.c.id).limit(limit)
+    query = _select_matching(select(integrations), instance_id, only_id, name_contains)
+    query = query.order_by(_SORT_KEY, integrations.c.id).offset(offset).limit(limit)
     rows = connection.execute(query)
     listed = [_integration_from_row(row) for row in rows]
     ids: _IntegrationIds = [integration.id for integration in listed]
@@ -157,6 +157,31 @@ def list_integrations(
         # All of them: a subquery, because a statement takes a limited number of parameters.
         ids = select(integrations.c.id).where(integrations.c.instance_id == instance_id)
     return _with_environments(connection, listed, ids)
+
+
+def count_integrations(
+    connection: Connection,
+    instance_id: int,
+    *,
+    only_id: int | None = None,
+    name_contains: str = "",
+) -> int:
+    """Return how many integrations `list_integrations` returns without a limit."""
+    query = select(func.count()).select_from(integrations)
+    matching = _select_matching(query, instance_id, only_id, name_contains)
+    return int(connection.execute(matching).scalar_one())
+
+
+def _select_matching(
+    query: Select[Any], instance_id: int, only_id: int | None, name_contains: str
+) -> Select[Any]:
+    query = query.where(integrations.c.instance_id == instance_id)
+    if only_id is not None:
+        query = query.where(integrations.c.id == only_id)
+    if name_contains:
+        part = normalize_name(name_contains)
+        query = query.where(_SORT_KEY.contains(part, autoescape=True))
+    return query
 
 
 def record_publication(

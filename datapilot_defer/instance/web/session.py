@@ -72,7 +72,10 @@ def current_session(request: Request, storage: CurrentStorage) -> Session:
     principal = authenticate_session(storage, cookie)
     if principal is None:
         raise SignInRequired(request.url.path)
-    return Session(principal, signed_urls.sign(principal.instance.signing_key, "form", text))
+    session = Session(principal, signed_urls.sign(principal.instance.signing_key, "form", text))
+    # Pages that report an error keep the navigation of the session.
+    request.state.session = session
+    return session
 
 
 CurrentSession = Annotated[Session, Depends(current_session)]
