@@ -20,12 +20,14 @@ def list_current_manifests(
 ) -> Mapping[int, Upload]:
     """Return the current manifest of each environment that has one, by the environment's id."""
     # A subquery for each environment reads one entry of an index, however long the history is.
+    published = publications.alias()
     newest_id = (
-        select(func.max(publications.c.id))
+        select(func.max(published.c.id))
         .where(
-            publications.c.environment_id == environments.c.id,
-            publications.c.kind == Kind.MANIFEST.value,
+            published.c.environment_id == environments.c.id,
+            published.c.kind == Kind.MANIFEST.value,
         )
+        .correlate(environments)
         .scalar_subquery()
     )
     query = (

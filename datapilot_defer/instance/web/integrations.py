@@ -20,8 +20,8 @@ from datapilot_defer.instance.web.paths import (
     integration_path,
 )
 from datapilot_defer.instance.web.rendering import render_error, render_page
-from datapilot_defer.instance.web.session import CsrfCheckedSession, CurrentSession
-from datapilot_defer.storage.integrations import normalize_name
+from datapilot_defer.instance.web.session import CsrfCheckedSession, CurrentSession, Session
+from datapilot_defer.storage.integrations import Integration, normalize_name
 from datapilot_defer.storage.tables import MAX_ID
 
 router = APIRouter(include_in_schema=False)
@@ -206,3 +206,17 @@ def undelete_integration(
     """Restore a deleted integration."""
     integrations.undelete_integration(storage, session.principal, integration_id=integration_id)
     return RedirectResponse(integration_path(integration_id) + "?done=undeleted", 303)
+
+
+def _render_forms(
+    session: Session, integration: Integration, error: DatapilotError, **form: str
+) -> Response:
+    """Return an integration's page with an error. form: which form was sent, and its text."""
+    return render_error(
+        "integration.html",
+        session,
+        error,
+        integration=integration,
+        form=form,
+        environment_path=environment_path,
+    )
