@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from datapilot_defer import dbt_json
 from datapilot_defer.errors import UsageError
+from datapilot_defer.formatting import to_single_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 # dbt writes about 1 kB. Decoding more would cost memory before anything is validated.
 MAX_METADATA_BYTES = 64 * 1024
 _TIMESTAMP = re.compile(r"(?P<base>.*?)(?P<fraction>\.\d+)?(?P<zone>Z|[+-]\d\d:\d\d)?")
+# The scheme of a URL, and the user-info after it.
+_USER_INFO = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#]*@")
+_MAX_PROVENANCE_LENGTH = 2000
 
 
 class Kind(StrEnum):
@@ -87,6 +91,13 @@ class Provenance:
     commit: str | None = None
     branch: str | None = None
     build_url: str | None = None
+
+    def cleaned(self) -> Provenance:
+        """Return the facts as single lines; the build URL without user name and password."""
+        build_url = _clean_text(self.build_url)
+        if build_url is not None:
+            build_url = _USER_INFO.sub(r"\1", build_url)
+        return Provenance(_clean_text(self.commit), _clean_text(self.branch), build_url)
 
     def to_json(self) -> dict[str, str]:
         """Return the known facts."""
@@ -222,6 +233,14 @@ def has_oversized_metadata(sections: Mapping[str, Raw]) -> bool:
     """Return whether the section `metadata` is larger than MAX_METADATA_BYTES."""
     raw = sections.get("metadata")
     return raw is not None and memoryview(raw).nbytes > MAX_METADATA_BYTES
+
+
+def _clean_text(text: str | None) -> str | None:
+    """Return text from outside as one line that every database stores."""
+    if not text:
+        return None
+    storable = text.encode(errors="replace").decode()
+    return to_single_line(storable, _MAX_PROVENANCE_LENGTH) or None
 
 
 def _get_string(metadata: Mapping[str, Any], key: str) -> str | None:

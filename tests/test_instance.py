@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import requests
 
-from datapilot_defer.artifact import ArtifactMetadata, Kind
-from datapilot_defer.instance import inspection
+from datapilot_defer.instance.inspection import Verification
 from datapilot_defer.instance.middleware import RateLimiter
 from datapilot_defer.instance.settings import InstanceSettings
+from datapilot_defer.instance.worker import VerificationWorker
 from tests.support.instance_calls import (
     SECONDS,
     announce,
@@ -297,23 +297,23 @@ def test_an_upload_that_ends_after_another_was_verified_is_refused(
     assert pull(instance, 1) == manifest()
 
 
-def test_what_happens_while_an_upload_is_looked_at_is_noticed(
+def test_bytes_that_change_or_vanish_during_verification_do_not_become_current(
     instance: RunningInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     announced = announce(instance, make_integration(instance)).json()
-    describe = inspection.describe_content
+    verify_content = VerificationWorker.verify
 
-    def put(content: bytes, kind: Kind) -> ArtifactMetadata:
+    def put(*arguments: Any) -> Verification:
         requests.put(announced["url"], data=manifest("another"), timeout=SECONDS)
-        return describe(content, kind)
+        return verify_content(*arguments)
 
-    def lose(content: bytes, kind: Kind) -> ArtifactMetadata:
-        instance.storage.blobs.delete(1, hashlib.sha256(content).hexdigest())
-        return describe(content, kind)
+    def lose(*arguments: Any) -> Verification:
+        instance.storage.blobs.delete(1, hashlib.sha256(manifest("another")).hexdigest())
+        return verify_content(*arguments)
 
     requests.put(announced["url"], data=manifest(), timeout=SECONDS)
     for meanwhile, status in ((put, 409), (lose, 503)):
-        monkeypatch.setattr(inspection, "describe_content", meanwhile)
+        monkeypatch.setattr(VerificationWorker, "verify", meanwhile)
         assert verify(instance, announced["dbt_core_integration_file_id"]).status_code == status
         assert fetch(instance, 1).status_code == 404
 

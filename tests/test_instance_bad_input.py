@@ -77,7 +77,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(instance: RunningInstance) -> 
 
 
 def test_an_upload_over_the_limit_is_refused_announced_or_not(tmp_path: Path) -> None:
-    with running_instance(tmp_path, settings=InstanceSettings(max_bytes=1000)) as instance:
+    with running_instance(tmp_path, settings=InstanceSettings(max_upload_bytes=1000)) as instance:
         announced = announce(instance, make_integration(instance)).json()
         long = b" " * 1001
         assert requests.put(announced["url"], data=long, timeout=SECONDS).status_code == 413
@@ -193,7 +193,7 @@ def test_too_many_requests_are_told_when_to_come_back(tmp_path: Path) -> None:
         assert requests.get(f"{instance.url}/health", timeout=SECONDS).status_code == 200
 
 
-@pytest.mark.parametrize("odd", ["\\ud800", "\\u0000", "x" * 1_000_000])
+@pytest.mark.parametrize("odd", ["\\ud800", "\\u0000", "x" * 60_000])
 def test_metadata_that_no_database_takes_is_no_fault(instance: RunningInstance, odd: str) -> None:
     content = manifest(project="PROJECT").replace(b'"PROJECT"', f'"{odd}"'.encode())
     integration_id = make_integration(instance)

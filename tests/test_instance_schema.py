@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,4 +52,4 @@ def test_nothing_that_the_schema_allows_or_forbids_makes_a_fault(
             check=False,
         )
     assert done.returncode == 0, done.stdout
-    assert "16 passed" in done.stdout or "0 failed" in done.stdout, done.stdout
+    assert re.search(r"(\d+) generated, \1 passed", done.stdout), done.stdout

@@ -69,7 +69,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instance/inspection": {*_SERVICES, "instance/model_changes"},
     "instance/retention": _SERVICES,
     "instance/worker": {"artifact", "instance/inspection"},
-    "instance/services": {*_SERVICES, "instance/inspection", "instance/worker"},
+    "instance/services": {
+        *(*_SERVICES, "instance/inspection", "instance/model_changes", "instance/worker"),
+    },
     "instance/error_statuses": {"instance/services"},
     "instance/dependencies": {"instance/services", "instance/settings", "storage"},
     "instance/api": _HTTP,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -14,10 +12,11 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from datapilot_defer.artifact import Kind
-from datapilot_defer.errors import Unavailable, UsageError
-from datapilot_defer.storage import instances, integrations, migrations, tokens, uploads
+from datapilot_defer.errors import Unavailable
+from datapilot_defer.storage import instances, integrations, publications, tokens, uploads
 from datapilot_defer.storage.blobs import BlobStore, open_blobs
 from datapilot_defer.storage.database import Database, open_database, sqlite_url, utc_now
+from datapilot_defer.storage.publications import PublicationReason
 
 OWNER = 1
 
@@ -77,29 +76,6 @@ def test_equal_bytes_become_young_again(blobs: BlobStore) -> None:
     keep(blobs, b"again")
     assert list(blobs.list_older_than(timedelta(0))) == [(OWNER, sha256)]
     assert list(blobs.list_older_than(timedelta(hours=1))) == []
-
-
-def test_a_newer_database_is_refused_and_left_alone(records: Database, tmp_path: Path) -> None:
-    records.close()
-    with closing(sqlite3.connect(tmp_path / "records.sqlite3", isolation_level=None)) as connection:
-        connection.execute("UPDATE schema_version SET version = 1000")
-    with pytest.raises(
-        UsageError,
-        match="schema version 1000, this program knows versions up to 1; install the newest",
-    ):
-        open_database(sqlite_url(tmp_path))
-
-
-def test_an_older_database_is_brought_up_once(
-    records: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    records.close()
-    steps: list[str] = []
-    longer = (*migrations.MIGRATIONS, lambda _connection: steps.append("second"))
-    monkeypatch.setattr(migrations, "MIGRATIONS", longer)
-    for _ in range(2):
-        open_database(sqlite_url(tmp_path)).close()
-    assert steps == ["second"]
 
 
 def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
@@ -220,13 +196,19 @@ def test_the_current_file_is_the_newest_publication_and_was_another_before(
                 connection, environment_id=environment.id, token_id=token.id, kind=Kind.MANIFEST
             )
             uploads.mark_received(connection, file_id, sha256="0" * 64, size_bytes=1)
-            uploads.update_upload(connection, file_id, uploaded_at=moment)
+            uploads.mark_verified(connection, file_id, moment)
             file = uploads.find_upload(connection, file_id)
             assert file is not None
-            uploads.make_current(connection, file, moment)
+            publications.make_current(
+                connection,
+                file,
+                since=moment,
+                reason=PublicationReason.UPLOAD,
+                token_id=token.id,
+            )
             ids.append(file_id)
-        current = uploads.find_current(connection, environment.id, Kind.MANIFEST)
-        before = uploads.find_current(connection, environment.id, Kind.MANIFEST, at=moments[1])
+        current = publications.find_current(connection, environment.id, Kind.MANIFEST)
+        before = publications.find_current(connection, environment.id, Kind.MANIFEST, at=moments[1])
         assert current is not None
         assert before is not None
         assert (current.id, before.id) == (ids[2], ids[1])

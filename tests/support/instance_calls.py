@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -110,21 +111,15 @@ def show(
     return overview
 
 
-def ingest(instance: RunningInstance, integration_id: int) -> dict[str, Any]:
-    """Start an ingestion, wait until it ends and return its entry of sync_history."""
+def start_ingestion(
+    instance: RunningInstance, integration_id: int, token: str | None = None
+) -> requests.Response:
+    """Send the last call of an onboarding."""
     body = {
         "dbt_core_integration_environment_type": "PROD",
         "dbt_core_integration_id": integration_id,
     }
-    answer = call(instance, "POST", "dbt/v1/start_dbt_ingestion", json=body)
-    assert answer.json() == {"ok": True}
-    return wait_until(lambda: ended_ingestion(instance, integration_id))
-
-
-def ended_ingestion(instance: RunningInstance, integration_id: int) -> dict[str, Any] | None:
-    """Return the newest entry of sync_history unless that ingestion is still running."""
-    newest: dict[str, Any] = show(instance, integration_id)["sync_history"][0]
-    return newest if newest["type"] != "In Progress" else None
+    return call(instance, "POST", "dbt/v1/start_dbt_ingestion", token=token, json=body)
 
 
 def wait_until(look: Callable[[], T | None]) -> T:
@@ -138,21 +133,53 @@ def wait_until(look: Callable[[], T | None]) -> T:
     pytest.fail("it did not happen within a minute")
 
 
+_SECTIONS = (
+    *("sources", "macros", "docs", "exposures", "metrics", "groups", "selectors", "disabled"),
+    *("parent_map", "child_map", "group_map", "saved_queries", "semantic_models", "unit_tests"),
+)
+
+
 def manifest(
-    *models: str, project: str = "shop", at: str = "2026-11-22T10:00:00Z", body: str = "select 1"
+    *models: str,
+    project: str = "shop",
+    at: str = "2026-11-22T10:00:00Z",
+    body: str = "select 1",
+    database: str = "warehouse",
+    schema: str = "prod",
 ) -> bytes:
-    """Return a small manifest with these models, as dbt writes it."""
+    """Return a small valid manifest with these models."""
     metadata = {
         "dbt_schema_version": "https://schemas.getdbt.com/dbt/manifest/v12.json",
         "dbt_version": "1.11.16",
         "generated_at": at,
         "project_name": project,
+        "project_id": hashlib.md5(project.encode(), usedforsecurity=False).hexdigest(),
+        "adapter_type": "duckdb",
     }
     nodes = {
         f"model.{project}.{name}": {
+            "unique_id": f"model.{project}.{name}",
             "resource_type": "model",
+            "database": database,
+            "schema": schema,
+            "name": name,
+            "alias": name,
+            "package_name": project,
+            "path": f"{name}.sql",
+            "original_file_path": f"models/{name}.sql",
+            "fqn": [project, name],
             "checksum": {"name": "sha256", "checksum": body},
         }
         for name in models or ("orders", "customers")
     }
-    return json.dumps({"metadata": metadata, "nodes": nodes, "macros": {}}).encode()
+    sections: dict[str, object] = {name: {} for name in _SECTIONS}
+    return json.dumps({"metadata": metadata, "nodes": nodes, **sections}).encode()
+
+
+def catalog(at: str = "2026-11-22T10:00:00Z") -> bytes:
+    """Return a small valid catalog."""
+    metadata = {
+        "dbt_schema_version": "https://schemas.getdbt.com/dbt/catalog/v1.json",
+        "generated_at": at,
+    }
+    return json.dumps({"metadata": metadata, "nodes": {}, "sources": {}, "errors": None}).encode()

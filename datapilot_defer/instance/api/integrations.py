@@ -68,17 +68,18 @@ def show_environment(
         principal,
         integration_id=integration_id,
         environment=environment,
-        include_rejected=True,
+        include_rejected=include_rejected,
     )
     return {
         **integration_body(overview.integration),
         "environment": overview.environment.name,
         "disabled_checks": sorted(overview.environment.disabled_checks),
-        "sync_history": [sync_body(overview, upload, base_url) for upload, _ in overview.history],
+        "sync_history": [
+            sync_body(overview, upload, base_url) for upload in overview.verifications
+        ],
         "history": [
             artifact_body(upload, token_name, overview.is_current(upload))
             for upload, token_name in overview.history
-            if include_rejected or upload.rejection is None
         ],
         "publications": [publication_body(publication) for publication in overview.publications],
     }

@@ -47,14 +47,15 @@ class IntegrationPage:
 class EnvironmentOverview:
     """An environment with its history.
 
-    history: uploads with the names of their tokens. publications: what became current. Both are
-    sorted from new to old.
+    history: uploads with the names of their tokens. verifications: the newest verified and
+    rejected uploads. publications: what became current. All are sorted from new to old.
     """
 
     integration: Integration
     environment: Environment
     history: Sequence[tuple[Upload, str]]
     current: Mapping[Kind, Upload]
+    verifications: Sequence[Upload]
     publications: Sequence[Publication]
 
     def is_current(self, upload: Upload) -> bool:
@@ -154,12 +155,22 @@ def show_environment(
             limit=HISTORY_LIMIT,
             include_rejected=include_rejected,
         )
+        verifications = upload_records.list_history(
+            connection, selected.id, limit=HISTORY_LIMIT, include_rejected=True
+        )
         current = publication_records.list_current(connection, selected.id)
         publications = publication_records.list_publications(
             connection, selected.id, kind=kind, limit=HISTORY_LIMIT
         )
     current_by_kind = {upload.kind: upload for upload in current}
-    return EnvironmentOverview(integration, selected, history, current_by_kind, publications)
+    return EnvironmentOverview(
+        integration=integration,
+        environment=selected,
+        history=history,
+        current=current_by_kind,
+        verifications=[upload for upload, _ in verifications],
+        publications=publications,
+    )
 
 
 def show_upload(

@@ -207,7 +207,7 @@ def _record_verification(connection: Connection, candidate: Candidate, claim: Up
         connection,
         candidate.upload.id,
         metadata=verification.metadata or candidate.upload.metadata,
-        provenance=claim.provenance,
+        provenance=claim.provenance.cleaned(),
         details=UploadDetails(verification.report, changes_json),
         model_counts=model_counts,
     )

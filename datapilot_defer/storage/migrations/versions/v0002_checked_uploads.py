@@ -113,11 +113,15 @@ def _fill_model_counts(connection: sa.Connection) -> None:
         if not rows:
             return
         for row in rows:
-            changes = json.loads(row.changes)
-            counts = {
-                "models_added": changes["added"],
-                "models_removed": changes["removed"],
-                "models_changed": changes["changed"],
-            }
+            counts = _read_counts(row.changes)
             connection.execute(file.update().where(file.c.id == row.id).values(**counts))
         last_id = rows[-1].id
+
+
+def _read_counts(changes: str) -> dict[str, int | None]:
+    """Return the numbers in stored changes; without them when they cannot be read."""
+    try:
+        counts = json.loads(changes)
+        return {f"models_{word}": int(counts[word]) for word in ("added", "removed", "changed")}
+    except (ValueError, KeyError, TypeError):
+        return {"models_added": None}
