@@ -19,7 +19,7 @@ _NOTICES = {
     "accepted": "The upload was accepted. It is current now.",
     "added": "The integration was created. Run the upload command where production's dbt runs.",
     "checks": "The upload checks were changed.",
-    "deleted": "The integration was deleted. It can be restored below.",
+    "deleted": "The integration was deleted. “Recently deleted” below can undo it.",
     "environment": "The environment was added.",
     "renamed": "The integration was renamed.",
     "restored": "The earlier upload was restored. It is current now.",
