@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from fastapi.responses import HTMLResponse, Response
@@ -26,6 +25,13 @@ _NOTICES = {
     "revoked": "The token was revoked.",
     "undeleted": "The integration was restored.",
 }
+_ERROR_TITLES = {
+    403: "Access denied",
+    404: "Not found",
+    409: "Conflict",
+    422: "Invalid request",
+    503: "Unavailable",
+}
 
 
 def render_page(
@@ -43,8 +49,7 @@ def render_page(
     """
     text = _templates().get_template(template).render(
         session=session,
-        status=status,
-        status_phrase=HTTPStatus(status).phrase,
+        title=_ERROR_TITLES.get(status, "Request failed"),
         notice=_NOTICES.get(done),
         problem=problem,
         **values,
