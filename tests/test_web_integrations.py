@@ -98,9 +98,7 @@ def test_many_integrations_are_paged_and_searched(instance: RunningInstance, adm
     assert "No integration has a name that contains “<i>%”" in text_of(missing)
 
 
-def test_a_search_keeps_its_words_on_the_next_page(
-    instance: RunningInstance, admin: Visit
-) -> None:
+def test_a_search_keeps_its_words_on_the_next_page(instance: RunningInstance, admin: Visit) -> None:
     add_integrations(instance, 85)
     first = admin.get(INTEGRATIONS, params={"q": "project & 0"})
     assert "No integration" in first.text

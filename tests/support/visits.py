@@ -1,8 +1,8 @@
 """A visitor of the web pages: a session, its pages, and the forms on them.
 
-    visit = Visit(instance, instance.token)
-    page = visit.get("/settings/tokens")
-    visit.send("/settings/tokens/create", name="job", scope="read")
+visit = Visit(instance, instance.token)
+page = visit.get("/settings/tokens")
+visit.send("/settings/tokens/create", name="job", scope="read")
 """
 
 from __future__ import annotations
@@ -54,5 +54,6 @@ class Visit:
 
 def text_of(page: requests.Response) -> str:
     """Return the visible text of a page on one line."""
-    without_tags = re.sub(r"<[^>]*>", "", page.text)
+    with_spaces = re.sub(r"</?(?:td|th|tr|li|p|dt|dd|h\d|div|label|option)\b[^>]*>", " ", page.text)
+    without_tags = re.sub(r"<[^>]*>", "", with_spaces)
     return " ".join(html.unescape(without_tags).split())

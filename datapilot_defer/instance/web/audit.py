@@ -25,9 +25,7 @@ def list_events(
     before: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
 ) -> Response:
     """List the entries of the audit log, the newest first."""
-    events = audit.list_events(
-        storage, session.principal, limit=_PAGE_SIZE + 1, before_id=before
-    )
+    events = audit.list_events(storage, session.principal, limit=_PAGE_SIZE + 1, before_id=before)
     shown = events[:_PAGE_SIZE]
     older_path = None
     if len(events) > _PAGE_SIZE:

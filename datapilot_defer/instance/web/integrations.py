@@ -179,9 +179,7 @@ def delete_integration(
                 f"the integration was not deleted: its name is {integration.name!r}. "
                 "Type it to confirm."
             )
-        integrations.delete_integration(
-            storage, session.principal, integration_id=integration_id
-        )
+        integrations.delete_integration(storage, session.principal, integration_id=integration_id)
     except DatapilotError as error:
         return _render_forms(session, integration, error, delete=name)
     return RedirectResponse(INTEGRATIONS_PATH + "?done=deleted", 303)

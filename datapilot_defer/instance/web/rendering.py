@@ -47,12 +47,16 @@ def render_page(
 
     done: which form led to the page, to report its success. problem: an error to report.
     """
-    text = _templates().get_template(template).render(
-        session=session,
-        title=_ERROR_TITLES.get(status, "Request failed"),
-        notice=_NOTICES.get(done),
-        problem=problem,
-        **values,
+    text = (
+        _templates()
+        .get_template(template)
+        .render(
+            session=session,
+            title=_ERROR_TITLES.get(status, "Request failed"),
+            notice=_NOTICES.get(done),
+            problem=problem,
+            **values,
+        )
     )
     return HTMLResponse(text, status, {"Cache-Control": "no-store"})
 
