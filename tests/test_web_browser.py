@@ -151,7 +151,7 @@ def test_every_page_is_accessible_and_no_wider_than_the_screen(
     page.goto(f"{instance.url}/settings/tokens/create")
     page.get_by_label("Name").fill("job")
     page.get_by_role("button", name="Create").click()
-    page.get_by_role("heading", name="The new token").wait_for()
+    page.get_by_role("heading", name="New token").wait_for()
     check(page)
 
 
