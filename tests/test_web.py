@@ -9,11 +9,16 @@ import pytest
 import requests
 
 from datapilot_defer.instance.services import tokens
+from datapilot_defer.storage.audit import Actor
 from tests.support.instance_calls import SECONDS, call, make_integration
 from tests.support.instances import RunningInstance
 from tests.support.visits import INTEGRATIONS, TOKENS, Visit, text_of
 
-NEW_INTEGRATION = {"name": "x", "environment": "PROD", "integration_type": "dbt_core"}
+NEW_INTEGRATION: dict[str, Any] = {
+    "name": "x",
+    "environment": "PROD",
+    "integration_type": "dbt_core",
+}
 
 
 @pytest.fixture
@@ -107,7 +112,7 @@ def test_revoking_the_token_ends_the_session(instance: RunningInstance) -> None:
     (token_id,) = (
         each.id for _, each in tokens.list_tokens(instance.storage, "acme") if each.name == "short"
     )
-    tokens.revoke_token(instance.storage, token_id)
+    tokens.revoke_token(instance.storage, token_id, Actor("test"))
     assert "<h1>Sign in</h1>" in visit.get(INTEGRATIONS).text
 
 

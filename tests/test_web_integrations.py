@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from sqlalchemy import event
@@ -36,7 +37,7 @@ def test_an_integration_is_a_row_with_its_current_manifest(
     size = f"{len(manifest('a', 'b', 'c')) / 1000:.1f} kB"
     assert re.search(r"just now \d{4}-\d\d-\d\d \d\d:\d\d UTC 1\.11\.16 3 " + re.escape(size), text)
     assert "no upload yet" in text
-    assert "1–2 of 2" in text
+    assert "1 to 2 of 2" in text
     # The command is on the page of the environment.
     assert "datapilot dbt onboard" not in text
 
@@ -71,7 +72,7 @@ def test_an_added_integration_is_shown_with_its_escaped_name(
     ],
 )
 def test_a_rejected_form_keeps_what_was_typed(
-    instance: RunningInstance, admin: Visit, fields: dict[str, str], status: int
+    instance: RunningInstance, admin: Visit, fields: dict[str, Any], status: int
 ) -> None:
     make_integration(instance)
     answer = admin.send(f"{INTEGRATIONS}/add", **fields)
@@ -87,13 +88,13 @@ def test_many_integrations_are_paged_and_searched(instance: RunningInstance, adm
     listed = admin.get(INTEGRATIONS)
     assert "project 00049" in listed.text
     assert "project 00050" not in listed.text
-    assert "1–50 of 85" in text_of(listed)
+    assert "1 to 50 of 85" in text_of(listed)
     second = admin.get(f"{INTEGRATIONS}?page=2")
     assert "project 00050" in second.text
-    assert "51–85 of 85" in text_of(second)
+    assert "51 to 85 of 85" in text_of(second)
     assert "Page 3 does not exist" in text_of(admin.get(f"{INTEGRATIONS}?page=3"))
     found = admin.get(INTEGRATIONS, params={"q": " JECT 00084 "})
-    assert "1–1 of 1" in text_of(found)
+    assert "1 to 1 of 1" in text_of(found)
     missing = admin.get(INTEGRATIONS, params={"q": "<i>%"})
     assert "No integration has a name that contains “<i>%”" in text_of(missing)
 
@@ -106,7 +107,7 @@ def test_a_search_keeps_its_words_on_the_next_page(instance: RunningInstance, ad
     link = re.search(r'rel="next" href="([^"]*)"', first.text)
     assert link is not None
     second = admin.get(INTEGRATIONS + link.group(1).replace("&amp;", "&"))
-    assert "51–85 of 85" in text_of(second)
+    assert "51 to 85 of 85" in text_of(second)
 
 
 def test_a_page_of_10000_integrations_takes_as_many_statements_as_one_of_10(
@@ -118,7 +119,7 @@ def test_a_page_of_10000_integrations_takes_as_many_statements_as_one_of_10(
     add_integrations(instance, 9990, first=10)
     with counted_statements(instance) as many:
         page = admin.get(f"{INTEGRATIONS}?page=100")
-    assert "4,951–5,000 of 10,000" in text_of(page)
+    assert "4,951 to 5,000 of 10,000" in text_of(page)
     assert [len(few), len(many)] == [len(few), len(few)]
     started_at = time.monotonic()
     admin.get(INTEGRATIONS, params={"q": "9999"})
@@ -209,13 +210,14 @@ def test_a_reader_sees_no_forms_and_can_send_none(instance: RunningInstance) -> 
     page = reader.get(f"{INTEGRATIONS}/{integration_id}")
     assert "<form" not in page.text.replace('<form method="post" action="/sign-out"', "")
     assert reader.get(f"{INTEGRATIONS}/add").status_code == 403
-    for path, fields in (
-        ("add", {"name": "x", "environment": "PROD"}),
-        (f"rename/{integration_id}", {"name": "x"}),
-        (f"delete/{integration_id}", {"name": "shop"}),
-        (f"undelete/{integration_id}", {}),
-        (f"add-environment/{integration_id}", {"environment": "x"}),
-    ):
+    forms: dict[str, dict[str, Any]] = {
+        "add": {"name": "x", "environment": "PROD"},
+        f"rename/{integration_id}": {"name": "x"},
+        f"delete/{integration_id}": {"name": "shop"},
+        f"undelete/{integration_id}": {},
+        f"add-environment/{integration_id}": {"environment": "x"},
+    }
+    for path, fields in forms.items():
         assert reader.send(f"{INTEGRATIONS}/{path}", **fields).status_code == 403, path
 
 
@@ -226,7 +228,7 @@ def test_a_token_for_one_integration_lists_only_this_one(instance: RunningInstan
     text = text_of(visit.get(INTEGRATIONS))
     assert "second" in text
     assert "first" not in text
-    assert "1–1 of 1" in text
+    assert "1 to 1 of 1" in text
 
 
 def add_integrations(instance: RunningInstance, count: int, first: int = 0) -> None:

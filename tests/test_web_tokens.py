@@ -31,7 +31,7 @@ def stored_tokens(instance: RunningInstance) -> dict[str, Token]:
 
 def test_a_token_is_shown_once_after_a_redirect(instance: RunningInstance, admin: Visit) -> None:
     make_integration(instance)
-    fields = {"name": "nightly", "scope": ["upload", "read"], "integration": "shop"}
+    fields: dict[str, Any] = {"name": "nightly", "scope": ["upload", "read"], "integration": "shop"}
     sent = admin.send(CREATE, follow=False, **fields)
     assert sent.status_code == 303
     token_id = stored_tokens(instance)["nightly"].id
@@ -63,7 +63,7 @@ def test_a_new_token_is_shown_only_to_the_session_that_created_it(
 def test_a_token_expires_in_90_days_or_as_selected(
     instance: RunningInstance, admin: Visit, days: str | None, expected: int
 ) -> None:
-    fields = {"days": days} if days else {}
+    fields: dict[str, Any] = {"days": days} if days else {}
     assert '<option value="90" selected>' in admin.get(CREATE).text
     admin.send(CREATE, name="job", scope="read", **fields)
     expires_at = stored_tokens(instance)["job"].expires_at
@@ -122,7 +122,7 @@ def test_of_many_integrations_the_typed_name_selects_one(
                 connection, 1, name=f"project {number:03d}", integration_type="dbt_core"
             )
     assert "<datalist" in admin.get(CREATE).text
-    fields = {"name": "job", "scope": "read"}
+    fields: dict[str, Any] = {"name": "job", "scope": "read"}
     ambiguous = admin.send(CREATE, integration="project 12", **fields)
     assert ambiguous.status_code == 404
     assert 'value="project 12"' in ambiguous.text

@@ -10,12 +10,13 @@ from datapilot_defer.errors import (
     Unavailable,
     UsageError,
 )
-from datapilot_defer.instance.services.conflicts import Conflict
+from datapilot_defer.instance.services.conflicts import Conflict, QuotaExceeded
 
 # The status of a subclass is that of its nearest base class in this table.
 _STATUS_OF_ERROR: dict[type[BaseException], int] = {
     UsageError: 422,
     ArtifactRefused: 422,
+    QuotaExceeded: 402,
     Conflict: 409,
     AccessDenied: 403,
     NotFound: 404,

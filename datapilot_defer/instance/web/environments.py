@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from datapilot_defer.artifact import Kind
 from datapilot_defer.errors import UsageError
-from datapilot_defer.instance.dependencies import BaseUrl, CurrentSettings, CurrentStorage
+from datapilot_defer.instance.dependencies import BaseUrl, CurrentStorage
 from datapilot_defer.instance.services import artifacts, integrations, overviews
 from datapilot_defer.instance.services.overviews import EnvironmentOverview
 from datapilot_defer.instance.services.principal import require_scope
@@ -128,7 +128,6 @@ def show_checks(session: CurrentSession, integration_id: PathId, environment: st
 def download(
     storage: CurrentStorage,
     session: CurrentSession,
-    settings: CurrentSettings,
     base_url: BaseUrl,
     integration_id: PathId,
     environment: str,
@@ -145,7 +144,6 @@ def download(
         upload.id,
         Purpose.DOWNLOAD,
         base_url=base_url,
-        lifetime_s=settings.download_seconds,
     )
     return RedirectResponse(url, 303)
 

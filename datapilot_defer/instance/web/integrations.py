@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -9,7 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from datapilot_defer.errors import DatapilotError, UsageError
 from datapilot_defer.instance.dependencies import CurrentSettings, CurrentStorage
-from datapilot_defer.instance.services import integrations, overviews
+from datapilot_defer.instance.services import integrations, overviews, quota
 from datapilot_defer.instance.services.principal import require_scope
 from datapilot_defer.instance.web.paths import (
     INTEGRATIONS_PATH,
@@ -52,7 +53,7 @@ def list_integrations(
         offset=(page - 1) * _PAGE_SIZE,
         limit=_PAGE_SIZE,
     )
-    deleted = []
+    deleted: Sequence[Integration] = ()
     if session.principal.token.permits("admin"):
         deleted = integrations.list_deleted_integrations(storage, session.principal)
     return render_page(
@@ -67,6 +68,8 @@ def list_integrations(
         q=q.strip(),
         deleted=deleted,
         undelete_period=settings.undelete_period,
+        stored_bytes=quota.stored_bytes(storage, session.principal),
+        max_stored_bytes=settings.max_stored_bytes,
         environment_path=environment_path,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi.responses import HTMLResponse, Response
@@ -62,7 +63,7 @@ def render_page(
 
 
 def render_error(
-    template: str, session: Session | None, error: DatapilotError, **values: object
+    template: str, session: Session | None, error: DatapilotError, **values: Any
 ) -> Response:
     """Return the page of a form with the error that sending it caused."""
     return render_page(template, session, status_of(error), problem=str(error), **values)

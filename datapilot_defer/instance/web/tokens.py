@@ -166,6 +166,7 @@ def _create_token(storage: Storage, session: Session, form: TokenForm) -> tuple[
         scopes=frozenset(form.scopes),
         integration_id=integration_id,
         expires_at=_expiry_after(form.days),
+        actor=session.principal.actor,
     )
 
 
