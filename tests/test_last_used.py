@@ -18,6 +18,7 @@ from datapilot_defer.instance.last_used import LastUsed
 from datapilot_defer.instance.services import instances, tokens
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import Storage, open_storage
+from datapilot_defer.storage.audit import Actor
 from tests.support.instance_calls import call, fetch, make_integration, manifest, onboard
 from tests.support.instances import RunningInstance, running_instance
 
@@ -64,7 +65,9 @@ def last_used(storage: Storage) -> list[datetime | None]:
 
 def test_times_of_use_are_stored_by_a_flush(storage: Storage) -> None:
     for name in ("two", "three"):
-        tokens.create_token(storage, "acme", name=name, scopes=frozenset({"read"}))
+        tokens.create_token(
+            storage, "acme", name=name, scopes=frozenset({"read"}), actor=Actor("test")
+        )
     buffer = LastUsed()
     begin = datetime.now(UTC)
     buffer.record(1)
@@ -103,7 +106,9 @@ def test_times_that_could_not_be_stored_are_kept(storage: Storage) -> None:
 
 def test_threads_record_while_times_are_stored(storage: Storage) -> None:
     for number in range(20):
-        tokens.create_token(storage, "acme", name=str(number), scopes=frozenset({"read"}))
+        tokens.create_token(
+            storage, "acme", name=str(number), scopes=frozenset({"read"}), actor=Actor("test")
+        )
     buffer = LastUsed()
     recorders = [threading.Thread(target=record_often, args=(buffer,)) for _ in range(4)]
     for thread in recorders:
