@@ -16,6 +16,7 @@ import pytest
 from datapilot_defer.instance.services import instances, tokens
 from datapilot_defer.instance.services.token_format import generate_token
 from datapilot_defer.storage import audit, open_storage
+from datapilot_defer.storage.audit import Actor
 from datapilot_defer.storage.instances import find_instance
 from tests.support.commands import Outcome, datapilot
 from tests.support.instance_calls import call
