@@ -25,7 +25,7 @@ _APPLICATION = {
     *("artifact", "dbt_json", "formatting", "storage", "validation"),
     *("instance/api", "instance/web", "instance/services", "instance/settings"),
     *("instance/middleware", "instance/dependencies", "instance/error_responses", "instance/app"),
-    *("instance/retention", "instance/worker"),
+    *("instance/background", "instance/last_used", "instance/worker"),
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -60,16 +60,18 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("artifact", "client", "config", "credential_store", "credentials", "deadline"),
         *("dbt_installation", "dbt_project", "defer"),
     },
-    "storage": {"artifact"},
+    "storage": {"artifact", "files"},
     "instance/__init__": set(),
     "instance/settings": set(),
     "instance/middleware": {"formatting", "instance/settings"},
+    "instance/last_used": {"storage"},
     "instance/model_changes": _SERVICES,
     "instance/verification": {"artifact", "instance/model_changes"},
     "instance/verification_process": {"instance/verification"},
     "instance/inspection": {*_SERVICES, "instance/model_changes", "instance/verification"},
     "instance/retention": _SERVICES,
     "instance/worker": {"artifact", "instance/verification", "instance/verification_process"},
+    "instance/background": {*_SERVICES, "instance/last_used", "instance/retention"},
     "instance/services": {
         *(*_SERVICES, "instance/model_changes", "instance/verification", "instance/worker"),
     },

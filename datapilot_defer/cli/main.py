@@ -20,9 +20,10 @@ from datapilot_defer.cli.defer.run import run
 from datapilot_defer.cli.defer.status import status as defer_status
 from datapilot_defer.cli.doctor import doctor
 from datapilot_defer.cli.instance.audit import audit
+from datapilot_defer.cli.instance.init import init
 from datapilot_defer.cli.instance.migrate import migrate
 from datapilot_defer.cli.instance.rotate_key import rotate_key
-from datapilot_defer.cli.instance.serve import init, serve
+from datapilot_defer.cli.instance.serve import serve
 from datapilot_defer.cli.instance.tokens import token
 from datapilot_defer.cli.integrations import history, manage
 from datapilot_defer.cli.integrations.checks import checks

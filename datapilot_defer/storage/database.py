@@ -97,6 +97,17 @@ def has_database(directory: Path) -> bool:
     return (directory / _DATABASE_FILE).is_file()
 
 
+def database_files(directory: Path) -> list[Path]:
+    """Return the existing files of the database in a data directory."""
+    return sorted(directory.glob(f"{_DATABASE_FILE}*"))
+
+
+def database_backups(directory: Path) -> list[Path]:
+    """Return the files beside a database that look like its backups: "records.backup"."""
+    files = set(directory.glob(f"{Path(_DATABASE_FILE).stem}.*"))
+    return sorted(files - set(database_files(directory)))
+
+
 @contextmanager
 def _as_unavailable() -> Iterator[None]:
     try:
@@ -133,8 +144,9 @@ def _enable_wal(connection: Any) -> None:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return
-        except sqlite3.OperationalError:
-            if attempt == _WAL_ATTEMPTS:
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or attempt == _WAL_ATTEMPTS:
                 raise
             time.sleep(_WAL_RETRY_INTERVAL_S)
 

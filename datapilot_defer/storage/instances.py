@@ -27,7 +27,12 @@ class Instance:
 def create_instance(connection: Connection, name: str) -> Instance:
     """Create an instance with a new signing key. The name must be unused."""
     signing_key = secrets.token_bytes(32)
-    values = {"name": name, "signing_key": signing_key, "created_at": utc_now()}
+    values: dict[str, object] = {
+        "name": name,
+        "signing_key": signing_key,
+        "created_at": utc_now(),
+        "stored_bytes": 0,
+    }
     result = connection.execute(instances.insert().values(**values))
     return Instance(inserted_id(result), name, signing_key)
 

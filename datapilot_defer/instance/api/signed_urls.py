@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from datapilot_defer.instance.dependencies import CurrentSettings, CurrentStorage
+from datapilot_defer.instance.services.quota import check_quota
 from datapilot_defer.instance.services.signed_urls import Purpose, SignedUrl, open_signed_url
 from datapilot_defer.instance.services.uploads import receive_upload
 from datapilot_defer.storage.blobs import CHUNK_BYTES, Blob, BlobWriter
@@ -21,7 +22,7 @@ FileId = Annotated[int, Path(ge=1, le=MAX_ID)]
 Signature = Annotated[str, Query(max_length=100)]
 
 
-@router.put("/files/{file_id}", responses={403: {}, 409: {}, 413: {}})
+@router.put("/files/{file_id}", responses={402: {}, 403: {}, 409: {}, 413: {}})
 async def put_file(
     request: Request,
     storage: CurrentStorage,
@@ -36,8 +37,11 @@ async def put_file(
         raise _too_large(settings.max_upload_bytes)
     with storage.blobs.open_writer() as writer:
         await _stream_to_blob(request, writer, settings.max_upload_bytes)
+        await run_in_threadpool(
+            check_quota, storage, instance.id, settings.max_stored_bytes, writer.blob
+        )
         blob = await run_in_threadpool(writer.commit, instance.id)
-    await run_in_threadpool(receive_upload, storage, file_id, blob)
+    await run_in_threadpool(receive_upload, storage, instance.id, file_id, blob)
     return Response(headers={"ETag": f'"{blob.sha256}"'})
 
 

@@ -64,6 +64,7 @@ def current_session(request: Request, storage: CurrentStorage) -> Session:
         principal = authenticate_session(storage, session_id)
     if principal is None:
         raise SignInRequired(request.url.path)
+    request.app.state.last_used.record(principal.token.id)
     return Session(replace(principal, address=client_address(request)), _csrf_value(session_id))
 
 
