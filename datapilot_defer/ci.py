@@ -7,12 +7,22 @@ row of CI_SYSTEMS holds the predefined environment variables that the product do
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from datapilot_defer.formatting import replace_unprintable, to_single_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+# An instance stores these facts and shows them. No real one is longer.
+_MAX_NAME_LENGTH = 250
+_MAX_URL_LENGTH = 1000
+# Everything before the last @ of a URL's authority; \1 is the scheme with its slashes.
+_USER_INFO = re.compile(r"^((?:[a-z][a-z0-9+.-]*:(?=[/\\]))?[/\\]*)[^/?#\\]*@", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,10 @@ CI_SYSTEMS = (
 
 @dataclass(frozen=True)
 class CiRun:
-    """One run of a CI system or orchestrator. A fact that it does not give is None."""
+    """One run of a CI system or orchestrator. A fact that it does not give is None.
+
+    The facts have no control characters and limited lengths; the URL has no user-info.
+    """
 
     system: CiSystem
     commit: str | None = None
@@ -119,13 +132,35 @@ def detect_ci(environ: Mapping[str, str]) -> CiRun | None:
 
 
 def _describe_run(system: CiSystem, environ: Mapping[str, str]) -> CiRun:
-    build_url = _first_value(environ, system.build_urls)
+    commit = _pull_request_commit(environ) or _first_value(environ, system.commits)
+    branch = _first_value(environ, system.branches)
+    build_url = _first_value(environ, system.build_urls) or _compose_build_url(system, environ)
     return CiRun(
         system,
-        commit=_pull_request_commit(environ) or _first_value(environ, system.commits),
-        branch=_first_value(environ, system.branches),
-        build_url=build_url or _compose_build_url(system, environ),
+        commit=_clean_text(commit, _MAX_NAME_LENGTH),
+        branch=_clean_text(branch, _MAX_NAME_LENGTH),
+        build_url=_clean_url(build_url),
     )
+
+
+def _clean_url(url: str | None) -> str | None:
+    """Return a URL without user-info, which may be a password. None for an invalid URL."""
+    if url is None:
+        return None
+    # Truncated last: a cut before the @ would leave a part of the password.
+    shown = _USER_INFO.sub(r"\1", replace_unprintable(url, "").strip())
+    try:
+        _ = urlsplit(shown).port  # of user-info with an unescaped slash, a part is still there
+    except ValueError:
+        return None
+    return shown[:_MAX_URL_LENGTH] or None
+
+
+def _clean_text(text: str | None, max_length: int) -> str | None:
+    """Return text in one line without control characters; None when nothing is left."""
+    if text is None:
+        return None
+    return to_single_line(text, max_length) or None
 
 
 def _pull_request_commit(environ: Mapping[str, str]) -> str | None:

@@ -72,6 +72,20 @@ def flush_to_disk(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
+def sync_to_disk(path: Path) -> None:
+    """Write a file, or the names in a directory, to the disk itself. Windows does so on its own.
+
+    Raises OSError.
+    """
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def retry_while_busy(action: Callable[[], object]) -> None:
     """Run an action, again for BUSY_TIMEOUT_S while the system denies it."""
     end = time.monotonic() + BUSY_TIMEOUT_S

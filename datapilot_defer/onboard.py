@@ -1,4 +1,4 @@
-"""Onboarding: validate every artifact, upload every artifact, then start the ingestion."""
+"""Onboarding: validate every artifact, upload every artifact, then verify every upload."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 class OnboardRequest:
     """Where to upload artifacts, and what to report about them.
 
-    integration: its id or its name. force: skip the instance's safety checks.
+    integration: its id or its name. force: skip all safety checks of the instance. allow: the
+    names of those to skip.
     """
 
     integration: int | str
     environment: str
     provenance: Provenance = field(default_factory=Provenance)
     force: bool = False
+    allow: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def onboard(
     *,
     console: Console,
 ) -> OnboardResult:
-    """Upload every artifact, have each verified, and start the ingestion.
+    """Upload every artifact, have each verified, and report the end of the onboarding.
 
     All are uploaded before the first is verified, and the manifest is verified first. When anything
     fails until then, what was current on the instance is still current.
@@ -157,7 +159,9 @@ def _upload_once(
 def _verify_upload(
     client: InstanceClient, target: UploadTarget, artifact: Artifact, request: OnboardRequest
 ) -> UploadReceipt:
-    receipt = client.verify_upload(target, artifact, request.provenance, force=request.force)
+    receipt = client.verify_upload(
+        target, artifact, request.provenance, force=request.force, allow=request.allow
+    )
     sha256 = artifact.metadata.sha256
     if receipt.sha256 is not None and receipt.sha256 != sha256:
         raise Unavailable(

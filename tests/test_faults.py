@@ -10,6 +10,7 @@ import pytest
 
 from datapilot_defer.artifact import Kind, parse_artifact
 from datapilot_defer.client import transport
+from datapilot_defer.client.integration_calls import create_integration
 from datapilot_defer.client.responses import UploadTarget
 from datapilot_defer.console import NoProgress
 from datapilot_defer.errors import Unavailable
@@ -150,7 +151,7 @@ def test_what_may_have_been_done_is_not_done_twice(world: World) -> None:
     with fault_proxy(world.instance.url, At("POST", act.cut_answer(0), 1)) as proxy:
         name, token = world.instance.instance_name, world.instance.token
         with pytest.raises(Unavailable, match="broke the connection off"):
-            instance_at(proxy.url, name, token).create_integration("made once", "PROD")
+            create_integration(instance_at(proxy.url, name, token), "made once", "PROD")
         assert proxy.count("POST") == 1
         assert [
             each.name for each in instance_at(proxy.url, name, token).list_integrations()

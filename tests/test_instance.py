@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import requests
 
-from datapilot_defer.instance.inspection import Verification
 from datapilot_defer.instance.middleware import RateLimiter
 from datapilot_defer.instance.settings import InstanceSettings
+from datapilot_defer.instance.verification import Verification
 from datapilot_defer.instance.worker import VerificationWorker
 from tests.support.instance_calls import (
     SECONDS,

@@ -115,7 +115,7 @@ def test_a_data_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
         "instance", "init", "--data", tmp_path / "file" / "data", "--instance-name", "acme"
     )
     assert refused.exit_code == 2
-    assert "can't be the data folder" in refused.stderr
+    assert "cannot be the data directory: Not a directory" in refused.stderr
 
 
 def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_an_admin_token_for_one_integration_is_refused(tmp_path: Path) -> None:
     create = ("instance", "token", "create", "--data", tmp_path, "--name", "x", "--scope", "admin")
     refused = datapilot(*create, "--integration-id", 1)
     assert refused.exit_code == 2
-    assert "admin is of the whole instance" in refused.stderr
+    assert "the scope admin covers the complete instance" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -221,10 +221,10 @@ def test_tokens_of_a_folder_without_an_instance_are_refused_and_nothing_is_writt
 
 def test_a_newer_data_folder_is_refused(tmp_path: Path) -> None:
     with open_storage(tmp_path) as storage, storage.database.write() as connection:
-        connection.exec_driver_sql("UPDATE schema_version SET version = 99")
+        connection.exec_driver_sql("UPDATE schema_version SET compatible_from = 99")
     refused = datapilot("instance", "serve", "--data", tmp_path)
     assert refused.exit_code == 2
-    assert "schema version 99" in refused.stderr
+    assert "requires migration 99" in refused.stderr
 
 
 @pytest.mark.skipif(

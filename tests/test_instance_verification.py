@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datapilot_defer.instance.inspection import Verification
+from datapilot_defer.instance.verification import Verification
 from datapilot_defer.instance.worker import VerificationWorker
 from datapilot_defer.storage import publications, uploads
 from datapilot_defer.storage.database import utc_now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -71,11 +72,14 @@ def test_deleting_a_blob_twice_is_deleting_it(blobs: BlobStore) -> None:
     assert not blobs.exists(OWNER, sha256)
 
 
-def test_equal_bytes_become_young_again(blobs: BlobStore) -> None:
+def test_equal_bytes_refresh_the_time_of_a_blob(blobs: BlobStore, tmp_path: Path) -> None:
     sha256 = keep(blobs, b"again")
+    os.utime(next(tmp_path.rglob(sha256)), (0, 0))
+    (old,) = blobs.list_blobs()
     keep(blobs, b"again")
-    assert list(blobs.list_older_than(timedelta(0))) == [(OWNER, sha256)]
-    assert list(blobs.list_older_than(timedelta(hours=1))) == []
+    (entry,) = blobs.list_blobs()
+    assert (entry.instance_id, entry.blob.sha256, entry.blob.size_bytes) == (OWNER, sha256, 5)
+    assert old.stored_at < utc_now() - timedelta(hours=1) < entry.stored_at
 
 
 def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import requests
 
 from datapilot_defer.instance.services import tokens
 from datapilot_defer.storage import integrations
+from datapilot_defer.storage.audit import Actor
 from tests.support.instance_calls import (
     SECONDS,
     call,
@@ -128,7 +129,7 @@ def test_revoking_the_token_ends_the_session(instance: RunningInstance) -> None:
     (token_id,) = (
         each.id for _, each in tokens.list_tokens(instance.storage, "acme") if each.name == "short"
     )
-    tokens.revoke_token(instance.storage, token_id)
+    tokens.revoke_token(instance.storage, token_id, Actor("test"))
     assert "<h1>Sign in</h1>" in visit.get("/settings/integrations").text
 
 

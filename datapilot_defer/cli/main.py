@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from datapilot_defer.cli import config, integrations
+from datapilot_defer.cli import config
 from datapilot_defer.cli.altimate_cli import DelegatingGroup
 from datapilot_defer.cli.auth.login import login
 from datapilot_defer.cli.auth.logout import logout
@@ -19,8 +19,14 @@ from datapilot_defer.cli.defer.explain import explain
 from datapilot_defer.cli.defer.run import run
 from datapilot_defer.cli.defer.status import status as defer_status
 from datapilot_defer.cli.doctor import doctor
-from datapilot_defer.cli.instance.serve import init, serve
+from datapilot_defer.cli.instance.audit import audit
+from datapilot_defer.cli.instance.init import init
+from datapilot_defer.cli.instance.migrate import migrate
+from datapilot_defer.cli.instance.rotate_key import rotate_key
+from datapilot_defer.cli.instance.serve import serve
 from datapilot_defer.cli.instance.tokens import token
+from datapilot_defer.cli.integrations import history, manage
+from datapilot_defer.cli.integrations.checks import checks
 from datapilot_defer.cli.onboard import onboard
 from datapilot_defer.cli.pull import pull
 from datapilot_defer.cli.validate import validate
@@ -44,11 +50,16 @@ _INTEGRATIONS = click.Group(
     "integrations",
     help="The places on an instance that receive a dbt project's artifacts.",
     commands=[
-        integrations.list_,
-        integrations.create,
-        integrations.show,
-        integrations.history,
-        integrations.restore,
+        manage.list_,
+        manage.create,
+        manage.rename,
+        manage.delete,
+        manage.undelete,
+        history.show,
+        history.history,
+        history.restore,
+        history.accept,
+        checks,
     ],
 )
 _DBT = DelegatingGroup(
@@ -59,7 +70,7 @@ _DBT = DelegatingGroup(
 _INSTANCE = click.Group(
     "instance",
     help="An instance of your own, with the API of the hosted one.",
-    commands=[init, serve, token],
+    commands=[audit, init, migrate, rotate_key, serve, token],
 )
 _ROOT = DelegatingGroup(
     "datapilot",

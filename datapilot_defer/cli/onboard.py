@@ -16,6 +16,7 @@ from datapilot_defer.artifact import Kind, Provenance
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.onboard_output import print_dry_run, print_result, print_soft_failure
 from datapilot_defer.cli.options import (
+    UPLOAD_CHECKS,
     connection_options,
     environment_option,
     integration_options,
@@ -46,6 +47,7 @@ class _UploadOptions:
     """Options for how to upload and which exit code to use."""
 
     force: bool
+    allow: frozenset[str]
     dry_run: bool
     soft_fail: bool
     exit_code_unchanged: int
@@ -85,12 +87,16 @@ def _path_option(kind: Kind) -> Callable[[F], F]:
 
 
 def _upload_options(command: F) -> F:
-    """Add --force, --dry-run, --soft-fail and --exit-code-unchanged, passed on as `upload`."""
+    """Add the options for how to upload, passed on as `upload`."""
 
     @click.option(
-        "--force",
-        is_flag=True,
-        help="Onboard although the instance's guards refuse (older, smaller, other project).",
+        "--allow",
+        type=click.Choice(tuple(UPLOAD_CHECKS)),
+        multiple=True,
+        help="Skip this safety check of the server. Can be repeated.",
+    )
+    @click.option(
+        "--force", is_flag=True, help="Skip all safety checks of the server, as --allow for each."
     )
     @click.option(
         "--dry-run", is_flag=True, help="Do everything up to the network: find, read and validate."
@@ -111,9 +117,15 @@ def _upload_options(command: F) -> F:
     )
     @wraps(command)
     def wrapper(
-        *, force: bool, dry_run: bool, soft_fail: bool, exit_code_unchanged: int, **others: Any
+        *,
+        allow: tuple[str, ...],
+        force: bool,
+        dry_run: bool,
+        soft_fail: bool,
+        exit_code_unchanged: int,
+        **others: Any,
     ) -> Any:
-        options = _UploadOptions(force, dry_run, soft_fail, exit_code_unchanged)
+        options = _UploadOptions(force, frozenset(allow), dry_run, soft_fail, exit_code_unchanged)
         return command(upload=options, **others)
 
     return cast("F", wrapper)
@@ -150,6 +162,7 @@ def onboard(
         environment,
         _provenance(output.ci_run),
         upload.force,
+        upload.allow,
     )
     artifacts = _validate(output, files, validation)
     if upload.dry_run:

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# The server's safety checks, and the manifests that they reject.
+UPLOAD_CHECKS = {
+    "older": "dbt wrote it before the current manifest",
+    "smaller": "it has less than half of the current manifest's models",
+    "project": "it is of another dbt project than the integration's",
+    "relations": "most of its relations moved to another database or schema",
+}
+
 
 def connection_options(command: F) -> F:
     """Add the options that select an instance, passed on as `connection: ConnectionOptions`."""

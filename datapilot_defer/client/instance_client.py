@@ -21,14 +21,14 @@ from datapilot_defer.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection
 
     from datapilot_defer.artifact import Artifact, Kind, Provenance
     from datapilot_defer.console import Log, Progress
     from datapilot_defer.credentials import Credentials
     from datapilot_defer.deadline import Deadline
 
-_API = "/dbt/v1"
+API_PATH = "/dbt/v1"
 # For an instance that does not report the size: twice what our own instance accepts.
 MAX_ARTIFACT_BYTES = 1024 * 1024 * 1024
 _MAX_LISTED_INTEGRATIONS = 20
@@ -77,15 +77,15 @@ class InstanceClient:
     def check_permissions(self) -> None:
         """Raise AccessDenied if the token does not permit uploads."""
         action = "checking the permission to upload"
-        content = self._call(Request(action, "GET", f"{_API}/validate-permissions"))
+        content = self.call(Request(action, "GET", f"{API_PATH}/validate-permissions"))
         if responses.is_denied(content):
             reason = responses.error_detail(content) or "the instance gives no reason"
             raise AccessDenied(f"the token may not upload: {reason}")
 
     def list_integrations(self) -> list[responses.IntegrationSummary]:
         """Return every integration that the token permits to see, in the instance's order."""
-        request = Request("listing the integrations", "GET", f"{_API}/project_integrations/")
-        return responses.parse_integrations(self._call(request))
+        request = Request("listing the integrations", "GET", f"{API_PATH}/project_integrations/")
+        return responses.parse_integrations(self.call(request))
 
     def find_integration(self, name: str) -> responses.IntegrationSummary:
         """Return the integration with exactly this name. Raises UsageError when several have it."""
@@ -103,38 +103,13 @@ class InstanceClient:
             )
         return matches[0]
 
-    def describe_environment(self, integration_id: int, environment: str) -> Mapping[str, object]:
-        """Return an environment's description: `sync_history`, from our instance also `history`."""
-        action = f"showing integration {integration_id}, {environment}"
-        path = _environment_path(integration_id, environment)
-        content = self._call(Request(action, "GET", path))
-        if not isinstance(content, dict):
-            raise Unavailable("the instance's answer describes no integration")
-        return content
-
-    def create_integration(self, name: str, environment: str) -> int:
-        """Create an integration for a dbt Core project; return its id.
-
-        The request is not repeated when the integration may have been created.
-        """
-        content = self._call(
-            Request(
-                f"creating integration {name!r}",
-                "POST",
-                f"{_API}/project_integration",
-                body={"name": name, "environment": environment, "integration_type": "dbt_core"},
-                repeatable=False,
-            )
-        )
-        return responses.parse_created_integration(content)
-
     def request_upload_url(
         self, kind: Kind, integration_id: int, environment: str
     ) -> responses.UploadTarget:
         """Return where to upload an artifact of this kind."""
         params = _environment_parameters(integration_id, environment) | {"file_type": kind.value}
         action = f"asking where to put the {kind.value}"
-        content = self._call(Request(action, "GET", f"{_API}/signed_url", params))
+        content = self.call(Request(action, "GET", f"{API_PATH}/signed_url", params))
         return responses.parse_upload_target(content)
 
     def upload(
@@ -169,14 +144,16 @@ class InstanceClient:
         artifact: Artifact,
         provenance: Provenance,
         *,
-        force: bool,
+        force: bool = False,
+        allow: Collection[str] = (),
     ) -> responses.UploadReceipt:
         """Verify that an upload is complete, which makes it the current artifact.
 
-        force: skip the instance's safety checks. Raises ArtifactRefused when it is rejected.
+        force: skip all safety checks of the instance. allow: the names of those to skip.
+        Raises ArtifactRefused when it is rejected.
         """
         action = f"confirming the {artifact.kind.value}"
-        path = f"{_API}/verify_upload"
+        path = f"{API_PATH}/verify_upload"
         body = {"dbt_core_integration_file_id": target.file_id}
         facts: dict[str, object] = {
             "sha256": artifact.metadata.sha256,
@@ -185,6 +162,8 @@ class InstanceClient:
         }
         if force:
             facts["force"] = True
+        if allow:
+            facts["allow"] = sorted(allow)
         request = Request(action, "POST", path, body=body | facts)
         response = self._transport.send_to_api(request)
         if response.status in (400, 422) and responses.forbids_fields(response.json(), facts):
@@ -192,22 +171,26 @@ class InstanceClient:
             response = self._transport.send_to_api(Request(action, "POST", path, body=body))
         if response.status in REJECTED_STATUS:
             reason = responses.error_detail(response.json()) or f"HTTP {response.status}"
-            raise ArtifactRefused(f"the instance refuses the {artifact.kind.value}: {reason}")
+            raise ArtifactRefused(f"the instance rejected the {artifact.kind.value}: {reason}")
         content = self._parse_response(request, response)
         return responses.parse_upload_receipt(content, target.file_id)
 
     def start_ingestion(self, integration_id: int, environment: str) -> None:
-        """Start the ingestion of what was uploaded. Raises Unavailable when it does not start."""
+        """Report the end of an onboarding; the hosted service starts its ingestion.
+
+        Raises ArtifactRefused when the instance rejected an upload, Unavailable when the
+        instance does not confirm.
+        """
         request = Request(
             "starting the ingestion",
             "POST",
-            f"{_API}/start_dbt_ingestion",
+            f"{API_PATH}/start_dbt_ingestion",
             body=_environment_parameters(integration_id, environment),
         )
         response = self._transport.send_to_api(request)
         reason = responses.error_detail(response.json()) or "it gives no reason"
         if response.status == 409:
-            raise ArtifactRefused(f"the instance refuses to ingest: {reason}")
+            raise ArtifactRefused(f"the instance did not complete the onboarding: {reason}")
         content = self._parse_response(request, response)
         if not isinstance(content, dict) or content.get("ok") is not True:
             raise Unavailable(f"the instance did not start the ingestion: {reason}")
@@ -238,7 +221,7 @@ class InstanceClient:
         if at:
             params["at"] = at
         action = f"finding the {kind.value} of {description}"
-        content = self._call(Request(action, "GET", f"{_API}/fetch_artifact_url", params))
+        content = self.call(Request(action, "GET", f"{API_PATH}/fetch_artifact_url", params))
         return responses.parse_artifact_location(content)
 
     def download(
@@ -264,17 +247,22 @@ class InstanceClient:
         if response.status != 200:
             raise storage_error(request.action, response)
 
-    def restore(
-        self, integration_id: int, environment: str, file_id: int
-    ) -> responses.UploadReceipt:
-        """Make an earlier artifact the current one again."""
-        path = f"{_environment_path(integration_id, environment)}/restore"
-        body = {"dbt_core_integration_file_id": file_id}
-        content = self._call(Request(f"restoring file {file_id}", "POST", path, body=body))
-        return responses.parse_upload_receipt(content, file_id)
-
-    def _call(self, request: Request) -> object:
+    def call(self, request: Request) -> object:
+        """Send an API call and return the JSON of its response."""
         return self._parse_response(request, self._transport.send_to_api(request))
+
+    def call_if_supported(self, request: Request, unsupported: frozenset[int]) -> object:
+        """Send a call that other instances do not have; otherwise the same as `call`.
+
+        unsupported: status codes of an instance that does not have it. They raise UsageError.
+        """
+        response = self._transport.send_to_api(request)
+        if response.status in unsupported:
+            raise UsageError(
+                f"{request.action}: {self.url} does not support this (HTTP {response.status}). "
+                "It is the hosted service or an older release. Use its web page, or upgrade it."
+            )
+        return self._parse_response(request, response)
 
     def _parse_response(self, request: Request, response: Response) -> object:
         content = response.json()
@@ -286,10 +274,6 @@ class InstanceClient:
                 "is that the URL of an instance's API, and no proxy or log-in page in between?"
             )
         return content
-
-
-def _environment_path(integration_id: int, environment: str) -> str:
-    return f"{_API}/project_integrations/{integration_id}/{quote(environment, safe='')}"
 
 
 def _environment_parameters(integration_id: int, environment: str) -> dict[str, str | int]:

@@ -26,6 +26,7 @@ _MAX_DETAIL_LENGTH = 500
 _EXTRA_FIELD_ERRORS = ("extra_forbidden", "value_error.extra")  # pydantic 2 and 1
 _RENAMED = {
     "file_id": "dbt_core_integration_file_id",
+    "integration_id": "dbt_core_integration_id",
     "last_upload_at": "last_file_upload_time",
     "type": "integration_type",
 }
@@ -40,7 +41,10 @@ class EnvironmentSummary(msgspec.Struct, frozen=True):
 class IntegrationSummary(
     msgspec.Struct, frozen=True, rename=_RENAMED | {"_environments": "environments"}
 ):
-    """An integration: it receives the artifacts of one dbt project. Timestamps are ISO."""
+    """An integration: it receives the artifacts of one dbt project. Timestamps are ISO.
+
+    purge_at: when the instance removes a deleted one.
+    """
 
     id: Id
     name: str = ""
@@ -49,6 +53,7 @@ class IntegrationSummary(
     last_upload_at: str | None = None
     type: str = "dbt_core"
     is_deleted: bool = False
+    purge_at: str | None = None
 
     @property
     def environments(self) -> tuple[str, ...]:
@@ -100,6 +105,28 @@ class ArtifactLocation(msgspec.Struct, frozen=True, rename=_RENAMED):
         return f"ArtifactLocation(file_id={self.file_id}, sha256={self.sha256!r})"
 
 
+class DeletedIntegration(msgspec.Struct, frozen=True):
+    """A deleted integration. purge_at: ISO timestamp until which it can be undeleted."""
+
+    deleted_at: str | None = None
+    purge_at: str | None = None
+
+
+class AcceptedUpload(msgspec.Struct, frozen=True, rename=_RENAMED):
+    """An upload that became current although a check had rejected it."""
+
+    file_id: Id
+    integration_id: Id
+    environment: str
+    sha256: str | None = None
+
+
+class _Checks(msgspec.Struct, frozen=True):
+    """The checks that the uploads of an environment skip."""
+
+    disabled_checks: tuple[str, ...] | None = None
+
+
 @dataclass(frozen=True)
 class UploadReceipt:
     """What the instance confirms to hold. sha256: None when it does not report one.
@@ -112,12 +139,15 @@ class UploadReceipt:
     unchanged: bool
 
 
-def parse_integrations(content: object) -> list[IntegrationSummary]:
-    """Return the integrations that are not deleted. Raises Unavailable for anything but a list."""
+def parse_integrations(content: object, *, deleted: bool = False) -> list[IntegrationSummary]:
+    """Return the integrations that are not deleted, or only those that are.
+
+    Raises Unavailable for anything but a list.
+    """
     if not isinstance(content, list):
         raise _unexpected_response_error("a list of integrations")
     integrations = [_decode(entry, IntegrationSummary) for entry in content]
-    return [integration for integration in integrations if not integration.is_deleted]
+    return [integration for integration in integrations if integration.is_deleted is deleted]
 
 
 def parse_created_integration(content: object) -> int:
@@ -128,6 +158,24 @@ def parse_created_integration(content: object) -> int:
             return integration_id
     reason = error_detail(content) or "no reason"
     raise Unavailable(f"the instance did not say that it made the integration: {reason}")
+
+
+def parse_deleted_integration(content: object) -> DeletedIntegration:
+    """Return the response to a deletion."""
+    return _decode(content, DeletedIntegration)
+
+
+def parse_accepted_upload(content: object) -> AcceptedUpload:
+    """Return the response to accept_upload. Raises Unavailable when a part is missing."""
+    return _decode(content, AcceptedUpload)
+
+
+def parse_disabled_checks(content: object) -> frozenset[str] | None:
+    """Return the disabled checks in a response; None when it does not state them."""
+    checks = _decode(content, _Checks).disabled_checks
+    if checks is None:
+        return None
+    return frozenset(checks)
 
 
 def parse_upload_target(content: object) -> UploadTarget:

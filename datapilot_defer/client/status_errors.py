@@ -32,7 +32,7 @@ def api_error(action: str, response: Response, credentials: Credentials) -> Data
     if status == 404:
         return NotFound(f"{action}: not found on {url}{suffix}")
     if status in REJECTED_STATUS:
-        return UsageError(f"{action}: refused{suffix}")
+        return UsageError(f"{action}: rejected{suffix}")
     return _unexpected_status_error(f"{action}: {url} answered HTTP {status}", reason)
 
 
@@ -44,6 +44,9 @@ def _unexpected_status_error(message: str, reason: str) -> Unavailable:
 
 def storage_error(action: str, response: Response) -> DatapilotError:
     """Return the error for a signed URL that does not work."""
+    if response.status == 402:
+        reason = error_detail(response.json()) or f"HTTP {response.status}"
+        return AccessDenied(f"{action}: the quota of the instance is used up: {reason}")
     message = (
         f"{action}: the storage answered HTTP {response.status} at a URL that the instance has "
         "just signed"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from anyio import CapacityLimiter
@@ -13,15 +13,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from datapilot_defer.errors import DatapilotError
+from datapilot_defer.errors import DatapilotError, Unavailable
 from datapilot_defer.instance import error_responses
 from datapilot_defer.instance.api import artifacts, integrations, signed_urls, status, uploads
+from datapilot_defer.instance.background import BackgroundThread
+from datapilot_defer.instance.last_used import LastUsed
 from datapilot_defer.instance.middleware import RequestMiddleware
-from datapilot_defer.instance.retention import BackgroundThread
 from datapilot_defer.instance.settings import InstanceSettings
-from datapilot_defer.instance.web import api_keys, pages
+from datapilot_defer.instance.web import api_keys, pages, sign_in
 from datapilot_defer.instance.web.session import SignInRequired
-from datapilot_defer.instance.worker import VerificationWorker, WorkerLimits
+from datapilot_defer.instance.worker import VerificationPool, WorkerLimits
 from datapilot_defer.storage import Storage
 
 # In the order of the documentation at /docs.
@@ -31,6 +32,7 @@ _ROUTERS = (
     integrations.router,
     artifacts.router,
     signed_urls.router,
+    sign_in.router,
     pages.router,
     api_keys.router,
 )
@@ -47,6 +49,7 @@ def create_app(storage: Storage, settings: InstanceSettings) -> FastAPI:
     )
     app.state.storage = storage
     app.state.settings = settings
+    app.state.last_used = LastUsed()
     app.state.verifying = CapacityLimiter(settings.verification_workers)
     for router in _ROUTERS:
         app.include_router(router)
@@ -68,20 +71,22 @@ def _version() -> str:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    background = BackgroundThread(app.state.storage, app.state.settings)
+    background = BackgroundThread(app.state.storage, app.state.settings, app.state.last_used)
     app.state.background = background
-    worker = VerificationWorker(_worker_limits(app.state.settings))
-    app.state.worker = worker
+    verification = _create_verification_pool(app.state.settings)
+    app.state.verification = verification
     background.start()
-    worker.start()
+    with suppress(Unavailable):  # the first upload tries again
+        verification.start()
     try:
         yield
     finally:
-        await run_in_threadpool(worker.stop)
+        await run_in_threadpool(verification.stop)
         await run_in_threadpool(background.stop)
 
 
-def _worker_limits(settings: InstanceSettings) -> WorkerLimits:
-    return WorkerLimits(
+def _create_verification_pool(settings: InstanceSettings) -> VerificationPool:
+    limits = WorkerLimits(
         memory_bytes=settings.verification_memory_bytes, seconds=settings.verification_seconds
     )
+    return VerificationPool(settings.verification_workers, limits)

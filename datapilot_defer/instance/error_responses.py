@@ -18,7 +18,7 @@ from datapilot_defer.errors import (
     Unavailable,
     UsageError,
 )
-from datapilot_defer.instance.services.conflicts import Conflict
+from datapilot_defer.instance.services.conflicts import Conflict, QuotaExceeded
 from datapilot_defer.instance.web.rendering import render_page
 from datapilot_defer.instance.web.session import SignInRequired
 
@@ -26,6 +26,7 @@ from datapilot_defer.instance.web.session import SignInRequired
 STATUS_OF_ERROR: dict[type[BaseException], int] = {
     UsageError: 422,
     ArtifactRefused: 422,
+    QuotaExceeded: 402,
     Conflict: 409,
     AccessDenied: 403,
     NotFound: 404,

@@ -15,22 +15,10 @@ from datapilot_defer.formatting import to_single_line
 # Limits of what is stored; the counts are complete.
 _MAX_NAMES = 100
 _MAX_NAME_LENGTH = 200
-_MAX_NAMES_BYTES = 32 * 1024
+_MAX_NAMES_BYTES = 32_000
 _DIGEST_BYTES = 16
 # Types of nodes that other nodes can refer to, and which therefore have a relation.
 _RELATION_TYPES = ("model", "seed", "snapshot")
-# What the author of a model wrote, as opposed to facts of a run.
-_AUTHORED_FIELDS = (
-    "checksum",
-    "config",
-    "database",
-    "schema",
-    "alias",
-    "columns",
-    "description",
-    "access",
-    "contract",
-)
 
 
 @dataclass(frozen=True)
@@ -43,7 +31,7 @@ class ModelChanges:
     names: dict[str, list[str]]
 
     def to_json(self) -> str:
-        """Return the JSON that is stored, at most 64 kB."""
+        """Return the JSON that is stored, at most 33 kB."""
         return msgspec.json.encode(self).decode()
 
 
@@ -72,21 +60,52 @@ class ManifestSummary:
     relations: dict[str, tuple[str, str]]
 
 
+class _Node(msgspec.Struct):
+    """The parts of a node that are compared.
+
+    Columns stay text, which dbt writes in a stable order: decoding them would take longer than
+    everything else.
+    """
+
+    checksum: Any = None
+    config: Any = None
+    database: Any = None
+    schema: Any = None
+    alias: Any = None
+    columns: msgspec.Raw = msgspec.Raw(b"null")
+    description: Any = None
+    access: Any = None
+    contract: Any = None
+
+    def has_relation(self) -> bool:
+        """Return whether the node is more than a part of other nodes' queries."""
+        is_ephemeral = (
+            isinstance(self.config, dict) and self.config.get("materialized") == "ephemeral"
+        )
+        return not is_ephemeral
+
+
+def count_models(sections: Mapping[str, Any]) -> int:
+    """Return the number of models in a manifest; 0 when its nodes cannot be read."""
+    return sum(unique_id.startswith("model.") for unique_id in _node_entries(sections))
+
+
 def summarize_manifest(sections: Mapping[str, Any]) -> ManifestSummary:
     """Return the summary of a manifest. Entries that cannot be read are left out."""
     summary = ManifestSummary({}, {})
+    decoder = msgspec.json.Decoder(_Node)
     # Most nodes share their database and schema with others: keep each pair once.
     pairs: dict[tuple[str, str], tuple[str, str]] = {}
     for unique_id, raw in _node_entries(sections).items():
         if unique_id.partition(".")[0] not in _RELATION_TYPES:
             continue
-        node = _decode_node(raw)
+        node = _decode_node(decoder, raw)
         if node is None:
             continue
         if unique_id.startswith("model."):
             summary.fingerprints[unique_id] = _fingerprint(node)
-        if not _is_ephemeral(node):
-            pair = (str(node.get("database")), str(node.get("schema")))
+        if node.has_relation():
+            pair = (str(node.database or ""), str(node.schema or ""))
             summary.relations[unique_id] = pairs.setdefault(pair, pair)
     return summary
 
@@ -109,14 +128,14 @@ def compare_models(before: ManifestSummary, after: ManifestSummary) -> ModelChan
 def compare_relations(before: ManifestSummary, after: ManifestSummary) -> RelationChanges:
     """Compare where the relations of two manifests are, ignoring case."""
     common_ids = before.relations.keys() & after.relations.keys()
-    moved_ids = sorted(
+    moved_ids = [
         unique_id
         for unique_id in common_ids
         if _location(before.relations[unique_id]) != _location(after.relations[unique_id])
-    )
+    ]
     if not moved_ids:
         return RelationChanges(len(common_ids), 0)
-    example_id = moved_ids[0]
+    example_id = min(moved_ids)
     return RelationChanges(
         len(common_ids),
         len(moved_ids),
@@ -132,29 +151,37 @@ def _node_entries(sections: Mapping[str, Any]) -> Mapping[str, Any]:
         return {}
 
 
-def _decode_node(raw: Any) -> dict[str, Any] | None:
+def _decode_node(decoder: msgspec.json.Decoder[_Node], raw: Any) -> _Node | None:
     try:
-        node = dbt_json.decode(raw)
+        return decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _decode_slowly(raw)
+
+
+def _decode_slowly(raw: Any) -> _Node | None:
+    """Decode a node as dbt does, which permits numbers of more than 64 bits."""
+    try:
+        fields = dbt_json.decode(raw)
     except dbt_json.NotJsonError:
         return None
-    if not isinstance(node, dict):
+    if not isinstance(fields, dict):
         return None
-    return node
+    known = {name: fields[name] for name in _Node.__struct_fields__ if name in fields}
+    known["columns"] = msgspec.Raw(repr(fields.get("columns")).encode(errors="backslashreplace"))
+    return _Node(**known)
 
 
-def _fingerprint(node: Mapping[str, Any]) -> bytes:
-    authored = [node.get(name) for name in _AUTHORED_FIELDS]
+def _fingerprint(node: _Node) -> bytes:
+    """Return a digest of what the author of a model wrote, as opposed to facts of a run."""
+    authored = [getattr(node, name) for name in _Node.__struct_fields__ if name != "columns"]
     try:
         text = msgspec.json.encode(authored, order="sorted")
-    except (TypeError, ValueError, UnicodeEncodeError, OverflowError):
-        # Such as numbers beyond 64 bits or half a surrogate pair, which Python's JSON permits.
+    except (TypeError, ValueError, OverflowError):
+        # Such as numbers beyond 64 bits, which Python's JSON permits.
         text = repr(authored).encode(errors="backslashreplace")
-    return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
-
-
-def _is_ephemeral(node: Mapping[str, Any]) -> bool:
-    config = node.get("config")
-    return isinstance(config, dict) and config.get("materialized") == "ephemeral"
+    digest = hashlib.blake2b(text, digest_size=_DIGEST_BYTES)
+    digest.update(node.columns)
+    return digest.digest()
 
 
 def _location(pair: tuple[str, str]) -> tuple[str, str]:
@@ -163,8 +190,8 @@ def _location(pair: tuple[str, str]) -> tuple[str, str]:
 
 
 def _format_location(pair: tuple[str, str]) -> str:
-    database, schema = pair
-    return to_single_line(f'"{database}"."{schema}"', _MAX_NAME_LENGTH)
+    names = (f'"{name[:_MAX_NAME_LENGTH]}"' for name in pair if name)
+    return to_single_line(".".join(names), _MAX_NAME_LENGTH)
 
 
 def _limit_names(lists: Mapping[str, list[str]]) -> dict[str, list[str]]:
@@ -174,7 +201,8 @@ def _limit_names(lists: Mapping[str, list[str]]) -> dict[str, list[str]]:
     for word, unique_ids in lists.items():
         limited[word] = []
         for unique_id in unique_ids[:_MAX_NAMES]:
-            name = to_single_line(unique_id.removeprefix("model.")[:_MAX_NAME_LENGTH], 200)
+            cut_name = unique_id.removeprefix("model.")[:_MAX_NAME_LENGTH]
+            name = to_single_line(cut_name, _MAX_NAME_LENGTH)
             remaining_bytes -= len(msgspec.json.encode(name)) + 1
             if remaining_bytes < 0:
                 break

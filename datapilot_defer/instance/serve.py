@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from datapilot_defer.errors import UsageError
+from datapilot_defer.errors import DatapilotError, UsageError
 from datapilot_defer.instance.app import create_app
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import Storage
@@ -45,18 +45,24 @@ class ListenAddress:
 
 
 class _Server(uvicorn.Server):
-    """A server that reports when it accepts connections."""
+    """A server that reports when it accepts connections, and stops when that fails."""
 
     def __init__(self, config: uvicorn.Config, url: str, on_ready: Callable[[str], None]) -> None:
         super().__init__(config)
         self._url = url
         self._on_ready = on_ready
+        self.failure: Exception | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application and listen."""
         await super().startup(sockets=sockets)
-        if self.started:
+        if not self.started:
+            return
+        try:
             self._on_ready(self._url)
+        except (DatapilotError, OSError) as error:
+            self.failure = error
+            self.should_exit = True
 
 
 def serve(
@@ -68,7 +74,8 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish running uploads, for at most a minute.
 
-    on_ready: called once with the instance's URL when it accepts connections.
+    on_ready: called once with the instance's URL when it accepts connections; no request is
+    answered before it returns. Its errors end the server and are raised.
     Raises UsageError when the address or the certificate cannot be used.
     """
     with open_listener(address.host, address.port) as listener:
@@ -89,7 +96,10 @@ def serve(
             raise UsageError(f"the TLS certificate or its key can't be used: {error}") from None
         _ignore_repeated_signals()
         url = settings.public_url or address.url(listener.getsockname()[1])
-        _Server(config, url.rstrip("/"), on_ready).run(sockets=[listener])
+        server = _Server(config, url.rstrip("/"), on_ready)
+        server.run(sockets=[listener])
+    if server.failure is not None:
+        raise server.failure
 
 
 def open_listener(host: str, port: int) -> socket.socket:

@@ -4,43 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import subprocess
-import sys
+import queue
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Protocol
+from dataclasses import dataclass, replace
 
-import msgspec
-
-import datapilot_defer
 from datapilot_defer.artifact import Kind
 from datapilot_defer.errors import Unavailable
-from datapilot_defer.instance.inspection import (
-    MAX_RESULT_BYTES,
-    SEND_PREVIOUS,
-    Job,
-    Result,
-    Verification,
+from datapilot_defer.instance.verification import Message, Result, Verification
+from datapilot_defer.instance.verification_process import (
+    Content,
+    ProcessEnded,
+    TimedOut,
+    VerificationProcess,
 )
 
 log = logging.getLogger("datapilot_defer.instance")
 
-_PROGRAM = "from datapilot_defer.instance.inspection import main; main()"
-_STOP_TIMEOUT_S = 5
-
-
-class Content(Protocol):
-    """The bytes of an artifact, which may be read more than once."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Return the number of bytes."""
-
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the bytes in chunks."""
+_STOPPING = "the instance is stopping. Try again."
 
 
 @dataclass(frozen=True)
@@ -58,8 +38,11 @@ class WorkerLimits:
     max_peak_bytes: int = 300_000_000
 
 
-class _ProcessEnded(Exception):
-    """The process ended, or broke the protocol, before it printed a result."""
+@dataclass(frozen=True)
+class _Job:
+    kind: Kind
+    content: Content
+    previous: Content | None
 
 
 class VerificationWorker:
@@ -68,156 +51,152 @@ class VerificationWorker:
     def __init__(self, limits: WorkerLimits) -> None:
         self._limits = limits
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._jobs = 0
+        self._process: VerificationProcess | None = None
         self._is_stopping = False
-        self._has_timed_out = False
+
+    @property
+    def process_id(self) -> int | None:
+        """Return the ID of the process that runs now; None when none does."""
+        process = self._process
+        if process is None:
+            return None
+        return process.process_id
 
     def start(self) -> None:
-        """Start the process, so that the first upload does not wait for its imports."""
+        """Start the process, so that the first upload does not wait for its imports.
+
+        Raises Unavailable when the operating system cannot start it.
+        """
         with self._lock:
-            self._replace_process()
+            self._running_process()
 
     def stop(self) -> None:
         """End the process. A running `verify` raises Unavailable."""
         self._is_stopping = True
         process = self._process
-        if process is not None:
+        if process is not None and self._lock.locked():
             process.kill()
         with self._lock:
-            self._end_process()
+            if self._process is not None:
+                self._process.close()
+            self._process = None
 
     def verify(self, kind: Kind, content: Content, previous: Content | None) -> Verification:
         """Verify one artifact; wait for the verifications of other threads.
 
-        previous: the manifest that it would replace. Raises Unavailable when the content cannot
-        be read or the worker is stopped.
+        previous: the manifest that it would replace. A failed comparison is no problem of the
+        artifact: the report explains why `changes` and `relations` are None then.
+        Raises Unavailable when the content cannot be read or the worker is stopped.
         """
+        job = _Job(kind, content, previous)
         with self._lock:
-            for _ in range(2):
-                try:
-                    return self._run_job(kind, content, previous)
-                except _ProcessEnded as error:
-                    ending = str(error)
-            problem = f"the verification process ended unexpectedly ({ending})"
-            return Verification(problem=problem)
+            try:
+                return self._run(job, is_retry=False)
+            except ProcessEnded as ending:
+                log.warning("a verification process ended unexpectedly (%s); retrying", ending)
+                return self._run(job, is_retry=True)
 
-    def _run_job(self, kind: Kind, content: Content, previous: Content | None) -> Verification:
-        process = self._process or self._replace_process()
-        is_usable = False
-        self._has_timed_out = False
-        timer = threading.Timer(self._limits.seconds, self._kill_after_timeout, [process])
-        timer.daemon = True
-        timer.start()
+    def _run(self, job: _Job, *, is_retry: bool) -> Verification:
+        """Raise ProcessEnded only if this is not the retry."""
+        process = self._running_process()
+        is_reusable = False
         try:
-            result = self._exchange(process, kind, content, previous)
-            is_usable = self._is_usable(result)
+            process.begin_job(self._limits.seconds)
+            result = self._ask_all(process, job, is_retry=is_retry)
+            is_reusable = self._is_reusable(process, result)
         finally:
-            timer.cancel()
-            if not is_usable:
+            if not is_reusable:
                 self._replace_process()
         return result.verification
 
-    def _kill_after_timeout(self, process: subprocess.Popen[bytes]) -> None:
-        self._has_timed_out = True
-        process.kill()
-
-    def _exchange(
-        self,
-        process: subprocess.Popen[bytes],
-        kind: Kind,
-        content: Content,
-        previous: Content | None,
-    ) -> Result:
-        """Send one job and return its result. Raises _ProcessEnded."""
-        previous_bytes = None
-        if previous is not None:
-            previous_bytes = previous.size_bytes
-        job = Job(kind, content.size_bytes, previous_bytes)
-        _send(process, [msgspec.json.encode(job) + b"\n"])
-        _send(process, content.chunks())
-        line = self._read_line(process)
-        if line == SEND_PREVIOUS and previous is not None:
-            _send(process, previous.chunks())
-            line = self._read_line(process)
-        if not line and self._has_timed_out:
-            seconds = f"{self._limits.seconds:.0f} s"
-            problem = f"verification took longer than {seconds}"
-            return Result(Verification(problem=problem), is_exhausted=True)
+    def _ask_all(self, process: VerificationProcess, job: _Job, *, is_retry: bool) -> Result:
+        previous = job.previous
+        is_compared = previous is not None and job.kind is Kind.MANIFEST
+        message = Message(job.kind, job.content.size_bytes, is_compared=is_compared)
+        result = self._ask(process, message, job.content, is_retry=is_retry)
+        if not is_compared or previous is None or result.verification.problem is not None:
+            return result
+        message = Message(job.kind, previous.size_bytes, is_previous=True)
         try:
-            return msgspec.json.decode(line, type=Result)
-        except msgspec.DecodeError:
-            raise _ProcessEnded(_describe_end(process)) from None
+            comparison = self._ask(process, message, previous, is_retry=is_retry)
+        except Unavailable as error:
+            if self._is_stopping:
+                raise
+            # A lost or damaged current manifest must not prevent its replacement.
+            comparison = Result(Verification(problem=str(error)), is_last=True)
+        return replace(
+            comparison, verification=_add_comparison(result.verification, comparison.verification)
+        )
 
-    def _read_line(self, process: subprocess.Popen[bytes]) -> bytes:
-        """Return the next line; b"" at the end. Raises Unavailable when the worker is stopped."""
-        line = _pipe(process.stdout).readline(MAX_RESULT_BYTES)
-        if not line and self._is_stopping:
-            raise Unavailable("the instance is stopping. Try again.")
-        return line
+    def _ask(
+        self, process: VerificationProcess, message: Message, content: Content, *, is_retry: bool
+    ) -> Result:
+        try:
+            return process.ask(message, content)
+        except TimedOut:
+            problem = f"verification took longer than {self._limits.seconds:g} s"
+        except ProcessEnded as ending:
+            if self._is_stopping:
+                raise Unavailable(_STOPPING) from None
+            if not is_retry:
+                raise
+            problem = f"the verification process ended unexpectedly ({ending})"
+        log.warning("%s: %s", message.kind.file_name, problem)
+        return Result(Verification(problem=problem), is_last=True)
 
-    def _is_usable(self, result: Result) -> bool:
-        self._jobs += 1
-        if result.is_exhausted or self._jobs >= self._limits.max_jobs:
+    def _is_reusable(self, process: VerificationProcess, result: Result) -> bool:
+        if result.is_last or process.jobs >= self._limits.max_jobs:
             return False
         return (result.peak_bytes or 0) <= self._limits.max_peak_bytes
 
-    def _replace_process(self) -> subprocess.Popen[bytes]:
-        self._end_process()
+    def _running_process(self) -> VerificationProcess:
+        if self._process is None:
+            self._process = VerificationProcess(self._limits.memory_bytes)
+        # `stop` either finds the process, or is noticed here.
         if self._is_stopping:
-            raise Unavailable("the instance is stopping. Try again.")
-        self._jobs = 0
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, str(self._limits.memory_bytes)],
-            env=_child_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+            raise Unavailable(_STOPPING)
         return self._process
 
-    def _end_process(self) -> None:
+    def _replace_process(self) -> None:
+        """Start the next process before the next upload needs it."""
         process = self._process
         self._process = None
-        if process is None:
-            return
-        with contextlib.suppress(OSError):
-            _pipe(process.stdin).close()
+        with contextlib.suppress(Unavailable):
+            self._running_process()
+        if process is not None:
+            process.close()
+
+
+class VerificationPool:
+    """Several workers. A thread that finds none idle waits for one."""
+
+    def __init__(self, count: int, limits: WorkerLimits) -> None:
+        self._workers = [VerificationWorker(limits) for _ in range(count)]
+        self._idle: queue.SimpleQueue[VerificationWorker] = queue.SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+
+    def start(self) -> None:
+        """Start the processes. Raises Unavailable when the operating system cannot start one."""
+        for worker in self._workers:
+            worker.start()
+
+    def stop(self) -> None:
+        """End the processes. A running `verify` raises Unavailable."""
+        for worker in self._workers:
+            worker.stop()
+
+    def verify(self, kind: Kind, content: Content, previous: Content | None) -> Verification:
+        """Verify one artifact, as `VerificationWorker.verify` does."""
+        worker = self._idle.get()
         try:
-            # An idle process ends by itself, in time to save what a debugger or coverage measured.
-            process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        _pipe(process.stdout).close()
+            return worker.verify(kind, content, previous)
+        finally:
+            self._idle.put(worker)
 
 
-def _send(process: subprocess.Popen[bytes], chunks: Iterable[bytes]) -> None:
-    """Write to the process, unless it has ended: what it printed before is read afterwards."""
-    pipe = _pipe(process.stdin)
-    with contextlib.suppress(OSError):
-        for chunk in chunks:
-            pipe.write(chunk)
-        pipe.flush()
-
-
-def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    if pipe is None:
-        raise ValueError("the process was started without this pipe")
-    return pipe
-
-
-def _describe_end(process: subprocess.Popen[bytes]) -> str:
-    process.kill()
-    exit_code = process.wait()
-    if exit_code < 0:
-        return f"signal {-exit_code}"
-    return f"exit code {exit_code}"
-
-
-def _child_environment() -> dict[str, str]:
-    """Return an environment in which the child imports this package from the same directory."""
-    paths = [str(Path(datapilot_defer.__file__).parents[1])]
-    inherited = os.environ.get("PYTHONPATH")
-    if inherited:
-        paths.append(inherited)
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+def _add_comparison(verification: Verification, comparison: Verification) -> Verification:
+    if comparison.problem is None:
+        return replace(verification, changes=comparison.changes, relations=comparison.relations)
+    line = f"not compared with the current manifest: {comparison.problem}"
+    return replace(verification, report=(*verification.report, line))

@@ -58,8 +58,8 @@ def locate(client: InstanceClient, kind: Kind, request: PullOptions) -> Artifact
             file_id=request.file_id,
             at=request.at,
         )
-    except NotFound:
-        raise _explain_not_found(client, kind, request) from None
+    except NotFound as error:
+        raise _explain_not_found(client, kind, request, error) from None
 
 
 def download_artifact(context: PullContext, kind: Kind, location: ArtifactLocation) -> Download:
@@ -132,18 +132,22 @@ def validate_download(download: Download, request: PullOptions) -> PulledArtifac
     )
 
 
-def _explain_not_found(client: InstanceClient, kind: Kind, request: PullOptions) -> NotFound:
-    """Return the error for an artifact that the instance does not have."""
+def _explain_not_found(
+    client: InstanceClient, kind: Kind, request: PullOptions, error: NotFound
+) -> NotFound:
+    """Return the error for an artifact that the instance does not have. error: its answer."""
     integrations = client.list_integrations()
     for integration in integrations:
         if integration.id == request.integration_id:
-            return _explain_within(integration, kind, request)
+            return _explain_within(integration, kind, request, error)
     listed = [f"{integration.id} ({integration.name})" for integration in integrations]
     names = ", ".join(listed[:_MAX_LISTED]) or "none yet"
     return NotFound(f"no integration {request.integration_id} on {client.url}; there are: {names}")
 
 
-def _explain_within(integration: IntegrationSummary, kind: Kind, request: PullOptions) -> NotFound:
+def _explain_within(
+    integration: IntegrationSummary, kind: Kind, request: PullOptions, error: NotFound
+) -> NotFound:
     environments = integration.environments
     if request.environment and not _has_environment(environments, request.environment):
         return NotFound(
@@ -153,7 +157,7 @@ def _explain_within(integration: IntegrationSummary, kind: Kind, request: PullOp
     environment = request.environment or next(iter(environments), "PROD")
     options = f"--integration-id {integration.id} --environment {environment}"
     if request.pin:
-        return _earlier_artifact_not_found(kind, request, options)
+        return _earlier_artifact_not_found(kind, request, options, error)
     if kind is not Kind.MANIFEST:  # the manifest is onboarded without an option
         options += f" --{kind.value.replace('_', '-')}-path target/{kind.file_name}"
     return NotFound(
@@ -169,9 +173,11 @@ def _has_environment(environments: Sequence[str], environment: str) -> bool:
     return not names or environment.lower() in names
 
 
-def _earlier_artifact_not_found(kind: Kind, request: PullOptions, options: str) -> NotFound:
-    if request.file_id is not None:
-        problem = f"file {request.file_id} of {request.description} is no {kind.value}"
-    else:
-        problem = f"{request.description} has no {kind.value} at {request.at}"
-    return NotFound(f"{problem}; `datapilot dbt integrations history {options}` lists them")
+def _earlier_artifact_not_found(
+    kind: Kind, request: PullOptions, options: str, error: NotFound
+) -> NotFound:
+    history = f"`datapilot dbt integrations history {options}`"
+    if request.file_id is None:
+        return NotFound(f"{str(error).rstrip('.')}. {history} lists the artifacts that are kept.")
+    problem = f"file {request.file_id} of {request.description} is no {kind.value}"
+    return NotFound(f"{problem}; {history} lists them")

@@ -37,7 +37,10 @@ class PulledArtifact:
 
     @property
     def age_s(self) -> float | None:
-        """Return the seconds since dbt wrote it; None when the artifact does not state when."""
+        """Return the seconds since dbt wrote it; None when the artifact does not state when.
+
+        A time in the future counts as now: `request.check_age` rejects one that is far ahead.
+        """
         if self.metadata.generated_at is None:
             return None
         age = datetime.now(UTC) - self.metadata.generated_at

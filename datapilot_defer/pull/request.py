@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ from datapilot_defer.pull.record import PulledArtifact
 
 if TYPE_CHECKING:
     from datapilot_defer.client.connection import InstanceAddress
+
+# The clocks of the machine that ran dbt and of this one may differ by this much.
+MAX_CLOCK_DIFFERENCE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,14 @@ def describe_age(manifest: PulledArtifact | None) -> str:
 
 
 def check_age(manifest: PulledArtifact | None, max_age_s: float | None) -> None:
-    """Raise ArtifactRefused when the manifest is older than allowed, or of unknown age."""
-    if manifest is None or max_age_s is None:
+    """Raise ArtifactRefused when the manifest is too old, or was written in the future.
+
+    max_age_s: None accepts every age, also an unknown one.
+    """
+    if manifest is None:
+        return
+    _check_not_in_future(manifest)
+    if max_age_s is None:
         return
     if manifest.age_s is not None and manifest.age_s <= max_age_s:
         return
@@ -111,3 +121,19 @@ def check_age(manifest: PulledArtifact | None, max_age_s: float | None) -> None:
         f"allowed is {format_duration(max_age_s)}; "
         "has the production job failed to onboard a new one? A higher --max-age accepts it"
     )
+
+
+def _check_not_in_future(manifest: PulledArtifact) -> None:
+    generated_at = manifest.metadata.generated_at
+    now = datetime.now(UTC)
+    if generated_at is None or generated_at - now <= MAX_CLOCK_DIFFERENCE:
+        return
+    raise ArtifactRefused(
+        f"the manifest was written in the future: dbt wrote it at {_format_moment(generated_at)}, "
+        f"but the clock of this machine shows {_format_moment(now)}. Correct this machine's clock, "
+        "or that of the machine that ran dbt, and onboard a new manifest."
+    )
+
+
+def _format_moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, delete, select
 
 from datapilot_defer.storage.database import utc_now
 from datapilot_defer.storage.tables import audit
@@ -109,6 +109,11 @@ def list_events(
         query = query.where(audit.c.id < before_id)
     rows = connection.execute(query.order_by(audit.c.id.desc()).limit(limit))
     return [_event_from_row(row) for row in rows]
+
+
+def delete_events_before(connection: Connection, moment: datetime) -> None:
+    """Delete the entries that are older than a time."""
+    connection.execute(delete(audit).where(audit.c.at < moment))
 
 
 def _event_from_row(row: Row[Any]) -> AuditEvent:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
 
 from datapilot_defer.errors import Unavailable
+from datapilot_defer.files import sync_to_disk
 from datapilot_defer.storage.database import utc_now
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Memory of one upload, and size of one read of a download.
 CHUNK_BYTES = 1 << 20
+_INCOMING = "incoming"
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,26 @@ class Blob:
     size_bytes: int
 
 
+class BlobEntry(NamedTuple):
+    """A stored blob of an instance. stored_at: when it was uploaded last."""
+
+    instance_id: int
+    blob: Blob
+    stored_at: datetime
+
+
 class BlobWriter:
     """Bytes of an upload in progress; nothing is visible before `commit`."""
 
-    def __init__(self, store: ObjectStore, directory: Path | None) -> None:
+    def __init__(self, blobs: BlobStore) -> None:
         import obstore
 
-        self._store = store
-        self._directory = directory
-        self._path = f"incoming/{uuid.uuid4().hex}"
-        self._writer = obstore.open_writer(
-            store, self._path, buffer_size=CHUNK_BYTES, max_concurrency=1
-        )
+        self._blobs = blobs
+        self._path = f"{_INCOMING}/{uuid.uuid4().hex}"
+        with blobs.as_unavailable():
+            self._writer = obstore.open_writer(
+                blobs.store, self._path, buffer_size=CHUNK_BYTES, max_concurrency=1
+            )
         self._digest = hashlib.sha256()
         self._size_bytes = 0
         self._is_open = True
@@ -52,9 +61,14 @@ class BlobWriter:
         """Return the number of bytes written."""
         return self._size_bytes
 
+    @property
+    def blob(self) -> Blob:
+        """Return the blob that `commit` would store now."""
+        return Blob(self._digest.hexdigest(), self._size_bytes)
+
     def write(self, content: bytes) -> None:
         """Append bytes. Raises Unavailable when they cannot be stored, such as on a full disk."""
-        with _as_unavailable():
+        with self._blobs.as_unavailable():
             self._writer.write(content)
         self._digest.update(content)
         self._size_bytes += len(content)
@@ -66,15 +80,17 @@ class BlobWriter:
         """
         import obstore
 
-        blob = Blob(self._digest.hexdigest(), self._size_bytes)
+        blob = self.blob
         target = _blob_path(instance_id, blob.sha256)
-        with _as_unavailable():
+        with self._blobs.as_unavailable():
             self._writer.close()
             self._sync_to_disk(self._path)
             # Replaces an equal blob too, to refresh its modification time: retention must not
             # delete it before the new record refers to it.
-            obstore.rename(self._store, self._path, target)
-            self._sync_to_disk(str(Path(target).parent))
+            obstore.rename(self._blobs.store, self._path, target)
+            # All of them: another upload may have created a directory and not synced it yet.
+            for parent in PurePosixPath(target).parents:
+                self._sync_to_disk(str(parent))
         self._is_open = False
         return blob
 
@@ -84,34 +100,32 @@ class BlobWriter:
 
         if not self._is_open:
             return
-        with contextlib.suppress(OSError, obstore.exceptions.BaseError):
+        with contextlib.suppress(Unavailable), self._blobs.as_unavailable():
             self._writer.close()
-        with contextlib.suppress(OSError, obstore.exceptions.BaseError):
-            obstore.delete(self._store, self._path)
+        with contextlib.suppress(Unavailable), self._blobs.as_unavailable():
+            obstore.delete(self._blobs.store, self._path)
 
     def _sync_to_disk(self, path: str) -> None:
         """Flush a file or directory, so that no record outlives its blob in a power failure."""
-        if self._directory is None or os.name != "posix":
-            return
-        descriptor = os.open(self._directory / path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        if self._blobs.directory is not None:
+            sync_to_disk(self._blobs.directory / path)
 
 
 class BlobStore:
-    """An open store of blobs, each identified by an instance's id and its sha256."""
+    """An open store of blobs, each identified by an instance's id and its sha256.
+
+    directory: of a local store. is_broken: no operation can succeed before the process ends.
+    """
 
     def __init__(self, store: ObjectStore, directory: Path | None) -> None:
-        self._store = store
-        self._directory = directory
+        self.store = store
+        self.directory = directory
+        self.is_broken = False
 
     @contextmanager
     def open_writer(self) -> Iterator[BlobWriter]:
         """Open a writer, whose bytes are discarded at the end unless they were committed."""
-        with _as_unavailable():
-            writer = BlobWriter(self._store, self._directory)
+        writer = BlobWriter(self)
         try:
             yield writer
         finally:
@@ -124,10 +138,10 @@ class BlobStore:
         import obstore
 
         path = _blob_path(instance_id, sha256)
-        with _as_unavailable():
+        with self.as_unavailable():
             if length is None:
-                return bytes(obstore.get(self._store, path).bytes())
-            return bytes(obstore.get_range(self._store, path, start=start, length=length))
+                return bytes(obstore.get(self.store, path).bytes())
+            return bytes(obstore.get_range(self.store, path, start=start, length=length))
 
     def read_chunks(self, instance_id: int, blob: Blob) -> Iterator[bytes]:
         """Yield a blob in chunks of CHUNK_BYTES, read one at a time."""
@@ -139,51 +153,78 @@ class BlobStore:
         """Return whether a blob exists."""
         import obstore
 
-        with _as_unavailable():
+        with self.as_unavailable():
             try:
-                obstore.head(self._store, _blob_path(instance_id, sha256))
+                obstore.head(self.store, _blob_path(instance_id, sha256))
             except FileNotFoundError:
                 return False
         return True
 
-    def list_older_than(self, age: timedelta) -> Iterator[tuple[int, str]]:
-        """Yield instance id and sha256 of old blobs; delete old incomplete uploads."""
-        for path, stored_at in self._list_objects():
-            if utc_now() - stored_at < age:
-                continue
+    def list_blobs(self) -> Iterator[BlobEntry]:
+        """Yield all blobs, without an order."""
+        for path, size_bytes, stored_at in self._list_objects():
             owner, _, rest = path.partition("/")
             if owner.isdecimal():
-                yield int(owner), rest.rpartition("/")[2]
-            else:
+                blob = Blob(rest.rpartition("/")[2], size_bytes)
+                yield BlobEntry(int(owner), blob, stored_at)
+
+    def delete_incomplete(self, age: timedelta) -> None:
+        """Delete the bytes of uploads that ended longer ago than `age` without being committed."""
+        oldest = utc_now() - age
+        for path, _, stored_at in self._list_objects(f"{_INCOMING}/"):
+            if stored_at < oldest:
                 self._delete(path)
-        self._delete_partial_files(age)
+        self._delete_partial_files(oldest)
 
     def delete(self, instance_id: int, sha256: str) -> None:
-        """Delete a blob, if it exists."""
-        self._delete(_blob_path(instance_id, sha256))
+        """Delete a blob, if it exists, by renaming it: fast for any size.
+
+        Its bytes stay until `delete_incomplete`, which finds their age unchanged.
+        """
+        import obstore
+
+        path = _blob_path(instance_id, sha256)
+        with self.as_unavailable(), contextlib.suppress(FileNotFoundError):
+            obstore.rename(self.store, path, f"{_INCOMING}/{uuid.uuid4().hex}")
+
+    @contextmanager
+    def as_unavailable(self) -> Iterator[None]:
+        """Raise Unavailable instead of the errors of the store and of the file system."""
+        import obstore
+
+        try:
+            yield
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise _unavailable(_describe_cause(error)) from None
+        except BaseException as error:
+            if not _is_panic(error):
+                raise
+            self.is_broken = True
+            raise _unavailable("the storage library failed") from None
 
     def _delete(self, path: str) -> None:
         import obstore
 
-        with _as_unavailable(), contextlib.suppress(FileNotFoundError):
-            obstore.delete(self._store, path)
+        with self.as_unavailable(), contextlib.suppress(FileNotFoundError):
+            obstore.delete(self.store, path)
 
-    def _delete_partial_files(self, age: timedelta) -> None:
+    def _delete_partial_files(self, oldest: datetime) -> None:
         """Delete files of killed processes in a directory: the store does not list them."""
-        if self._directory is None:
+        if self.directory is None:
             return
-        oldest = (utc_now() - age).timestamp()
-        for file in (self._directory / "incoming").glob("*#*"):
-            if file.stat().st_mtime < oldest:
-                file.unlink(missing_ok=True)
+        for file in (self.directory / _INCOMING).glob("*#*"):
+            # A file disappears when its upload ends.
+            with contextlib.suppress(FileNotFoundError):
+                if file.stat().st_mtime < oldest.timestamp():
+                    file.unlink()
 
-    def _list_objects(self) -> Iterator[tuple[str, datetime]]:
+    def _list_objects(self, prefix: str | None = None) -> Iterator[tuple[str, int, datetime]]:
         import obstore
 
-        with _as_unavailable():
-            for page in obstore.list(self._store):
+        with self.as_unavailable():
+            for page in obstore.list(self.store, prefix):
                 for item in page:
-                    yield item["path"], item["last_modified"]
+                    yield item["path"], item["size"], item["last_modified"]
 
 
 @dataclass(frozen=True)
@@ -206,26 +247,32 @@ class StoredContent:
 
 def open_blobs(directory: Path) -> BlobStore:
     """Open the blob store in a directory, creating it. Raises Unavailable when that fails."""
-    from obstore.store import LocalStore
+    import obstore
 
     path = directory.resolve()
-    with _as_unavailable():
-        return BlobStore(LocalStore(path, mkdir=True), path)
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync_to_disk(path.parent)
+        blobs = BlobStore(obstore.store.LocalStore(path), path)
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _unavailable(_describe_cause(error)) from None
+    # The first operation starts obstore's runtime, which fails for ever if that is not possible,
+    # such as when many connections have used up the file descriptors.
+    blobs.exists(0, "0" * 64)
+    return blobs
 
 
 def _blob_path(instance_id: int, sha256: str) -> str:
     return f"{instance_id}/{sha256[:2]}/{sha256}"
 
 
-@contextmanager
-def _as_unavailable() -> Iterator[None]:
-    import obstore
+def _is_panic(error: BaseException) -> bool:
+    """Return whether the runtime of obstore panicked. Its exception class cannot be imported."""
+    return type(error).__name__ == "PanicException"
 
-    try:
-        yield
-    except (OSError, obstore.exceptions.BaseError) as error:
-        cause = _describe_cause(error)
-        raise Unavailable(f"the instance's blobs can't be used now: {cause}; try again") from None
+
+def _unavailable(cause: str) -> Unavailable:
+    return Unavailable(f"the instance's blobs can't be used now: {cause}; try again")
 
 
 def _describe_cause(error: Exception) -> str:

@@ -35,9 +35,13 @@ def inserted_id(result: Any) -> int:
 
 
 class Database:
-    """An open database. `read` and `write` yield a connection in a transaction."""
+    """An open database. `read` and `write` yield a connection in a transaction.
+
+    migration: numbers of its newest migration before and after it was opened; 0 for a new one.
+    """
 
     def __init__(self, url: str | URL) -> None:
+        self.migration = (0, 0)
         self._engine = create_engine(
             url, pool_size=40, max_overflow=20, pool_timeout=_BUSY_TIMEOUT_S
         )
@@ -76,7 +80,7 @@ def open_database(url: str | URL) -> Database:
     database = Database(url)
     try:
         with database.write() as connection:
-            migrate(connection)
+            database.migration = migrate(connection)
     except DatapilotError:
         database.close()
         raise
@@ -91,6 +95,17 @@ def sqlite_url(directory: Path) -> URL:
 def has_database(directory: Path) -> bool:
     """Return whether a data directory holds a database, without creating one."""
     return (directory / _DATABASE_FILE).is_file()
+
+
+def database_files(directory: Path) -> list[Path]:
+    """Return the existing files of the database in a data directory."""
+    return sorted(directory.glob(f"{_DATABASE_FILE}*"))
+
+
+def database_backups(directory: Path) -> list[Path]:
+    """Return the files beside a database that look like its backups: "records.backup"."""
+    files = set(directory.glob(f"{Path(_DATABASE_FILE).stem}.*"))
+    return sorted(files - set(database_files(directory)))
 
 
 @contextmanager
@@ -129,8 +144,9 @@ def _enable_wal(connection: Any) -> None:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return
-        except sqlite3.OperationalError:
-            if attempt == _WAL_ATTEMPTS:
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or attempt == _WAL_ATTEMPTS:
                 raise
             time.sleep(_WAL_RETRY_INTERVAL_S)
 

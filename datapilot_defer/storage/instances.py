@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Instance:
-    """An instance in the database. signing_key: signs its URLs and sessions; never leaves it."""
+    """An instance in the database. signing_key: signs its URLs; never leaves it."""
 
     id: int
     name: str
@@ -27,7 +27,12 @@ class Instance:
 def create_instance(connection: Connection, name: str) -> Instance:
     """Create an instance with a new signing key. The name must be unused."""
     signing_key = secrets.token_bytes(32)
-    values = {"name": name, "signing_key": signing_key, "created_at": utc_now()}
+    values: dict[str, object] = {
+        "name": name,
+        "signing_key": signing_key,
+        "created_at": utc_now(),
+        "stored_bytes": 0,
+    }
     result = connection.execute(instances.insert().values(**values))
     return Instance(inserted_id(result), name, signing_key)
 
@@ -44,6 +49,12 @@ def get_instance(connection: Connection, instance_id: int) -> Instance:
     """Return the instance with this id, which must exist."""
     row = connection.execute(select(instances).where(instances.c.id == instance_id)).one()
     return Instance(row.id, row.name, row.signing_key)
+
+
+def replace_signing_key(connection: Connection, instance_id: int) -> None:
+    """Replace the signing key of an instance by a new one."""
+    statement = instances.update().where(instances.c.id == instance_id)
+    connection.execute(statement.values(signing_key=secrets.token_bytes(32)))
 
 
 def lock_instance(connection: Connection, instance_id: int) -> None:

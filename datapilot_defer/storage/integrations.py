@@ -67,6 +67,8 @@ class Integration:
         return None
 
 
+# Integrations are sorted and searched by it.
+_SORT_KEY = func.coalesce(integrations.c.name_key, func.lower(integrations.c.name))
 _INTEGRATION_COLUMNS = [field.name for field in fields(Integration) if field.name != "environments"]
 
 
@@ -125,11 +127,37 @@ def get_environment(connection: Connection, environment_id: int) -> Environment:
 def find_integration_by_name(
     connection: Connection, instance_id: int, name: str
 ) -> Integration | None:
-    """Return an instance's integration by its exact name."""
-    query = select(integrations).where(
-        integrations.c.instance_id == instance_id, integrations.c.name == name
-    )
-    return _first_integration(connection, query)
+    """Return the integration of an instance that has this name, ignoring case; deleted or not."""
+    is_same_name = integrations.c.name_key == normalize_name(name)
+    # Rows without a key: their exact name.
+    is_same_name = is_same_name | (integrations.c.name == name)
+    query = select(integrations).where(integrations.c.instance_id == instance_id, is_same_name)
+    return _first_integration(connection, query.order_by(integrations.c.name_key.is_(None)))
+
+
+def rename_integration(connection: Connection, integration_id: int, name: str) -> None:
+    """Rename an integration. No other integration of its instance may have the name."""
+    values = {"name": name, "name_key": normalize_name(name), "last_modified_at": utc_now()}
+    _update_integration(connection, integration_id, **values)
+
+
+def set_deleted(connection: Connection, integration_id: int, deleted_at: datetime | None) -> None:
+    """Mark an integration as deleted; None undoes it."""
+    _update_integration(connection, integration_id, deleted_at=deleted_at)
+
+
+def set_disabled_checks(
+    connection: Connection, environment_id: int, disabled: frozenset[UploadCheck]
+) -> None:
+    """Set the checks that uploads to an environment skip."""
+    names = ",".join(sorted(disabled))
+    statement = environments.update().where(environments.c.id == environment_id)
+    connection.execute(statement.values(disabled_checks=names or None))
+
+
+def _update_integration(connection: Connection, integration_id: int, **values: object) -> None:
+    statement = integrations.update().where(integrations.c.id == integration_id)
+    connection.execute(statement.values(**values))
 
 
 def list_integrations(
@@ -138,18 +166,17 @@ def list_integrations(
     *,
     only_id: int | None = None,
     name_contains: str = "",
+    offset: int = 0,
     limit: int | None = None,
+    is_deleted: bool = False,
 ) -> Sequence[Integration]:
     """Return an instance's integrations, sorted by name, ignoring case.
 
-    only_id: only the one with this id. name_contains: only those whose name contains this text.
+    only_id: only the one with this id. name_contains: only those whose name contains this text,
+    ignoring case. is_deleted: the deleted ones instead of the others.
     """
-    query = select(integrations).where(integrations.c.instance_id == instance_id)
-    if only_id is not None:
-        query = query.where(integrations.c.id == only_id)
-    if name_contains:
-        query = query.where(integrations.c.name.icontains(name_contains, autoescape=True))
-    query = query.order_by(func.lower(integrations.c.name), integrations.c.id).limit(limit)
+    query = _select_matching(select(integrations), instance_id, only_id, name_contains, is_deleted)
+    query = query.order_by(_SORT_KEY, integrations.c.id).offset(offset).limit(limit)
     rows = connection.execute(query)
     listed = [_integration_from_row(row) for row in rows]
     ids: _IntegrationIds = [integration.id for integration in listed]
@@ -157,6 +184,39 @@ def list_integrations(
         # All of them: a subquery, because a statement takes a limited number of parameters.
         ids = select(integrations.c.id).where(integrations.c.instance_id == instance_id)
     return _with_environments(connection, listed, ids)
+
+
+def count_integrations(
+    connection: Connection,
+    instance_id: int,
+    *,
+    only_id: int | None = None,
+    name_contains: str = "",
+) -> int:
+    """Return how many integrations `list_integrations` returns without a limit."""
+    query = select(func.count()).select_from(integrations)
+    matching = _select_matching(query, instance_id, only_id, name_contains, is_deleted=False)
+    return int(connection.execute(matching).scalar_one())
+
+
+def _select_matching(
+    query: Select[Any],
+    instance_id: int,
+    only_id: int | None,
+    name_contains: str,
+    is_deleted: bool,
+) -> Select[Any]:
+    query = query.where(integrations.c.instance_id == instance_id)
+    if is_deleted:
+        query = query.where(integrations.c.deleted_at.is_not(None))
+    else:
+        query = query.where(integrations.c.deleted_at.is_(None))
+    if only_id is not None:
+        query = query.where(integrations.c.id == only_id)
+    if name_contains:
+        part = normalize_name(name_contains)
+        query = query.where(_SORT_KEY.contains(part, autoescape=True))
+    return query
 
 
 def record_publication(

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, select
 
 from datapilot_defer.artifact import Kind
 from datapilot_defer.storage.tables import files, publications, tokens
@@ -50,12 +50,18 @@ def make_current(
     reason: PublicationReason,
     token_id: int,
 ) -> None:
-    """Make a verified upload the current one of its environment and kind."""
+    """Make a verified upload the current one of its environment and kind.
+
+    since: a time before the previous publication's, from a clock that was set back, is replaced
+    by that one, so that times and ids have the same order.
+    """
+    query = select(publications.c.since).where(*_is_of(upload.environment_id, upload.kind))
+    previous = connection.scalar(query.order_by(publications.c.id.desc()).limit(1))
     values = {
         "environment_id": upload.environment_id,
         "kind": upload.kind.value,
         "file_id": upload.id,
-        "since": since,
+        "since": max(since, previous or since),
         "reason": reason.value,
         "token_id": token_id,
     }
@@ -65,25 +71,31 @@ def make_current(
 def find_current(
     connection: Connection, environment_id: int, kind: Kind, *, at: datetime | None = None
 ) -> Upload | None:
-    """Return the upload of a kind that is current in an environment, or was at a given time."""
-    query = _publications_query(environment_id).where(publications.c.kind == kind.value)
-    if at is not None:
-        query = query.where(publications.c.since <= at)
-    row = connection.execute(query.order_by(publications.c.id.desc()).limit(1)).first()
-    if row is None:
+    """Return the upload of a kind that is current in an environment, or was at a given time.
+
+    Returns None when there was none, and when retention has removed it: see `is_removed`.
+    """
+    columns = [publications.c.file_id.label("published_id"), *UPLOAD_COLUMNS]
+    query = select(*columns).select_from(
+        publications.outerjoin(files, publications.c.file_id == files.c.id)
+    )
+    row = connection.execute(_newest(query, environment_id, kind, at)).first()
+    if row is None or row.published_id is None:
         return None
     return upload_from_row(row)
 
 
+def is_removed(connection: Connection, environment_id: int, kind: Kind, *, at: datetime) -> bool:
+    """Return whether retention has removed the upload that was current at a given time."""
+    query = _newest(select(publications.c.file_id), environment_id, kind, at)
+    row = connection.execute(query).first()
+    return row is not None and row.file_id is None
+
+
 def list_current(connection: Connection, environment_id: int) -> Sequence[Upload]:
     """Return the current upload of each kind in an environment."""
-    newest_ids = (
-        select(func.max(publications.c.id))
-        .where(publications.c.environment_id == environment_id)
-        .group_by(publications.c.kind)
-    )
-    query = _publications_query(environment_id).where(publications.c.id.in_(newest_ids))
-    return [upload_from_row(row) for row in connection.execute(query)]
+    current = [find_current(connection, environment_id, kind) for kind in Kind]
+    return [upload for upload in current if upload is not None]
 
 
 def list_publications(
@@ -103,6 +115,16 @@ def list_publications(
     ]
 
 
-def _publications_query(environment_id: int) -> Select[Any]:
-    query = select(*UPLOAD_COLUMNS).join(publications, publications.c.file_id == files.c.id)
-    return query.where(publications.c.environment_id == environment_id)
+def _newest(
+    query: Select[Any], environment_id: int, kind: Kind, at: datetime | None
+) -> Select[Any]:
+    """Restrict a query to the newest publication of a kind, or to the newest one at a time."""
+    query = query.where(*_is_of(environment_id, kind)).limit(1)
+    if at is None:
+        return query.order_by(publications.c.id.desc())
+    query = query.where(publications.c.since <= at)
+    return query.order_by(publications.c.since.desc(), publications.c.id.desc())
+
+
+def _is_of(environment_id: int, kind: Kind) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return publications.c.environment_id == environment_id, publications.c.kind == kind.value

@@ -1,19 +1,27 @@
-"""Which uploads and blobs retention may delete."""
+"""Which uploads and blobs retention may delete.
+
+Everything is done in batches of BATCH_SIZE rows, one short transaction each, so that other
+writers wait for a few milliseconds only.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import ColumnElement, FromClause, delete, func, select
 
 from datapilot_defer.storage.database import utc_now
 from datapilot_defer.storage.publications import list_current
-from datapilot_defer.storage.tables import files, integrations, publications
+from datapilot_defer.storage.tables import MAX_ID, files, integrations, publications
 from datapilot_defer.storage.uploads import UPLOADS_WITH_INTEGRATION
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+BATCH_SIZE = 200
 
 
 def environments_over_retention(
@@ -33,42 +41,123 @@ def environments_over_retention(
     return list(connection.scalars(query))
 
 
-def delete_beyond_retention(
-    connection: Connection, environment_id: int, *, count: int, age: timedelta | None
-) -> int:
-    """Delete old uploads of an environment and return their number. A current one is kept.
+@dataclass
+class ExpiredUploads:
+    """The uploads of an environment beyond retention, read in batches from new to old.
 
     count: how many of each kind to keep. Equal bytes count once: an hourly job that uploads
-    the same manifest displaces nothing. age: delete older ones too.
+    the same manifest displaces nothing. age: older ones are expired too.
+    """
+
+    environment_id: int
+    count: int
+    age: timedelta | None
+    _next_id: int = MAX_ID
+    _kept_hashes: dict[str, set[str]] = field(default_factory=dict)
+
+    def read_batch(self, connection: Connection) -> list[int] | None:
+        """Return the ids of the expired ones among the next uploads; None after the last."""
+        query = select(files.c.id, files.c.kind, files.c.sha256, files.c.uploaded_at).where(
+            files.c.environment_id == self.environment_id,
+            files.c.id <= self._next_id,
+            files.c.uploaded_at.is_not(None),
+        )
+        rows = connection.execute(query.order_by(files.c.id.desc()).limit(BATCH_SIZE)).all()
+        if not rows:
+            return None
+        self._next_id = rows[-1].id - 1
+        return [row.id for row in rows if self._is_expired(row.kind, row.sha256, row.uploaded_at)]
+
+    def _is_expired(self, kind: str, sha256: str, uploaded_at: datetime) -> bool:
+        kept = self._kept_hashes.setdefault(kind, set())
+        if len(kept) < self.count:
+            kept.add(sha256)
+        is_too_old = self.age is not None and uploaded_at < utc_now() - self.age
+        return is_too_old or sha256 not in kept
+
+
+def delete_uploads(connection: Connection, environment_id: int, ids: Sequence[int]) -> None:
+    """Delete verified uploads of an environment, except current ones.
+
+    Their publications stay as tombstones: they show that something was current at that time.
     """
     current_ids = {upload.id for upload in list_current(connection, environment_id)}
-    query = select(files.c.id, files.c.kind, files.c.sha256, files.c.uploaded_at).where(
-        files.c.environment_id == environment_id, files.c.uploaded_at.is_not(None)
+    expired_ids = set(ids) - current_ids
+    of_expired = publications.c.file_id.in_(expired_ids)
+    tombstones = connection.scalars(select(publications.c.id).where(of_expired)).all()
+    connection.execute(publications.update().where(of_expired).values(file_id=None))
+    _delete_redundant(connection, tombstones)
+    connection.execute(delete(files).where(files.c.id.in_(expired_ids)))
+
+
+def _delete_redundant(connection: Connection, tombstones: Sequence[int]) -> None:
+    """Delete those of new tombstones, and of their successors, that follow a tombstone directly.
+
+    The first of several in a row contains everything that is known.
+    """
+    candidates = set(tombstones)
+    for batch in _batches(tombstones):
+        candidates.update(_find_successors(connection, batch))
+    previous = publications.alias()
+    follows_tombstone = (
+        select(previous.c.file_id.is_(None))
+        .where(_has_kind_of(previous), previous.c.id < publications.c.id)
+        .order_by(previous.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
     )
-    kept_hashes: dict[str, set[str]] = {}
-    expired_ids = []
-    for row in connection.execute(query.order_by(files.c.id.desc())):
-        kept = kept_hashes.setdefault(row.kind, set())
-        if len(kept) < count:
-            kept.add(row.sha256)
-        is_too_old = age is not None and utc_now() - row.uploaded_at > age
-        is_expired = is_too_old or row.sha256 not in kept
-        if is_expired and row.id not in current_ids:
-            expired_ids.append(row.id)
-    for upload_id in expired_ids:
-        connection.execute(delete(publications).where(publications.c.file_id == upload_id))
-        connection.execute(delete(files).where(files.c.id == upload_id))
-    return len(expired_ids)
+    for batch in _batches(sorted(candidates)):
+        statement = delete(publications).where(
+            publications.c.id.in_(batch), publications.c.file_id.is_(None), follows_tombstone
+        )
+        connection.execute(statement)
 
 
-def delete_unverified(connection: Connection, age: timedelta) -> None:
-    """Delete uploads that were announced longer ago than `age` and never verified."""
-    is_stale = files.c.uploaded_at.is_(None) & (files.c.created_at < utc_now() - age)
-    connection.execute(delete(files).where(is_stale))
+def _find_successors(connection: Connection, ids: Sequence[int]) -> list[int]:
+    """Return the ids of the publications that followed some others."""
+    following = publications.alias()
+    successor = select(func.min(following.c.id)).where(
+        _has_kind_of(following), following.c.id > publications.c.id
+    )
+    query = select(successor.scalar_subquery()).where(publications.c.id.in_(ids))
+    return [row[0] for row in connection.execute(query) if row[0] is not None]
+
+
+def _has_kind_of(other: FromClause) -> ColumnElement[bool]:
+    """Return whether another publication has the environment and kind of one."""
+    is_same_environment = other.c.environment_id == publications.c.environment_id
+    return is_same_environment & (other.c.kind == publications.c.kind)
+
+
+def _batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yield parts of ids, because a statement takes a limited number of parameters."""
+    for start in range(0, len(ids), BATCH_SIZE):
+        yield ids[start : start + BATCH_SIZE]
+
+
+def find_unverified(
+    connection: Connection, *, after_id: int, grace: timedelta, rejected_grace: timedelta
+) -> Sequence[int]:
+    """Return the next BATCH_SIZE ids of uploads that will not be verified or accepted any more.
+
+    grace: the age that uploads reach when they are not rejected; rejected_grace: rejected ones.
+    """
+    now = utc_now()
+    is_stale = (files.c.created_at < now - rejected_grace) | (
+        files.c.refusal.is_(None) & (files.c.created_at < now - grace)
+    )
+    query = select(files.c.id).where(files.c.id > after_id, files.c.uploaded_at.is_(None), is_stale)
+    return connection.scalars(query.order_by(files.c.id).limit(BATCH_SIZE)).all()
+
+
+def delete_unverified(connection: Connection, ids: Sequence[int]) -> None:
+    """Delete uploads, except those that were verified or accepted meanwhile."""
+    is_unverified = files.c.id.in_(ids) & files.c.uploaded_at.is_(None)
+    connection.execute(delete(files).where(is_unverified))
 
 
 def is_blob_referenced(connection: Connection, instance_id: int, sha256: str) -> bool:
     """Return whether an upload of an instance has this blob."""
     query = select(files.c.id).select_from(UPLOADS_WITH_INTEGRATION)
     query = query.where(files.c.sha256 == sha256, integrations.c.instance_id == instance_id)
-    return connection.execute(query).first() is not None
+    return connection.execute(query.limit(1)).first() is not None

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     DateTime,
     Dialect,
@@ -73,6 +74,8 @@ instances = Table(
     Column("name", String(63), nullable=False, unique=True),
     _not_null("signing_key", LargeBinary),
     _not_null("created_at", UtcDateTime),
+    # Bytes of all blobs: exact after each sweep, raised by uploads in between. NULL: not yet known.
+    Column("stored_bytes", BigInteger),
 )
 
 tokens = Table(
@@ -182,6 +185,7 @@ files = Table(
     Column("changes", Text),
     Index("file_of_environment", "environment_id", "kind", "uploaded_at"),
     Index("file_history", "environment_id", "id"),
+    Index("file_of_token", "environment_id", "token_id", "kind", "id"),
     Index("file_of_blob", "sha256"),
 )
 
@@ -198,6 +202,8 @@ publications = Table(
     _foreign_key("token", nullable=True),
     Column("reason", String(20)),  # a value of PublicationReason
     Index("publication_of_environment", "environment_id", "kind", "id"),
+    Index("publication_at", "environment_id", "kind", "since"),
+    Index("publication_history", "environment_id", "id"),
     Index("publication_of_file", "file_id"),
 )
 

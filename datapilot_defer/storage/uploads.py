@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, Select, func, select
+from sqlalchemy import ColumnElement, Row, Select, select
 
 from datapilot_defer.artifact import ArtifactMetadata, Kind, Provenance
 from datapilot_defer.storage.database import inserted_id, utc_now
@@ -198,20 +198,40 @@ def find_last_rejected(
     kind: the kind that every onboarding uploads. Rejections before its newest verified upload
     belong to an earlier onboarding.
     """
-    received = (
-        (files.c.environment_id == environment_id)
-        & (files.c.token_id == token_id)
-        & files.c.sha256.is_not(None)
+    last_verified = _newest_of_token(
+        connection, environment_id, token_id, kind, files.c.uploaded_at.is_not(None)
     )
-    verified = received & (files.c.kind == kind.value) & files.c.uploaded_at.is_not(None)
-    last_verified = select(func.coalesce(func.max(files.c.id), 0)).where(verified)
-    newest_ids = select(func.max(files.c.id)).where(received).group_by(files.c.kind)
+    newest_rejected = None
+    for each in Kind:
+        newest = _newest_of_token(
+            connection, environment_id, token_id, each, files.c.sha256.is_not(None)
+        )
+        if newest is None or newest.refusal is None or _is_newer(last_verified, newest):
+            continue
+        if _is_newer(newest, newest_rejected):
+            newest_rejected = newest
+    return newest_rejected
+
+
+def _newest_of_token(
+    connection: Connection,
+    environment_id: int,
+    token_id: int,
+    kind: Kind,
+    condition: ColumnElement[bool],
+) -> Upload | None:
+    """Return a token's newest upload of a kind for which a condition is true."""
     query = select(*UPLOAD_COLUMNS).where(
-        files.c.id.in_(newest_ids),
-        files.c.refusal.is_not(None),
-        files.c.id > last_verified.scalar_subquery(),
+        files.c.environment_id == environment_id,
+        files.c.token_id == token_id,
+        files.c.kind == kind.value,
+        condition,
     )
     return _first_upload(connection, query.order_by(files.c.id.desc()))
+
+
+def _is_newer(upload: Upload | None, other: Upload | None) -> bool:
+    return upload is not None and (other is None or upload.id > other.id)
 
 
 def list_history(

@@ -5,6 +5,7 @@ generates, and its loader accepts more than the schema allows. What differs from
 schema and still loads is counted as drift. `strict` requires the published schema exactly.
 """
 
+from datapilot_defer.validation.bundled_schemas import warm_up
 from datapilot_defer.validation.consistency import find_inconsistencies
 from datapilot_defer.validation.result import (
     Problem,
@@ -21,4 +22,5 @@ __all__ = [
     "ValidationResult",
     "find_inconsistencies",
     "validate",
+    "warm_up",
 ]

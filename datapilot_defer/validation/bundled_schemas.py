@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datapilot_defer.validation.schema import ArtifactSchema
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NEWEST_DBT1_SCHEMA = 12
 _LOADER_SCHEMA_FILE = "dbt1.11-reads.json"
 
 _TEXT = {"type": "string"}
@@ -113,6 +117,21 @@ def _load_published_schema(file: str) -> ArtifactSchema:
 
 def _version_key(version: str) -> list[int]:
     return [int(part) for part in version.split(".")[:2]]
+
+
+def warm_up() -> Iterator[None]:
+    """Load and compile what current manifests need, for a process that validates many.
+
+    Works in steps, so that the caller can stop: everything is also compiled on first use.
+    """
+    for schema in (
+        loader_schema(_NEWEST_DBT1_SCHEMA),
+        published_schema("manifest", _NEWEST_DBT1_SCHEMA, None),
+    ):
+        if schema is not None:
+            yield from schema.compile_entries()
+    # Searching the place of a violation needs another library, which is slow to import.
+    list(minimal_manifest_schema().own_errors({}, None))
 
 
 def loader_classes() -> dict[str, str]:

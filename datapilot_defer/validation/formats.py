@@ -89,7 +89,7 @@ def is_dbt_hook(text: object) -> bool:
 
 def is_list_of_dbt_hooks(text: object) -> bool:
     """Return whether dbt reads a string in place of a list of hooks: letter by letter."""
-    return not isinstance(text, str) or all(is_dbt_hook(letter) for letter in text)
+    return not isinstance(text, str) or all(is_dbt_hook(letter) for letter in set(text))
 
 
 def _is_accepted_by(constructor: Callable[..., object], value: object) -> bool:

@@ -151,6 +151,15 @@ class ArtifactSchema:
                 groups.setdefault(name, []).append(alternative)
         return groups
 
+    def compile_entries(self) -> Iterator[None]:
+        """Compile the schemas of all entries of all sections, one at each step."""
+        for name in sorted(self.section_names()):
+            entry_schema = self.section(name).get("additionalProperties")
+            if isinstance(entry_schema, dict):
+                for part in _alternatives(entry_schema) or [entry_schema]:
+                    self.accepts(part, None)
+                    yield
+
     def own_errors(self, schema: JsonSchema, value: Any) -> Iterator[Any]:
         """Return jsonschema's errors by the keywords of this schema, not of those below it."""
         validator = self._reference_validator(_without_subschemas(schema))

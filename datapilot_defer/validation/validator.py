@@ -70,7 +70,8 @@ def _find_problems(artifact: Artifact, *, strict: bool) -> Findings:
 def _check_artifact(artifact: Artifact, *, strict: bool) -> Findings:
     sections = artifact.sections
     if has_oversized_metadata(sections):
-        message = f"is larger than {MAX_METADATA_BYTES:,} bytes, which dbt does not write"
+        size_bytes = memoryview(sections["metadata"]).nbytes
+        message = f"has {size_bytes:,} bytes; the limit is {MAX_METADATA_BYTES:,} bytes"
         return Findings(problems=[Problem("$.metadata", message)])
     metadata = decode_metadata(sections)
     if not metadata and "metadata" in sections:

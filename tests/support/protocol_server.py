@@ -154,7 +154,7 @@ def protocol_server() -> Iterator[ProtocolServer]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_PUT = do_POST = _serve  # noqa: N815 (the names that http.server requires)
+        do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815 (the names that http.server requires)
 
         def log_message(self, *_: object) -> None:
             """Log nothing."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +12,31 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from datapilot_defer.cli.instance.log import log_to_output
+from datapilot_defer.cli.output import current_output
 from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
     from datapilot_defer.storage import Storage
+    from datapilot_defer.storage.audit import Actor
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# A scheme has two letters or more: "C://data" is a path on Windows.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+class _DataDirectory(click.Path):
+    """A local directory. A URL would become a relative path such as "s3:/bucket"."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path. Fails for a URL."""
+        if _URL.match(str(value)):
+            self.fail(f"{value!r} is a URL. Use a local directory.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def data_option(command: F) -> F:
@@ -25,8 +47,8 @@ def data_option(command: F) -> F:
         metavar="DIR",
         envvar="DATAPILOT_INSTANCE_DATA",
         show_envvar=True,
-        type=click.Path(path_type=Path),
-        help="The data folder: records and artifacts of the instance.",
+        type=_DataDirectory(),
+        help="Data directory: records and artifacts of the instance.",
     )(command)
 
 
@@ -35,15 +57,55 @@ def instance_name_option(help_text: str) -> Callable[[F], F]:
     return click.option("--instance-name", metavar="NAME", help=help_text)
 
 
+def admin_token_file_option(command: F) -> F:
+    """Add the option --admin-token-file."""
+    return click.option(
+        "--admin-token-file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help=(
+            "File for the first admin token, which is then not printed. A missing or empty file "
+            "receives a new token; a token in the file becomes an admin token."
+        ),
+    )(command)
+
+
+def format_token_command(data: Path, instance_name: str) -> str:
+    """Return the command that creates an admin token."""
+    return (
+        f"datapilot instance token create --data {shlex.quote(str(data))} "
+        f"--instance-name {instance_name} --scope admin --name NAME"
+    )
+
+
+def command_line_actor() -> Actor:
+    """Return the user of this command as the audit log names it."""
+    from datapilot_defer.storage.audit import Actor
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container without an entry for its user id
+        user = "unknown user"
+    return Actor(f"command line ({user})")
+
+
 @contextmanager
 def open_storage_or_explain(data: Path, *, create: bool = True) -> Iterator[Storage]:
-    """Open a data directory. Raises UsageError with the command that installs what is missing."""
+    """Open a data directory; what the block creates in it is private to this user.
+
+    Raises UsageError with the command that installs what is missing.
+    """
     try:
         from datapilot_defer.storage import open_storage
+        from datapilot_defer.storage.permissions import private_umask
     except ImportError as error:
         raise UsageError(
             f"an instance needs {error.name}, which is not installed: "
             'pip install "datapilot-defer[instance]"'
         ) from None
-    with open_storage(data, create=create) as storage:
+    with (
+        log_to_output(current_output()),
+        private_umask(),
+        open_storage(data, create=create) as storage,
+    ):
         yield storage

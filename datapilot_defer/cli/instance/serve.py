@@ -1,12 +1,9 @@
-"""`datapilot instance init` and `datapilot instance serve`."""
+"""`datapilot instance serve`."""
 
 from __future__ import annotations
 
-import logging
-import os
-import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import wraps
@@ -16,20 +13,35 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datapilot_defer.cli.command import Command
+from datapilot_defer.cli.instance.admin_token import load_first_token
 from datapilot_defer.cli.instance.options import (
+    admin_token_file_option,
     data_option,
     instance_name_option,
     open_storage_or_explain,
 )
+from datapilot_defer.cli.instance.startup import Startup
 from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
     from datapilot_defer.instance.serve import ListenAddress
     from datapilot_defer.instance.settings import InstanceSettings
-    from datapilot_defer.storage import Storage
 
-_LOG_LEVELS = {"datapilot_defer.instance": logging.INFO, "uvicorn.error": logging.WARNING}
+_BYTE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def _parse_size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """Return a number of bytes, at least 1, from a text such as 1000, 500MB or 1.5GB."""
+    if value is None:
+        return None
+    size_bytes = 0
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?) ?([A-Z]*)", value.upper(), re.ASCII)
+    if match is not None:
+        size_bytes = int(float(match[1]) * _BYTE_UNITS.get(match[2], 0))
+    if size_bytes == 0:
+        raise click.BadParameter(f"{value!r} is not a size. Use bytes, or a unit: 500MB, 50GB.")
+    return size_bytes
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,7 @@ class ServeOptions:
     requests_per_minute: int
     keep_count: int
     keep_days: int | None
+    max_stored_bytes: int | None
 
     @property
     def address(self) -> ListenAddress:
@@ -67,49 +80,20 @@ class ServeOptions:
             requests_per_minute=self.requests_per_minute,
             keep_count=self.keep_count,
             keep_age=keep_age,
+            max_stored_bytes=self.max_stored_bytes,
         )
 
 
-@dataclass(frozen=True)
-class FirstInstance:
-    """An instance that `serve` created, with its admin token."""
-
-    instance_name: str
-    token: str
-
-
-@click.command("init", cls=Command)
-@data_option
-@click.option(
-    "--instance-name", metavar="NAME", required=True, help="Travels with every request as x-tenant."
-)
-def init(data: Path, instance_name: str) -> None:
-    """Make an instance in a data folder, and an admin token, shown this once.
-
-    A data folder may hold several instances: each has its own integrations and tokens.
-    """
-    with open_storage_or_explain(data) as storage:
-        from datapilot_defer.instance.services import instances
-
-        token = instances.create_instance(storage, instance_name)
-        if token is None:
-            raise UsageError(
-                f"{data} holds an instance {instance_name!r} already; for another token: "
-                f"datapilot instance token create --data {shlex.quote(str(data))} "
-                f"--instance-name {instance_name} --scope admin --name NAME"
-            )
-    text = f"Instance {instance_name} is made in {data}.\nIts admin token, shown this once: {token}"
-    current_output().print_result({"instance_name": instance_name, "token": token}, text)
-
-
 def _serve_options(
-    command: Callable[[Path, str | None, ServeOptions], None],
+    command: Callable[[Path, str | None, Path | None, ServeOptions], None],
 ) -> Callable[..., None]:
     """Pass the options of the server as one object."""
 
     @wraps(command)
-    def run(data: Path, instance_name: str | None, **values: Any) -> None:
-        command(data, instance_name, ServeOptions(**values))
+    def run(
+        data: Path, instance_name: str | None, admin_token_file: Path | None, **values: Any
+    ) -> None:
+        command(data, instance_name, admin_token_file, ServeOptions(**values))
 
     return run
 
@@ -117,42 +101,42 @@ def _serve_options(
 @click.command("serve", cls=Command, own_signals=True)
 @data_option
 @instance_name_option(
-    "Make this instance first, if the data folder does not hold it.  "
-    "[default: main, in an empty folder]"
+    "Instance to create if the data directory does not contain it.  "
+    "[default: main, in an empty directory]"
 )
 @click.option(
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Address to listen on; 0.0.0.0 is all of them.",
+    help="Address to listen on. 0.0.0.0 listens on all addresses.",
 )
 @click.option(
     "--port",
     default=8585,
     show_default=True,
     type=click.IntRange(0, 65535),
-    help="0 takes a free one.",
+    help="Port to listen on. 0 selects a free port.",
 )
 @click.option(
     "--public-url",
     metavar="URL",
-    help="What clients reach it under.  [default: what each of them used]",
+    help="Public base URL of this instance.  [default: as in each request]",
 )
 @click.option(
     "--behind-proxy",
     is_flag=True,
-    help="Believe X-Forwarded-For, -Proto and -Host: a proxy sets them.",
+    help="Trust X-Forwarded-* headers set by a reverse proxy.",
 )
 @click.option(
-    "--tls-certificate", metavar="FILE", help="Serve https with this certificate chain (PEM)."
+    "--tls-certificate", metavar="FILE", help="Certificate chain (PEM) to serve HTTPS with."
 )
-@click.option("--tls-key", metavar="FILE", help="The certificate's private key (PEM).")
+@click.option("--tls-key", metavar="FILE", help="Private key of the certificate (PEM).")
 @click.option(
     "--requests-per-minute",
     default=6000,
     show_default=True,
     type=click.IntRange(0),
-    help="Of one client's address; beyond: 429. 0 is any number.",
+    help="Maximum requests per minute per client IP. 0 disables the limit.",
 )
 @click.option(
     "--keep",
@@ -166,42 +150,39 @@ def _serve_options(
     ),
 )
 @click.option(
-    "--keep-days", type=click.IntRange(1), help="Forget older uploads, but never a current one."
+    "--keep-days", type=click.IntRange(1), help="Delete older uploads, but never a current one."
 )
+@click.option(
+    "--max-bytes",
+    "max_stored_bytes",
+    metavar="BYTES",
+    callback=_parse_size,
+    help="Maximum size of an instance's artifacts, such as 50GB.  [default: no limit]",
+)
+@admin_token_file_option
 @_serve_options
-def serve(data: Path, instance_name: str | None, options: ServeOptions) -> None:
-    """Serve the instances in a data folder: the API, and a web page at the printed URL.
+def serve(
+    data: Path, instance_name: str | None, admin_token_file: Path | None, options: ServeOptions
+) -> None:
+    """Serve the instances in a data directory: the API and a web page.
 
-    On the first start it makes the folder, an instance and an admin token, and prints them once,
-    with the commands to paste. It listens on this machine only unless --host says otherwise, and
-    ends on Ctrl+C or SIGTERM when running uploads are done.
+    The first start creates the directory, an instance and an admin token, and prints them once,
+    with the commands to paste. The server accepts only connections from this machine unless --host
+    allows others. It stops on Ctrl+C or SIGTERM when running uploads are finished.
     """
     if (options.tls_certificate is None) != (options.tls_key is None):
         raise UsageError("--tls-certificate and --tls-key belong together: give both, or neither")
     output = current_output()
-    with open_storage_or_explain(data) as storage, _log_to_output(output):
+    first_token = load_first_token(admin_token_file)
+    with open_storage_or_explain(data) as storage:
         from datapilot_defer.instance.serve import serve as serve_instance
+        from datapilot_defer.instance.services.instances import check_instance_name
 
-        created = _create_first_instance(storage, instance_name)
+        if instance_name is not None:
+            check_instance_name(instance_name)
+        startup = Startup(output, storage, data, instance_name, first_token)
         _warn_about_plain_http(output, options)
-
-        def print_startup_message(url: str) -> None:
-            output.print_result(_startup_json(url, created), _format_startup_message(url, created))
-
-        serve_instance(storage, options.settings, options.address, on_ready=print_startup_message)
-
-
-def _create_first_instance(storage: Storage, instance_name: str | None) -> FirstInstance | None:
-    """Create the named instance, or "main" in an empty data directory, unless it exists."""
-    from datapilot_defer.instance.services import instances
-
-    if instance_name is None and instances.list_instance_names(storage):
-        return None
-    name = instance_name or "main"
-    token = instances.create_instance(storage, name)
-    if token is None:
-        return None
-    return FirstInstance(name, token)
+        serve_instance(storage, options.settings, options.address, on_ready=startup.announce)
 
 
 def _warn_about_plain_http(output: Output, options: ServeOptions) -> None:
@@ -211,65 +192,3 @@ def _warn_about_plain_http(output: Output, options: ServeOptions) -> None:
             "tokens travel unencrypted: "
             "use --tls-certificate and --tls-key, or a proxy with --behind-proxy"
         )
-
-
-def _startup_json(url: str, created: FirstInstance | None) -> dict[str, object]:
-    if created is None:
-        return {"url": url}
-    return {"url": url, "instance_name": created.instance_name, "token": created.token}
-
-
-def _format_startup_message(url: str, created: FirstInstance | None) -> str:
-    if created is None:
-        return f"Serving at {url}"
-    assignment = "export {}={}"
-    if os.name == "nt":
-        assignment = "$env:{}='{}'"
-    variables = {
-        "ALTIMATE_URL": url,
-        "ALTIMATE_INSTANCE_NAME": created.instance_name,
-        "ALTIMATE_API_KEY": created.token,
-    }
-    lines = [
-        f"Serving at {url}",
-        f"Instance {created.instance_name} is made. "
-        f"Its admin token, shown this once: {created.token}",
-        "Sign in there with it, or paste this where your dbt project is:",
-        *(f"  {assignment.format(name, value)}" for name, value in variables.items()),
-        "  datapilot dbt integrations create --name my_project --environment PROD",
-        "  datapilot dbt onboard --integration-name my_project --environment PROD",
-    ]
-    return "\n".join(lines)
-
-
-class _OutputHandler(logging.Handler):
-    """Prints log records as messages of the command."""
-
-    def __init__(self, output: Output) -> None:
-        super().__init__()
-        self._output = output
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print one record."""
-        text = self.format(record)
-        if record.levelno < logging.WARNING:
-            self._output.note(text)
-        else:
-            self._output.warn(text)
-
-
-@contextmanager
-def _log_to_output(output: Output) -> Iterator[None]:
-    """Print the access log, and warnings of the web server, to stderr."""
-    handler = _OutputHandler(output)
-    loggers = []
-    for name, level in _LOG_LEVELS.items():
-        logger = logging.getLogger(name)
-        logger.setLevel(level)
-        logger.addHandler(handler)
-        loggers.append(logger)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)

@@ -10,6 +10,7 @@ import click
 
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.instance.options import (
+    command_line_actor,
     data_option,
     instance_name_option,
     open_storage_or_explain,
@@ -43,7 +44,11 @@ def token() -> None:
 )
 @click.option("--integration-id", type=click.IntRange(1), help="Opens this integration only.")
 @click.option(
-    "--expires-days", type=click.IntRange(1, 36500), help="Opens nothing after so many days."
+    "--expires-days",
+    default=90,
+    show_default=True,
+    type=click.IntRange(0, 36500),
+    help="Expire the token after this many days. 0 is never.",
 )
 def create(
     data: Path,
@@ -51,11 +56,11 @@ def create(
     name: str,
     scopes: tuple[str, ...],
     integration_id: int | None,
-    expires_days: int | None,
+    expires_days: int,
 ) -> None:
-    """Make a token; it is shown this once, only a hash of it is kept."""
+    """Create a token and print it once. Only its hash is stored."""
     expires_at = None
-    if expires_days is not None:
+    if expires_days:
         expires_at = datetime.now(UTC) + timedelta(days=expires_days)
     with open_storage_or_explain(data, create=False) as storage:
         from datapilot_defer.instance.services import tokens
@@ -67,6 +72,7 @@ def create(
             scopes=frozenset(scopes),
             integration_id=integration_id,
             expires_at=expires_at,
+            actor=command_line_actor(),
         )
     current_output().print_result({**_token_json(record), "token": secret}, secret)
 
@@ -96,7 +102,7 @@ def revoke(data: Path, token_id: int) -> None:
     with open_storage_or_explain(data, create=False) as storage:
         from datapilot_defer.instance.services import tokens
 
-        tokens.revoke_token(storage, token_id)
+        tokens.revoke_token(storage, token_id, command_line_actor())
     result = {"id": token_id, "revoked": True}
     current_output().print_result(result, f"Token {token_id} is revoked.")
 

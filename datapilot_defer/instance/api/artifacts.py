@@ -55,7 +55,6 @@ def fetch_artifact_url(
         upload.id,
         Purpose.DOWNLOAD,
         base_url=base_url,
-        lifetime_s=settings.download_seconds,
     )
     return {"url": url, **artifact_body(upload, None, None), "environment": environment.name}
 

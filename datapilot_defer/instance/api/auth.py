@@ -26,6 +26,7 @@ def authenticate_request(request: Request, storage: CurrentStorage) -> Principal
     instance_name = request.headers.get("x-tenant", "")
     if principal is None or not _is_equal(instance_name, principal.instance.name):
         raise HTTPException(401, _AUTHENTICATION_FAILED, headers={"WWW-Authenticate": "Bearer"})
+    request.app.state.last_used.record(principal.token.id)
     return principal
 
 

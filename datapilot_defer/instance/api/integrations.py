@@ -1,4 +1,4 @@
-"""Routes about integrations and environments: list, create, show."""
+"""Routes about integrations and environments: list, create, show, rename, delete."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from fastapi import APIRouter
 
 from datapilot_defer.instance.api.auth import CurrentPrincipal
 from datapilot_defer.instance.api.models import (
+    DisabledChecks,
     NewIntegration,
+    NewName,
     PathId,
     artifact_body,
     integration_body,
     publication_body,
     sync_body,
 )
-from datapilot_defer.instance.dependencies import BaseUrl, CurrentStorage
+from datapilot_defer.instance.dependencies import BaseUrl, CurrentSettings, CurrentStorage
 from datapilot_defer.instance.services import integrations, overviews
 
 router = APIRouter(tags=["integrations"])
@@ -22,11 +24,16 @@ router = APIRouter(tags=["integrations"])
 @router.get("/dbt/v1/project_integrations")
 @router.get("/dbt/v1/project_integrations/", include_in_schema=False)
 def list_integrations(
-    storage: CurrentStorage, principal: CurrentPrincipal
+    storage: CurrentStorage,
+    principal: CurrentPrincipal,
+    settings: CurrentSettings,
+    include_deleted: bool = False,
 ) -> list[dict[str, object]]:
-    """List the integrations that the token opens."""
-    listed = integrations.list_integrations(storage, principal)
-    return [integration_body(integration) for integration in listed]
+    """List the integrations that the token permits; an admin may include the deleted ones."""
+    listed = list(integrations.list_integrations(storage, principal))
+    if include_deleted:
+        listed += integrations.list_deleted_integrations(storage, principal)
+    return [integration_body(integration, settings) for integration in listed]
 
 
 @router.post(
@@ -57,6 +64,7 @@ def create_integration(
 def show_environment(
     storage: CurrentStorage,
     principal: CurrentPrincipal,
+    settings: CurrentSettings,
     base_url: BaseUrl,
     integration_id: PathId,
     environment: str,
@@ -71,7 +79,7 @@ def show_environment(
         include_rejected=include_rejected,
     )
     return {
-        **integration_body(overview.integration),
+        **integration_body(overview.integration, settings),
         "environment": overview.environment.name,
         "disabled_checks": sorted(overview.environment.disabled_checks),
         "sync_history": [
@@ -83,3 +91,63 @@ def show_environment(
         ],
         "publications": [publication_body(publication) for publication in overview.publications],
     }
+
+
+@router.patch("/dbt/v1/project_integrations/{integration_id}")
+def rename_integration(
+    storage: CurrentStorage,
+    principal: CurrentPrincipal,
+    settings: CurrentSettings,
+    integration_id: PathId,
+    body: NewName,
+) -> dict[str, object]:
+    """Rename an integration. Requires the scope admin."""
+    integration = integrations.rename_integration(
+        storage, principal, integration_id=integration_id, name=body.name
+    )
+    return integration_body(integration, settings)
+
+
+@router.delete("/dbt/v1/project_integrations/{integration_id}")
+def delete_integration(
+    storage: CurrentStorage,
+    principal: CurrentPrincipal,
+    settings: CurrentSettings,
+    integration_id: PathId,
+) -> dict[str, object]:
+    """Delete an integration, which can be undone until `purge_at`. Requires the scope admin."""
+    integration = integrations.delete_integration(storage, principal, integration_id=integration_id)
+    return {"ok": True, **integration_body(integration, settings)}
+
+
+@router.post("/dbt/v1/project_integrations/{integration_id}/undelete")
+def undelete_integration(
+    storage: CurrentStorage,
+    principal: CurrentPrincipal,
+    settings: CurrentSettings,
+    integration_id: PathId,
+) -> dict[str, object]:
+    """Undo the deletion of an integration. Requires the scope admin."""
+    integration = integrations.undelete_integration(
+        storage, principal, integration_id=integration_id
+    )
+    return integration_body(integration, settings)
+
+
+@router.post("/dbt/v1/project_integrations/{integration_id}/{environment}/checks")
+def set_disabled_checks(
+    storage: CurrentStorage,
+    principal: CurrentPrincipal,
+    integration_id: PathId,
+    environment: str,
+    body: DisabledChecks,
+) -> dict[str, object]:
+    """Set the checks that uploads to an environment skip. Requires the scope admin."""
+    integrations.set_disabled_checks(
+        storage,
+        principal,
+        integration_id=integration_id,
+        environment=environment,
+        disabled=frozenset(body.disabled),
+    )
+    return {"ok": True, "disabled_checks": sorted(set(body.disabled))}

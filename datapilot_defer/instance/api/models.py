@@ -9,6 +9,7 @@ from fastapi import Path, Query
 from pydantic import BaseModel, Field
 
 from datapilot_defer.instance.services.overviews import EnvironmentOverview
+from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage.integrations import Integration, UploadCheck
 from datapilot_defer.storage.publications import Publication
 from datapilot_defer.storage.tables import MAX_ID
@@ -49,14 +50,29 @@ class NewIntegration(BaseModel):
     integration_type: Literal["dbt_core", "dbt_cloud"] = "dbt_core"
 
 
+class NewName(BaseModel):
+    """The new name of an integration."""
+
+    name: Text
+
+
+class DisabledChecks(BaseModel):
+    """The checks that uploads to an environment skip."""
+
+    disabled: list[UploadCheck] = Field(max_length=20)
+
+
 class FileReference(BaseModel):
     """One uploaded file."""
 
     dbt_core_integration_file_id: Id
 
 
-def integration_body(integration: Integration) -> dict[str, object]:
-    """Return an integration as the API shows it."""
+def integration_body(integration: Integration, settings: InstanceSettings) -> dict[str, object]:
+    """Return an integration as the API shows it. purge_at: when a deleted one is purged."""
+    purge_at = None
+    if integration.deleted_at is not None:
+        purge_at = integration.deleted_at + settings.undelete_period
     environments = [
         {
             "id": environment.id,
@@ -73,6 +89,8 @@ def integration_body(integration: Integration) -> dict[str, object]:
         "last_modified_at": integration.last_modified_at,
         "last_file_upload_time": integration.last_file_upload_time,
         "is_deleted": integration.deleted_at is not None,
+        "deleted_at": integration.deleted_at,
+        "purge_at": purge_at,
         "integration_type": integration.integration_type,
         "project_name": integration.project_name,
     }

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from datapilot_defer.instance.dependencies import CurrentSettings, CurrentStorage
+from datapilot_defer.instance.services.quota import check_quota
 from datapilot_defer.instance.services.signed_urls import Purpose, SignedUrl, open_signed_url
 from datapilot_defer.instance.services.uploads import receive_upload
 from datapilot_defer.storage.blobs import CHUNK_BYTES, Blob, BlobWriter
@@ -18,37 +19,38 @@ from datapilot_defer.storage.tables import MAX_ID
 
 router = APIRouter(tags=["files"])
 FileId = Annotated[int, Path(ge=1, le=MAX_ID)]
-Expires = Annotated[int, Query(ge=0, le=2**53)]
-Signature = Annotated[str, Query(max_length=64)]
+Signature = Annotated[str, Query(max_length=100)]
 
 
-@router.put("/files/{file_id}", responses={403: {}, 409: {}, 413: {}})
+@router.put("/files/{file_id}", responses={402: {}, 403: {}, 409: {}, 413: {}})
 async def put_file(
     request: Request,
     storage: CurrentStorage,
     settings: CurrentSettings,
     file_id: FileId,
-    expires: Expires,
     signature: Signature,
 ) -> Response:
     """Take the raw bytes of an announced file; they stay invisible until verify_upload."""
-    url = SignedUrl(file_id, Purpose.UPLOAD, expires, signature)
+    url = SignedUrl(file_id, Purpose.UPLOAD, settings.upload_seconds, signature)
     instance, _ = await run_in_threadpool(open_signed_url, storage, url)
     if int(request.headers.get("content-length", "0")) > settings.max_upload_bytes:
         raise _too_large(settings.max_upload_bytes)
     with storage.blobs.open_writer() as writer:
         await _stream_to_blob(request, writer, settings.max_upload_bytes)
+        await run_in_threadpool(
+            check_quota, storage, instance.id, settings.max_stored_bytes, writer.blob
+        )
         blob = await run_in_threadpool(writer.commit, instance.id)
-    await run_in_threadpool(receive_upload, storage, file_id, blob)
+    await run_in_threadpool(receive_upload, storage, instance.id, file_id, blob)
     return Response(headers={"ETag": f'"{blob.sha256}"'})
 
 
 @router.get("/files/{file_id}", responses={403: {}, 404: {}})
 def get_file(
-    storage: CurrentStorage, file_id: FileId, expires: Expires, signature: Signature
+    storage: CurrentStorage, settings: CurrentSettings, file_id: FileId, signature: Signature
 ) -> Response:
     """Give the raw bytes of a verified file."""
-    url = SignedUrl(file_id, Purpose.DOWNLOAD, expires, signature)
+    url = SignedUrl(file_id, Purpose.DOWNLOAD, settings.download_seconds, signature)
     instance, upload = open_signed_url(storage, url)
     blob = Blob(upload.metadata.sha256, upload.metadata.size_bytes)
     chunks = storage.blobs.read_chunks(instance.id, blob)

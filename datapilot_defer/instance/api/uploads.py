@@ -43,13 +43,13 @@ def signed_url(
         integration_id=dbt_core_integration_id,
         environment=dbt_core_integration_environment_type,
         kind=file_type,
+        max_stored_bytes=settings.max_stored_bytes,
     )
     url = create_signed_url(
         principal.instance,
         upload_id,
         Purpose.UPLOAD,
         base_url=base_url,
-        lifetime_s=settings.upload_seconds,
     )
     return {"url": url, "dbt_core_integration_file_id": upload_id}
 
@@ -79,7 +79,7 @@ async def verify_upload(
         allow=allow,
     )
     verified = await to_thread.run_sync(
-        partial(uploads.verify_upload, storage, request.app.state.worker, principal, claim),
+        partial(uploads.verify_upload, storage, request.app.state.verification, principal, claim),
         limiter=request.app.state.verifying,
     )
     return _verified_body(verified)

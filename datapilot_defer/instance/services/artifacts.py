@@ -17,7 +17,7 @@ from datapilot_defer.storage import integrations as integration_records
 from datapilot_defer.storage import publications as publication_records
 from datapilot_defer.storage import uploads as upload_records
 from datapilot_defer.storage.audit import AuditAction, record_event
-from datapilot_defer.storage.database import utc_now
+from datapilot_defer.storage.database import Connection, utc_now
 from datapilot_defer.storage.integrations import Environment, Integration, normalize_name
 from datapilot_defer.storage.publications import PublicationReason
 from datapilot_defer.storage.uploads import Upload
@@ -58,8 +58,11 @@ def find_artifact(
     else:
         artifact = _find_current(storage, environments, query)
     if artifact is None:
+        time = ""
+        if query.at is not None:
+            time = f" at {_format_time(query.at)}"
         raise NotFound(
-            f"integration {integration.id} has no such {query.kind.value}: nothing was uploaded"
+            f"integration {integration.id} has no {query.kind.value}{time}: nothing was uploaded"
         )
     return artifact
 
@@ -70,47 +73,66 @@ def find_verified_upload(storage: Storage, integration: Integration, upload_id: 
     with storage.database.read() as connection:
         upload = upload_records.find_upload(connection, upload_id)
     if upload is None or upload.uploaded_at is None or upload.environment_id not in environment_ids:
-        raise NotFound(
-            f"integration {integration.id} has no file {upload_id}; "
-            "its history lists the ones it has"
-        )
+        raise _missing_file(f"integration {integration.id}", upload_id)
     return upload
 
 
 def restore_artifact(
     storage: Storage, principal: Principal, *, integration_id: int, environment: str, upload_id: int
 ) -> Upload:
-    """Make an earlier upload the current one again. Raises AccessDenied, NotFound."""
+    """Make an earlier upload the current one again.
+
+    Restoring the current upload changes nothing and is not recorded. Raises AccessDenied, NotFound.
+    """
     integration = find_integration(storage, principal, integration_id)
     require_scope(principal, "upload", integration.id)
     selected = find_environment(integration, environment)
-    upload = find_verified_upload(storage, integration, upload_id)
-    if upload.environment_id != selected.id:
-        raise NotFound(f"{selected.name} of integration {integration.id} has no file {upload_id}")
+    find_verified_upload(storage, integration, upload_id)
+    with storage.database.write() as connection:
+        instance_records.lock_instance(connection, principal.instance.id)
+        # Read it again: retention may have removed it.
+        upload = upload_records.find_upload(connection, upload_id)
+        if upload is None or upload.environment_id != selected.id:
+            raise _missing_file(f"{selected.name} of integration {integration.id}", upload_id)
+        current = publication_records.find_current(connection, selected.id, upload.kind)
+        if current is None or current.id != upload.id:
+            _record_restore(connection, principal, integration, selected, upload)
+    return upload
+
+
+def _record_restore(
+    connection: Connection,
+    principal: Principal,
+    integration: Integration,
+    environment: Environment,
+    upload: Upload,
+) -> None:
+    publication_records.make_current(
+        connection,
+        upload,
+        since=utc_now(),
+        reason=PublicationReason.RESTORE,
+        token_id=principal.token.id,
+    )
+    record_event(
+        connection,
+        principal.instance.id,
+        principal.actor,
+        AuditAction.ARTIFACT_RESTORED,
+        integration_id=integration.id,
+        detail=f"{upload.kind.file_name} {upload.id} in {environment.name}",
+    )
     project_name = None
     if upload.kind is Kind.MANIFEST:
         project_name = upload.metadata.project_name
-    with storage.database.write() as connection:
-        instance_records.lock_instance(connection, principal.instance.id)
-        publication_records.make_current(
-            connection,
-            upload,
-            since=utc_now(),
-            reason=PublicationReason.RESTORE,
-            token_id=principal.token.id,
-        )
-        record_event(
-            connection,
-            principal.instance.id,
-            principal.actor,
-            AuditAction.ARTIFACT_RESTORED,
-            integration_id=integration.id,
-            detail=f"{upload.kind.file_name} {upload.id} in {selected.name}",
-        )
-        integration_records.record_publication(
-            connection, integration.id, project_name=project_name
-        )
-    return upload
+    integration_records.record_publication(connection, integration.id, project_name=project_name)
+
+
+def _missing_file(owner: str, upload_id: int) -> NotFound:
+    return NotFound(
+        f"{owner} has no file {upload_id}, or retention removed it. "
+        "The history lists the files that are kept."
+    )
 
 
 def _candidate_environments(integration: Integration, name: str | None) -> Sequence[Environment]:
@@ -146,7 +168,20 @@ def _find_current(
             )
             if upload is not None:
                 return EnvironmentArtifact(environment, upload)
+            if moment is not None:
+                _check_removal(connection, environment, query.kind, moment)
     return None
+
+
+def _check_removal(
+    connection: Connection, environment: Environment, kind: Kind, moment: datetime
+) -> None:
+    """Raise NotFound when retention removed the artifact that was current at a moment."""
+    if publication_records.is_removed(connection, environment.id, kind, at=moment):
+        raise NotFound(
+            f"retention removed the {kind.value} that was current in {environment.name} at "
+            f"{_format_time(moment)}. The history lists the files that are kept."
+        )
 
 
 def _to_utc(moment: datetime) -> datetime:
@@ -155,3 +190,7 @@ def _to_utc(moment: datetime) -> datetime:
         return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except OverflowError:
         raise UsageError("at: no moment between the years 1 and 9999 in UTC") from None
+
+
+def _format_time(moment: datetime) -> str:
+    return _to_utc(moment).isoformat(timespec="seconds").replace("+00:00", "Z")

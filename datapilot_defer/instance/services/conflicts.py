@@ -13,3 +13,7 @@ class UploadReplaced(Conflict):
 
 class UnsafeUpload(Conflict):
     """The manifest would break defer for its users."""
+
+
+class QuotaExceeded(Conflict):
+    """The instance keeps as many bytes as its settings permit."""

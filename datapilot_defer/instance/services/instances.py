@@ -3,39 +3,103 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from datapilot_defer.errors import NotFound, UsageError
 from datapilot_defer.instance.services.token_format import generate_token, hash_token
 from datapilot_defer.storage import Storage
 from datapilot_defer.storage import instances as instance_records
 from datapilot_defer.storage import tokens as token_records
+from datapilot_defer.storage.audit import Actor, AuditAction, record_event
 from datapilot_defer.storage.database import Connection
 from datapilot_defer.storage.instances import Instance
+from datapilot_defer.storage.tokens import Token
+
+_COMMAND_LINE = Actor("command line")
 
 
-def create_instance(storage: Storage, name: str) -> str | None:
-    """Create an instance and return its first admin token; None when the name is taken.
-
-    Raises UsageError when the name is invalid.
-    """
+def check_instance_name(name: str) -> None:
+    """Raise UsageError unless an instance may have this name."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
         raise UsageError(
-            f"{name!r} can't be an instance's name: it travels in a header, "
-            "so 1 to 63 of A-Z, a-z, 0-9, '-', '_', '.'"
+            f"{name!r} is not a valid instance name, which is sent in a header. "
+            "Use 1 to 63 of A-Z, a-z, 0-9, '-', '_', '.', and begin with a letter or digit."
         )
-    token = generate_token()
+
+
+def create_instance(
+    storage: Storage, name: str, *, token: str = "", actor: Actor = _COMMAND_LINE
+) -> str | None:
+    """Create an instance and return its first admin token; None when the name is taken.
+
+    token: the first admin token; a new one by default. Raises UsageError when the name is invalid.
+    """
+    first_token = token or generate_token()
+    with creating_instance(storage, name, token=first_token, actor=actor) as is_new:
+        if is_new:
+            return first_token
+    return None
+
+
+@contextmanager
+def creating_instance(storage: Storage, name: str, *, token: str, actor: Actor) -> Iterator[bool]:
+    """Create an instance with its first admin token when the block ends without an exception.
+
+    The block hands the token over. Only its hash is stored, so that a token that could not be
+    handed over must not be valid. Yields False, and creates nothing, when the name is taken.
+    Raises UsageError when the name is invalid.
+    """
+    check_instance_name(name)
     with storage.database.write() as connection:
-        if instance_records.find_instance(connection, name):
-            return None
-        instance = instance_records.create_instance(connection, name)
-        token_records.create_token(
-            connection,
-            instance.id,
-            name="first",
-            sha256=hash_token(token),
-            scopes=frozenset({"admin"}),
-        )
-    return token
+        is_new = instance_records.find_instance(connection, name) is None
+        if is_new:
+            instance = instance_records.create_instance(connection, name)
+            _create_admin_token(connection, instance, "first", token, actor)
+        yield is_new
+
+
+def register_admin_token(
+    storage: Storage, instance_name: str | None, token: str, *, actor: Actor
+) -> Token:
+    """Make a text an admin token of an instance, unless it is a token already; return its record.
+
+    instance_name: None selects the only instance. Raises UsageError, NotFound.
+    """
+    with storage.database.write() as connection:
+        record = token_records.find_token(connection, hash_token(token))
+        if record is not None:
+            return record
+        instance = select_instance(connection, instance_name)
+        return _create_admin_token(connection, instance, "admin token file", token, actor)
+
+
+def _create_admin_token(
+    connection: Connection, instance: Instance, name: str, token: str, actor: Actor
+) -> Token:
+    record = token_records.create_token(
+        connection,
+        instance.id,
+        name=name,
+        sha256=hash_token(token),
+        scopes=frozenset({"admin"}),
+    )
+    record_event(
+        connection, instance.id, actor, AuditAction.TOKEN_CREATED, detail=f"{name} (admin)"
+    )
+    return record
+
+
+def list_names_without_admin(storage: Storage) -> list[str]:
+    """Return the names of the instances that have no valid admin token."""
+    names = []
+    with storage.database.read() as connection:
+        for name in instance_records.list_instance_names(connection):
+            instance = find_instance(connection, name)
+            tokens = token_records.list_tokens(connection, instance.id)
+            if not any(token.is_valid and token.permits("admin") for token in tokens):
+                names.append(name)
+    return names
 
 
 def list_instance_names(storage: Storage) -> list[str]:
@@ -70,3 +134,15 @@ def _describe_available(names: list[str]) -> str:
     if not names:
         return "none was made yet: run `datapilot instance init`"
     return f"there are: {', '.join(names)}"
+
+
+def rotate_signing_key(storage: Storage, name: str | None, actor: Actor) -> str:
+    """Replace the signing key of an instance, which makes its signed URLs invalid.
+
+    name: None selects the only instance. Returns the name. Raises UsageError, NotFound.
+    """
+    with storage.database.write() as connection:
+        instance = select_instance(connection, name)
+        instance_records.replace_signing_key(connection, instance.id)
+        record_event(connection, instance.id, actor, AuditAction.SIGNING_KEY_ROTATED)
+    return instance.name

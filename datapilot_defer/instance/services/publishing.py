@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from datapilot_defer.artifact import ArtifactMetadata, Kind, Provenance
-from datapilot_defer.instance.inspection import Verification
 from datapilot_defer.instance.services.conflicts import UploadReplaced
 from datapilot_defer.instance.services.principal import Principal
 from datapilot_defer.instance.services.upload_checks import (
@@ -13,6 +12,7 @@ from datapilot_defer.instance.services.upload_checks import (
     describe_future,
     find_failed_checks,
 )
+from datapilot_defer.instance.verification import Verification
 from datapilot_defer.storage import Storage
 from datapilot_defer.storage import instances as instance_records
 from datapilot_defer.storage import integrations as integration_records

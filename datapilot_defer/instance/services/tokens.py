@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hmac
+import hashlib
+import secrets
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from datapilot_defer.errors import NotFound, Unavailable, UsageError
-from datapilot_defer.instance.services import instances, signed_urls
+from datapilot_defer.errors import NotFound, UsageError
+from datapilot_defer.instance.services import instances
 from datapilot_defer.instance.services.principal import Principal, require_scope
 from datapilot_defer.instance.services.token_format import (
     generate_token,
@@ -20,57 +19,69 @@ from datapilot_defer.storage import Storage
 from datapilot_defer.storage import instances as instance_records
 from datapilot_defer.storage import integrations as integration_records
 from datapilot_defer.storage import tokens as token_records
-from datapilot_defer.storage.instances import Instance
+from datapilot_defer.storage import web_sessions as session_records
+from datapilot_defer.storage.audit import Actor, AuditAction, record_event
+from datapilot_defer.storage.database import Connection, utc_now
 from datapilot_defer.storage.tokens import Token
 
-
-@dataclass(frozen=True)
-class SessionCookie:
-    """A session of the web pages as its cookie states it; `signature` proves it."""
-
-    token_id: int
-    expires: int
-    signature: str = field(repr=False)
+SESSION_LIFETIME = timedelta(hours=12)
 
 
 def authenticate_token(storage: Storage, token: str) -> Principal | None:
     """Return the caller with this token, if the token is valid."""
     if not is_well_formed(token):
         return None
-    sha256 = hash_token(token)
     with storage.database.read() as connection:
-        record = token_records.find_token(connection, sha256)
-        if record is None:
-            return None
-        instance = instance_records.get_instance(connection, record.instance_id)
-    if not hmac.compare_digest(record.sha256, sha256):
-        return None
-    return _principal_for(storage, instance, record)
+        record = token_records.find_token(connection, hash_token(token))
+        return _principal_for(connection, record)
 
 
-def authenticate_session(storage: Storage, cookie: SessionCookie) -> Principal | None:
-    """Return the caller with this session, if its token is still valid."""
+def start_session(storage: Storage, principal: Principal) -> str:
+    """Start a session of the web pages; return the random id that stands for its token.
+
+    It ends after SESSION_LIFETIME, and when the token is revoked or expires.
+    """
+    session_id = secrets.token_urlsafe(32)
+    with storage.database.write() as connection:
+        session_records.create_session(
+            connection,
+            principal.token.id,
+            sha256=_hash_session_id(session_id),
+            expires_at=utc_now() + SESSION_LIFETIME,
+        )
+    return session_id
+
+
+def authenticate_session(storage: Storage, session_id: str) -> Principal | None:
+    """Return the caller with this session, if it has not ended."""
     with storage.database.read() as connection:
-        token = token_records.get_token(connection, cookie.token_id)
-        if token is None:
+        token_id = session_records.find_token_id(connection, _hash_session_id(session_id))
+        if token_id is None:
             return None
-        instance = instance_records.get_instance(connection, token.instance_id)
-    is_signed = signed_urls.verify_signature(
-        instance.signing_key, cookie.signature, cookie.expires, "session", cookie.token_id
-    )
-    if not is_signed:
-        return None
-    return _principal_for(storage, instance, token)
+        return _principal_for(connection, token_records.get_token(connection, token_id))
 
 
-def _principal_for(storage: Storage, instance: Instance, token: Token) -> Principal | None:
-    if not token.is_valid:
+def end_session(storage: Storage, session_id: str) -> None:
+    """End a session."""
+    with storage.database.write() as connection:
+        session_records.delete_session(connection, _hash_session_id(session_id))
+
+
+def record_failed_sign_in(storage: Storage, address: str | None) -> None:
+    """Add a failed sign-in to the audit log."""
+    actor = Actor("unknown", address=address)
+    with storage.database.write() as connection:
+        record_event(connection, None, actor, AuditAction.SIGN_IN_FAILED)
+
+
+def _hash_session_id(session_id: str) -> str:
+    return hashlib.sha256(session_id.encode(errors="replace")).hexdigest()
+
+
+def _principal_for(connection: Connection, token: Token | None) -> Principal | None:
+    if token is None or not token.is_valid:
         return None
-    if token_records.is_last_used_outdated(token):
-        # A full disk must not prevent reading.
-        with suppress(Unavailable), storage.database.write() as connection:
-            token_records.update_last_used(connection, token.id)
-    return Principal(instance, token)
+    return Principal(instance_records.get_instance(connection, token.instance_id), token)
 
 
 def create_token(
@@ -81,6 +92,7 @@ def create_token(
     scopes: frozenset[str],
     integration_id: int | None = None,
     expires_at: datetime | None = None,
+    actor: Actor,
 ) -> tuple[Token, str]:
     """Create a token; return its record and the token itself, which is not stored.
 
@@ -88,8 +100,8 @@ def create_token(
     """
     if integration_id is not None and "admin" in scopes:
         raise UsageError(
-            "admin is of the whole instance: "
-            "a token for one integration has the scopes read and upload"
+            "the scope admin covers the complete instance. "
+            "A token for one integration has the scopes read and upload."
         )
     token = generate_token()
     with storage.database.write() as connection:
@@ -108,6 +120,14 @@ def create_token(
             scopes=scopes,
             integration_id=integration_id,
             expires_at=expires_at,
+        )
+        record_event(
+            connection,
+            instance.id,
+            actor,
+            AuditAction.TOKEN_CREATED,
+            integration_id=integration_id,
+            detail=f"{record.name} ({','.join(sorted(scopes))})",
         )
     return record, token
 
@@ -138,19 +158,38 @@ def list_own_tokens(storage: Storage, principal: Principal) -> Sequence[Token]:
 
 
 def revoke_own_token(storage: Storage, principal: Principal, token_id: int) -> None:
-    """Revoke a token of the caller's instance, if it exists. Raises AccessDenied."""
+    """Revoke a token of the caller's instance. Raises AccessDenied, NotFound."""
     require_scope(principal, "admin")
     with storage.database.write() as connection:
-        token_records.revoke_token(connection, principal.instance.id, token_id)
+        token = token_records.get_token(connection, token_id)
+        if token is None or token.instance_id != principal.instance.id:
+            raise NotFound(f"there is no token {token_id}")
+        _revoke(connection, token, principal.actor)
 
 
-def revoke_token(storage: Storage, token_id: int) -> None:
+def revoke_token(storage: Storage, token_id: int, actor: Actor) -> None:
     """Revoke a token of any instance. Raises NotFound when there is no such unrevoked token."""
     with storage.database.write() as connection:
         token = token_records.get_token(connection, token_id)
-        if token and token_records.revoke_token(connection, token.instance_id, token_id):
+        if token and _revoke(connection, token, actor):
             return
     raise NotFound(
-        f"there is no token {token_id} that is not revoked; "
-        "`datapilot instance token list` shows them"
+        f"there is no token {token_id} that could be revoked. "
+        "`datapilot instance token list` lists the tokens."
     )
+
+
+def _revoke(connection: Connection, token: Token, actor: Actor) -> bool:
+    """Revoke a token and end its sessions; return False when it was revoked already."""
+    if not token_records.revoke_token(connection, token.instance_id, token.id):
+        return False
+    session_records.delete_sessions_of_token(connection, token.id)
+    record_event(
+        connection,
+        token.instance_id,
+        actor,
+        AuditAction.TOKEN_REVOKED,
+        integration_id=token.integration_id,
+        detail=token.name,
+    )
+    return True

@@ -12,7 +12,6 @@ from datapilot_defer.errors import (
     Unavailable,
     UsageError,
 )
-from datapilot_defer.instance.inspection import Verification
 from datapilot_defer.instance.services.conflicts import Conflict, UnsafeUpload
 from datapilot_defer.instance.services.integrations import find_environment, find_integration
 from datapilot_defer.instance.services.principal import Principal, require_scope
@@ -23,10 +22,13 @@ from datapilot_defer.instance.services.publishing import (
     make_current,
     publish,
 )
-from datapilot_defer.instance.worker import VerificationWorker
+from datapilot_defer.instance.services.quota import check_quota
+from datapilot_defer.instance.verification import Verification
+from datapilot_defer.instance.worker import VerificationPool
 from datapilot_defer.storage import Storage
 from datapilot_defer.storage import instances as instance_records
 from datapilot_defer.storage import publications as publication_records
+from datapilot_defer.storage import quota as quota_records
 from datapilot_defer.storage import uploads as upload_records
 from datapilot_defer.storage.audit import AuditAction, record_event
 from datapilot_defer.storage.blobs import Blob, StoredContent
@@ -47,21 +49,32 @@ class VerifiedUpload:
 
 
 def announce_upload(
-    storage: Storage, principal: Principal, *, integration_id: int, environment: str, kind: Kind
+    storage: Storage,
+    principal: Principal,
+    *,
+    integration_id: int,
+    environment: str,
+    kind: Kind,
+    max_stored_bytes: int | None,
 ) -> int:
-    """Create the record of an upload to come and return its id. Raises AccessDenied, NotFound."""
+    """Create the record of an upload to come and return its id.
+
+    Raises AccessDenied, NotFound, QuotaExceeded when the instance has max_stored_bytes already.
+    """
     require_scope(principal, "upload", integration_id)
     integration = find_integration(storage, principal, integration_id)
     selected = find_environment(integration, environment)
+    check_quota(storage, principal.instance.id, max_stored_bytes)
     with storage.database.write() as connection:
         return upload_records.create_upload(
             connection, environment_id=selected.id, token_id=principal.token.id, kind=kind
         )
 
 
-def receive_upload(storage: Storage, upload_id: int, blob: Blob) -> None:
+def receive_upload(storage: Storage, instance_id: int, upload_id: int, blob: Blob) -> None:
     """Record that the bytes of an upload are stored. Raises Conflict after verification."""
     with storage.database.write() as connection:
+        quota_records.add_stored_blob(connection, instance_id, blob)
         is_marked = upload_records.mark_received(
             connection, upload_id, sha256=blob.sha256, size_bytes=blob.size_bytes
         )
@@ -70,7 +83,7 @@ def receive_upload(storage: Storage, upload_id: int, blob: Blob) -> None:
 
 
 def verify_upload(
-    storage: Storage, worker: VerificationWorker, principal: Principal, claim: UploadClaim
+    storage: Storage, pool: VerificationPool, principal: Principal, claim: UploadClaim
 ) -> VerifiedUpload:
     """Make an upload current if it is complete and safe. Repeating the call changes nothing.
 
@@ -85,7 +98,7 @@ def verify_upload(
             current = publication_records.find_current(
                 connection, upload.environment_id, upload.kind
             )
-        verification = _verify_content(storage, worker, integration, upload, current)
+        verification = _verify_content(storage, pool, integration, upload, current)
         candidate = Candidate(integration, upload, current, verification)
         decision = publish(storage, principal, candidate, claim)
         if decision is not None:
@@ -98,7 +111,7 @@ def verify_upload(
 
 def _verify_content(
     storage: Storage,
-    worker: VerificationWorker,
+    pool: VerificationPool,
     integration: Integration,
     upload: Upload,
     current: Upload | None,
@@ -107,7 +120,7 @@ def _verify_content(
     previous = None
     if upload.kind is Kind.MANIFEST and current is not None:
         previous = _content_of(storage, integration, current)
-    verification = worker.verify(upload.kind, content, previous)
+    verification = pool.verify(upload.kind, content, previous)
     metadata = verification.metadata
     if metadata is not None and metadata.sha256 != upload.metadata.sha256:
         raise Unavailable(f"the stored bytes of file {upload.id} are damaged. Upload it again.")

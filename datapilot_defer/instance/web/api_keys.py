@@ -52,6 +52,7 @@ def create_key(
         scopes=frozenset(scope),
         integration_id=only_id,
         expires_at=expires_at,
+        actor=session.principal.actor,
     )
     return _render_keys(storage, session, new_token=token)
 

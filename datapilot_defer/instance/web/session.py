@@ -1,23 +1,21 @@
-"""Sessions of the web pages: a token in a signed cookie, and forms protected against CSRF."""
+"""Sessions of the web pages: a random id in a cookie, and forms protected against CSRF."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from fastapi import Depends, Form, HTTPException, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import Response
 
 from datapilot_defer.instance.dependencies import CurrentStorage
-from datapilot_defer.instance.services import signed_urls
 from datapilot_defer.instance.services.principal import Principal
-from datapilot_defer.instance.services.tokens import SessionCookie, authenticate_session
+from datapilot_defer.instance.services.tokens import SESSION_LIFETIME, authenticate_session
 
 COOKIE_NAME = "datapilot_session"
-_COOKIE_FORMAT = re.compile(r"(\d{1,10})\.(\d{1,10})\.([0-9a-f]{64})", re.ASCII)
-_LIFETIME_S = 12 * 3600
+_MAX_COOKIE_LENGTH = 100
 
 
 class SignInRequired(Exception):
@@ -36,43 +34,50 @@ class Session:
     csrf: str = field(repr=False)
 
 
-def start_session(response: Response, principal: Principal, *, is_secure: bool) -> None:
-    """Set a cookie that stands for the token until it is revoked, for at most 12 hours.
-
-    is_secure: the cookie is sent over HTTPS only.
-    """
-    token_id = principal.token.id
-    expires = signed_urls.expiry_after(_LIFETIME_S)
-    signature = signed_urls.sign(principal.instance.signing_key, "session", token_id, expires)
+def set_session_cookie(response: Response, session_id: str, *, is_secure: bool) -> None:
+    """Store a session's id in the browser. is_secure: it is sent over HTTPS only."""
     response.set_cookie(
         COOKIE_NAME,
-        f"{token_id}.{expires}.{signature}",
-        max_age=_LIFETIME_S,
+        session_id,
+        max_age=int(SESSION_LIFETIME.total_seconds()),
         httponly=True,
         samesite="strict",
         secure=is_secure,
     )
 
 
-def end_session() -> Response:
-    """Return a response that deletes the cookie."""
-    response = RedirectResponse("/sign-in", 303)
+def delete_session_cookie(response: Response) -> None:
+    """Delete the session's id from the browser."""
     response.delete_cookie(COOKIE_NAME, httponly=True, samesite="strict")
-    return response
+
+
+def session_id_of(request: Request) -> str:
+    """Return the session's id that a request states; "" if it states none."""
+    return request.cookies.get(COOKIE_NAME, "")[:_MAX_COOKIE_LENGTH]
 
 
 def current_session(request: Request, storage: CurrentStorage) -> Session:
     """Return the session of a request. Raises SignInRequired."""
-    text = request.cookies.get(COOKIE_NAME, "")
-    match = _COOKIE_FORMAT.fullmatch(text)
-    if match is None:
-        raise SignInRequired(request.url.path)
-    token_id, expires, signature = match.groups()
-    cookie = SessionCookie(int(token_id), int(expires), signature)
-    principal = authenticate_session(storage, cookie)
+    session_id = session_id_of(request)
+    principal = None
+    if session_id:
+        principal = authenticate_session(storage, session_id)
     if principal is None:
         raise SignInRequired(request.url.path)
-    return Session(principal, signed_urls.sign(principal.instance.signing_key, "form", text))
+    request.app.state.last_used.record(principal.token.id)
+    return Session(replace(principal, address=client_address(request)), _csrf_value(session_id))
+
+
+def client_address(request: Request) -> str | None:
+    """Return the IP address of the caller, if it is known."""
+    if request.client is None:
+        return None
+    return request.client.host
+
+
+def _csrf_value(session_id: str) -> str:
+    """Return a value that only pages of this session have. The cookie does not follow from it."""
+    return hashlib.sha256(f"form {session_id}".encode(errors="replace")).hexdigest()
 
 
 CurrentSession = Annotated[Session, Depends(current_session)]
@@ -84,7 +89,7 @@ def csrf_checked_session(
     """Return the session of a form. Raises HTTPException 403 for a form of another site."""
     if not hmac.compare_digest(csrf.encode(), session.csrf.encode()):
         raise HTTPException(
-            403, "this form is from another session: go back, reload the page and send it again"
+            403, "this form belongs to another session. Go back, reload the page and send it again."
         )
     return session
 

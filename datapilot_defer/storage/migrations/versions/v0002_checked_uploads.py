@@ -55,6 +55,7 @@ def _create_tables() -> None:
 
 def _add_columns() -> None:
     op.add_column("schema_version", sa.Column("compatible_from", sa.Integer))
+    op.add_column("instance", sa.Column("stored_bytes", sa.BigInteger))
     op.add_column("integration", sa.Column("name_key", sa.String(600)))
     op.add_column("integration", sa.Column("deleted_at", _MOMENT))
     op.add_column("environment", sa.Column("disabled_checks", sa.String(100)))
@@ -63,11 +64,14 @@ def _add_columns() -> None:
     for name in ("models_added", "models_removed", "models_changed"):
         op.add_column("file", sa.Column(name, sa.Integer))
     op.create_index("file_history", "file", ["environment_id", "id"])
+    op.create_index("file_of_token", "file", ["environment_id", "token_id", "kind", "id"])
     with op.batch_alter_table("publication") as publication:
         publication.alter_column("file_id", existing_type=sa.Integer, nullable=True)
         publication.add_column(sa.Column("token_id", sa.Integer))
         publication.add_column(sa.Column("reason", sa.String(20)))
         publication.create_foreign_key("publication_token", "token", ["token_id"], ["id"])
+    op.create_index("publication_at", "publication", ["environment_id", "kind", "since"])
+    op.create_index("publication_history", "publication", ["environment_id", "id"])
 
 
 def _fill_name_keys(connection: sa.Connection) -> None:

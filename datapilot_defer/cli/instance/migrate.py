@@ -1,0 +1,26 @@
+"""`datapilot instance migrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from datapilot_defer.cli.command import Command
+from datapilot_defer.cli.instance.options import data_option, open_storage_or_explain
+from datapilot_defer.cli.output import current_output
+
+
+@click.command("migrate", cls=Command)
+@data_option
+def migrate(data: Path) -> None:
+    """Migrate the database to this version of datapilot.
+
+    `serve` does the same when it starts. The previous release can use a migrated database.
+    """
+    with open_storage_or_explain(data, create=False) as storage:
+        before, after = storage.database.migration
+    text = f"The database has migration {after:04} already."
+    if before != after:
+        text = f"Migrated the database from migration {before:04} to {after:04}."
+    current_output().print_result({"migrated_from": before, "migrated_to": after}, text)

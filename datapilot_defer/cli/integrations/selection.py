@@ -1,0 +1,44 @@
+"""The instance and the integration of a command, and fields of its responses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from datapilot_defer.cli.options import require_integration
+from datapilot_defer.cli.output import current_output
+from datapilot_defer.client.connection import Connection, ConnectionOptions
+
+if TYPE_CHECKING:
+    from datapilot_defer.client.instance_client import InstanceClient
+
+
+def open_client(options: ConnectionOptions) -> InstanceClient:
+    """Return the selected instance."""
+    return Connection(options, environ=os.environ, console=current_output()).open()
+
+
+def open_integration(
+    integration_id: int | None, integration_name: str | None, options: ConnectionOptions
+) -> tuple[InstanceClient, int]:
+    """Return the selected instance and the id of the selected integration."""
+    integration = require_integration(integration_id, integration_name)
+    client = open_client(options)
+    if isinstance(integration, str):
+        return client, client.find_integration(integration).id
+    return client, integration
+
+
+def text_field(fields: Mapping[str, object], key: str) -> str:
+    """Return one field of a response as text; "" when it is missing or null."""
+    value = fields.get(key)
+    return "" if value is None else str(value)
+
+
+def list_field(fields: Mapping[str, object], key: str) -> list[Mapping[str, object]]:
+    """Return the objects in one field of a response; [] when it is not a list."""
+    entries = fields.get(key)
+    if not isinstance(entries, list):
+        return []
+    return [entry for entry in entries if isinstance(entry, dict)]

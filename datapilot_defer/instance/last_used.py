@@ -1,0 +1,39 @@
+"""When each token was last used, stored later: no request waits for this write."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime
+
+from datapilot_defer.errors import Unavailable
+from datapilot_defer.storage import Storage
+from datapilot_defer.storage import tokens as token_records
+from datapilot_defer.storage.database import utc_now
+
+
+class LastUsed:
+    """The times of use that are not stored yet, one for each token. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._moments: dict[int, datetime] = {}
+        self._lock = threading.Lock()
+
+    def record(self, token_id: int) -> None:
+        """Remember that a token was used now."""
+        moment = utc_now()
+        with self._lock:
+            self._moments[token_id] = moment
+
+    def flush(self, storage: Storage) -> None:
+        """Store the times in one transaction; keep them for the next call if that fails."""
+        with self._lock:
+            moments = self._moments
+            self._moments = {}
+        if not moments:
+            return
+        try:
+            with storage.database.write() as connection:
+                token_records.store_last_used(connection, moments)
+        except Unavailable:
+            with self._lock:
+                self._moments = moments | self._moments

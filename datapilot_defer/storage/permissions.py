@@ -1,0 +1,94 @@
+"""Permissions of a data directory: only the user who runs the instance has access."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from datapilot_defer.errors import UsageError
+
+log = logging.getLogger("datapilot_defer.instance")
+
+_OTHERS = 0o077
+_ENTER_BY_OTHERS = 0o011
+
+
+@contextmanager
+def private_umask() -> Iterator[None]:
+    """Give no other user access to the files and directories that the block creates."""
+    previous = os.umask(_OTHERS)
+    try:
+        yield
+    finally:
+        os.umask(previous)
+
+
+def check_write_access(paths: Sequence[Path]) -> None:
+    """Raise UsageError if one of the paths exists and this user cannot write to it."""
+    for path in paths:
+        if path.exists() and not os.access(path, os.W_OK):
+            raise UsageError(
+                f"cannot write to {path}. Check its owner, its permissions, and whether its file "
+                "system is mounted read-only."
+            )
+
+
+def restrict_permissions(
+    directory: Path, secret_files: Sequence[Path], other_paths: Sequence[Path]
+) -> None:
+    """Remove the access of other users to a data directory, on POSIX, and log that.
+
+    Raises UsageError when others can access one of the secret files and that cannot be changed.
+    They may have access to the directory itself, such as the mount point of a volume.
+    """
+    if os.name != "posix":
+        return
+    paths = [*secret_files, *other_paths]
+    if _is_exclusive(directory, paths):
+        paths.insert(0, directory)
+    restricted = [str(path) for path in paths if _restrict(path)]
+    if restricted:
+        log.warning("removed the access of other users to %s", ", ".join(restricted))
+    if not _mode(directory) & _ENTER_BY_OTHERS:
+        return
+    for file in secret_files:
+        if _mode(file) & _OTHERS:
+            raise _exposed_error(directory, file)
+
+
+def _is_exclusive(directory: Path, paths: Sequence[Path]) -> bool:
+    """Return whether a directory contains nothing else. /tmp, for example, has to stay shared."""
+    names = {path.name for path in paths} | {"lost+found"}
+    return all(entry.name in names or entry.name.startswith(".") for entry in directory.iterdir())
+
+
+def _restrict(path: Path) -> bool:
+    """Remove the access of others if they have any; return whether that succeeded."""
+    mode = _mode(path)
+    if not mode & _OTHERS or path.is_symlink():  # the target may belong to another program
+        return False
+    try:
+        path.chmod(mode & ~_OTHERS)
+    except OSError:
+        return False
+    return not _mode(path) & _OTHERS  # some file systems ignore the change
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode & 0o7777
+    except FileNotFoundError:
+        return 0
+
+
+def _exposed_error(directory: Path, file: Path) -> UsageError:
+    files = f"{shlex.quote(str(directory))}/records.*"
+    return UsageError(
+        f"other users can access {file}, which contains the signing key, and this user cannot "
+        f"change its permissions. Run `sudo chown {os.geteuid()} {files} && "
+        f"sudo chmod go= {files}`, or mount the file system with private permissions."
+    )

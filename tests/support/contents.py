@@ -1,0 +1,84 @@
+"""Content of artifacts in memory, for tests of verification without an instance."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class MemoryContent:
+    """Bytes in memory."""
+
+    content: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.content)
+
+    def chunks(self) -> Iterator[bytes]:
+        for start in range(0, len(self.content), CHUNK_BYTES):
+            yield self.content[start : start + CHUNK_BYTES]
+
+
+@dataclass(frozen=True)
+class RepeatedContent:
+    """The same chunk many times, of which memory holds one."""
+
+    chunk: bytes
+    count: int
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.chunk) * self.count
+
+    def chunks(self) -> Iterator[bytes]:
+        return itertools.repeat(self.chunk, self.count)
+
+
+def with_section(manifest: bytes, name: str, value: bytes) -> bytes:
+    """Return a manifest in which a section has this JSON as its value."""
+    sections: dict[str, Any] = json.loads(manifest)
+    sections.pop(name, None)
+    others = json.dumps(sections).encode().strip()[1:]
+    return b"{" + json.dumps(name).encode() + b": " + value + b", " + others
+
+
+def slow_nodes(count: int) -> bytes:
+    """Return nodes whose validation takes about 60 µs each, and no memory."""
+    return (
+        b"{"
+        + b", ".join(itertools.repeat(b'"model.a.b": {"resource_type": "model"}', count))
+        + b"}"
+    )
+
+
+def list_of_lists(size_bytes: int) -> bytes:
+    """Return a list of empty lists, which takes 20 times its size when it is decoded."""
+    return b"[" + b",".join(itertools.repeat(b"[]", size_bytes // 3)) + b"]"
+
+
+def wait_until_ended(process_id: int, seconds: float = 30) -> bool:
+    """Return whether a process that is not a child of this one ends in time. Linux only."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not is_running(process_id):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def is_running(process_id: int) -> bool:
+    """Return whether a process runs. One that has ended may still be listed, as a zombie."""
+    try:
+        status = Path(f"/proc/{process_id}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"

@@ -1,0 +1,33 @@
+"""Run the command line at a pseudo-terminal, which Windows does not have."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+
+
+def at_a_terminal(
+    words: Sequence[str], answers: Mapping[str, str], environ: Mapping[str, str]
+) -> str:
+    """Run `datapilot WORDS` at a pseudo-terminal, answer its prompts and return its output."""
+    command = [sys.executable, "-c", _TERMINAL, sys.executable, "-m", "datapilot_defer", *words]
+    shown = b""
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for question, answer in answers.items():
+            before = len(shown)
+            while question.encode() not in shown[before:]:
+                piece = os.read(process.stdout.fileno(), 4096)
+                assert piece, shown
+                shown += piece
+            process.stdin.write(f"{answer}\n".encode())
+            process.stdin.flush()
+        shown += process.stdout.read()
+    return shown.decode()

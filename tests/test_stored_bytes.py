@@ -1,0 +1,144 @@
+"""The limit of the bytes that an instance stores."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import requests
+
+from datapilot_defer.formatting import format_size
+from datapilot_defer.instance.retention import apply_retention
+from datapilot_defer.instance.services import tokens
+from datapilot_defer.instance.services.quota import stored_bytes
+from datapilot_defer.instance.settings import InstanceSettings
+from tests.support.commands import access, datapilot
+from tests.support.instance_calls import (
+    SECONDS,
+    announce,
+    make_integration,
+    manifest,
+    onboard,
+    pull,
+    upload,
+)
+from tests.support.instances import RunningInstance, running_instance
+
+CONTENT = manifest()
+SIZE = len(CONTENT)
+SIZE_TEXT = format_size(SIZE)
+
+
+@contextmanager
+def limited_instance(data: Path, max_stored_bytes: int) -> Iterator[RunningInstance]:
+    """Serve an instance with a limit."""
+    settings = InstanceSettings(max_stored_bytes=max_stored_bytes)
+    with running_instance(data, settings=settings) as running:
+        yield running
+
+
+def stored_bytes_of(instance: RunningInstance) -> int | None:
+    principal = tokens.authenticate_token(instance.storage, instance.token)
+    assert principal is not None
+    return stored_bytes(instance.storage, principal)
+
+
+def put_beyond_limit(instance: RunningInstance, integration_id: int, content: bytes) -> str:
+    """Announce and PUT a file that has no space; return the reason."""
+    announced = announce(instance, integration_id)
+    assert announced.status_code == 200
+    answer = requests.put(announced.json()["url"], data=content, timeout=SECONDS)
+    assert answer.status_code == 402
+    return str(answer.json()["detail"])
+
+
+def blob_files(instance: RunningInstance) -> list[Path]:
+    return [path for path in (instance.data / "blobs").rglob("*") if path.is_file()]
+
+
+def test_a_full_instance_rejects_an_announcement(tmp_path: Path) -> None:
+    with limited_instance(tmp_path, SIZE) as instance:
+        integration_id = make_integration(instance)
+        onboard(instance, integration_id, CONTENT)
+        answer = announce(instance, integration_id)
+        assert answer.status_code == 402
+        assert answer.json()["detail"] == (
+            f"the instance stores {SIZE_TEXT} of at most {SIZE_TEXT}. "
+            "Ask its administrator to lower --keep-count or to raise --max-bytes."
+        )
+        assert pull(instance, integration_id) == CONTENT
+
+
+def test_bytes_beyond_the_limit_are_rejected_and_not_kept(tmp_path: Path) -> None:
+    with limited_instance(tmp_path, 2 * SIZE) as instance:
+        integration_id = make_integration(instance)
+        onboard(instance, integration_id, CONTENT)
+        larger = CONTENT + b" " * SIZE
+        reason = put_beyond_limit(instance, integration_id, larger)
+        assert f"and this artifact has {format_size(len(larger))}" in reason
+        assert len(blob_files(instance)) == 1
+        onboard(instance, integration_id, manifest(body="select 2"))
+        assert stored_bytes_of(instance) == 2 * SIZE
+
+
+def test_equal_bytes_count_once(tmp_path: Path) -> None:
+    with limited_instance(tmp_path, SIZE + 1) as instance:
+        integration_id = make_integration(instance)
+        for _ in range(3):
+            onboard(instance, integration_id, CONTENT)
+        assert stored_bytes_of(instance) == SIZE
+        put_beyond_limit(instance, integration_id, manifest("another"))
+
+
+def test_retention_makes_space(tmp_path: Path) -> None:
+    with limited_instance(tmp_path, 2 * SIZE) as instance:
+        integration_id = make_integration(instance)
+        onboard(instance, integration_id, CONTENT)
+        onboard(instance, integration_id, manifest(body="select 2"))
+        assert announce(instance, integration_id).status_code == 402
+        apply_retention(instance.storage, InstanceSettings(keep_count=1, grace=timedelta(0)))
+        assert stored_bytes_of(instance) == SIZE
+        onboard(instance, integration_id, manifest(body="select 3"))
+
+
+def test_the_sweep_counts_what_lies_in_the_store(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance)
+    upload(instance, integration_id, CONTENT)
+    with instance.storage.blobs.open_writer() as writer:
+        writer.write(b"without a record")
+        writer.commit(1)
+    assert stored_bytes_of(instance) == SIZE
+    apply_retention(instance.storage, InstanceSettings())
+    assert stored_bytes_of(instance) == SIZE + len(b"without a record")
+
+
+def test_a_database_of_an_earlier_release_is_measured_by_the_first_sweep(tmp_path: Path) -> None:
+    with limited_instance(tmp_path, SIZE) as instance:
+        integration_id = make_integration(instance)
+        onboard(instance, integration_id, CONTENT)
+        with closing(sqlite3.connect(tmp_path / "records.sqlite3")) as connection:
+            connection.execute("UPDATE instance SET stored_bytes = NULL")
+            connection.commit()
+        assert stored_bytes_of(instance) is None
+        onboard(instance, integration_id, CONTENT)
+        assert stored_bytes_of(instance) is None
+        apply_retention(instance.storage, InstanceSettings())
+        assert stored_bytes_of(instance) == SIZE
+        assert announce(instance, integration_id).status_code == 402
+
+
+def test_onboard_reports_the_limit(tmp_path: Path, artifacts: Path) -> None:
+    with limited_instance(tmp_path / "data", SIZE) as instance:
+        integration_id = make_integration(instance)
+        words = ("--integration-id", integration_id, "--manifest-path", artifacts / "manifest.json")
+        done = datapilot("dbt", "onboard", *words, env=access(instance))
+        assert done.exit_code == 3
+        assert "the quota of the instance is used up" in done.stderr
+        assert f"the instance stores 0 B of at most {SIZE_TEXT}" in done.stderr
+        onboard(instance, integration_id, CONTENT)
+        done = datapilot("dbt", "onboard", *words, env=access(instance))
+        assert done.exit_code == 3
+        assert f"the instance stores {SIZE_TEXT} of at most {SIZE_TEXT}" in done.stderr
