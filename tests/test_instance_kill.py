@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.crash_points import crash_children, crash_server
+from tests.support.server_process import Checkout
 from tests.support.torture import Plan, torture
 
 
@@ -29,3 +31,23 @@ def test_an_instance_that_is_killed_again_and_again_keeps_every_promise(
     assert outcome.exits[0] > 0
     assert outcome.pulls["whole"] >= 20
     assert set(outcome.exits) <= {0, 5}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds children in /proc")
+def test_a_server_killed_at_any_moment_of_an_upload_keeps_complete_uploads(
+    tmp_path: Path, artifacts: Path
+) -> None:
+    manifest = (artifacts / "manifest.json").read_bytes()
+    outcome = crash_server(Checkout(), tmp_path, manifest, points=6)
+    assert outcome.wrong == []
+    assert set(outcome.answers) <= {"accepted", "cut off"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds children in /proc")
+def test_a_server_survives_its_killed_children(tmp_path: Path, artifacts: Path) -> None:
+    manifest = (artifacts / "manifest.json").read_bytes()
+    outcome = crash_children(Checkout(), tmp_path, manifest, points=6)
+    assert outcome.wrong == []
+    assert outcome.points == 6

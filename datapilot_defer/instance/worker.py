@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import threading
 from dataclasses import dataclass, replace
 
@@ -164,6 +165,34 @@ class VerificationWorker:
             self._running_process()
         if process is not None:
             process.close()
+
+
+class VerificationPool:
+    """Several workers. A thread that finds none idle waits for one."""
+
+    def __init__(self, count: int, limits: WorkerLimits) -> None:
+        self._workers = [VerificationWorker(limits) for _ in range(count)]
+        self._idle: queue.SimpleQueue[VerificationWorker] = queue.SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+
+    def start(self) -> None:
+        """Start the processes. Raises Unavailable when the operating system cannot start one."""
+        for worker in self._workers:
+            worker.start()
+
+    def stop(self) -> None:
+        """End the processes. A running `verify` raises Unavailable."""
+        for worker in self._workers:
+            worker.stop()
+
+    def verify(self, kind: Kind, content: Content, previous: Content | None) -> Verification:
+        """Verify one artifact, as `VerificationWorker.verify` does."""
+        worker = self._idle.get()
+        try:
+            return worker.verify(kind, content, previous)
+        finally:
+            self._idle.put(worker)
 
 
 def _add_comparison(verification: Verification, comparison: Verification) -> Verification:

@@ -19,16 +19,24 @@ from pathlib import Path
 
 import requests
 
-from datapilot_defer.instance.services import instances
-from datapilot_defer.storage import integrations, open_storage
+from tests.support.raw_client import Client
+from tests.support.server_process import (
+    INSTANCE_NAME,
+    REPOSITORY,
+    Checkout,
+    descendants,
+    serving,
+    start_server,
+    surviving,
+    wait_until_ready,
+)
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Numbers of calls and time between kills. template: a manifest that dbt wrote."""
+    """Numbers of calls and time from ready to killed. template: a manifest that dbt wrote."""
 
     template: bytes = field(repr=False)
     clients: int
@@ -52,23 +60,20 @@ class Outcome:
     seconds: float = 0.0
 
 
-def torture(data: Path, plan: Plan) -> Outcome:
-    """Run the plan; the data directory is left as SIGKILL left it."""
-    with open_storage(data) as storage:
-        token = str(instances.create_instance(storage, "acme"))
-        with storage.database.write() as connection:
-            for number in range(plan.clients):
-                made = integrations.create_integration(
-                    connection, 1, name=f"c{number}", integration_type="dbt_core"
-                )
-                integrations.add_environment(connection, made.id, "PROD")
+def torture(data: Path, plan: Plan, checkout: Checkout | None = None) -> Outcome:
+    """Run the plan against this checkout's server or another one's."""
+    served = checkout or Checkout()
     outcome = Outcome()
+    with serving(served, data) as server, Client(server) as client:
+        token = server.token
+        for number in range(plan.clients):
+            client.create_integration(f"c{number}")
     begun = time.monotonic()
-    with _killed_again_and_again(data, plan, outcome) as url:
-        client = _Clients(url, token, plan, outcome, data.parent)
-        client.run()
-    with _serving(data, _free_port()) as url:
-        _compare(url, token, outcome)
+    with _killed_again_and_again(served, data, plan, outcome) as url:
+        clients = _Clients(url, token, plan, outcome, data.parent)
+        clients.run()
+    with serving(served, data, "--keep", "999", token=token) as server:
+        _compare(server.url, token, outcome)
     outcome.seconds = time.monotonic() - begun
     return outcome
 
@@ -139,7 +144,7 @@ class _Clients:
             env={
                 **os.environ,
                 "ALTIMATE_URL": self.url,
-                "ALTIMATE_INSTANCE_NAME": "acme",
+                "ALTIMATE_INSTANCE_NAME": INSTANCE_NAME,
                 "ALTIMATE_API_KEY": self.token,
             },
             capture_output=True,
@@ -172,7 +177,7 @@ class _Clients:
             "artifact_type": "manifest",
             "dbt_core_integration_id": integration_id,
         }
-        headers = {"Authorization": f"Bearer {self.token}", "x-tenant": "acme"}
+        headers = {"Authorization": f"Bearer {self.token}", "x-tenant": INSTANCE_NAME}
         try:
             answer = requests.get(
                 f"{self.url}/dbt/v1/fetch_artifact_url",
@@ -197,17 +202,23 @@ class _Clients:
 
 
 @contextmanager
-def _killed_again_and_again(data: Path, plan: Plan, outcome: Outcome) -> Iterator[str]:
+def _killed_again_and_again(
+    checkout: Checkout, data: Path, plan: Plan, outcome: Outcome
+) -> Iterator[str]:
     port = _free_port()
     over = threading.Event()
 
     def kill() -> None:
         while not over.is_set():
-            process = _start(data, port)
-            over.wait(plan.seconds_between_kills)
-            process.kill()
-            process.wait()
+            with start_server(checkout, data, "--keep", "999", port=port) as process:
+                wait_until_ready(process)
+                over.wait(plan.seconds_between_kills)
+                children = descendants(process.pid)
+                process.kill()
             outcome.kills += 1
+            survivors = surviving(children)
+            if survivors:
+                outcome.wrong.append(f"children outlived the server: {survivors}")
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -218,48 +229,9 @@ def _killed_again_and_again(data: Path, plan: Plan, outcome: Outcome) -> Iterato
         killer.join()
 
 
-@contextmanager
-def _serving(data: Path, port: int) -> Iterator[str]:
-    process = _start(data, port)
-    try:
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            try:
-                requests.get(f"http://127.0.0.1:{port}/health", timeout=5)
-                break
-            except requests.ConnectionError:
-                time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _start(data: Path, port: int) -> subprocess.Popen[bytes]:
-    words = [
-        "instance",
-        "serve",
-        "--data",
-        str(data),
-        "--port",
-        str(port),
-        "--requests-per-minute",
-        "0",
-        "--keep",
-        "999",
-    ]
-    return subprocess.Popen(
-        [sys.executable, "-m", "datapilot_defer", *words],
-        cwd=REPOSITORY,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-
 def _compare(url: str, token: str, outcome: Outcome) -> None:
     """Check that each confirmed manifest is in the history and downloads byte for byte."""
-    headers = {"Authorization": f"Bearer {token}", "x-tenant": "acme"}
+    headers = {"Authorization": f"Bearer {token}", "x-tenant": INSTANCE_NAME}
     for integration_id, expected in outcome.onboarded.items():
         environment_url = f"{url}/dbt/v1/project_integrations/{integration_id}/PROD"
         ids = {}

@@ -79,7 +79,7 @@ async def verify_upload(
         allow=allow,
     )
     verified = await to_thread.run_sync(
-        partial(uploads.verify_upload, storage, request.app.state.worker, principal, claim),
+        partial(uploads.verify_upload, storage, request.app.state.verification, principal, claim),
         limiter=request.app.state.verifying,
     )
     return _verified_body(verified)

@@ -24,7 +24,7 @@ from datapilot_defer.instance.services.publishing import (
 )
 from datapilot_defer.instance.services.quota import check_quota
 from datapilot_defer.instance.verification import Verification
-from datapilot_defer.instance.worker import VerificationWorker
+from datapilot_defer.instance.worker import VerificationPool
 from datapilot_defer.storage import Storage
 from datapilot_defer.storage import instances as instance_records
 from datapilot_defer.storage import publications as publication_records
@@ -83,7 +83,7 @@ def receive_upload(storage: Storage, instance_id: int, upload_id: int, blob: Blo
 
 
 def verify_upload(
-    storage: Storage, worker: VerificationWorker, principal: Principal, claim: UploadClaim
+    storage: Storage, pool: VerificationPool, principal: Principal, claim: UploadClaim
 ) -> VerifiedUpload:
     """Make an upload current if it is complete and safe. Repeating the call changes nothing.
 
@@ -98,7 +98,7 @@ def verify_upload(
             current = publication_records.find_current(
                 connection, upload.environment_id, upload.kind
             )
-        verification = _verify_content(storage, worker, integration, upload, current)
+        verification = _verify_content(storage, pool, integration, upload, current)
         candidate = Candidate(integration, upload, current, verification)
         decision = publish(storage, principal, candidate, claim)
         if decision is not None:
@@ -111,7 +111,7 @@ def verify_upload(
 
 def _verify_content(
     storage: Storage,
-    worker: VerificationWorker,
+    pool: VerificationPool,
     integration: Integration,
     upload: Upload,
     current: Upload | None,
@@ -120,7 +120,7 @@ def _verify_content(
     previous = None
     if upload.kind is Kind.MANIFEST and current is not None:
         previous = _content_of(storage, integration, current)
-    verification = worker.verify(upload.kind, content, previous)
+    verification = pool.verify(upload.kind, content, previous)
     metadata = verification.metadata
     if metadata is not None and metadata.sha256 != upload.metadata.sha256:
         raise Unavailable(f"the stored bytes of file {upload.id} are damaged. Upload it again.")
