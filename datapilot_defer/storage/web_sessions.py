@@ -45,6 +45,6 @@ def delete_sessions_of_token(connection: Connection, token_id: int) -> None:
     connection.execute(delete(sessions).where(sessions.c.token_id == token_id))
 
 
-def delete_expired(connection: Connection) -> None:
-    """Delete the sessions that have expired."""
-    connection.execute(delete(sessions).where(sessions.c.expires_at <= utc_now()))
+def delete_expired(connection: Connection) -> int:
+    """Delete the sessions that have expired and return their number."""
+    return connection.execute(delete(sessions).where(sessions.c.expires_at <= utc_now())).rowcount

@@ -15,7 +15,7 @@ from datapilot_defer.instance.api.models import (
     publication_body,
     sync_body,
 )
-from datapilot_defer.instance.dependencies import BaseUrl, CurrentSettings, CurrentStorage
+from datapilot_defer.instance.dependencies import BaseUrl, CurrentStorage
 from datapilot_defer.instance.services import integrations, overviews
 
 router = APIRouter(tags=["integrations"])
@@ -26,14 +26,13 @@ router = APIRouter(tags=["integrations"])
 def list_integrations(
     storage: CurrentStorage,
     principal: CurrentPrincipal,
-    settings: CurrentSettings,
     include_deleted: bool = False,
 ) -> list[dict[str, object]]:
     """List the integrations that the token permits; an admin may include the deleted ones."""
     listed = list(integrations.list_integrations(storage, principal))
     if include_deleted:
         listed += integrations.list_deleted_integrations(storage, principal)
-    return [integration_body(integration, settings) for integration in listed]
+    return [integration_body(integration) for integration in listed]
 
 
 @router.post(
@@ -64,7 +63,6 @@ def create_integration(
 def show_environment(
     storage: CurrentStorage,
     principal: CurrentPrincipal,
-    settings: CurrentSettings,
     base_url: BaseUrl,
     integration_id: PathId,
     environment: str,
@@ -79,7 +77,7 @@ def show_environment(
         include_rejected=include_rejected,
     )
     return {
-        **integration_body(overview.integration, settings),
+        **integration_body(overview.integration),
         "environment": overview.environment.name,
         "disabled_checks": sorted(overview.environment.disabled_checks),
         "sync_history": [
@@ -97,7 +95,6 @@ def show_environment(
 def rename_integration(
     storage: CurrentStorage,
     principal: CurrentPrincipal,
-    settings: CurrentSettings,
     integration_id: PathId,
     body: NewName,
 ) -> dict[str, object]:
@@ -105,33 +102,31 @@ def rename_integration(
     integration = integrations.rename_integration(
         storage, principal, integration_id=integration_id, name=body.name
     )
-    return integration_body(integration, settings)
+    return integration_body(integration)
 
 
 @router.delete("/dbt/v1/project_integrations/{integration_id}")
 def delete_integration(
     storage: CurrentStorage,
     principal: CurrentPrincipal,
-    settings: CurrentSettings,
     integration_id: PathId,
 ) -> dict[str, object]:
     """Delete an integration, which can be undone until `purge_at`. Requires the scope admin."""
     integration = integrations.delete_integration(storage, principal, integration_id=integration_id)
-    return {"ok": True, **integration_body(integration, settings)}
+    return {"ok": True, **integration_body(integration)}
 
 
 @router.post("/dbt/v1/project_integrations/{integration_id}/undelete")
 def undelete_integration(
     storage: CurrentStorage,
     principal: CurrentPrincipal,
-    settings: CurrentSettings,
     integration_id: PathId,
 ) -> dict[str, object]:
     """Undo the deletion of an integration. Requires the scope admin."""
     integration = integrations.undelete_integration(
         storage, principal, integration_id=integration_id
     )
-    return integration_body(integration, settings)
+    return integration_body(integration)
 
 
 @router.post("/dbt/v1/project_integrations/{integration_id}/{environment}/checks")
@@ -143,11 +138,11 @@ def set_disabled_checks(
     body: DisabledChecks,
 ) -> dict[str, object]:
     """Set the checks that uploads to an environment skip. Requires the scope admin."""
-    integrations.set_disabled_checks(
+    changed = integrations.set_disabled_checks(
         storage,
         principal,
         integration_id=integration_id,
         environment=environment,
         disabled=frozenset(body.disabled),
     )
-    return {"ok": True, "disabled_checks": sorted(set(body.disabled))}
+    return {"ok": True, "disabled_checks": sorted(changed.disabled_checks)}

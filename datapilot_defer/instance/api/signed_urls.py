@@ -20,7 +20,7 @@ from datapilot_defer.storage.tables import MAX_ID
 
 router = APIRouter(tags=["files"])
 FileId = Annotated[int, Path(ge=1, le=MAX_ID)]
-Signature = Annotated[str, Query(max_length=100)]
+Signature = Annotated[str, Query(max_length=200)]
 
 
 @router.put("/files/{file_id}", responses={402: {}, 403: {}, 409: {}, 413: {}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -59,7 +60,8 @@ def open_signed_url(storage: Storage, url: SignedUrl) -> tuple[Instance, Upload]
         integration = integration_records.find_integration(
             connection, location.instance_id, location.integration_id
         )
-    _check_signature(instance, url)
+    if not _is_valid(instance, url):
+        raise _invalid_url()
     if integration is None or integration.deleted_at is not None:
         raise NotFound(f"the integration of file {upload.id} was deleted")
     is_verified = upload.uploaded_at is not None
@@ -70,13 +72,18 @@ def open_signed_url(storage: Storage, url: SignedUrl) -> tuple[Instance, Upload]
     return instance, upload
 
 
-def _check_signature(instance: Instance, url: SignedUrl) -> None:
-    """Raise AccessDenied unless the URL was signed for this file and purpose, and is valid now."""
+def _is_valid(instance: Instance, url: SignedUrl) -> bool:
+    """Return whether the URL was signed for this file and purpose, and has not expired.
+
+    A time of signing in the future is valid: the server's clock may have been set back. The
+    argument `max_age` of itsdangerous would reject it.
+    """
     signed = f"{url.upload_id}.{url.signature}"
     try:
-        _signer(instance, url.purpose).unsign(signed, max_age=url.lifetime_s)
+        _, signed_at = _signer(instance, url.purpose).unsign(signed, return_timestamp=True)
     except BadSignature:
-        raise _invalid_url() from None
+        return False
+    return time.time() - signed_at.timestamp() < url.lifetime_s
 
 
 def _signer(instance: Instance, purpose: Purpose) -> TimestampSigner:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from datapilot_defer.errors import NotFound, UsageError
 from datapilot_defer.instance.services import instances
+from datapilot_defer.instance.services.names import MAX_NAME_LENGTH, validate_name
 from datapilot_defer.instance.services.principal import Principal, require_scope
 from datapilot_defer.instance.services.token_format import (
     generate_token,
@@ -22,6 +23,7 @@ from datapilot_defer.storage import tokens as token_records
 from datapilot_defer.storage import web_sessions as session_records
 from datapilot_defer.storage.audit import Actor, AuditAction, record_event
 from datapilot_defer.storage.database import Connection, utc_now
+from datapilot_defer.storage.instances import Instance
 from datapilot_defer.storage.tokens import Token
 
 SESSION_LIFETIME = timedelta(hours=12)
@@ -67,13 +69,6 @@ def end_session(storage: Storage, session_id: str) -> None:
         session_records.delete_session(connection, _hash_session_id(session_id))
 
 
-def record_failed_sign_in(storage: Storage, address: str | None) -> None:
-    """Add a failed sign-in to the audit log."""
-    actor = Actor("unknown", address=address)
-    with storage.database.write() as connection:
-        record_event(connection, None, actor, AuditAction.SIGN_IN_FAILED)
-
-
 def _hash_session_id(session_id: str) -> str:
     return hashlib.sha256(session_id.encode(errors="replace")).hexdigest()
 
@@ -103,15 +98,12 @@ def create_token(
             "the scope admin covers the complete instance. "
             "A token for one integration has the scopes read and upload."
         )
+    name = validate_name(name, "token", MAX_NAME_LENGTH)
     token = generate_token()
     with storage.database.write() as connection:
         instance = instances.select_instance(connection, instance_name)
         if integration_id is not None:
-            integration = integration_records.find_integration(
-                connection, instance.id, integration_id
-            )
-            if integration is None:
-                raise NotFound(f"instance {instance.name!r} has no integration {integration_id}")
+            _check_integration(connection, instance, integration_id)
         record = token_records.create_token(
             connection,
             instance.id,
@@ -127,9 +119,15 @@ def create_token(
             actor,
             AuditAction.TOKEN_CREATED,
             integration_id=integration_id,
-            detail=f"{record.name} ({','.join(sorted(scopes))})",
+            detail=f"{record.name} ({', '.join(sorted(scopes))})",
         )
     return record, token
+
+
+def _check_integration(connection: Connection, instance: Instance, integration_id: int) -> None:
+    integration = integration_records.find_integration(connection, instance.id, integration_id)
+    if integration is None or integration.deleted_at is not None:
+        raise NotFound(f"instance {instance.name!r} has no integration {integration_id}")
 
 
 def list_tokens(storage: Storage, instance_name: str | None) -> list[tuple[str, Token]]:
@@ -190,6 +188,6 @@ def _revoke(connection: Connection, token: Token, actor: Actor) -> bool:
         actor,
         AuditAction.TOKEN_REVOKED,
         integration_id=token.integration_id,
-        detail=token.name,
+        detail=f"{token.name} (id {token.id})",
     )
     return True

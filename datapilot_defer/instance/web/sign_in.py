@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
 from datapilot_defer.instance.dependencies import BaseUrl, CurrentStorage
 from datapilot_defer.instance.forwarding import client_address
-from datapilot_defer.instance.rate_limit import RateLimiter
 from datapilot_defer.instance.services import tokens
+from datapilot_defer.instance.services.audit import record_failed_sign_in
 from datapilot_defer.instance.web.rendering import render_page
 from datapilot_defer.instance.web.session import (
     CsrfCheckedSession,
@@ -22,9 +21,6 @@ from datapilot_defer.instance.web.session import (
 
 router = APIRouter(include_in_schema=False)
 _HOME_PATH = "/settings/integrations"
-# Entries that failed attempts may add to the audit log, per minute: of one address, and of all.
-_failures_of_address = RateLimiter(10)
-_failures = RateLimiter(60)
 
 
 @router.get("/sign-in")
@@ -45,7 +41,7 @@ def sign_in(
     _check_origin(request, base_url)
     principal = tokens.authenticate_token(storage, token.strip())
     if principal is None:
-        _record_failure(request, storage)
+        record_failed_sign_in(storage, token.strip(), client_address(request.scope))
         return render_page("sign_in.html", None, 401, to=to, is_wrong=True)
     target = _HOME_PATH
     if to.startswith("/settings/"):
@@ -68,20 +64,21 @@ def sign_out(request: Request, storage: CurrentStorage, session: CsrfCheckedSess
 def _check_origin(request: Request, base_url: str) -> None:
     """Raise HTTPException 403 when a browser sends the form of another site.
 
-    Old browsers send Origin without Sec-Fetch-Site. Programs send neither.
+    Old browsers never send Sec-Fetch-Site, and new ones do not send it over plain HTTP: then
+    Origin counts. Its scheme does not, because a proxy may end TLS. Programs send neither.
     """
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
     if site is not None:
-        is_foreign = site not in ("same-origin", "none")
+        is_own = site in ("same-origin", "none")
     else:
-        is_foreign = origin is not None and urlsplit(origin).netloc != urlsplit(base_url).netloc
-    if is_foreign:
+        own_hosts = {_host_of(base_url), request.headers.get("host", "").lower()} - {""}
+        is_own = origin is None or _host_of(origin) in own_hosts
+    if not is_own:
         raise HTTPException(403, "the form was sent by another site. Open the sign-in page here.")
 
 
-def _record_failure(request: Request, storage: CurrentStorage) -> None:
-    address = client_address(request.scope)
-    if _failures_of_address.acquire(address or "") or _failures.acquire(""):
-        return
-    tokens.record_failed_sign_in(storage, address)
+def _host_of(url: str) -> str:
+    """Return host and port of a URL, "" for other text."""
+    _, _, rest = url.lower().partition("://")
+    return rest.partition("/")[0]
