@@ -165,12 +165,18 @@ def test_access_that_cannot_be_removed_is_rejected_with_the_command_that_removes
 
 
 @needs_root
-@pytest.mark.parametrize("path", [".", "blobs", "records.sqlite3"])
 @pytest.mark.parametrize(
-    "command", [("serve",), ("init", "--instance-name", "b"), ("token", "list")]
+    ("command", "path"),
+    [
+        (("serve",), "."),
+        (("serve",), "blobs"),
+        (("serve",), "records.sqlite3"),
+        (("init", "--instance-name", "b"), "."),
+        (("token", "list"), "."),
+    ],
 )
 def test_a_read_only_data_directory_is_reported_at_once(
-    data: Path, path: str, command: tuple[str, ...]
+    data: Path, command: tuple[str, ...], path: str
 ) -> None:
     for each in [data, *data.rglob("*")]:
         os.chown(each, USER_ID, USER_ID)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from datapilot_defer.instance.middleware import RateLimiter
+from datapilot_defer.instance.rate_limit import RateLimiter
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.instance.verification import Verification
 from datapilot_defer.instance.worker import VerificationWorker

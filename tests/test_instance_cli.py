@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -34,48 +28,7 @@ from tests.support.instance_calls import (
     onboard,
 )
 from tests.support.instances import RunningInstance
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-
-
-@dataclass
-class Serving:
-    """A `serve` that runs as a process of its own."""
-
-    process: subprocess.Popen[str]
-    first: str
-
-    @property
-    def told(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(self.first)
-        return told
-
-    def instance(self, data: Path, token: str) -> RunningInstance:
-        with open_storage(data) as storage:
-            return RunningInstance(self.told["url"], "main", token, data, storage)
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
-        self.process.send_signal(number)
-        _, stderr = self.process.communicate(timeout=30)
-        return self.process.returncode, stderr
-
-
-@contextmanager
-def serving(data: Path, *options: str, port: int = 0) -> Iterator[Serving]:
-    words = ["instance", "serve", "--data", str(data), "--port", str(port), *options]
-    with subprocess.Popen(
-        [sys.executable, "-m", "datapilot_defer", *words],
-        cwd=REPOSITORY,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    ) as process:
-        try:
-            assert process.stdout is not None
-            yield Serving(process, process.stdout.readline())
-        finally:
-            process.kill()
+from tests.support.served_command import serving
 
 
 def test_init_makes_an_instance_and_shows_its_token_once(tmp_path: Path) -> None:
@@ -235,26 +188,26 @@ def test_serve_says_its_url_first_and_everything_once_and_stops_on_a_signal(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     with serving(tmp_path, "--json") as first:
-        assert first.told.keys() == {"url", "instance_name", "token"}
-        instance = first.instance(tmp_path, first.told["token"])
+        assert first.result.keys() == {"url", "instance_name", "token"}
+        instance = first.instance(tmp_path, first.result["token"])
         onboard(instance, make_integration(instance), manifest())
         url = fetch(instance, 1).json()["url"]
         assert requests.get(url, timeout=SECONDS).content == manifest()
-        code, stderr = first.stop(number)
+        code, _, stderr = first.stop(number)
     assert code == 0
     assert "PUT /files/1 200" in stderr
-    for secret in (first.told["token"], "signature", "expires", url.rpartition("=")[2]):
+    for secret in (first.result["token"], "signature", "expires", url.rpartition("=")[2]):
         assert secret not in stderr
     with serving(tmp_path, "--json") as second:
-        assert second.told.keys() == {"url"}
-        assert fetch(second.instance(tmp_path, first.told["token"]), 1).status_code == 200
+        assert second.result.keys() == {"url"}
+        assert fetch(second.instance(tmp_path, first.result["token"]), 1).status_code == 200
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no SIGTERM for other processes")
 def test_a_running_upload_is_finished_before_the_end(tmp_path: Path) -> None:
     with serving(tmp_path, "--json") as running:
         instance, content = (
-            running.instance(tmp_path, running.told["token"]),
+            running.instance(tmp_path, running.result["token"]),
             manifest() + b" " * 2_500_000,
         )
         announced = announce(instance, make_integration(instance)).json()
@@ -278,7 +231,7 @@ def test_a_running_upload_is_finished_before_the_end(tmp_path: Path) -> None:
 def test_the_first_start_shows_the_commands_to_paste(tmp_path: Path) -> None:
     with serving(tmp_path, "--instance-name", "acme") as running:
         assert running.process.stdout is not None
-        lines = [running.first, *(running.process.stdout.readline() for _ in range(7))]
+        lines = [running.first_line, *(running.process.stdout.readline() for _ in range(7))]
     text = "".join(lines)
     assert re.search(r"ALTIMATE_INSTANCE_NAME=.?acme", text)
     assert "datapilot dbt onboard --integration-name my_project" in text
@@ -303,10 +256,10 @@ def test_over_https_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
         part.write_to_path(certificate, append=True)
     options = ("--tls-certificate", certificate, "--tls-key", key, "--json")
     with serving(tmp_path / "data", *options) as running:
-        url = running.told["url"]
+        url = running.result["url"]
         assert url.startswith("https://127.0.0.1:")
         assert requests.get(f"{url}/health", verify=root, timeout=SECONDS).status_code == 200
-        data = {"token": running.told["token"]}
+        data = {"token": running.result["token"]}
         answer = requests.post(
             f"{url}/sign-in", data=data, verify=root, timeout=SECONDS, allow_redirects=False
         )
@@ -349,7 +302,7 @@ def test_behind_a_proxy_the_forwarded_host_is_believed_and_else_not(tmp_path: Pa
         ((), "http://127.0.0.1:"),
     ):
         with serving(tmp_path / f"{len(options)}", "--json", *options) as running:
-            instance = running.instance(tmp_path / f"{len(options)}", running.told["token"])
+            instance = running.instance(tmp_path / f"{len(options)}", running.result["token"])
             onboard_id = make_integration(instance)
             query = {
                 "dbt_core_integration_id": str(onboard_id),
@@ -366,7 +319,7 @@ def test_behind_a_proxy_the_forwarded_host_is_believed_and_else_not(tmp_path: Pa
 
 def test_a_public_url_is_what_signed_urls_lead_to(tmp_path: Path) -> None:
     with serving(tmp_path, "--json", "--public-url", "https://defer.example.com/dbt/") as running:
-        assert running.told["url"] == "https://defer.example.com/dbt"
+        assert running.result["url"] == "https://defer.example.com/dbt"
 
 
 def test_listening_on_every_address_without_tls_warns(tmp_path: Path) -> None:

@@ -19,13 +19,16 @@ TEST_MODULES = sorted(Path(__file__).parent.glob("test_*.py"))
 _SERVICES = {"artifact", "dbt_json", "formatting", "storage", "validation", "instance/settings"}
 _HTTP = {
     *("artifact", "formatting", "storage"),
-    *("instance/services", "instance/settings", "instance/middleware", "instance/dependencies"),
+    *("instance/services", "instance/settings", "instance/rate_limit", "instance/forwarding"),
+    *("instance/dependencies", "instance/error_statuses"),
 }
 _APPLICATION = {
     *("artifact", "dbt_json", "formatting", "storage", "validation"),
     *("instance/api", "instance/web", "instance/services", "instance/settings"),
     *("instance/middleware", "instance/dependencies", "instance/error_responses", "instance/app"),
-    *("instance/background", "instance/last_used", "instance/worker"),
+    *("instance/background", "instance/last_used", "instance/worker", "instance/error_statuses"),
+    *("instance/connections", "instance/descriptors", "instance/log_limit"),
+    *("instance/rate_limit", "instance/forwarding"),
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -63,8 +66,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": {"artifact", "files"},
     "instance/__init__": set(),
     "instance/settings": set(),
-    "instance/middleware": {"formatting", "instance/settings"},
     "instance/last_used": {"storage"},
+    "instance/connections": set(),
+    "instance/descriptors": set(),
+    "instance/log_limit": {"formatting"},
+    "instance/forwarding": set(),
+    "instance/rate_limit": {"instance/forwarding"},
+    "instance/middleware": {
+        *("formatting", "instance/error_responses", "instance/forwarding"),
+        *("instance/rate_limit", "instance/settings"),
+    },
     "instance/model_changes": _SERVICES,
     "instance/verification": {"artifact", "instance/model_changes"},
     "instance/verification_process": {"instance/verification"},
@@ -75,6 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instance/services": {
         *(*_SERVICES, "instance/model_changes", "instance/verification", "instance/worker"),
     },
+    "instance/error_statuses": {"instance/services"},
     "instance/dependencies": {"instance/services", "instance/settings", "storage"},
     "instance/api": _HTTP,
     "instance/web": _HTTP,
@@ -89,6 +101,7 @@ MAY_IMPORT["cli"] = {*MAY_IMPORT} - {"__main__"}
 _WEB_SERVER = {
     *("instance/api", "instance/web", "instance/middleware", "instance/dependencies"),
     *("instance/error_responses", "instance/app", "instance/serve"),
+    *("instance/connections", "instance/forwarding", "instance/rate_limit"),
 }
 LIBRARY_OWNERS: dict[str, set[str]] = {
     "click": {"cli", "__main__"},
@@ -97,7 +110,8 @@ LIBRARY_OWNERS: dict[str, set[str]] = {
     "keyring": {"credential_store"},
     "fastapi": _WEB_SERVER,
     "starlette": _WEB_SERVER,
-    "uvicorn": {"instance/serve"},
+    "uvicorn": {"instance/connections", "instance/serve"},
+    "h11": {"instance/connections"},
     "jinja2": {"instance/web"},
     "itsdangerous": {"instance/web/session", "instance/services/signed_urls"},
     "sqlalchemy": {"storage"},

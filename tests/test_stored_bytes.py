@@ -67,7 +67,7 @@ def test_a_full_instance_rejects_an_announcement(tmp_path: Path) -> None:
         assert answer.status_code == 402
         assert answer.json()["detail"] == (
             f"the instance stores {SIZE_TEXT} of at most {SIZE_TEXT}. "
-            "Ask its administrator to lower --keep-count or to raise --max-bytes."
+            "Ask its administrator to lower --keep or to raise --max-bytes."
         )
         assert pull(instance, integration_id) == CONTENT
 

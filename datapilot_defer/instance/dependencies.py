@@ -30,10 +30,6 @@ async def public_base_url(request: Request, settings: CurrentSettings) -> str:
     """Return the URL under which the client reaches this instance, without a trailing slash."""
     if settings.public_url:
         return settings.public_url.rstrip("/")
-    forwarded_host = request.headers.get("x-forwarded-host")
-    if settings.behind_proxy and forwarded_host:
-        host = forwarded_host.split(",")[0].strip()
-        return f"{request.url.scheme}://{host}"
     return str(request.base_url).rstrip("/")
 
 

@@ -1,20 +1,31 @@
-"""Rate limit, body size, security headers and access log of every request."""
+"""Forwarded headers, limits, security headers and access log of every request."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from datapilot_defer.formatting import to_single_line
+from datapilot_defer.instance.error_responses import error_response
+from datapilot_defer.instance.forwarding import (
+    apply_forwarded_headers,
+    client_address,
+    find_contradiction,
+)
+from datapilot_defer.instance.rate_limit import RateLimiter, count_unauthenticated, limit_address
+from datapilot_defer.instance.settings import InstanceSettings
 
 log = logging.getLogger("datapilot_defer.instance")
 
 # The body of an API call has less than 1 kB; only a signed URL accepts more.
 MAX_BODY_BYTES = 64 * 1024
-_MAX_TRACKED_CLIENTS = 10_000
+_MAX_LOGGED_METHOD = 20
+_MAX_LOGGED_PATH = 500
 _SECURITY_HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
@@ -22,42 +33,17 @@ _SECURITY_HEADERS = {
     b"content-security-policy": b"default-src 'none'; style-src 'self'; script-src 'self'; "
     b"img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 }
-
-
-class RateLimiter:
-    """Requests that each client IP may still make: `per_minute`, refilled evenly. 0: no limit."""
-
-    def __init__(self, per_minute: int) -> None:
-        self._per_minute = per_minute
-        self._budgets: dict[str, tuple[float, float]] = {}
-
-    def acquire(self, address: str) -> float:
-        """Count a request; return 0, or the seconds until the next one is allowed."""
-        if not self._per_minute:
-            return 0.0
-        per_second = self._per_minute / 60
-        now = time.monotonic()
-        budget, updated_at = self._budgets.pop(address, (float(self._per_minute), now))
-        budget = min(self._per_minute, budget + (now - updated_at) * per_second)
-        is_allowed = budget >= 1
-        wait = 0.0
-        if is_allowed:
-            remaining = budget - 1
-        else:
-            remaining = budget
-            wait = (1 - budget) / per_second
-        if len(self._budgets) >= _MAX_TRACKED_CLIENTS:
-            self._budgets.pop(next(iter(self._budgets)))
-        self._budgets[address] = (remaining, now)
-        return wait
+_HTTPS_HEADERS = {**_SECURITY_HEADERS, b"strict-transport-security": b"max-age=31536000"}
 
 
 class RequestMiddleware:
     """The outermost layer of the application."""
 
-    def __init__(self, app: ASGIApp, per_minute: int) -> None:
+    def __init__(self, app: ASGIApp, settings: InstanceSettings, rate_limiter: RateLimiter) -> None:
         self._app = app
-        self._rate_limiter = RateLimiter(per_minute)
+        self._settings = settings
+        self._rate_limiter = rate_limiter
+        self._has_warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -71,53 +57,75 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_security_headers(message)
+                _add_security_headers(scope, message)
             await send(message)
 
+        self._apply_proxy(scope)
         # The user's instance URL ends with a slash, and the client adds another one.
         scope["path"] = scope["path"].replace("//", "/")
         try:
             app = self._reject(scope) or self._app
             await app(scope, receive, send_with_headers)
         finally:
+            count_unauthenticated(self._rate_limiter, scope)
             _log_request(scope, status, time.monotonic() - started_at)
 
-    def _reject(self, scope: Scope) -> JSONResponse | None:
+    def _apply_proxy(self, scope: Scope) -> None:
+        """Apply forwarded headers, or warn once that they are ignored."""
+        if self._settings.behind_proxy:
+            apply_forwarded_headers(scope)
+            return
+        if self._has_warned:
+            return
+        header = find_contradiction(scope, self._settings.public_url)
+        if header is None:
+            return
+        self._has_warned = True
+        log.warning(
+            "the %s header of a request disagrees with the URLs that this instance returns: "
+            "forwarded headers are ignored. If a reverse proxy forwards the requests, start the "
+            "instance with --behind-proxy.",
+            header,
+        )
+
+    def _reject(self, scope: Scope) -> ASGIApp | None:
         """Return the error response to a request that must not be processed."""
-        wait = 0.0
-        if scope["path"] != "/health":
-            wait = self._rate_limiter.acquire(_client_address(scope))
-        if wait:
-            return _answer(429, "too many requests", {"Retry-After": str(int(wait) + 1)})
-        if scope["method"] in ("GET", "HEAD") or scope["path"].startswith("/files/"):
-            return None
-        headers = Headers(scope=scope)
-        if "chunked" in headers.get("transfer-encoding", ""):
-            return _answer(411, "say how long the body is")
-        if int(headers.get("content-length", "0")) > MAX_BODY_BYTES:
-            return _answer(413, f"the body of this call has at most {MAX_BODY_BYTES} bytes")
+        try:
+            limit_address(self._rate_limiter, scope)
+            _check_body(scope)
+        except HTTPException as error:
+            return error_response(Request(scope), error.status_code, error.detail, error.headers)
         return None
 
 
-def _client_address(scope: Scope) -> str:
-    if not scope["client"]:
-        return ""
-    return str(scope["client"][0])
+def _check_body(scope: Scope) -> None:
+    """Raise HTTPException when the body of an API call is too large or of unknown length."""
+    if scope["method"] in ("GET", "HEAD") or scope["path"].startswith("/files/"):
+        return
+    headers = Headers(scope=scope)
+    if "chunked" in headers.get("transfer-encoding", ""):
+        raise HTTPException(411, "the request has no Content-Length header")
+    if int(headers.get("content-length", "0")) > MAX_BODY_BYTES:
+        raise HTTPException(413, f"the body of this call has at most {MAX_BODY_BYTES} bytes")
 
 
-def _add_security_headers(message: Message) -> None:
+def _add_security_headers(scope: Scope, message: Message) -> None:
     present = {name.lower() for name, _ in message["headers"]}
-    message["headers"] += [
-        (name, value) for name, value in _SECURITY_HEADERS.items() if name not in present
-    ]
+    headers = _SECURITY_HEADERS
+    if scope["scheme"] == "https" and not _is_localhost(scope):
+        headers = _HTTPS_HEADERS
+    message["headers"] += [(name, value) for name, value in headers.items() if name not in present]
+
+
+def _is_localhost(scope: Scope) -> bool:
+    """Return whether HTTPS must not be required: localhost has other servers on other ports."""
+    host = Headers(scope=scope).get("host", "")
+    return host.partition(":")[0].lower() == "localhost"
 
 
 def _log_request(scope: Scope, status: int, seconds: float) -> None:
-    """Log the path without the query, which may hold a signature."""
-    address = _client_address(scope) or "-"
-    path = scope["path"].encode("ascii", "backslashreplace").decode()
-    log.info("%s %s %s %d %.0f ms", address, scope["method"], path, status, seconds * 1000)
-
-
-def _answer(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": detail, "message": detail}, status, headers)
+    """Log the path as the client sent it, without the query, which may hold a signature."""
+    address = client_address(scope) or "-"
+    method = to_single_line(scope["method"], _MAX_LOGGED_METHOD)
+    path = to_single_line(scope["raw_path"].decode("ascii", "replace"), _MAX_LOGGED_PATH)
+    log.info("%s %s %s %d %.0f ms", address, method, path, status, seconds * 1000)

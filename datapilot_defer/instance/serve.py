@@ -9,16 +9,24 @@ import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import uvicorn
 
-from datapilot_defer.errors import DatapilotError, UsageError
+from datapilot_defer.errors import DatapilotError, Unavailable, UsageError
 from datapilot_defer.instance.app import create_app
+from datapilot_defer.instance.connections import Connections, ServerConfig
+from datapilot_defer.instance.descriptors import allow_connections
+from datapilot_defer.instance.log_limit import LogLimit, limited_logs
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import Storage
 
 # Running uploads may continue for this long after the signal to stop.
 _SHUTDOWN_TIMEOUT_S = 60
+# Connections that the operating system keeps until the server accepts them, if it allows so many.
+_WAITING_CONNECTIONS = 4096
+# How often uvicorn calls `on_tick`.
+_TICKS_PER_SECOND = 10
 
 
 @dataclass(frozen=True)
@@ -43,26 +51,74 @@ class ListenAddress:
             host = f"[{host}]"
         return f"{scheme}://{host}:{port}"
 
+    def tls_context(self) -> ssl.SSLContext | None:
+        """Return the settings of TLS, if there is a certificate. Raises UsageError."""
+        if self.certificate is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self.certificate, self.private_key)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(
+                f"the TLS certificate or its key cannot be used: {error}. "
+                "Check --tls-certificate and --tls-key."
+            ) from None
+        return context
 
-class _Server(uvicorn.Server):
-    """A server that reports when it accepts connections, and stops when that fails."""
 
-    def __init__(self, config: uvicorn.Config, url: str, on_ready: Callable[[str], None]) -> None:
+class Server(uvicorn.Server):
+    """A server with limited connections, which stops when its blob store is broken.
+
+    url, on_ready: `on_ready` is called with the URL when the server accepts connections.
+    failure: why the server has stopped without a signal.
+    """
+
+    config: ServerConfig
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        storage: Storage,
+        log_limit: LogLimit,
+        on_ready: Callable[[], None],
+    ) -> None:
         super().__init__(config)
-        self._url = url
-        self._on_ready = on_ready
         self.failure: Exception | None = None
+        self._storage = storage
+        self._log_limit = log_limit
+        self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application and listen."""
         await super().startup(sockets=sockets)
+        for listener in sockets or ():
+            # asyncio has set the number of connections that it accepts at once.
+            listener.listen(_WAITING_CONNECTIONS)
         if not self.started:
             return
         try:
-            self._on_ready(self._url)
+            self._on_ready()
         except (DatapilotError, OSError) as error:
             self.failure = error
             self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Examine connections, log and blob store once a second; return whether to stop."""
+        if counter % _TICKS_PER_SECOND == 0:
+            self.config.connections_in_use.close_stalled()
+            self._log_limit.report_suppressed()
+            if self._storage.blobs.is_broken:
+                self.failure = Unavailable(
+                    "the blob store has failed: it cannot be used again by this process. "
+                    "Restart the instance."
+                )
+                self.should_exit = True
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish the running requests and stop."""
+        await super().shutdown(sockets=sockets)
+        self.config.connections_in_use.close_all()
 
 
 def serve(
@@ -76,27 +132,19 @@ def serve(
 
     on_ready: called once with the instance's URL when it accepts connections; no request is
     answered before it returns. Its errors end the server and are raised.
-    Raises UsageError when the address or the certificate cannot be used.
+    Raises UsageError when the address or the certificate cannot be used, and Unavailable when
+    the blob store fails so that only a new process can use it.
     """
-    with open_listener(address.host, address.port) as listener:
-        config = uvicorn.Config(
+    with open_listener(address.host, address.port) as listener, limited_logs() as log_limit:
+        config = ServerConfig(
             create_app(storage, settings),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=settings.behind_proxy,
-            forwarded_allow_ips="*",
-            ssl_certfile=address.certificate,
-            ssl_keyfile=address.private_key,
+            Connections(allow_connections()),
+            address.tls_context(),
             timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
         )
-        try:
-            config.load()
-        except (OSError, ssl.SSLError) as error:
-            raise UsageError(f"the TLS certificate or its key can't be used: {error}") from None
         _ignore_repeated_signals()
         url = settings.public_url or address.url(listener.getsockname()[1])
-        server = _Server(config, url.rstrip("/"), on_ready)
+        server = Server(config, storage, log_limit, partial(on_ready, url.rstrip("/")))
         server.run(sockets=[listener])
     if server.failure is not None:
         raise server.failure

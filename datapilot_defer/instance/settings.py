@@ -11,8 +11,9 @@ class InstanceSettings:
     """How an instance behaves.
 
     public_url: base URL for clients; None uses the host of each request. behind_proxy: trust
-    X-Forwarded-* headers. requests_per_minute: per client; 0 disables the limit. keep_count,
-    keep_age: uploads of one kind that retention keeps per environment, equal bytes counted once.
+    X-Forwarded-* headers. requests_per_minute: per token, or per address without a valid token;
+    0 disables the limit. keep_count, keep_age: uploads of one kind that retention keeps per
+    environment, equal bytes counted once.
     max_upload_bytes: of one artifact. max_stored_bytes: of all artifacts of an instance; None
     does not limit them. grace: unreferenced uploads and blobs are kept this long; rejected_grace:
     rejected uploads. undelete_period: how long a deleted integration is kept.

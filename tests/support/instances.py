@@ -10,17 +10,16 @@ same instance again.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-import uvicorn
-
 from datapilot_defer.instance.app import create_app
-from datapilot_defer.instance.serve import open_listener
+from datapilot_defer.instance.connections import Connections, ServerConfig
+from datapilot_defer.instance.log_limit import limited_logs
+from datapilot_defer.instance.serve import Server, open_listener
 from datapilot_defer.instance.services import instances, tokens
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import Storage, open_storage
@@ -67,7 +66,10 @@ class RunningInstance:
 
 @contextmanager
 def running_instance(
-    data: Path, instance_name: str = "acme", settings: InstanceSettings | None = None
+    data: Path,
+    instance_name: str = "acme",
+    settings: InstanceSettings | None = None,
+    connections: Connections | None = None,
 ) -> Iterator[RunningInstance]:
     """Serve a data directory, created if it is missing, on a free port of 127.0.0.1."""
     with open_storage(data) as storage:
@@ -80,15 +82,18 @@ def running_instance(
                 scopes=frozenset({"admin"}),
                 actor=Actor("test"),
             )
-        app = create_app(storage, settings or InstanceSettings())
-        with open_listener("127.0.0.1", 0) as listener:
+        config = ServerConfig(
+            create_app(storage, settings or InstanceSettings()), connections or Connections(1000)
+        )
+        with open_listener("127.0.0.1", 0) as listener, limited_logs() as log_limit:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+            is_ready = threading.Event()
+            server = Server(config, storage, log_limit, is_ready.set)
             thread = threading.Thread(target=server.run, args=([listener],))
             thread.start()
             try:
-                while not server.started and thread.is_alive():
-                    time.sleep(0.005)
+                while not is_ready.wait(0.1) and thread.is_alive():
+                    pass
                 yield RunningInstance(url, instance_name, token, data, storage)
             finally:
                 server.should_exit = True

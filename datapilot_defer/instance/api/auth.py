@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hmac
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 
 from datapilot_defer.instance.dependencies import CurrentStorage
+from datapilot_defer.instance.forwarding import client_address
+from datapilot_defer.instance.rate_limit import limit_token
 from datapilot_defer.instance.services.principal import Principal
 from datapilot_defer.instance.services.tokens import authenticate_token
 
@@ -18,16 +21,18 @@ _AUTHENTICATION_FAILED = (
 
 
 def authenticate_request(request: Request, storage: CurrentStorage) -> Principal:
-    """Return the caller of the API. Raises HTTPException 401."""
+    """Return the caller of the API. Raises HTTPException 401, or 429 after too many requests."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     principal = None
     if scheme.lower() == "bearer":
         principal = authenticate_token(storage, token.strip())
     instance_name = request.headers.get("x-tenant", "")
     if principal is None or not _is_equal(instance_name, principal.instance.name):
+        limit_token(request, None)
         raise HTTPException(401, _AUTHENTICATION_FAILED, headers={"WWW-Authenticate": "Bearer"})
+    limit_token(request, principal.token.id)
     request.app.state.last_used.record(principal.token.id)
-    return principal
+    return replace(principal, address=client_address(request.scope))
 
 
 def _is_equal(left: str, right: str) -> bool:

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from datapilot_defer.instance.dependencies import CurrentSettings, CurrentStorage
+from datapilot_defer.instance.rate_limit import limit_file
 from datapilot_defer.instance.services.quota import check_quota
 from datapilot_defer.instance.services.signed_urls import Purpose, SignedUrl, open_signed_url
 from datapilot_defer.instance.services.uploads import receive_upload
@@ -33,25 +34,32 @@ async def put_file(
     """Take the raw bytes of an announced file; they stay invisible until verify_upload."""
     url = SignedUrl(file_id, Purpose.UPLOAD, settings.upload_seconds, signature)
     instance, _ = await run_in_threadpool(open_signed_url, storage, url)
+    limit_file(request, file_id)
     if int(request.headers.get("content-length", "0")) > settings.max_upload_bytes:
         raise _too_large(settings.max_upload_bytes)
-    with storage.blobs.open_writer() as writer:
-        await _stream_to_blob(request, writer, settings.max_upload_bytes)
-        await run_in_threadpool(
-            check_quota, storage, instance.id, settings.max_stored_bytes, writer.blob
-        )
-        blob = await run_in_threadpool(writer.commit, instance.id)
+    async with request.app.state.uploading:
+        with storage.blobs.open_writer() as writer:
+            await _stream_to_blob(request, writer, settings.max_upload_bytes)
+            await run_in_threadpool(
+                check_quota, storage, instance.id, settings.max_stored_bytes, writer.blob
+            )
+            blob = await run_in_threadpool(writer.commit, instance.id)
     await run_in_threadpool(receive_upload, storage, instance.id, file_id, blob)
     return Response(headers={"ETag": f'"{blob.sha256}"'})
 
 
 @router.get("/files/{file_id}", responses={403: {}, 404: {}})
 def get_file(
-    storage: CurrentStorage, settings: CurrentSettings, file_id: FileId, signature: Signature
+    request: Request,
+    storage: CurrentStorage,
+    settings: CurrentSettings,
+    file_id: FileId,
+    signature: Signature,
 ) -> Response:
     """Give the raw bytes of a verified file."""
     url = SignedUrl(file_id, Purpose.DOWNLOAD, settings.download_seconds, signature)
     instance, upload = open_signed_url(storage, url)
+    limit_file(request, file_id)
     blob = Blob(upload.metadata.sha256, upload.metadata.size_bytes)
     chunks = storage.blobs.read_chunks(instance.id, blob)
     # Before the response starts, a missing blob is an error; later it would break the stream.

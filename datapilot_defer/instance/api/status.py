@@ -13,12 +13,14 @@ from datapilot_defer.instance.services.principal import require_scope
 router = APIRouter(tags=["integrations", "status"])
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health")
 async def health() -> dict[str, str]:
-    """Say that the instance runs; needs no token."""
+    """Report that the instance runs; needs no token."""
     return {"status": "ok"}
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get(
     "/ready",
     description=(
@@ -40,18 +42,18 @@ def ready(request: Request, storage: CurrentStorage) -> dict[str, str]:
 @router.post("/auth_health")
 @router.get("/dbt/v3/validate-credentials")
 def validate_credentials(principal: CurrentPrincipal) -> dict[str, object]:
-    """Say that token and instance name are good."""
+    """Report that token and instance name are valid."""
     return {"ok": True}
 
 
 @router.get("/dbt/v1/validate-permissions")
 def validate_permissions(principal: CurrentPrincipal) -> dict[str, object]:
-    """Say that the token may upload; 403 when it may not."""
+    """Report that the token may upload; 403 when it may not."""
     require_scope(principal, "upload")
     return {"ok": True}
 
 
 @router.post("/dbt/v1/defer_to_prod_event")
 def defer_to_prod_event(principal: CurrentPrincipal) -> dict[str, object]:
-    """Take notice that somebody defers; nothing is kept of it."""
+    """Accept the report of a client that it defers; nothing is stored."""
     return {"ok": True}

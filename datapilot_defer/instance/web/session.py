@@ -11,6 +11,8 @@ from fastapi import Depends, Form, HTTPException, Request
 from fastapi.responses import Response
 
 from datapilot_defer.instance.dependencies import CurrentStorage
+from datapilot_defer.instance.forwarding import client_address
+from datapilot_defer.instance.rate_limit import limit_token
 from datapilot_defer.instance.services.principal import Principal
 from datapilot_defer.instance.services.tokens import SESSION_LIFETIME, authenticate_session
 
@@ -63,16 +65,15 @@ def current_session(request: Request, storage: CurrentStorage) -> Session:
     if session_id:
         principal = authenticate_session(storage, session_id)
     if principal is None:
+        limit_token(request, None)
         raise SignInRequired(request.url.path)
+    limit_token(request, principal.token.id)
     request.app.state.last_used.record(principal.token.id)
-    return Session(replace(principal, address=client_address(request)), _csrf_value(session_id))
-
-
-def client_address(request: Request) -> str | None:
-    """Return the IP address of the caller, if it is known."""
-    if request.client is None:
-        return None
-    return request.client.host
+    caller = replace(principal, address=client_address(request.scope))
+    session = Session(caller, _csrf_value(session_id))
+    # Pages that report an error keep the navigation of the session.
+    request.state.session = session
+    return session
 
 
 def _csrf_value(session_id: str) -> str:

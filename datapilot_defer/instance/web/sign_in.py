@@ -9,12 +9,12 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
 from datapilot_defer.instance.dependencies import BaseUrl, CurrentStorage
-from datapilot_defer.instance.middleware import RateLimiter
+from datapilot_defer.instance.forwarding import client_address
+from datapilot_defer.instance.rate_limit import RateLimiter
 from datapilot_defer.instance.services import tokens
 from datapilot_defer.instance.web.rendering import render_page
 from datapilot_defer.instance.web.session import (
     CsrfCheckedSession,
-    client_address,
     delete_session_cookie,
     session_id_of,
     set_session_cookie,
@@ -81,7 +81,7 @@ def _check_origin(request: Request, base_url: str) -> None:
 
 
 def _record_failure(request: Request, storage: CurrentStorage) -> None:
-    address = client_address(request)
+    address = client_address(request.scope)
     if _failures_of_address.acquire(address or "") or _failures.acquire(""):
         return
     tokens.record_failed_sign_in(storage, address)
