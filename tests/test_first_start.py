@@ -16,6 +16,7 @@ import pytest
 from datapilot_defer.instance.services import instances, tokens
 from datapilot_defer.instance.services.token_format import generate_token
 from datapilot_defer.storage import audit, open_storage
+from datapilot_defer.storage.audit import Actor
 from datapilot_defer.storage.instances import find_instance
 from tests.support.commands import Outcome, datapilot
 from tests.support.instance_calls import call
@@ -284,7 +285,8 @@ def test_a_start_without_a_valid_admin_token_prints_the_command_that_creates_one
     for token_id in (1, 2):
         datapilot("instance", "token", "revoke", "--data", data, token_id)
     with open_storage(data) as storage:
-        tokens.create_token(storage, "two", name="x", scopes=frozenset({"read", "upload"}))
+        scopes = frozenset({"read", "upload"})
+        tokens.create_token(storage, "two", name="x", scopes=scopes, actor=Actor("test"))
         assert instances.list_names_without_admin(storage) == ["one", "two"]
     with serving(data) as running:
         warnings = running.stop()[2].splitlines()

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from datapilot_defer.instance.app import create_app
 from datapilot_defer.instance.last_used import LastUsed
 from datapilot_defer.instance.services import instances, tokens
-from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import Storage, open_storage
+from datapilot_defer.storage.audit import Actor
 from tests.support.instance_calls import call, fetch, make_integration, manifest, onboard
 from tests.support.instances import RunningInstance, running_instance
 
@@ -64,7 +63,9 @@ def last_used(storage: Storage) -> list[datetime | None]:
 
 def test_times_of_use_are_stored_by_a_flush(storage: Storage) -> None:
     for name in ("two", "three"):
-        tokens.create_token(storage, "acme", name=name, scopes=frozenset({"read"}))
+        tokens.create_token(
+            storage, "acme", name=name, scopes=frozenset({"read"}), actor=Actor("test")
+        )
     buffer = LastUsed()
     begin = datetime.now(UTC)
     buffer.record(1)
@@ -103,7 +104,9 @@ def test_times_that_could_not_be_stored_are_kept(storage: Storage) -> None:
 
 def test_threads_record_while_times_are_stored(storage: Storage) -> None:
     for number in range(20):
-        tokens.create_token(storage, "acme", name=str(number), scopes=frozenset({"read"}))
+        tokens.create_token(
+            storage, "acme", name=str(number), scopes=frozenset({"read"}), actor=Actor("test")
+        )
     buffer = LastUsed()
     recorders = [threading.Thread(target=record_often, args=(buffer,)) for _ in range(4)]
     for thread in recorders:
@@ -120,16 +123,9 @@ def record_often(buffer: LastUsed) -> None:
             buffer.record(token_id)
 
 
-def is_wired(storage: Storage) -> bool:
-    """Return whether the application records the use of tokens with LastUsed."""
-    return hasattr(create_app(storage, InstanceSettings()).state, "last_used")
-
-
 def test_reads_are_answered_while_another_process_holds_the_write_lock(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running_instance(data) as instance:
-        if not is_wired(instance.storage):
-            pytest.skip("the application does not use LastUsed yet")
         onboard(instance, make_integration(instance), manifest())
         reader = instance.new_token("read")
         begin = time.monotonic()
@@ -142,6 +138,8 @@ def test_reads_are_answered_while_another_process_holds_the_write_lock(tmp_path:
 
 def read_everything(instance: RunningInstance, token: str) -> None:
     assert call(instance, "GET", "dbt/v1/project_integrations", token=token).status_code == 200
-    assert call(instance, "GET", "dbt/v1/project_integrations/1", token=token).status_code == 200
+    assert (
+        call(instance, "GET", "dbt/v1/project_integrations/1/PROD", token=token).status_code == 200
+    )
     assert call(instance, "POST", "auth_health", token=token).status_code == 200
     assert fetch(instance, 1, token=token).status_code == 200
