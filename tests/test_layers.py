@@ -20,13 +20,13 @@ _SERVICES = {"artifact", "dbt_json", "formatting", "storage", "validation", "ins
 _HTTP = {
     *("artifact", "formatting", "storage"),
     *("instance/services", "instance/settings", "instance/rate_limit", "instance/forwarding"),
-    "instance/dependencies",
+    *("instance/dependencies", "instance/error_statuses"),
 }
 _APPLICATION = {
     *("artifact", "dbt_json", "formatting", "storage", "validation"),
     *("instance/api", "instance/web", "instance/services", "instance/settings"),
     *("instance/middleware", "instance/dependencies", "instance/error_responses", "instance/app"),
-    *("instance/background", "instance/last_used", "instance/worker"),
+    *("instance/background", "instance/last_used", "instance/worker", "instance/error_statuses"),
     *("instance/connections", "instance/descriptors", "instance/log_limit"),
     *("instance/rate_limit", "instance/forwarding"),
 }
@@ -86,6 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instance/services": {
         *(*_SERVICES, "instance/model_changes", "instance/verification", "instance/worker"),
     },
+    "instance/error_statuses": {"instance/services"},
     "instance/dependencies": {"instance/services", "instance/settings", "storage"},
     "instance/api": _HTTP,
     "instance/web": _HTTP,

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 import requests
+from sqlalchemy import select
 
 from datapilot_defer.artifact import Kind
-from datapilot_defer.instance import background, retention
+from datapilot_defer.instance import background
 from datapilot_defer.instance.background import BackgroundThread
 from datapilot_defer.instance.last_used import LastUsed
-from datapilot_defer.instance.retention import Sweep, apply_retention
+from datapilot_defer.instance.retention import apply_retention
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import retention as retention_records
 from datapilot_defer.storage import uploads
 from datapilot_defer.storage.database import Database
 from datapilot_defer.storage.retention import BATCH_SIZE
+from datapilot_defer.storage.tables import tokens
 from datapilot_defer.storage.uploads import Rejection
 from tests.support.instance_calls import (
     SECONDS,
@@ -50,6 +51,14 @@ def records(tmp_path: Path) -> Iterator[UploadRecords]:
     """Return a storage without uploads."""
     with stored_uploads(tmp_path / "data") as opened:
         yield opened
+
+
+@pytest.fixture
+def quick_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start a sweep at once, and the next one right after it."""
+    monkeypatch.setattr(background, "_FIRST_SWEEP_S", 0)
+    monkeypatch.setattr(background, "_SWEEP_INTERVAL_S", 0)
+    monkeypatch.setattr(background, "_TICK_S", 0.01)
 
 
 def test_retention_keeps_the_newest_and_always_the_current_one(instance: RunningInstance) -> None:
@@ -106,48 +115,37 @@ def test_each_kind_has_its_own_count_in_every_batch(
 
 
 def test_other_transactions_run_between_the_batches(
-    records: UploadRecords, monkeypatch: pytest.MonkeyPatch
+    records: UploadRecords, quick_sweeps: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention_records, "BATCH_SIZE", 20)
     records.add_many(200)
-    thread = threading.Thread(target=apply_retention, args=(records.storage, KEEP_ONE))
-    counts = [records.count()]
-    thread.start()
-    while thread.is_alive():
-        with records.storage.database.write() as connection:
-            uploads.create_upload(
-                connection,
-                environment_id=records.environment_id,
-                token_id=records.token_id,
-                kind=Kind.CATALOG,
-            )
-        counts.append(verified_count(records))
-    thread.join()
-    assert verified_count(records) == 1
-    assert len([count for count in set(counts) if 1 < count < 200]) > 3
+    counts = set()
+    with background_thread(records, KEEP_ONE):
+        while verified_count(records) > 1:
+            with records.storage.database.write() as connection:
+                uploads.create_upload(
+                    connection,
+                    environment_id=records.environment_id,
+                    token_id=records.token_id,
+                    kind=Kind.CATALOG,
+                )
+            counts.add(verified_count(records))
+    assert len([count for count in counts if 1 < count < 200]) > 3
 
 
-def test_retention_stops_after_the_batch_and_continues_next_time(
-    records: UploadRecords, monkeypatch: pytest.MonkeyPatch
+def test_the_thread_stops_after_a_batch_and_the_next_sweep_continues(
+    records: UploadRecords, quick_sweeps: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention_records, "BATCH_SIZE", 20)
     records.add_many(400)
-    sweep = Sweep(records.storage, KEEP_ONE)
-    thread = threading.Thread(target=sweep.run)
-    thread.start()
-    wait_until(lambda: records.count() < 400)
-    sweep.stopping.set()
-    thread.join()
+    with background_thread(records, KEEP_ONE):
+        wait_until(lambda: records.count() < 400)
     assert 1 < records.count() < 400
-    monkeypatch.setattr(retention, "_PAUSE_S", 0)
     apply_retention(records.storage, KEEP_ONE)
     assert records.count() == 1
 
 
-def test_more_uploads_than_a_statement_has_parameters_are_deleted(
-    records: UploadRecords, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retention, "_PAUSE_S", 0)
+def test_several_batches_are_deleted(records: UploadRecords) -> None:
     records.add_many(3 * BATCH_SIZE)
     apply_retention(records.storage, KEEP_ONE)
     assert records.count() == 1
@@ -229,7 +227,7 @@ def test_a_failed_step_is_logged_and_the_others_run(
         writer.write(b"without a record")
         writer.commit(1)
     data = damage_a_time(records)
-    settings = InstanceSettings(keep_age=timedelta(days=1), grace=timedelta(0))
+    settings = InstanceSettings(keep_count=1, grace=timedelta(0))
     with caplog.at_level(logging.INFO, "datapilot_defer.instance"):
         apply_retention(records.storage, settings)
     (failure,) = caplog.records
@@ -249,27 +247,36 @@ def test_unavailable_storage_is_logged_in_one_line_without_a_traceback(
 
 
 def test_the_thread_survives_a_failure_and_repeats_the_step(
-    records: UploadRecords, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    records: UploadRecords, quick_sweeps: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(background, "_FIRST_SWEEP_S", 0)
-    monkeypatch.setattr(background, "_SWEEP_INTERVAL_S", 0)
-    monkeypatch.setattr(background, "_TICK_S", 0.01)
     records.add("1")
     records.add("2")
     data = damage_a_time(records)
     settings = InstanceSettings(keep_count=1, keep_age=timedelta(days=1))
-    thread = BackgroundThread(records.storage, settings, LastUsed())
-    thread.start()
-    try:
+    with background_thread(records, settings) as thread:
         wait_until(lambda: len(caplog.records) > 1)
         assert thread.is_alive
         with closing(sqlite3.connect(data / "records.sqlite3")) as connection:
             connection.execute("UPDATE file SET uploaded_at = created_at")
             connection.commit()
         wait_until(lambda: records.count() == 1)
-    finally:
-        thread.stop()
     assert not thread.is_alive
+
+
+def test_the_last_use_of_tokens_is_stored_during_a_sweep_and_at_the_end(
+    records: UploadRecords, quick_sweeps: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention_records, "BATCH_SIZE", 1)
+    monkeypatch.setattr(background, "_FLUSH_INTERVAL_S", 0)
+    records.add_many(300)
+    last_used = LastUsed()
+    with background_thread(records, KEEP_ONE, last_used):
+        wait_until(lambda: records.count() < 300)
+        last_used.record(records.token_id)
+        first = wait_until(lambda: stored_last_use(records))
+        assert records.count() > 1
+        last_used.record(records.token_id)
+    assert stored_last_use(records) != first
 
 
 def test_reading_writes_nothing(instance: RunningInstance) -> None:
@@ -287,6 +294,26 @@ def test_reading_writes_nothing(instance: RunningInstance) -> None:
             assert answer.status_code in (200, 404)
             assert answer.elapsed < timedelta(seconds=10)
     assert announce(instance, integration_id).status_code == 200
+
+
+@contextmanager
+def background_thread(
+    records: UploadRecords, settings: InstanceSettings, last_used: LastUsed | None = None
+) -> Iterator[BackgroundThread]:
+    """Run the thread until the end of the block."""
+    thread = BackgroundThread(records.storage, settings, last_used or LastUsed())
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.stop()
+
+
+def stored_last_use(records: UploadRecords) -> datetime | None:
+    with records.storage.database.read() as connection:
+        return connection.scalar(
+            select(tokens.c.last_used_at).where(tokens.c.id == records.token_id)
+        )
 
 
 def damage_a_time(records: UploadRecords) -> Path:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from datapilot_defer.artifact import Kind
 from datapilot_defer.errors import Unavailable
 from datapilot_defer.instance.verification import Verification
-from datapilot_defer.instance.worker import VerificationWorker, WorkerLimits
+from datapilot_defer.instance.worker import VerificationPool, VerificationWorker, WorkerLimits
 from tests.support.contents import (
     MemoryContent,
     RepeatedContent,
@@ -381,3 +382,18 @@ def test_it_ends_when_the_instance_is_killed(tmp_path: Path, moment: str) -> Non
         parent.kill()
     assert wait_until_ended(child)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pool_verifies_as_many_uploads_at_once_as_it_has_workers() -> None:
+    pool = VerificationPool(2, WorkerLimits())
+    pool.start()
+    meeting = threading.Barrier(2, timeout=60)
+    contents = [ObservedContent(manifest(), meeting.wait) for _ in range(2)]
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            results = list(
+                threads.map(lambda content: pool.verify(Kind.MANIFEST, content, None), contents)
+            )
+    finally:
+        pool.stop()
+    assert [result.problem for result in results] == [None, None]

@@ -22,7 +22,13 @@ from datapilot_defer.instance.last_used import LastUsed
 from datapilot_defer.instance.middleware import RequestMiddleware
 from datapilot_defer.instance.rate_limit import RateLimiter
 from datapilot_defer.instance.settings import InstanceSettings
-from datapilot_defer.instance.web import api_keys, pages, sign_in
+from datapilot_defer.instance.web import audit as audit_pages
+from datapilot_defer.instance.web import environments as environment_pages
+from datapilot_defer.instance.web import integrations as integration_pages
+from datapilot_defer.instance.web import pages, sign_in
+from datapilot_defer.instance.web import tokens as token_pages
+from datapilot_defer.instance.web import uploads as upload_pages
+from datapilot_defer.instance.web.new_tokens import NewTokens
 from datapilot_defer.instance.web.session import SignInRequired
 from datapilot_defer.instance.worker import VerificationPool, WorkerLimits
 from datapilot_defer.storage import Storage
@@ -34,9 +40,13 @@ _ROUTERS = (
     integrations.router,
     artifacts.router,
     signed_urls.router,
+    integration_pages.router,
+    environment_pages.router,
+    upload_pages.router,
+    token_pages.router,
+    audit_pages.router,
     sign_in.router,
     pages.router,
-    api_keys.router,
 )
 
 
@@ -51,6 +61,7 @@ def create_app(storage: Storage, settings: InstanceSettings) -> FastAPI:
     )
     app.state.storage = storage
     app.state.settings = settings
+    app.state.new_tokens = NewTokens()
     app.state.last_used = LastUsed()
     app.state.rate_limiter = RateLimiter(settings.requests_per_minute)
     app.state.uploading = CapacityLimiter(UPLOADS_AT_ONCE)

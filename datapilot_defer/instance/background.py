@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from datapilot_defer.instance.last_used import LastUsed
-from datapilot_defer.instance.retention import Sweep
+from datapilot_defer.instance.retention import Sweep, failures_logged
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import Storage
 
@@ -15,6 +15,8 @@ _SWEEP_INTERVAL_S = 6 * 3600.0
 _FIRST_SWEEP_S = 60.0
 _FLUSH_INTERVAL_S = 30.0
 _TICK_S = 1.0
+# After each batch of a sweep. Transactions that wait for the write lock try again every 0.1 s.
+_PAUSE_S = 0.12
 
 
 @dataclass
@@ -26,6 +28,7 @@ class BackgroundThread:
     last_used: LastUsed
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
+    _next_flush: float = 0.0
 
     def start(self) -> None:
         """Start the thread."""
@@ -44,13 +47,25 @@ class BackgroundThread:
         return self._thread is not None and self._thread.is_alive()
 
     def _run(self) -> None:
-        next_flush = time.monotonic() + _FLUSH_INTERVAL_S
         next_sweep = time.monotonic() + _FIRST_SWEEP_S
         while not self._stopping.wait(_TICK_S):
-            if time.monotonic() >= next_flush:
-                self.last_used.flush(self.storage)
-                next_flush = time.monotonic() + _FLUSH_INTERVAL_S
+            self._flush_if_due()
             if time.monotonic() >= next_sweep:
-                Sweep(self.storage, self.settings, self._stopping).run()
+                self._sweep()
                 next_sweep = time.monotonic() + _SWEEP_INTERVAL_S
-        self.last_used.flush(self.storage)
+        self._flush()
+
+    def _sweep(self) -> None:
+        for _ in Sweep(self.storage, self.settings).batches():
+            if self._stopping.wait(_PAUSE_S):
+                return
+            self._flush_if_due()
+
+    def _flush_if_due(self) -> None:
+        if time.monotonic() >= self._next_flush:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._next_flush = time.monotonic() + _FLUSH_INTERVAL_S
+        with failures_logged("storing the last use of tokens"):
+            self.last_used.flush(self.storage)

@@ -10,29 +10,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
-from datapilot_defer.errors import (
-    AccessDenied,
-    ArtifactRefused,
-    DatapilotError,
-    NotFound,
-    Unavailable,
-    UsageError,
-)
-from datapilot_defer.instance.services.conflicts import Conflict, QuotaExceeded
+from datapilot_defer.errors import DatapilotError, Unavailable
+from datapilot_defer.instance.error_statuses import status_of
 from datapilot_defer.instance.web.rendering import render_page
 from datapilot_defer.instance.web.session import SignInRequired
 
-# The status of a subclass is that of its nearest base class in this table.
-STATUS_OF_ERROR: dict[type[BaseException], int] = {
-    UsageError: 422,
-    ArtifactRefused: 422,
-    QuotaExceeded: 402,
-    Conflict: 409,
-    AccessDenied: 403,
-    NotFound: 404,
-    Unavailable: 503,
-    DatapilotError: 400,
-}
 _RETRY_AFTER_S = 2
 _MAX_PROBLEMS = 10
 
@@ -47,7 +29,9 @@ def error_response(
     """
     is_page = request.scope["path"].startswith(("/settings", "/sign-"))
     if is_page or "text/html" in request.headers.get("accept", ""):
-        page = render_page("problem.html", None, status, detail=detail)
+        # Set when the request has a valid session: the page keeps its navigation.
+        session = getattr(request.state, "session", None)
+        page = render_page("problem.html", session, status, problem=detail)
         page.headers.update(headers or {})
         return page
     return JSONResponse({"detail": detail, "message": detail}, status, headers)
@@ -75,9 +59,7 @@ async def handle_invalid_request(request: Request, error: RequestValidationError
 
 async def handle_domain_error(request: Request, error: DatapilotError) -> Response:
     """Return the response of an expected error. A bug is none and becomes a 500."""
-    base_classes = type(error).__mro__
-    status = next(STATUS_OF_ERROR[base] for base in base_classes if base in STATUS_OF_ERROR)
     headers = None
     if isinstance(error, Unavailable):
         headers = {"Retry-After": str(_RETRY_AFTER_S)}
-    return error_response(request, status, str(error), headers)
+    return error_response(request, status_of(error), str(error), headers)

@@ -99,9 +99,12 @@ def list_current(connection: Connection, environment_id: int) -> Sequence[Upload
 
 
 def list_publications(
-    connection: Connection, environment_id: int, *, limit: int
+    connection: Connection, environment_id: int, *, limit: int, kind: Kind | None = None
 ) -> Sequence[Publication]:
-    """Return what became current in an environment, the newest first."""
+    """Return what became current in an environment, the newest first.
+
+    kind: only artifacts of this kind.
+    """
     query = (
         select(publications, tokens.c.name.label("token_name"))
         .outerjoin(tokens, publications.c.token_id == tokens.c.id)
@@ -109,6 +112,8 @@ def list_publications(
         .order_by(publications.c.id.desc())
         .limit(limit)
     )
+    if kind is not None:
+        query = query.where(publications.c.kind == kind.value)
     return [
         Publication(row.id, row.file_id, Kind(row.kind), row.since, row.reason, row.token_name)
         for row in connection.execute(query)

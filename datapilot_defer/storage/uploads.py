@@ -235,12 +235,22 @@ def _is_newer(upload: Upload | None, other: Upload | None) -> bool:
 
 
 def list_history(
-    connection: Connection, environment_id: int, *, limit: int, include_rejected: bool = False
+    connection: Connection,
+    environment_id: int,
+    *,
+    limit: int,
+    kind: Kind | None = None,
+    include_rejected: bool = False,
 ) -> Sequence[tuple[Upload, str]]:
-    """Return the verified uploads of an environment, the newest first, with their token names."""
+    """Return the verified uploads of an environment, the newest first, with their token names.
+
+    kind: only the uploads of this kind.
+    """
     is_shown: ColumnElement[bool] = files.c.uploaded_at.is_not(None)
     if include_rejected:
         is_shown = is_shown | files.c.refusal.is_not(None)
+    if kind is not None:
+        is_shown = is_shown & (files.c.kind == kind.value)
     query = (
         select(*UPLOAD_COLUMNS, tokens.c.name.label("token_name"))
         .join(tokens, files.c.token_id == tokens.c.id)

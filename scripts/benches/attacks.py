@@ -17,26 +17,20 @@ A flood lasts --seconds, by default 60. Prints figures; exits with 1 if a measur
 
 from __future__ import annotations
 
-import argparse
 import http.client
-import os
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 from tests.support import floods, manifest_variants
-from tests.support.dbt_project import RECORDED
+from tests.support.bench_frame import TEMPLATE, Bench, run_benches
 from tests.support.floods import Flood
 from tests.support.health_probe import HealthProbe
 from tests.support.manifest_variants import renew, size_of
 from tests.support.raw_client import CallFailed, Client
 from tests.support.server_process import (
-    Checkout,
     ChildSampler,
     ServerProcess,
     cpu_s,
@@ -45,46 +39,8 @@ from tests.support.server_process import (
     status_mb,
 )
 
-TEMPLATE = (RECORDED / "manifest.json").read_bytes()
 FEW_FILES = (1024, 1024)
 MANY_FILES = (1024, 4096)
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What to attack, and for how long."""
-
-    checkout: Checkout
-    seconds: float
-    directory: Path
-
-
-def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("subjects", metavar="SUBJECT", choices=[*SUBJECTS, []], nargs="*")
-    parser.add_argument("--checkout", type=Path, default=Checkout().directory)
-    parser.add_argument("--seconds", type=float, default=60)
-    options = parser.parse_args(argv)
-    exit_code = 0
-    for subject in options.subjects or SUBJECTS:
-        with tempfile.TemporaryDirectory() as directory:
-            bench = Bench(Checkout(options.checkout.resolve()), options.seconds, Path(directory))
-            exit_code |= run_subject(subject, bench)
-    return exit_code
-
-
-def run_subject(name: str, bench: Bench) -> int:
-    """Run one attack and print what it did. Return 1 if it could not be measured."""
-    print(f"{name}: load of the machine before: {os.getloadavg()[0]:.2f}", flush=True)
-    try:
-        for figure in SUBJECTS[name](bench):
-            print(f"{name}: {figure}", flush=True)
-    except Exception as error:  # noqa: BLE001  # the other attacks are made all the same
-        print(f"{name}: FAILED: {type(error).__name__}: {error}", flush=True)
-        return 1
-    return 0
 
 
 def flood(
@@ -101,7 +57,7 @@ def flood(
     is_first: the process handles its first upload during the flood, not before. is_upload: slow
     bodies go to a signed URL.
     """
-    data = bench.directory / "data"
+    data = bench.data()
     with (
         serving(bench.checkout, data, *options, open_files=open_files) as server,
         Client(server, timeout_s=30) as client,
@@ -203,7 +159,7 @@ def measure_node(bench: Bench) -> Iterator[str]:
 
 def bomb(bench: Bench, content: Callable[[], Iterator[bytes]]) -> Iterator[str]:
     """Onboard one hostile manifest."""
-    with serving(bench.checkout, bench.directory / "data") as server, Client(server) as client:
+    with serving(bench.checkout, bench.data()) as server, Client(server) as client:
         integration = client.create_integration("shop")
         other = client.create_integration("other")
         client.onboard(other, renew(TEMPLATE))
@@ -255,7 +211,7 @@ def _onboard_hostile(
 
 
 def measure_names(bench: Bench) -> Iterator[str]:
-    with serving(bench.checkout, bench.directory / "data") as server, Client(server) as client:
+    with serving(bench.checkout, bench.data()) as server, Client(server) as client:
         integration = client.create_integration("shop")
         client.onboard(client.create_integration("other"), renew(TEMPLATE))
         idle_mb = server.peak_mb()
@@ -285,7 +241,7 @@ def _cost(action: Callable[[], bytes]) -> str:
     return f"{len(content) / 1e6:.3f} MB in {time.monotonic() - started:.3f} s"
 
 
-SUBJECTS: dict[str, Callable[[Bench], Iterator[str]]] = {
+SUBJECTS = {
     "silent": measure_silent,
     "silent-many": measure_silent_many,
     "headers": measure_headers,
@@ -298,4 +254,4 @@ SUBJECTS: dict[str, Callable[[Bench], Iterator[str]]] = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_benches(sys.argv[1:], __doc__, SUBJECTS))

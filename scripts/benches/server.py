@@ -4,11 +4,7 @@
 
 verify      duration of verify_upload, one at a time, for a manifest of 655 kB
 onboard     complete onboardings per second, by 4 and by 8 parallel clients
-reads       fetch_artifact_url, pulls and the list of integrations with 1,000,000 uploads stored
-history     an environment with 1,000,000 uploads: API and page
 memory      memory of the server and of its children while eight clients upload 100 MB each, twice
-lock        reads while another process holds the write lock of the database for 30 s
-retention   onboardings while retention deletes 200,000 uploads (takes two minutes)
 kill        SIGKILL every 2 s while clients onboard and pull
 crash       SIGKILL at 120 moments of an upload and its verification, then of a child only
 
@@ -18,30 +14,15 @@ Every upload has different bytes. --checkout measures another checkout of this p
 
 from __future__ import annotations
 
-import argparse
-import math
-import os
-import sqlite3
-import statistics
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
-from datetime import timedelta
-from pathlib import Path
 
-from tests.support import many_uploads
+from tests.support.bench_frame import TEMPLATE, Bench, in_parallel, percentiles, run_benches
 from tests.support.crash_points import crash_children, crash_server
-from tests.support.dbt_project import RECORDED
 from tests.support.health_probe import HealthProbe
 from tests.support.manifest_variants import LargeManifest, renew
 from tests.support.raw_client import Client
 from tests.support.server_process import (
-    Checkout,
     ChildSampler,
     ServerProcess,
     descendants,
@@ -50,56 +31,7 @@ from tests.support.server_process import (
 )
 from tests.support.torture import Plan, torture
 
-TEMPLATE = (RECORDED / "manifest.json").read_bytes()
 CLIENTS = 8
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What to measure. scale: 1, or less for a quick run."""
-
-    checkout: Checkout
-    scale: float
-    directory: Path
-
-    def count(self, full: int, least: int = 1) -> int:
-        """Return a number for this run, `full` unless the run is quick."""
-        return max(least, round(full * self.scale))
-
-    def data(self, name: str) -> Path:
-        """Return a new data directory."""
-        return self.directory / name
-
-
-def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("subjects", metavar="SUBJECT", choices=[*SUBJECTS, []], nargs="*")
-    parser.add_argument("--checkout", type=Path, default=Checkout().directory)
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args(argv)
-    scale = 0.01 if options.quick else 1.0
-    exit_code = 0
-    for subject in options.subjects or SUBJECTS:
-        with tempfile.TemporaryDirectory() as directory:
-            bench = Bench(Checkout(options.checkout.resolve()), scale, Path(directory))
-            exit_code |= run_subject(subject, bench)
-    return exit_code
-
-
-def run_subject(name: str, bench: Bench) -> int:
-    """Run one measurement and print its figures. Return 1 if it failed."""
-    load = os.getloadavg()[0]
-    try:
-        figures = SUBJECTS[name](bench)
-    except Exception as error:  # noqa: BLE001  # the other subjects are measured all the same
-        print(f"{name}: FAILED: {type(error).__name__}: {error}", flush=True)
-        return 1
-    for figure in figures:
-        print(f"{name}: {figure}", flush=True)
-    print(f"{name}: load of the machine before: {load:.2f}", flush=True)
-    return 0
 
 
 def measure_verify(bench: Bench) -> list[str]:
@@ -158,67 +90,6 @@ def onboard_in_parallel(bench: Bench, server: ServerProcess, integrations: list[
     )
 
 
-def measure_reads(bench: Bench) -> list[str]:
-    figures = []
-    sizes = [(CLIENTS, 0), (bench.count(10_000, 10), bench.count(1_000_000))]
-    for integrations, uploads in sizes:
-        data = bench.data(f"data-{uploads}")
-        token = bench.checkout.create_instance(data)
-        many_uploads.add_integrations(data, integrations)
-        many_uploads.add_uploads(
-            data, uploads, environments=integrations, uploaded_ago=timedelta(days=1)
-        )
-        with serving(bench.checkout, data, "--keep", "999", token=token) as server:
-            figures += [
-                f"{integrations:,} integrations, {uploads:,} uploads: {figure}"
-                for figure in measure_stored(bench, server)
-            ]
-    return figures
-
-
-def measure_stored(bench: Bench, server: ServerProcess) -> list[str]:
-    with Client(server) as client:
-        for integration in range(1, CLIENTS + 1):
-            client.onboard(integration, renew(TEMPLATE))
-        fetched = [timed_ms(lambda: client.fetch(1)) for _ in range(bench.count(1000, 20))]
-        listed = timed_ms(lambda: client.call("GET", "/dbt/v1/project_integrations"))
-
-    def pull_repeatedly(integration: int) -> int:
-        pulls = bench.count(60, 2)
-        with Client(server) as puller:
-            for _ in range(pulls):
-                puller.pull(integration)
-        return pulls
-
-    started = time.monotonic()
-    pulls = sum(in_parallel(pull_repeatedly, range(1, CLIENTS + 1)))
-    return [
-        f"fetch_artifact_url {percentiles(fetched)}",
-        f"{pulls / (time.monotonic() - started):.0f} pulls/s by {CLIENTS} clients",
-        f"list of integrations {listed:.0f} ms",
-    ]
-
-
-def measure_history(bench: Bench) -> list[str]:
-    uploads = bench.count(1_000_000)
-    data = bench.data("data")
-    token = bench.checkout.create_instance(data)
-    many_uploads.add_integrations(data, 1)
-    many_uploads.add_uploads(data, uploads)
-    with (
-        serving(bench.checkout, data, "--keep", "2000000", token=token) as server,
-        Client(server) as client,
-    ):
-        path = "/settings/integrations/1/PROD"
-        cookie = client.sign_in(server.token)
-        shown = [timed_ms(lambda: client.show(1)) for _ in range(15)]
-        pages = [timed_ms(lambda: client.page(path, cookie)) for _ in range(15)]
-    return [
-        f"{uploads:,} uploads: show {percentiles(shown)} (at most 20 ms is required)",
-        f"{uploads:,} uploads: page {percentiles(pages)} (at most 20 ms is required)",
-    ]
-
-
 def measure_memory(bench: Bench) -> list[str]:
     manifest = LargeManifest(bench.directory / "large.json", bench.count(100))
     with serving(bench.checkout, bench.data("data")) as server:
@@ -248,76 +119,6 @@ def measure_memory(bench: Bench) -> list[str]:
         f"{children.most_children} at once",
         f"longest onboarding {longest_s:.1f} s; /health {probe.summary()} (0.5 s is required)",
     ]
-
-
-def measure_lock(bench: Bench) -> list[str]:
-    seconds = bench.count(30, 2)
-    data = bench.data("data")
-    with serving(bench.checkout, data) as server:
-        with Client(server) as client:
-            integration = client.create_integration("shop")
-            client.onboard(integration, renew(TEMPLATE))
-        tokens = [bench.checkout.create_token(data, f"reader {n}") for n in range(4)]
-        over = threading.Event()
-
-        def read_repeatedly(token: str) -> list[float]:
-            durations_ms = []
-            with Client(server, token=token) as reader:
-                while not over.is_set():
-                    durations_ms.append(timed_ms(lambda: reader.fetch(integration)))
-                    durations_ms.append(timed_ms(lambda: reader.show(integration)))
-                    time.sleep(0.02)
-            return durations_ms
-
-        with closing(sqlite3.connect(many_uploads.database_file(data), timeout=30)) as locker:
-            locker.execute("BEGIN IMMEDIATE")
-            threading.Timer(seconds, over.set).start()
-            with HealthProbe(server) as probe:
-                durations = in_parallel(read_repeatedly, tokens)
-            locker.rollback()
-    durations_ms = [duration for each in durations for duration in each]
-    return [
-        f"{len(durations_ms)} reads with 4 fresh tokens within {seconds} s: "
-        f"{percentiles(durations_ms)} (p99 at most 200 ms is required)",
-        f"/health {probe.summary()}",
-    ]
-
-
-def measure_retention(bench: Bench) -> list[str]:
-    uploads = bench.count(200_000)
-    data = bench.data("data")
-    token = bench.checkout.create_instance(data)
-    many_uploads.add_integrations(data, 2)
-    many_uploads.add_uploads(data, uploads, uploaded_ago=timedelta(days=40))
-    durations_ms = []
-    failures = []
-    begun = time.monotonic()
-    deleted_after_s = None
-    with (
-        serving(bench.checkout, data, "--keep", "50", token=token) as server,
-        Client(server) as client,
-        HealthProbe(server) as probe,
-    ):
-        while time.monotonic() - begun < bench.count(180, 90):
-            try:
-                durations_ms.append(timed_ms(lambda: client.onboard(2, renew(TEMPLATE))))
-            except Exception as error:  # noqa: BLE001  # counted, and fails the bench below
-                failures.append(str(error))
-            remaining = many_uploads.count_uploads(data, 1)
-            if remaining <= 51 and deleted_after_s is None:
-                deleted_after_s = time.monotonic() - begun
-            if deleted_after_s and time.monotonic() - begun > deleted_after_s + 5:
-                break
-            time.sleep(0.1)
-    figures = [
-        f"{uploads:,} uploads deleted {deleted_after_s or 0:.0f} s after the start, "
-        f"{remaining} left; onboardings meanwhile {percentiles(durations_ms)}",
-        f"{len(failures)} onboardings failed: {sorted(set(failures))[:3]}",
-        f"/health {probe.summary()}",
-    ]
-    if failures or deleted_after_s is None:
-        raise RuntimeError("; ".join(figures))
-    return figures
 
 
 def measure_kill(bench: Bench) -> list[str]:
@@ -352,41 +153,13 @@ def measure_crash(bench: Bench) -> list[str]:
     return figures
 
 
-def in_parallel(action: Callable[[object], object], arguments: Sequence[object]) -> list[object]:
-    """Call an action in one thread for each argument; raise what any of them raised."""
-    with ThreadPoolExecutor(len(arguments)) as pool:
-        return list(pool.map(action, arguments))
-
-
-def timed_ms(action: Callable[[], object]) -> float:
-    """Return how long a call takes in milliseconds."""
-    started = time.perf_counter()
-    action()
-    return (time.perf_counter() - started) * 1000
-
-
-def percentiles(durations_ms: Sequence[float]) -> str:
-    """Return the distribution of durations as text."""
-    ordered = sorted(durations_ms)
-    p95 = ordered[math.ceil(0.95 * len(ordered)) - 1]
-    p99 = ordered[math.ceil(0.99 * len(ordered)) - 1]
-    return (
-        f"p50 {statistics.median(ordered):.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, "
-        f"max {ordered[-1]:.1f} ms, n={len(ordered)}"
-    )
-
-
-SUBJECTS: dict[str, Callable[[Bench], list[str]]] = {
+SUBJECTS = {
     "verify": measure_verify,
     "onboard": measure_onboard,
-    "reads": measure_reads,
-    "history": measure_history,
     "memory": measure_memory,
-    "lock": measure_lock,
-    "retention": measure_retention,
     "kill": measure_kill,
     "crash": measure_crash,
 }
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_benches(sys.argv[1:], __doc__, SUBJECTS))

@@ -58,6 +58,7 @@ class ServeOptions:
     keep_count: int
     keep_days: int | None
     max_stored_bytes: int | None
+    verification_workers: int
 
     @property
     def address(self) -> ListenAddress:
@@ -81,6 +82,7 @@ class ServeOptions:
             keep_count=self.keep_count,
             keep_age=keep_age,
             max_stored_bytes=self.max_stored_bytes,
+            verification_workers=self.verification_workers,
         )
 
 
@@ -158,6 +160,13 @@ def _serve_options(
     metavar="BYTES",
     callback=_parse_size,
     help="Maximum size of an instance's artifacts, such as 50GB.  [default: no limit]",
+)
+@click.option(
+    "--verification-workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Number of uploads that are verified at the same time, each in its own process.",
 )
 @admin_token_file_option
 @_serve_options

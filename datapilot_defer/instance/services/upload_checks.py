@@ -111,7 +111,7 @@ def _moved_reason(relations: RelationChanges) -> str | None:
     return (
         f"{relations.moved:,} of {plural(relations.compared, 'relation')} moved to another "
         f"database or schema, such as from {relations.example_before} to "
-        f"{relations.example_after}; was it built with another target than the current one?"
+        f"{relations.example_after}: it may have been built with another target"
     )
 
 

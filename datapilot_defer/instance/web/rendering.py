@@ -1,24 +1,84 @@
-"""Render pages, and the commands and settings on them that users copy."""
+"""Render pages."""
 
 from __future__ import annotations
 
-import json
-import shlex
 from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from datapilot_defer.errors import DatapilotError
 from datapilot_defer.formatting import format_size, format_time_ago, format_timestamp
+from datapilot_defer.instance.error_statuses import status_of
 from datapilot_defer.instance.web.session import Session
+
+# What a page reports after a form was sent, by the word in its URL: a URL cannot bring other text.
+_NOTICES = {
+    "accepted": "The upload was accepted. It is current now.",
+    "added": "The integration was created. Run the upload command where production's dbt runs.",
+    "checks": "The upload checks were changed.",
+    "deleted": "The integration was deleted. “Recently deleted” below can undo it.",
+    "environment": "The environment was added.",
+    "renamed": "The integration was renamed.",
+    "restored": "The earlier upload was restored. It is current now.",
+    "revoked": "The token was revoked.",
+    "undeleted": "The integration was restored.",
+}
+_ERROR_TITLES = {
+    403: "Access denied",
+    404: "Not found",
+    409: "Conflict",
+    422: "Invalid request",
+    503: "Unavailable",
+}
 
 
 def render_page(
-    template: str, session: Session | None, status: int = 200, **values: object
+    template: str,
+    session: Session | None,
+    status: int = 200,
+    *,
+    done: str = "",
+    problem: str | None = None,
+    **values: object,
 ) -> Response:
-    """Return a page that no cache stores."""
-    text = _templates().get_template(template).render(session=session, **values)
+    """Return a page that no cache stores.
+
+    done: which form led to the page, to report its success. problem: an error to report.
+    """
+    text = (
+        _templates()
+        .get_template(template)
+        .render(
+            session=session,
+            title=_ERROR_TITLES.get(status, "Request failed"),
+            notice=_NOTICES.get(done),
+            problem=problem,
+            **values,
+        )
+    )
     return HTMLResponse(text, status, {"Cache-Control": "no-store"})
+
+
+def render_error(
+    template: str, session: Session | None, error: DatapilotError, **values: Any
+) -> Response:
+    """Return the page of a form with the error that sending it caused."""
+    return render_page(template, session, status_of(error), problem=str(error), **values)
+
+
+def format_web_link(url: str | None) -> str | None:
+    """Return an HTTP(S) URL without user-info, and None for any other text."""
+    try:
+        parts = urlsplit(url or "")
+        host = parts.hostname
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not host:
+        return None
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 @cache
@@ -33,52 +93,5 @@ def _templates() -> Environment:
     templates.filters["timestamp"] = format_timestamp
     templates.filters["time_ago"] = format_time_ago
     templates.filters["size"] = format_size
-    templates.filters["from_json"] = json.loads
+    templates.filters["web_link"] = format_web_link
     return templates
-
-
-def upload_command(
-    instance_name: str, base_url: str, *, integration_id: int, environment: str
-) -> str:
-    """Return the command that onboards to an environment, for a POSIX shell.
-
-    The token stays in an environment variable.
-    """
-    return (
-        f"datapilot dbt onboard --backend-url {shlex.quote(base_url)} "
-        f'--token "$ALTIMATE_API_KEY" --instance-name {instance_name} '
-        f"--dbt_core_integration_id {integration_id} "
-        f"--dbt_core_integration_environment {shlex.quote(environment)} "
-        "--manifest-path target/manifest.json"
-    )
-
-
-def defer_commands(
-    instance_name: str, base_url: str, *, integration_id: int, environment: str
-) -> str:
-    """Return the commands that defer to an environment; the token is in its variable already.
-
-    URL and instance name are exported with it: the three are used as one set.
-    """
-    return (
-        f"export ALTIMATE_URL={shlex.quote(base_url)} ALTIMATE_INSTANCE_NAME={instance_name}\n"
-        f"datapilot dbt defer enable --integration-id {integration_id} "
-        f"--environment {shlex.quote(environment)}\n"
-        "datapilot dbt defer run build --select my_model"
-    )
-
-
-def editor_settings(instance_name: str, base_url: str, *, integration_id: int) -> str:
-    """Return the settings for the VS Code extension "Power User for dbt"."""
-    project_settings = {
-        "deferToProduction": True,
-        "favorState": False,
-        "manifestPathType": "remote",
-        "dbtCoreIntegrationId": integration_id,
-    }
-    settings = {
-        "dbt.altimateUrl": base_url,
-        "dbt.altimateInstanceName": instance_name,
-        "dbt.deferConfigPerProject": {"": project_settings},
-    }
-    return json.dumps(settings, indent=2)

@@ -69,9 +69,11 @@ def current_session(request: Request, storage: CurrentStorage) -> Session:
         raise SignInRequired(request.url.path)
     limit_token(request, principal.token.id)
     request.app.state.last_used.record(principal.token.id)
-    return Session(
-        replace(principal, address=client_address(request.scope)), _csrf_value(session_id)
-    )
+    caller = replace(principal, address=client_address(request.scope))
+    session = Session(caller, _csrf_value(session_id))
+    # Pages that report an error keep the navigation of the session.
+    request.state.session = session
+    return session
 
 
 def _csrf_value(session_id: str) -> str:

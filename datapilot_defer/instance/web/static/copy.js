@@ -1,5 +1,5 @@
 // The copy buttons: the only thing here that needs JavaScript; without it the text can be selected.
-const said = document.getElementById("said");
+const statusLine = document.getElementById("status");
 
 async function copy(text, code) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
@@ -14,7 +14,7 @@ for (const button of document.querySelectorAll("button.copy")) {
     const code = button.parentElement.querySelector("code");
     await copy(code.textContent, code);
     button.textContent = "Copied";
-    said.textContent = "Copied";
-    setTimeout(() => { button.textContent = "Copy"; said.textContent = ""; }, 2000);
+    statusLine.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; statusLine.textContent = ""; }, 2000);
   });
 }

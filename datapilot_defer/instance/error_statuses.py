@@ -1,0 +1,31 @@
+"""The HTTP status of each error that a service raises."""
+
+from __future__ import annotations
+
+from datapilot_defer.errors import (
+    AccessDenied,
+    ArtifactRefused,
+    DatapilotError,
+    NotFound,
+    Unavailable,
+    UsageError,
+)
+from datapilot_defer.instance.services.conflicts import Conflict, QuotaExceeded
+
+# The status of a subclass is that of its nearest base class in this table.
+_STATUS_OF_ERROR: dict[type[BaseException], int] = {
+    UsageError: 422,
+    ArtifactRefused: 422,
+    QuotaExceeded: 402,
+    Conflict: 409,
+    AccessDenied: 403,
+    NotFound: 404,
+    Unavailable: 503,
+    DatapilotError: 400,
+}
+
+
+def status_of(error: DatapilotError) -> int:
+    """Return the status of the response that reports an error."""
+    base_classes = type(error).__mro__
+    return next(_STATUS_OF_ERROR[base] for base in base_classes if base in _STATUS_OF_ERROR)

@@ -1,0 +1,50 @@
+"""Queries of the pages that list integrations and tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from datapilot_defer.artifact import Kind
+from datapilot_defer.storage.tables import environments, files, integrations, publications
+from datapilot_defer.storage.uploads import UPLOAD_COLUMNS, Upload, upload_from_row
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+def list_current_manifests(
+    connection: Connection, environment_ids: Sequence[int]
+) -> Mapping[int, Upload]:
+    """Return the current manifest of each environment that has one, by the environment's id."""
+    # A subquery for each environment reads one entry of an index, however long the history is.
+    published = publications.alias()
+    newest_id = (
+        select(func.max(published.c.id))
+        .where(
+            published.c.environment_id == environments.c.id,
+            published.c.kind == Kind.MANIFEST.value,
+        )
+        .correlate(environments)
+        .scalar_subquery()
+    )
+    query = (
+        select(*UPLOAD_COLUMNS)
+        .select_from(environments)
+        .join(publications, publications.c.id == newest_id)
+        .join(files, files.c.id == publications.c.file_id)
+        .where(environments.c.id.in_(environment_ids))
+    )
+    uploads = [upload_from_row(row) for row in connection.execute(query)]
+    return {upload.environment_id: upload for upload in uploads}
+
+
+def find_integration_names(
+    connection: Connection, integration_ids: Sequence[int]
+) -> Mapping[int, str]:
+    """Return the names of integrations, deleted ones included, by their ids."""
+    query = select(integrations.c.id, integrations.c.name)
+    rows = connection.execute(query.where(integrations.c.id.in_(integration_ids)))
+    return {row.id: row.name for row in rows}
