@@ -126,22 +126,6 @@ def test_a_page_of_10000_integrations_takes_as_many_statements_as_one_of_10(
     assert time.monotonic() - started_at < 5
 
 
-def test_the_current_manifests_of_a_page_are_found_by_index(
-    instance: RunningInstance, admin: Visit
-) -> None:
-    """However long the histories are, each environment takes one look-up."""
-    make_integration(instance)
-    with counted_statements(instance) as statements:
-        admin.get(INTEGRATIONS)
-    (query,) = (each for each in statements if "max(publication" in each)
-    with instance.storage.database.read() as connection:
-        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", ("manifest", 1))
-        steps = [row[3] for row in plan]
-    by_index = "USING COVERING INDEX publication_of_environment (environment_id=? AND kind=?)"
-    assert any(by_index in step for step in steps), steps
-    assert not any(step.startswith("SCAN") for step in steps), steps
-
-
 def test_an_integration_is_renamed(instance: RunningInstance, admin: Visit) -> None:
     integration_id = make_integration(instance)
     make_integration(instance, "other")
