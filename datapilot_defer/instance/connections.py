@@ -48,10 +48,14 @@ class Observation(NamedTuple):
 
 
 class Connection(Protocol):
-    """A connection in the registry. since: when `observation` became what it is."""
+    """A connection in the registry.
+
+    since: when `observation` became what it is. received_at: when the last bytes of a body came.
+    """
 
     observation: Observation
     since: float
+    received_at: float
 
     def observe(self) -> Observation:
         """Return the present state."""
@@ -69,7 +73,7 @@ class Connections:
 
     def add(self, connection: Connection) -> None:
         """Count a new connection; at the limit, close those that are silent longest."""
-        connection.since = time.monotonic()
+        connection.since = connection.received_at = time.monotonic()
         connection.observation = connection.observe()
         self._open.add(connection)
         if len(self._open) > self._max_count:
@@ -81,12 +85,7 @@ class Connections:
 
     def close_stalled(self) -> None:
         """Close the connections whose clients have not made progress for too long."""
-        now = time.monotonic()
-        stalled = [
-            connection
-            for connection in self._waiting()
-            if now - connection.since > _seconds_allowed(connection)
-        ]
+        stalled = [connection for connection in self._waiting() if _is_stalled(connection)]
         self._close(stalled)
         if stalled:
             log.info("closed %d connections whose clients made no progress", len(stalled))
@@ -109,7 +108,7 @@ class Connections:
         waiting = self._waiting()
         excess = len(self._open) - self._max_count
         count = max(excess, int(len(waiting) * _CLOSED_AT_LIMIT))
-        self._close(heapq.nsmallest(count, waiting, key=lambda connection: connection.since))
+        self._close(heapq.nlargest(count, waiting, key=_silence))
         log.warning(
             "the limit of %d connections is reached: closing those that are silent longest",
             self._max_count,
@@ -156,6 +155,7 @@ class HttpConnection(H11Protocol):
 
     observation: Observation
     since: float
+    received_at: float
 
     def __init__(self, config: ServerConfig, *arguments: Any, **more: Any) -> None:
         super().__init__(config, *arguments, **more)
@@ -187,14 +187,19 @@ class HttpConnection(H11Protocol):
             self._early_data += data
             return
         self._received_bytes += len(data)
+        self.received_at = time.monotonic()
         super().data_received(data)
 
     def send_400_response(self, msg: str) -> None:
         """Answer an invalid request, unless its response has started."""
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(msg)
-        else:
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.abort()
+            return
+        if self.cycle is not None:
+            # The application may be about to answer the same request.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        super().send_400_response(msg)
 
     def abort(self) -> None:
         """Close the connection without waiting for the client."""
@@ -225,6 +230,7 @@ class TlsHandshake(asyncio.Protocol):
 
     observation: Observation
     since: float
+    received_at: float
 
     def __init__(
         self,
@@ -272,8 +278,21 @@ class TlsHandshake(asyncio.Protocol):
             self._http.connection_made(transport)
 
 
-def _seconds_allowed(connection: Connection) -> float:
+def _is_stalled(connection: Connection) -> bool:
+    """Return whether the client has made no progress for too long."""
+    wait = connection.observation.wait
+    return wait is not None and time.monotonic() - connection.since > wait.value
+
+
+def _silence(connection: Connection) -> float:
+    """Return how long a client has been silent, as a part of the longest allowed duration.
+
+    Each byte of a body counts, but a part of a header does not: a header comes at once.
+    """
     wait = connection.observation.wait
     if wait is None:
-        return float("inf")
-    return wait.value
+        return 0.0
+    since = connection.since
+    if wait is Wait.BODY:
+        since = max(since, connection.received_at)
+    return (time.monotonic() - since) / wait.value

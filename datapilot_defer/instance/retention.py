@@ -62,6 +62,7 @@ class Sweep:
             "deletion of old entries of the audit log": self._delete_audit_events(),
             "deletion of deleted integrations": self._purge_integrations(),
             "deletion of unreferenced blobs": self._delete_blobs(),
+            "measurement of the stored bytes": self._measure_blobs(),
         }
         for name, step in steps.items():
             with failures_logged(name):
@@ -130,31 +131,34 @@ class Sweep:
                 yield
 
     def _delete_blobs(self) -> Iterator[None]:
-        """Delete unreferenced blobs and measure the others."""
+        oldest = utc_now() - self.settings.grace
+        for number, entry in enumerate(self.storage.blobs.list_blobs(), 1):
+            if entry.stored_at < oldest:
+                self._delete_unreferenced(entry)
+            if number % _BATCH_SIZE == 0:
+                yield
+        self.storage.blobs.delete_incomplete(self.settings.grace)
+
+    def _measure_blobs(self) -> Iterator[None]:
+        # Without pauses: what is received meanwhile may count twice until the next sweep.
         with self.storage.database.read() as connection:
             before = quota_records.list_stored_bytes(connection)
         measured: Counter[int] = Counter()
-        oldest = utc_now() - self.settings.grace
-        for number, entry in enumerate(self.storage.blobs.list_blobs(), 1):
-            if entry.stored_at >= oldest or not self._delete_unreferenced(entry):
-                measured[entry.instance_id] += entry.blob.size_bytes
-            if number % _BATCH_SIZE == 0:
-                yield
+        for entry in self.storage.blobs.list_blobs():
+            measured[entry.instance_id] += entry.blob.size_bytes
         with self.storage.database.write() as connection:
             quota_records.correct_stored_bytes(connection, measured, before)
-        self.storage.blobs.delete_incomplete(self.settings.grace)
+        yield
 
-    def _delete_unreferenced(self, entry: BlobEntry) -> bool:
-        """Delete a blob unless an upload refers to it, and return whether it was deleted."""
+    def _delete_unreferenced(self, entry: BlobEntry) -> None:
+        """Delete a blob unless an upload refers to it."""
         instance_id = entry.instance_id
         sha256 = entry.blob.sha256
         with self.storage.database.read() as connection:
             if retention_records.is_blob_referenced(connection, instance_id, sha256):
-                return False
+                return
         # Check again with writers locked out: an upload of the same bytes may have come in between.
         with self.storage.database.write() as connection:
             instance_records.lock_instance(connection, instance_id)
-            if retention_records.is_blob_referenced(connection, instance_id, sha256):
-                return False
-            self.storage.blobs.delete(instance_id, sha256)
-        return True
+            if not retention_records.is_blob_referenced(connection, instance_id, sha256):
+                self.storage.blobs.delete(instance_id, sha256)
