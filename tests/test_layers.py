@@ -95,7 +95,7 @@ LIBRARY_OWNERS: dict[str, set[str]] = {
     "starlette": _WEB_SERVER,
     "uvicorn": {"instance/serve"},
     "jinja2": {"instance/web"},
-    "itsdangerous": {"instance/web/session", "instance/services/signed_urls"},
+    "itsdangerous": {"instance/services/signed_urls"},
     "sqlalchemy": {"storage"},
     "alembic": {"storage"},
     "obstore": {"storage"},

@@ -19,6 +19,9 @@ from datapilot_defer.cli.defer.explain import explain
 from datapilot_defer.cli.defer.run import run
 from datapilot_defer.cli.defer.status import status as defer_status
 from datapilot_defer.cli.doctor import doctor
+from datapilot_defer.cli.instance.audit import audit
+from datapilot_defer.cli.instance.migrate import migrate
+from datapilot_defer.cli.instance.rotate_key import rotate_key
 from datapilot_defer.cli.instance.serve import init, serve
 from datapilot_defer.cli.instance.tokens import token
 from datapilot_defer.cli.onboard import onboard
@@ -59,7 +62,7 @@ _DBT = DelegatingGroup(
 _INSTANCE = click.Group(
     "instance",
     help="An instance of your own, with the API of the hosted one.",
-    commands=[init, serve, token],
+    commands=[init, serve, token, audit, migrate, rotate_key],
 )
 _ROOT = DelegatingGroup(
     "datapilot",

@@ -19,7 +19,7 @@ from datapilot_defer.instance.api import artifacts, integrations, signed_urls, s
 from datapilot_defer.instance.middleware import RequestMiddleware
 from datapilot_defer.instance.retention import BackgroundThread
 from datapilot_defer.instance.settings import InstanceSettings
-from datapilot_defer.instance.web import api_keys, pages
+from datapilot_defer.instance.web import api_keys, pages, sign_in
 from datapilot_defer.instance.web.session import SignInRequired
 from datapilot_defer.instance.worker import VerificationWorker, WorkerLimits
 from datapilot_defer.storage import Storage
@@ -31,6 +31,7 @@ _ROUTERS = (
     integrations.router,
     artifacts.router,
     signed_urls.router,
+    sign_in.router,
     pages.router,
     api_keys.router,
 )

@@ -35,9 +35,13 @@ def inserted_id(result: Any) -> int:
 
 
 class Database:
-    """An open database. `read` and `write` yield a connection in a transaction."""
+    """An open database. `read` and `write` yield a connection in a transaction.
+
+    migration: numbers of its newest migration before and after it was opened.
+    """
 
     def __init__(self, url: str | URL) -> None:
+        self.migration = (0, 0)
         self._engine = create_engine(
             url, pool_size=40, max_overflow=20, pool_timeout=_BUSY_TIMEOUT_S
         )
@@ -76,7 +80,7 @@ def open_database(url: str | URL) -> Database:
     database = Database(url)
     try:
         with database.write() as connection:
-            migrate(connection)
+            database.migration = migrate(connection)
     except DatapilotError:
         database.close()
         raise

@@ -14,10 +14,12 @@ from datapilot_defer.storage.tables import instances
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+_KEY_BYTES = 32
+
 
 @dataclass(frozen=True)
 class Instance:
-    """An instance in the database. signing_key: signs its URLs and sessions; never leaves it."""
+    """An instance in the database. signing_key: signs its URLs; never leaves it."""
 
     id: int
     name: str
@@ -26,7 +28,7 @@ class Instance:
 
 def create_instance(connection: Connection, name: str) -> Instance:
     """Create an instance with a new signing key. The name must be unused."""
-    signing_key = secrets.token_bytes(32)
+    signing_key = secrets.token_bytes(_KEY_BYTES)
     values = {"name": name, "signing_key": signing_key, "created_at": utc_now()}
     result = connection.execute(instances.insert().values(**values))
     return Instance(inserted_id(result), name, signing_key)
@@ -44,6 +46,12 @@ def get_instance(connection: Connection, instance_id: int) -> Instance:
     """Return the instance with this id, which must exist."""
     row = connection.execute(select(instances).where(instances.c.id == instance_id)).one()
     return Instance(row.id, row.name, row.signing_key)
+
+
+def replace_signing_key(connection: Connection, instance_id: int) -> None:
+    """Give an instance a new signing key: nothing that the old one signed is valid any longer."""
+    statement = instances.update().where(instances.c.id == instance_id)
+    connection.execute(statement.values(signing_key=secrets.token_bytes(_KEY_BYTES)))
 
 
 def lock_instance(connection: Connection, instance_id: int) -> None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, bindparam, select
 
 from datapilot_defer.storage.database import inserted_id, utc_now
 from datapilot_defer.storage.tables import tokens
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-# "Last used" is this exact, so that not every request writes to the database.
-_LAST_USED_PRECISION = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -105,6 +102,13 @@ def list_tokens(connection: Connection, instance_id: int) -> Sequence[Token]:
     return [_token_from_row(row) for row in connection.execute(query)]
 
 
+def store_last_used(connection: Connection, moments: Mapping[int, datetime]) -> None:
+    """Store when tokens were last used, by token id."""
+    statement = tokens.update().where(tokens.c.id == bindparam("token_id"))
+    values = [{"token_id": token_id, "moment": moment} for token_id, moment in moments.items()]
+    connection.execute(statement.values(last_used_at=bindparam("moment")), values)
+
+
 def revoke_token(connection: Connection, instance_id: int, token_id: int) -> bool:
     """Revoke a token of an instance; return False when there is no such unrevoked token."""
     statement = tokens.update().where(
@@ -114,19 +118,6 @@ def revoke_token(connection: Connection, instance_id: int, token_id: int) -> boo
     )
     result = connection.execute(statement.values(revoked_at=utc_now()))
     return result.rowcount == 1
-
-
-def is_last_used_outdated(token: Token) -> bool:
-    """Return whether `update_last_used` is due."""
-    if token.last_used_at is None:
-        return True
-    return utc_now() - token.last_used_at > _LAST_USED_PRECISION
-
-
-def update_last_used(connection: Connection, token_id: int) -> None:
-    """Record that a token was used now."""
-    statement = tokens.update().where(tokens.c.id == token_id)
-    connection.execute(statement.values(last_used_at=utc_now()))
 
 
 def _token_from_row(row: Row[Any]) -> Token:

@@ -24,6 +24,7 @@ from datapilot_defer.instance.serve import open_listener
 from datapilot_defer.instance.services import instances, tokens
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import Storage, open_storage
+from datapilot_defer.storage.audit import Actor
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class RunningInstance:
         return tokens.create_token(
             self.storage,
             self.instance_name,
+            actor=Actor("tests"),
             name=name,
             scopes=frozenset(scopes),
             integration_id=integration_id,
@@ -72,7 +74,11 @@ def running_instance(
         token = instances.create_instance(storage, instance_name)
         if token is None:
             _, token = tokens.create_token(
-                storage, instance_name, name="test", scopes=frozenset({"admin"})
+                storage,
+                instance_name,
+                actor=Actor("tests"),
+                name="test",
+                scopes=frozenset({"admin"}),
             )
         app = create_app(storage, settings or InstanceSettings())
         with open_listener("127.0.0.1", 0) as listener:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
     from datapilot_defer.storage import Storage
+    from datapilot_defer.storage.audit import Actor
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,6 +35,17 @@ def data_option(command: F) -> F:
 def instance_name_option(help_text: str) -> Callable[[F], F]:
     """Add the option --instance-name."""
     return click.option("--instance-name", metavar="NAME", help=help_text)
+
+
+def command_line_actor() -> Actor:
+    """Return the user of this command as the audit log names it."""
+    from datapilot_defer.storage.audit import Actor
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container without an entry for its user id
+        user = "unknown user"
+    return Actor(f"command line ({user})")
 
 
 @contextmanager

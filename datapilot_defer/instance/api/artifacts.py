@@ -15,7 +15,7 @@ from datapilot_defer.instance.api.models import (
     QueryText,
     artifact_body,
 )
-from datapilot_defer.instance.dependencies import BaseUrl, CurrentSettings, CurrentStorage
+from datapilot_defer.instance.dependencies import BaseUrl, CurrentStorage
 from datapilot_defer.instance.services import artifacts
 from datapilot_defer.instance.services.artifacts import ArtifactQuery
 from datapilot_defer.instance.services.signed_urls import Purpose, create_signed_url
@@ -33,7 +33,6 @@ router = APIRouter(tags=["integrations"])
 def fetch_artifact_url(
     storage: CurrentStorage,
     principal: CurrentPrincipal,
-    settings: CurrentSettings,
     base_url: BaseUrl,
     artifact_type: Kind,
     dbt_core_integration_id: QueryId,
@@ -50,13 +49,7 @@ def fetch_artifact_url(
         at=at,
     )
     environment, upload = artifacts.find_artifact(storage, principal, query)
-    url = create_signed_url(
-        principal.instance,
-        upload.id,
-        Purpose.DOWNLOAD,
-        base_url=base_url,
-        lifetime_s=settings.download_seconds,
-    )
+    url = create_signed_url(principal.instance, upload.id, Purpose.DOWNLOAD, base_url=base_url)
     return {"url": url, **artifact_body(upload, None, None), "environment": environment.name}
 
 

@@ -1,4 +1,4 @@
-"""Routes about integrations and environments: list, create, show."""
+"""Routes about integrations and environments: list, create, show, change, delete."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from fastapi import APIRouter
 
 from datapilot_defer.instance.api.auth import CurrentPrincipal
 from datapilot_defer.instance.api.models import (
+    DisabledChecks,
     NewIntegration,
     PathId,
+    RenamedIntegration,
     artifact_body,
     integration_body,
     publication_body,
@@ -22,10 +24,10 @@ router = APIRouter(tags=["integrations"])
 @router.get("/dbt/v1/project_integrations")
 @router.get("/dbt/v1/project_integrations/", include_in_schema=False)
 def list_integrations(
-    storage: CurrentStorage, principal: CurrentPrincipal
+    storage: CurrentStorage, principal: CurrentPrincipal, include_deleted: bool = False
 ) -> list[dict[str, object]]:
-    """List the integrations that the token opens."""
-    listed = integrations.list_integrations(storage, principal)
+    """List the integrations that the token opens; include_deleted requires the scope admin."""
+    listed = integrations.list_integrations(storage, principal, include_deleted=include_deleted)
     return [integration_body(integration) for integration in listed]
 
 
@@ -83,3 +85,68 @@ def show_environment(
         ],
         "publications": [publication_body(publication) for publication in overview.publications],
     }
+
+
+@router.patch("/dbt/v1/project_integrations/{integration_id}")
+def rename_integration(
+    storage: CurrentStorage,
+    principal: CurrentPrincipal,
+    integration_id: PathId,
+    body: RenamedIntegration,
+) -> dict[str, object]:
+    """Rename an integration. Requires the scope admin."""
+    integration = integrations.rename_integration(
+        storage, principal, integration_id=integration_id, name=body.name
+    )
+    return integration_body(integration)
+
+
+@router.delete(
+    "/dbt/v1/project_integrations/{integration_id}",
+    description=(
+        "Delete an integration. Until `purge_at` it can be undeleted, and its name is reserved. "
+        "Requires the scope admin."
+    ),
+)
+def delete_integration(
+    storage: CurrentStorage, principal: CurrentPrincipal, integration_id: PathId
+) -> dict[str, object]:
+    """Delete an integration."""
+    integration = integrations.delete_integration(storage, principal, integration_id=integration_id)
+    return {
+        "ok": True,
+        "id": integration.id,
+        "name": integration.name,
+        "deleted_at": integration.deleted_at,
+        "purge_at": integration.purge_at,
+    }
+
+
+@router.post("/dbt/v1/project_integrations/{integration_id}/undelete")
+def undelete_integration(
+    storage: CurrentStorage, principal: CurrentPrincipal, integration_id: PathId
+) -> dict[str, object]:
+    """Restore a deleted integration with its artifacts. Requires the scope admin."""
+    integration = integrations.undelete_integration(
+        storage, principal, integration_id=integration_id
+    )
+    return integration_body(integration)
+
+
+@router.post("/dbt/v1/project_integrations/{integration_id}/{environment}/checks")
+def set_disabled_checks(
+    storage: CurrentStorage,
+    principal: CurrentPrincipal,
+    integration_id: PathId,
+    environment: str,
+    body: DisabledChecks,
+) -> dict[str, object]:
+    """Set which checks the uploads to an environment skip. Requires the scope admin."""
+    changed = integrations.set_disabled_checks(
+        storage,
+        principal,
+        integration_id=integration_id,
+        environment=environment,
+        disabled=body.disabled,
+    )
+    return {"ok": True, "disabled_checks": sorted(changed.disabled_checks)}

@@ -49,6 +49,18 @@ class NewIntegration(BaseModel):
     integration_type: Literal["dbt_core", "dbt_cloud"] = "dbt_core"
 
 
+class RenamedIntegration(BaseModel):
+    """The new name of an integration."""
+
+    name: Text
+
+
+class DisabledChecks(BaseModel):
+    """The checks that the uploads to an environment skip."""
+
+    disabled: list[UploadCheck] = Field(max_length=20)
+
+
 class FileReference(BaseModel):
     """One uploaded file."""
 
@@ -73,6 +85,7 @@ def integration_body(integration: Integration) -> dict[str, object]:
         "last_modified_at": integration.last_modified_at,
         "last_file_upload_time": integration.last_file_upload_time,
         "is_deleted": integration.deleted_at is not None,
+        "purge_at": integration.purge_at,
         "integration_type": integration.integration_type,
         "project_name": integration.project_name,
     }

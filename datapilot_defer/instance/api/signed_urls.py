@@ -18,8 +18,7 @@ from datapilot_defer.storage.tables import MAX_ID
 
 router = APIRouter(tags=["files"])
 FileId = Annotated[int, Path(ge=1, le=MAX_ID)]
-Expires = Annotated[int, Query(ge=0, le=2**53)]
-Signature = Annotated[str, Query(max_length=64)]
+Signature = Annotated[str, Query(max_length=200)]
 
 
 @router.put("/files/{file_id}", responses={403: {}, 409: {}, 413: {}})
@@ -28,11 +27,10 @@ async def put_file(
     storage: CurrentStorage,
     settings: CurrentSettings,
     file_id: FileId,
-    expires: Expires,
     signature: Signature,
 ) -> Response:
     """Take the raw bytes of an announced file; they stay invisible until verify_upload."""
-    url = SignedUrl(file_id, Purpose.UPLOAD, expires, signature)
+    url = SignedUrl(file_id, Purpose.UPLOAD, signature, settings.upload_seconds)
     instance, _ = await run_in_threadpool(open_signed_url, storage, url)
     if int(request.headers.get("content-length", "0")) > settings.max_upload_bytes:
         raise _too_large(settings.max_upload_bytes)
@@ -45,10 +43,10 @@ async def put_file(
 
 @router.get("/files/{file_id}", responses={403: {}, 404: {}})
 def get_file(
-    storage: CurrentStorage, file_id: FileId, expires: Expires, signature: Signature
+    storage: CurrentStorage, settings: CurrentSettings, file_id: FileId, signature: Signature
 ) -> Response:
     """Give the raw bytes of a verified file."""
-    url = SignedUrl(file_id, Purpose.DOWNLOAD, expires, signature)
+    url = SignedUrl(file_id, Purpose.DOWNLOAD, signature, settings.download_seconds)
     instance, upload = open_signed_url(storage, url)
     blob = Blob(upload.metadata.sha256, upload.metadata.size_bytes)
     chunks = storage.blobs.read_chunks(instance.id, blob)

@@ -16,7 +16,7 @@ from datapilot_defer.instance.api.models import (
     QueryText,
     VerifyUploadRequest,
 )
-from datapilot_defer.instance.dependencies import BaseUrl, CurrentSettings, CurrentStorage
+from datapilot_defer.instance.dependencies import BaseUrl, CurrentStorage
 from datapilot_defer.instance.services import uploads
 from datapilot_defer.instance.services.publishing import UploadClaim
 from datapilot_defer.instance.services.signed_urls import Purpose, create_signed_url
@@ -30,7 +30,6 @@ router = APIRouter(tags=["onboarding"])
 def signed_url(
     storage: CurrentStorage,
     principal: CurrentPrincipal,
-    settings: CurrentSettings,
     base_url: BaseUrl,
     dbt_core_integration_id: QueryId,
     dbt_core_integration_environment_type: QueryText,
@@ -44,13 +43,7 @@ def signed_url(
         environment=dbt_core_integration_environment_type,
         kind=file_type,
     )
-    url = create_signed_url(
-        principal.instance,
-        upload_id,
-        Purpose.UPLOAD,
-        base_url=base_url,
-        lifetime_s=settings.upload_seconds,
-    )
+    url = create_signed_url(principal.instance, upload_id, Purpose.UPLOAD, base_url=base_url)
     return {"url": url, "dbt_core_integration_file_id": upload_id}
 
 

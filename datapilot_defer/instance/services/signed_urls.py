@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from itsdangerous import BadSignature, TimestampSigner
+
 from datapilot_defer.errors import AccessDenied, NotFound
 from datapilot_defer.instance.services.conflicts import Conflict
+from datapilot_defer.instance.services.instances import select_instance
 from datapilot_defer.storage import Storage
 from datapilot_defer.storage import instances as instance_records
+from datapilot_defer.storage import integrations as integration_records
 from datapilot_defer.storage import uploads as upload_records
+from datapilot_defer.storage.audit import Actor, AuditAction, record_event
 from datapilot_defer.storage.instances import Instance
 from datapilot_defer.storage.uploads import Upload
 
 
 class Purpose(StrEnum):
-    """What a signed URL permits. The value is part of the signature."""
+    """What a signed URL permits. The value is part of the key."""
 
     UPLOAD = "upload"
     DOWNLOAD = "download"
@@ -26,28 +30,29 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True)
 class SignedUrl:
-    """The parts of a signed URL. expires: in seconds since 1970."""
+    """The parts of a signed URL. lifetime_s: how long the purpose permits to use it."""
 
     upload_id: int
     purpose: Purpose
-    expires: int
     signature: str = field(repr=False)
+    lifetime_s: int
 
 
 def create_signed_url(
-    instance: Instance, upload_id: int, purpose: Purpose, *, base_url: str, lifetime_s: int
+    instance: Instance, upload_id: int, purpose: Purpose, *, base_url: str
 ) -> str:
-    """Return a URL that permits one transfer of one file until it expires."""
-    expires = expiry_after(lifetime_s)
-    signature = sign(instance.signing_key, purpose, upload_id, expires)
-    return f"{base_url}/files/{upload_id}?expires={expires}&signature={signature}"
+    """Return a URL that permits one transfer of one file."""
+    signed = _create_signer(instance, purpose).sign(str(upload_id)).decode()
+    signature = signed.removeprefix(f"{upload_id}.")
+    return f"{base_url}/files/{upload_id}?signature={signature}"
 
 
 def open_signed_url(storage: Storage, url: SignedUrl) -> tuple[Instance, Upload]:
     """Return the upload that a signed URL gives access to, and its instance.
 
-    Raises AccessDenied when the URL is invalid, also for an unknown upload; Conflict when it
-    would overwrite a verified upload; NotFound when it would download an unverified one.
+    Raises AccessDenied when the URL is invalid or expired, also for an unknown upload; Conflict
+    when it would overwrite a verified upload; NotFound when it would download an unverified one,
+    or the integration is deleted.
     """
     with storage.database.read() as connection:
         upload = upload_records.find_upload(connection, url.upload_id)
@@ -55,39 +60,55 @@ def open_signed_url(storage: Storage, url: SignedUrl) -> tuple[Instance, Upload]
         if upload is None or location is None:
             raise _invalid_url()
         instance = instance_records.get_instance(connection, location.instance_id)
-    is_signed = verify_signature(
-        instance.signing_key, url.signature, url.expires, url.purpose, url.upload_id
-    )
-    if not is_signed:
+        integration = integration_records.find_integration(
+            connection, location.instance_id, location.integration_id
+        )
+    if not _is_valid(instance, url):
         raise _invalid_url()
+    if integration is None or integration.deleted_at is not None:
+        raise NotFound(f"integration {location.integration_id} was deleted")
     is_verified = upload.uploaded_at is not None
     if url.purpose is Purpose.UPLOAD and is_verified:
-        raise Conflict(
-            f"file {upload.id} is already verified: ask for a new signed URL to upload another"
-        )
+        raise Conflict(f"file {upload.id} is already verified. Request a new signed URL.")
     if url.purpose is Purpose.DOWNLOAD and not is_verified:
-        raise NotFound(f"file {upload.id} was not uploaded whole")
+        raise NotFound(f"file {upload.id} was not uploaded completely")
     return instance, upload
 
 
-def _invalid_url() -> AccessDenied:
-    return AccessDenied("this signed URL is not valid, or no longer: ask for a new one")
+def rotate_signing_key(storage: Storage, instance_name: str | None, *, actor: Actor) -> str:
+    """Replace the signing key of an instance, which ends all its signed URLs; return its name.
+
+    instance_name: None selects the only instance. Raises UsageError, NotFound.
+    """
+    with storage.database.write() as connection:
+        instance = select_instance(connection, instance_name)
+        instance_records.replace_signing_key(connection, instance.id)
+        record_event(connection, instance.id, actor, AuditAction.SIGNING_KEY_ROTATED)
+    return instance.name
 
 
-def sign(key: bytes, *words: object) -> str:
-    """Return the signature of words with an instance's key, 64 hex digits."""
-    message = "\n".join(map(str, words))
-    return hmac.new(key, message.encode(), hashlib.sha256).hexdigest()
+def _is_valid(instance: Instance, url: SignedUrl) -> bool:
+    """Return whether the signature is of this file and purpose, and has not expired.
 
-
-def expiry_after(lifetime_s: int) -> int:
-    """Return when something created now expires, in seconds since 1970."""
-    return int(time.time()) + lifetime_s
-
-
-def verify_signature(key: bytes, signature: str, expires: int, *words: object) -> bool:
-    """Return whether a signature is valid for these words and has not expired."""
-    expected = sign(key, *words, expires)
-    if not hmac.compare_digest(signature.encode(), expected.encode()):
+    A signature of the future is valid: the server's clock may have been set back. `max_age` of
+    itsdangerous would reject it.
+    """
+    signer = _create_signer(instance, url.purpose)
+    try:
+        _, signed_at = signer.unsign(f"{url.upload_id}.{url.signature}", return_timestamp=True)
+    except BadSignature:
         return False
-    return time.time() < expires
+    return time.time() - signed_at.timestamp() < url.lifetime_s
+
+
+def _create_signer(instance: Instance, purpose: Purpose) -> TimestampSigner:
+    return TimestampSigner(
+        instance.signing_key,
+        salt=f"datapilot {purpose.value} url",
+        key_derivation="hmac",
+        digest_method=hashlib.sha256,
+    )
+
+
+def _invalid_url() -> AccessDenied:
+    return AccessDenied("the signed URL is invalid or has expired. Request a new one.")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 
-from datapilot_defer.errors import NotFound, Unavailable, UsageError
-from datapilot_defer.instance.services import instances, signed_urls
+from datapilot_defer.errors import NotFound, UsageError
+from datapilot_defer.instance.services import instances
+from datapilot_defer.instance.services.names import MAX_NAME_LENGTH, validate_name
 from datapilot_defer.instance.services.principal import Principal, require_scope
 from datapilot_defer.instance.services.token_format import (
     generate_token,
@@ -20,63 +18,35 @@ from datapilot_defer.storage import Storage
 from datapilot_defer.storage import instances as instance_records
 from datapilot_defer.storage import integrations as integration_records
 from datapilot_defer.storage import tokens as token_records
+from datapilot_defer.storage import web_sessions as session_records
+from datapilot_defer.storage.audit import Actor, AuditAction, record_event
+from datapilot_defer.storage.database import Connection
 from datapilot_defer.storage.instances import Instance
 from datapilot_defer.storage.tokens import Token
 
 
-@dataclass(frozen=True)
-class SessionCookie:
-    """A session of the web pages as its cookie states it; `signature` proves it."""
+def authenticate_token(
+    storage: Storage, token: str, address: str | None = None
+) -> Principal | None:
+    """Return the caller with this token, if the token is valid. address: the caller's IP address.
 
-    token_id: int
-    expires: int
-    signature: str = field(repr=False)
-
-
-def authenticate_token(storage: Storage, token: str) -> Principal | None:
-    """Return the caller with this token, if the token is valid."""
+    Does not record that the token was used: that must not delay an answer.
+    """
     if not is_well_formed(token):
         return None
-    sha256 = hash_token(token)
     with storage.database.read() as connection:
-        record = token_records.find_token(connection, sha256)
-        if record is None:
+        record = token_records.find_token(connection, hash_token(token))
+        if record is None or not record.is_valid:
             return None
         instance = instance_records.get_instance(connection, record.instance_id)
-    if not hmac.compare_digest(record.sha256, sha256):
-        return None
-    return _principal_for(storage, instance, record)
-
-
-def authenticate_session(storage: Storage, cookie: SessionCookie) -> Principal | None:
-    """Return the caller with this session, if its token is still valid."""
-    with storage.database.read() as connection:
-        token = token_records.get_token(connection, cookie.token_id)
-        if token is None:
-            return None
-        instance = instance_records.get_instance(connection, token.instance_id)
-    is_signed = signed_urls.verify_signature(
-        instance.signing_key, cookie.signature, cookie.expires, "session", cookie.token_id
-    )
-    if not is_signed:
-        return None
-    return _principal_for(storage, instance, token)
-
-
-def _principal_for(storage: Storage, instance: Instance, token: Token) -> Principal | None:
-    if not token.is_valid:
-        return None
-    if token_records.is_last_used_outdated(token):
-        # A full disk must not prevent reading.
-        with suppress(Unavailable), storage.database.write() as connection:
-            token_records.update_last_used(connection, token.id)
-    return Principal(instance, token)
+    return Principal(instance, record, address)
 
 
 def create_token(
     storage: Storage,
     instance_name: str | None,
     *,
+    actor: Actor,
     name: str,
     scopes: frozenset[str],
     integration_id: int | None = None,
@@ -91,15 +61,12 @@ def create_token(
             "admin is of the whole instance: "
             "a token for one integration has the scopes read and upload"
         )
+    name = validate_name(name, "token", MAX_NAME_LENGTH)
     token = generate_token()
     with storage.database.write() as connection:
         instance = instances.select_instance(connection, instance_name)
         if integration_id is not None:
-            integration = integration_records.find_integration(
-                connection, instance.id, integration_id
-            )
-            if integration is None:
-                raise NotFound(f"instance {instance.name!r} has no integration {integration_id}")
+            _check_integration(connection, instance, integration_id)
         record = token_records.create_token(
             connection,
             instance.id,
@@ -109,7 +76,21 @@ def create_token(
             integration_id=integration_id,
             expires_at=expires_at,
         )
+        record_event(
+            connection,
+            instance.id,
+            actor,
+            AuditAction.TOKEN_CREATED,
+            integration_id=integration_id,
+            detail=f"{name} ({', '.join(sorted(scopes))})",
+        )
     return record, token
+
+
+def _check_integration(connection: Connection, instance: Instance, integration_id: int) -> None:
+    integration = integration_records.find_integration(connection, instance.id, integration_id)
+    if integration is None or integration.deleted_at is not None:
+        raise NotFound(f"instance {instance.name!r} has no integration {integration_id}")
 
 
 def list_tokens(storage: Storage, instance_name: str | None) -> list[tuple[str, Token]]:
@@ -138,19 +119,43 @@ def list_own_tokens(storage: Storage, principal: Principal) -> Sequence[Token]:
 
 
 def revoke_own_token(storage: Storage, principal: Principal, token_id: int) -> None:
-    """Revoke a token of the caller's instance, if it exists. Raises AccessDenied."""
+    """Revoke a token of the caller's instance, if it exists, and end its sessions at once.
+
+    The token may be the caller's own. Raises AccessDenied.
+    """
     require_scope(principal, "admin")
     with storage.database.write() as connection:
-        token_records.revoke_token(connection, principal.instance.id, token_id)
+        token = token_records.get_token(connection, token_id)
+        if token is not None and token.instance_id == principal.instance.id:
+            _revoke(connection, token, principal.actor)
 
 
-def revoke_token(storage: Storage, token_id: int) -> None:
-    """Revoke a token of any instance. Raises NotFound when there is no such unrevoked token."""
+def revoke_token(storage: Storage, token_id: int, *, actor: Actor) -> None:
+    """Revoke a token of any instance, and end its sessions at once.
+
+    Raises NotFound when there is no such unrevoked token.
+    """
     with storage.database.write() as connection:
         token = token_records.get_token(connection, token_id)
-        if token and token_records.revoke_token(connection, token.instance_id, token_id):
+        if token is not None and _revoke(connection, token, actor):
             return
     raise NotFound(
         f"there is no token {token_id} that is not revoked; "
         "`datapilot instance token list` shows them"
     )
+
+
+def _revoke(connection: Connection, token: Token, actor: Actor) -> bool:
+    """Revoke a token; return False when it was revoked before."""
+    session_records.delete_sessions_of(connection, token.id)
+    if not token_records.revoke_token(connection, token.instance_id, token.id):
+        return False
+    record_event(
+        connection,
+        token.instance_id,
+        actor,
+        AuditAction.TOKEN_REVOKED,
+        integration_id=token.integration_id,
+        detail=f"{token.name} (id {token.id})",
+    )
+    return True

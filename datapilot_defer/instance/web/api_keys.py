@@ -10,7 +10,6 @@ from fastapi.responses import RedirectResponse, Response
 
 from datapilot_defer.instance.dependencies import CurrentStorage
 from datapilot_defer.instance.services import tokens
-from datapilot_defer.instance.services.integrations import MAX_NAME_LENGTH, validate_name
 from datapilot_defer.instance.services.principal import Scope, require_scope
 from datapilot_defer.instance.web.rendering import render_page
 from datapilot_defer.instance.web.session import CsrfCheckedSession, CurrentSession, Session
@@ -48,7 +47,8 @@ def create_key(
     _, token = tokens.create_token(
         storage,
         session.principal.instance.name,
-        name=validate_name(name, "API key", MAX_NAME_LENGTH),
+        actor=session.principal.actor,
+        name=name,
         scopes=frozenset(scope),
         integration_id=only_id,
         expires_at=expires_at,

@@ -1,4 +1,4 @@
-"""Routes of the web pages: sign in, integrations, environments with their history."""
+"""Routes of the web pages: integrations, environments with their history."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Form, HTTPException, Path, Query, Request
+from fastapi import APIRouter, Form, Path, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from datapilot_defer.instance.dependencies import BaseUrl, CurrentSettings, CurrentStorage
-from datapilot_defer.instance.services import artifacts, integrations, overviews, tokens
+from datapilot_defer.instance.dependencies import BaseUrl, CurrentStorage
+from datapilot_defer.instance.services import artifacts, integrations, overviews
 from datapilot_defer.instance.services.principal import require_scope
 from datapilot_defer.instance.services.signed_urls import Purpose, create_signed_url
 from datapilot_defer.instance.web import rendering
@@ -19,8 +19,6 @@ from datapilot_defer.instance.web.session import (
     CsrfCheckedSession,
     CurrentSession,
     Session,
-    end_session,
-    start_session,
 )
 from datapilot_defer.storage.integrations import Integration
 from datapilot_defer.storage.tables import MAX_ID
@@ -47,40 +45,6 @@ class EnvironmentSummary:
 def home() -> Response:
     """Redirect to the integrations."""
     return RedirectResponse(INTEGRATIONS_PATH, 303)
-
-
-@router.get("/sign-in")
-def sign_in_form(to: str = INTEGRATIONS_PATH) -> Response:
-    """Ask for a token."""
-    return render_page("sign_in.html", None, to=to, is_wrong=False)
-
-
-@router.post("/sign-in")
-def sign_in(
-    request: Request,
-    storage: CurrentStorage,
-    base_url: BaseUrl,
-    token: FormText,
-    to: FormText = INTEGRATIONS_PATH,
-) -> Response:
-    """Start a session, if the token is valid."""
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise HTTPException(403, "another site sent this form")
-    principal = tokens.authenticate_token(storage, token.strip())
-    if principal is None:
-        return render_page("sign_in.html", None, 401, to=to, is_wrong=True)
-    target = INTEGRATIONS_PATH
-    if to.startswith("/settings/"):
-        target = to
-    response = RedirectResponse(target, 303)
-    start_session(response, principal, is_secure=base_url.startswith("https:"))
-    return response
-
-
-@router.post("/sign-out")
-def sign_out(session: CsrfCheckedSession) -> Response:
-    """End the session."""
-    return end_session()
 
 
 @router.get(INTEGRATIONS_PATH)
@@ -179,7 +143,6 @@ def restore(
 def download(
     storage: CurrentStorage,
     session: CurrentSession,
-    settings: CurrentSettings,
     base_url: BaseUrl,
     integration_id: PathId,
     environment: str,
@@ -191,13 +154,7 @@ def download(
     integrations.find_environment(integration, environment)
     require_scope(principal, "read", integration.id)
     upload = artifacts.find_verified_upload(storage, integration, file_id)
-    url = create_signed_url(
-        principal.instance,
-        upload.id,
-        Purpose.DOWNLOAD,
-        base_url=base_url,
-        lifetime_s=settings.download_seconds,
-    )
+    url = create_signed_url(principal.instance, upload.id, Purpose.DOWNLOAD, base_url=base_url)
     return RedirectResponse(url, 303)
 
 

@@ -1,23 +1,19 @@
-"""Sessions of the web pages: a token in a signed cookie, and forms protected against CSRF."""
+"""Sessions of the web pages: the cookie, and the check of forms against CSRF."""
 
 from __future__ import annotations
 
 import hmac
-import re
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Form, HTTPException, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import Response
 
 from datapilot_defer.instance.dependencies import CurrentStorage
-from datapilot_defer.instance.services import signed_urls
+from datapilot_defer.instance.services import web_sessions
 from datapilot_defer.instance.services.principal import Principal
-from datapilot_defer.instance.services.tokens import SessionCookie, authenticate_session
 
 COOKIE_NAME = "datapilot_session"
-_COOKIE_FORMAT = re.compile(r"(\d{1,10})\.(\d{1,10})\.([0-9a-f]{64})", re.ASCII)
-_LIFETIME_S = 12 * 3600
 
 
 class SignInRequired(Exception):
@@ -36,43 +32,42 @@ class Session:
     csrf: str = field(repr=False)
 
 
-def start_session(response: Response, principal: Principal, *, is_secure: bool) -> None:
-    """Set a cookie that stands for the token until it is revoked, for at most 12 hours.
-
-    is_secure: the cookie is sent over HTTPS only.
-    """
-    token_id = principal.token.id
-    expires = signed_urls.expiry_after(_LIFETIME_S)
-    signature = signed_urls.sign(principal.instance.signing_key, "session", token_id, expires)
+def set_session_cookie(response: Response, cookie: str, *, is_secure: bool) -> None:
+    """Set the cookie of a session. is_secure: the browser sends it over HTTPS only."""
     response.set_cookie(
         COOKIE_NAME,
-        f"{token_id}.{expires}.{signature}",
-        max_age=_LIFETIME_S,
+        cookie,
+        max_age=int(web_sessions.LIFETIME.total_seconds()),
         httponly=True,
         samesite="strict",
         secure=is_secure,
     )
 
 
-def end_session() -> Response:
-    """Return a response that deletes the cookie."""
-    response = RedirectResponse("/sign-in", 303)
+def delete_session_cookie(response: Response) -> None:
+    """Delete the cookie of the session."""
     response.delete_cookie(COOKIE_NAME, httponly=True, samesite="strict")
-    return response
+
+
+def client_address(request: Request) -> str | None:
+    """Return the IP address of the client, as far as the server knows it."""
+    if request.client is None:
+        return None
+    return request.client.host
 
 
 def current_session(request: Request, storage: CurrentStorage) -> Session:
     """Return the session of a request. Raises SignInRequired."""
-    text = request.cookies.get(COOKIE_NAME, "")
-    match = _COOKIE_FORMAT.fullmatch(text)
-    if match is None:
-        raise SignInRequired(request.url.path)
-    token_id, expires, signature = match.groups()
-    cookie = SessionCookie(int(token_id), int(expires), signature)
-    principal = authenticate_session(storage, cookie)
+    cookie = request.cookies.get(COOKIE_NAME, "")
+    principal = None
+    if cookie:
+        principal = web_sessions.authenticate_session(storage, cookie, client_address(request))
     if principal is None:
         raise SignInRequired(request.url.path)
-    return Session(principal, signed_urls.sign(principal.instance.signing_key, "form", text))
+    session = Session(principal, web_sessions.derive_csrf_value(cookie))
+    # Pages that report an error keep the navigation of the session.
+    request.state.session = session
+    return session
 
 
 CurrentSession = Annotated[Session, Depends(current_session)]
@@ -84,7 +79,7 @@ def csrf_checked_session(
     """Return the session of a form. Raises HTTPException 403 for a form of another site."""
     if not hmac.compare_digest(csrf.encode(), session.csrf.encode()):
         raise HTTPException(
-            403, "this form is from another session: go back, reload the page and send it again"
+            403, "this form is from another session. Go back, reload the page and send it again."
         )
     return session
 
