@@ -17,7 +17,7 @@ MAX_BODY_BYTES = 64 * 1024
 _MAX_TRACKED_CLIENTS = 10_000
 _SECURITY_HEADERS = {
     b"x-content-type-options": b"nosniff",
-    b"referrer-policy": b"no-referrer",
+    b"referrer-policy": b"same-origin",
     b"x-frame-options": b"DENY",
     b"content-security-policy": b"default-src 'none'; style-src 'self'; script-src 'self'; "
     b"img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",

@@ -47,7 +47,8 @@ def purge_batch(
     """Remove at most `limit` uploads or publications of an integration deleted before a time.
 
     Returns whether to call it again, in another transaction: the last call removes the integration
-    itself. Then its name is free, its blobs are unreferenced, and its tokens are revoked.
+    itself. Then its name is free, its blobs are unreferenced, and its tokens are revoked. The record
+    of the newest integration stays without its name, until there is a newer one.
     """
     query = select(integrations.c.instance_id).where(
         integrations.c.id == integration_id, integrations.c.deleted_at < before
@@ -61,7 +62,13 @@ def purge_batch(
     _revoke_tokens(connection, instance_id, integration_id)
     of_integration = environments.c.integration_id == integration_id
     connection.execute(delete(environments).where(of_integration))
-    connection.execute(delete(integrations).where(integrations.c.id == integration_id))
+    is_purged = integrations.c.id == integration_id
+    if connection.scalar(select(func.max(integrations.c.id))) == integration_id:
+        # SQLite would use this id again, and clients that know it would get other artifacts.
+        values = {"name": f"removed integration {integration_id}", "name_key": None}
+        connection.execute(integrations.update().where(is_purged).values(**values))
+    else:
+        connection.execute(delete(integrations).where(is_purged))
     return False
 
 

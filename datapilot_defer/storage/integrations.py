@@ -199,11 +199,14 @@ def list_integrations(
     """Return an instance's integrations, sorted by name, ignoring case.
 
     only_id: only the one with this id. name_contains: only those whose name contains this text,
-    ignoring case. deleted: whether to return deleted ones instead; None returns both.
+    ignoring case. deleted: whether to return deleted ones instead, while they can be undeleted;
+    None returns both.
     """
     query = _select_matching(select(integrations), instance_id, only_id, name_contains)
-    if deleted is not None:
-        query = query.where(integrations.c.deleted_at.is_not(None) == deleted)
+    is_active = integrations.c.deleted_at.is_(None)
+    is_deleted = integrations.c.deleted_at > utc_now() - UNDELETE_PERIOD
+    conditions = {False: is_active, True: is_deleted, None: is_active | is_deleted}
+    query = query.where(conditions[deleted])
     query = query.order_by(_SORT_KEY, integrations.c.id).offset(offset).limit(limit)
     rows = connection.execute(query)
     listed = [_integration_from_row(row) for row in rows]

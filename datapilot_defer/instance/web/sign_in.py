@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
@@ -77,5 +76,10 @@ def _is_from_own_site(request: Request, base_url: str) -> bool:
     origin = request.headers.get("origin")
     if origin is None:
         return True
-    hosts = {request.headers.get("host", "").lower(), urlsplit(base_url).netloc.lower()}
-    return urlsplit(origin).netloc.lower() in hosts
+    return _host_of(origin) in {_host_of(base_url), request.headers.get("host", "").lower()} - {""}
+
+
+def _host_of(url: str) -> str:
+    """Return host and port of a URL, or "" for other text. Any text is allowed."""
+    _, _, rest = url.lower().partition("://")
+    return rest.partition("/")[0]
