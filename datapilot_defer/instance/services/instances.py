@@ -134,15 +134,3 @@ def _describe_available(names: list[str]) -> str:
     if not names:
         return "none was made yet: run `datapilot instance init`"
     return f"there are: {', '.join(names)}"
-
-
-def rotate_signing_key(storage: Storage, name: str | None, actor: Actor) -> str:
-    """Replace the signing key of an instance, which makes its signed URLs invalid.
-
-    name: None selects the only instance. Returns the name. Raises UsageError, NotFound.
-    """
-    with storage.database.write() as connection:
-        instance = select_instance(connection, name)
-        instance_records.replace_signing_key(connection, instance.id)
-        record_event(connection, instance.id, actor, AuditAction.SIGNING_KEY_ROTATED)
-    return instance.name
