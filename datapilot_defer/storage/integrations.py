@@ -202,18 +202,17 @@ def list_integrations(
     ignoring case. deleted: whether to return deleted ones instead, while they can be undeleted;
     None returns both.
     """
-    query = _select_matching(select(integrations), instance_id, only_id, name_contains)
+    matching = _select_matching(select(integrations), instance_id, only_id, name_contains)
     is_active = integrations.c.deleted_at.is_(None)
     is_deleted = integrations.c.deleted_at > utc_now() - UNDELETE_PERIOD
     conditions = {False: is_active, True: is_deleted, None: is_active | is_deleted}
-    query = query.where(conditions[deleted])
-    query = query.order_by(_SORT_KEY, integrations.c.id).offset(offset).limit(limit)
-    rows = connection.execute(query)
-    listed = [_integration_from_row(row) for row in rows]
+    matching = matching.where(conditions[deleted])
+    query = matching.order_by(_SORT_KEY, integrations.c.id).offset(offset).limit(limit)
+    listed = [_integration_from_row(row) for row in connection.execute(query)]
     ids: _IntegrationIds = [integration.id for integration in listed]
-    if only_id is None and not name_contains and limit is None:
-        # All of them: a subquery, because a statement takes a limited number of parameters.
-        ids = select(integrations.c.id).where(integrations.c.instance_id == instance_id)
+    if limit is None:
+        # A subquery, because a statement takes a limited number of parameters.
+        ids = matching.with_only_columns(integrations.c.id)
     return _with_environments(connection, listed, ids)
 
 
