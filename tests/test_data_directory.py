@@ -7,12 +7,15 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from datapilot_defer.errors import Unavailable
 from datapilot_defer.storage import open_storage
+from datapilot_defer.storage.database import open_database, sqlite_url
 from tests.support.commands import Outcome, datapilot
 from tests.support.other_user import USER_ID, needs_root, run_as_other_user
 
@@ -105,6 +108,12 @@ def test_a_directory_that_contains_other_files_keeps_its_permissions(data: Path)
     assert datapilot("instance", "token", "list", "--data", data).exit_code == 0
     assert mode(data) == 0o1777
     assert mode(data / "records.sqlite3") == 0o600
+    data.chmod(0o777)
+    unsafe = datapilot("instance", "token", "list", "--data", data)
+    assert (
+        unsafe.stderr
+        == f"Warning: every user can replace the files in {data}: use a directory in it\n"
+    )
 
 
 @posix_only
@@ -239,3 +248,14 @@ def test_a_url_is_not_a_data_directory_and_nothing_is_created(
         assert result.exit_code == 2
         assert f"'{url}' is a URL. Use a local directory." in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_that_cannot_be_opened_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_seconds: float) -> None:
+        raise AssertionError("waited to try again")
+
+    monkeypatch.setattr(time, "sleep", fail)
+    with pytest.raises(Unavailable, match="unable to open database file"):
+        open_database(sqlite_url(tmp_path / "missing"))

@@ -285,9 +285,8 @@ def test_a_start_without_a_valid_admin_token_prints_the_command_that_creates_one
     for token_id in (1, 2):
         datapilot("instance", "token", "revoke", "--data", data, token_id)
     with open_storage(data) as storage:
-        tokens.create_token(
-            storage, "two", name="x", scopes=frozenset({"read", "upload"}), actor=Actor("test")
-        )
+        scopes = frozenset({"read", "upload"})
+        tokens.create_token(storage, "two", name="x", scopes=scopes, actor=Actor("test"))
         assert instances.list_names_without_admin(storage) == ["one", "two"]
     with serving(data) as running:
         warnings = running.stop()[2].splitlines()

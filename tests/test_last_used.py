@@ -13,10 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from datapilot_defer.instance.app import create_app
 from datapilot_defer.instance.last_used import LastUsed
 from datapilot_defer.instance.services import instances, tokens
-from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import Storage, open_storage
 from datapilot_defer.storage.audit import Actor
 from tests.support.instance_calls import call, fetch, make_integration, manifest, onboard
@@ -125,16 +123,9 @@ def record_often(buffer: LastUsed) -> None:
             buffer.record(token_id)
 
 
-def is_wired(storage: Storage) -> bool:
-    """Return whether the application records the use of tokens with LastUsed."""
-    return hasattr(create_app(storage, InstanceSettings()).state, "last_used")
-
-
 def test_reads_are_answered_while_another_process_holds_the_write_lock(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running_instance(data) as instance:
-        if not is_wired(instance.storage):
-            pytest.skip("the application does not use LastUsed yet")
         onboard(instance, make_integration(instance), manifest())
         reader = instance.new_token("read")
         begin = time.monotonic()
@@ -147,6 +138,8 @@ def test_reads_are_answered_while_another_process_holds_the_write_lock(tmp_path:
 
 def read_everything(instance: RunningInstance, token: str) -> None:
     assert call(instance, "GET", "dbt/v1/project_integrations", token=token).status_code == 200
-    assert call(instance, "GET", "dbt/v1/project_integrations/1", token=token).status_code == 200
+    assert (
+        call(instance, "GET", "dbt/v1/project_integrations/1/PROD", token=token).status_code == 200
+    )
     assert call(instance, "POST", "auth_health", token=token).status_code == 200
     assert fetch(instance, 1, token=token).status_code == 200

@@ -113,7 +113,7 @@ LIBRARY_OWNERS: dict[str, set[str]] = {
     "uvicorn": {"instance/connections", "instance/serve"},
     "h11": {"instance/connections"},
     "jinja2": {"instance/web"},
-    "itsdangerous": {"instance/web/session", "instance/services/signed_urls"},
+    "itsdangerous": {"instance/services/signed_urls"},
     "sqlalchemy": {"storage"},
     "alembic": {"storage"},
     "obstore": {"storage"},

@@ -28,7 +28,7 @@ _MAX_LOGGED_METHOD = 20
 _MAX_LOGGED_PATH = 500
 _SECURITY_HEADERS = {
     b"x-content-type-options": b"nosniff",
-    b"referrer-policy": b"no-referrer",
+    b"referrer-policy": b"same-origin",
     b"x-frame-options": b"DENY",
     b"content-security-policy": b"default-src 'none'; style-src 'self'; script-src 'self'; "
     b"img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",

@@ -17,6 +17,7 @@ from datapilot_defer.storage import quota as quota_records
 from datapilot_defer.storage import retention as retention_records
 from datapilot_defer.storage.blobs import BlobEntry
 from datapilot_defer.storage.database import utc_now
+from datapilot_defer.storage.integrations import UNDELETE_PERIOD
 from datapilot_defer.storage.retention import ExpiredUploads
 
 log = logging.getLogger("datapilot_defer.instance")
@@ -112,21 +113,24 @@ class Sweep:
         yield
 
     def _delete_audit_events(self) -> Iterator[None]:
-        with self.storage.database.write() as connection:
-            audit.delete_events_before(connection, utc_now() - _AUDIT_AGE)
-        yield
+        deleted = _BATCH_SIZE
+        while deleted == _BATCH_SIZE:
+            with self.storage.database.write() as connection:
+                deleted = audit.delete_older_than(
+                    connection, utc_now() - _AUDIT_AGE, limit=_BATCH_SIZE
+                )
+            yield
 
     def _purge_integrations(self) -> Iterator[None]:
+        before = utc_now() - UNDELETE_PERIOD
         with self.storage.database.read() as connection:
-            ids = deleted_integrations.list_purgeable(
-                connection, utc_now() - self.settings.undelete_period
-            )
+            ids = deleted_integrations.list_purgeable(connection, before)
         for integration_id in ids:
             has_more = True
             while has_more:
                 with self.storage.database.write() as connection:
                     has_more = deleted_integrations.purge_batch(
-                        connection, integration_id, _BATCH_SIZE
+                        connection, integration_id, before, limit=_BATCH_SIZE
                     )
                 yield
 

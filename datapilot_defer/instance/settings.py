@@ -16,7 +16,7 @@ class InstanceSettings:
     environment, equal bytes counted once.
     max_upload_bytes: of one artifact. max_stored_bytes: of all artifacts of an instance; None
     does not limit them. grace: unreferenced uploads and blobs are kept this long; rejected_grace:
-    rejected uploads. undelete_period: how long a deleted integration is kept.
+    rejected uploads.
     verification_workers: processes that verify uploads, one upload each.
     """
 
@@ -29,7 +29,6 @@ class InstanceSettings:
     max_stored_bytes: int | None = None
     grace: timedelta = timedelta(days=1)
     rejected_grace: timedelta = timedelta(days=7)
-    undelete_period: timedelta = timedelta(days=30)
     upload_seconds: int = 15 * 60
     download_seconds: int = 5 * 60
     verification_workers: int = 1

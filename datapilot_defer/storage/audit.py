@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _MAX_ACTOR_LENGTH = 200
 _MAX_ADDRESS_LENGTH = 64
 _MAX_DETAIL_LENGTH = 500
+# Entries among which `list_failed_addresses` searches.
+_SEARCHED_ENTRIES = 1000
 
 
 class AuditAction(StrEnum):
@@ -111,9 +113,32 @@ def list_events(
     return [_event_from_row(row) for row in rows]
 
 
-def delete_events_before(connection: Connection, moment: datetime) -> None:
-    """Delete the entries that are older than a time."""
-    connection.execute(delete(audit).where(audit.c.at < moment))
+def list_failed_addresses(
+    connection: Connection, instance_id: int | None, *, since: datetime, limit: int
+) -> list[str | None]:
+    """Return the addresses of at most `limit` failed sign-ins after a time.
+
+    instance_id: of the token; None for unknown tokens. Only the newest entries are searched, so
+    that a long log does not delay the answer to a sign-in.
+    """
+    newest = (
+        select(audit.c.id, audit.c.at, audit.c.action, audit.c.address)
+        .where(audit.c.instance_id.is_not_distinct_from(instance_id))
+        .order_by(audit.c.id.desc())
+        .limit(_SEARCHED_ENTRIES)
+        .subquery()
+    )
+    is_failure = newest.c.action == AuditAction.SIGN_IN_FAILED.value
+    query = select(newest.c.address).where(is_failure, newest.c.at >= since)
+    return list(connection.scalars(query.order_by(newest.c.id.desc()).limit(limit)))
+
+
+def delete_older_than(connection: Connection, moment: datetime, *, limit: int) -> int:
+    """Delete entries that are older than a time, at most `limit`, and return their number."""
+    # Ids grow with time: the oldest entries have the smallest ids, and nothing else is read.
+    oldest = select(audit.c.id, audit.c.at).order_by(audit.c.id).limit(limit).subquery()
+    ids = select(oldest.c.id).where(oldest.c.at < moment)
+    return connection.execute(delete(audit).where(audit.c.id.in_(ids))).rowcount
 
 
 def _event_from_row(row: Row[Any]) -> AuditEvent:

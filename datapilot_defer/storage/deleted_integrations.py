@@ -1,12 +1,13 @@
-"""Integrations whose deletion can no longer be undone."""
+"""Deletion of integrations, and their removal when nothing can restore them any longer."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Table, delete, func, select
 
+from datapilot_defer.storage.audit import Actor, AuditAction, record_event
 from datapilot_defer.storage.database import utc_now
 from datapilot_defer.storage.tables import (
     environments,
@@ -16,39 +17,87 @@ from datapilot_defer.storage.tables import (
     publications,
     tokens,
 )
+from datapilot_defer.storage.web_sessions import delete_sessions_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-
-def list_purgeable(connection: Connection, deleted_before: datetime) -> list[int]:
-    """Return the ids of integrations that were deleted before a time."""
-    query = select(integrations.c.id).where(integrations.c.deleted_at < deleted_before)
-    return list(connection.scalars(query))
+# In this order: a publication refers to a file.
+_RECORDS_OF_ENVIRONMENTS = (publications, files, ingestions)
+_ACTOR = Actor("retention")
 
 
-def purge_batch(connection: Connection, integration_id: int, limit: int) -> bool:
-    """Delete up to `limit` uploads of a deleted integration, and the integration after the last.
+def set_deleted_at(
+    connection: Connection, integration_id: int, deleted_at: datetime | None
+) -> None:
+    """Mark an integration as deleted at a time; None undeletes it."""
+    statement = integrations.update().where(integrations.c.id == integration_id)
+    connection.execute(statement.values(deleted_at=deleted_at, last_modified_at=utc_now()))
 
-    Returns whether there is more to delete. Tokens that permit only this integration are revoked.
+
+def list_purgeable(connection: Connection, before: datetime) -> list[int]:
+    """Return the ids of the integrations that were deleted before a time, the oldest first."""
+    query = select(integrations.c.id).where(integrations.c.deleted_at < before)
+    return list(connection.scalars(query.order_by(integrations.c.deleted_at)))
+
+
+def purge_batch(
+    connection: Connection, integration_id: int, before: datetime, *, limit: int
+) -> bool:
+    """Remove at most `limit` uploads or publications of an integration deleted before a time.
+
+    Returns whether to call it again, in another transaction: the last call removes the
+    integration itself. Then its name is free, its blobs are unreferenced, and its tokens are
+    revoked. The record of the newest integration stays without its name, until there is a newer
+    one.
     """
+    query = select(integrations.c.instance_id).where(
+        integrations.c.id == integration_id, integrations.c.deleted_at < before
+    )
+    instance_id = connection.scalar(query)
+    if instance_id is None:
+        return False
+    for records in _RECORDS_OF_ENVIRONMENTS:
+        if _delete_some(connection, records, integration_id, limit):
+            return True
+    _revoke_tokens(connection, instance_id, integration_id)
+    of_integration = environments.c.integration_id == integration_id
+    connection.execute(delete(environments).where(of_integration))
+    is_purged = integrations.c.id == integration_id
+    if connection.scalar(select(func.max(integrations.c.id))) == integration_id:
+        # SQLite would use this id again, and clients that know it would get other artifacts.
+        values = {"name": f"removed integration {integration_id}", "name_key": None}
+        connection.execute(integrations.update().where(is_purged).values(**values))
+    else:
+        connection.execute(delete(integrations).where(is_purged))
+    return False
+
+
+def _delete_some(connection: Connection, records: Table, integration_id: int, limit: int) -> int:
     environment_ids = select(environments.c.id).where(
         environments.c.integration_id == integration_id
     )
-    upload_ids = select(files.c.id).where(files.c.environment_id.in_(environment_ids)).limit(limit)
-    batch = list(connection.scalars(upload_ids))
-    if batch:
-        connection.execute(delete(publications).where(publications.c.file_id.in_(batch)))
-        connection.execute(delete(files).where(files.c.id.in_(batch)))
-        return True
-    for table in (publications, ingestions):
-        connection.execute(delete(table).where(table.c.environment_id.in_(environment_ids)))
-    connection.execute(delete(environments).where(environments.c.integration_id == integration_id))
-    is_bound = tokens.c.integration_id == integration_id
-    connection.execute(
-        tokens.update()
-        .where(is_bound)
-        .values(integration_id=None, revoked_at=func.coalesce(tokens.c.revoked_at, utc_now()))
-    )
-    connection.execute(delete(integrations).where(integrations.c.id == integration_id))
-    return False
+    ids = select(records.c.id).where(records.c.environment_id.in_(environment_ids)).limit(limit)
+    return connection.execute(delete(records).where(records.c.id.in_(ids))).rowcount
+
+
+def _revoke_tokens(connection: Connection, instance_id: int, integration_id: int) -> None:
+    """Revoke the tokens of an integration, so that they do not permit others without it."""
+    of_integration = tokens.c.integration_id == integration_id
+    query = select(tokens.c.id, tokens.c.name, tokens.c.revoked_at).where(of_integration)
+    for row in connection.execute(query).all():
+        delete_sessions_of(connection, row.id)
+        if row.revoked_at is None:
+            record_event(
+                connection,
+                instance_id,
+                _ACTOR,
+                AuditAction.TOKEN_REVOKED,
+                integration_id=integration_id,
+                detail=f"{row.name} (id {row.id}): its integration was deleted",
+            )
+    values = {
+        "integration_id": None,
+        "revoked_at": func.coalesce(tokens.c.revoked_at, utc_now()),
+    }
+    connection.execute(tokens.update().where(of_integration).values(**values))

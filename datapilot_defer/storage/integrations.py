@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     _IntegrationIds = Sequence[int] | Select[tuple[int]]
+
+# How long a deleted integration is kept, and its name reserved.
+UNDELETE_PERIOD = timedelta(days=30)
 
 
 class UploadCheck(StrEnum):
@@ -45,7 +48,10 @@ class Environment:
 
 @dataclass(frozen=True)
 class Integration:
-    """Receives the artifacts of one dbt project: project_name, None before the first manifest."""
+    """Receives the artifacts of one dbt project.
+
+    project_name: None before the first manifest. deleted_at: None unless it is deleted.
+    """
 
     id: int
     instance_id: int
@@ -57,6 +63,13 @@ class Integration:
     project_name: str | None
     deleted_at: datetime | None
     environments: tuple[Environment, ...] = ()
+
+    @property
+    def purge_at(self) -> datetime | None:
+        """Return until when a deleted integration is kept; None when it is not deleted."""
+        if self.deleted_at is None:
+            return None
+        return self.deleted_at + UNDELETE_PERIOD
 
     def environment(self, name: str) -> Environment | None:
         """Return the environment of this name, ignoring case."""
@@ -104,14 +117,13 @@ def add_environment(connection: Connection, integration_id: int, name: str) -> N
         "created_at": utc_now(),
     }
     connection.execute(environments.insert().values(**values))
-    statement = integrations.update().where(integrations.c.id == integration_id)
-    connection.execute(statement.values(last_modified_at=utc_now()))
+    _update_integration(connection, integration_id, {"last_modified_at": utc_now()})
 
 
 def find_integration(
     connection: Connection, instance_id: int, integration_id: int
 ) -> Integration | None:
-    """Return an instance's integration by its id."""
+    """Return an instance's integration by its id, also a deleted one."""
     query = select(integrations).where(
         integrations.c.instance_id == instance_id, integrations.c.id == integration_id
     )
@@ -127,35 +139,49 @@ def get_environment(connection: Connection, environment_id: int) -> Environment:
 def find_integration_by_name(
     connection: Connection, instance_id: int, name: str
 ) -> Integration | None:
-    """Return the integration of an instance that has this name, ignoring case; deleted or not."""
-    is_same_name = integrations.c.name_key == normalize_name(name)
-    # Rows without a key: their exact name.
-    is_same_name = is_same_name | (integrations.c.name == name)
-    query = select(integrations).where(integrations.c.instance_id == instance_id, is_same_name)
-    return _first_integration(connection, query.order_by(integrations.c.name_key.is_(None)))
+    """Return an instance's integration by its name, ignoring case; also a deleted one.
+
+    An integration with exactly this name comes first: release 0.1.0 created several integrations
+    whose names differ in case only.
+    """
+    key = normalize_name(name)
+    is_candidate = (
+        (integrations.c.name == name)
+        | (integrations.c.name_key == key)
+        | integrations.c.name_key.is_(None)
+    )
+    query = select(integrations.c.id, integrations.c.name, integrations.c.name_key).where(
+        integrations.c.instance_id == instance_id, is_candidate
+    )
+    rows = connection.execute(query.order_by(integrations.c.id)).all()
+    ranked_ids = [
+        (row.name != name, row.name_key is None, row.id)
+        for row in rows
+        if normalize_name(row.name) == key
+    ]
+    if not ranked_ids:
+        return None
+    _, _, integration_id = min(ranked_ids)
+    return find_integration(connection, instance_id, integration_id)
 
 
 def rename_integration(connection: Connection, integration_id: int, name: str) -> None:
-    """Rename an integration. No other integration of its instance may have the name."""
+    """Rename an integration. The name must be unused on its instance."""
     values = {"name": name, "name_key": normalize_name(name), "last_modified_at": utc_now()}
-    _update_integration(connection, integration_id, **values)
-
-
-def set_deleted(connection: Connection, integration_id: int, deleted_at: datetime | None) -> None:
-    """Mark an integration as deleted; None undoes it."""
-    _update_integration(connection, integration_id, deleted_at=deleted_at)
+    _update_integration(connection, integration_id, values)
 
 
 def set_disabled_checks(
-    connection: Connection, environment_id: int, disabled: frozenset[UploadCheck]
+    connection: Connection, environment_id: int, checks: Collection[UploadCheck]
 ) -> None:
-    """Set the checks that uploads to an environment skip."""
-    names = ",".join(sorted(disabled))
+    """Set which checks the uploads to an environment skip."""
     statement = environments.update().where(environments.c.id == environment_id)
-    connection.execute(statement.values(disabled_checks=names or None))
+    connection.execute(statement.values(disabled_checks=",".join(sorted(checks))))
 
 
-def _update_integration(connection: Connection, integration_id: int, **values: object) -> None:
+def _update_integration(
+    connection: Connection, integration_id: int, values: dict[str, Any]
+) -> None:
     statement = integrations.update().where(integrations.c.id == integration_id)
     connection.execute(statement.values(**values))
 
@@ -166,18 +192,21 @@ def list_integrations(
     *,
     only_id: int | None = None,
     name_contains: str = "",
+    deleted: bool | None = False,
     offset: int = 0,
     limit: int | None = None,
-    is_deleted: bool = False,
 ) -> Sequence[Integration]:
     """Return an instance's integrations, sorted by name, ignoring case.
 
     only_id: only the one with this id. name_contains: only those whose name contains this text,
-    ignoring case. is_deleted: the deleted ones instead of the others.
+    ignoring case. deleted: whether to return deleted ones instead, while they can be undeleted;
+    None returns both.
     """
-    matching = _select_matching(
-        select(integrations), instance_id, only_id, name_contains, is_deleted
-    )
+    matching = _select_matching(select(integrations), instance_id, only_id, name_contains)
+    is_active = integrations.c.deleted_at.is_(None)
+    is_deleted = integrations.c.deleted_at > utc_now() - UNDELETE_PERIOD
+    conditions = {False: is_active, True: is_deleted, None: is_active | is_deleted}
+    matching = matching.where(conditions[deleted])
     query = matching.order_by(_SORT_KEY, integrations.c.id).offset(offset).limit(limit)
     listed = [_integration_from_row(row) for row in connection.execute(query)]
     ids: _IntegrationIds = [integration.id for integration in listed]
@@ -196,22 +225,15 @@ def count_integrations(
 ) -> int:
     """Return how many integrations `list_integrations` returns without a limit."""
     query = select(func.count()).select_from(integrations)
-    matching = _select_matching(query, instance_id, only_id, name_contains, is_deleted=False)
+    query = query.where(integrations.c.deleted_at.is_(None))
+    matching = _select_matching(query, instance_id, only_id, name_contains)
     return int(connection.execute(matching).scalar_one())
 
 
 def _select_matching(
-    query: Select[Any],
-    instance_id: int,
-    only_id: int | None,
-    name_contains: str,
-    is_deleted: bool,
+    query: Select[Any], instance_id: int, only_id: int | None, name_contains: str
 ) -> Select[Any]:
     query = query.where(integrations.c.instance_id == instance_id)
-    if is_deleted:
-        query = query.where(integrations.c.deleted_at.is_not(None))
-    else:
-        query = query.where(integrations.c.deleted_at.is_(None))
     if only_id is not None:
         query = query.where(integrations.c.id == only_id)
     if name_contains:
@@ -237,8 +259,7 @@ def record_publication(
         values["last_file_upload_time"] = uploaded_at
     if project_name is not None:
         values["project_name"] = project_name
-    statement = integrations.update().where(integrations.c.id == integration_id)
-    connection.execute(statement.values(**values))
+    _update_integration(connection, integration_id, values)
 
 
 def _first_integration(connection: Connection, query: Select[Any]) -> Integration | None:

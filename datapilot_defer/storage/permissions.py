@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,11 +54,8 @@ def restrict_permissions(
     restricted = [str(path) for path in paths if _restrict(path)]
     if restricted:
         log.warning("removed the access of other users to %s", ", ".join(restricted))
-    if not _mode(directory) & _ENTER_BY_OTHERS:
-        return
-    for file in secret_files:
-        if _mode(file) & _OTHERS:
-            raise _exposed_error(directory, file)
+    if _mode(directory) & _ENTER_BY_OTHERS:
+        _check_exposure(directory, secret_files)
 
 
 def _is_exclusive(directory: Path, paths: Sequence[Path]) -> bool:
@@ -78,9 +76,19 @@ def _restrict(path: Path) -> bool:
     return not _mode(path) & _OTHERS  # some file systems ignore the change
 
 
+def _check_exposure(directory: Path, secret_files: Sequence[Path]) -> None:
+    """Raise UsageError if others, who can enter a directory, can access a secret file in it."""
+    mode = _mode(directory)
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        log.warning("every user can replace the files in %s: use a directory in it", directory)
+    for file in secret_files:
+        if _mode(file) & _OTHERS:
+            raise _exposed_error(directory, file)
+
+
 def _mode(path: Path) -> int:
     try:
-        return path.stat().st_mode & 0o7777
+        return stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError:
         return 0
 

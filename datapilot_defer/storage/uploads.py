@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Row, Select, select
@@ -201,15 +202,17 @@ def find_last_rejected(
     last_verified = _newest_of_token(
         connection, environment_id, token_id, kind, files.c.uploaded_at.is_not(None)
     )
-    newest_rejected = None
-    for each in Kind:
-        newest = _newest_of_token(
-            connection, environment_id, token_id, each, files.c.sha256.is_not(None)
-        )
-        if newest is None or newest.refusal is None or _is_newer(last_verified, newest):
-            continue
-        if _is_newer(newest, newest_rejected):
-            newest_rejected = newest
+    last_verified_id = 0
+    if last_verified is not None:
+        last_verified_id = last_verified.id
+    is_received = files.c.sha256.is_not(None)
+    newest = [
+        _newest_of_token(connection, environment_id, token_id, each, is_received) for each in Kind
+    ]
+    rejected = [upload for upload in newest if upload is not None and upload.refusal is not None]
+    newest_rejected = max(rejected, key=attrgetter("id"), default=None)
+    if newest_rejected is None or newest_rejected.id < last_verified_id:
+        return None
     return newest_rejected
 
 
@@ -228,10 +231,6 @@ def _newest_of_token(
         condition,
     )
     return _first_upload(connection, query.order_by(files.c.id.desc()))
-
-
-def _is_newer(upload: Upload | None, other: Upload | None) -> bool:
-    return upload is not None and (other is None or upload.id > other.id)
 
 
 def list_history(

@@ -104,6 +104,6 @@ def percentiles(durations_ms: Sequence[float]) -> str:
     p95 = ordered[math.ceil(0.95 * len(ordered)) - 1]
     p99 = ordered[math.ceil(0.99 * len(ordered)) - 1]
     return (
-        f"p50 {statistics.median(ordered):.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, "
-        f"max {ordered[-1]:.1f} ms, n={len(ordered)}"
+        f"min {ordered[0]:.1f} ms, p50 {statistics.median(ordered):.1f} ms, p95 {p95:.1f} ms, "
+        f"p99 {p99:.1f} ms, max {ordered[-1]:.1f} ms, n={len(ordered)}"
     )

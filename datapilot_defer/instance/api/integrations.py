@@ -1,4 +1,4 @@
-"""Routes about integrations and environments: list, create, show, rename, delete."""
+"""Routes about integrations and environments: list, create, show, change, delete."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from datapilot_defer.instance.api.auth import CurrentPrincipal
 from datapilot_defer.instance.api.models import (
     DisabledChecks,
     NewIntegration,
-    NewName,
     PathId,
+    RenamedIntegration,
     artifact_body,
     integration_body,
     publication_body,
     sync_body,
 )
-from datapilot_defer.instance.dependencies import BaseUrl, CurrentSettings, CurrentStorage
+from datapilot_defer.instance.dependencies import BaseUrl, CurrentStorage
 from datapilot_defer.instance.services import integrations, overviews
 
 router = APIRouter(tags=["integrations"])
@@ -24,16 +24,11 @@ router = APIRouter(tags=["integrations"])
 @router.get("/dbt/v1/project_integrations")
 @router.get("/dbt/v1/project_integrations/", include_in_schema=False)
 def list_integrations(
-    storage: CurrentStorage,
-    principal: CurrentPrincipal,
-    settings: CurrentSettings,
-    include_deleted: bool = False,
+    storage: CurrentStorage, principal: CurrentPrincipal, include_deleted: bool = False
 ) -> list[dict[str, object]]:
-    """List the integrations that the token permits; an admin may include the deleted ones."""
-    listed = list(integrations.list_integrations(storage, principal))
-    if include_deleted:
-        listed += integrations.list_deleted_integrations(storage, principal)
-    return [integration_body(integration, settings) for integration in listed]
+    """List the integrations that the token opens; include_deleted requires the scope admin."""
+    listed = integrations.list_integrations(storage, principal, include_deleted=include_deleted)
+    return [integration_body(integration) for integration in listed]
 
 
 @router.post(
@@ -64,7 +59,6 @@ def create_integration(
 def show_environment(
     storage: CurrentStorage,
     principal: CurrentPrincipal,
-    settings: CurrentSettings,
     base_url: BaseUrl,
     integration_id: PathId,
     environment: str,
@@ -79,7 +73,7 @@ def show_environment(
         include_rejected=include_rejected,
     )
     return {
-        **integration_body(overview.integration, settings),
+        **integration_body(overview.integration),
         "environment": overview.environment.name,
         "disabled_checks": sorted(overview.environment.disabled_checks),
         "sync_history": [
@@ -97,41 +91,46 @@ def show_environment(
 def rename_integration(
     storage: CurrentStorage,
     principal: CurrentPrincipal,
-    settings: CurrentSettings,
     integration_id: PathId,
-    body: NewName,
+    body: RenamedIntegration,
 ) -> dict[str, object]:
     """Rename an integration. Requires the scope admin."""
     integration = integrations.rename_integration(
         storage, principal, integration_id=integration_id, name=body.name
     )
-    return integration_body(integration, settings)
+    return integration_body(integration)
 
 
-@router.delete("/dbt/v1/project_integrations/{integration_id}")
+@router.delete(
+    "/dbt/v1/project_integrations/{integration_id}",
+    description=(
+        "Delete an integration. Until `purge_at` it can be undeleted, and its name is reserved. "
+        "Requires the scope admin."
+    ),
+)
 def delete_integration(
-    storage: CurrentStorage,
-    principal: CurrentPrincipal,
-    settings: CurrentSettings,
-    integration_id: PathId,
+    storage: CurrentStorage, principal: CurrentPrincipal, integration_id: PathId
 ) -> dict[str, object]:
-    """Delete an integration, which can be undone until `purge_at`. Requires the scope admin."""
+    """Delete an integration."""
     integration = integrations.delete_integration(storage, principal, integration_id=integration_id)
-    return {"ok": True, **integration_body(integration, settings)}
+    return {
+        "ok": True,
+        "id": integration.id,
+        "name": integration.name,
+        "deleted_at": integration.deleted_at,
+        "purge_at": integration.purge_at,
+    }
 
 
 @router.post("/dbt/v1/project_integrations/{integration_id}/undelete")
 def undelete_integration(
-    storage: CurrentStorage,
-    principal: CurrentPrincipal,
-    settings: CurrentSettings,
-    integration_id: PathId,
+    storage: CurrentStorage, principal: CurrentPrincipal, integration_id: PathId
 ) -> dict[str, object]:
-    """Undo the deletion of an integration. Requires the scope admin."""
+    """Restore a deleted integration with its artifacts. Requires the scope admin."""
     integration = integrations.undelete_integration(
         storage, principal, integration_id=integration_id
     )
-    return integration_body(integration, settings)
+    return integration_body(integration)
 
 
 @router.post("/dbt/v1/project_integrations/{integration_id}/{environment}/checks")
@@ -142,12 +141,12 @@ def set_disabled_checks(
     environment: str,
     body: DisabledChecks,
 ) -> dict[str, object]:
-    """Set the checks that uploads to an environment skip. Requires the scope admin."""
-    integrations.set_disabled_checks(
+    """Set which checks the uploads to an environment skip. Requires the scope admin."""
+    changed = integrations.set_disabled_checks(
         storage,
         principal,
         integration_id=integration_id,
         environment=environment,
-        disabled=frozenset(body.disabled),
+        disabled=body.disabled,
     )
-    return {"ok": True, "disabled_checks": sorted(set(body.disabled))}
+    return {"ok": True, "disabled_checks": sorted(changed.disabled_checks)}

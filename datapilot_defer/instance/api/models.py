@@ -9,7 +9,6 @@ from fastapi import Path, Query
 from pydantic import BaseModel, Field
 
 from datapilot_defer.instance.services.overviews import EnvironmentOverview
-from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage.integrations import Integration, UploadCheck
 from datapilot_defer.storage.publications import Publication
 from datapilot_defer.storage.tables import MAX_ID
@@ -50,7 +49,7 @@ class NewIntegration(BaseModel):
     integration_type: Literal["dbt_core", "dbt_cloud"] = "dbt_core"
 
 
-class NewName(BaseModel):
+class RenamedIntegration(BaseModel):
     """The new name of an integration."""
 
     name: Text
@@ -68,11 +67,8 @@ class FileReference(BaseModel):
     dbt_core_integration_file_id: Id
 
 
-def integration_body(integration: Integration, settings: InstanceSettings) -> dict[str, object]:
-    """Return an integration as the API shows it. purge_at: when a deleted one is purged."""
-    purge_at = None
-    if integration.deleted_at is not None:
-        purge_at = integration.deleted_at + settings.undelete_period
+def integration_body(integration: Integration) -> dict[str, object]:
+    """Return an integration as the API shows it. purge_at: when a deleted one is removed."""
     environments = [
         {
             "id": environment.id,
@@ -90,7 +86,7 @@ def integration_body(integration: Integration, settings: InstanceSettings) -> di
         "last_file_upload_time": integration.last_file_upload_time,
         "is_deleted": integration.deleted_at is not None,
         "deleted_at": integration.deleted_at,
-        "purge_at": purge_at,
+        "purge_at": integration.purge_at,
         "integration_type": integration.integration_type,
         "project_name": integration.project_name,
     }

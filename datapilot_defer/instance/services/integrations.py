@@ -1,53 +1,59 @@
-"""List, create, rename and delete integrations and their environments."""
+"""List, create, change and delete integrations and environments."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
-from datapilot_defer.errors import NotFound, UsageError
+from datapilot_defer.errors import NotFound
 from datapilot_defer.instance.services.conflicts import Conflict
+from datapilot_defer.instance.services.names import (
+    MAX_NAME_LENGTH,
+    validate_environment_name,
+    validate_name,
+)
 from datapilot_defer.instance.services.principal import Principal, require_scope
 from datapilot_defer.storage import Storage
+from datapilot_defer.storage import deleted_integrations as deleted_records
 from datapilot_defer.storage import integrations as integration_records
 from datapilot_defer.storage.audit import AuditAction, record_event
-from datapilot_defer.storage.database import utc_now
+from datapilot_defer.storage.database import Connection, utc_now
 from datapilot_defer.storage.integrations import Environment, Integration, UploadCheck
-
-MAX_NAME_LENGTH = 200
-_MAX_ENVIRONMENT_LENGTH = 64
-# Characters that Unicode calls ignorable, although str.isprintable() is true for them.
-_INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
-)
 
 
 def find_integration(storage: Storage, principal: Principal, integration_id: int) -> Integration:
     """Return an integration that the token permits. Raises NotFound, also for a deleted one."""
-    integration = _find_any_integration(storage, principal, integration_id)
-    if integration.deleted_at is not None:
-        raise NotFound(
-            f"integration {integration_id} was deleted at {integration.deleted_at:%Y-%m-%d %H:%M} "
-            "UTC. An admin can undo this with `datapilot dbt integrations undelete`."
-        )
-    return integration
-
-
-def _find_any_integration(
-    storage: Storage, principal: Principal, integration_id: int
-) -> Integration:
-    """Return an integration that the token permits, deleted or not. Raises NotFound."""
     with storage.database.read() as connection:
-        integration = integration_records.find_integration(
-            connection, principal.instance.id, integration_id
-        )
+        return _find_active(connection, principal, integration_id)
+
+
+def _find_active(connection: Connection, principal: Principal, integration_id: int) -> Integration:
+    integration = _find_permitted(connection, principal, integration_id)
+    if integration.deleted_at is None:
+        return integration
+    message = f"integration {integration.id} was deleted on {integration.deleted_at:%Y-%m-%d}."
+    if principal.token.permits("admin"):
+        message = f"{message} {_undelete_advice(integration)}"
+    raise NotFound(message)
+
+
+def _find_permitted(
+    connection: Connection, principal: Principal, integration_id: int
+) -> Integration:
+    """Return an integration that the token permits, also a deleted one. Raises NotFound."""
+    instance = principal.instance
+    integration = integration_records.find_integration(connection, instance.id, integration_id)
     is_permitted = principal.token.integration_id in (None, integration_id)
     if integration is None or not is_permitted:
-        name = principal.instance.name
-        raise NotFound(f"instance {name!r} has no integration {integration_id}")
+        raise NotFound(f"instance {instance.name!r} has no integration {integration_id}")
     return integration
+
+
+def _undelete_advice(integration: Integration) -> str:
+    return (
+        f"It can be restored until {integration.purge_at:%Y-%m-%d}: "
+        f"`datapilot dbt integrations undelete {integration.id}`."
+    )
 
 
 def find_environment(integration: Integration, name: str) -> Environment:
@@ -62,28 +68,39 @@ def find_environment(integration: Integration, name: str) -> Environment:
 
 
 def list_integrations(
-    storage: Storage, principal: Principal, *, name_contains: str = "", limit: int | None = None
+    storage: Storage,
+    principal: Principal,
+    *,
+    name_contains: str = "",
+    include_deleted: bool = False,
+    limit: int | None = None,
 ) -> Sequence[Integration]:
-    """Return the integrations that the token permits, sorted by name."""
+    """Return the integrations that the token permits, sorted by name.
+
+    include_deleted: also the deleted ones. Raises AccessDenied for them unless the caller is an
+    admin.
+    """
+    deleted: bool | None = False
+    if include_deleted:
+        require_scope(principal, "admin")
+        deleted = None
     with storage.database.read() as connection:
         return integration_records.list_integrations(
             connection,
             principal.instance.id,
             only_id=principal.token.integration_id,
             name_contains=name_contains,
+            deleted=deleted,
             limit=limit,
         )
 
 
 def list_deleted_integrations(storage: Storage, principal: Principal) -> Sequence[Integration]:
-    """Return the deleted integrations that can be undeleted, sorted by name.
-
-    Raises AccessDenied unless the caller is an admin.
-    """
+    """Return the deleted integrations. Raises AccessDenied unless the caller is an admin."""
     require_scope(principal, "admin")
     with storage.database.read() as connection:
         return integration_records.list_integrations(
-            connection, principal.instance.id, is_deleted=True
+            connection, principal.instance.id, deleted=True
         )
 
 
@@ -92,16 +109,12 @@ def create_integration(
 ) -> Integration:
     """Create an integration, or add an environment to the existing one of this name.
 
-    Raises AccessDenied, Conflict when the environment exists, UsageError for an invalid name.
+    Raises AccessDenied, Conflict when the environment exists or the name belongs to a deleted
+    integration, UsageError for an invalid name.
     """
     require_scope(principal, "admin")
     name = validate_name(name, "integration", MAX_NAME_LENGTH)
-    environment = validate_name(environment, "environment", _MAX_ENVIRONMENT_LENGTH)
-    if "/" in environment or "\\" in environment or environment in (".", ".."):
-        raise UsageError(
-            "the name of an environment is part of a path: "
-            "it cannot contain a slash or a backslash, or consist of dots."
-        )
+    environment = validate_environment_name(environment)
     instance_id = principal.instance.id
     with storage.database.write() as connection:
         integration = integration_records.find_integration_by_name(connection, instance_id, name)
@@ -110,11 +123,11 @@ def create_integration(
                 connection, instance_id, name=name, integration_type=integration_type
             )
         elif integration.deleted_at is not None:
-            raise _reserved_name_error(integration)
+            raise _name_conflict(integration)
         elif integration.environment(environment):
             raise Conflict(
-                f"integration {integration.id} already has the name {integration.name!r} "
-                f"and an environment {environment}"
+                f"integration {integration.id} has the name {integration.name!r} and an "
+                f"environment {environment!r} already"
             )
         integration_records.add_environment(connection, integration.id, environment)
         record_event(
@@ -123,7 +136,7 @@ def create_integration(
             principal.actor,
             AuditAction.INTEGRATION_CREATED,
             integration_id=integration.id,
-            detail=f"{integration.name}, {environment}",
+            detail=f"{integration.name}: environment {environment}",
         )
     return find_integration(storage, principal, integration.id)
 
@@ -131,76 +144,92 @@ def create_integration(
 def rename_integration(
     storage: Storage, principal: Principal, *, integration_id: int, name: str
 ) -> Integration:
-    """Rename an integration. Raises AccessDenied, NotFound, UsageError, Conflict."""
+    """Rename an integration and return it.
+
+    Raises AccessDenied, NotFound, Conflict when another integration has the name, also a deleted
+    one, UsageError for an invalid name.
+    """
     require_scope(principal, "admin")
-    integration = find_integration(storage, principal, integration_id)
     name = validate_name(name, "integration", MAX_NAME_LENGTH)
     instance_id = principal.instance.id
     with storage.database.write() as connection:
-        other = integration_records.find_integration_by_name(connection, instance_id, name)
-        if other is not None and other.id != integration_id:
-            if other.deleted_at is not None:
-                raise _reserved_name_error(other)
-            raise Conflict(f"integration {other.id} already has the name {other.name!r}")
-        integration_records.rename_integration(connection, integration_id, name)
+        integration = _find_active(connection, principal, integration_id)
+        holder = integration_records.find_integration_by_name(connection, instance_id, name)
+        if holder is not None and holder.id != integration.id:
+            raise _name_conflict(holder)
+        if integration.name == name:
+            return integration
+        integration_records.rename_integration(connection, integration.id, name)
         record_event(
             connection,
             instance_id,
             principal.actor,
             AuditAction.INTEGRATION_RENAMED,
-            integration_id=integration_id,
-            detail=f"from {integration.name} to {name}",
+            integration_id=integration.id,
+            detail=f"{integration.name} to {name}",
         )
-    return find_integration(storage, principal, integration_id)
+    return replace(integration, name=name)
+
+
+def _name_conflict(holder: Integration) -> Conflict:
+    """Return the error of a name that another integration has."""
+    if holder.deleted_at is None:
+        return Conflict(f"integration {holder.id} has the name {holder.name!r} already")
+    return Conflict(
+        f"the name {holder.name!r} is reserved: integration {holder.id}, which was deleted on "
+        f"{holder.deleted_at:%Y-%m-%d}, has it. {_undelete_advice(holder)} "
+        "Otherwise use another name."
+    )
 
 
 def delete_integration(
     storage: Storage, principal: Principal, *, integration_id: int
 ) -> Integration:
-    """Delete an integration, which can be undone until it is purged.
+    """Delete an integration and return it. It is kept, with its name, until `purge_at`.
 
     Raises AccessDenied, NotFound.
     """
     require_scope(principal, "admin")
-    integration = find_integration(storage, principal, integration_id)
-    _set_deleted(storage, principal, integration, utc_now(), AuditAction.INTEGRATION_DELETED)
-    return _find_any_integration(storage, principal, integration_id)
+    with storage.database.write() as connection:
+        integration = _find_active(connection, principal, integration_id)
+        deleted = replace(integration, deleted_at=utc_now())
+        _set_deleted_at(connection, principal, deleted, AuditAction.INTEGRATION_DELETED)
+    return deleted
 
 
 def undelete_integration(
     storage: Storage, principal: Principal, *, integration_id: int
 ) -> Integration:
-    """Undo the deletion of an integration. Raises AccessDenied, NotFound."""
+    """Restore a deleted integration with its artifacts, and return it.
+
+    Raises AccessDenied, NotFound when it is not kept any longer, Conflict when it is not deleted.
+    """
     require_scope(principal, "admin")
-    integration = _find_any_integration(storage, principal, integration_id)
-    if integration.deleted_at is not None:
-        _set_deleted(storage, principal, integration, None, AuditAction.INTEGRATION_UNDELETED)
-    return find_integration(storage, principal, integration_id)
-
-
-def _set_deleted(
-    storage: Storage,
-    principal: Principal,
-    integration: Integration,
-    deleted_at: datetime | None,
-    action: AuditAction,
-) -> None:
     with storage.database.write() as connection:
-        integration_records.set_deleted(connection, integration.id, deleted_at)
-        record_event(
-            connection,
-            principal.instance.id,
-            principal.actor,
-            action,
-            integration_id=integration.id,
-            detail=integration.name,
-        )
+        integration = _find_permitted(connection, principal, integration_id)
+        if integration.purge_at is None:
+            raise Conflict(f"integration {integration.id} is not deleted")
+        if integration.purge_at <= utc_now():
+            raise NotFound(
+                f"integration {integration.id} can no longer be restored: that was possible until "
+                f"{integration.purge_at:%Y-%m-%d}"
+            )
+        undeleted = replace(integration, deleted_at=None)
+        _set_deleted_at(connection, principal, undeleted, AuditAction.INTEGRATION_UNDELETED)
+    return undeleted
 
 
-def _reserved_name_error(integration: Integration) -> Conflict:
-    return Conflict(
-        f"the deleted integration {integration.id} has the name {integration.name!r}, which stays "
-        "reserved until it is purged. Undelete it or choose another name."
+def _set_deleted_at(
+    connection: Connection, principal: Principal, integration: Integration, action: AuditAction
+) -> None:
+    deleted_records.set_deleted_at(connection, integration.id, integration.deleted_at)
+    record_event(
+        connection,
+        principal.instance.id,
+        principal.actor,
+        action,
+        integration_id=integration.id,
+        detail=integration.name,
     )
 
 
@@ -210,15 +239,21 @@ def set_disabled_checks(
     *,
     integration_id: int,
     environment: str,
-    disabled: frozenset[UploadCheck],
-) -> None:
-    """Set the checks that uploads to an environment skip. Raises AccessDenied, NotFound."""
+    disabled: Collection[UploadCheck],
+) -> Environment:
+    """Set which checks the uploads to an environment skip, and return the environment.
+
+    Raises AccessDenied, NotFound.
+    """
     require_scope(principal, "admin")
-    integration = find_integration(storage, principal, integration_id)
-    selected = find_environment(integration, environment)
-    names = ", ".join(sorted(disabled)) or "none"
     with storage.database.write() as connection:
-        integration_records.set_disabled_checks(connection, selected.id, disabled)
+        integration = _find_active(connection, principal, integration_id)
+        selected = find_environment(integration, environment)
+        changed = replace(selected, disabled_checks=frozenset(disabled))
+        if changed == selected:
+            return selected
+        integration_records.set_disabled_checks(connection, selected.id, changed.disabled_checks)
+        names = ", ".join(sorted(changed.disabled_checks)) or "none"
         record_event(
             connection,
             principal.instance.id,
@@ -227,17 +262,4 @@ def set_disabled_checks(
             integration_id=integration.id,
             detail=f"disabled in {selected.name}: {names}",
         )
-
-
-def validate_name(text: str, kind: str, max_length: int) -> str:
-    """Return a name in Unicode's form NFKC, without surrounding spaces.
-
-    kind: what is named, for the message. Raises UsageError when the name is empty, too long, or
-    has characters that cannot be seen.
-    """
-    name = unicodedata.normalize("NFKC", text).strip()
-    if not 1 <= len(name) <= max_length:
-        raise UsageError(f"the name of an {kind} has 1 to {max_length} characters")
-    if not name.isprintable() or _INVISIBLE.search(name):
-        raise UsageError(f"the name of an {kind} cannot contain invisible characters")
-    return name
+    return changed

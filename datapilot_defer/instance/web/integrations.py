@@ -67,7 +67,6 @@ def list_integrations(
         pages=max(1, -(-listed.total // _PAGE_SIZE)),
         q=q.strip(),
         deleted=deleted,
-        undelete_period=settings.undelete_period,
         stored_bytes=quota.stored_bytes(storage, session.principal),
         max_stored_bytes=settings.max_stored_bytes,
         environment_path=environment_path,

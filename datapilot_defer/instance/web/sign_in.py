@@ -1,17 +1,15 @@
-"""Routes to sign in and out."""
+"""Routes that start and end a session."""
 
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
 from datapilot_defer.instance.dependencies import BaseUrl, CurrentStorage
 from datapilot_defer.instance.forwarding import client_address
-from datapilot_defer.instance.rate_limit import RateLimiter
-from datapilot_defer.instance.services import tokens
+from datapilot_defer.instance.services import web_sessions
 from datapilot_defer.instance.web.rendering import render_page
 from datapilot_defer.instance.web.session import (
     CsrfCheckedSession,
@@ -21,67 +19,67 @@ from datapilot_defer.instance.web.session import (
 )
 
 router = APIRouter(include_in_schema=False)
-_HOME_PATH = "/settings/integrations"
-# Entries that failed attempts may add to the audit log, per minute: of one address, and of all.
-_failures_of_address = RateLimiter(10)
-_failures = RateLimiter(60)
+_SIGN_IN_PATH = "/sign-in"
+_START_PATH = "/settings/integrations"
+# Values of Sec-Fetch-Site for a form of this site, or an address that the user typed.
+_OWN_SITES = ("same-origin", "none")
 
 
-@router.get("/sign-in")
-def sign_in_form(to: str = _HOME_PATH) -> Response:
+@router.get(_SIGN_IN_PATH)
+def sign_in_form(to: str = _START_PATH) -> Response:
     """Ask for a token."""
     return render_page("sign_in.html", None, to=to, is_wrong=False)
 
 
-@router.post("/sign-in")
+@router.post(_SIGN_IN_PATH)
 def sign_in(
     request: Request,
     storage: CurrentStorage,
     base_url: BaseUrl,
     token: Annotated[str, Form(max_length=2000)],
-    to: Annotated[str, Form(max_length=2000)] = _HOME_PATH,
+    to: Annotated[str, Form(max_length=2000)] = _START_PATH,
 ) -> Response:
     """Start a session, if the token is valid."""
-    _check_origin(request, base_url)
-    principal = tokens.authenticate_token(storage, token.strip())
-    if principal is None:
-        _record_failure(request, storage)
+    if not _is_from_own_site(request, base_url):
+        raise HTTPException(
+            403, "another site sent this form. Open the sign-in page of this instance."
+        )
+    cookie = web_sessions.sign_in(storage, token.strip(), client_address(request.scope))
+    if cookie is None:
         return render_page("sign_in.html", None, 401, to=to, is_wrong=True)
-    target = _HOME_PATH
+    target = _START_PATH
     if to.startswith("/settings/"):
         target = to
     response = RedirectResponse(target, 303)
-    session_id = tokens.start_session(storage, principal)
-    set_session_cookie(response, session_id, is_secure=base_url.startswith("https:"))
+    set_session_cookie(response, cookie, is_secure=base_url.startswith("https:"))
     return response
 
 
 @router.post("/sign-out")
 def sign_out(request: Request, storage: CurrentStorage, session: CsrfCheckedSession) -> Response:
     """End the session."""
-    tokens.end_session(storage, session_id_of(request))
-    response = RedirectResponse("/sign-in", 303)
+    web_sessions.end_session(storage, session_id_of(request))
+    response = RedirectResponse(_SIGN_IN_PATH, 303)
     delete_session_cookie(response)
     return response
 
 
-def _check_origin(request: Request, base_url: str) -> None:
-    """Raise HTTPException 403 when a browser sends the form of another site.
+def _is_from_own_site(request: Request, base_url: str) -> bool:
+    """Return whether a page of this instance sent a form, or a client that is not a browser.
 
-    Old browsers send Origin without Sec-Fetch-Site. Programs send neither.
+    Browsers do not send Sec-Fetch-Site over plain HTTP, old ones never: then Origin counts. The
+    scheme is not compared, because a proxy may end TLS.
     """
     site = request.headers.get("sec-fetch-site")
-    origin = request.headers.get("origin")
     if site is not None:
-        is_foreign = site not in ("same-origin", "none")
-    else:
-        is_foreign = origin is not None and urlsplit(origin).netloc != urlsplit(base_url).netloc
-    if is_foreign:
-        raise HTTPException(403, "the form was sent by another site. Open the sign-in page here.")
+        return site in _OWN_SITES
+    origin = request.headers.get("origin")
+    if origin is None:
+        return True
+    return _host_of(origin) in {_host_of(base_url), request.headers.get("host", "").lower()} - {""}
 
 
-def _record_failure(request: Request, storage: CurrentStorage) -> None:
-    address = client_address(request.scope)
-    if _failures_of_address.acquire(address or "") or _failures.acquire(""):
-        return
-    tokens.record_failed_sign_in(storage, address)
+def _host_of(url: str) -> str:
+    """Return host and port of a URL, or "" for other text. Any text is allowed."""
+    _, _, rest = url.lower().partition("://")
+    return rest.partition("/")[0]

@@ -13,7 +13,7 @@ from fastapi.responses import RedirectResponse, Response
 from datapilot_defer.errors import DatapilotError, NotFound, UsageError
 from datapilot_defer.instance.dependencies import CurrentStorage
 from datapilot_defer.instance.services import integrations, overviews, tokens
-from datapilot_defer.instance.services.integrations import MAX_NAME_LENGTH, validate_name
+from datapilot_defer.instance.services.names import MAX_NAME_LENGTH, validate_name
 from datapilot_defer.instance.services.principal import SCOPES, require_scope
 from datapilot_defer.instance.web.new_tokens import NewTokens
 from datapilot_defer.instance.web.paths import TOKENS_PATH, Done, FormText, PathId

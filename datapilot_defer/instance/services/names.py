@@ -1,0 +1,61 @@
+"""Which names integrations, environments and tokens may have."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from datapilot_defer.errors import UsageError
+
+MAX_NAME_LENGTH = 200
+MAX_ENVIRONMENT_LENGTH = 64
+# Characters that Python counts as printable and that show nothing: Unicode's
+# Default_Ignorable_Code_Point (variation selectors, fillers, the joiner U+034F), the empty Braille
+# pattern and the null notehead.
+_INVISIBLE_RANGES = (
+    (0x034F, 0x034F),
+    (0x115F, 0x1160),
+    (0x17B4, 0x17B5),
+    (0x180B, 0x180F),
+    (0x2800, 0x2800),
+    (0x3164, 0x3164),
+    (0xFE00, 0xFE0F),
+    (0xFFA0, 0xFFA0),
+    (0x1D159, 0x1D159),
+    (0xE0100, 0xE01EF),
+)
+
+
+def validate_name(text: str, kind: str, max_length: int) -> str:
+    """Return a name in the Unicode form NFKC, without surrounding spaces.
+
+    kind: what is named, for the message. Raises UsageError when the name is empty or too long, or
+    has characters that are invisible or cannot be printed.
+    """
+    name = unicodedata.normalize("NFKC", text.strip()).strip()
+    if not 1 <= len(name) <= max_length:
+        raise UsageError(f"invalid {kind} name: use 1 to {max_length} characters.")
+    for character in name:
+        if _is_invisible(character):
+            raise UsageError(
+                f"invalid {kind} name: it contains U+{ord(character):04X}, which is invisible or "
+                "cannot be printed. Remove that character."
+            )
+    return name
+
+
+def validate_environment_name(text: str) -> str:
+    """Return the name of an environment, which is a part of URLs, like `validate_name`."""
+    name = validate_name(text, "environment", MAX_ENVIRONMENT_LENGTH)
+    if "/" in name or "\\" in name or name in (".", ".."):
+        raise UsageError(
+            "invalid environment name: it is a part of URLs. Use a name without slashes and "
+            "backslashes that is not only dots."
+        )
+    return name
+
+
+def _is_invisible(character: str) -> bool:
+    if not character.isprintable():
+        return True
+    number = ord(character)
+    return any(first <= number <= last for first, last in _INVISIBLE_RANGES)
