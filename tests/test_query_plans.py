@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from datapilot_defer.artifact import Kind
-from datapilot_defer.storage import publications, quota, retention, uploads
+from datapilot_defer.storage import overviews, publications, quota, retention, uploads
 from datapilot_defer.storage.database import Connection
 from tests.support.stored_uploads import UploadRecords, stored_uploads
 
@@ -51,6 +51,13 @@ QUERIES: dict[str, Callable[[Connection], object]] = {
     "list_history with rejected ones": partial(
         uploads.list_history, environment_id=1, limit=100, include_rejected=True
     ),
+    "list_history_of_kind": partial(
+        overviews.list_history_of_kind, environment_id=1, kind=Kind.MANIFEST, limit=100
+    ),
+    "list_publications of a kind": partial(
+        publications.list_publications, environment_id=1, kind=Kind.MANIFEST, limit=100
+    ),
+    "list_current_manifests": partial(overviews.list_current_manifests, environment_ids=[1, 2]),
     "list_publications": partial(publications.list_publications, environment_id=1, limit=100),
     "list_current": partial(publications.list_current, environment_id=1),
     "find_current": partial(publications.find_current, environment_id=1, kind=Kind.MANIFEST),

@@ -112,7 +112,7 @@ def test_revoking_the_token_ends_the_session(instance: RunningInstance) -> None:
     (token_id,) = (
         each.id for _, each in tokens.list_tokens(instance.storage, "acme") if each.name == "short"
     )
-    tokens.revoke_token(instance.storage, token_id, Actor("test"))
+    tokens.revoke_token(instance.storage, token_id, actor=Actor("test"))
     assert "<h1>Sign in</h1>" in visit.get(INTEGRATIONS).text
 
 

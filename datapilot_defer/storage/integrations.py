@@ -200,14 +200,15 @@ def list_integrations(
     only_id: only the one with this id. name_contains: only those whose name contains this text,
     ignoring case. is_deleted: the ones that can be undeleted instead of the others.
     """
-    query = _select_matching(select(integrations), instance_id, only_id, name_contains, is_deleted)
-    query = query.order_by(_SORT_KEY, integrations.c.id).offset(offset).limit(limit)
-    rows = connection.execute(query)
-    listed = [_integration_from_row(row) for row in rows]
+    matching = _select_matching(
+        select(integrations), instance_id, only_id, name_contains, is_deleted
+    )
+    query = matching.order_by(_SORT_KEY, integrations.c.id).offset(offset).limit(limit)
+    listed = [_integration_from_row(row) for row in connection.execute(query)]
     ids: _IntegrationIds = [integration.id for integration in listed]
-    if only_id is None and not name_contains and limit is None:
-        # All of them: a subquery, because a statement takes a limited number of parameters.
-        ids = select(integrations.c.id).where(integrations.c.instance_id == instance_id)
+    if limit is None:
+        # A subquery, because a statement takes a limited number of parameters.
+        ids = matching.with_only_columns(integrations.c.id)
     return _with_environments(connection, listed, ids)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from datapilot_defer.artifact import Kind
-from datapilot_defer.storage.tables import environments, files, integrations, publications
+from datapilot_defer.storage.tables import environments, files, integrations, publications, tokens
 from datapilot_defer.storage.uploads import UPLOAD_COLUMNS, Upload, upload_from_row
 
 if TYPE_CHECKING:
@@ -39,6 +39,31 @@ def list_current_manifests(
     )
     uploads = [upload_from_row(row) for row in connection.execute(query)]
     return {upload.environment_id: upload for upload in uploads}
+
+
+def list_history_of_kind(
+    connection: Connection, environment_id: int, kind: Kind, *, limit: int
+) -> Sequence[tuple[Upload, str]]:
+    """Return verified and rejected uploads of one kind, the newest first, with their token names.
+
+    Two queries, because each reads only entries of an index that it returns: a kind may be rare
+    among a million uploads.
+    """
+    query = (
+        select(*UPLOAD_COLUMNS, tokens.c.name.label("token_name"))
+        .join(tokens, files.c.token_id == tokens.c.id)
+        .where(files.c.environment_id == environment_id, files.c.kind == kind.value)
+        .limit(limit)
+    )
+    verified = query.where(files.c.uploaded_at.is_not(None)).order_by(files.c.uploaded_at.desc())
+    rejected = query.where(files.c.uploaded_at.is_(None), files.c.refusal.is_not(None))
+    rows = [
+        *connection.execute(verified),
+        *connection.execute(rejected.order_by(files.c.id.desc())),
+    ]
+    newest_ids = sorted((row.id for row in rows), reverse=True)[:limit]
+    listed = {row.id: (upload_from_row(row), row.token_name) for row in rows}
+    return [listed[upload_id] for upload_id in newest_ids]
 
 
 def find_integration_names(

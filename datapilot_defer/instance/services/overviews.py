@@ -142,22 +142,22 @@ def show_environment(
 ) -> EnvironmentOverview:
     """Return an environment with its newest HISTORY_LIMIT uploads.
 
-    kind: only the history of this kind. include_rejected: also uploads that did not become
-    current. Raises NotFound.
+    kind: only the history of this kind, with rejected uploads. include_rejected: also uploads
+    that did not become current. Raises NotFound.
     """
     integration = find_integration(storage, principal, integration_id)
     selected = find_environment(integration, environment)
     with storage.database.read() as connection:
-        history = upload_records.list_history(
-            connection,
-            selected.id,
-            kind=kind,
-            limit=HISTORY_LIMIT,
-            include_rejected=include_rejected,
-        )
         verifications = upload_records.list_history(
             connection, selected.id, limit=HISTORY_LIMIT, include_rejected=True
         )
+        history = verifications
+        if kind is not None:
+            history = overview_records.list_history_of_kind(
+                connection, selected.id, kind, limit=HISTORY_LIMIT
+            )
+        elif not include_rejected:
+            history = upload_records.list_history(connection, selected.id, limit=HISTORY_LIMIT)
         current = publication_records.list_current(connection, selected.id)
         publications = publication_records.list_publications(
             connection, selected.id, kind=kind, limit=HISTORY_LIMIT
