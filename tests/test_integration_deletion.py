@@ -27,7 +27,7 @@ from tests.support.instance_calls import (
     verify,
 )
 from tests.support.instances import RunningInstance
-from tests.support.page_requests import cookie_of, open_page, sign_in
+from tests.support.sign_ins import cookie_of, open_page, sign_in
 
 ROOT = "dbt/v1/project_integrations"
 

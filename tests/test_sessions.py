@@ -18,7 +18,7 @@ from datapilot_defer.storage.database import utc_now
 from tests.support.commands import datapilot
 from tests.support.instance_calls import call
 from tests.support.instances import RunningInstance, running_instance
-from tests.support.page_requests import cookie_of, is_signed_in, open_page, send_form, sign_in
+from tests.support.sign_ins import cookie_of, is_signed_in, open_page, send_form, sign_in
 
 
 def change_database(instance: RunningInstance, statement: str, *values: object) -> int:

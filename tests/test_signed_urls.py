@@ -138,7 +138,7 @@ def test_a_url_is_signed_by_the_key_of_its_own_instance(
         rival = instance_records.create_instance(connection, "rival")
     forged = signed_urls.create_signed_url(rival, 1, Purpose.UPLOAD, base_url=instance.url)
     assert put(forged) == 403
-    opened = SignedUrl(1, Purpose.UPLOAD, signature_of(forged), lifetime_s=900)
+    opened = SignedUrl(1, Purpose.UPLOAD, 900, signature_of(forged))
     with pytest.raises(AccessDenied):
         signed_urls.open_signed_url(instance.storage, opened)
     assert signature_of(forged) not in repr(opened)

@@ -151,28 +151,21 @@ _SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*([smhdw])(?:in|ours?|ays?|ecs?)?")
 
 
-def parse_duration(text: str) -> float | None:
-    """Return the seconds of a duration such as 90m, 24h or 7d; None for other text."""
-    match = _DURATION.fullmatch(text.strip().lower())
-    if match is None:
-        return None
-    return float(match.group(1)) * _SECONDS_PER_UNIT[match.group(2)]
-
-
-def _parse_max_age(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+def _parse_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Return the seconds of a duration such as 90m, 24h or 7d."""
     if not value:
         return None
-    seconds = parse_duration(value)
-    if seconds is None:
+    match = _DURATION.fullmatch(value.strip().lower())
+    if match is None:
         raise click.BadParameter(
             f"{value!r} is no length of time: write 90m, 24h or 7d", ctx, param
         )
-    return seconds
+    return float(match.group(1)) * _SECONDS_PER_UNIT[match.group(2)]
 
 
 max_age_option = click.option(
     "--max-age",
-    callback=_parse_max_age,
+    callback=_parse_duration,
     metavar="AGE",
     envvar="DATAPILOT_MAX_AGE",
     show_envvar=True,

@@ -113,12 +113,12 @@ class Sweep:
         yield
 
     def _delete_audit_events(self) -> Iterator[None]:
-        deleted = _BATCH_SIZE
-        while deleted == _BATCH_SIZE:
+        oldest = utc_now() - _AUDIT_AGE
+        has_more = True
+        while has_more:
             with self.storage.database.write() as connection:
-                deleted = audit.delete_older_than(
-                    connection, utc_now() - _AUDIT_AGE, limit=_BATCH_SIZE
-                )
+                deleted = audit.delete_older_than(connection, oldest, limit=_BATCH_SIZE)
+            has_more = deleted == _BATCH_SIZE
             yield
 
     def _purge_integrations(self) -> Iterator[None]:

@@ -140,13 +140,13 @@ def _enable_wal(connection: Any) -> None:
     """Enable write-ahead logging. SQLite does not wait for its lock here, so retry."""
     import sqlite3
 
-    permanent = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
     for attempt in range(1, _WAL_ATTEMPTS + 1):
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError as error:
-            if attempt == _WAL_ATTEMPTS or error.sqlite_errorcode & 0xFF in permanent:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or attempt == _WAL_ATTEMPTS:
                 raise
             time.sleep(_WAL_RETRY_INTERVAL_S)
 

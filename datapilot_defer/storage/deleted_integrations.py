@@ -17,7 +17,7 @@ from datapilot_defer.storage.tables import (
     publications,
     tokens,
 )
-from datapilot_defer.storage.web_sessions import delete_sessions_of
+from datapilot_defer.storage.web_sessions import delete_sessions_of_token
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -46,10 +46,9 @@ def purge_batch(
 ) -> bool:
     """Remove at most `limit` uploads or publications of an integration deleted before a time.
 
-    Returns whether to call it again, in another transaction: the last call removes the
-    integration itself. Then its name is free, its blobs are unreferenced, and its tokens are
-    revoked. The record of the newest integration stays without its name, until there is a newer
-    one.
+    Returns whether to call it again, in another transaction: the last call removes the integration
+    itself. Then its name is free, its blobs are unreferenced and its tokens revoked. The record
+    of the newest integration stays without its name, until there is a newer one.
     """
     query = select(integrations.c.instance_id).where(
         integrations.c.id == integration_id, integrations.c.deleted_at < before
@@ -86,7 +85,7 @@ def _revoke_tokens(connection: Connection, instance_id: int, integration_id: int
     of_integration = tokens.c.integration_id == integration_id
     query = select(tokens.c.id, tokens.c.name, tokens.c.revoked_at).where(of_integration)
     for row in connection.execute(query).all():
-        delete_sessions_of(connection, row.id)
+        delete_sessions_of_token(connection, row.id)
         if row.revoked_at is None:
             record_event(
                 connection,

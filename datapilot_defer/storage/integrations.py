@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -117,13 +117,13 @@ def add_environment(connection: Connection, integration_id: int, name: str) -> N
         "created_at": utc_now(),
     }
     connection.execute(environments.insert().values(**values))
-    _update_integration(connection, integration_id, {"last_modified_at": utc_now()})
+    _update_integration(connection, integration_id, last_modified_at=utc_now())
 
 
 def find_integration(
     connection: Connection, instance_id: int, integration_id: int
 ) -> Integration | None:
-    """Return an instance's integration by its id, also a deleted one."""
+    """Return an instance's integration by its id."""
     query = select(integrations).where(
         integrations.c.instance_id == instance_id, integrations.c.id == integration_id
     )
@@ -166,22 +166,21 @@ def find_integration_by_name(
 
 
 def rename_integration(connection: Connection, integration_id: int, name: str) -> None:
-    """Rename an integration. The name must be unused on its instance."""
+    """Rename an integration. No other integration of its instance may have the name."""
     values = {"name": name, "name_key": normalize_name(name), "last_modified_at": utc_now()}
-    _update_integration(connection, integration_id, values)
+    _update_integration(connection, integration_id, **values)
 
 
 def set_disabled_checks(
-    connection: Connection, environment_id: int, checks: Collection[UploadCheck]
+    connection: Connection, environment_id: int, disabled: frozenset[UploadCheck]
 ) -> None:
-    """Set which checks the uploads to an environment skip."""
+    """Set the checks that uploads to an environment skip."""
+    names = ",".join(sorted(disabled))
     statement = environments.update().where(environments.c.id == environment_id)
-    connection.execute(statement.values(disabled_checks=",".join(sorted(checks))))
+    connection.execute(statement.values(disabled_checks=names or None))
 
 
-def _update_integration(
-    connection: Connection, integration_id: int, values: dict[str, Any]
-) -> None:
+def _update_integration(connection: Connection, integration_id: int, **values: object) -> None:
     statement = integrations.update().where(integrations.c.id == integration_id)
     connection.execute(statement.values(**values))
 
@@ -192,21 +191,18 @@ def list_integrations(
     *,
     only_id: int | None = None,
     name_contains: str = "",
-    deleted: bool | None = False,
     offset: int = 0,
     limit: int | None = None,
+    is_deleted: bool = False,
 ) -> Sequence[Integration]:
     """Return an instance's integrations, sorted by name, ignoring case.
 
     only_id: only the one with this id. name_contains: only those whose name contains this text,
-    ignoring case. deleted: whether to return deleted ones instead, while they can be undeleted;
-    None returns both.
+    ignoring case. is_deleted: the ones that can be undeleted instead of the others.
     """
-    matching = _select_matching(select(integrations), instance_id, only_id, name_contains)
-    is_active = integrations.c.deleted_at.is_(None)
-    is_deleted = integrations.c.deleted_at > utc_now() - UNDELETE_PERIOD
-    conditions = {False: is_active, True: is_deleted, None: is_active | is_deleted}
-    matching = matching.where(conditions[deleted])
+    matching = _select_matching(
+        select(integrations), instance_id, only_id, name_contains, is_deleted
+    )
     query = matching.order_by(_SORT_KEY, integrations.c.id).offset(offset).limit(limit)
     listed = [_integration_from_row(row) for row in connection.execute(query)]
     ids: _IntegrationIds = [integration.id for integration in listed]
@@ -225,15 +221,22 @@ def count_integrations(
 ) -> int:
     """Return how many integrations `list_integrations` returns without a limit."""
     query = select(func.count()).select_from(integrations)
-    query = query.where(integrations.c.deleted_at.is_(None))
-    matching = _select_matching(query, instance_id, only_id, name_contains)
+    matching = _select_matching(query, instance_id, only_id, name_contains, is_deleted=False)
     return int(connection.execute(matching).scalar_one())
 
 
 def _select_matching(
-    query: Select[Any], instance_id: int, only_id: int | None, name_contains: str
+    query: Select[Any],
+    instance_id: int,
+    only_id: int | None,
+    name_contains: str,
+    is_deleted: bool,
 ) -> Select[Any]:
     query = query.where(integrations.c.instance_id == instance_id)
+    if is_deleted:
+        query = query.where(integrations.c.deleted_at > utc_now() - UNDELETE_PERIOD)
+    else:
+        query = query.where(integrations.c.deleted_at.is_(None))
     if only_id is not None:
         query = query.where(integrations.c.id == only_id)
     if name_contains:
@@ -259,7 +262,7 @@ def record_publication(
         values["last_file_upload_time"] = uploaded_at
     if project_name is not None:
         values["project_name"] = project_name
-    _update_integration(connection, integration_id, values)
+    _update_integration(connection, integration_id, **values)
 
 
 def _first_integration(connection: Connection, query: Select[Any]) -> Integration | None:

@@ -1,4 +1,4 @@
-"""Sessions of the web pages, stored as sha256 hashes of the random ids in their cookies."""
+"""Sessions of the web pages. Each has a token, and ends with it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def create_session(
-    connection: Connection, *, token_id: int, sha256: str, expires_at: datetime
+    connection: Connection, token_id: int, *, sha256: str, expires_at: datetime
 ) -> None:
-    """Create the session of a token."""
+    """Create a session. sha256: of the random id that the browser keeps."""
     values = {
         "token_id": token_id,
         "sha256": sha256,
@@ -28,7 +28,7 @@ def create_session(
 
 
 def find_token_id(connection: Connection, sha256: str) -> int | None:
-    """Return the id of a session's token, unless the session has ended."""
+    """Return the id of a session's token, unless the session has expired."""
     query = select(sessions.c.token_id).where(
         sessions.c.sha256 == sha256, sessions.c.expires_at > utc_now()
     )
@@ -36,12 +36,12 @@ def find_token_id(connection: Connection, sha256: str) -> int | None:
 
 
 def delete_session(connection: Connection, sha256: str) -> None:
-    """End a session, if it exists."""
+    """Delete a session, if it exists."""
     connection.execute(delete(sessions).where(sessions.c.sha256 == sha256))
 
 
-def delete_sessions_of(connection: Connection, token_id: int) -> None:
-    """End all sessions of a token."""
+def delete_sessions_of_token(connection: Connection, token_id: int) -> None:
+    """Delete all sessions of a token."""
     connection.execute(delete(sessions).where(sessions.c.token_id == token_id))
 
 

@@ -1,4 +1,4 @@
-"""`datapilot instance audit`: the audit log."""
+"""`datapilot instance audit`."""
 
 from __future__ import annotations
 
@@ -14,47 +14,23 @@ from datapilot_defer.cli.instance.options import (
     instance_name_option,
     open_storage_or_explain,
 )
-from datapilot_defer.cli.options import parse_duration
 from datapilot_defer.cli.output import current_output, format_table
+from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
     from datapilot_defer.storage.audit import AuditEvent
 
 _COLUMNS = ("time", "action", "actor", "address", "integration", "detail")
-
-
-def _parse_since(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
-    """Return the time of an age such as 7d, of a date or of a timestamp, by default in UTC."""
-    if not value:
-        return None
-    try:
-        moment = datetime.fromisoformat(value.strip())
-    except ValueError:
-        moment = None
-    try:
-        if moment is not None:
-            return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
-        seconds = parse_duration(value)
-        if seconds is not None:
-            return datetime.now(UTC) - timedelta(seconds=seconds)
-    except OverflowError:
-        pass
-    raise click.BadParameter(
-        f"{value!r} is not a time. Use an age such as 7d, a date such as 2026-11-01, or an ISO "
-        "timestamp.",
-        ctx,
-        param,
-    )
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
 @click.command("audit", cls=Command)
 @data_option
-@instance_name_option("Instance, if the data directory contains several.")
+@instance_name_option("Instance whose audit log is printed, if the data directory has several.")
 @click.option(
     "--since",
     metavar="TIME",
-    callback=_parse_since,
-    help="Only entries since an age (7d), a date or an ISO timestamp (UTC).",
+    help="Only entries since a time: 7d, 24h, 2026-11-01 or a timestamp.",
 )
 @click.option(
     "--limit",
@@ -63,23 +39,44 @@ def _parse_since(ctx: click.Context, param: click.Parameter, value: str | None) 
     type=click.IntRange(1, 100_000),
     help="Maximum number of entries.",
 )
-def audit(data: Path, instance_name: str | None, since: datetime | None, limit: int) -> None:
-    """List who changed tokens, integrations and artifacts, newest first."""
-    with open_storage_or_explain(data, create=False) as storage:
-        from datapilot_defer.instance.services.audit import list_events_of_instance
+def audit(data: Path, instance_name: str | None, since: str | None, limit: int) -> None:
+    """Print the audit log of an instance, from new to old.
 
-        events = list_events_of_instance(storage, instance_name, limit=limit, since=since)
+    It records tokens, restored and accepted artifacts, skipped checks, changes to integrations and
+    failed sign-ins, each with the token or user and the IP address.
+    """
+    moment = None
+    if since is not None:
+        moment = _parse_moment(since)
+    with open_storage_or_explain(data, create=False) as storage:
+        from datapilot_defer.instance.services import audit as audit_service
+
+        events = audit_service.list_events_of_instance(
+            storage, instance_name, limit=limit, since=moment
+        )
     text = "no entries"
     if events:
         text = format_table(_COLUMNS, [_event_row(event) for event in events])
-    bodies = [_event_json(event) for event in events]
-    current_output().print_result({"events": bodies}, text)
+    current_output().print_result({"events": [_event_json(event) for event in events]}, text)
+
+
+def _parse_moment(text: str) -> datetime:
+    """Return a time in UTC, from an ISO timestamp or from how long ago it was, such as 7d."""
+    try:
+        if text[-1:] in _UNITS and text[:-1].isdecimal():
+            return datetime.now(UTC) - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"--since: {text!r} is not a time; use 7d, 24h, 2026-11-01 or a timestamp"
+        ) from None
 
 
 def _event_row(event: AuditEvent) -> tuple[str, ...]:
     return (
         event.at.isoformat(timespec="seconds"),
-        str(event.action),
+        event.action,
         event.actor,
         event.address or "",
         str(event.integration_id or ""),
@@ -91,7 +88,7 @@ def _event_json(event: AuditEvent) -> dict[str, object]:
     return {
         "id": event.id,
         "at": event.at.isoformat(),
-        "action": str(event.action),
+        "action": event.action,
         "actor": event.actor,
         "token_id": event.token_id,
         "address": event.address,

@@ -1,4 +1,4 @@
-"""`datapilot instance migrate`: migrate the database without serving it."""
+"""`datapilot instance migrate`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from datapilot_defer.cli.output import current_output
 @click.command("migrate", cls=Command)
 @data_option
 def migrate(data: Path) -> None:
-    """Migrate the database of a data directory to this version.
+    """Migrate the database to this version of datapilot.
 
-    `datapilot instance serve` does this on start, too. The previous release can still use a
-    migrated database.
+    `serve` does the same when it starts. The previous release can use a migrated database.
     """
     with open_storage_or_explain(data, create=False) as storage:
         before, after = storage.database.migration
-    text = f"The database is up to date (migration {after})."
-    if after != before:
-        text = f"Migrated the database from migration {before} to {after}."
-    current_output().print_result({"from": before, "to": after, "migrated": after != before}, text)
+    text = f"The database has migration {after:04} already."
+    if before != after:
+        text = f"Migrated the database from migration {before:04} to {after:04}."
+    current_output().print_result({"migrated_from": before, "migrated_to": after}, text)

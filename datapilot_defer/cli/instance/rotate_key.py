@@ -1,4 +1,4 @@
-"""`datapilot instance rotate-key`: replace the key that signs URLs."""
+"""`datapilot instance rotate-key`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from datapilot_defer.cli.output import current_output
 
 @click.command("rotate-key", cls=Command)
 @data_option
-@instance_name_option("Instance, if the data directory contains several.")
+@instance_name_option("Instance whose key is replaced, if the data directory has several.")
 def rotate_key(data: Path, instance_name: str | None) -> None:
-    """Replace the key that signs the URLs of an instance.
+    """Replace the key that signs the URLs of uploads and downloads.
 
-    All URLs that were signed before stop working at once: running uploads and downloads must be
-    started again. Tokens and sessions stay valid. A running server uses the new key immediately.
+    Running transfers continue. URLs that were signed before are invalid at once, and clients have
+    to request new ones. Tokens and sessions do not depend on the key. The instance may be running.
     """
     with open_storage_or_explain(data, create=False) as storage:
-        from datapilot_defer.instance.services.signed_urls import rotate_signing_key
+        from datapilot_defer.instance.services import instances
 
-        name = rotate_signing_key(storage, instance_name, actor=command_line_actor())
+        name = instances.rotate_signing_key(storage, instance_name, command_line_actor())
     current_output().print_result(
-        {"instance_name": name, "rotated": True},
+        {"instance_name": name},
         f"Replaced the signing key of instance {name}.\n"
-        "URLs that were signed before no longer work. Tokens and sessions stay valid.",
+        "URLs that were signed before are no longer valid. Tokens and sessions stay valid.",
     )

@@ -27,28 +27,28 @@ _COLUMNS = ("id", "instance", "name", "scopes", "integration", "state", "expires
 
 @click.group("token")
 def token() -> None:
-    """Create, list and revoke the tokens of an instance."""
+    """The tokens of an instance."""
 
 
 @token.command("create", cls=Command)
 @data_option
-@instance_name_option("Instance, if the data directory contains several.")
-@click.option("--name", required=True, help="Name of the token in the history.")
+@instance_name_option("Which instance, if the data folder holds several.")
+@click.option("--name", required=True, help="What the history will call whoever uses it.")
 @click.option(
     "--scope",
     "scopes",
     multiple=True,
     required=True,
     type=click.Choice(_SCOPES),
-    help="read: pull. upload: onboard. admin: everything. Repeatable.",
+    help="read: pull. upload: onboard. admin: everything. May be given twice.",
 )
-@click.option("--integration-id", type=click.IntRange(1), help="Permit this integration only.")
+@click.option("--integration-id", type=click.IntRange(1), help="Opens this integration only.")
 @click.option(
     "--expires-days",
     default=90,
     show_default=True,
     type=click.IntRange(0, 36500),
-    help="Expire the token after this many days. 0 disables the expiry.",
+    help="Expire the token after this many days. 0 is never.",
 )
 def create(
     data: Path,
@@ -60,7 +60,7 @@ def create(
 ) -> None:
     """Create a token and print it once. Only its hash is stored."""
     expires_at = None
-    if expires_days > 0:
+    if expires_days:
         expires_at = datetime.now(UTC) + timedelta(days=expires_days)
     with open_storage_or_explain(data, create=False) as storage:
         from datapilot_defer.instance.services import tokens
@@ -68,20 +68,20 @@ def create(
         record, secret = tokens.create_token(
             storage,
             instance_name,
-            actor=command_line_actor(),
             name=name,
             scopes=frozenset(scopes),
             integration_id=integration_id,
             expires_at=expires_at,
+            actor=command_line_actor(),
         )
     current_output().print_result({**_token_json(record), "token": secret}, secret)
 
 
 @token.command("list", cls=Command)
 @data_option
-@instance_name_option("Only tokens of this instance.")
+@instance_name_option("Only of this instance.")
 def list_(data: Path, instance_name: str | None) -> None:
-    """List the tokens with names, scopes and last use, without the tokens themselves."""
+    """List the tokens: names, scopes, last use; never the tokens themselves."""
     with open_storage_or_explain(data, create=False) as storage:
         from datapilot_defer.instance.services import tokens
 
@@ -98,11 +98,11 @@ def list_(data: Path, instance_name: str | None) -> None:
 @data_option
 @click.argument("token_id", type=click.IntRange(1), metavar="ID")
 def revoke(data: Path, token_id: int) -> None:
-    """Revoke a token by its id, at once and permanently."""
+    """Revoke a token by its id, at once and for good."""
     with open_storage_or_explain(data, create=False) as storage:
         from datapilot_defer.instance.services import tokens
 
-        tokens.revoke_token(storage, token_id, actor=command_line_actor())
+        tokens.revoke_token(storage, token_id, command_line_actor())
     result = {"id": token_id, "revoked": True}
     current_output().print_result(result, f"Token {token_id} is revoked.")
 

@@ -1,4 +1,4 @@
-"""Routes about integrations and environments: list, create, show, change, delete."""
+"""Routes about integrations and environments: list, create, show, rename, delete."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datapilot_defer.instance.api.auth import CurrentPrincipal
 from datapilot_defer.instance.api.models import (
     DisabledChecks,
     NewIntegration,
+    NewName,
     PathId,
-    RenamedIntegration,
     artifact_body,
     integration_body,
     publication_body,
@@ -24,10 +24,14 @@ router = APIRouter(tags=["integrations"])
 @router.get("/dbt/v1/project_integrations")
 @router.get("/dbt/v1/project_integrations/", include_in_schema=False)
 def list_integrations(
-    storage: CurrentStorage, principal: CurrentPrincipal, include_deleted: bool = False
+    storage: CurrentStorage,
+    principal: CurrentPrincipal,
+    include_deleted: bool = False,
 ) -> list[dict[str, object]]:
-    """List the integrations that the token opens; include_deleted requires the scope admin."""
-    listed = integrations.list_integrations(storage, principal, include_deleted=include_deleted)
+    """List the integrations that the token permits; an admin may include the deleted ones."""
+    listed = list(integrations.list_integrations(storage, principal))
+    if include_deleted:
+        listed += integrations.list_deleted_integrations(storage, principal)
     return [integration_body(integration) for integration in listed]
 
 
@@ -92,7 +96,7 @@ def rename_integration(
     storage: CurrentStorage,
     principal: CurrentPrincipal,
     integration_id: PathId,
-    body: RenamedIntegration,
+    body: NewName,
 ) -> dict[str, object]:
     """Rename an integration. Requires the scope admin."""
     integration = integrations.rename_integration(
@@ -101,32 +105,24 @@ def rename_integration(
     return integration_body(integration)
 
 
-@router.delete(
-    "/dbt/v1/project_integrations/{integration_id}",
-    description=(
-        "Delete an integration. Until `purge_at` it can be undeleted, and its name is reserved. "
-        "Requires the scope admin."
-    ),
-)
+@router.delete("/dbt/v1/project_integrations/{integration_id}")
 def delete_integration(
-    storage: CurrentStorage, principal: CurrentPrincipal, integration_id: PathId
+    storage: CurrentStorage,
+    principal: CurrentPrincipal,
+    integration_id: PathId,
 ) -> dict[str, object]:
-    """Delete an integration."""
+    """Delete an integration, which can be undone until `purge_at`. Requires the scope admin."""
     integration = integrations.delete_integration(storage, principal, integration_id=integration_id)
-    return {
-        "ok": True,
-        "id": integration.id,
-        "name": integration.name,
-        "deleted_at": integration.deleted_at,
-        "purge_at": integration.purge_at,
-    }
+    return {"ok": True, **integration_body(integration)}
 
 
 @router.post("/dbt/v1/project_integrations/{integration_id}/undelete")
 def undelete_integration(
-    storage: CurrentStorage, principal: CurrentPrincipal, integration_id: PathId
+    storage: CurrentStorage,
+    principal: CurrentPrincipal,
+    integration_id: PathId,
 ) -> dict[str, object]:
-    """Restore a deleted integration with its artifacts. Requires the scope admin."""
+    """Undo the deletion of an integration. Requires the scope admin."""
     integration = integrations.undelete_integration(
         storage, principal, integration_id=integration_id
     )
@@ -141,12 +137,12 @@ def set_disabled_checks(
     environment: str,
     body: DisabledChecks,
 ) -> dict[str, object]:
-    """Set which checks the uploads to an environment skip. Requires the scope admin."""
+    """Set the checks that uploads to an environment skip. Requires the scope admin."""
     changed = integrations.set_disabled_checks(
         storage,
         principal,
         integration_id=integration_id,
         environment=environment,
-        disabled=body.disabled,
+        disabled=frozenset(body.disabled),
     )
     return {"ok": True, "disabled_checks": sorted(changed.disabled_checks)}

@@ -49,7 +49,7 @@ class NewIntegration(BaseModel):
     integration_type: Literal["dbt_core", "dbt_cloud"] = "dbt_core"
 
 
-class RenamedIntegration(BaseModel):
+class NewName(BaseModel):
     """The new name of an integration."""
 
     name: Text
@@ -68,7 +68,7 @@ class FileReference(BaseModel):
 
 
 def integration_body(integration: Integration) -> dict[str, object]:
-    """Return an integration as the API shows it. purge_at: when a deleted one is removed."""
+    """Return an integration as the API shows it."""
     environments = [
         {
             "id": environment.id,

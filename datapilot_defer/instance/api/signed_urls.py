@@ -32,7 +32,7 @@ async def put_file(
     signature: Signature,
 ) -> Response:
     """Take the raw bytes of an announced file; they stay invisible until verify_upload."""
-    url = SignedUrl(file_id, Purpose.UPLOAD, signature, settings.upload_seconds)
+    url = SignedUrl(file_id, Purpose.UPLOAD, settings.upload_seconds, signature)
     instance, _ = await run_in_threadpool(open_signed_url, storage, url)
     limit_file(request, file_id)
     if int(request.headers.get("content-length", "0")) > settings.max_upload_bytes:
@@ -57,7 +57,7 @@ def get_file(
     signature: Signature,
 ) -> Response:
     """Give the raw bytes of a verified file."""
-    url = SignedUrl(file_id, Purpose.DOWNLOAD, signature, settings.download_seconds)
+    url = SignedUrl(file_id, Purpose.DOWNLOAD, settings.download_seconds, signature)
     instance, upload = open_signed_url(storage, url)
     limit_file(request, file_id)
     blob = Blob(upload.metadata.sha256, upload.metadata.size_bytes)

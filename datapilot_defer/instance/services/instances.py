@@ -28,15 +28,17 @@ def check_instance_name(name: str) -> None:
         )
 
 
-def create_instance(storage: Storage, name: str, actor: Actor = _COMMAND_LINE) -> str | None:
+def create_instance(
+    storage: Storage, name: str, *, token: str = "", actor: Actor = _COMMAND_LINE
+) -> str | None:
     """Create an instance and return its first admin token; None when the name is taken.
 
-    Raises UsageError when the name is invalid.
+    token: the first admin token; a new one by default. Raises UsageError when the name is invalid.
     """
-    token = generate_token()
-    with creating_instance(storage, name, token=token, actor=actor) as is_new:
+    first_token = token or generate_token()
+    with creating_instance(storage, name, token=first_token, actor=actor) as is_new:
         if is_new:
-            return token
+            return first_token
     return None
 
 
@@ -132,3 +134,15 @@ def _describe_available(names: list[str]) -> str:
     if not names:
         return "none was made yet: run `datapilot instance init`"
     return f"there are: {', '.join(names)}"
+
+
+def rotate_signing_key(storage: Storage, name: str | None, actor: Actor) -> str:
+    """Replace the signing key of an instance, which makes its signed URLs invalid.
+
+    name: None selects the only instance. Returns the name. Raises UsageError, NotFound.
+    """
+    with storage.database.write() as connection:
+        instance = select_instance(connection, name)
+        instance_records.replace_signing_key(connection, instance.id)
+        record_event(connection, instance.id, actor, AuditAction.SIGNING_KEY_ROTATED)
+    return instance.name

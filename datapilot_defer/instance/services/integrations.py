@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from datapilot_defer.errors import NotFound
@@ -72,35 +72,28 @@ def list_integrations(
     principal: Principal,
     *,
     name_contains: str = "",
-    include_deleted: bool = False,
     limit: int | None = None,
 ) -> Sequence[Integration]:
-    """Return the integrations that the token permits, sorted by name.
-
-    include_deleted: also the deleted ones. Raises AccessDenied for them unless the caller is an
-    admin.
-    """
-    deleted: bool | None = False
-    if include_deleted:
-        require_scope(principal, "admin")
-        deleted = None
+    """Return the integrations that the token permits, sorted by name."""
     with storage.database.read() as connection:
         return integration_records.list_integrations(
             connection,
             principal.instance.id,
             only_id=principal.token.integration_id,
             name_contains=name_contains,
-            deleted=deleted,
             limit=limit,
         )
 
 
 def list_deleted_integrations(storage: Storage, principal: Principal) -> Sequence[Integration]:
-    """Return the deleted integrations. Raises AccessDenied unless the caller is an admin."""
+    """Return the integrations that can be undeleted, sorted by name.
+
+    Raises AccessDenied unless the caller is an admin.
+    """
     require_scope(principal, "admin")
     with storage.database.read() as connection:
         return integration_records.list_integrations(
-            connection, principal.instance.id, deleted=True
+            connection, principal.instance.id, is_deleted=True
         )
 
 
@@ -136,7 +129,7 @@ def create_integration(
             principal.actor,
             AuditAction.INTEGRATION_CREATED,
             integration_id=integration.id,
-            detail=f"{integration.name}: environment {environment}",
+            detail=f"{integration.name}, {environment}",
         )
     return find_integration(storage, principal, integration.id)
 
@@ -166,7 +159,7 @@ def rename_integration(
             principal.actor,
             AuditAction.INTEGRATION_RENAMED,
             integration_id=integration.id,
-            detail=f"{integration.name} to {name}",
+            detail=f"from {integration.name} to {name}",
         )
     return replace(integration, name=name)
 
@@ -239,7 +232,7 @@ def set_disabled_checks(
     *,
     integration_id: int,
     environment: str,
-    disabled: Collection[UploadCheck],
+    disabled: frozenset[UploadCheck],
 ) -> Environment:
     """Set which checks the uploads to an environment skip, and return the environment.
 
@@ -249,7 +242,7 @@ def set_disabled_checks(
     with storage.database.write() as connection:
         integration = _find_active(connection, principal, integration_id)
         selected = find_environment(integration, environment)
-        changed = replace(selected, disabled_checks=frozenset(disabled))
+        changed = replace(selected, disabled_checks=disabled)
         if changed == selected:
             return selected
         integration_records.set_disabled_checks(connection, selected.id, changed.disabled_checks)

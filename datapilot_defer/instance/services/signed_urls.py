@@ -11,18 +11,16 @@ from itsdangerous import BadSignature, TimestampSigner
 
 from datapilot_defer.errors import AccessDenied, NotFound
 from datapilot_defer.instance.services.conflicts import Conflict
-from datapilot_defer.instance.services.instances import select_instance
 from datapilot_defer.storage import Storage
 from datapilot_defer.storage import instances as instance_records
 from datapilot_defer.storage import integrations as integration_records
 from datapilot_defer.storage import uploads as upload_records
-from datapilot_defer.storage.audit import Actor, AuditAction, record_event
 from datapilot_defer.storage.instances import Instance
 from datapilot_defer.storage.uploads import Upload
 
 
 class Purpose(StrEnum):
-    """What a signed URL permits. The value is part of the key."""
+    """What a signed URL permits. A signature for one purpose is invalid for the other."""
 
     UPLOAD = "upload"
     DOWNLOAD = "download"
@@ -30,29 +28,28 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True)
 class SignedUrl:
-    """The parts of a signed URL. lifetime_s: how long the purpose permits to use it."""
+    """The parts of a signed URL. lifetime_s: how long it is valid, in seconds."""
 
     upload_id: int
     purpose: Purpose
-    signature: str = field(repr=False)
     lifetime_s: int
+    signature: str = field(repr=False)
 
 
 def create_signed_url(
     instance: Instance, upload_id: int, purpose: Purpose, *, base_url: str
 ) -> str:
-    """Return a URL that permits one transfer of one file."""
-    signed = _create_signer(instance, purpose).sign(str(upload_id)).decode()
-    signature = signed.removeprefix(f"{upload_id}.")
+    """Return a URL that permits one transfer of one file until it expires."""
+    _, _, signature = _signer(instance, purpose).sign(str(upload_id)).decode().partition(".")
     return f"{base_url}/files/{upload_id}?signature={signature}"
 
 
 def open_signed_url(storage: Storage, url: SignedUrl) -> tuple[Instance, Upload]:
     """Return the upload that a signed URL gives access to, and its instance.
 
-    Raises AccessDenied when the URL is invalid or expired, also for an unknown upload; Conflict
-    when it would overwrite a verified upload; NotFound when it would download an unverified one,
-    or the integration is deleted.
+    Raises AccessDenied when the URL is invalid or has expired, also for an unknown upload;
+    Conflict when it would overwrite a verified upload; NotFound when it would download an
+    unverified one, or one of a deleted integration.
     """
     with storage.database.read() as connection:
         upload = upload_records.find_upload(connection, url.upload_id)
@@ -66,7 +63,7 @@ def open_signed_url(storage: Storage, url: SignedUrl) -> tuple[Instance, Upload]
     if not _is_valid(instance, url):
         raise _invalid_url()
     if integration is None or integration.deleted_at is not None:
-        raise NotFound(f"integration {location.integration_id} was deleted")
+        raise NotFound(f"the integration of file {upload.id} was deleted")
     is_verified = upload.uploaded_at is not None
     if url.purpose is Purpose.UPLOAD and is_verified:
         raise Conflict(f"file {upload.id} is already verified. Request a new signed URL.")
@@ -75,36 +72,24 @@ def open_signed_url(storage: Storage, url: SignedUrl) -> tuple[Instance, Upload]
     return instance, upload
 
 
-def rotate_signing_key(storage: Storage, instance_name: str | None, *, actor: Actor) -> str:
-    """Replace the signing key of an instance, which ends all its signed URLs; return its name.
-
-    instance_name: None selects the only instance. Raises UsageError, NotFound.
-    """
-    with storage.database.write() as connection:
-        instance = select_instance(connection, instance_name)
-        instance_records.replace_signing_key(connection, instance.id)
-        record_event(connection, instance.id, actor, AuditAction.SIGNING_KEY_ROTATED)
-    return instance.name
-
-
 def _is_valid(instance: Instance, url: SignedUrl) -> bool:
-    """Return whether the signature is of this file and purpose, and has not expired.
+    """Return whether the URL was signed for this file and purpose, and has not expired.
 
-    A signature of the future is valid: the server's clock may have been set back. `max_age` of
-    itsdangerous would reject it.
+    A time of signing in the future is valid: the server's clock may have been set back. The
+    argument `max_age` of itsdangerous would reject it.
     """
-    signer = _create_signer(instance, url.purpose)
+    signed = f"{url.upload_id}.{url.signature}"
     try:
-        _, signed_at = signer.unsign(f"{url.upload_id}.{url.signature}", return_timestamp=True)
+        _, signed_at = _signer(instance, url.purpose).unsign(signed, return_timestamp=True)
     except BadSignature:
         return False
     return time.time() - signed_at.timestamp() < url.lifetime_s
 
 
-def _create_signer(instance: Instance, purpose: Purpose) -> TimestampSigner:
+def _signer(instance: Instance, purpose: Purpose) -> TimestampSigner:
     return TimestampSigner(
         instance.signing_key,
-        salt=f"datapilot {purpose.value} url",
+        salt=f"datapilot.{purpose}",
         key_derivation="hmac",
         digest_method=hashlib.sha256,
     )

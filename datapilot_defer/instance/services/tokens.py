@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from datapilot_defer.errors import NotFound, UsageError
 from datapilot_defer.instance.services import instances
@@ -20,37 +22,72 @@ from datapilot_defer.storage import integrations as integration_records
 from datapilot_defer.storage import tokens as token_records
 from datapilot_defer.storage import web_sessions as session_records
 from datapilot_defer.storage.audit import Actor, AuditAction, record_event
-from datapilot_defer.storage.database import Connection
+from datapilot_defer.storage.database import Connection, utc_now
 from datapilot_defer.storage.instances import Instance
 from datapilot_defer.storage.tokens import Token
 
+SESSION_LIFETIME = timedelta(hours=12)
 
-def authenticate_token(
-    storage: Storage, token: str, address: str | None = None
-) -> Principal | None:
-    """Return the caller with this token, if the token is valid. address: the caller's IP address.
 
-    Does not record that the token was used: that must not delay an answer.
-    """
+def authenticate_token(storage: Storage, token: str) -> Principal | None:
+    """Return the caller with this token, if the token is valid."""
     if not is_well_formed(token):
         return None
     with storage.database.read() as connection:
         record = token_records.find_token(connection, hash_token(token))
-        if record is None or not record.is_valid:
+        return _principal_for(connection, record)
+
+
+def start_session(storage: Storage, principal: Principal) -> str:
+    """Start a session of the web pages; return the random id that stands for its token.
+
+    It ends after SESSION_LIFETIME, and when the token is revoked or expires.
+    """
+    session_id = secrets.token_urlsafe(32)
+    with storage.database.write() as connection:
+        session_records.create_session(
+            connection,
+            principal.token.id,
+            sha256=_hash_session_id(session_id),
+            expires_at=utc_now() + SESSION_LIFETIME,
+        )
+    return session_id
+
+
+def authenticate_session(storage: Storage, session_id: str) -> Principal | None:
+    """Return the caller with this session, if it has not ended."""
+    with storage.database.read() as connection:
+        token_id = session_records.find_token_id(connection, _hash_session_id(session_id))
+        if token_id is None:
             return None
-        instance = instance_records.get_instance(connection, record.instance_id)
-    return Principal(instance, record, address)
+        return _principal_for(connection, token_records.get_token(connection, token_id))
+
+
+def end_session(storage: Storage, session_id: str) -> None:
+    """End a session."""
+    with storage.database.write() as connection:
+        session_records.delete_session(connection, _hash_session_id(session_id))
+
+
+def _hash_session_id(session_id: str) -> str:
+    return hashlib.sha256(session_id.encode(errors="replace")).hexdigest()
+
+
+def _principal_for(connection: Connection, token: Token | None) -> Principal | None:
+    if token is None or not token.is_valid:
+        return None
+    return Principal(instance_records.get_instance(connection, token.instance_id), token)
 
 
 def create_token(
     storage: Storage,
     instance_name: str | None,
     *,
-    actor: Actor,
     name: str,
     scopes: frozenset[str],
     integration_id: int | None = None,
     expires_at: datetime | None = None,
+    actor: Actor,
 ) -> tuple[Token, str]:
     """Create a token; return its record and the token itself, which is not stored.
 
@@ -58,8 +95,8 @@ def create_token(
     """
     if integration_id is not None and "admin" in scopes:
         raise UsageError(
-            "admin is of the whole instance: "
-            "a token for one integration has the scopes read and upload"
+            "the scope admin covers the complete instance. "
+            "A token for one integration has the scopes read and upload."
         )
     name = validate_name(name, "token", MAX_NAME_LENGTH)
     token = generate_token()
@@ -82,7 +119,7 @@ def create_token(
             actor,
             AuditAction.TOKEN_CREATED,
             integration_id=integration_id,
-            detail=f"{name} ({', '.join(sorted(scopes))})",
+            detail=f"{record.name} ({', '.join(sorted(scopes))})",
         )
     return record, token
 
@@ -119,37 +156,32 @@ def list_own_tokens(storage: Storage, principal: Principal) -> Sequence[Token]:
 
 
 def revoke_own_token(storage: Storage, principal: Principal, token_id: int) -> None:
-    """Revoke a token of the caller's instance, if it exists, and end its sessions at once.
-
-    The token may be the caller's own. Raises AccessDenied.
-    """
+    """Revoke a token of the caller's instance. Raises AccessDenied, NotFound."""
     require_scope(principal, "admin")
     with storage.database.write() as connection:
         token = token_records.get_token(connection, token_id)
-        if token is not None and token.instance_id == principal.instance.id:
-            _revoke(connection, token, principal.actor)
+        if token is None or token.instance_id != principal.instance.id:
+            raise NotFound(f"there is no token {token_id}")
+        _revoke(connection, token, principal.actor)
 
 
-def revoke_token(storage: Storage, token_id: int, *, actor: Actor) -> None:
-    """Revoke a token of any instance, and end its sessions at once.
-
-    Raises NotFound when there is no such unrevoked token.
-    """
+def revoke_token(storage: Storage, token_id: int, actor: Actor) -> None:
+    """Revoke a token of any instance. Raises NotFound when there is no such unrevoked token."""
     with storage.database.write() as connection:
         token = token_records.get_token(connection, token_id)
-        if token is not None and _revoke(connection, token, actor):
+        if token and _revoke(connection, token, actor):
             return
     raise NotFound(
-        f"there is no token {token_id} that is not revoked; "
-        "`datapilot instance token list` shows them"
+        f"there is no token {token_id} that could be revoked. "
+        "`datapilot instance token list` lists the tokens."
     )
 
 
 def _revoke(connection: Connection, token: Token, actor: Actor) -> bool:
-    """Revoke a token; return False when it was revoked before."""
-    session_records.delete_sessions_of(connection, token.id)
+    """Revoke a token and end its sessions; return False when it was revoked already."""
     if not token_records.revoke_token(connection, token.instance_id, token.id):
         return False
+    session_records.delete_sessions_of_token(connection, token.id)
     record_event(
         connection,
         token.instance_id,

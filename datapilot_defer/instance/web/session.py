@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from fastapi import Depends, Form, HTTPException, Request
@@ -13,11 +14,7 @@ from datapilot_defer.instance.dependencies import CurrentStorage
 from datapilot_defer.instance.forwarding import client_address
 from datapilot_defer.instance.rate_limit import limit_token
 from datapilot_defer.instance.services.principal import Principal
-from datapilot_defer.instance.services.web_sessions import (
-    LIFETIME,
-    authenticate_session,
-    derive_csrf_value,
-)
+from datapilot_defer.instance.services.tokens import SESSION_LIFETIME, authenticate_session
 
 COOKIE_NAME = "datapilot_session"
 _MAX_COOKIE_LENGTH = 100
@@ -44,7 +41,7 @@ def set_session_cookie(response: Response, session_id: str, *, is_secure: bool) 
     response.set_cookie(
         COOKIE_NAME,
         session_id,
-        max_age=int(LIFETIME.total_seconds()),
+        max_age=int(SESSION_LIFETIME.total_seconds()),
         httponly=True,
         samesite="strict",
         secure=is_secure,
@@ -66,17 +63,22 @@ def current_session(request: Request, storage: CurrentStorage) -> Session:
     session_id = session_id_of(request)
     principal = None
     if session_id:
-        address = client_address(request.scope)
-        principal = authenticate_session(storage, session_id, address)
+        principal = authenticate_session(storage, session_id)
     if principal is None:
         limit_token(request, None)
         raise SignInRequired(request.url.path)
     limit_token(request, principal.token.id)
     request.app.state.last_used.record(principal.token.id)
-    session = Session(principal, derive_csrf_value(session_id))
+    caller = replace(principal, address=client_address(request.scope))
+    session = Session(caller, _csrf_value(session_id))
     # Pages that report an error keep the navigation of the session.
     request.state.session = session
     return session
+
+
+def _csrf_value(session_id: str) -> str:
+    """Return a value that only pages of this session have. The cookie does not follow from it."""
+    return hashlib.sha256(f"form {session_id}".encode(errors="replace")).hexdigest()
 
 
 CurrentSession = Annotated[Session, Depends(current_session)]

@@ -1,4 +1,4 @@
-"""Routes that start and end a session."""
+"""Routes to sign in and out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from fastapi.responses import RedirectResponse, Response
 
 from datapilot_defer.instance.dependencies import BaseUrl, CurrentStorage
 from datapilot_defer.instance.forwarding import client_address
-from datapilot_defer.instance.services import web_sessions
+from datapilot_defer.instance.services import tokens
+from datapilot_defer.instance.services.audit import record_failed_sign_in
 from datapilot_defer.instance.web.rendering import render_page
 from datapilot_defer.instance.web.session import (
     CsrfCheckedSession,
@@ -19,67 +20,65 @@ from datapilot_defer.instance.web.session import (
 )
 
 router = APIRouter(include_in_schema=False)
-_SIGN_IN_PATH = "/sign-in"
-_START_PATH = "/settings/integrations"
-# Values of Sec-Fetch-Site for a form of this site, or an address that the user typed.
-_OWN_SITES = ("same-origin", "none")
+_HOME_PATH = "/settings/integrations"
 
 
-@router.get(_SIGN_IN_PATH)
-def sign_in_form(to: str = _START_PATH) -> Response:
+@router.get("/sign-in")
+def sign_in_form(to: str = _HOME_PATH) -> Response:
     """Ask for a token."""
     return render_page("sign_in.html", None, to=to, is_wrong=False)
 
 
-@router.post(_SIGN_IN_PATH)
+@router.post("/sign-in")
 def sign_in(
     request: Request,
     storage: CurrentStorage,
     base_url: BaseUrl,
     token: Annotated[str, Form(max_length=2000)],
-    to: Annotated[str, Form(max_length=2000)] = _START_PATH,
+    to: Annotated[str, Form(max_length=2000)] = _HOME_PATH,
 ) -> Response:
     """Start a session, if the token is valid."""
-    if not _is_from_own_site(request, base_url):
-        raise HTTPException(
-            403, "another site sent this form. Open the sign-in page of this instance."
-        )
-    cookie = web_sessions.sign_in(storage, token.strip(), client_address(request.scope))
-    if cookie is None:
+    _check_origin(request, base_url)
+    principal = tokens.authenticate_token(storage, token.strip())
+    if principal is None:
+        record_failed_sign_in(storage, token.strip(), client_address(request.scope))
         return render_page("sign_in.html", None, 401, to=to, is_wrong=True)
-    target = _START_PATH
+    target = _HOME_PATH
     if to.startswith("/settings/"):
         target = to
     response = RedirectResponse(target, 303)
-    set_session_cookie(response, cookie, is_secure=base_url.startswith("https:"))
+    session_id = tokens.start_session(storage, principal)
+    set_session_cookie(response, session_id, is_secure=base_url.startswith("https:"))
     return response
 
 
 @router.post("/sign-out")
 def sign_out(request: Request, storage: CurrentStorage, session: CsrfCheckedSession) -> Response:
     """End the session."""
-    web_sessions.end_session(storage, session_id_of(request))
-    response = RedirectResponse(_SIGN_IN_PATH, 303)
+    tokens.end_session(storage, session_id_of(request))
+    response = RedirectResponse("/sign-in", 303)
     delete_session_cookie(response)
     return response
 
 
-def _is_from_own_site(request: Request, base_url: str) -> bool:
-    """Return whether a page of this instance sent a form, or a client that is not a browser.
+def _check_origin(request: Request, base_url: str) -> None:
+    """Raise HTTPException 403 when a browser sends the form of another site.
 
-    Browsers do not send Sec-Fetch-Site over plain HTTP, old ones never: then Origin counts. The
-    scheme is not compared, because a proxy may end TLS.
+    Old browsers never send Sec-Fetch-Site, and new ones do not send it over plain HTTP: then
+    Origin counts. Its scheme does not, because a proxy may end TLS. Programs send neither.
     """
     site = request.headers.get("sec-fetch-site")
-    if site is not None:
-        return site in _OWN_SITES
     origin = request.headers.get("origin")
-    if origin is None:
-        return True
-    return _host_of(origin) in {_host_of(base_url), request.headers.get("host", "").lower()} - {""}
+    if site is not None:
+        is_own = site in ("same-origin", "none")
+    else:
+        own_hosts = {_host_of(base_url), request.headers.get("host", "").lower()} - {""}
+        is_own = origin is None or _host_of(origin) in own_hosts
+    if not is_own:
+        raise HTTPException(403, "the form was sent by another site. Open the sign-in page here.")
 
 
 def _host_of(url: str) -> str:
-    """Return host and port of a URL, or "" for other text. Any text is allowed."""
+    """Return host and port of a URL, "" for other text."""
     _, _, rest = url.lower().partition("://")
     return rest.partition("/")[0]

@@ -13,7 +13,6 @@ from fastapi.responses import RedirectResponse, Response
 from datapilot_defer.errors import DatapilotError, NotFound, UsageError
 from datapilot_defer.instance.dependencies import CurrentStorage
 from datapilot_defer.instance.services import integrations, overviews, tokens
-from datapilot_defer.instance.services.names import MAX_NAME_LENGTH, validate_name
 from datapilot_defer.instance.services.principal import SCOPES, require_scope
 from datapilot_defer.instance.web.new_tokens import NewTokens
 from datapilot_defer.instance.web.paths import TOKENS_PATH, Done, FormText, PathId
@@ -153,7 +152,6 @@ def _new_tokens(request: Request) -> NewTokens:
 def _create_token(storage: Storage, session: Session, form: TokenForm) -> tuple[Token, str]:
     """Create the token of a form. Raises AccessDenied, NotFound, UsageError."""
     require_scope(session.principal, "admin")
-    name = validate_name(form.name, "token", MAX_NAME_LENGTH)
     if not form.scopes or set(form.scopes) - set(SCOPES):
         raise UsageError("no permission is selected. Select at least one.")
     integration_id = None
@@ -162,7 +160,7 @@ def _create_token(storage: Storage, session: Session, form: TokenForm) -> tuple[
     return tokens.create_token(
         storage,
         session.principal.instance.name,
-        name=name,
+        name=form.name,
         scopes=frozenset(form.scopes),
         integration_id=integration_id,
         expires_at=_expiry_after(form.days),
