@@ -53,6 +53,10 @@ class Rejection(StrEnum):
         return self.value in set(UploadCheck)
 
 
+# A newer release may have stored rejections that this one does not have.
+_REJECTIONS = {rejection.value: rejection for rejection in Rejection}
+
+
 @dataclass(frozen=True)
 class ModelCounts:
     """Numbers of models that differ from the previous manifest."""
@@ -276,10 +280,6 @@ def upload_from_row(row: Row[Any]) -> Upload:
         size_bytes=row.size_bytes or 0,
         **{name: getattr(row, name) for name in _CONTENT_COLUMNS},
     )
-    rejection = None
-    # A newer release may have stored rejections that this one does not have.
-    if row.rejection in set(Rejection):
-        rejection = Rejection(row.rejection)
     return Upload(
         id=row.id,
         environment_id=row.environment_id,
@@ -287,7 +287,7 @@ def upload_from_row(row: Row[Any]) -> Upload:
         created_at=row.created_at,
         uploaded_at=row.uploaded_at,
         refusal=row.refusal,
-        rejection=rejection,
+        rejection=_REJECTIONS.get(row.rejection),
         metadata=metadata,
         provenance=Provenance(row.commit, row.branch, row.build_url),
         model_counts=_model_counts_from_row(row),
