@@ -112,7 +112,7 @@ def test_an_old_manifest_is_identified_by_its_project_id() -> None:
         ("a\nb\r\tc", "a b c"),
         ("a\u202eb\u200bc\x00d\x1b[31m", "a b c d [31m"),
         ("\ud800lone", "?lone"),
-        ("\u200b", None),
+        ("\u200b", "\ufffd"),
     ],
 )
 def test_facts_are_short_lines_of_printable_characters(text: str, fact: str | None) -> None:
