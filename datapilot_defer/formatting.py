@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 # Line breaks and tabs in a message are the program's own; other control characters control a
 # terminal.
 _TERMINAL_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _DURATION_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 _AGE_UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
 _SIZE_UNITS = (("MB", 1_000_000), ("kB", 1_000))
@@ -16,10 +16,10 @@ _SIZE_UNITS = (("MB", 1_000_000), ("kB", 1_000))
 
 def escape_controls(text: str) -> str:
     """Replace the control characters of a message, except tabs and line breaks."""
-    return _TERMINAL_CONTROLS.sub(_REPLACEMENT, text)
+    return _TERMINAL_CONTROLS.sub(REPLACEMENT, text)
 
 
-def replace_unprintable(text: str, replacement: str = _REPLACEMENT) -> str:
+def replace_unprintable(text: str, replacement: str = REPLACEMENT) -> str:
     """Replace each character that cannot be printed in one line, line breaks and tabs included."""
     characters = list(text)
     for index, character in enumerate(characters):

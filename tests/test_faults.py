@@ -14,6 +14,7 @@ from datapilot_defer.client.integration_calls import create_integration
 from datapilot_defer.client.responses import UploadTarget
 from datapilot_defer.console import NoProgress
 from datapilot_defer.errors import Unavailable
+from datapilot_defer.instance.settings import InstanceSettings
 from tests.support import fault_actions as act
 from tests.support.fault_proxy import At, FaultProxy, fault_proxy
 from tests.support.fault_runner import (
@@ -30,6 +31,9 @@ from tests.support.fault_runner import (
 from tests.support.fault_table import GROUPS, PUT, Row
 from tests.support.instances import running_instance
 
+# The fault proxy ends TLS and states that in X-Forwarded-Proto.
+BEHIND_PROXY = InstanceSettings(behind_proxy=True)
+
 ROWS = [
     pytest.param(row, id=f"{group}: {row.name}") for group, rows in GROUPS.items() for row in rows
 ]
@@ -39,7 +43,7 @@ ROWS = [
 def world(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """An instance that the whole table shares; each row has an integration of its own."""
     folder = tmp_path_factory.mktemp("faults")
-    with running_instance(folder / "instance") as instance:
+    with running_instance(folder / "instance", settings=BEHIND_PROXY) as instance:
         yield make_world(instance, artifacts / "manifest.json", folder / "world")
 
 

@@ -22,8 +22,6 @@ log = logging.getLogger("datapilot_defer.instance.connections")
 # A request body must progress by this much during each `Wait.BODY`.
 _BODY_PROGRESS_BYTES = 64 * 1024
 _TLS_SHUTDOWN_S = 5.0
-# asyncio accepts as many connections before the first of them is counted.
-_ACCEPTS_AT_ONCE = 16
 # To find the longest silent connections takes a scan of all: this part of them is closed at once.
 _CLOSED_AT_LIMIT = 1 / 8
 
@@ -65,9 +63,13 @@ class Connection(Protocol):
 
 
 class Connections:
-    """The open connections of a server; `close_stalled` must be called about once a second."""
+    """The open connections of a server; `close_stalled` must be called about once a second.
 
-    def __init__(self, max_count: int) -> None:
+    accepts_at_once: so many connections may be accepted before the first of them is counted.
+    """
+
+    def __init__(self, max_count: int, accepts_at_once: int = 16) -> None:
+        self.accepts_at_once = accepts_at_once
         self._max_count = max_count
         self._open: set[Connection] = set()
 
@@ -137,7 +139,7 @@ class ServerConfig(uvicorn.Config):
             http=protocol,
             ws="none",
             proxy_headers=False,
-            backlog=_ACCEPTS_AT_ONCE,
+            backlog=connections.accepts_at_once,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import dataclass
 
 if sys.platform != "win32":
     import resource
@@ -14,20 +15,33 @@ log = logging.getLogger("datapilot_defer.instance")
 _MAX_CONNECTIONS = 6_000
 _MIN_CONNECTIONS = 16
 UPLOADS_AT_ONCE = 128
-# Files of the database, the blobs and the worker in 45 threads, connections being accepted, and
-# a file for each upload.
-_RESERVED = 224 + UPLOADS_AT_ONCE
-_WANTED = _RESERVED + _MAX_CONNECTIONS
+# A large number empties the queue of a flood soon, but needs descriptors.
+_MAX_ACCEPTS_AT_ONCE = 64
+# Accepted, not yet counted, counted, and not yet closed connections in turns of the event loop.
+_DESCRIPTORS_PER_ACCEPT = 4
+# Files of the database, the blobs and the worker in 45 threads, and a file for each upload.
+_RESERVED = 160 + UPLOADS_AT_ONCE
+_WANTED = _RESERVED + _DESCRIPTORS_PER_ACCEPT * _MAX_ACCEPTS_AT_ONCE + _MAX_CONNECTIONS
 # Below this limit, a few busy clients can reach the limit on connections.
 _LOW = 1024
 
 
-def allow_connections() -> int:
-    """Raise the limit on open files as far as needed; return how many connections fit into it."""
+@dataclass(frozen=True)
+class Capacity:
+    """How many connections may be open, and how many may be accepted at once."""
+
+    connections: int
+    accepts_at_once: int
+
+
+def reserve_descriptors() -> Capacity:
+    """Raise the limit on open files as far as needed; return what fits into it."""
     if sys.platform == "win32":
-        return _MAX_CONNECTIONS
+        return Capacity(_MAX_CONNECTIONS, _MAX_ACCEPTS_AT_ONCE)
     limit = _raise_limit()
-    count = max(_MIN_CONNECTIONS, min(limit - _RESERVED, _MAX_CONNECTIONS))
+    accepts = min(_MAX_ACCEPTS_AT_ONCE, limit // 16)
+    fitting = limit - _RESERVED - _DESCRIPTORS_PER_ACCEPT * accepts
+    count = max(_MIN_CONNECTIONS, min(fitting, _MAX_CONNECTIONS))
     if limit < _LOW:
         log.warning(
             "this process may open %d files: at most %d connections are served at once; "
@@ -35,7 +49,7 @@ def allow_connections() -> int:
             limit,
             count,
         )
-    return count
+    return Capacity(count, accepts)
 
 
 if sys.platform != "win32":
@@ -43,11 +57,13 @@ if sys.platform != "win32":
     def _raise_limit() -> int:
         """Raise the soft limit to the hard one, but no further than needed; return it."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == resource.RLIM_INFINITY:
+            return _WANTED
         wanted = _WANTED
         if hard != resource.RLIM_INFINITY:
             wanted = min(wanted, hard)
-        if soft == resource.RLIM_INFINITY or soft >= wanted:
-            return _WANTED if soft == resource.RLIM_INFINITY else soft
+        if soft >= wanted:
+            return soft
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError):  # a system-wide limit is lower

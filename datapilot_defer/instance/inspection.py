@@ -23,7 +23,7 @@ import msgspec
 
 from datapilot_defer import artifact
 from datapilot_defer.artifact import Artifact, ArtifactMetadata, Kind
-from datapilot_defer.formatting import plural, to_single_line
+from datapilot_defer.formatting import REPLACEMENT, plural, to_single_line
 from datapilot_defer.instance.model_changes import (
     ManifestSummary,
     compare_models,
@@ -204,8 +204,10 @@ def _describe(inspected: Artifact) -> ArtifactMetadata:
 
 
 def _to_fact(text: str | None) -> str | None:
-    """Return one line of printable characters; None when nothing is left."""
-    return to_single_line((text or "")[:_MAX_FACT_LENGTH], _MAX_FACT_LENGTH) or None
+    """Return one line of printable characters; of a text without any, a mark that it exists."""
+    if not text:
+        return None
+    return to_single_line(text[:_MAX_FACT_LENGTH], _MAX_FACT_LENGTH) or REPLACEMENT
 
 
 def _describe_problems(validation: ValidationResult) -> str:

@@ -16,7 +16,7 @@ import uvicorn
 from datapilot_defer.errors import DatapilotError, Unavailable, UsageError
 from datapilot_defer.instance.app import create_app
 from datapilot_defer.instance.connections import Connections, ServerConfig
-from datapilot_defer.instance.descriptors import allow_connections
+from datapilot_defer.instance.descriptors import reserve_descriptors
 from datapilot_defer.instance.log_limit import LogLimit, limited_logs
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import Storage
@@ -135,10 +135,11 @@ def serve(
     Raises UsageError when the address or the certificate cannot be used, and Unavailable when
     the blob store fails so that only a new process can use it.
     """
+    capacity = reserve_descriptors()
     with open_listener(address.host, address.port) as listener, limited_logs() as log_limit:
         config = ServerConfig(
             create_app(storage, settings),
-            Connections(allow_connections()),
+            Connections(capacity.connections, capacity.accepts_at_once),
             address.tls_context(),
             timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
         )
