@@ -131,7 +131,7 @@ def test_the_name_of_a_deleted_integration_stays_reserved(instance: RunningInsta
     for answer in (created, rename(instance, other, "SHOP")):
         assert answer.status_code == 409
         detail = answer.json()["detail"]
-        assert f"the name 'shop' is reserved: integration {integration_id}, which was" in detail
+        assert f"reserved: the deleted integration {integration_id} has it" in detail
         assert f"{utc_now() + UNDELETE_PERIOD:%Y-%m-%d}" in detail
         assert f"datapilot dbt integrations undelete {integration_id}" in detail
     assert listed_names(instance) == ["other"]
@@ -173,7 +173,7 @@ def test_every_call_about_a_deleted_integration_is_not_found(
         # A caller without the scope admin learns first that the scope is missing.
         assert answer.status_code == 404 or "may not administer" in answer.text, answer.text
     admin = call(instance, method, path, params=QUERY, json=BODY).json()["detail"]
-    assert admin.startswith("integration 1 was deleted on ")
+    assert admin.startswith("integration 1 was deleted. ")
     assert f"until {utc_now() + UNDELETE_PERIOD:%Y-%m-%d}" in admin
 
 
@@ -270,7 +270,10 @@ def test_after_thirty_days_nothing_can_be_restored(instance: RunningInstance) ->
     )
     answer = undelete(instance, integration_id)
     assert answer.status_code == 404
-    assert "can no longer be restored" in answer.json()["detail"]
+    assert "can no longer be restored: this is possible for 30 days" in answer.json()["detail"]
+    created = call(instance, "POST", "dbt/v1/project_integration", json={"name": "shop"})
+    assert created.status_code == 409
+    assert "is removed soon" in created.json()["detail"]
 
 
 def purge(instance: RunningInstance, before: datetime, *, limit: int = 2) -> int:
@@ -342,6 +345,25 @@ def test_a_purge_never_widens_the_tokens_of_an_integration(instance: RunningInst
     delete(instance, integration_id)
     purge(instance, utc_now() + timedelta(seconds=1))
     assert fetch(instance, kept, bound).status_code == 401
+
+
+def test_nothing_restores_an_integration_of_which_records_are_removed(
+    instance: RunningInstance,
+) -> None:
+    """Also when the clock is set back during the purge."""
+    integration_id = make_integration(instance)
+    for hour in range(3):
+        onboard(instance, integration_id, manifest(at=f"2026-11-22T1{hour}:00:00Z"))
+    delete(instance, integration_id)
+    late = utc_now() + timedelta(days=31)
+    with instance.storage.database.write() as connection:
+        assert deleted_integrations.purge_batch(connection, integration_id, late, limit=1)
+    assert undelete(instance, integration_id).status_code == 404
+    found = fetch(instance, integration_id)
+    assert found.status_code == 404
+    assert "can no longer be restored" in found.json()["detail"]
+    assert purge(instance, utc_now() - UNDELETE_PERIOD, limit=1) > 1
+    assert count_rows(instance)["file"] == 0
 
 
 def test_a_purge_leaves_an_integration_that_was_undeleted_in_the_meantime(

@@ -178,3 +178,11 @@ def test_a_name_without_a_key_is_taken_regardless_of_case(instance: RunningInsta
     renamed = call(instance, "PATCH", "dbt/v1/project_integrations/1", json={"name": "Shop"})
     assert renamed.json()["name"] == "Shop"
     assert create(instance, "shop").status_code == 409
+
+
+def test_an_instance_name_that_differs_in_case_only_is_rejected(instance: RunningInstance) -> None:
+    words = ("instance", "init", "--data", instance.data, "--instance-name")
+    done = datapilot(*words, "ACME")
+    assert done.exit_code == 2
+    assert "differs from the existing 'acme' in case only" in done.stderr
+    assert datapilot(*words, "acme2").exit_code == 0

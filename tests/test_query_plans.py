@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from datapilot_defer.artifact import Kind
-from datapilot_defer.storage import overviews, publications, quota, retention, uploads
+from datapilot_defer.storage import audit, overviews, publications, quota, retention, uploads
 from datapilot_defer.storage.database import Connection
 from tests.support.stored_uploads import UploadRecords, stored_uploads
 
@@ -68,6 +68,7 @@ QUERIES: dict[str, Callable[[Connection], object]] = {
     "find_last_rejected": partial(
         uploads.find_last_rejected, environment_id=1, token_id=1, kind=Kind.MANIFEST
     ),
+    "list_events": partial(audit.list_events, instance_id=1, limit=50, before_id=9),
     "find_stored_bytes": partial(quota.find_stored_bytes, instance_id=1),
     "is_blob_referenced": partial(retention.is_blob_referenced, instance_id=1, sha256="0" * 64),
     "read_batch": retention.ExpiredUploads(1, 1, None).read_batch,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, delete, select
@@ -102,15 +103,18 @@ def list_events(
     before_id: int | None = None,
 ) -> Sequence[AuditEvent]:
     """Return the entries of an instance, the newest first, with those of unknown tokens."""
-    query = select(audit).where(
-        (audit.c.instance_id == instance_id) | audit.c.instance_id.is_(None)
-    )
-    if since is not None:
-        query = query.where(audit.c.at >= since)
-    if before_id is not None:
-        query = query.where(audit.c.id < before_id)
-    rows = connection.execute(query.order_by(audit.c.id.desc()).limit(limit))
-    return [_event_from_row(row) for row in rows]
+    events = []
+    # One query for both would sort all entries of a long log.
+    for owner in (instance_id, None):
+        query = select(audit).where(audit.c.instance_id.is_not_distinct_from(owner))
+        if since is not None:
+            query = query.where(audit.c.at >= since)
+        if before_id is not None:
+            query = query.where(audit.c.id < before_id)
+        rows = connection.execute(query.order_by(audit.c.id.desc()).limit(limit))
+        events += [_event_from_row(row) for row in rows]
+    events.sort(key=attrgetter("id"), reverse=True)
+    return events[:limit]
 
 
 def list_failed_addresses(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Table, delete, func, select
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # In this order: a publication refers to a file.
 _RECORDS_OF_ENVIRONMENTS = (publications, files, ingestions)
 _ACTOR = Actor("retention")
+# An integration is marked with it before its first record is removed: from then on, nothing can
+# restore it, whatever the server's clock shows.
+_PURGE_BEGUN = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def set_deleted_at(
@@ -56,6 +59,7 @@ def purge_batch(
     instance_id = connection.scalar(query)
     if instance_id is None:
         return False
+    set_deleted_at(connection, integration_id, _PURGE_BEGUN)
     for records in _RECORDS_OF_ENVIRONMENTS:
         if _delete_some(connection, records, integration_id, limit):
             return True

@@ -71,6 +71,11 @@ class Integration:
             return None
         return self.deleted_at + UNDELETE_PERIOD
 
+    @property
+    def is_restorable(self) -> bool:
+        """Return whether the integration is deleted and can be undeleted."""
+        return self.purge_at is not None and self.purge_at > utc_now()
+
     def environment(self, name: str) -> Environment | None:
         """Return the environment of this name, ignoring case."""
         wanted = normalize_name(name)
@@ -127,7 +132,11 @@ def find_integration(
     query = select(integrations).where(
         integrations.c.instance_id == instance_id, integrations.c.id == integration_id
     )
-    return _first_integration(connection, query)
+    row = connection.execute(query).first()
+    if row is None:
+        return None
+    integration = _integration_from_row(row)
+    return _with_environments(connection, [integration], [integration.id])[0]
 
 
 def get_environment(connection: Connection, environment_id: int) -> Environment:
@@ -161,8 +170,7 @@ def find_integration_by_name(
     ]
     if not ranked_ids:
         return None
-    _, _, integration_id = min(ranked_ids)
-    return find_integration(connection, instance_id, integration_id)
+    return find_integration(connection, instance_id, min(ranked_ids)[-1])
 
 
 def rename_integration(connection: Connection, integration_id: int, name: str) -> None:
@@ -263,14 +271,6 @@ def record_publication(
     if project_name is not None:
         values["project_name"] = project_name
     _update_integration(connection, integration_id, **values)
-
-
-def _first_integration(connection: Connection, query: Select[Any]) -> Integration | None:
-    row = connection.execute(query).first()
-    if row is None:
-        return None
-    integration = _integration_from_row(row)
-    return _with_environments(connection, [integration], [integration.id])[0]
 
 
 def _with_environments(

@@ -27,28 +27,28 @@ _COLUMNS = ("id", "instance", "name", "scopes", "integration", "state", "expires
 
 @click.group("token")
 def token() -> None:
-    """The tokens of an instance."""
+    """Create, list and revoke the tokens of an instance."""
 
 
 @token.command("create", cls=Command)
 @data_option
-@instance_name_option("Which instance, if the data folder holds several.")
-@click.option("--name", required=True, help="What the history will call whoever uses it.")
+@instance_name_option("Instance of the token, if the data directory has several.")
+@click.option("--name", required=True, help="Name of the token in the history and the audit log.")
 @click.option(
     "--scope",
     "scopes",
     multiple=True,
     required=True,
     type=click.Choice(_SCOPES),
-    help="read: pull. upload: onboard. admin: everything. May be given twice.",
+    help="read: pull. upload: onboard. admin: everything. Repeatable.",
 )
-@click.option("--integration-id", type=click.IntRange(1), help="Opens this integration only.")
+@click.option("--integration-id", type=click.IntRange(1), help="Permit this integration only.")
 @click.option(
     "--expires-days",
     default=90,
     show_default=True,
     type=click.IntRange(0, 36500),
-    help="Expire the token after this many days. 0 is never.",
+    help="Expire the token after this many days. 0 disables the expiry.",
 )
 def create(
     data: Path,
@@ -79,9 +79,9 @@ def create(
 
 @token.command("list", cls=Command)
 @data_option
-@instance_name_option("Only of this instance.")
+@instance_name_option("Only tokens of this instance.")
 def list_(data: Path, instance_name: str | None) -> None:
-    """List the tokens: names, scopes, last use; never the tokens themselves."""
+    """List the tokens with names, scopes and last use, without their secret texts."""
     with open_storage_or_explain(data, create=False) as storage:
         from datapilot_defer.instance.services import tokens
 
@@ -98,7 +98,7 @@ def list_(data: Path, instance_name: str | None) -> None:
 @data_option
 @click.argument("token_id", type=click.IntRange(1), metavar="ID")
 def revoke(data: Path, token_id: int) -> None:
-    """Revoke a token by its id, at once and for good."""
+    """Revoke a token by its id, permanently, and end its sessions."""
     with open_storage_or_explain(data, create=False) as storage:
         from datapilot_defer.instance.services import tokens
 

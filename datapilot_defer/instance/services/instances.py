@@ -48,15 +48,25 @@ def creating_instance(storage: Storage, name: str, *, token: str, actor: Actor) 
 
     The block hands the token over. Only its hash is stored, so that a token that could not be
     handed over must not be valid. Yields False, and creates nothing, when the name is taken.
-    Raises UsageError when the name is invalid.
+    Raises UsageError when the name is invalid, or differs from a taken one in case only.
     """
     check_instance_name(name)
     with storage.database.write() as connection:
         is_new = instance_records.find_instance(connection, name) is None
         if is_new:
+            _check_similar_names(connection, name)
             instance = instance_records.create_instance(connection, name)
             _create_admin_token(connection, instance, "first", token, actor)
         yield is_new
+
+
+def _check_similar_names(connection: Connection, name: str) -> None:
+    for known in instance_records.list_instance_names(connection):
+        if known.lower() == name.lower():
+            raise UsageError(
+                f"the instance name {name!r} differs from the existing {known!r} in case only. "
+                "Use the existing instance or another name."
+            )
 
 
 def register_admin_token(

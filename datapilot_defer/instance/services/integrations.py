@@ -31,7 +31,7 @@ def _find_active(connection: Connection, principal: Principal, integration_id: i
     integration = _find_permitted(connection, principal, integration_id)
     if integration.deleted_at is None:
         return integration
-    message = f"integration {integration.id} was deleted on {integration.deleted_at:%Y-%m-%d}."
+    message = f"integration {integration.id} was deleted."
     if principal.token.permits("admin"):
         message = f"{message} {_undelete_advice(integration)}"
     raise NotFound(message)
@@ -50,6 +50,8 @@ def _find_permitted(
 
 
 def _undelete_advice(integration: Integration) -> str:
+    if not integration.is_restorable:
+        return "It can no longer be restored, and is removed soon."
     return (
         f"It can be restored until {integration.purge_at:%Y-%m-%d}: "
         f"`datapilot dbt integrations undelete {integration.id}`."
@@ -169,9 +171,8 @@ def _name_conflict(holder: Integration) -> Conflict:
     if holder.deleted_at is None:
         return Conflict(f"integration {holder.id} has the name {holder.name!r} already")
     return Conflict(
-        f"the name {holder.name!r} is reserved: integration {holder.id}, which was deleted on "
-        f"{holder.deleted_at:%Y-%m-%d}, has it. {_undelete_advice(holder)} "
-        "Otherwise use another name."
+        f"the name {holder.name!r} is reserved: the deleted integration {holder.id} has it. "
+        f"{_undelete_advice(holder)} Otherwise use another name."
     )
 
 
@@ -200,12 +201,13 @@ def undelete_integration(
     require_scope(principal, "admin")
     with storage.database.write() as connection:
         integration = _find_permitted(connection, principal, integration_id)
-        if integration.purge_at is None:
+        if integration.deleted_at is None:
             raise Conflict(f"integration {integration.id} is not deleted")
-        if integration.purge_at <= utc_now():
+        if not integration.is_restorable:
+            days = integration_records.UNDELETE_PERIOD.days
             raise NotFound(
-                f"integration {integration.id} can no longer be restored: that was possible until "
-                f"{integration.purge_at:%Y-%m-%d}"
+                f"integration {integration.id} can no longer be restored: this is possible for "
+                f"{days} days after its deletion"
             )
         undeleted = replace(integration, deleted_at=None)
         _set_deleted_at(connection, principal, undeleted, AuditAction.INTEGRATION_UNDELETED)
