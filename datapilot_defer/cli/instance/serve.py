@@ -138,7 +138,7 @@ def _serve_options(
     default=6000,
     show_default=True,
     type=click.IntRange(0),
-    help="Maximum requests per minute per client IP. 0 disables the limit.",
+    help="Maximum requests per minute of a token, or of an IP address without one. 0: no limit.",
 )
 @click.option(
     "--keep",
