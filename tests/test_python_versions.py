@@ -48,6 +48,7 @@ def test_every_module_imports(environment: str) -> None:
     paths = (
         path.relative_to(REPOSITORY).with_suffix("")
         for path in (REPOSITORY / "datapilot_defer").rglob("*.py")
+        if path.name != "env.py"  # only Alembic can run it, as `serve` does in the next test
     )
     names = ", ".join(".".join(path.parts).removesuffix(".__init__") for path in paths)
     python = require_program(environment, "python")
