@@ -14,7 +14,7 @@ log = logging.getLogger("datapilot_defer.instance")
 # Silent connections take 7 kB each, incomplete request headers at most 16 kB more.
 _MAX_CONNECTIONS = 6_000
 _MIN_CONNECTIONS = 16
-UPLOADS_AT_ONCE = 128
+UPLOADS_AT_ONCE = 32
 # A large number empties the queue of a flood soon, but needs descriptors.
 _MAX_ACCEPTS_AT_ONCE = 64
 # Accepted, not yet counted, counted, and not yet closed connections in turns of the event loop.
