@@ -28,7 +28,7 @@ _APPLICATION = {
     *("instance/middleware", "instance/dependencies", "instance/error_responses", "instance/app"),
     *("instance/background", "instance/last_used", "instance/worker", "instance/error_statuses"),
     *("instance/connections", "instance/descriptors", "instance/log_limit"),
-    *("instance/rate_limit", "instance/forwarding"),
+    *("instance/rate_limit", "instance/forwarding", "instance/token_slots"),
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -68,6 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instance/settings": set(),
     "instance/last_used": {"storage"},
     "instance/connections": set(),
+    "instance/token_slots": set(),
     "instance/descriptors": set(),
     "instance/log_limit": {"formatting"},
     "instance/forwarding": set(),

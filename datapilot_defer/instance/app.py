@@ -22,6 +22,7 @@ from datapilot_defer.instance.last_used import LastUsed
 from datapilot_defer.instance.middleware import RequestMiddleware
 from datapilot_defer.instance.rate_limit import RateLimiter
 from datapilot_defer.instance.settings import InstanceSettings
+from datapilot_defer.instance.token_slots import TokenSlots
 from datapilot_defer.instance.web import audit as audit_pages
 from datapilot_defer.instance.web import environments as environment_pages
 from datapilot_defer.instance.web import integrations as integration_pages
@@ -65,7 +66,9 @@ def create_app(storage: Storage, settings: InstanceSettings) -> FastAPI:
     app.state.last_used = LastUsed()
     app.state.rate_limiter = RateLimiter(settings.requests_per_minute)
     app.state.uploading = CapacityLimiter(UPLOADS_AT_ONCE)
+    app.state.uploads = TokenSlots(UPLOADS_AT_ONCE // 4)
     app.state.verifying = CapacityLimiter(settings.verification_workers)
+    app.state.verifications = TokenSlots(max(1, settings.verification_workers // 2))
     for router in _ROUTERS:
         app.include_router(router)
     app.mount("/static", StaticFiles(packages=[("datapilot_defer.instance.web", "static")]))

@@ -33,11 +33,12 @@ async def put_file(
 ) -> Response:
     """Take the raw bytes of an announced file; they stay invisible until verify_upload."""
     url = SignedUrl(file_id, Purpose.UPLOAD, settings.upload_seconds, signature)
-    instance, _ = await run_in_threadpool(open_signed_url, storage, url)
+    instance, upload = await run_in_threadpool(open_signed_url, storage, url)
     limit_file(request, file_id)
     if int(request.headers.get("content-length", "0")) > settings.max_upload_bytes:
         raise _too_large(settings.max_upload_bytes)
-    async with request.app.state.uploading:
+    state = request.app.state
+    async with state.uploads.of_token(upload.token_id), state.uploading:
         with storage.blobs.open_writer() as writer:
             await _stream_to_blob(request, writer, settings.max_upload_bytes)
             await run_in_threadpool(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from anyio import to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
+from starlette.concurrency import run_in_threadpool
 
 from datapilot_defer.artifact import Kind, Provenance
 from datapilot_defer.instance.api.auth import CurrentPrincipal
@@ -78,10 +76,13 @@ async def verify_upload(
         provenance=Provenance(body.commit, body.branch, body.build_url),
         allow=allow,
     )
-    verified = await to_thread.run_sync(
-        partial(uploads.verify_upload, storage, request.app.state.verification, principal, claim),
-        limiter=request.app.state.verifying,
-    )
+    state = request.app.state
+    async with state.verifications.of_token(principal.token.id), state.verifying:
+        if await request.is_disconnected():
+            raise HTTPException(400, "the client did not wait for the verification")
+        verified = await run_in_threadpool(
+            uploads.verify_upload, storage, state.verification, principal, claim
+        )
     return _verified_body(verified)
 
 

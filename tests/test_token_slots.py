@@ -1,0 +1,109 @@
+"""One token cannot occupy what all tokens wait for."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import ExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from datapilot_defer.instance.descriptors import UPLOADS_AT_ONCE
+from datapilot_defer.instance.verification import Verification
+from datapilot_defer.instance.worker import VerificationWorker
+from tests.support.instance_calls import (
+    SECONDS,
+    announce,
+    call,
+    make_integration,
+    manifest,
+    onboard,
+    upload,
+    verify,
+    wait_until,
+)
+from tests.support.instances import RunningInstance
+
+
+def test_slow_uploads_of_one_token_leave_room_for_others(instance: RunningInstance) -> None:
+    url = urlsplit(announce(instance, make_integration(instance)).json()["url"])
+    head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n"
+    with ExitStack() as stack:
+        for _ in range(UPLOADS_AT_ONCE):
+            connection = socket.create_connection((str(url.hostname), int(url.port or 0)))
+            stack.enter_context(connection).sendall(head.encode())
+        requests.get(f"{instance.url}/health", timeout=SECONDS)  # the server has read the headers
+        token = instance.new_token("upload")
+        onboard(instance, 1, manifest(), token=token)
+
+
+def test_verifications_of_one_token_take_turns_with_others(
+    instance: RunningInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    integration_id = make_integration(instance)
+    may_continue = threading.Event()
+    order = []
+    original = VerificationWorker.verify
+
+    def verify_in_order(*arguments: Any) -> Verification:
+        order.append(arguments[2].size_bytes)
+        may_continue.wait(SECONDS)
+        return original(*arguments)
+
+    monkeypatch.setattr(VerificationWorker, "verify", verify_in_order)
+    greedy = [upload(instance, integration_id, manifest() + b" " * number) for number in range(4)]
+    token = instance.new_token("upload")
+    other = upload(instance, integration_id, manifest() + b" " * 1000, token=token)
+    threads = [threading.Thread(target=verify, args=(instance, file_id)) for file_id in greedy]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: order)
+    waiting = threading.Thread(target=verify, args=(instance, other, token))
+    waiting.start()
+    requests.get(f"{instance.url}/health", timeout=SECONDS)
+    wait_until(lambda: is_received(instance))
+    may_continue.set()
+    for thread in (*threads, waiting):
+        thread.join(SECONDS)
+    assert len(order) == 5
+    assert order.index(len(manifest()) + 1000) == 1
+
+
+def is_received(instance: RunningInstance) -> bool:
+    """Return whether the server has read the requests that were sent before."""
+    return call(instance, "POST", "auth_health").status_code == 200
+
+
+def test_a_client_that_has_left_is_not_verified_for(
+    instance: RunningInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    integration_id = make_integration(instance)
+    may_continue = threading.Event()
+    verified = []
+    original = VerificationWorker.verify
+
+    def verify_later(*arguments: Any) -> Verification:
+        verified.append(arguments[2].size_bytes)
+        may_continue.wait(SECONDS)
+        return original(*arguments)
+
+    monkeypatch.setattr(VerificationWorker, "verify", verify_later)
+    first = upload(instance, integration_id, manifest())
+    thread = threading.Thread(target=verify, args=(instance, first))
+    thread.start()
+    wait_until(lambda: verified)
+    second = upload(instance, integration_id, manifest() + b" ")
+    with pytest.raises(requests.exceptions.ReadTimeout):
+        requests.post(
+            f"{instance.url}/dbt/v1/verify_upload",
+            json={"dbt_core_integration_file_id": second},
+            headers=instance.headers,
+            timeout=0.5,
+        )
+    may_continue.set()
+    thread.join(SECONDS)
+    assert announce(instance, integration_id).status_code == 200
+    assert verified == [len(manifest())]
