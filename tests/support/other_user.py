@@ -44,12 +44,17 @@ def run_as_other_user(
     *arguments: object, groups: Sequence[int] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Run `datapilot ARGUMENTS` as the user USER_ID, in these groups and one of its own."""
+    # The other user cannot write the data of a measurement of coverage.
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")
+    }
     result = subprocess.run(
         [
             *(sys.executable, "-c", _SCRIPT, str(USER_ID), ",".join(map(str, groups))),
             *(str(argument) for argument in arguments),
         ],
         cwd=REPOSITORY,
+        env=environment,
         capture_output=True,
         encoding="utf-8",
         timeout=60,
