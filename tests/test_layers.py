@@ -27,7 +27,8 @@ _APPLICATION = {
     *("instance/api", "instance/web", "instance/services", "instance/settings"),
     *("instance/middleware", "instance/dependencies", "instance/error_responses", "instance/app"),
     *("instance/background", "instance/last_used", "instance/worker", "instance/error_statuses"),
-    *("instance/connections", "instance/descriptors", "instance/log_limit"),
+    *("instance/connections", "instance/http_connection"),
+    *("instance/descriptors", "instance/log_limit"),
     *("instance/rate_limit", "instance/forwarding", "instance/token_slots"),
 }
 MAY_IMPORT: dict[str, set[str]] = {
@@ -68,6 +69,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instance/settings": set(),
     "instance/last_used": {"storage"},
     "instance/connections": set(),
+    "instance/request_parser": set(),
+    "instance/http_connection": {"instance/connections", "instance/request_parser"},
     "instance/token_slots": set(),
     "instance/descriptors": set(),
     "instance/log_limit": {"formatting"},
@@ -102,7 +105,7 @@ MAY_IMPORT["cli"] = {*MAY_IMPORT} - {"__main__"}
 _WEB_SERVER = {
     *("instance/api", "instance/web", "instance/middleware", "instance/dependencies"),
     *("instance/error_responses", "instance/app", "instance/serve"),
-    *("instance/connections", "instance/forwarding", "instance/rate_limit"),
+    *("instance/http_connection", "instance/forwarding", "instance/rate_limit"),
 }
 LIBRARY_OWNERS: dict[str, set[str]] = {
     "click": {"cli", "__main__"},
@@ -111,8 +114,8 @@ LIBRARY_OWNERS: dict[str, set[str]] = {
     "keyring": {"credential_store"},
     "fastapi": _WEB_SERVER,
     "starlette": _WEB_SERVER,
-    "uvicorn": {"instance/connections", "instance/serve"},
-    "h11": {"instance/connections"},
+    "uvicorn": {"instance/http_connection", "instance/serve"},
+    "h11": {"instance/http_connection", "instance/request_parser"},
     "jinja2": {"instance/web"},
     "itsdangerous": {"instance/services/signed_urls"},
     "sqlalchemy": {"storage"},

@@ -99,12 +99,12 @@ class RequestMiddleware:
 
 
 def _check_body(scope: Scope) -> None:
-    """Raise HTTPException when the body of an API call is too large or of unknown length."""
+    """Raise HTTPException when the body of an API call is too large, or any is of unknown size."""
+    headers = Headers(scope=scope)
+    if "transfer-encoding" in headers:
+        raise HTTPException(411, "the request has no Content-Length header")
     if scope["method"] in ("GET", "HEAD") or scope["path"].startswith("/files/"):
         return
-    headers = Headers(scope=scope)
-    if "chunked" in headers.get("transfer-encoding", ""):
-        raise HTTPException(411, "the request has no Content-Length header")
     if int(headers.get("content-length", "0")) > MAX_BODY_BYTES:
         raise HTTPException(413, f"the body of this call has at most {MAX_BODY_BYTES} bytes")
 

@@ -15,8 +15,9 @@ import uvicorn
 
 from datapilot_defer.errors import DatapilotError, Unavailable, UsageError
 from datapilot_defer.instance.app import create_app
-from datapilot_defer.instance.connections import Connections, ServerConfig
+from datapilot_defer.instance.connections import Connections
 from datapilot_defer.instance.descriptors import reserve_descriptors
+from datapilot_defer.instance.http_connection import ServerConfig
 from datapilot_defer.instance.log_limit import LogLimit, limited_logs
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import Storage

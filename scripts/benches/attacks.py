@@ -7,6 +7,7 @@ silent-many 5,000 silent connections at a soft limit of 1,024 and a hard limit o
 headers     5,000 connections that send their headers a byte at a time, at the same limits
 body        5,000 connections that send the body of an API call a byte at a time
 upload      5,000 connections that send the file of one upload token a byte at a time
+chunks      four connections that send chunks of one byte, as fast as they can
 panic       like silent; the first upload of the process comes during the flood
 metadata    a manifest with 120 MB of empty lists in its metadata
 node        a manifest with the same lists in one model
@@ -149,6 +150,10 @@ def measure_upload(bench: Bench) -> Iterator[str]:
     yield from flood(bench, floods.BODY, 5000, MANY_FILES, "-q", is_upload=True)
 
 
+def measure_chunks(bench: Bench) -> Iterator[str]:
+    yield from flood(bench, floods.CHUNKS, 4, MANY_FILES, "-q")
+
+
 def measure_metadata(bench: Bench) -> Iterator[str]:
     yield from bomb(bench, lambda: manifest_variants.with_lists_in_metadata(120))
 
@@ -247,6 +252,7 @@ SUBJECTS = {
     "headers": measure_headers,
     "body": measure_body,
     "upload": measure_upload,
+    "chunks": measure_chunks,
     "panic": measure_panic,
     "metadata": measure_metadata,
     "node": measure_node,

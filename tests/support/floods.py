@@ -23,10 +23,11 @@ from tests.support.server_process import REPOSITORY, ServerProcess
 SILENT = "silent"
 HEADERS = "headers"
 BODY = "body"
-KINDS = (SILENT, HEADERS, BODY)
+CHUNKS = "chunks"
 # Of the flooding client, not of the server: so many connections are opened at the same time.
 _OPENING = 100
 _BYTE_INTERVAL_S = 1.0
+_ONE_BYTE_CHUNKS = b"1\r\nx\r\n" * 40_000
 
 
 @dataclass
@@ -104,6 +105,9 @@ class _Flooder:
     async def _stay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Send what this kind of flood sends until the server closes the connection."""
         writer.write(self._opening_bytes())
+        while self._kind == CHUNKS:
+            writer.write(_ONE_BYTE_CHUNKS)
+            await writer.drain()
         while True:
             try:
                 answer = await asyncio.wait_for(reader.read(65536), _BYTE_INTERVAL_S)
@@ -118,6 +122,8 @@ class _Flooder:
         host = f"Host: {self._address[0]}\r\n"
         if self._kind == HEADERS:
             return f"GET /health HTTP/1.1\r\n{host}X-Slow: ".encode()
+        if self._kind == CHUNKS:
+            return f"POST /nope HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\n".encode()
         if self._kind == BODY:
             method = "PUT" if self._target.startswith("/files/") else "POST"
             length = "Content-Type: application/json\r\nContent-Length: 60000\r\n"

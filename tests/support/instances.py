@@ -17,7 +17,8 @@ from datetime import datetime
 from pathlib import Path
 
 from datapilot_defer.instance.app import create_app
-from datapilot_defer.instance.connections import Connections, ServerConfig
+from datapilot_defer.instance.connections import Connections
+from datapilot_defer.instance.http_connection import ServerConfig
 from datapilot_defer.instance.log_limit import limited_logs
 from datapilot_defer.instance.serve import Server, open_listener
 from datapilot_defer.instance.services import instances, tokens

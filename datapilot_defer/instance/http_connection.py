@@ -1,0 +1,201 @@
+"""Serve HTTP on connections whose number and duration are limited."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from datapilot_defer.instance.connections import Connections, Observation, Wait
+from datapilot_defer.instance.request_parser import RequestParser
+
+# A request body must progress by this much during each `Wait.BODY`.
+_BODY_PROGRESS_BYTES = 64 * 1024
+_MAX_HEADER_BYTES = 16 * 1024
+_TLS_SHUTDOWN_S = 5.0
+
+
+class ServerConfig(uvicorn.Config):
+    """Configuration of a server whose connections are limited."""
+
+    tls: ssl.SSLContext
+
+    def __init__(
+        self, app: ASGIApp, connections: Connections, tls: ssl.SSLContext | None = None, **more: Any
+    ) -> None:
+        protocol: type[asyncio.Protocol] = HttpConnection
+        if tls is not None:
+            protocol = TlsHandshake
+            self.tls = tls
+        super().__init__(
+            app,
+            http=protocol,
+            ws="none",
+            proxy_headers=False,
+            backlog=connections.accepts_at_once,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            **more,
+        )
+        self.connections_in_use = connections
+
+
+class HttpConnection(H11Protocol):
+    """A connection that serves HTTP requests.
+
+    After a TLS handshake the event loop may deliver bytes, or the end of the connection, before
+    `connection_made`. is_lost: the connection has ended.
+    """
+
+    observation: Observation
+    since: float
+    received_at: float
+    conn: RequestParser
+
+    def __init__(self, config: ServerConfig, *arguments: Any, **more: Any) -> None:
+        super().__init__(config, *arguments, **more)
+        self.conn = RequestParser(_MAX_HEADER_BYTES)
+        self._registry = config.connections_in_use
+        self._received_bytes = 0
+        self._early_data = b""
+        self._has_started = False
+        self.is_lost = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start to serve."""
+        super().connection_made(transport)
+        self._has_started = True
+        self._registry.add(self)
+        if self._early_data:
+            self.data_received(self._early_data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop to serve."""
+        self.is_lost = True
+        if not self._has_started:
+            return
+        self._registry.discard(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Process bytes of the client."""
+        if not self._has_started:
+            self._early_data += data
+            return
+        if self.conn.ignores_body:
+            return
+        self._received_bytes += len(data)
+        self.received_at = time.monotonic()
+        request = self.cycle
+        super().data_received(data)
+        if self.cycle is not request and self.conn.their_state is h11.SEND_BODY:
+            # Until the application reads the body, it stays with the client.
+            self.flow.pause_reading()
+
+    def on_response_complete(self) -> None:
+        """Prepare for the next request, or end the connection when none can follow."""
+        super().on_response_complete()
+        if self.conn.ignores_body and not self.transport.is_closing():
+            self._end_responses()
+
+    def _end_responses(self) -> None:
+        """Say that no response follows. The client can still read the last one."""
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer an invalid request, unless its response has started."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.abort()
+            return
+        if self.cycle is not None:
+            # The application may be about to answer the same request.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        super().send_400_response(msg)
+
+    def abort(self) -> None:
+        """Close the connection without waiting for the client."""
+        self.transport.abort()
+
+    def observe(self) -> Observation:
+        """Return what the connection waits for."""
+        unsent_bytes = self.transport.get_write_buffer_size()
+        if unsent_bytes:
+            return Observation(Wait.RESPONSE, self.cycle, unsent_bytes)
+        if self.transport.is_closing():
+            return Observation(Wait.HEADER)
+        if self._expects_body():
+            return Observation(Wait.BODY, self.cycle, self._received_bytes // _BODY_PROGRESS_BYTES)
+        if self.cycle is None or self.cycle.response_complete:
+            return Observation(Wait.HEADER, self.cycle)
+        return Observation(None, self.cycle)
+
+    def _expects_body(self) -> bool:
+        """Return whether the client has to send more of a body and the server reads it."""
+        if self.conn.their_state is not h11.SEND_BODY or self.flow.read_paused:
+            return False
+        return self.cycle is None or not self.cycle.waiting_for_100_continue
+
+
+class TlsHandshake(asyncio.Protocol):
+    """A connection until its TLS handshake is complete."""
+
+    observation: Observation
+    since: float
+    received_at: float
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._context = config.tls
+        self._registry = config.connections_in_use
+        self._http = HttpConnection(config, server_state, app_state, _loop)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the handshake."""
+        # The first bytes belong to the handshake, which starts in the next turn of the loop.
+        transport.pause_reading()
+        self._transport = transport
+        self._registry.add(self)
+        self._task = asyncio.get_running_loop().create_task(self._start_tls())
+
+    def abort(self) -> None:
+        """Close the connection without waiting for the client."""
+        self._transport.abort()
+
+    def observe(self) -> Observation:
+        """Return that the client has to complete the handshake."""
+        return Observation(Wait.HEADER)
+
+    async def _start_tls(self) -> None:
+        try:
+            transport = await asyncio.get_running_loop().start_tls(
+                self._transport,
+                self._http,
+                self._context,
+                server_side=True,
+                ssl_handshake_timeout=Wait.HEADER.value,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_S,
+            )
+        except OSError:  # the client does not speak TLS, or has closed the connection
+            self.abort()
+            return
+        finally:
+            self._registry.discard(self)
+        if transport is not None and not self._http.is_lost:
+            self._http.connection_made(transport)

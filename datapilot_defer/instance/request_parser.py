@@ -1,0 +1,52 @@
+"""Parse the requests of one connection, at a cost that their clients cannot raise at will."""
+
+from __future__ import annotations
+
+import h11
+
+# A body reaches the application in pieces of this size, however small the parts are that arrive.
+_PIECE_BYTES = 64 * 1024
+
+
+class RequestParser(h11.Connection):
+    """Parses requests. A body must have a Content-Length header.
+
+    A chunked body could consist of single bytes, each of which takes as long to parse as a small
+    request: 256 kB of them, read at once, stopped the server for a second. Object stores do not
+    accept chunked uploads either.
+
+    ignores_body: the present request has a chunked body, which is never parsed. No other request
+    can follow on the connection.
+    """
+
+    def __init__(self, max_incomplete_event_size: int) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size)
+        self.ignores_body = False
+        self._missing_bytes = 0
+        self._unparsed_bytes = 0
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes of the client."""
+        if self.ignores_body:
+            return
+        self._unparsed_bytes += len(data)
+        super().receive_data(data)
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """Return the next part of a request, or that more bytes are needed."""
+        piece_bytes = min(self._missing_bytes, _PIECE_BYTES)
+        if self.ignores_body or self._unparsed_bytes < piece_bytes:
+            return h11.NEED_DATA
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._begin_body(event)
+        elif isinstance(event, h11.Data):
+            self._missing_bytes -= len(event.data)
+            self._unparsed_bytes -= len(event.data)
+        return event
+
+    def _begin_body(self, request: h11.Request) -> None:
+        headers = dict(request.headers)
+        self.ignores_body = b"transfer-encoding" in headers
+        self._missing_bytes = int(headers.get(b"content-length", b"0"))
+        self._unparsed_bytes = len(self.trailing_data[0])

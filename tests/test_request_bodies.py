@@ -1,0 +1,147 @@
+"""How request bodies arrive: with a stated length, in pieces, and only when the server asks."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import h11
+import pytest
+
+from datapilot_defer.instance.request_parser import RequestParser
+from tests.support.instance_calls import SECONDS, announce, make_integration
+from tests.support.instances import RunningInstance, running_instance
+
+HEADER = b"POST /nope HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+ONE_BYTE_CHUNK = b"1\r\nx\r\n"
+MAX_HEADER_BYTES = 16 * 1024
+
+
+def parse(*parts: bytes) -> tuple[RequestParser, list[h11.Event]]:
+    """Return a parser and the events of what arrived in parts."""
+    parser = RequestParser(MAX_HEADER_BYTES)
+    events: list[h11.Event] = []
+    for part in parts:
+        parser.receive_data(part)
+        while isinstance(event := parser.next_event(), h11.Event):
+            events.append(event)
+    return parser, events
+
+
+def test_a_chunked_body_is_never_parsed() -> None:
+    parser, events = parse(HEADER + CHUNKED + ONE_BYTE_CHUNK * 50_000, ONE_BYTE_CHUNK * 50_000)
+    assert [type(event) for event in events] == [h11.Request]
+    assert parser.ignores_body
+    # Nothing that follows is kept.
+    assert len(parser.trailing_data[0]) <= len(ONE_BYTE_CHUNK) * 50_000
+
+
+def test_a_body_that_arrives_byte_by_byte_is_one_piece() -> None:
+    content = bytes(range(256))
+    header = HEADER + b"Content-Length: 256\r\n\r\n"
+    _, events = parse(header, *[bytes([value]) for value in content])
+    data = [event for event in events if isinstance(event, h11.Data)]
+    assert [bytes(event.data) for event in data] == [content]
+    assert isinstance(events[-1], h11.EndOfMessage)
+
+
+@pytest.mark.parametrize("part_bytes", [1000, 65_536, 100_000, 300_000])
+def test_a_large_body_comes_in_pieces_of_64_kb(part_bytes: int) -> None:
+    content = bytes(200_000)
+    header = HEADER + b"Content-Length: 200000\r\n\r\n"
+    parts = [content[start : start + part_bytes] for start in range(0, 200_000, part_bytes)]
+    _, events = parse(header, *parts)
+    sizes = [len(event.data) for event in events if isinstance(event, h11.Data)]
+    assert sum(sizes) == 200_000
+    assert len(sizes) <= 4
+    assert isinstance(events[-1], h11.EndOfMessage)
+
+
+def test_requests_of_one_connection_are_parsed_one_after_the_other() -> None:
+    request = HEADER + b"Content-Length: 3\r\n\r\nabc"
+    parser, events = parse(request + request)
+    assert [type(event) for event in events] == [h11.Request, h11.Data, h11.EndOfMessage]
+    parser.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
+    parser.send(h11.EndOfMessage())
+    parser.start_next_cycle()
+    following = [parser.next_event() for _ in range(3)]
+    assert [type(event) for event in following] == [h11.Request, h11.Data, h11.EndOfMessage]
+
+
+def connect(instance: RunningInstance, first: bytes) -> socket.socket:
+    parts = urlsplit(instance.url)
+    connection = socket.create_connection((parts.hostname, parts.port), timeout=SECONDS)
+    connection.sendall(first)
+    return connection
+
+
+def send_until(connection: socket.socket, moment: float) -> None:
+    """Send chunks until a moment of the monotonic clock, or until the connection ends."""
+    while time.monotonic() < moment:
+        connection.sendall(ONE_BYTE_CHUNK * 1000)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Return what the server sends until it ends the connection."""
+    received = b""
+    while part := connection.recv(65_536):
+        received += part
+    return received
+
+
+@pytest.fixture
+def upload_target(instance: RunningInstance) -> bytes:
+    url = urlsplit(announce(instance, make_integration(instance)).json()["url"])
+    return f"{url.path}?{url.query}".encode()
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST", b"PUT"])
+def test_a_chunked_request_is_rejected_and_answered(
+    instance: RunningInstance, method: bytes
+) -> None:
+    header = method + b" /nope HTTP/1.1\r\nHost: x\r\n" + CHUNKED
+    with connect(instance, header + ONE_BYTE_CHUNK * 1000) as connection:
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 411")
+    assert b"no Content-Length" in answer
+
+
+def test_a_chunked_upload_is_rejected(instance: RunningInstance, upload_target: bytes) -> None:
+    header = b"PUT " + upload_target + b" HTTP/1.1\r\nHost: x\r\n" + CHUNKED
+    with connect(instance, header + ONE_BYTE_CHUNK) as connection:
+        assert read_all(connection).startswith(b"HTTP/1.1 411")
+
+
+def test_a_client_that_sends_chunks_without_end_is_disconnected(instance: RunningInstance) -> None:
+    with connect(instance, HEADER + CHUNKED) as connection, pytest.raises(ConnectionError):
+        send_until(connection, time.monotonic() + SECONDS)
+
+
+def test_an_api_call_may_arrive_byte_by_byte(instance: RunningInstance) -> None:
+    body = json.dumps({"name": "shop", "environment": "PROD"}).encode()
+    token = instance.headers["Authorization"].encode()
+    header = (
+        b"POST /dbt/v1/project_integration HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        b"Content-Type: application/json\r\nAuthorization: " + token + b"\r\n"
+        b"X-Tenant: " + instance.headers["x-tenant"].encode() + b"\r\n"
+        b"Content-Length: " + str(len(body)).encode() + b"\r\n\r\n"
+    )
+    with connect(instance, header) as connection:
+        for value in body:
+            connection.sendall(bytes([value]))
+            time.sleep(0.002)
+        assert read_all(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_a_rejected_body_with_a_length_leaves_the_connection_usable(tmp_path: Path) -> None:
+    with running_instance(tmp_path) as instance:
+        header = HEADER + b"Content-Length: 60000\r\n\r\n"
+        with connect(instance, header) as connection:
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 404")
+            connection.sendall(bytes(60_000))
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert b"HTTP/1.1 200" in read_all(connection)
