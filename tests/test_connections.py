@@ -156,8 +156,17 @@ def test_a_body_that_is_discarded_must_progress_too(
 ) -> None:
     head = b"POST /unknown HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n"
     with connect(timed_instance.url, head) as connection:
-        assert connection.recv(10_000).startswith(b"HTTP/1.1 404")
+        assert connection.recv(10_000).startswith(b"HTTP/1.1 413")
         clock.advance(MORE_THAN_A_BODY_MAY_STALL)
+        assert is_closed(connection)
+
+
+def test_a_small_body_must_arrive_in_time(timed_instance: RunningInstance, clock: Clock) -> None:
+    head = b"POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    with connect(timed_instance.url, head) as connection:
+        for _ in range(3):
+            clock.advance(11)
+            connection.sendall(b"x")
         assert is_closed(connection)
 
 

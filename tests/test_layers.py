@@ -78,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instance/rate_limit": {"instance/forwarding"},
     "instance/middleware": {
         *("formatting", "instance/error_responses", "instance/forwarding"),
-        *("instance/rate_limit", "instance/settings"),
+        *("instance/rate_limit", "instance/request_parser", "instance/settings"),
     },
     "instance/model_changes": _SERVICES,
     "instance/verification": {"artifact", "instance/model_changes"},

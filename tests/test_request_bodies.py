@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -47,6 +47,16 @@ def test_a_body_that_arrives_byte_by_byte_is_one_piece() -> None:
     data = [event for event in events if isinstance(event, h11.Data)]
     assert [bytes(event.data) for event in data] == [content]
     assert isinstance(events[-1], h11.EndOfMessage)
+
+
+def test_a_small_request_is_parsed_when_its_body_is_complete() -> None:
+    parser, events = parse(HEADER + b"Content-Length: 5\r\n\r\n", b"ab", b"cd")
+    assert events == []
+    assert parser.held_request is not None
+    parser.receive_data(b"e")
+    following = [parser.next_event() for _ in range(3)]
+    assert [type(event) for event in following] == [h11.Request, h11.Data, h11.EndOfMessage]
+    assert parser.held_request is None
 
 
 @pytest.mark.parametrize("part_bytes", [1000, 65_536, 100_000, 300_000])
@@ -121,27 +131,49 @@ def test_a_client_that_sends_chunks_without_end_is_disconnected(instance: Runnin
         send_until(connection, time.monotonic() + SECONDS)
 
 
+def creation_header(instance: RunningInstance, body: bytes, *more: str) -> bytes:
+    """Return the header of a call that creates an integration."""
+    fields = [f"{name}: {value}" for name, value in instance.headers.items()]
+    lines = [
+        "POST /dbt/v1/project_integration HTTP/1.1",
+        *("Host: x", "Connection: close", "Content-Type: application/json"),
+        *(*fields, f"Content-Length: {len(body)}", *more),
+    ]
+    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
+
+
+BODY = b'{"name": "shop", "environment": "PROD"}'
+
+
 def test_an_api_call_may_arrive_byte_by_byte(instance: RunningInstance) -> None:
-    body = json.dumps({"name": "shop", "environment": "PROD"}).encode()
-    token = instance.headers["Authorization"].encode()
-    header = (
-        b"POST /dbt/v1/project_integration HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-        b"Content-Type: application/json\r\nAuthorization: " + token + b"\r\n"
-        b"X-Tenant: " + instance.headers["x-tenant"].encode() + b"\r\n"
-        b"Content-Length: " + str(len(body)).encode() + b"\r\n\r\n"
-    )
-    with connect(instance, header) as connection:
-        for value in body:
+    with connect(instance, creation_header(instance, BODY)) as connection:
+        for value in BODY:
             connection.sendall(bytes([value]))
             time.sleep(0.002)
         assert read_all(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_may_wait_for_permission_to_send_a_body(instance: RunningInstance) -> None:
+    header = creation_header(instance, BODY, "Expect: 100-continue")
+    with connect(instance, header) as connection:
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 100")
+        connection.sendall(BODY)
+        assert read_all(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_the_server_stops_while_a_small_body_is_incomplete(tmp_path: Path) -> None:
+    with running_instance(tmp_path) as instance:
+        connection = connect(instance, creation_header(instance, BODY) + BODY[:5])
+        time.sleep(0.2)
+    with connection, suppress(ConnectionError):
+        assert read_all(connection) == b""
 
 
 def test_a_rejected_body_with_a_length_leaves_the_connection_usable(tmp_path: Path) -> None:
     with running_instance(tmp_path) as instance:
         header = HEADER + b"Content-Length: 60000\r\n\r\n"
         with connect(instance, header) as connection:
-            assert connection.recv(65_536).startswith(b"HTTP/1.1 404")
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 413")
             connection.sendall(bytes(60_000))
             connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert b"HTTP/1.1 200" in read_all(connection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from contextlib import suppress
 from typing import Any
 
 import h11
@@ -20,6 +21,7 @@ from datapilot_defer.instance.request_parser import RequestParser
 _BODY_PROGRESS_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 16 * 1024
 _TLS_SHUTDOWN_S = 5.0
+_CONTINUE = h11.InformationalResponse(status_code=100, headers=[])
 
 
 class ServerConfig(uvicorn.Config):
@@ -96,6 +98,8 @@ class HttpConnection(H11Protocol):
         self.received_at = time.monotonic()
         request = self.cycle
         super().data_received(data)
+        if self.conn.held_request is not None and self.conn.they_are_waiting_for_100_continue:
+            self.transport.write(self.conn.send(_CONTINUE))
         if self.cycle is not request and self.conn.their_state is h11.SEND_BODY:
             # Until the application reads the body, it stays with the client.
             self.flow.pause_reading()
@@ -108,10 +112,18 @@ class HttpConnection(H11Protocol):
 
     def _end_responses(self) -> None:
         """Say that no response follows. The client can still read the last one."""
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
+        if not self.transport.can_write_eof():
             self.transport.close()
+            return
+        with suppress(OSError):  # the client has closed the connection
+            self.transport.write_eof()
+
+    def shutdown(self) -> None:
+        """End the connection, after the present response if there is one."""
+        if self.conn.held_request is not None:
+            self.abort()
+        else:
+            super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """Answer an invalid request, unless its response has started."""

@@ -18,12 +18,11 @@ from datapilot_defer.instance.forwarding import (
     find_contradiction,
 )
 from datapilot_defer.instance.rate_limit import RateLimiter, count_unauthenticated, limit_address
+from datapilot_defer.instance.request_parser import MAX_HELD_BODY_BYTES
 from datapilot_defer.instance.settings import InstanceSettings
 
 log = logging.getLogger("datapilot_defer.instance")
 
-# The body of an API call has less than 1 kB; only a signed URL accepts more.
-MAX_BODY_BYTES = 64 * 1024
 _MAX_LOGGED_METHOD = 20
 _MAX_LOGGED_PATH = 500
 _SECURITY_HEADERS = {
@@ -105,8 +104,9 @@ def _check_body(scope: Scope) -> None:
         raise HTTPException(411, "the request has no Content-Length header")
     if scope["method"] in ("GET", "HEAD") or scope["path"].startswith("/files/"):
         return
-    if int(headers.get("content-length", "0")) > MAX_BODY_BYTES:
-        raise HTTPException(413, f"the body of this call has at most {MAX_BODY_BYTES} bytes")
+    # The body of an API call has less than 1 kB; only a signed URL accepts more.
+    if int(headers.get("content-length", "0")) > MAX_HELD_BODY_BYTES:
+        raise HTTPException(413, f"the body of this call has at most {MAX_HELD_BODY_BYTES} bytes")
 
 
 def _add_security_headers(scope: Scope, message: Message) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import h11
 
-# A body reaches the application in pieces of this size, however small the parts are that arrive.
+# A request with a body of at most this size reaches the application when it is complete.
+MAX_HELD_BODY_BYTES = 16 * 1024
+# A larger body does in pieces of this size, however small the parts are that arrive.
 _PIECE_BYTES = 64 * 1024
 
 
@@ -16,12 +18,13 @@ class RequestParser(h11.Connection):
     accept chunked uploads either.
 
     ignores_body: the present request has a chunked body, which is never parsed. No other request
-    can follow on the connection.
+    can follow on the connection. held_request: the present request, until its body is complete.
     """
 
     def __init__(self, max_incomplete_event_size: int) -> None:
         super().__init__(h11.SERVER, max_incomplete_event_size)
         self.ignores_body = False
+        self.held_request: h11.Request | None = None
         self._missing_bytes = 0
         self._unparsed_bytes = 0
 
@@ -37,16 +40,24 @@ class RequestParser(h11.Connection):
         piece_bytes = min(self._missing_bytes, _PIECE_BYTES)
         if self.ignores_body or self._unparsed_bytes < piece_bytes:
             return h11.NEED_DATA
+        if self.held_request is not None:
+            request = self.held_request
+            self.held_request = None
+            return request
         event = super().next_event()
         if isinstance(event, h11.Request):
-            self._begin_body(event)
-        elif isinstance(event, h11.Data):
+            return self._begin_body(event)
+        if isinstance(event, h11.Data):
             self._missing_bytes -= len(event.data)
             self._unparsed_bytes -= len(event.data)
         return event
 
-    def _begin_body(self, request: h11.Request) -> None:
+    def _begin_body(self, request: h11.Request) -> h11.Request | type[h11.NEED_DATA]:
         headers = dict(request.headers)
         self.ignores_body = b"transfer-encoding" in headers
         self._missing_bytes = int(headers.get(b"content-length", b"0"))
         self._unparsed_bytes = len(self.trailing_data[0])
+        if self._unparsed_bytes < self._missing_bytes <= MAX_HELD_BODY_BYTES:
+            self.held_request = request
+            return h11.NEED_DATA
+        return request

@@ -82,9 +82,8 @@ class _Flooder:
         """Open a connection again and again."""
         while True:
             try:
-                async with self._opening:
-                    opening = asyncio.open_connection(*self._address)
-                    reader, writer = await asyncio.wait_for(opening, 10)
+                async with self._opening, asyncio.timeout(10):
+                    reader, writer = await asyncio.open_connection(*self._address)
             except (OSError, TimeoutError):
                 self.counts["failed"] += 1
                 await asyncio.sleep(1)
@@ -110,7 +109,8 @@ class _Flooder:
             await writer.drain()
         while True:
             try:
-                answer = await asyncio.wait_for(reader.read(65536), _BYTE_INTERVAL_S)
+                async with asyncio.timeout(_BYTE_INTERVAL_S):
+                    answer = await reader.read(65536)
             except TimeoutError:
                 if self._kind != SILENT:
                     writer.write(b"x")
