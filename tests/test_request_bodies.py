@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import h11
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from datapilot_defer.instance.request_parser import RequestParser
 from tests.support.instance_calls import SECONDS, announce, make_integration
@@ -69,6 +71,38 @@ def test_a_large_body_comes_in_pieces_of_64_kb(part_bytes: int) -> None:
     assert sum(sizes) == 200_000
     assert len(sizes) <= 4
     assert isinstance(events[-1], h11.EndOfMessage)
+
+
+@given(
+    sizes=st.lists(st.sampled_from([0, 1, 16_383, 16_384, 16_385, 65_536, 150_000]), max_size=4),
+    cuts=st.lists(st.integers(1, 80_000), max_size=8),
+)
+@settings(deadline=None, max_examples=100)
+def test_the_parts_in_which_requests_arrive_do_not_matter(
+    sizes: list[int], cuts: list[int]
+) -> None:
+    stream = b"".join(HEADER + b"Content-Length: %d\r\n\r\n" % size + b"x" * size for size in sizes)
+    parser = RequestParser(MAX_HEADER_BYTES)
+    received: list[int] = []
+    for cut in [*cuts, len(stream)]:
+        part, stream = stream[:cut], stream[cut:]
+        if part:  # an empty one would be the end of the connection
+            parser.receive_data(part)
+            parse_requests(parser, received)
+    assert received == sizes
+
+
+def parse_requests(parser: RequestParser, sizes: list[int]) -> None:
+    """Answer each complete request; add the size of each body to a list."""
+    while isinstance(event := parser.next_event(), h11.Event):
+        if isinstance(event, h11.Request):
+            sizes.append(0)
+        elif isinstance(event, h11.Data):
+            sizes[-1] += len(event.data)
+        else:
+            parser.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
+            parser.send(h11.EndOfMessage())
+            parser.start_next_cycle()
 
 
 def test_requests_of_one_connection_are_parsed_one_after_the_other() -> None:
