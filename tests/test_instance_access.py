@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from datapilot_defer.instance.services import instances, token_format, tokens
+from datapilot_defer.instance.services import token_format, tokens
 from datapilot_defer.storage.audit import Actor
 from tests.support.instance_calls import (
     SECONDS,
@@ -21,7 +21,7 @@ from tests.support.instance_calls import (
     upload,
     verify,
 )
-from tests.support.instances import RunningInstance
+from tests.support.instances import RunningInstance, create_instance
 
 
 def test_a_token_can_be_recognised_and_a_mistyped_one_is_not_well_formed() -> None:
@@ -144,7 +144,7 @@ def test_a_token_for_one_integration_sees_and_opens_only_that(instance: RunningI
 def test_a_token_of_one_instance_opens_nothing_of_another(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     file_id = upload(instance, integration_id, manifest())
-    token = instances.create_instance(instance.storage, "rival")
+    token = create_instance(instance.storage, "rival")
     assert token is not None
     headers = {"Authorization": f"Bearer {token}", "x-tenant": "rival"}
 

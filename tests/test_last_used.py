@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from datapilot_defer.instance.last_used import LastUsed
-from datapilot_defer.instance.services import instances, tokens
+from datapilot_defer.instance.services import tokens
 from datapilot_defer.storage import Storage, open_storage
 from datapilot_defer.storage.audit import Actor
 from tests.support.instance_calls import call, fetch, make_integration, manifest, onboard
-from tests.support.instances import RunningInstance, running_instance
+from tests.support.instances import RunningInstance, create_instance, running_instance
 
 # The busy timeout of the database is 20 seconds.
 MUCH_LESS_THAN_THE_BUSY_TIMEOUT = timedelta(seconds=10)
@@ -52,7 +52,7 @@ def write_lock(data: Path) -> Iterator[None]:
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[Storage]:
     with open_storage(tmp_path) as storage:
-        instances.create_instance(storage, "acme")
+        create_instance(storage, "acme")
         yield storage
 
 

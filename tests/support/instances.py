@@ -22,6 +22,7 @@ from datapilot_defer.instance.http_connection import ServerConfig
 from datapilot_defer.instance.log_limit import limited_logs
 from datapilot_defer.instance.serve import Server, open_listener
 from datapilot_defer.instance.services import instances, tokens
+from datapilot_defer.instance.services.token_format import generate_token
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import Storage, open_storage
 from datapilot_defer.storage.audit import Actor
@@ -65,6 +66,15 @@ class RunningInstance:
         )[1]
 
 
+def create_instance(storage: Storage, name: str) -> str | None:
+    """Create an instance; return its admin token, or None when the name is taken."""
+    token = generate_token()
+    with instances.creating_instance(storage, name, token=token, actor=Actor("test")) as is_new:
+        if is_new:
+            return token
+    return None
+
+
 @contextmanager
 def running_instance(
     data: Path,
@@ -74,7 +84,7 @@ def running_instance(
 ) -> Iterator[RunningInstance]:
     """Serve a data directory, created if it is missing, on a free port of 127.0.0.1."""
     with open_storage(data) as storage:
-        token = instances.create_instance(storage, instance_name)
+        token = create_instance(storage, instance_name)
         if token is None:
             _, token = tokens.create_token(
                 storage,

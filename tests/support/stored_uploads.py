@@ -11,13 +11,13 @@ from pathlib import Path
 from sqlalchemy import Connection, func, select
 
 from datapilot_defer.artifact import Kind
-from datapilot_defer.instance.services import instances
 from datapilot_defer.storage import Storage, integrations, open_storage, publications, uploads
 from datapilot_defer.storage.database import utc_now
 from datapilot_defer.storage.publications import PublicationReason
 from datapilot_defer.storage.tables import files, tokens
 from datapilot_defer.storage.tables import publications as publication_table
 from datapilot_defer.storage.uploads import Upload
+from tests.support.instances import create_instance
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class UploadRecords:
 def stored_uploads(data: Path) -> Iterator[UploadRecords]:
     """Open a new storage without uploads."""
     with open_storage(data) as storage:
-        instances.create_instance(storage, "acme")
+        create_instance(storage, "acme")
         with storage.database.write() as connection:
             integration = integrations.create_integration(
                 connection, 1, name="shop", integration_type="dbt_core"

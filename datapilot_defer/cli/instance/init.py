@@ -29,7 +29,7 @@ from datapilot_defer.errors import UsageError
 )
 @admin_token_file_option
 def init(data: Path, instance_name: str, admin_token_file: Path | None) -> None:
-    """Create an instance in a data directory, and its first admin token.
+    """Create an instance and its first admin token.
 
     A data directory may contain several instances: each has its own integrations and tokens.
     """

@@ -95,6 +95,7 @@ def _serve_options(
     def run(
         data: Path, instance_name: str | None, admin_token_file: Path | None, **values: Any
     ) -> None:
+        """Call the command."""
         command(data, instance_name, admin_token_file, ServeOptions(**values))
 
     return run
@@ -173,7 +174,7 @@ def _serve_options(
 def serve(
     data: Path, instance_name: str | None, admin_token_file: Path | None, options: ServeOptions
 ) -> None:
-    """Serve the instances in a data directory: the API and a web page.
+    """Serve the instances of a data directory, with a web page.
 
     The first start creates the directory, an instance and an admin token, and prints them once,
     with the commands to paste. The server accepts only connections from this machine unless --host

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from datapilot_defer.errors import NotFound, UsageError
-from datapilot_defer.instance.services.token_format import generate_token, hash_token
+from datapilot_defer.instance.services.token_format import hash_token
 from datapilot_defer.storage import Storage
 from datapilot_defer.storage import instances as instance_records
 from datapilot_defer.storage import tokens as token_records
@@ -15,8 +15,6 @@ from datapilot_defer.storage.audit import Actor, AuditAction, record_event
 from datapilot_defer.storage.database import Connection
 from datapilot_defer.storage.instances import Instance
 from datapilot_defer.storage.tokens import Token
-
-_COMMAND_LINE = Actor("command line")
 
 
 def check_instance_name(name: str) -> None:
@@ -26,20 +24,6 @@ def check_instance_name(name: str) -> None:
             f"{name!r} is not a valid instance name, which is sent in a header. "
             "Use 1 to 63 of A-Z, a-z, 0-9, '-', '_', '.', and begin with a letter or digit."
         )
-
-
-def create_instance(
-    storage: Storage, name: str, *, token: str = "", actor: Actor = _COMMAND_LINE
-) -> str | None:
-    """Create an instance and return its first admin token; None when the name is taken.
-
-    token: the first admin token; a new one by default. Raises UsageError when the name is invalid.
-    """
-    first_token = token or generate_token()
-    with creating_instance(storage, name, token=first_token, actor=actor) as is_new:
-        if is_new:
-            return first_token
-    return None
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import RedirectResponse, Response
 
 from datapilot_defer.errors import DatapilotError, UsageError
@@ -34,6 +34,16 @@ _DELETE_PATH = INTEGRATIONS_PATH + "/delete/{integration_id}"
 _UNDELETE_PATH = INTEGRATIONS_PATH + "/undelete/{integration_id}"
 _ADD_ENVIRONMENT_PATH = INTEGRATIONS_PATH + "/add-environment/{integration_id}"
 _TYPES = ("dbt_core", "dbt_cloud")
+
+
+def _current_integration(
+    storage: CurrentStorage, session: CurrentSession, integration_id: PathId
+) -> Integration:
+    """Return the integration that the path of a page names."""
+    return integrations.find_integration(storage, session.principal, integration_id)
+
+
+CurrentIntegration = Annotated[Integration, Depends(_current_integration)]
 
 
 @router.get(INTEGRATIONS_PATH)
@@ -103,10 +113,9 @@ def add_integration(
 
 @router.get(INTEGRATIONS_PATH + "/{integration_id}")
 def show_integration(
-    storage: CurrentStorage, session: CurrentSession, integration_id: PathId, done: Done = ""
+    session: CurrentSession, integration: CurrentIntegration, done: Done = ""
 ) -> Response:
     """Show an integration's environments and the forms that change it."""
-    integration = integrations.find_integration(storage, session.principal, integration_id)
     return render_page(
         "integration.html",
         session,
@@ -129,29 +138,27 @@ def show_forms(session: CurrentSession, integration_id: PathId) -> Response:
 def rename_integration(
     storage: CurrentStorage,
     session: CsrfCheckedSession,
-    integration_id: PathId,
+    integration: CurrentIntegration,
     name: FormText = "",
 ) -> Response:
     """Rename an integration."""
-    integration = integrations.find_integration(storage, session.principal, integration_id)
     try:
         integrations.rename_integration(
-            storage, session.principal, integration_id=integration_id, name=name
+            storage, session.principal, integration_id=integration.id, name=name
         )
     except DatapilotError as error:
         return _render_forms(session, integration, error, rename=name)
-    return RedirectResponse(integration_path(integration_id) + "?done=renamed", 303)
+    return RedirectResponse(integration_path(integration.id) + "?done=renamed", 303)
 
 
 @router.post(_ADD_ENVIRONMENT_PATH)
 def add_environment(
     storage: CurrentStorage,
     session: CsrfCheckedSession,
-    integration_id: PathId,
+    integration: CurrentIntegration,
     environment: FormText = "",
 ) -> Response:
     """Add an environment to an integration, and show it."""
-    integration = integrations.find_integration(storage, session.principal, integration_id)
     try:
         integrations.create_integration(
             storage,
@@ -170,18 +177,17 @@ def add_environment(
 def delete_integration(
     storage: CurrentStorage,
     session: CsrfCheckedSession,
-    integration_id: PathId,
+    integration: CurrentIntegration,
     name: FormText = "",
 ) -> Response:
     """Delete an integration whose name was typed."""
-    integration = integrations.find_integration(storage, session.principal, integration_id)
     try:
         if normalize_name(name.strip()) != normalize_name(integration.name):
             raise UsageError(
                 f"the integration was not deleted: its name is {integration.name!r}. "
                 "Type it to confirm."
             )
-        integrations.delete_integration(storage, session.principal, integration_id=integration_id)
+        integrations.delete_integration(storage, session.principal, integration_id=integration.id)
     except DatapilotError as error:
         return _render_forms(session, integration, error, delete=name)
     return RedirectResponse(INTEGRATIONS_PATH + "?done=deleted", 303)
