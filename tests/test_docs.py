@@ -22,6 +22,7 @@ from tests.support.commands import LEAVES
 from tests.support.dbt_project import Shop
 from tests.support.environments import REPOSITORY, executable, require_program
 
+PACKAGE = REPOSITORY / "datapilot_defer"
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PAGES = README + "".join(
     page.read_text(encoding="utf-8") for page in sorted((REPOSITORY / "docs").glob("*.md"))
@@ -133,14 +134,49 @@ def commands_in_the_pages() -> set[str]:
     }
 
 
-@pytest.mark.parametrize("line", sorted(commands_in_the_pages()))
-def test_the_program_understands_every_command_line_of_the_pages(line: str) -> None:
-    _, *words = shlex.split(re.split(r" [&|;<>]", line)[0])
+def commands_in_messages() -> set[str]:
+    """Return each command line that a message or a template contains, in backticks or as code."""
+    texts = [
+        path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("instance/web/*/*.html"))
+    ]
+    for path in sorted(PACKAGE.rglob("*.py")):
+        texts += string_literals(path)
+    found: set[str] = set()
+    for text in texts:
+        found |= set(re.findall(r"`(datapilot [a-z][^`{]*)`", text))
+        found |= set(re.findall(r"<code>(datapilot [a-z][^<{]*)</code>", text))
+    return found
+
+
+def string_literals(path: Path) -> list[str]:
+    """Return the strings of a module. Values in f-strings become 1, whole options nothing."""
+    texts: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.append(node.value)
+        elif isinstance(node, ast.JoinedStr):
+            texts.append("".join(part_of_string(part) for part in node.values))
+    return [" ".join(text.split()) for text in texts]
+
+
+def part_of_string(part: ast.expr) -> str:
+    if isinstance(part, ast.Constant):
+        return str(part.value)
+    assert isinstance(part, ast.FormattedValue)
+    if isinstance(part.value, ast.Name) and part.value.id == "options":
+        return ""
+    return "1"
+
+
+@pytest.mark.parametrize("line", sorted(commands_in_the_pages() | commands_in_messages()))
+def test_the_program_understands_every_command_line_that_it_prints(line: str) -> None:
+    _, *words = shlex.split(re.split(r" [&|;<>]", line)[0], comments=True)
     command: click.Command = root
     while words and isinstance(command, click.Group):
         command = command.commands[words.pop(0)]
     context = click.Context(command, **command.context_settings)
-    command.make_parser(context).parse_args(words)
+    _, remaining, _ = command.make_parser(context).parse_args(words)
+    assert remaining == [] or context.allow_extra_args
 
 
 def quick_start() -> list[str]:

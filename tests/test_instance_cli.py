@@ -196,6 +196,7 @@ def test_serve_says_its_url_first_and_everything_once_and_stops_on_a_signal(
         code, _, stderr = first.stop(number)
     assert code == 0
     assert "PUT /files/1 200" in stderr
+    assert stderr.splitlines()[-2:] == [f"stopping: received {number.name}", "stopped"]
     for secret in (first.result["token"], "signature", "expires", url.rpartition("=")[2]):
         assert secret not in stderr
     with serving(tmp_path, "--json") as second:

@@ -334,6 +334,7 @@ def test_a_time_before_the_first_upload_is_not_found(
     [
         (("--at", "yesterday"), "is no ISO time"),
         (("--file-id", "1", "--kind", "manifest", "--kind", "catalog"), "names one artifact"),
+        (("--file-id", "1", "--at", "2026-11-22"), "select different artifacts"),
     ],
 )
 def test_options_that_can_not_be_meant_are_refused(

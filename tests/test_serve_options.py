@@ -33,6 +33,34 @@ def test_without_a_size_there_is_no_limit() -> None:
 
 
 @pytest.mark.parametrize(
+    "url", ["https://datapilot.example.com", "http://10.0.0.1:8585/", "https://[::1]:8585/sub/"]
+)
+def test_a_public_url_has_a_scheme_and_a_host(url: str) -> None:
+    context = serve.make_context("serve", ["--data", "x", "--public-url", url])
+    assert context.params["public_url"] == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "foo", "datapilot.example.com", "//example.com", "ftp://example.com", "https://"),
+        *("https://a:b@example.com", "https://example.com?x=1", "https://example.com/#top"),
+        *(
+            "https://example.com:port",
+            "https://[::1",
+            "https://exa mple.com",
+            "https://exämple.com",
+        ),
+    ],
+)
+def test_a_public_url_that_no_client_can_open_is_rejected(tmp_path: Path, text: str) -> None:
+    rejected = datapilot("instance", "serve", "--data", tmp_path / "data", f"--public-url={text}")
+    assert rejected.exit_code == 2
+    assert "Use the URL that clients open" in rejected.stderr
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
     "text", ["", "0", "0GB", "-1", "5XB", "GB", "1e3", "5 0", "0.1", "٣", "9" * 20]
 )
 def test_a_text_that_is_not_a_size_is_rejected(tmp_path: Path, text: str) -> None:

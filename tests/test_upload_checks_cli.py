@@ -165,6 +165,23 @@ def test_what_cannot_be_accepted_keeps_the_current_manifest(
     assert still_current["dbt_core_integration_file_id"] == file_id
 
 
+def test_history_is_sorted_by_the_time_that_it_shows(
+    instance: RunningInstance, integration: int, tmp_path: Path
+) -> None:
+    assert onboard(instance, integration, tmp_path, REJECTED["smaller"]).exit_code == 1
+    assert onboard(instance, integration, tmp_path, manifest(*MODELS, at=LATER)).exit_code == 0
+    accepted = datapilot("dbt", "integrations", "accept", 2, env=access(instance))
+    assert accepted.exit_code == 0, accepted.output
+    assert onboard(instance, integration, tmp_path, REJECTED["older"]).exit_code == 1
+    shown = history(instance, integration, "--rejected", "--json").json["history"]
+    times = [upload["created_at"] for upload in shown]
+    assert len(times) == 4
+    assert times == sorted(times, reverse=True)
+    assert [upload["uploaded_at"] is None for upload in shown] == [True, False, False, False]
+    table = history(instance, integration, "--rejected").stdout
+    assert all(moment[:19] in table for moment in times)
+
+
 def test_history_states_who_restored_what(
     instance: RunningInstance, integration: int, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ Another program may mount a command without our root group, so nothing essential
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -21,6 +22,8 @@ from datapilot_defer import ci
 from datapilot_defer.cli.output import Output, set_output
 from datapilot_defer.errors import DatapilotError, Interrupted, UsageError
 
+# A token in the place of another value must not appear in a message.
+_TOKEN = re.compile(r"dpd_\w+")
 # The modes of devnull, which replaces a stream that the parent process has closed.
 _STREAM_MODES = {"stdin": "r", "stdout": "w", "stderr": "w"}
 
@@ -53,12 +56,13 @@ class Command(click.Command):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
+            shown = _without_tokens(error)
             if not wants_json:
-                raise
-            error.show()
+                raise shown from None
+            shown.show()
             output = Output(json=True, quiet=True, log_format="json")
-            output.print_result(_usage_error_json(error), "")
-            raise SystemExit(error.exit_code) from None
+            output.print_result(_usage_error_json(shown), "")
+            raise SystemExit(shown.exit_code) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. Print expected errors as messages and exit with their exit codes."""
@@ -105,6 +109,14 @@ def _check_current_directory() -> None:
 def _wants_json(args: Sequence[str]) -> bool:
     options = takewhile(lambda argument: argument != "--", args)
     return "--json" in options
+
+
+def _without_tokens(error: click.UsageError) -> click.UsageError:
+    """Return an error without the tokens that were given in the place of other values."""
+    message = error.format_message()
+    if not _TOKEN.search(message):
+        return error
+    return click.UsageError(_TOKEN.sub("dpd_…", message), error.ctx)
 
 
 def _usage_error_json(error: click.UsageError) -> dict[str, object]:

@@ -109,6 +109,8 @@ def pull(
     from datapilot_defer.pull.update import update_state_directory
 
     console = current_output()
+    if file_id is not None and at is not None:
+        raise UsageError("--file-id and --at select different artifacts. Use one of them.")
     instance = Connection(connection, environ=os.environ, console=console)
     integration = require_integration(integration_id, integration_name)
     request = PullOptions(

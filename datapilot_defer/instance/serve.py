@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from types import FrameType
 
 import uvicorn
 
@@ -21,6 +23,8 @@ from datapilot_defer.instance.http_connection import ServerConfig
 from datapilot_defer.instance.log_limit import LogLimit, limited_logs
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import Storage
+
+log = logging.getLogger("datapilot_defer.instance")
 
 # Running uploads may continue for this long after the signal to stop.
 _SHUTDOWN_TIMEOUT_S = 60
@@ -88,6 +92,7 @@ class Server(uvicorn.Server):
         self._storage = storage
         self._log_limit = log_limit
         self._on_ready = on_ready
+        self._reason = ""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application and listen."""
@@ -118,8 +123,15 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish the running requests and stop."""
+        log.info("stopping%s", self._reason)
         await super().shutdown(sockets=sockets)
         self.config.connections_in_use.close_all()
+        log.info("stopped")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop because of a signal."""
+        self._reason = f": received {signal.Signals(sig).name}"
+        super().handle_exit(sig, frame)
 
 
 def serve(

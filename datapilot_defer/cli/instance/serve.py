@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -42,6 +43,25 @@ def _parse_size(_ctx: click.Context, _param: click.Parameter, value: str | None)
     if size_bytes == 0:
         raise click.BadParameter(f"{value!r} is not a size. Use bytes, or a unit: 500MB, 50GB.")
     return size_bytes
+
+
+def _parse_public_url(
+    _ctx: click.Context, _param: click.Parameter, value: str | None
+) -> str | None:
+    """Return the URL. Fails unless it has a scheme, a host and at most a path."""
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        has_host = False
+    is_plain = value.isascii() and value.isprintable() and not set("@?# ") & set(value)
+    if not has_host or not is_plain or parts.scheme not in ("http", "https"):
+        raise click.BadParameter(
+            "Use the URL that clients open, such as https://datapilot.example.com."
+        )
+    return value
 
 
 @dataclass(frozen=True)
@@ -123,6 +143,7 @@ def _serve_options(
 @click.option(
     "--public-url",
     metavar="URL",
+    callback=_parse_public_url,
     help="Public base URL of this instance.  [default: as in each request]",
 )
 @click.option(

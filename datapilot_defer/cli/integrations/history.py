@@ -185,7 +185,8 @@ def _history_row(upload: Mapping[str, object]) -> tuple[str, ...]:
         mark,
         text_field(upload, "dbt_core_integration_file_id"),
         text_field(upload, "file_type"),
-        strip_fraction(text_field(upload, "uploaded_at")),
+        # Instances without `created_at` keep no rejected uploads.
+        strip_fraction(text_field(upload, "created_at") or text_field(upload, "uploaded_at")),
         status,
         text_field(upload, "dbt_version"),
         text_field(upload, "model_count"),

@@ -115,6 +115,7 @@ def artifact_body(
         "model_count": metadata.model_count,
         "generated_at": metadata.generated_at,
         "invocation_id": metadata.invocation_id,
+        "created_at": upload.created_at,
         "uploaded_at": upload.uploaded_at,
         "commit": provenance.commit,
         "branch": provenance.branch,

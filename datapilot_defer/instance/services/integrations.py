@@ -54,7 +54,7 @@ def _undelete_advice(integration: Integration) -> str:
         return "It can no longer be restored, and is removed soon."
     return (
         f"It can be restored until {integration.purge_at:%Y-%m-%d}: "
-        f"`datapilot dbt integrations undelete {integration.id}`."
+        f"`datapilot dbt integrations undelete --integration-id {integration.id}`."
     )
 
 
