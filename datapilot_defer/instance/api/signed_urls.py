@@ -10,14 +10,19 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from datapilot_defer.errors import AccessDenied, NotFound
 from datapilot_defer.instance.dependencies import CurrentSettings, CurrentStorage
-from datapilot_defer.instance.rate_limit import limit_file
+from datapilot_defer.instance.rate_limit import limit_file, limit_token
+from datapilot_defer.instance.services.conflicts import Conflict
 from datapilot_defer.instance.services.quota import check_quota, check_space
 from datapilot_defer.instance.services.signed_urls import Purpose, SignedUrl, open_signed_url
 from datapilot_defer.instance.services.uploads import receive_upload
 from datapilot_defer.instance.upload_turns import Pace
+from datapilot_defer.storage import Storage
 from datapilot_defer.storage.blobs import CHUNK_BYTES, Blob, BlobWriter
+from datapilot_defer.storage.instances import Instance
 from datapilot_defer.storage.tables import MAX_ID
+from datapilot_defer.storage.uploads import Upload
 
 router = APIRouter(tags=["files"])
 FileId = Annotated[int, Path(ge=1, le=MAX_ID)]
@@ -34,8 +39,7 @@ async def put_file(
 ) -> Response:
     """Take the raw bytes of an announced file; they stay invisible until verify_upload."""
     url = SignedUrl(file_id, Purpose.UPLOAD, settings.upload_seconds, signature)
-    instance, upload = await run_in_threadpool(open_signed_url, storage, url)
-    limit_file(request, file_id)
+    instance, upload = await run_in_threadpool(_open, request, storage, url)
     size_bytes = _declared_bytes(request, settings.max_upload_bytes)
     state = request.app.state
     limit = settings.max_stored_bytes
@@ -60,8 +64,7 @@ def get_file(
 ) -> Response:
     """Give the raw bytes of a verified file."""
     url = SignedUrl(file_id, Purpose.DOWNLOAD, settings.download_seconds, signature)
-    instance, upload = open_signed_url(storage, url)
-    limit_file(request, file_id)
+    instance, upload = _open(request, storage, url)
     blob = Blob(upload.metadata.sha256, upload.metadata.size_bytes)
     chunks = storage.blobs.read_chunks(instance.id, blob)
     # Before the response starts, a missing blob is an error; later it would break the stream.
@@ -75,6 +78,20 @@ def get_file(
             "Content-Disposition": f'attachment; filename="{upload.kind.file_name}"',
         },
     )
+
+
+def _open(request: Request, storage: Storage, url: SignedUrl) -> tuple[Instance, Upload]:
+    """Open a signed URL. An invalid one counts for the address, another one for its file."""
+    try:
+        opened = open_signed_url(storage, url)
+    except AccessDenied:
+        limit_token(request, None)
+        raise
+    except (Conflict, NotFound):
+        limit_file(request, url.upload_id)
+        raise
+    limit_file(request, url.upload_id)
+    return opened
 
 
 def _declared_bytes(request: Request, max_bytes: int) -> int:
