@@ -107,9 +107,9 @@ def is_closed(connection: socket.socket) -> bool:
     return True
 
 
-def put_head(instance: RunningInstance, size_bytes: int) -> bytes:
-    """Return the header of an upload."""
-    url = urlsplit(announce(instance, make_integration(instance)).json()["url"])
+def put_head(instance: RunningInstance, integration_id: int, size_bytes: int) -> bytes:
+    """Return the header of a new upload."""
+    url = urlsplit(announce(instance, integration_id).json()["url"])
     return (
         f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: x\r\nContent-Length: {size_bytes}\r\n\r\n"
     ).encode()
@@ -140,7 +140,7 @@ def test_each_request_of_a_connection_has_its_own_time(
 
 
 def test_a_body_must_progress(timed_instance: RunningInstance, clock: Clock) -> None:
-    head = put_head(timed_instance, 1_000_000)
+    head = put_head(timed_instance, make_integration(timed_instance), 1_000_000)
     with connect(timed_instance.url, head + b"x" * 70_000) as connection:
         for _ in range(2):
             clock.advance(20)
@@ -173,12 +173,14 @@ def test_a_small_body_must_arrive_in_time(timed_instance: RunningInstance, clock
 def test_a_client_is_not_blamed_while_the_server_does_not_read(
     timed_instance: RunningInstance, clock: Clock
 ) -> None:
-    head = put_head(timed_instance, 400_000)
+    integration_id = make_integration(timed_instance)
     with ExitStack() as stack:
-        stalled = [
-            stack.enter_context(connect(timed_instance.url, head)) for _ in range(UPLOADS_AT_ONCE)
-        ]
+        stalled = []
+        for _ in range(UPLOADS_AT_ONCE):
+            head = put_head(timed_instance, integration_id, 400_000)
+            stalled.append(stack.enter_context(connect(timed_instance.url, head)))
         # This one waits until one of the others ends.
+        head = put_head(timed_instance, integration_id, 400_000)
         waiting = stack.enter_context(connect(timed_instance.url, head + b"x" * 400_000))
         clock.advance(MORE_THAN_A_BODY_MAY_STALL)
         assert waiting.recv(10_000).startswith(b"HTTP/1.1 200")
@@ -223,7 +225,7 @@ def test_a_client_that_does_not_read_its_responses_is_disconnected(
 def test_at_the_limit_the_longest_silent_connections_are_closed(tmp_path: Path) -> None:
     connections = Connections(20)
     with running_instance(tmp_path, connections=connections) as instance, ExitStack() as stack:
-        head = put_head(instance, 300_000)
+        head = put_head(instance, make_integration(instance), 300_000)
         upload = stack.enter_context(connect(instance.url, head))
         requests.get(f"{instance.url}/health", timeout=SECONDS)  # the server has read the header
         silent = [stack.enter_context(connect(instance.url)) for _ in range(18)]

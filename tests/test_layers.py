@@ -20,7 +20,7 @@ _SERVICES = {"artifact", "dbt_json", "formatting", "storage", "validation", "ins
 _HTTP = {
     *("artifact", "formatting", "storage"),
     *("instance/services", "instance/settings", "instance/rate_limit", "instance/forwarding"),
-    *("instance/dependencies", "instance/error_statuses"),
+    *("instance/dependencies", "instance/error_statuses", "instance/upload_turns"),
 }
 _APPLICATION = {
     *("artifact", "dbt_json", "formatting", "storage", "validation"),
@@ -30,6 +30,7 @@ _APPLICATION = {
     *("instance/connections", "instance/http_connection"),
     *("instance/descriptors", "instance/log_limit"),
     *("instance/rate_limit", "instance/forwarding", "instance/token_slots"),
+    "instance/upload_turns",
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -72,6 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instance/request_parser": set(),
     "instance/http_connection": {"instance/connections", "instance/request_parser"},
     "instance/token_slots": set(),
+    "instance/upload_turns": {"instance/token_slots"},
     "instance/descriptors": set(),
     "instance/log_limit": {"formatting"},
     "instance/forwarding": set(),
@@ -106,6 +108,7 @@ _WEB_SERVER = {
     *("instance/api", "instance/web", "instance/middleware", "instance/dependencies"),
     *("instance/error_responses", "instance/app", "instance/serve"),
     *("instance/http_connection", "instance/forwarding", "instance/rate_limit"),
+    "instance/upload_turns",
 }
 LIBRARY_OWNERS: dict[str, set[str]] = {
     "click": {"cli", "__main__"},

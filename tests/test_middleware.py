@@ -23,6 +23,7 @@ from tests.support.instance_calls import (
     manifest,
     onboard,
     pull,
+    verify,
     wait_until,
 )
 from tests.support.instances import RunningInstance, running_instance
@@ -272,12 +273,35 @@ def test_a_signed_url_is_not_limited_by_address(tmp_path: Path) -> None:
         assert pull(instance, integration_id) == content
 
 
+def test_invalid_signatures_are_limited_and_valid_ones_of_the_same_address_are_not(
+    tmp_path: Path,
+) -> None:
+    with running_instance(tmp_path, settings=InstanceSettings(requests_per_minute=8)) as instance:
+        integration_id = make_integration(instance)
+        invalid = [get(instance, "files/1?signature=x").status_code for _ in range(9)]
+        unknown = requests.put(f"{instance.url}/files/9?signature=x", data=b"", timeout=SECONDS)
+        onboard(instance, integration_id, manifest())
+    assert invalid == [403] * 8 + [429]
+    assert unknown.status_code == 429
+
+
+def test_requests_with_a_signature_that_opens_nothing_count_for_the_file(tmp_path: Path) -> None:
+    with running_instance(tmp_path, settings=InstanceSettings(requests_per_minute=8)) as instance:
+        url = announce(instance, make_integration(instance)).json()["url"]
+        statuses = [requests.put(url, data=manifest(), timeout=SECONDS).status_code]
+        assert verify(instance, 1).status_code == 200
+        for _ in range(8):
+            statuses.append(requests.put(url, data=b"", timeout=SECONDS).status_code)
+        assert statuses == [200] + [409] * 7 + [429]
+        assert get(instance, "ready").status_code == 200
+
+
 def test_requests_that_fail_before_they_are_authenticated_count_against_the_address(
     tmp_path: Path,
 ) -> None:
     with running_instance(tmp_path, settings=InstanceSettings(requests_per_minute=5)) as instance:
         for _ in range(5):
-            assert get(instance, "files/1?expires=1&signature=x").status_code == 403
+            assert get(instance, "files/1?expires=1").status_code == 422
         assert get(instance, "ready").status_code == 429
 
 

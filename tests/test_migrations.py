@@ -50,7 +50,11 @@ def describe_tables(directory: Path) -> dict[str, object]:
             for column in inspector.get_columns(name)
         }
         indexes = {
-            str(index["name"]): (index["column_names"], index["unique"])
+            str(index["name"]): (
+                index["column_names"],
+                index["unique"],
+                str(index.get("dialect_options", {}).get("sqlite_where")),
+            )
             for index in inspector.get_indexes(name)
         }
         unique = sorted(str(key["column_names"]) for key in inspector.get_unique_constraints(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -95,6 +96,32 @@ def test_a_query_scans_and_sorts_nothing(records: UploadRecords, query: str) -> 
     slow = [step for step in steps if "TEMP B-TREE" in step or step.startswith("SCAN")]
     # These read no table.
     assert [step for step in slow if "CONSTANT ROW" not in step] == []
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_query_does_not_read_announcements(records: UploadRecords, query: str) -> None:
+    """A token may announce any number of uploads and send none."""
+    with records.storage.database.write() as connection:
+        few = instructions_of(connection, query)
+        for _ in range(2000):
+            uploads.create_upload(
+                connection,
+                environment_id=records.environment_id,
+                token_id=records.token_id,
+                kind=Kind.MANIFEST,
+            )
+        assert instructions_of(connection, query) <= few + 500
+
+
+def instructions_of(connection: Connection, query: str) -> int:
+    """Run a query and return how many instructions SQLite executes, in hundreds."""
+    counted = []
+    database = connection.connection.driver_connection
+    assert isinstance(database, sqlite3.Connection)
+    database.set_progress_handler(lambda: counted.append(100), 100)
+    QUERIES[query](connection)
+    database.set_progress_handler(None, 100)
+    return sum(counted)
 
 
 @pytest.mark.parametrize("query", ["list_current", "find_current at a time", "find_last_rejected"])

@@ -22,9 +22,9 @@ from datapilot_defer.instance.retention import apply_retention
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import retention as retention_records
 from datapilot_defer.storage import uploads
-from datapilot_defer.storage.database import Database
+from datapilot_defer.storage.database import Database, utc_now
 from datapilot_defer.storage.retention import BATCH_SIZE
-from datapilot_defer.storage.tables import tokens
+from datapilot_defer.storage.tables import files, tokens
 from datapilot_defer.storage.uploads import Rejection
 from tests.support.instance_calls import (
     SECONDS,
@@ -161,6 +161,27 @@ def test_an_upload_that_became_current_meanwhile_is_kept(records: UploadRecords)
         assert uploads.find_upload(connection, new.id) is None
 
 
+def test_uploads_that_were_announced_and_never_sent_are_deleted_soon(
+    records: UploadRecords,
+) -> None:
+    with records.storage.database.write() as connection:
+        sent, *announced = (
+            uploads.create_upload(
+                connection,
+                environment_id=records.environment_id,
+                token_id=records.token_id,
+                kind=Kind.MANIFEST,
+            )
+            for _ in range(3)
+        )
+        uploads.mark_received(connection, sent, sha256="0" * 64, size_bytes=1)
+        hours_ago = utc_now() - timedelta(hours=3, minutes=16)
+        of_old = files.c.id != announced[1]
+        connection.execute(files.update().where(of_old).values(created_at=hours_ago))
+    apply_retention(records.storage, InstanceSettings())
+    assert kept_of(records, sent, *announced) == [sent, announced[1]]
+
+
 def test_rejected_uploads_are_kept_longer_than_unverified_ones(records: UploadRecords) -> None:
     with records.storage.database.write() as connection:
         announced, rejected = (
@@ -172,6 +193,7 @@ def test_rejected_uploads_are_kept_longer_than_unverified_ones(records: UploadRe
             )
             for _ in range(2)
         )
+        uploads.mark_received(connection, rejected, sha256="0" * 64, size_bytes=1)
         uploads.mark_rejected(connection, rejected, Rejection.SMALLER, "too small")
     settings = InstanceSettings(grace=timedelta(hours=1))
     apply_retention(records.storage, settings)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 
@@ -24,6 +26,7 @@ from tests.support.instance_calls import (
     onboard,
     pull,
     upload,
+    wait_until,
 )
 from tests.support.instances import RunningInstance, running_instance
 
@@ -81,6 +84,56 @@ def test_bytes_beyond_the_limit_are_rejected_and_not_kept(tmp_path: Path) -> Non
         assert f"and this artifact has {format_size(len(larger))}" in reason
         assert len(blob_files(instance)) == 1
         onboard(instance, integration_id, manifest(body="select 2"))
+        assert stored_bytes_of(instance) == 2 * SIZE
+
+
+def start_upload(instance: RunningInstance, content: bytes) -> HTTPConnection:
+    """Send all but the last byte of an upload, and wait until the server has read the header."""
+    url = urlsplit(announce(instance, 1).json()["url"])
+    connection = HTTPConnection(str(url.hostname), int(url.port or 0), timeout=SECONDS)
+    connection.putrequest("PUT", f"{url.path}?{url.query}")
+    connection.putheader("Content-Length", str(len(content)))
+    connection.endheaders(content[:-1])
+    requests.get(f"{instance.url}/health", timeout=SECONDS)
+    return connection
+
+
+def test_an_upload_without_space_beside_the_running_ones_is_to_come_again(tmp_path: Path) -> None:
+    with limited_instance(tmp_path, 2 * SIZE - 1) as instance:
+        make_integration(instance)
+        with closing(start_upload(instance, CONTENT)) as running:
+            url = announce(instance, 1).json()["url"]
+            other = manifest(body="select 2")
+            answer = requests.put(url, data=other, timeout=SECONDS)
+            assert answer.status_code == 503
+            assert "Retry-After" in answer.headers
+            running.send(CONTENT[-1:])
+            assert running.getresponse().status == 200
+        assert requests.put(url, data=other, timeout=SECONDS).status_code == 402
+        onboard(instance, 1, CONTENT)
+
+
+def test_an_upload_that_breaks_off_needs_no_space_any_more(tmp_path: Path) -> None:
+    with limited_instance(tmp_path, 2 * SIZE - 1) as instance:
+        make_integration(instance)
+        start_upload(instance, CONTENT).close()
+        url = announce(instance, 1).json()["url"]
+        wait_until(lambda: requests.put(url, data=CONTENT, timeout=SECONDS).status_code == 200)
+
+
+def test_uploads_that_end_together_do_not_exceed_the_limit(tmp_path: Path) -> None:
+    with limited_instance(tmp_path, 2 * SIZE) as instance, ExitStack() as stack:
+        make_integration(instance)
+        contents = [manifest(body=f"select {number}") for number in range(8)]
+        running = [
+            stack.enter_context(closing(start_upload(instance, content))) for content in contents
+        ]
+        for connection, content in zip(running, contents, strict=True):
+            # The server may have closed the connection of an upload that has no space.
+            with suppress(OSError):
+                connection.send(content[-1:])
+        statuses = [connection.getresponse().status for connection in running]
+        assert statuses == [200] * 2 + [503] * 6
         assert stored_bytes_of(instance) == 2 * SIZE
 
 

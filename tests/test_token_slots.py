@@ -29,10 +29,12 @@ from tests.support.instances import RunningInstance
 
 
 def test_slow_uploads_of_one_token_leave_room_for_others(instance: RunningInstance) -> None:
-    url = urlsplit(announce(instance, make_integration(instance)).json()["url"])
-    head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n"
+    make_integration(instance)
     with ExitStack() as stack:
         for _ in range(UPLOADS_AT_ONCE):
+            url = urlsplit(announce(instance, 1).json()["url"])
+            target = f"{url.path}?{url.query}"
+            head = f"PUT {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n"
             connection = socket.create_connection((str(url.hostname), int(url.port or 0)))
             stack.enter_context(connection).sendall(head.encode())
         requests.get(f"{instance.url}/health", timeout=SECONDS)  # the server has read the headers

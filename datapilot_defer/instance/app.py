@@ -21,8 +21,10 @@ from datapilot_defer.instance.descriptors import UPLOADS_AT_ONCE
 from datapilot_defer.instance.last_used import LastUsed
 from datapilot_defer.instance.middleware import RequestMiddleware
 from datapilot_defer.instance.rate_limit import RateLimiter
+from datapilot_defer.instance.services.quota import Reservations
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.instance.token_slots import TokenSlots
+from datapilot_defer.instance.upload_turns import UploadTurns
 from datapilot_defer.instance.web import audit as audit_pages
 from datapilot_defer.instance.web import environments as environment_pages
 from datapilot_defer.instance.web import integrations as integration_pages
@@ -65,8 +67,8 @@ def create_app(storage: Storage, settings: InstanceSettings) -> FastAPI:
     app.state.new_tokens = NewTokens()
     app.state.last_used = LastUsed()
     app.state.rate_limiter = RateLimiter(settings.requests_per_minute)
-    app.state.uploading = CapacityLimiter(UPLOADS_AT_ONCE)
-    app.state.uploads = TokenSlots(UPLOADS_AT_ONCE // 4)
+    app.state.uploads = UploadTurns(UPLOADS_AT_ONCE, UPLOADS_AT_ONCE // 4)
+    app.state.reservations = Reservations()
     app.state.verifying = CapacityLimiter(settings.verification_workers)
     app.state.verifications = TokenSlots(max(1, settings.verification_workers // 2))
     for router in _ROUTERS:

@@ -24,6 +24,8 @@ log = logging.getLogger("datapilot_defer.instance")
 
 _BATCH_SIZE = 200
 _AUDIT_AGE = timedelta(days=400)
+# After the end of a signed URL: longer than an upload of 512 MB at the lowest permitted speed.
+_SENDING_TIME = timedelta(hours=3)
 
 
 def apply_retention(storage: Storage, settings: InstanceSettings) -> None:
@@ -92,11 +94,13 @@ class Sweep:
 
     def _delete_unverified(self) -> Iterator[None]:
         last_id = 0
+        sending_time = timedelta(seconds=self.settings.upload_seconds) + _SENDING_TIME
         while True:
             with self.storage.database.read() as connection:
                 ids = retention_records.find_unverified(
                     connection,
                     after_id=last_id,
+                    sending_time=sending_time,
                     grace=self.settings.grace,
                     rejected_grace=self.settings.rejected_grace,
                 )

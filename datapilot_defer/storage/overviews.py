@@ -56,12 +56,12 @@ def list_history_of_kind(
         .limit(limit)
     )
     verified = query.where(files.c.uploaded_at.is_not(None)).order_by(files.c.uploaded_at.desc())
-    rejected = query.where(files.c.uploaded_at.is_(None), files.c.refusal.is_not(None))
+    rejected = query.where(files.c.refusal.is_not(None))
     rows = [
         *connection.execute(verified),
         *connection.execute(rejected.order_by(files.c.id.desc())),
     ]
-    newest_ids = sorted((row.id for row in rows), reverse=True)[:limit]
+    newest_ids = sorted({row.id for row in rows}, reverse=True)[:limit]
     listed = {row.id: (upload_from_row(row), row.token_name) for row in rows}
     return [listed[upload_id] for upload_id in newest_ids]
 

@@ -136,16 +136,23 @@ def _batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
 
 
 def find_unverified(
-    connection: Connection, *, after_id: int, grace: timedelta, rejected_grace: timedelta
+    connection: Connection,
+    *,
+    after_id: int,
+    sending_time: timedelta,
+    grace: timedelta,
+    rejected_grace: timedelta,
 ) -> Sequence[int]:
     """Return the next BATCH_SIZE ids of uploads that will not be verified or accepted any more.
 
-    grace: the age that uploads reach when they are not rejected; rejected_grace: rejected ones.
+    The age that uploads reach is sending_time until their bytes arrive, then grace, or
+    rejected_grace when they are rejected.
     """
     now = utc_now()
     is_stale = (files.c.created_at < now - rejected_grace) | (
         files.c.refusal.is_(None) & (files.c.created_at < now - grace)
     )
+    is_stale |= files.c.sha256.is_(None) & (files.c.created_at < now - sending_time)
     query = select(files.c.id).where(files.c.id > after_id, files.c.uploaded_at.is_(None), is_stale)
     return connection.scalars(query.order_by(files.c.id).limit(BATCH_SIZE)).all()
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData()
@@ -56,6 +57,10 @@ def _foreign_key(table: str, *, nullable: bool = False) -> Column[Any]:
 
 def _not_null(name: str, kind: Any) -> Column[Any]:
     return Column(name, kind, nullable=False)
+
+
+def _partial_index(name: str, *columns: str, where: str) -> Index:
+    return Index(name, *columns, sqlite_where=text(where))
 
 
 # "version" is read by release 0.1.0 alone, which accepts 1. "compatible_from" is the number of the
@@ -184,8 +189,17 @@ files = Table(
     Column("models_changed", Integer),
     Column("changes", Text),
     Index("file_of_environment", "environment_id", "kind", "uploaded_at"),
-    Index("file_history", "environment_id", "id"),
-    Index("file_of_token", "environment_id", "token_id", "kind", "id"),
+    # Without uploads that were only announced: a token can announce any number of them.
+    _partial_index(
+        "file_history",
+        "environment_id",
+        "id",
+        where="uploaded_at IS NOT NULL OR refusal IS NOT NULL",
+    ),
+    _partial_index("file_rejected", "environment_id", "kind", "id", where="refusal IS NOT NULL"),
+    _partial_index(
+        "file_of_token", "environment_id", "token_id", "kind", "id", where="sha256 IS NOT NULL"
+    ),
     Index("file_of_blob", "sha256"),
 )
 

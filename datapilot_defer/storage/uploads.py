@@ -209,10 +209,7 @@ def find_last_rejected(
     last_verified_id = 0
     if last_verified is not None:
         last_verified_id = last_verified.id
-    is_received = files.c.sha256.is_not(None)
-    newest = [
-        _newest_of_token(connection, environment_id, token_id, each, is_received) for each in Kind
-    ]
+    newest = [_newest_of_token(connection, environment_id, token_id, each) for each in Kind]
     rejected = [upload for upload in newest if upload is not None and upload.refusal is not None]
     newest_rejected = max(rejected, key=attrgetter("id"), default=None)
     if newest_rejected is None or newest_rejected.id < last_verified_id:
@@ -225,14 +222,15 @@ def _newest_of_token(
     environment_id: int,
     token_id: int,
     kind: Kind,
-    condition: ColumnElement[bool],
+    *conditions: ColumnElement[bool],
 ) -> Upload | None:
-    """Return a token's newest upload of a kind for which a condition is true."""
+    """Return a token's newest received upload of a kind for which the conditions are true."""
     query = select(*UPLOAD_COLUMNS).where(
         files.c.environment_id == environment_id,
         files.c.token_id == token_id,
         files.c.kind == kind.value,
-        condition,
+        files.c.sha256.is_not(None),
+        *conditions,
     )
     return _first_upload(connection, query.order_by(files.c.id.desc()))
 

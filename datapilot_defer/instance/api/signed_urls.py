@@ -10,20 +10,26 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from datapilot_defer.errors import AccessDenied, NotFound
 from datapilot_defer.instance.dependencies import CurrentSettings, CurrentStorage
-from datapilot_defer.instance.rate_limit import limit_file
-from datapilot_defer.instance.services.quota import check_quota
+from datapilot_defer.instance.rate_limit import limit_file, limit_token
+from datapilot_defer.instance.services.conflicts import Conflict
+from datapilot_defer.instance.services.quota import check_quota, check_space
 from datapilot_defer.instance.services.signed_urls import Purpose, SignedUrl, open_signed_url
 from datapilot_defer.instance.services.uploads import receive_upload
+from datapilot_defer.instance.upload_turns import Pace
+from datapilot_defer.storage import Storage
 from datapilot_defer.storage.blobs import CHUNK_BYTES, Blob, BlobWriter
+from datapilot_defer.storage.instances import Instance
 from datapilot_defer.storage.tables import MAX_ID
+from datapilot_defer.storage.uploads import Upload
 
 router = APIRouter(tags=["files"])
 FileId = Annotated[int, Path(ge=1, le=MAX_ID)]
 Signature = Annotated[str, Query(max_length=200)]
 
 
-@router.put("/files/{file_id}", responses={402: {}, 403: {}, 409: {}, 413: {}})
+@router.put("/files/{file_id}", responses={402: {}, 403: {}, 408: {}, 409: {}, 413: {}})
 async def put_file(
     request: Request,
     storage: CurrentStorage,
@@ -33,19 +39,18 @@ async def put_file(
 ) -> Response:
     """Take the raw bytes of an announced file; they stay invisible until verify_upload."""
     url = SignedUrl(file_id, Purpose.UPLOAD, settings.upload_seconds, signature)
-    instance, upload = await run_in_threadpool(open_signed_url, storage, url)
-    limit_file(request, file_id)
-    if int(request.headers.get("content-length", "0")) > settings.max_upload_bytes:
-        raise _too_large(settings.max_upload_bytes)
+    instance, upload = await run_in_threadpool(_open, request, storage, url)
+    size_bytes = _declared_bytes(request, settings.max_upload_bytes)
     state = request.app.state
-    async with state.uploads.of_token(upload.token_id), state.uploading:
-        with storage.blobs.open_writer() as writer:
-            await _stream_to_blob(request, writer, settings.max_upload_bytes)
-            await run_in_threadpool(
-                check_quota, storage, instance.id, settings.max_stored_bytes, writer.blob
-            )
-            blob = await run_in_threadpool(writer.commit, instance.id)
-    await run_in_threadpool(receive_upload, storage, instance.id, file_id, blob)
+    limit = settings.max_stored_bytes
+    async with state.uploads.take(file_id, upload.token_id) as pace:
+        with state.reservations.hold(instance.id, size_bytes) as space:
+            await run_in_threadpool(check_space, storage, space, limit)
+            with storage.blobs.open_writer() as writer:
+                await _stream_to_blob(request, writer, pace, size_bytes)
+                await run_in_threadpool(check_quota, storage, instance.id, limit, writer.blob)
+                blob = await run_in_threadpool(writer.commit, instance.id)
+            await run_in_threadpool(receive_upload, storage, instance.id, file_id, blob)
     return Response(headers={"ETag": f'"{blob.sha256}"'})
 
 
@@ -59,8 +64,7 @@ def get_file(
 ) -> Response:
     """Give the raw bytes of a verified file."""
     url = SignedUrl(file_id, Purpose.DOWNLOAD, settings.download_seconds, signature)
-    instance, upload = open_signed_url(storage, url)
-    limit_file(request, file_id)
+    instance, upload = _open(request, storage, url)
     blob = Blob(upload.metadata.sha256, upload.metadata.size_bytes)
     chunks = storage.blobs.read_chunks(instance.id, blob)
     # Before the response starts, a missing blob is an error; later it would break the stream.
@@ -76,19 +80,44 @@ def get_file(
     )
 
 
-async def _stream_to_blob(request: Request, writer: BlobWriter, max_bytes: int) -> None:
+def _open(request: Request, storage: Storage, url: SignedUrl) -> tuple[Instance, Upload]:
+    """Open a signed URL. An invalid one counts for the address, another one for its file."""
+    try:
+        opened = open_signed_url(storage, url)
+    except AccessDenied:
+        limit_token(request, None)
+        raise
+    except (Conflict, NotFound):
+        limit_file(request, url.upload_id)
+        raise
+    limit_file(request, url.upload_id)
+    return opened
+
+
+def _declared_bytes(request: Request, max_bytes: int) -> int:
+    """Return the size of a body, or the largest one when the client does not state it."""
+    declared = int(request.headers.get("content-length", max_bytes))
+    if declared > max_bytes:
+        raise _too_large(max_bytes)
+    return declared
+
+
+async def _stream_to_blob(request: Request, writer: BlobWriter, pace: Pace, max_bytes: int) -> None:
     """Write a body in pieces of CHUNK_BYTES, so that one upload holds no more memory."""
     buffer = bytearray()
     try:
         async for part in request.stream():
             buffer += part
-            if writer.size_bytes + len(buffer) > max_bytes:
+            received_bytes = writer.size_bytes + len(buffer)
+            if received_bytes > max_bytes:
                 raise _too_large(max_bytes)
+            pace.advance(received_bytes)
             if len(buffer) >= CHUNK_BYTES:
                 await run_in_threadpool(writer.write, bytes(buffer))
                 buffer.clear()
     except ClientDisconnect:
         raise HTTPException(400, "the upload ended before it was whole") from None
+    pace.finish()
     await run_in_threadpool(writer.write, bytes(buffer))
 
 

@@ -17,8 +17,8 @@ from datapilot_defer.storage.audit import Actor, AuditAction, AuditEvent
 from datapilot_defer.storage.database import Connection, utc_now
 from datapilot_defer.storage.tokens import Token
 
-# Recorded failed sign-ins, so that guessing does not fill the disk.
-_FAILURE_WINDOW = timedelta(minutes=1)
+# Recorded failed sign-ins of an instance: half a million in the 400 days that they are kept.
+_FAILURE_WINDOW = timedelta(hours=1)
 _MAX_FAILURES = 60
 _MAX_FAILURES_OF_ADDRESS = 10
 

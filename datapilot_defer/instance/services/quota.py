@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from datapilot_defer.errors import Unavailable
 from datapilot_defer.formatting import format_size
 from datapilot_defer.instance.services.conflicts import QuotaExceeded
 from datapilot_defer.instance.services.principal import Principal
@@ -9,6 +15,51 @@ from datapilot_defer.storage import Storage
 from datapilot_defer.storage import quota as quota_records
 from datapilot_defer.storage.blobs import Blob
 from datapilot_defer.storage.retention import is_blob_referenced
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """Space for a running upload. before_bytes: of the uploads that had started before."""
+
+    instance_id: int
+    size_bytes: int
+    before_bytes: int
+
+
+class Reservations:
+    """The space that the running uploads of each instance need. For one thread."""
+
+    def __init__(self) -> None:
+        self._bytes: Counter[int] = Counter()
+
+    @contextmanager
+    def hold(self, instance_id: int, size_bytes: int) -> Iterator[Reservation]:
+        """Reserve space, also if it does not exist: `check_space` finds that out."""
+        reservation = Reservation(instance_id, size_bytes, self._bytes[instance_id])
+        self._bytes[instance_id] += size_bytes
+        try:
+            yield reservation
+        finally:
+            self._bytes[instance_id] -= size_bytes
+
+
+def check_space(storage: Storage, space: Reservation, max_stored_bytes: int | None) -> None:
+    """Raise QuotaExceeded when an instance is full, Unavailable when it may be full soon.
+
+    An upload that does not fit runs alone, because it may have the bytes of a stored artifact:
+    then `check_quota` lets it pass.
+    """
+    if max_stored_bytes is None:
+        return
+    check_quota(storage, space.instance_id, max_stored_bytes)
+    with storage.database.read() as connection:
+        stored = quota_records.find_stored_bytes(connection, space.instance_id)
+    if stored is None or not space.before_bytes:
+        return
+    if stored + space.before_bytes + space.size_bytes > max_stored_bytes:
+        raise Unavailable(
+            "other uploads are running, and the instance has no space for all of them. Try again."
+        )
 
 
 def stored_bytes(storage: Storage, principal: Principal) -> int | None:
@@ -23,10 +74,7 @@ def stored_bytes(storage: Storage, principal: Principal) -> int | None:
 def check_quota(
     storage: Storage, instance_id: int, max_stored_bytes: int | None, blob: Blob | None = None
 ) -> None:
-    """Raise QuotaExceeded when an instance has no space for a blob, or for any other blob.
-
-    Uploads that are received at the same time may exceed the limit together by their sizes.
-    """
+    """Raise QuotaExceeded when an instance has no space for a blob, or for any other blob."""
     if max_stored_bytes is None:
         return
     with storage.database.read() as connection:

@@ -21,6 +21,7 @@ def upgrade() -> None:
     """Add tables and columns; fill the ones that follow from existing columns."""
     _create_tables()
     _add_columns()
+    _create_partial_indexes()
     connection = op.get_bind()
     _fill_name_keys(connection)
     op.create_index("integration_name_key", "integration", ["instance_id", "name_key"], unique=True)
@@ -63,8 +64,6 @@ def _add_columns() -> None:
     op.add_column("file", sa.Column("report", sa.Text))
     for name in ("models_added", "models_removed", "models_changed"):
         op.add_column("file", sa.Column(name, sa.Integer))
-    op.create_index("file_history", "file", ["environment_id", "id"])
-    op.create_index("file_of_token", "file", ["environment_id", "token_id", "kind", "id"])
     with op.batch_alter_table("publication") as publication:
         publication.alter_column("file_id", existing_type=sa.Integer, nullable=True)
         publication.add_column(sa.Column("token_id", sa.Integer))
@@ -72,6 +71,25 @@ def _add_columns() -> None:
         publication.create_foreign_key("publication_token", "token", ["token_id"], ["id"])
     op.create_index("publication_at", "publication", ["environment_id", "kind", "since"])
     op.create_index("publication_history", "publication", ["environment_id", "id"])
+
+
+def _create_partial_indexes() -> None:
+    is_shown = "uploaded_at IS NOT NULL OR refusal IS NOT NULL"
+    op.create_index(
+        "file_history", "file", ["environment_id", "id"], sqlite_where=sa.text(is_shown)
+    )
+    op.create_index(
+        "file_rejected",
+        "file",
+        ["environment_id", "kind", "id"],
+        sqlite_where=sa.text("refusal IS NOT NULL"),
+    )
+    op.create_index(
+        "file_of_token",
+        "file",
+        ["environment_id", "token_id", "kind", "id"],
+        sqlite_where=sa.text("sha256 IS NOT NULL"),
+    )
 
 
 def _fill_name_keys(connection: sa.Connection) -> None:

@@ -1,0 +1,96 @@
+"""Turns of uploads: which may send its bytes now, and for how long."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+
+from anyio import CancelScope, CapacityLimiter, current_time, move_on_after
+from fastapi import HTTPException
+
+from datapilot_defer.instance.token_slots import TokenSlots
+
+MAX_WAIT_S = 120.0
+_RETRY_AFTER_S = 5
+# A line of 1 Mbit/s has twice this speed.
+_BYTES_PER_S = 64 * 1024
+# So long an upload may be slower, at its start or in pauses.
+_SLOW_S = 60.0
+
+
+class Pace:
+    """How fast an upload has to be. The upload is cancelled when it is too slow."""
+
+    def __init__(self, scope: CancelScope) -> None:
+        self._scope = scope
+        self._started_at = current_time()
+        self.advance(0)
+
+    def advance(self, received_bytes: int) -> None:
+        """Set how many bytes have arrived in all."""
+        self._scope.deadline = self._started_at + _SLOW_S + received_bytes / _BYTES_PER_S
+
+    def finish(self) -> None:
+        """Stop to measure: the server has all bytes."""
+        self._scope.deadline = math.inf
+
+
+class UploadTurns:
+    """The running and the waiting uploads.
+
+    at_once: how many run at the same time; per_token: of one token.
+    """
+
+    def __init__(self, at_once: int, per_token: int) -> None:
+        self._running = CapacityLimiter(at_once)
+        self._of_token = TokenSlots(per_token)
+        self._scopes: dict[int, CancelScope] = {}
+
+    @asynccontextmanager
+    async def take(self, file_id: int, token_id: int) -> AsyncIterator[Pace]:
+        """Wait until an upload may run, and end an earlier one of the same file.
+
+        A client repeats an upload whose connection broke before the server has noticed that.
+        Raises HTTPException: 503 after MAX_WAIT_S, 409 when a later upload of the same file
+        ends this one, 408 when it is too slow.
+        """
+        with self._newest_of(file_id) as scope:
+            async with AsyncExitStack() as slots:
+                await self._wait(slots, token_id)
+                yield Pace(scope)
+        if not scope.cancelled_caught:
+            return
+        if current_time() >= scope.deadline:
+            raise _ended(408, f"the upload is slower than {_BYTES_PER_S // 1024} kB/s")
+        raise _ended(409, f"another upload of file {file_id} has started")
+
+    @contextmanager
+    def _newest_of(self, file_id: int) -> Iterator[CancelScope]:
+        """Cancel the upload of a file that runs or waits, and open the scope of the next one."""
+        earlier = self._scopes.get(file_id)
+        if earlier is not None:
+            earlier.cancel()
+        with CancelScope() as scope:
+            self._scopes[file_id] = scope
+            try:
+                yield scope
+            finally:
+                if self._scopes.get(file_id) is scope:
+                    del self._scopes[file_id]
+
+    async def _wait(self, slots: AsyncExitStack, token_id: int) -> None:
+        with move_on_after(MAX_WAIT_S) as wait:
+            await slots.enter_async_context(self._of_token.of_token(token_id))
+            await slots.enter_async_context(self._running)
+        if wait.cancelled_caught:
+            raise HTTPException(
+                503,
+                "too many uploads are running. Try again.",
+                headers={"Retry-After": str(_RETRY_AFTER_S), "Connection": "close"},
+            )
+
+
+def _ended(status: int, reason: str) -> HTTPException:
+    """Return the response to an upload whose rest is not read."""
+    return HTTPException(status, f"{reason}: it was not stored", headers={"Connection": "close"})
