@@ -86,8 +86,7 @@ def confirm_accept(
     """Ask for confirmation before a rejected upload becomes current."""
     require_scope(session.principal, "admin")
     overview = _find_upload(storage, session, integration_id, environment, upload_id)
-    rejection = overview.upload.rejection
-    if rejection is None or not rejection.is_acceptable:
+    if not overview.upload.failed_checks:
         raise Conflict(f"upload {upload_id} cannot be accepted: no upload check rejected it")
     return _render("confirm_accept.html", session, overview)
 
