@@ -14,6 +14,7 @@ from tests.support.commands import access, datapilot
 from tests.support.instance_calls import (
     call,
     catalog,
+    fetch,
     make_integration,
     manifest,
     onboard,
@@ -134,6 +135,44 @@ def test_restoring_what_is_current_adds_no_row(
         assert restore(instance, integration_id, file_id).status_code == 200
     assert show(instance, integration_id)["publications"] == before["publications"]
     assert events_of(instance, AuditAction.ARTIFACT_RESTORED) == []
+
+
+def test_a_rejected_upload_cannot_be_pulled_or_restored_and_says_why(
+    instance: RunningInstance, integration_id: int
+) -> None:
+    wrong = upload(instance, integration_id, WRONG)
+    invalid = upload(instance, integration_id, CURRENT[:-5])
+    for file_id, reason in ((wrong, REASONS[0]), (invalid, "manifest.json::")):
+        verify(instance, file_id)
+        pulled = fetch(instance, integration_id, dbt_core_integration_file_id=file_id)
+        restored = restore(instance, integration_id, file_id)
+        for answer in (pulled, restored):
+            assert answer.status_code == 409
+            detail = answer.json()["detail"]
+            assert f"file {file_id} was rejected" in detail
+            assert reason in detail
+            advice = f"`datapilot dbt integrations accept {file_id}`"
+            assert (advice in detail) is (file_id == wrong)
+    words = ("--integration-id", integration_id, "--file-id", wrong)
+    done = datapilot("dbt", "pull", *words, env=access(instance))
+    assert done.exit_code == 2
+    assert f"file {wrong} was rejected" in done.stderr
+
+
+def test_only_who_may_read_is_told_why_an_upload_was_rejected(
+    instance: RunningInstance, integration_id: int
+) -> None:
+    file_id = upload(instance, integration_id, WRONG)
+    verify(instance, file_id)
+    uploader = instance.new_token("upload")
+    answer = restore(instance, integration_id, file_id, uploader)
+    assert answer.status_code == 404
+    assert "rejected" not in answer.text
+    other = make_integration(instance, "other")
+    stranger = instance.new_token("read", integration_id=other)
+    answer = fetch(instance, other, stranger, dbt_core_integration_file_id=file_id)
+    assert answer.status_code == 404
+    assert "rejected" not in answer.text
 
 
 def test_the_json_of_a_rejected_onboarding_has_the_checks_and_the_file_id(
