@@ -12,14 +12,24 @@ A message names the thing, the cause and what to do next; it never holds a token
 or user-info. Exit codes are never renumbered.
 """
 
+from __future__ import annotations
+
 import re
 import signal
+from collections.abc import Mapping
 
 
 class DatapilotError(Exception):
-    """Anything that a user, a file or a network can cause. `str()` of it is for people."""
+    """Anything that a user, a file or a network can cause. `str()` of it is for people.
+
+    details: facts for machines, which the JSON of an error contains too.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "", details: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.details = dict(details or {})
 
     @property
     def kind(self) -> str:

@@ -16,8 +16,8 @@ from datapilot_defer.instance.services import overviews
 from datapilot_defer.storage import uploads
 from datapilot_defer.storage.audit import AuditAction, AuditEvent, list_events
 from datapilot_defer.storage.database import utc_now
+from datapilot_defer.storage.integrations import UploadCheck
 from datapilot_defer.storage.tables import environments, files
-from datapilot_defer.storage.uploads import Rejection
 from tests.support.environments import require_program
 from tests.support.instance_calls import (
     call,
@@ -345,7 +345,7 @@ def test_any_number_of_refusals_leaves_what_was_verified_in_the_history(
             file_id = uploads.create_upload(
                 connection, environment_id=1, token_id=1, kind=Kind.MANIFEST
             )
-            uploads.mark_rejected(connection, file_id, Rejection.OLDER, "it is older")
+            uploads.mark_rejected(connection, file_id, [UploadCheck.OLDER], "it is older")
     (shown,) = show(instance, integration_id)["history"]
     assert shown["current"]
 

@@ -23,9 +23,9 @@ from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import retention as retention_records
 from datapilot_defer.storage import uploads
 from datapilot_defer.storage.database import Database, utc_now
+from datapilot_defer.storage.integrations import UploadCheck
 from datapilot_defer.storage.retention import BATCH_SIZE
 from datapilot_defer.storage.tables import files, tokens
-from datapilot_defer.storage.uploads import Rejection
 from tests.support.instance_calls import (
     SECONDS,
     announce,
@@ -194,7 +194,7 @@ def test_rejected_uploads_are_kept_longer_than_unverified_ones(records: UploadRe
             for _ in range(2)
         )
         uploads.mark_received(connection, rejected, sha256="0" * 64, size_bytes=1)
-        uploads.mark_rejected(connection, rejected, Rejection.SMALLER, "too small")
+        uploads.mark_rejected(connection, rejected, [UploadCheck.SMALLER], "too small")
     settings = InstanceSettings(grace=timedelta(hours=1))
     apply_retention(records.storage, settings)
     assert kept_of(records, announced, rejected) == [announced, rejected]

@@ -93,7 +93,8 @@ def _upload_options(command: F) -> F:
         "--allow",
         type=click.Choice(tuple(UPLOAD_CHECKS)),
         multiple=True,
-        help="Skip this safety check of the server. Can be repeated.",
+        help="Skip this safety check of the server. Can be repeated. Skipping `project` changes "
+        "the project that the integration accepts from then on.",
     )
     @click.option(
         "--force", is_flag=True, help="Skip all safety checks of the server, as --allow for each."

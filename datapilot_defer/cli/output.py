@@ -111,7 +111,7 @@ class Output:
         result: dict[str, object] = {
             "ok": False,
             "exit_code": error.exit_code,
-            "error": {"kind": error.kind, "message": str(error)},
+            "error": {**error.details, "kind": error.kind, "message": str(error)},
         }
         with suppress(UsageError):  # stdout is not writable; stderr has the message
             self.print_result(result, "")

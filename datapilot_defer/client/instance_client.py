@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote
 
 from datapilot_defer.client import responses
-from datapilot_defer.client.status_errors import REJECTED_STATUS, api_error, storage_error
+from datapilot_defer.client.status_errors import (
+    REJECTED_STATUS,
+    api_error,
+    rejection_error,
+    storage_error,
+)
 from datapilot_defer.client.transport import MAX_TRIES, Request, Response, Transport
 from datapilot_defer.config import DEFAULT_URL
 from datapilot_defer.console import NoProgress
@@ -170,8 +175,7 @@ class InstanceClient:
             # Other instances do not know the facts; some reject what they do not know.
             response = self._transport.send_to_api(Request(action, "POST", path, body=body))
         if response.status in REJECTED_STATUS:
-            reason = responses.error_detail(response.json()) or f"HTTP {response.status}"
-            raise ArtifactRefused(f"the instance rejected the {artifact.kind.value}: {reason}")
+            raise rejection_error(artifact.kind.value, response)
         content = self._parse_response(request, response)
         return responses.parse_upload_receipt(content, target.file_id)
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=msgspec.Struct)
 Id = Annotated[int, msgspec.Meta(ge=0)]
 
-_MAX_DETAIL_LENGTH = 500
+# Enough for the reasons of all failed checks.
+_MAX_DETAIL_LENGTH = 2000
 _EXTRA_FIELD_ERRORS = ("extra_forbidden", "value_error.extra")  # pydantic 2 and 1
 _RENAMED = {
     "file_id": "dbt_core_integration_file_id",

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from datapilot_defer.client.responses import error_detail
 from datapilot_defer.credentials import rejected_credentials_error
-from datapilot_defer.errors import AccessDenied, DatapilotError, NotFound, Unavailable, UsageError
+from datapilot_defer.errors import (
+    AccessDenied,
+    ArtifactRefused,
+    DatapilotError,
+    NotFound,
+    Unavailable,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from datapilot_defer.client.transport import Response
@@ -34,6 +41,24 @@ def api_error(action: str, response: Response, credentials: Credentials) -> Data
     if status in REJECTED_STATUS:
         return UsageError(f"{action}: rejected{suffix}")
     return _unexpected_status_error(f"{action}: {url} answered HTTP {status}", reason)
+
+
+def rejection_error(kind: str, response: Response) -> ArtifactRefused:
+    """Return the error for an upload that the instance rejected.
+
+    Its details are the file id and the names of the failed checks, if the instance states them.
+    """
+    content = response.json()
+    reason = error_detail(content) or f"HTTP {response.status}"
+    details: dict[str, object] = {}
+    if isinstance(content, dict):
+        file_id = content.get("dbt_core_integration_file_id")
+        failed_checks = content.get("check")
+        if isinstance(file_id, int):
+            details["file_id"] = file_id
+        if isinstance(failed_checks, list):
+            details["check"] = [name for name in failed_checks if isinstance(name, str)]
+    return ArtifactRefused(f"the instance rejected the {kind}: {reason}", details)
 
 
 def _unexpected_status_error(message: str, reason: str) -> Unavailable:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from datapilot_defer.errors import DatapilotError, Unavailable
 from datapilot_defer.instance.error_statuses import status_of
+from datapilot_defer.instance.services.principal import AuthenticationFailed
 from datapilot_defer.instance.web.rendering import render_page
 from datapilot_defer.instance.web.session import SignInRequired
 
@@ -20,9 +21,13 @@ _MAX_PROBLEMS = 10
 
 
 def error_response(
-    request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None
+    request: Request,
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    facts: Mapping[str, object] | None = None,
 ) -> Response:
-    """Return an error as a page or as JSON.
+    """Return an error as a page or as JSON. facts: for machines, only in the JSON.
 
     A browser gets a page. Most clients read `detail`; the VS Code extension reads `message` when
     it cannot create an integration.
@@ -34,7 +39,8 @@ def error_response(
         page = render_page("problem.html", session, status, problem=detail)
         page.headers.update(headers or {})
         return page
-    return JSONResponse({"detail": detail, "message": detail}, status, headers)
+    body = {**(facts or {}), "detail": detail, "message": detail}
+    return JSONResponse(body, status, headers)
 
 
 async def redirect_to_sign_in(request: Request, error: SignInRequired) -> Response:
@@ -62,4 +68,6 @@ async def handle_domain_error(request: Request, error: DatapilotError) -> Respon
     headers = None
     if isinstance(error, Unavailable):
         headers = {"Retry-After": str(_RETRY_AFTER_S)}
-    return error_response(request, status_of(error), str(error), headers)
+    if isinstance(error, AuthenticationFailed):
+        headers = {"WWW-Authenticate": "Bearer"}
+    return error_response(request, status_of(error), str(error), headers, error.details)

@@ -11,6 +11,7 @@ from datapilot_defer.errors import (
     UsageError,
 )
 from datapilot_defer.instance.services.conflicts import Conflict, QuotaExceeded
+from datapilot_defer.instance.services.principal import AuthenticationFailed
 
 # The status of a subclass is that of its nearest base class in this table.
 _STATUS_OF_ERROR: dict[type[BaseException], int] = {
@@ -18,6 +19,7 @@ _STATUS_OF_ERROR: dict[type[BaseException], int] = {
     ArtifactRefused: 422,
     QuotaExceeded: 402,
     Conflict: 409,
+    AuthenticationFailed: 401,
     AccessDenied: 403,
     NotFound: 404,
     Unavailable: 503,

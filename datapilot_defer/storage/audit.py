@@ -32,6 +32,7 @@ class AuditAction(StrEnum):
     ARTIFACT_RESTORED = "artifact.restore"
     UPLOAD_FORCED = "upload.force"
     UPLOAD_ACCEPTED = "upload.accept"
+    CHECK_SKIPPED = "check.skip"
     INTEGRATION_CREATED = "integration.create"
     INTEGRATION_RENAMED = "integration.rename"
     INTEGRATION_DELETED = "integration.delete"

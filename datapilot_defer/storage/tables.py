@@ -180,7 +180,7 @@ files = Table(
     Column("branch", Text),
     Column("build_url", Text),
     Column("ingestion", String(20)),  # see ingestions
-    Column("rejection", String(20)),  # a value of Rejection
+    Column("rejection", String(100)),  # a Rejection, or the failed checks
     Column("report", Text),  # lines of the verification
     # Differences from the previous manifest. changes: JSON of a model_changes.ModelChanges, which
     # no list selects.

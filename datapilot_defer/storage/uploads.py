@@ -38,23 +38,14 @@ UPLOADS_WITH_INTEGRATION = files.join(
 
 
 class Rejection(StrEnum):
-    """Why an upload did not become current. The value is stored and shown."""
+    """Why an upload did not become current if no check rejected it. The value is stored."""
 
-    OLDER = UploadCheck.OLDER.value
-    SMALLER = UploadCheck.SMALLER.value
-    PROJECT = UploadCheck.PROJECT.value
-    RELATIONS = UploadCheck.RELATIONS.value
     FUTURE = "future"
     INVALID = "invalid"
 
-    @property
-    def is_acceptable(self) -> bool:
-        """Return whether an admin may make the upload current, because only a check rejected it."""
-        return self.value in set(UploadCheck)
 
-
-# A newer release may have stored rejections that this one does not have.
-_REJECTIONS = {rejection.value: rejection for rejection in Rejection}
+Reason = Rejection | UploadCheck
+_SEPARATOR = ", "  # between the names of failed checks
 
 
 @dataclass(frozen=True)
@@ -70,9 +61,10 @@ class ModelCounts:
 class Upload:
     """One upload of an artifact.
 
-    uploaded_at: when it was verified; None before. rejection: why it did not become current;
-    refusal: the same as a message. metadata: until the bytes are received, sha256 is "" and
-    size_bytes 0. model_counts: None when no previous manifest was compared.
+    uploaded_at: when it was verified; None before. rejection: why it did not become current, a
+    `Rejection` or the names of the failed checks; refusal: the same as a message. metadata: until
+    the bytes are received, sha256 is "" and size_bytes 0. model_counts: None when no previous
+    manifest was compared.
     """
 
     id: int
@@ -81,7 +73,7 @@ class Upload:
     created_at: datetime
     uploaded_at: datetime | None
     refusal: str | None
-    rejection: Rejection | None
+    rejection: str | None
     metadata: ArtifactMetadata
     provenance: Provenance
     model_counts: ModelCounts | None
@@ -95,6 +87,15 @@ class Upload:
     def is_received(self) -> bool:
         """Return whether all bytes are stored."""
         return self.metadata.sha256 != ""
+
+    @property
+    def failed_checks(self) -> tuple[UploadCheck, ...]:
+        """Return the checks that rejected it: an admin may accept it if there are any."""
+        names = (self.rejection or "").split(_SEPARATOR)
+        if set(names) <= set(UploadCheck):
+            return tuple(UploadCheck(name) for name in names)
+        # A newer release may have stored checks that this one does not have.
+        return ()
 
 
 @dataclass(frozen=True)
@@ -181,10 +182,10 @@ def mark_verified(connection: Connection, upload_id: int, uploaded_at: datetime)
 
 
 def mark_rejected(
-    connection: Connection, upload_id: int, rejection: Rejection, message: str
+    connection: Connection, upload_id: int, reasons: Sequence[Reason], message: str
 ) -> None:
-    """Record why an upload did not become current."""
-    values = {"rejection": rejection.value, "refusal": message}
+    """Record why an upload did not become current: a rejection, or the failed checks."""
+    values = {"rejection": _SEPARATOR.join(reasons), "refusal": message}
     connection.execute(files.update().where(files.c.id == upload_id).values(**values))
 
 
@@ -206,13 +207,12 @@ def find_last_rejected(
     last_verified = _newest_of_token(
         connection, environment_id, token_id, kind, files.c.uploaded_at.is_not(None)
     )
-    last_verified_id = 0
-    if last_verified is not None:
-        last_verified_id = last_verified.id
     newest = [_newest_of_token(connection, environment_id, token_id, each) for each in Kind]
     rejected = [upload for upload in newest if upload is not None and upload.refusal is not None]
     newest_rejected = max(rejected, key=attrgetter("id"), default=None)
-    if newest_rejected is None or newest_rejected.id < last_verified_id:
+    if newest_rejected is None or last_verified is None:
+        return newest_rejected
+    if newest_rejected.id < last_verified.id:
         return None
     return newest_rejected
 
@@ -285,7 +285,7 @@ def upload_from_row(row: Row[Any]) -> Upload:
         created_at=row.created_at,
         uploaded_at=row.uploaded_at,
         refusal=row.refusal,
-        rejection=_REJECTIONS.get(row.rejection),
+        rejection=row.rejection,
         metadata=metadata,
         provenance=Provenance(row.commit, row.branch, row.build_url),
         model_counts=_model_counts_from_row(row),

@@ -9,8 +9,17 @@ from typing import NamedTuple
 
 from datapilot_defer.artifact import Kind
 from datapilot_defer.errors import NotFound, UsageError
-from datapilot_defer.instance.services.integrations import find_environment, find_integration
-from datapilot_defer.instance.services.principal import Principal, require_scope
+from datapilot_defer.instance.services.conflicts import Conflict
+from datapilot_defer.instance.services.integrations import (
+    find_active_integration,
+    find_environment,
+    find_integration,
+)
+from datapilot_defer.instance.services.principal import (
+    Principal,
+    require_scope,
+    require_valid_token,
+)
 from datapilot_defer.storage import Storage
 from datapilot_defer.storage import instances as instance_records
 from datapilot_defer.storage import integrations as integration_records
@@ -48,12 +57,12 @@ class EnvironmentArtifact(NamedTuple):
 def find_artifact(
     storage: Storage, principal: Principal, query: ArtifactQuery
 ) -> EnvironmentArtifact:
-    """Return the artifact of a query. Raises AccessDenied, NotFound, UsageError."""
+    """Return the artifact of a query. Raises AccessDenied, NotFound, UsageError, Conflict."""
     require_scope(principal, "read", query.integration_id)
     integration = find_integration(storage, principal, query.integration_id)
     environments = _candidate_environments(integration, query.environment)
     if query.upload_id is not None:
-        upload = find_verified_upload(storage, integration, query.upload_id)
+        upload = find_verified_upload(storage, principal, integration, query.upload_id)
         artifact = _match_upload(environments, upload, query.kind)
     else:
         artifact = _find_current(storage, environments, query)
@@ -67,14 +76,24 @@ def find_artifact(
     return artifact
 
 
-def find_verified_upload(storage: Storage, integration: Integration, upload_id: int) -> Upload:
-    """Return a verified upload of an integration. Raises NotFound."""
+def find_verified_upload(
+    storage: Storage, principal: Principal, integration: Integration, upload_id: int
+) -> Upload:
+    """Return a verified upload of an integration that the token permits.
+
+    Raises NotFound, Conflict when the upload was rejected.
+    """
     environment_ids = {environment.id for environment in integration.environments}
     with storage.database.read() as connection:
         upload = upload_records.find_upload(connection, upload_id)
-    if upload is None or upload.uploaded_at is None or upload.environment_id not in environment_ids:
+    if upload is None or upload.environment_id not in environment_ids:
         raise _missing_file(f"integration {integration.id}", upload_id)
-    return upload
+    if upload.uploaded_at is not None:
+        return upload
+    is_told = principal.token.permits("read", integration.id)
+    if upload.refusal is None or not is_told:
+        raise _missing_file(f"integration {integration.id}", upload_id)
+    raise _rejected_file(upload)
 
 
 def restore_artifact(
@@ -82,14 +101,17 @@ def restore_artifact(
 ) -> Upload:
     """Make an earlier upload the current one again.
 
-    Restoring the current upload changes nothing and is not recorded. Raises AccessDenied, NotFound.
+    Restoring the current upload changes nothing and is not recorded. Raises AccessDenied, NotFound,
+    Conflict when the upload was rejected.
     """
     integration = find_integration(storage, principal, integration_id)
     require_scope(principal, "upload", integration.id)
     selected = find_environment(integration, environment)
-    find_verified_upload(storage, integration, upload_id)
+    find_verified_upload(storage, principal, integration, upload_id)
     with storage.database.write() as connection:
         instance_records.lock_instance(connection, principal.instance.id)
+        require_valid_token(connection, principal)
+        find_active_integration(connection, principal, integration.id)
         # Read it again: retention may have removed it.
         upload = upload_records.find_upload(connection, upload_id)
         if upload is None or upload.environment_id != selected.id:
@@ -133,6 +155,13 @@ def _missing_file(owner: str, upload_id: int) -> NotFound:
         f"{owner} has no file {upload_id}, or retention removed it. "
         "The history lists the files that are kept."
     )
+
+
+def _rejected_file(upload: Upload) -> Conflict:
+    message = f"file {upload.id} was rejected and was never current: {upload.refusal}"
+    if upload.failed_checks:
+        message += f" An admin can also accept it: `datapilot dbt integrations accept {upload.id}`."
+    return Conflict(message)
 
 
 def _candidate_environments(integration: Integration, name: str | None) -> Sequence[Environment]:

@@ -24,10 +24,13 @@ from datapilot_defer.storage.integrations import Environment, Integration, Uploa
 def find_integration(storage: Storage, principal: Principal, integration_id: int) -> Integration:
     """Return an integration that the token permits. Raises NotFound, also for a deleted one."""
     with storage.database.read() as connection:
-        return _find_active(connection, principal, integration_id)
+        return find_active_integration(connection, principal, integration_id)
 
 
-def _find_active(connection: Connection, principal: Principal, integration_id: int) -> Integration:
+def find_active_integration(
+    connection: Connection, principal: Principal, integration_id: int
+) -> Integration:
+    """Return the same as `find_integration`, within a transaction."""
     integration = _find_permitted(connection, principal, integration_id)
     if integration.deleted_at is None:
         return integration
@@ -148,7 +151,7 @@ def rename_integration(
     name = validate_name(name, "integration", MAX_NAME_LENGTH)
     instance_id = principal.instance.id
     with storage.database.write() as connection:
-        integration = _find_active(connection, principal, integration_id)
+        integration = find_active_integration(connection, principal, integration_id)
         holder = integration_records.find_integration_by_name(connection, instance_id, name)
         if holder is not None and holder.id != integration.id:
             raise _name_conflict(holder)
@@ -185,7 +188,7 @@ def delete_integration(
     """
     require_scope(principal, "admin")
     with storage.database.write() as connection:
-        integration = _find_active(connection, principal, integration_id)
+        integration = find_active_integration(connection, principal, integration_id)
         deleted = replace(integration, deleted_at=utc_now())
         _set_deleted_at(connection, principal, deleted, AuditAction.INTEGRATION_DELETED)
     return deleted
@@ -242,7 +245,7 @@ def set_disabled_checks(
     """
     require_scope(principal, "admin")
     with storage.database.write() as connection:
-        integration = _find_active(connection, principal, integration_id)
+        integration = find_active_integration(connection, principal, integration_id)
         selected = find_environment(integration, environment)
         changed = replace(selected, disabled_checks=disabled)
         if changed == selected:

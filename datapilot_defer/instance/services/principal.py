@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from datapilot_defer.errors import AccessDenied
+from datapilot_defer.storage import tokens as token_records
 from datapilot_defer.storage.audit import Actor
+from datapilot_defer.storage.database import Connection
 from datapilot_defer.storage.instances import Instance
 from datapilot_defer.storage.tokens import Token
 
@@ -22,6 +24,10 @@ _INTEGRATION_SCOPE_DESCRIPTIONS: dict[Scope, str] = {
     "upload": "upload to",
     "admin": "administer",
 }
+
+
+class AuthenticationFailed(AccessDenied):
+    """The caller's token is not valid any longer."""
 
 
 @dataclass(frozen=True)
@@ -46,3 +52,10 @@ def require_scope(principal: Principal, scope: Scope, integration_id: int | None
     if integration_id is not None:
         action = f"{_INTEGRATION_SCOPE_DESCRIPTIONS[scope]} integration {integration_id}"
     raise AccessDenied(f"the token {principal.token.name!r} may not {action}")
+
+
+def require_valid_token(connection: Connection, principal: Principal) -> None:
+    """Raise AuthenticationFailed when the token was revoked or expired since the request began."""
+    token = token_records.get_token(connection, principal.token.id)
+    if token is None or not token.is_valid:
+        raise AuthenticationFailed(f"the token {principal.token.name!r} was revoked or has expired")

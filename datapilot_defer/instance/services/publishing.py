@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from datapilot_defer.artifact import ArtifactMetadata, Kind, Provenance
 from datapilot_defer.instance.services.conflicts import UploadReplaced
-from datapilot_defer.instance.services.principal import Principal
+from datapilot_defer.instance.services.integrations import find_active_integration
+from datapilot_defer.instance.services.principal import Principal, require_valid_token
 from datapilot_defer.instance.services.upload_checks import (
     FailedCheck,
+    describe_allowing,
     describe_future,
     find_failed_checks,
 )
@@ -22,7 +25,7 @@ from datapilot_defer.storage.audit import AuditAction, record_event
 from datapilot_defer.storage.database import Connection, utc_now
 from datapilot_defer.storage.integrations import Integration, UploadCheck
 from datapilot_defer.storage.publications import PublicationReason
-from datapilot_defer.storage.uploads import ModelCounts, Rejection, Upload, UploadDetails
+from datapilot_defer.storage.uploads import ModelCounts, Reason, Rejection, Upload, UploadDetails
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,14 @@ class Candidate:
 class Decision:
     """What became of an upload. unchanged: the same bytes were current before.
 
-    rejection, message: why it did not become current.
+    reasons: why it did not become current, if it did not; message: the same for people.
+    skipped: the checks that it did not have to pass, and why, as the audit log states them.
     """
 
     unchanged: bool = False
-    rejection: Rejection | None = None
+    reasons: tuple[Reason, ...] = ()
     message: str = ""
+    skipped: tuple[tuple[AuditAction, str], ...] = ()
 
 
 def publish(
@@ -67,29 +72,32 @@ def publish(
     """Make an upload current or reject it, in one transaction with what verification found.
 
     Returns None, changing nothing, when another upload became current since the verification.
-    Raises UploadReplaced when other bytes arrived since.
+    Raises UploadReplaced when other bytes arrived since, AuthenticationFailed when the token was
+    revoked since, NotFound when the integration was deleted since.
     """
     upload = candidate.upload
     with storage.database.write() as connection:
         instance_records.lock_instance(connection, principal.instance.id)
+        require_valid_token(connection, principal)
+        find_active_integration(connection, principal, candidate.integration.id)
         latest = upload_records.find_upload(connection, upload.id)
-        if _was_verified_meanwhile(upload, latest):
-            return Decision()
-        if latest != upload:
+        if latest is None or latest.metadata.sha256 != upload.metadata.sha256:
             raise UploadReplaced(
                 f"file {upload.id} was uploaded again during verification. "
                 "Request a new signed URL."
             )
+        if latest.uploaded_at is not None:
+            # The same call, repeated, was faster.
+            return Decision()
         current = publication_records.find_current(connection, upload.environment_id, upload.kind)
         if _id_of(current) != _id_of(candidate.current):
             return None
-        decision = _decide(connection, principal, candidate, claim)
+        decision = _decide(connection, candidate, claim)
         _record_verification(connection, candidate, claim)
-        if decision.rejection is not None:
-            upload_records.mark_rejected(
-                connection, upload.id, decision.rejection, decision.message
-            )
+        if decision.reasons:
+            upload_records.mark_rejected(connection, upload.id, decision.reasons, decision.message)
             return decision
+        _record_skipped_checks(connection, principal, candidate, decision)
         verified = upload_records.find_upload(connection, upload.id) or upload
         make_current(connection, principal, verified, reason=PublicationReason.UPLOAD)
     return decision
@@ -114,66 +122,75 @@ def make_current(
         )
 
 
-def _was_verified_meanwhile(upload: Upload, latest: Upload | None) -> bool:
-    """Return whether the same call, repeated, was faster."""
-    if latest is None or latest.uploaded_at is None:
-        return False
-    return latest.metadata.sha256 == upload.metadata.sha256
-
-
 def _id_of(upload: Upload | None) -> int | None:
     if upload is None:
         return None
     return upload.id
 
 
-def _decide(
-    connection: Connection, principal: Principal, candidate: Candidate, claim: UploadClaim
-) -> Decision:
+def _decide(connection: Connection, candidate: Candidate, claim: UploadClaim) -> Decision:
     verification = candidate.verification
     metadata = verification.metadata
     if verification.problem is not None or metadata is None:
         message = verification.problem or "the file could not be verified"
-        return Decision(rejection=Rejection.INVALID, message=message)
+        return Decision(reasons=(Rejection.INVALID,), message=message)
     future = describe_future(metadata, utc_now())
     if future is not None:
-        return Decision(rejection=Rejection.FUTURE, message=future)
+        return Decision(reasons=(Rejection.FUTURE,), message=future)
     current = candidate.current
     if current is not None and current.metadata.sha256 == metadata.sha256:
         return Decision(unchanged=True)
     if metadata.kind is not Kind.MANIFEST:
         return Decision()
-    return _decide_by_checks(connection, principal, candidate, claim, metadata)
+    return _decide_by_checks(connection, candidate, claim, metadata)
 
 
 def _decide_by_checks(
-    connection: Connection,
-    principal: Principal,
-    candidate: Candidate,
-    claim: UploadClaim,
-    metadata: ArtifactMetadata,
+    connection: Connection, candidate: Candidate, claim: UploadClaim, metadata: ArtifactMetadata
 ) -> Decision:
     """Return the decision about a valid manifest that differs from the current one."""
     upload = candidate.upload
-    failed_checks = _find_failed_checks(connection, candidate, metadata)
     environment = integration_records.get_environment(connection, upload.environment_id)
+    failed_checks = _find_failed_checks(connection, candidate, metadata)
     skipped_checks = claim.allow | environment.disabled_checks
-    for failed in failed_checks:
-        if failed.check not in skipped_checks:
-            advice = f"If this is intended, onboard it with --allow {failed.check}."
-            return Decision(
-                rejection=Rejection(failed.check.value), message=f"{failed.reason}. {advice}"
-            )
-    for failed in failed_checks:
+    rejecting = [failed for failed in failed_checks if failed.check not in skipped_checks]
+    if rejecting:
+        # An allowed check that failed is named again: the next upload has to allow it too.
+        needed = [each for each in failed_checks if each.check not in environment.disabled_checks]
+        return Decision(
+            reasons=tuple(failed.check for failed in rejecting),
+            message=f"{_join_reasons(rejecting)} {describe_allowing(needed, metadata)}",
+        )
+    place = f"{upload.kind.file_name} {upload.id} in {environment.name}"
+    skipped = [(AuditAction.UPLOAD_FORCED, f"{failed.check}: {place}") for failed in failed_checks]
+    relations = UploadCheck.RELATIONS
+    if _is_comparison_missing(candidate) and relations not in skipped_checks:
+        reason = f"{relations}: {place}: the comparison with the current manifest failed"
+        skipped.append((AuditAction.CHECK_SKIPPED, reason))
+    return Decision(skipped=tuple(skipped))
+
+
+def _is_comparison_missing(candidate: Candidate) -> bool:
+    """Return whether the comparison failed. A lost manifest must not stop its replacement."""
+    return candidate.current is not None and candidate.verification.relations is None
+
+
+def _join_reasons(failed_checks: Sequence[FailedCheck]) -> str:
+    return "; ".join(failed.reason for failed in failed_checks) + "."
+
+
+def _record_skipped_checks(
+    connection: Connection, principal: Principal, candidate: Candidate, decision: Decision
+) -> None:
+    for action, detail in decision.skipped:
         record_event(
             connection,
             principal.instance.id,
             principal.actor,
-            AuditAction.UPLOAD_FORCED,
+            action,
             integration_id=candidate.integration.id,
-            detail=f"{failed.check}: {upload.kind.file_name} {upload.id} in {environment.name}",
+            detail=detail,
         )
-    return Decision()
 
 
 def _find_failed_checks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -55,6 +56,16 @@ def find_failed_checks(
     if relations is not None:
         reasons[UploadCheck.RELATIONS] = _moved_reason(relations)
     return [FailedCheck(check, reason) for check, reason in reasons.items() if reason is not None]
+
+
+def describe_allowing(failed_checks: Sequence[FailedCheck], new: ArtifactMetadata) -> str:
+    """Return how to publish a manifest although it does not pass these checks."""
+    options = " ".join(f"--allow {failed.check}" for failed in failed_checks)
+    advice = f"If this is intended, onboard it with {options}."
+    names = {failed.check for failed in failed_checks}
+    if UploadCheck.PROJECT not in names or new.project_name is None:
+        return advice
+    return f"{advice} From then on, the integration accepts only the project {new.project_name!r}."
 
 
 def _other_project_reason(integration: Integration, new: ArtifactMetadata) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from datapilot_defer.artifact import Kind
@@ -13,11 +14,18 @@ from datapilot_defer.errors import (
     UsageError,
 )
 from datapilot_defer.instance.services.conflicts import Conflict, UnsafeUpload
-from datapilot_defer.instance.services.integrations import find_environment, find_integration
-from datapilot_defer.instance.services.principal import Principal, require_scope
+from datapilot_defer.instance.services.integrations import (
+    find_active_integration,
+    find_environment,
+    find_integration,
+)
+from datapilot_defer.instance.services.principal import (
+    Principal,
+    require_scope,
+    require_valid_token,
+)
 from datapilot_defer.instance.services.publishing import (
     Candidate,
-    Decision,
     UploadClaim,
     make_current,
     publish,
@@ -32,9 +40,9 @@ from datapilot_defer.storage import quota as quota_records
 from datapilot_defer.storage import uploads as upload_records
 from datapilot_defer.storage.audit import AuditAction, record_event
 from datapilot_defer.storage.blobs import Blob, StoredContent
-from datapilot_defer.storage.integrations import Integration
+from datapilot_defer.storage.integrations import Integration, UploadCheck
 from datapilot_defer.storage.publications import PublicationReason
-from datapilot_defer.storage.uploads import Upload
+from datapilot_defer.storage.uploads import Reason, Rejection, Upload
 
 # Each time, another upload became current during the verification.
 _MAX_VERIFICATIONS = 3
@@ -93,6 +101,9 @@ def verify_upload(
     upload, integration = _find_own_upload(storage, principal, claim)
     if upload.uploaded_at is not None:
         return VerifiedUpload(upload, unchanged=False)
+    if upload.rejection == Rejection.INVALID:
+        # It stays invalid. The result of the checks depends on the clock and on what is current.
+        raise _rejection_error(upload.id, (Rejection.INVALID,), upload.refusal or "")
     for _ in range(_MAX_VERIFICATIONS):
         with storage.database.read() as connection:
             current = publication_records.find_current(
@@ -102,7 +113,8 @@ def verify_upload(
         candidate = Candidate(integration, upload, current, verification)
         decision = publish(storage, principal, candidate, claim)
         if decision is not None:
-            _raise_rejection(decision)
+            if decision.reasons:
+                raise _rejection_error(upload.id, decision.reasons, decision.message)
             return VerifiedUpload(upload, decision.unchanged)
     raise Unavailable(
         f"other uploads became current while file {upload.id} was verified. Try again."
@@ -132,13 +144,13 @@ def _content_of(storage: Storage, integration: Integration, upload: Upload) -> S
     return StoredContent(storage.blobs, integration.instance_id, blob)
 
 
-def _raise_rejection(decision: Decision) -> None:
-    """Raise the error of a rejected upload; return when it is current."""
-    if decision.rejection is None:
-        return
-    if decision.rejection.is_acceptable:
-        raise UnsafeUpload(decision.message)
-    raise ArtifactRefused(decision.message)
+def _rejection_error(upload_id: int, reasons: Sequence[Reason], message: str) -> ArtifactRefused:
+    """Return the error of a rejected upload, with the names of the checks that it failed."""
+    failed_checks = [reason for reason in reasons if isinstance(reason, UploadCheck)]
+    details = {"dbt_core_integration_file_id": upload_id, "check": failed_checks}
+    if failed_checks:
+        return UnsafeUpload(message, details)
+    return ArtifactRefused(message, details)
 
 
 def _find_own_upload(
@@ -192,10 +204,12 @@ def accept_upload(
     _, integration = _find_upload(storage, principal, upload_id)
     with storage.database.write() as connection:
         instance_records.lock_instance(connection, principal.instance.id)
+        require_valid_token(connection, principal)
+        find_active_integration(connection, principal, integration.id)
         upload = upload_records.find_upload(connection, upload_id)
         if upload is None or upload.rejection is None:
             raise Conflict(f"file {upload_id} was not rejected")
-        if not upload.rejection.is_acceptable:
+        if not upload.failed_checks:
             raise Conflict(f"file {upload_id} cannot be accepted: {upload.refusal}")
         make_current(connection, principal, upload, reason=PublicationReason.ACCEPT)
         record_event(

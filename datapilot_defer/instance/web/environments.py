@@ -138,7 +138,7 @@ def download(
     integration = integrations.find_integration(storage, principal, integration_id)
     integrations.find_environment(integration, environment)
     require_scope(principal, "read", integration.id)
-    upload = artifacts.find_verified_upload(storage, integration, file_id)
+    upload = artifacts.find_verified_upload(storage, principal, integration, file_id)
     url = create_signed_url(
         principal.instance,
         upload.id,

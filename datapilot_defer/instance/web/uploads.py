@@ -81,8 +81,7 @@ def restore(
 def confirm_accept(session: CurrentSession, overview: CurrentUpload) -> Response:
     """Ask for confirmation before a rejected upload becomes current."""
     require_scope(session.principal, "admin")
-    rejection = overview.upload.rejection
-    if rejection is None or not rejection.is_acceptable:
+    if not overview.upload.failed_checks:
         raise Conflict(
             f"upload {overview.upload.id} cannot be accepted: no upload check rejected it"
         )

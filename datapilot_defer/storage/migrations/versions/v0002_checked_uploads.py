@@ -60,7 +60,7 @@ def _add_columns() -> None:
     op.add_column("integration", sa.Column("name_key", sa.String(600)))
     op.add_column("integration", sa.Column("deleted_at", _MOMENT))
     op.add_column("environment", sa.Column("disabled_checks", sa.String(100)))
-    op.add_column("file", sa.Column("rejection", sa.String(20)))
+    op.add_column("file", sa.Column("rejection", sa.String(100)))
     op.add_column("file", sa.Column("report", sa.Text))
     for name in ("models_added", "models_removed", "models_changed"):
         op.add_column("file", sa.Column(name, sa.Integer))
