@@ -176,7 +176,7 @@ def test_a_client_is_not_blamed_while_the_server_does_not_read(
     integration_id = make_integration(timed_instance)
     with ExitStack() as stack:
         stalled = []
-        for _ in range(UPLOADS_AT_ONCE):
+        for _ in range(UPLOADS_AT_ONCE // 4):  # as many as one token may have
             head = put_head(timed_instance, integration_id, 400_000)
             stalled.append(stack.enter_context(connect(timed_instance.url, head)))
         # This one waits until one of the others ends.

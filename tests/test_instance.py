@@ -15,6 +15,7 @@ from datapilot_defer.instance.rate_limit import RateLimiter
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.instance.verification import Verification
 from datapilot_defer.instance.worker import VerificationWorker
+from tests.support.contents import SlowBody
 from tests.support.instance_calls import (
     SECONDS,
     announce,
@@ -293,7 +294,8 @@ def test_an_upload_that_ends_after_another_was_verified_is_refused(
         assert verify(instance, announced["dbt_core_integration_file_id"]).status_code == 200
         yield b"}"
 
-    assert requests.put(announced["url"], data=slowly(), timeout=SECONDS).status_code == 409
+    body = SlowBody(2, slowly())
+    assert requests.put(announced["url"], data=body, timeout=SECONDS).status_code == 409
     assert pull(instance, 1) == manifest()
 
 

@@ -18,6 +18,7 @@ from datapilot_defer.cli.instance import tokens as cli
 from datapilot_defer.instance.services.principal import SCOPES
 from datapilot_defer.storage import open_storage
 from tests.support.commands import datapilot
+from tests.support.contents import SlowBody
 from tests.support.instance_calls import (
     SECONDS,
     announce,
@@ -225,7 +226,8 @@ def test_a_running_upload_is_finished_before_the_end(tmp_path: Path) -> None:
                     break
             yield content[2_000_000:]
 
-        assert requests.put(announced["url"], data=slowly(), timeout=SECONDS).status_code == 200
+        body = SlowBody(len(content), slowly())
+        assert requests.put(announced["url"], data=body, timeout=SECONDS).status_code == 200
         assert running.process.wait(timeout=30) == 0
 
 

@@ -108,7 +108,7 @@ _WEB_SERVER = {
     *("instance/api", "instance/web", "instance/middleware", "instance/dependencies"),
     *("instance/error_responses", "instance/app", "instance/serve"),
     *("instance/http_connection", "instance/forwarding", "instance/rate_limit"),
-    "instance/upload_turns",
+    *("instance/token_slots", "instance/upload_turns"),
 }
 LIBRARY_OWNERS: dict[str, set[str]] = {
     "click": {"cli", "__main__"},

@@ -30,7 +30,13 @@ from tests.support.instance_calls import (
 )
 from tests.support.instances import RunningInstance, running_instance
 
-CONTENT = manifest()
+
+def large(body: str = "select 1") -> bytes:
+    """Return a manifest that the server begins to receive before it is complete."""
+    return manifest(body=body).ljust(20_000)
+
+
+CONTENT = large()
 SIZE = len(CONTENT)
 SIZE_TEXT = format_size(SIZE)
 
@@ -83,7 +89,7 @@ def test_bytes_beyond_the_limit_are_rejected_and_not_kept(tmp_path: Path) -> Non
         reason = put_beyond_limit(instance, integration_id, larger)
         assert f"and this artifact has {format_size(len(larger))}" in reason
         assert len(blob_files(instance)) == 1
-        onboard(instance, integration_id, manifest(body="select 2"))
+        onboard(instance, integration_id, large("select 2"))
         assert stored_bytes_of(instance) == 2 * SIZE
 
 
@@ -103,7 +109,7 @@ def test_an_upload_without_space_beside_the_running_ones_is_to_come_again(tmp_pa
         make_integration(instance)
         with closing(start_upload(instance, CONTENT)) as running:
             url = announce(instance, 1).json()["url"]
-            other = manifest(body="select 2")
+            other = large("select 2")
             answer = requests.put(url, data=other, timeout=SECONDS)
             assert answer.status_code == 503
             assert "Retry-After" in answer.headers
@@ -124,7 +130,7 @@ def test_an_upload_that_breaks_off_needs_no_space_any_more(tmp_path: Path) -> No
 def test_uploads_that_end_together_do_not_exceed_the_limit(tmp_path: Path) -> None:
     with limited_instance(tmp_path, 2 * SIZE) as instance, ExitStack() as stack:
         make_integration(instance)
-        contents = [manifest(body=f"select {number}") for number in range(8)]
+        contents = [large(f"select {number}") for number in range(8)]
         running = [
             stack.enter_context(closing(start_upload(instance, content))) for content in contents
         ]
@@ -150,7 +156,7 @@ def test_retention_makes_space(tmp_path: Path) -> None:
     with limited_instance(tmp_path, 2 * SIZE) as instance:
         integration_id = make_integration(instance)
         onboard(instance, integration_id, CONTENT)
-        onboard(instance, integration_id, manifest(body="select 2"))
+        onboard(instance, integration_id, large("select 2"))
         assert announce(instance, integration_id).status_code == 402
         apply_retention(instance.storage, InstanceSettings(keep_count=1, grace=timedelta(0)))
         assert stored_bytes_of(instance) == SIZE

@@ -8,10 +8,13 @@ from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
 import pytest
 import requests
+from fastapi import HTTPException
 
 from datapilot_defer.instance.descriptors import UPLOADS_AT_ONCE
+from datapilot_defer.instance.token_slots import TokenSlots
 from datapilot_defer.instance.verification import Verification
 from datapilot_defer.instance.worker import VerificationWorker
 from tests.support.instance_calls import (
@@ -40,6 +43,31 @@ def test_slow_uploads_of_one_token_leave_room_for_others(instance: RunningInstan
         requests.get(f"{instance.url}/health", timeout=SECONDS)  # the server has read the headers
         token = instance.new_token("upload")
         onboard(instance, 1, manifest(), token=token)
+
+
+def test_too_many_waiting_requests_of_one_token_are_to_come_again() -> None:
+    async def wait_for_turns() -> list[HTTPException]:
+        slots = TokenSlots(1)
+        rejected: list[HTTPException] = []
+
+        async def take() -> None:
+            try:
+                async with slots.of_token(1):
+                    await anyio.sleep_forever()
+            except HTTPException as error:
+                rejected.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(105):
+                tasks.start_soon(take)
+            await anyio.wait_all_tasks_blocked()
+            async with slots.of_token(2):
+                tasks.cancel_scope.cancel()
+        return rejected
+
+    rejected = anyio.run(wait_for_turns)
+    assert [error.status_code for error in rejected] == [503] * 4
+    assert rejected[0].headers == {"Retry-After": "5", "Connection": "close"}
 
 
 def test_verifications_of_one_token_take_turns_with_others(

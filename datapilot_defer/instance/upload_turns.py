@@ -9,10 +9,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from anyio import CancelScope, CapacityLimiter, current_time, move_on_after
 from fastapi import HTTPException
 
-from datapilot_defer.instance.token_slots import TokenSlots
+from datapilot_defer.instance.token_slots import TokenSlots, too_busy
 
 MAX_WAIT_S = 120.0
-_RETRY_AFTER_S = 5
 # A line of 1 Mbit/s has twice this speed.
 _BYTES_PER_S = 64 * 1024
 # So long an upload may be slower, at its start or in pauses.
@@ -84,11 +83,7 @@ class UploadTurns:
             await slots.enter_async_context(self._of_token.of_token(token_id))
             await slots.enter_async_context(self._running)
         if wait.cancelled_caught:
-            raise HTTPException(
-                503,
-                "too many uploads are running. Try again.",
-                headers={"Retry-After": str(_RETRY_AFTER_S), "Connection": "close"},
-            )
+            raise too_busy()
 
 
 def _ended(status: int, reason: str) -> HTTPException:

@@ -29,6 +29,20 @@ class MemoryContent:
 
 
 @dataclass(frozen=True)
+class SlowBody:
+    """A request body with a Content-Length, whose parts come when the test yields them."""
+
+    size_bytes: int
+    parts: Iterator[bytes]
+
+    def __len__(self) -> int:
+        return self.size_bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.parts
+
+
+@dataclass(frozen=True)
 class RepeatedContent:
     """The same chunk many times, of which memory holds one."""
 

@@ -40,14 +40,14 @@ async def put_file(
     """Take the raw bytes of an announced file; they stay invisible until verify_upload."""
     url = SignedUrl(file_id, Purpose.UPLOAD, settings.upload_seconds, signature)
     instance, upload = await run_in_threadpool(_open, request, storage, url)
-    size_bytes = _declared_bytes(request, settings.max_upload_bytes)
+    size_bytes = _stated_bytes(request, settings.max_upload_bytes)
     state = request.app.state
     limit = settings.max_stored_bytes
     async with state.uploads.take(file_id, upload.token_id) as pace:
         with state.reservations.hold(instance.id, size_bytes) as space:
             await run_in_threadpool(check_space, storage, space, limit)
             with storage.blobs.open_writer() as writer:
-                await _stream_to_blob(request, writer, pace, size_bytes)
+                await _stream_to_blob(request, writer, pace)
                 await run_in_threadpool(check_quota, storage, instance.id, limit, writer.blob)
                 blob = await run_in_threadpool(writer.commit, instance.id)
             await run_in_threadpool(receive_upload, storage, instance.id, file_id, blob)
@@ -94,24 +94,21 @@ def _open(request: Request, storage: Storage, url: SignedUrl) -> tuple[Instance,
     return opened
 
 
-def _declared_bytes(request: Request, max_bytes: int) -> int:
-    """Return the size of a body, or the largest one when the client does not state it."""
-    declared = int(request.headers.get("content-length", max_bytes))
-    if declared > max_bytes:
-        raise _too_large(max_bytes)
-    return declared
+def _stated_bytes(request: Request, max_bytes: int) -> int:
+    """Return the size of a body. Raises HTTPException 413."""
+    size_bytes = int(request.headers.get("content-length", "0"))
+    if size_bytes > max_bytes:
+        raise HTTPException(413, f"larger than the {max_bytes} bytes that this instance takes")
+    return size_bytes
 
 
-async def _stream_to_blob(request: Request, writer: BlobWriter, pace: Pace, max_bytes: int) -> None:
+async def _stream_to_blob(request: Request, writer: BlobWriter, pace: Pace) -> None:
     """Write a body in pieces of CHUNK_BYTES, so that one upload holds no more memory."""
     buffer = bytearray()
     try:
         async for part in request.stream():
             buffer += part
-            received_bytes = writer.size_bytes + len(buffer)
-            if received_bytes > max_bytes:
-                raise _too_large(max_bytes)
-            pace.advance(received_bytes)
+            pace.advance(writer.size_bytes + len(buffer))
             if len(buffer) >= CHUNK_BYTES:
                 await run_in_threadpool(writer.write, bytes(buffer))
                 buffer.clear()
@@ -119,7 +116,3 @@ async def _stream_to_blob(request: Request, writer: BlobWriter, pace: Pace, max_
         raise HTTPException(400, "the upload ended before it was whole") from None
     pace.finish()
     await run_in_threadpool(writer.write, bytes(buffer))
-
-
-def _too_large(max_bytes: int) -> HTTPException:
-    return HTTPException(413, f"larger than the {max_bytes} bytes that this instance takes")
