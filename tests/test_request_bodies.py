@@ -195,6 +195,18 @@ def test_a_client_may_wait_for_permission_to_send_a_body(instance: RunningInstan
         assert read_all(connection).startswith(b"HTTP/1.1 200")
 
 
+def test_a_request_may_follow_whose_body_comes_later(
+    instance: RunningInstance, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    with connect(instance, first + creation_header(instance, BODY)) as connection:
+        time.sleep(6)  # longer than a connection without a request stays open
+        connection.sendall(BODY)
+        assert read_all(connection).count(b"HTTP/1.1 200") == 2
+    assert "Traceback" not in caplog.text
+    assert "Exception" not in caplog.text
+
+
 def test_the_server_stops_while_a_small_body_is_incomplete(tmp_path: Path) -> None:
     with running_instance(tmp_path) as instance:
         connection = connect(instance, creation_header(instance, BODY) + BODY[:5])

@@ -118,6 +118,11 @@ class HttpConnection(H11Protocol):
         with suppress(OSError):  # the client has closed the connection
             self.transport.write_eof()
 
+    def timeout_keep_alive_handler(self) -> None:
+        """End a connection whose client sends no other request."""
+        if self.conn.held_request is None:
+            super().timeout_keep_alive_handler()
+
     def shutdown(self) -> None:
         """End the connection, after the present response if there is one."""
         if self.conn.held_request is not None:
