@@ -289,14 +289,15 @@ def test_a_start_without_a_valid_admin_token_prints_the_command_that_creates_one
         tokens.create_token(storage, "two", name="x", scopes=scopes, actor=Actor("test"))
         assert instances.list_names_without_admin(storage) == ["one", "two"]
     with serving(data) as running:
-        warnings = running.stop()[2].splitlines()
+        stderr = running.stop()[2].splitlines()
+        warnings = [line for line in stderr if line.startswith("Warning: ")]
     assert len(warnings) == 2
     for warning, name in zip(warnings, ("one", "two"), strict=True):
         assert warning.startswith(f"Warning: instance {name} has no valid admin token.")
         words = shlex.split(warning.partition(": datapilot ")[2].replace("NAME", "me"))
         assert datapilot(*words).exit_code == 0
     with serving(data) as running:
-        assert running.stop()[2] == ""
+        assert "Warning" not in running.stop()[2]
 
 
 def test_an_invalid_name_is_rejected_before_the_port_is_bound(tmp_path: Path) -> None:
@@ -305,3 +306,14 @@ def test_an_invalid_name_is_rejected_before_the_port_is_bound(tmp_path: Path) ->
         rejected = datapilot("instance", "serve", "--data", tmp_path, *options)
     assert rejected.exit_code == 2
     assert "'a b' is not a valid instance name" in rejected.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_log_states_which_signal_stopped_the_server(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with serving(tmp_path / "data") as running:
+        lines = running.stop(number)[2].splitlines()
+    assert lines[-2:] == [f"stopping: received {number.name}", "stopped"]
+    with serving(tmp_path / "data", "--quiet") as running:
+        assert "stop" not in running.stop(number)[2]

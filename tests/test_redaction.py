@@ -127,25 +127,6 @@ def test_every_command_that_takes_a_token_is_tried() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("instance", "token", "revoke", "--data", "missing"),
-        ("dbt", "integrations", "accept"),
-        ("dbt", "pull", "--integration-id"),
-        ("dbt", "onboard", "--timeout"),
-    ],
-)
-@pytest.mark.parametrize("more", [(), ("--json",)])
-def test_a_token_in_the_place_of_a_number_is_not_repeated(
-    words: tuple[str, ...], more: tuple[str, ...]
-) -> None:
-    done = datapilot(*words, "dpd_0123456789abcdef", *more)
-    assert done.exit_code == 2
-    assert "dpd_…" in done.output
-    assert "0123456789" not in done.output
-
-
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_repeats_a_secret(

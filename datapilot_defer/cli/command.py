@@ -6,7 +6,6 @@ Another program may mount a command without our root group, so nothing essential
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import threading
@@ -19,11 +18,9 @@ from typing import Any
 import click
 
 from datapilot_defer import ci
-from datapilot_defer.cli.output import Output, set_output
+from datapilot_defer.cli.output import Output, hide_tokens, set_output
 from datapilot_defer.errors import DatapilotError, Interrupted, UsageError
 
-# A token in the place of another value must not appear in a message.
-_TOKEN = re.compile(r"dpd_\w+")
 # The modes of devnull, which replaces a stream that the parent process has closed.
 _STREAM_MODES = {"stdin": "r", "stdout": "w", "stderr": "w"}
 
@@ -114,9 +111,10 @@ def _wants_json(args: Sequence[str]) -> bool:
 def _without_tokens(error: click.UsageError) -> click.UsageError:
     """Return an error without the tokens that were given in the place of other values."""
     message = error.format_message()
-    if not _TOKEN.search(message):
+    hidden = hide_tokens(message)
+    if hidden == message:
         return error
-    return click.UsageError(_TOKEN.sub("dpd_…", message), error.ctx)
+    return click.UsageError(hidden, error.ctx)
 
 
 def _usage_error_json(error: click.UsageError) -> dict[str, object]:

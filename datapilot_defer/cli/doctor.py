@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.options import connection_options, environment_option
+from datapilot_defer.cli.options import IdType, connection_options, environment_option
 from datapilot_defer.cli.output import current_output
 from datapilot_defer.client.connection import Connection, ConnectionOptions
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command("doctor", cls=Command)
 @click.option(
     "--integration-id",
-    type=click.IntRange(min=1),
+    type=IdType(),
     help="Also try the host that this one's uploads go to.",
 )
 @environment_option()

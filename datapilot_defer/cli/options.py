@@ -33,6 +33,20 @@ UPLOAD_CHECKS = {
 }
 
 
+class IdType(click.IntRange):
+    """An id. A token that is given by mistake is not repeated in the message."""
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the id. Fails for a text that is not a positive whole number."""
+        try:
+            return int(super().convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail("an id is a whole number, 1 or greater.", param, ctx)
+
+
 def connection_options(command: F) -> F:
     """Add the options that select an instance, passed on as `connection: ConnectionOptions`."""
 
@@ -107,7 +121,7 @@ def integration_options(command: F) -> F:
         "--dbt_core_integration_id",
         "--dbt_integration_id",
         "integration_id",
-        type=click.IntRange(min=1),
+        type=IdType(),
         help="Id of the integration.",
     )
     by_name = click.option(

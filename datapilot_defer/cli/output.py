@@ -34,6 +34,8 @@ _META_KEY = "datapilot_defer.report"
 _SIGNED_QUERY = re.compile(
     r"([?&][\w.-]*(?:signature|sig|credential|token|secret|key)[\w.-]*=)[^&\s\"'<>]+", re.IGNORECASE
 )
+# A token of an instance of this project.
+_TOKEN = re.compile(r"\bdpd_[0-9A-Za-z]{8,}")
 _USER_INFO = re.compile(r"://[^/\s\"'<>@]+@")
 _COLORS = {"warning": "yellow", "error": "red"}
 
@@ -105,13 +107,14 @@ class Output:
 
     def print_error(self, error: DatapilotError) -> None:
         """Print an error; with --json also as the result object."""
-        self.error(str(error))
+        message = hide_tokens(str(error))
+        self.error(message)
         if not self.json:
             return
         result: dict[str, object] = {
             "ok": False,
             "exit_code": error.exit_code,
-            "error": {**error.details, "kind": error.kind, "message": str(error)},
+            "error": {**error.details, "kind": error.kind, "message": message},
         }
         with suppress(UsageError):  # stdout is not writable; stderr has the message
             self.print_result(result, "")
@@ -166,6 +169,11 @@ class _ProgressBar:
     def advance(self, size_bytes: int) -> None:
         """Advance the bar by a number of bytes."""
         self.bar.update(size_bytes)
+
+
+def hide_tokens(text: str) -> str:
+    """Return a text without tokens, such as one that was given where a name is expected."""
+    return _TOKEN.sub("dpd_***", text)
 
 
 def mask_token(token: str) -> str:

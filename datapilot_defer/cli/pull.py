@@ -12,6 +12,7 @@ import click
 from datapilot_defer.artifact import Kind
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import (
+    IdType,
     connection_options,
     dbt_option,
     environment_option,
@@ -66,7 +67,7 @@ _MANIFEST_FIELDS = (
 )
 @click.option(
     "--file-id",
-    type=click.IntRange(min=1),
+    type=IdType(),
     help="Pull this earlier artifact; see `integrations history`.",
 )
 @max_age_option

@@ -92,7 +92,7 @@ class Server(uvicorn.Server):
         self._storage = storage
         self._log_limit = log_limit
         self._on_ready = on_ready
-        self._reason = ""
+        self._signal = ""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application and listen."""
@@ -123,14 +123,16 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish the running requests and stop."""
-        log.info("stopping%s", self._reason)
+        if self._signal:
+            log.info("stopping: received %s", self._signal)
         await super().shutdown(sockets=sockets)
         self.config.connections_in_use.close_all()
-        log.info("stopped")
+        if self._signal:
+            log.info("stopped")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop because of a signal."""
-        self._reason = f": received {signal.Signals(sig).name}"
+        self._signal = signal.Signals(sig).name
         super().handle_exit(sig, frame)
 
 

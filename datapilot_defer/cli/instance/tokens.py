@@ -15,6 +15,7 @@ from datapilot_defer.cli.instance.options import (
     instance_name_option,
     open_storage_or_explain,
 )
+from datapilot_defer.cli.options import IdType
 from datapilot_defer.cli.output import current_output, format_table
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def token() -> None:
     type=click.Choice(_SCOPES),
     help="read: pull. upload: onboard. admin: everything. Repeatable.",
 )
-@click.option("--integration-id", type=click.IntRange(1), help="Permit this integration only.")
+@click.option("--integration-id", type=IdType(), help="Permit this integration only.")
 @click.option(
     "--expires-days",
     default=90,
@@ -96,7 +97,7 @@ def list_(data: Path, instance_name: str | None) -> None:
 
 @token.command("revoke", cls=Command)
 @data_option
-@click.argument("token_id", type=click.IntRange(1), metavar="ID")
+@click.argument("token_id", type=IdType(), metavar="ID")
 def revoke(data: Path, token_id: int) -> None:
     """Revoke a token by its id, permanently, and end its sessions."""
     with open_storage_or_explain(data, create=False) as storage:

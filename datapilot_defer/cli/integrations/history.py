@@ -14,6 +14,7 @@ from datapilot_defer.cli.integrations.selection import (
     text_field,
 )
 from datapilot_defer.cli.options import (
+    IdType,
     connection_options,
     environment_option,
     integration_options,
@@ -24,7 +25,7 @@ from datapilot_defer.formatting import strip_fraction
 
 _MAX_SHOWN_UPLOADS = 10
 _HISTORY_HEAD = (
-    *("", "file id", "kind", "uploaded", "status"),
+    *("", "file id", "kind", "received", "status"),
     *("dbt", "models", "bytes", "commit", "sha256"),
 )
 # The reasons of a publication that a person has decided.
@@ -115,9 +116,7 @@ def _format_history(
 @click.command("restore", cls=Command)
 @integration_options
 @environment_option()
-@click.option(
-    "--file-id", type=click.IntRange(min=1), required=True, help="The file id that `history` shows."
-)
+@click.option("--file-id", type=IdType(), required=True, help="The file id that `history` shows.")
 @connection_options
 def restore(
     integration_id: int | None,
@@ -146,7 +145,7 @@ def restore(
 
 
 @click.command("accept", cls=Command)
-@click.argument("file_id", type=click.IntRange(min=1))
+@click.argument("file_id", type=IdType())
 @connection_options
 def accept(file_id: int, connection: ConnectionOptions) -> None:
     """Make an upload current that a safety check rejected.

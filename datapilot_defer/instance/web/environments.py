@@ -158,7 +158,7 @@ def _history_entries(overview: EnvironmentOverview) -> list[HistoryEntry]:
         elif publication.reason == PublicationReason.ACCEPT and publication.upload_id is not None:
             accepted_by[publication.upload_id] = publication.token_name or "an unknown token"
     entries = [
-        HistoryEntry(_shown_time(upload), upload, token_name, accepted_by.get(upload.id))
+        HistoryEntry(upload.created_at, upload, token_name, accepted_by.get(upload.id))
         for upload, token_name in overview.history
     ]
     is_cut = len(entries) >= overviews.HISTORY_LIMIT
@@ -167,10 +167,6 @@ def _history_entries(overview: EnvironmentOverview) -> list[HistoryEntry]:
         if not is_cut or restore.since >= entries[-1].at:
             entries.append(HistoryEntry(restore.since, restore=restore))
     return sorted(entries, key=_entry_time, reverse=True)
-
-
-def _shown_time(upload: Upload) -> datetime:
-    return upload.uploaded_at or upload.created_at
 
 
 def _entry_time(entry: HistoryEntry) -> datetime:
