@@ -26,12 +26,14 @@ class Wait(Enum):
 class Observation(NamedTuple):
     """State of a connection. While it stays equal, the client makes no progress.
 
-    wait: None while the server has to act.
+    wait: None while the server has to act. is_read: whether the server reads what the client sends.
+    A client that waits for that is not blamed, but at the limit its connection may be closed.
     """
 
     wait: Wait | None
     request: Hashable = None
     progress: int = 0
+    is_read: bool = True
 
 
 class Connection(Protocol):
@@ -113,8 +115,10 @@ class Connections:
 
 def _is_stalled(connection: Connection) -> bool:
     """Return whether the client has made no progress for too long."""
-    wait = connection.observation.wait
-    return wait is not None and time.monotonic() - connection.since > wait.value
+    observation = connection.observation
+    if observation.wait is None or not observation.is_read:
+        return False
+    return time.monotonic() - connection.since > observation.wait.value
 
 
 def _silence(connection: Connection) -> float:

@@ -152,15 +152,16 @@ class HttpConnection(H11Protocol):
             return Observation(Wait.RESPONSE, self.cycle, unsent_bytes)
         if self.transport.is_closing():
             return Observation(Wait.HEADER)
-        if self._expects_body():
-            return Observation(Wait.BODY, self.cycle, self._received_bytes // _BODY_PROGRESS_BYTES)
+        if self.conn.their_state is h11.SEND_BODY:
+            progress = self._received_bytes // _BODY_PROGRESS_BYTES
+            return Observation(Wait.BODY, self.cycle, progress, self._reads_body())
         if self.cycle is None or self.cycle.response_complete:
             return Observation(Wait.HEADER, self.cycle)
         return Observation(None, self.cycle)
 
-    def _expects_body(self) -> bool:
-        """Return whether the client has to send more of a body and the server reads it."""
-        if self.conn.their_state is not h11.SEND_BODY or self.flow.read_paused:
+    def _reads_body(self) -> bool:
+        """Return whether the server reads a body that the client may send."""
+        if self.flow.read_paused:
             return False
         return self.cycle is None or not self.cycle.waiting_for_100_continue
 
