@@ -81,6 +81,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instance/middleware": {
         *("formatting", "instance/error_responses", "instance/forwarding"),
         *("instance/rate_limit", "instance/request_parser", "instance/settings"),
+        "instance/token_slots",
     },
     "instance/model_changes": _SERVICES,
     "instance/verification": {"artifact", "instance/model_changes"},

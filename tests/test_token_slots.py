@@ -13,6 +13,7 @@ import pytest
 import requests
 from fastapi import HTTPException
 
+from datapilot_defer.instance import middleware
 from datapilot_defer.instance.descriptors import UPLOADS_AT_ONCE
 from datapilot_defer.instance.token_slots import TokenSlots
 from datapilot_defer.instance.verification import Verification
@@ -35,14 +36,36 @@ def test_slow_uploads_of_one_token_leave_room_for_others(instance: RunningInstan
     make_integration(instance)
     with ExitStack() as stack:
         for _ in range(UPLOADS_AT_ONCE):
-            url = urlsplit(announce(instance, 1).json()["url"])
-            target = f"{url.path}?{url.query}"
-            head = f"PUT {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n"
-            connection = socket.create_connection((str(url.hostname), int(url.port or 0)))
-            stack.enter_context(connection).sendall(head.encode())
+            stack.enter_context(start_upload(instance))
         requests.get(f"{instance.url}/health", timeout=SECONDS)  # the server has read the headers
         token = instance.new_token("upload")
         onboard(instance, 1, manifest(), token=token)
+
+
+def test_too_many_uploads_of_all_tokens_are_to_come_again(
+    instance: RunningInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(middleware, "_MAX_UPLOADS", 2)
+    make_integration(instance)
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(start_upload(instance))
+        requests.get(f"{instance.url}/health", timeout=SECONDS)  # the server has read the headers
+        url = announce(instance, 1).json()["url"]
+        answer = requests.put(url, data=manifest(), timeout=SECONDS)
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "5"
+    wait_until(lambda: requests.put(url, data=manifest(), timeout=SECONDS).status_code == 200)
+
+
+def start_upload(instance: RunningInstance) -> socket.socket:
+    """Announce an upload and send its header."""
+    url = urlsplit(announce(instance, 1).json()["url"])
+    target = f"{url.path}?{url.query}"
+    head = f"PUT {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n"
+    connection = socket.create_connection((str(url.hostname), int(url.port or 0)))
+    connection.sendall(head.encode())
+    return connection
 
 
 def test_too_many_waiting_requests_of_one_token_are_to_come_again() -> None:

@@ -20,9 +20,12 @@ from datapilot_defer.instance.forwarding import (
 from datapilot_defer.instance.rate_limit import RateLimiter, count_unauthenticated, limit_address
 from datapilot_defer.instance.request_parser import MAX_HELD_BODY_BYTES
 from datapilot_defer.instance.settings import InstanceSettings
+from datapilot_defer.instance.token_slots import too_busy
 
 log = logging.getLogger("datapilot_defer.instance")
 
+# Uploads that run, wait for their turn, or are not yet authenticated.
+_MAX_UPLOADS = 256
 _MAX_LOGGED_METHOD = 20
 _MAX_LOGGED_PATH = 500
 _SECURITY_HEADERS = {
@@ -43,6 +46,7 @@ class RequestMiddleware:
         self._settings = settings
         self._rate_limiter = rate_limiter
         self._has_warned = False
+        self._uploads = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -62,10 +66,13 @@ class RequestMiddleware:
         self._apply_proxy(scope)
         # The user's instance URL ends with a slash, and the client adds another one.
         scope["path"] = scope["path"].replace("//", "/")
+        is_upload = scope["method"] == "PUT"
         try:
             app = self._reject(scope) or self._app
+            self._uploads += is_upload
             await app(scope, receive, send_with_headers)
         finally:
+            self._uploads -= is_upload
             count_unauthenticated(self._rate_limiter, scope)
             _log_request(scope, status, time.monotonic() - started_at)
 
@@ -92,6 +99,8 @@ class RequestMiddleware:
         try:
             limit_address(self._rate_limiter, scope)
             _check_body(scope)
+            if scope["method"] == "PUT" and self._uploads >= _MAX_UPLOADS:
+                raise too_busy()
         except HTTPException as error:
             return error_response(Request(scope), error.status_code, error.detail, error.headers)
         return None
