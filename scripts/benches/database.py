@@ -145,7 +145,7 @@ def measure_retention(bench: Bench) -> list[str]:
         Client(server) as client,
         HealthProbe(server) as probe,
     ):
-        while time.monotonic() - begun < bench.count(180, 90):
+        while time.monotonic() - begun < bench.count(300, 150):
             try:
                 durations_ms.append(timed_ms(lambda: client.onboard(2, renew(TEMPLATE))))
             except Exception as error:  # noqa: BLE001  # counted, and fails the bench below
