@@ -12,9 +12,12 @@ import anyio
 import pytest
 import requests
 from fastapi import HTTPException
+from starlette.types import Message, Receive, Scope, Send
 
 from datapilot_defer.instance import middleware
 from datapilot_defer.instance.descriptors import UPLOADS_AT_ONCE
+from datapilot_defer.instance.rate_limit import RateLimiter
+from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.instance.token_slots import TokenSlots
 from datapilot_defer.instance.verification import Verification
 from datapilot_defer.instance.worker import VerificationWorker
@@ -58,6 +61,48 @@ def test_too_many_uploads_of_all_tokens_are_to_come_again(
     wait_until(lambda: requests.put(url, data=manifest(), timeout=SECONDS).status_code == 200)
 
 
+def test_an_upload_counts_until_its_response_begins() -> None:
+    async def send_nothing(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def run() -> list[int]:
+        limiter = RateLimiter(0)
+        handler = middleware.RequestMiddleware(send_nothing, InstanceSettings(), limiter)
+        statuses: list[int] = []
+
+        async def send_and_wait(message: Message) -> None:
+            statuses.append(message.get("status", 0))
+            if len(statuses) <= middleware._MAX_UPLOADS:
+                await anyio.sleep_forever()  # the client does not read the response
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(middleware._MAX_UPLOADS):
+                tasks.start_soon(handler, upload_scope(), receive_nothing, send_and_wait)
+            await anyio.wait_all_tasks_blocked()
+            await handler(upload_scope(), receive_nothing, send_and_wait)
+            tasks.cancel_scope.cancel()
+        return statuses
+
+    assert set(anyio.run(run)) == {200}
+
+
+def upload_scope() -> Scope:
+    return {
+        "type": "http",
+        "method": "PUT",
+        "path": "/files/1",
+        "raw_path": b"/files/1",
+        "scheme": "http",
+        "headers": [],
+        "client": ("127.0.0.1", 1),
+        "query_string": b"",
+    }
+
+
+async def receive_nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
 def start_upload(instance: RunningInstance) -> socket.socket:
     """Announce an upload and send its header."""
     url = urlsplit(announce(instance, 1).json()["url"])
@@ -90,7 +135,7 @@ def test_too_many_waiting_requests_of_one_token_are_to_come_again() -> None:
 
     rejected = anyio.run(wait_for_turns)
     assert [error.status_code for error in rejected] == [503] * 4
-    assert rejected[0].headers == {"Retry-After": "5", "Connection": "close"}
+    assert rejected[0].headers == {"Retry-After": "5"}
 
 
 def test_verifications_of_one_token_take_turns_with_others(

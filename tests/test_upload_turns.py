@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from datapilot_defer.instance import upload_turns
+from datapilot_defer.instance import token_slots, upload_turns
 from datapilot_defer.instance.descriptors import UPLOADS_AT_ONCE
 from tests.support.instance_calls import SECONDS, announce, make_integration, manifest, onboard
 from tests.support.instances import RunningInstance
@@ -106,3 +106,28 @@ def test_uploads_of_one_file_take_one_turn(instance: RunningInstance, stack: Exi
     for _ in range(2 * UPLOADS_OF_TOKEN):
         start_upload(stack, instance, url)
     onboard(instance, 1, CONTENT)
+
+
+def test_a_repeated_upload_that_is_turned_away_does_not_end_the_running_one(
+    instance: RunningInstance, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_slots, "_MAX_WAITING", 1)
+    content = CONTENT.ljust(20_000)
+    url = new_url(instance)
+    running = start_upload(stack, instance, url, len(content))
+    for _ in range(UPLOADS_OF_TOKEN):
+        start_upload(stack, instance, new_url(instance))
+    assert requests.put(url, data=content, timeout=SECONDS).status_code == 503
+    running.sendall(content[1:])
+    assert running.recv(10_000).startswith(b"HTTP/1.1 200")
+
+
+def test_an_upload_that_is_turned_away_can_read_why(
+    instance: RunningInstance, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_slots, "_MAX_WAITING", 0)
+    for _ in range(UPLOADS_OF_TOKEN):
+        start_upload(stack, instance, new_url(instance))
+    answer = requests.put(new_url(instance), data=bytes(20_000_000), timeout=SECONDS)
+    assert answer.status_code == 503
+    assert "too many such requests" in answer.text

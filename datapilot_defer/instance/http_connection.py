@@ -96,18 +96,23 @@ class HttpConnection(H11Protocol):
             return
         self._received_bytes += len(data)
         self.received_at = time.monotonic()
-        request = self.cycle
         super().data_received(data)
+
+    def handle_events(self) -> None:
+        """Process the requests that have arrived."""
+        previous = self.cycle
+        super().handle_events()
         if self.conn.held_request is not None and self.conn.they_are_waiting_for_100_continue:
             self.transport.write(self.conn.send(_CONTINUE))
-        if self.cycle is not request and self.conn.their_state is h11.SEND_BODY:
+        if self.cycle is not previous and self.conn.their_state is h11.SEND_BODY:
             # Until the application reads the body, it stays with the client.
             self.flow.pause_reading()
 
     def on_response_complete(self) -> None:
         """Prepare for the next request, or end the connection when none can follow."""
+        is_last = self.conn.ignores_body
         super().on_response_complete()
-        if self.conn.ignores_body and not self.transport.is_closing():
+        if is_last and not self.transport.is_closing():
             self._end_responses()
 
     def _end_responses(self) -> None:

@@ -66,15 +66,28 @@ class RequestMiddleware:
         self._apply_proxy(scope)
         # The user's instance URL ends with a slash, and the client adds another one.
         scope["path"] = scope["path"].replace("//", "/")
-        is_upload = scope["method"] == "PUT"
         try:
-            app = self._reject(scope) or self._app
-            self._uploads += is_upload
-            await app(scope, receive, send_with_headers)
+            await self._handle(scope, receive, send_with_headers)
         finally:
-            self._uploads -= is_upload
             count_unauthenticated(self._rate_limiter, scope)
             _log_request(scope, status, time.monotonic() - started_at)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request. An upload counts until its response begins, which no one may read."""
+        app = self._reject(scope) or self._app
+        counted = int(scope["method"] == "PUT")
+        self._uploads += counted
+
+        async def send_and_count(message: Message) -> None:
+            nonlocal counted
+            self._uploads -= counted
+            counted = 0
+            await send(message)
+
+        try:
+            await app(scope, receive, send_and_count)
+        finally:
+            self._uploads -= counted
 
     def _apply_proxy(self, scope: Scope) -> None:
         """Apply forwarded headers, or warn once that they are ignored."""

@@ -14,8 +14,11 @@ _RETRY_AFTER_S = 5
 
 def too_busy() -> HTTPException:
     """Return the response to a request that does not wait any longer for its turn."""
-    headers = {"Retry-After": str(_RETRY_AFTER_S), "Connection": "close"}
-    return HTTPException(503, "too many such requests are running. Try again.", headers=headers)
+    return HTTPException(
+        503,
+        "too many such requests are running. Try again.",
+        headers={"Retry-After": str(_RETRY_AFTER_S)},
+    )
 
 
 class TokenSlots:

@@ -54,9 +54,11 @@ class UploadTurns:
         Raises HTTPException: 503 after MAX_WAIT_S, 409 when a later upload of the same file
         ends this one, 408 when it is too slow.
         """
+        # It raises before it can end an earlier upload.
+        limiter = self._of_token.of_token(token_id)
         with self._newest_of(file_id) as scope:
             async with AsyncExitStack() as slots:
-                await self._wait(slots, token_id)
+                await self._wait(slots, limiter)
                 yield Pace(scope)
         if not scope.cancelled_caught:
             return
@@ -78,9 +80,9 @@ class UploadTurns:
                 if self._scopes.get(file_id) is scope:
                     del self._scopes[file_id]
 
-    async def _wait(self, slots: AsyncExitStack, token_id: int) -> None:
+    async def _wait(self, slots: AsyncExitStack, limiter: CapacityLimiter) -> None:
         with move_on_after(MAX_WAIT_S) as wait:
-            await slots.enter_async_context(self._of_token.of_token(token_id))
+            await slots.enter_async_context(limiter)
             await slots.enter_async_context(self._running)
         if wait.cancelled_caught:
             raise too_busy()
