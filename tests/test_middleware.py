@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Iterator
@@ -11,9 +12,11 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from starlette.types import Scope
+from starlette.types import Message, Receive, Scope, Send
 
 from datapilot_defer.instance.forwarding import apply_forwarded_headers
+from datapilot_defer.instance.middleware import RequestMiddleware
+from datapilot_defer.instance.rate_limit import RateLimiter
 from datapilot_defer.instance.settings import InstanceSettings
 from tests.support.instance_calls import (
     SECONDS,
@@ -312,3 +315,34 @@ def test_a_limited_browser_gets_a_page(tmp_path: Path) -> None:
     assert page.status_code == 429
     assert "text/html" in page.headers["Content-Type"]
     assert int(page.headers["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_a_request_that_the_end_of_the_server_interrupts_leaves_no_traceback(
+    has_begun: bool,
+) -> None:
+    async def work(_scope: Scope, _receive: Receive, send: Send) -> None:
+        if has_begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.sleep(SECONDS)
+
+    async def run() -> list[int]:
+        statuses: list[int] = []
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        async def receive() -> Message:
+            return {"type": "http.disconnect"}
+
+        scope = {"type": "http", "method": "PUT", "path": "/files/1", "raw_path": b"/files/1"}
+        scope |= {"scheme": "http", "headers": [], "client": ("127.0.0.1", 1)}
+        handler = RequestMiddleware(work, InstanceSettings(), RateLimiter(0))
+        task = asyncio.create_task(handler(scope, receive, send))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await task
+        return statuses
+
+    assert asyncio.run(run()) == [200 if has_begun else 503]

@@ -10,9 +10,12 @@ from urllib.parse import urlsplit
 
 import h11
 import pytest
+import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datapilot_defer.instance.connections import Connections
+from datapilot_defer.instance.http_connection import HttpConnection
 from datapilot_defer.instance.request_parser import RequestParser
 from tests.support.instance_calls import SECONDS, announce, make_integration
 from tests.support.instances import RunningInstance, running_instance
@@ -229,6 +232,24 @@ def test_the_server_stops_while_a_small_body_is_incomplete(tmp_path: Path) -> No
         time.sleep(0.2)
     with connection, suppress(ConnectionError):
         assert read_all(connection) == b""
+
+
+def test_nothing_of_a_body_is_kept_after_the_answer(tmp_path: Path) -> None:
+    connections = Connections(100)
+    with running_instance(tmp_path, connections=connections) as instance:
+        header = b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n"
+        with connect(instance, header + bytes(250_000)) as connection:
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 413")
+            connection.sendall(bytes(60_000))
+            requests.get(f"{instance.url}/health", timeout=SECONDS)
+            kept = [bytes_kept(each) for each in connections._open]
+    assert kept
+    assert max(kept) == 0
+
+
+def bytes_kept(connection: object) -> int:
+    assert isinstance(connection, HttpConnection)
+    return len(connection.cycle.body) + len(connection.conn.trailing_data[0])
 
 
 def test_a_rejected_body_with_a_length_leaves_the_connection_usable(tmp_path: Path) -> None:

@@ -111,9 +111,14 @@ class HttpConnection(H11Protocol):
     def on_response_complete(self) -> None:
         """Prepare for the next request, or end the connection when none can follow."""
         is_last = self.conn.ignores_body
+        self.cycle.body.clear()
         super().on_response_complete()
-        if is_last and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if is_last:
             self._end_responses()
+        elif self.conn.their_state is h11.SEND_BODY:
+            self.handle_events()
 
     def _end_responses(self) -> None:
         """Say that no response follows. The client can still read the last one."""

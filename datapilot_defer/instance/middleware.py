@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 
@@ -77,15 +78,21 @@ class RequestMiddleware:
         app = self._reject(scope) or self._app
         counted = int(scope["method"] == "PUT")
         self._uploads += counted
+        has_begun = False
 
         async def send_and_count(message: Message) -> None:
-            nonlocal counted
+            nonlocal counted, has_begun
             self._uploads -= counted
             counted = 0
+            has_begun = True
             await send(message)
 
         try:
             await app(scope, receive, send_and_count)
+        except asyncio.CancelledError:  # the server stops, and has waited long enough
+            if not has_begun:
+                response = error_response(Request(scope), 503, "the instance is stopping")
+                await response(scope, receive, send)
         finally:
             self._uploads -= counted
 
@@ -124,7 +131,7 @@ def _check_body(scope: Scope) -> None:
     headers = Headers(scope=scope)
     if "transfer-encoding" in headers:
         raise HTTPException(411, "the request has no Content-Length header")
-    if scope["method"] in ("GET", "HEAD") or scope["path"].startswith("/files/"):
+    if scope["method"] == "PUT" and scope["path"].startswith("/files/"):
         return
     # The body of an API call has less than 1 kB; only a signed URL accepts more.
     if int(headers.get("content-length", "0")) > MAX_HELD_BODY_BYTES:

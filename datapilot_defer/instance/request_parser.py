@@ -38,6 +38,8 @@ class RequestParser(h11.Connection):
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """Return the next part of a request, or that more bytes are needed."""
         piece_bytes = min(self._missing_bytes, _PIECE_BYTES)
+        if self.our_state is h11.DONE:
+            piece_bytes = 0  # the request is answered: nothing of the rest is kept
         if self.ignores_body or self._unparsed_bytes < piece_bytes:
             return h11.NEED_DATA
         if self.held_request is not None:
