@@ -26,6 +26,7 @@ from tests.support.instance_calls import (
     onboard,
     pull,
     show,
+    start_ingestion,
     upload,
     verify,
 )
@@ -365,3 +366,14 @@ def test_a_client_that_was_forgotten_for_others_begins_anew() -> None:
         rate.acquire(str(number))
     assert rate.acquire("first") == 0
     assert [RateLimiter(0).acquire("any") for _ in range(3)] == [0, 0, 0]
+
+
+def test_an_upload_that_was_not_verified_is_reported_at_the_end(instance: RunningInstance) -> None:
+    integration_id = make_integration(instance)
+    onboard(instance, integration_id, manifest())
+    file_id = upload(instance, integration_id, manifest(body="select 2"))
+    answer = start_ingestion(instance, integration_id)
+    assert answer.status_code == 503
+    assert "the last manifest was not verified" in answer.json()["detail"]
+    assert verify(instance, file_id).status_code == 200
+    assert start_ingestion(instance, integration_id).status_code == 200

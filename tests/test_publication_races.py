@@ -83,7 +83,7 @@ def test_an_invalid_upload_is_verified_only_once(
     assert first.json() == second.json()
 
 
-def test_new_bytes_at_the_same_url_are_verified(
+def test_other_bytes_cannot_replace_a_rejected_upload(
     instance: RunningInstance, integration_id: int
 ) -> None:
     query = {
@@ -93,9 +93,9 @@ def test_new_bytes_at_the_same_url_are_verified(
     }
     announced = call(instance, "GET", "dbt/v1/signed_url", params=query).json()
     file_id = announced["dbt_core_integration_file_id"]
-    for content, status in ((CURRENT[:-5], 422), (NEWER, 200)):
-        assert requests.put(announced["url"], data=content, timeout=30).status_code == 200
-        assert verify(instance, file_id).status_code == status
+    for content, status in ((CURRENT[:-5], 200), (NEWER, 409)):
+        assert requests.put(announced["url"], data=content, timeout=30).status_code == status
+        assert verify(instance, file_id).status_code == 422
 
 
 def test_two_verifications_at_once_give_the_same_rejection(

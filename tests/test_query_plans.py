@@ -66,8 +66,8 @@ QUERIES: dict[str, Callable[[Connection], object]] = {
         publications.find_current, environment_id=1, kind=Kind.MANIFEST, at=NOON
     ),
     "is_removed": partial(publications.is_removed, environment_id=1, kind=Kind.MANIFEST, at=NOON),
-    "find_last_rejected": partial(
-        uploads.find_last_rejected, environment_id=1, token_id=1, kind=Kind.MANIFEST
+    "find_last_unpublished": partial(
+        uploads.find_last_unpublished, environment_id=1, token_id=1, kind=Kind.MANIFEST
     ),
     "list_events": partial(audit.list_events, instance_id=1, limit=50, before_id=9),
     "find_stored_bytes": partial(quota.find_stored_bytes, instance_id=1),
@@ -124,7 +124,9 @@ def instructions_of(connection: Connection, query: str) -> int:
     return sum(counted)
 
 
-@pytest.mark.parametrize("query", ["list_current", "find_current at a time", "find_last_rejected"])
+@pytest.mark.parametrize(
+    "query", ["list_current", "find_current at a time", "find_last_unpublished"]
+)
 def test_a_query_searches_by_all_columns_that_limit_it(records: UploadRecords, query: str) -> None:
     """A search by the environment alone would read all its uploads."""
     with records.storage.database.read() as connection:

@@ -260,3 +260,14 @@ def test_a_rejected_body_with_a_length_leaves_the_connection_usable(tmp_path: Pa
             connection.sendall(bytes(60_000))
             connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert b"HTTP/1.1 200" in read_all(connection)
+
+
+def test_invalid_bytes_behind_a_head_request_end_the_connection(
+    instance: RunningInstance, caplog: pytest.LogCaptureFixture
+) -> None:
+    header = b"HEAD /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    for _ in range(10):
+        with connect(instance, header + b"garbage\r\n\r\n") as connection, suppress(OSError):
+            read_all(connection)
+    assert requests.get(f"{instance.url}/health", timeout=SECONDS).status_code == 200
+    assert "Traceback" not in caplog.text

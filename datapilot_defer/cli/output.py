@@ -35,7 +35,7 @@ _SIGNED_QUERY = re.compile(
     r"([?&][\w.-]*(?:signature|sig|credential|token|secret|key)[\w.-]*=)[^&\s\"'<>]+", re.IGNORECASE
 )
 # A token of an instance of this project.
-_TOKEN = re.compile(r"\bdpd_[0-9A-Za-z]{8,}")
+_TOKEN = re.compile(r"dpd_[0-9A-Za-z]{8,}")
 _USER_INFO = re.compile(r"://[^/\s\"'<>@]+@")
 _COLORS = {"warning": "yellow", "error": "red"}
 

@@ -92,7 +92,7 @@ class HttpConnection(H11Protocol):
         if not self._has_started:
             self._early_data += data
             return
-        if self.conn.ignores_body:
+        if self.conn.ignores_body or self.transport.is_closing():
             return
         self._received_bytes += len(data)
         self.received_at = time.monotonic()
@@ -141,8 +141,9 @@ class HttpConnection(H11Protocol):
             super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer an invalid request, unless its response has started."""
-        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+        """Answer an invalid request, unless its response has started or may have no body."""
+        is_head = self.cycle is not None and self.cycle.scope["method"] == "HEAD"
+        if is_head or self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.abort()
             return
         if self.cycle is not None:

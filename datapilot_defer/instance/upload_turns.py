@@ -11,7 +11,8 @@ from fastapi import HTTPException
 
 from datapilot_defer.instance.token_slots import TokenSlots, too_busy
 
-MAX_WAIT_S = 120.0
+# Less than clients wait for a server that takes nothing: they must read the answer.
+MAX_WAIT_S = 25.0
 # A line of 1 Mbit/s has twice this speed.
 _BYTES_PER_S = 64 * 1024
 # So long an upload may be slower, at its start or in pauses.

@@ -145,10 +145,11 @@ def locate_upload(connection: Connection, upload_id: int) -> UploadLocation | No
 
 
 def mark_received(connection: Connection, upload_id: int, *, sha256: str, size_bytes: int) -> bool:
-    """Record the blob of an upload; return False, changing nothing, when it is verified already."""
-    unverified = (files.c.id == upload_id) & files.c.uploaded_at.is_(None)
-    values = {"sha256": sha256, "size_bytes": size_bytes, "refusal": None, "rejection": None}
-    result = connection.execute(files.update().where(unverified).values(**values))
+    """Record the blob of an upload; return False, changing nothing, after verification."""
+    statement = files.update().where(
+        files.c.id == upload_id, files.c.uploaded_at.is_(None), files.c.rejection.is_(None)
+    )
+    result = connection.execute(statement.values(sha256=sha256, size_bytes=size_bytes))
     return result.rowcount == 1
 
 
@@ -196,25 +197,25 @@ def find_upload_details(connection: Connection, upload_id: int) -> UploadDetails
     return UploadDetails(tuple((row.report or "").splitlines()), row.changes)
 
 
-def find_last_rejected(
+def find_last_unpublished(
     connection: Connection, environment_id: int, token_id: int, *, kind: Kind
 ) -> Upload | None:
-    """Return a token's newest rejected upload that no upload of the same kind followed.
+    """Return a token's newest upload that was rejected, or received and not verified.
 
-    kind: the kind that every onboarding uploads. Rejections before its newest verified upload
-    belong to an earlier onboarding.
+    None when an upload of the same kind became current since. kind: the kind that every onboarding
+    uploads. What came before its newest verified upload belongs to an earlier onboarding.
     """
     last_verified = _newest_of_token(
         connection, environment_id, token_id, kind, files.c.uploaded_at.is_not(None)
     )
     newest = [_newest_of_token(connection, environment_id, token_id, each) for each in Kind]
-    rejected = [upload for upload in newest if upload is not None and upload.refusal is not None]
-    newest_rejected = max(rejected, key=attrgetter("id"), default=None)
-    if newest_rejected is None or last_verified is None:
-        return newest_rejected
-    if newest_rejected.id < last_verified.id:
+    unpublished = [each for each in newest if each is not None and each.uploaded_at is None]
+    newest_unpublished = max(unpublished, key=attrgetter("id"), default=None)
+    if newest_unpublished is None or last_verified is None:
+        return newest_unpublished
+    if newest_unpublished.id < last_verified.id:
         return None
-    return newest_rejected
+    return newest_unpublished
 
 
 def _newest_of_token(

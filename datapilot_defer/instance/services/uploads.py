@@ -87,7 +87,9 @@ def receive_upload(storage: Storage, instance_id: int, upload_id: int, blob: Blo
             connection, upload_id, sha256=blob.sha256, size_bytes=blob.size_bytes
         )
     if not is_marked:
-        raise Conflict(f"file {upload_id} is already verified. Request a new signed URL.")
+        raise Conflict(
+            f"file {upload_id} is already verified or rejected. Request a new signed URL."
+        )
 
 
 def verify_upload(
@@ -228,21 +230,28 @@ def check_onboarding(
 ) -> None:
     """Check that the caller's last uploads to an environment became current.
 
-    Raises AccessDenied, NotFound, Conflict when the caller's last upload was rejected.
+    Raises AccessDenied, NotFound, Conflict when the caller's last upload was rejected, Unavailable
+    when it was not verified.
     """
     require_scope(principal, "upload", integration_id)
     integration = find_integration(storage, principal, integration_id)
     selected = find_environment(integration, environment)
     with storage.database.read() as connection:
-        rejected = upload_records.find_last_rejected(
+        unpublished = upload_records.find_last_unpublished(
             connection, selected.id, principal.token.id, kind=Kind.MANIFEST
         )
         current = publication_records.list_current(connection, selected.id)
-    if rejected is not None:
+    if unpublished is not None:
         # altimate-datapilot-cli ignores the answer of verify_upload and reports this one.
-        raise Conflict(f"the last {rejected.kind.value} was rejected: {rejected.refusal}")
+        raise _unpublished_error(unpublished)
     if not current:
         raise NotFound(
             f"nothing was uploaded to the environment {selected.name} of integration "
             f"{integration.id}"
         )
+
+
+def _unpublished_error(upload: Upload) -> Conflict | Unavailable:
+    if upload.refusal is not None:
+        return Conflict(f"the last {upload.kind.value} was rejected: {upload.refusal}")
+    return Unavailable(f"the last {upload.kind.value} was not verified. Upload it again.")
