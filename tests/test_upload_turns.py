@@ -13,7 +13,14 @@ import requests
 
 from datapilot_defer.instance import token_slots, upload_turns
 from datapilot_defer.instance.descriptors import UPLOADS_AT_ONCE
-from tests.support.instance_calls import SECONDS, announce, make_integration, manifest, onboard
+from tests.support.instance_calls import (
+    SECONDS,
+    announce,
+    make_integration,
+    manifest,
+    onboard,
+    wait_until,
+)
 from tests.support.instances import RunningInstance
 
 CONTENT = manifest()
@@ -95,6 +102,7 @@ def test_a_repeated_upload_ends_the_earlier_one(
 ) -> None:
     url = new_url(instance)
     earlier = start_upload(stack, instance, url)
+    wait_until(lambda: list((instance.data / "blobs" / "incoming").glob("*")))
     assert requests.put(url, data=CONTENT, timeout=SECONDS).status_code == 200
     answer = answer_of(earlier)
     assert answer.startswith("HTTP/1.1 409")
@@ -115,6 +123,7 @@ def test_a_repeated_upload_that_is_turned_away_does_not_end_the_running_one(
     content = CONTENT.ljust(20_000)
     url = new_url(instance)
     running = start_upload(stack, instance, url, len(content))
+    wait_until(lambda: list((instance.data / "blobs" / "incoming").glob("*")))
     for _ in range(UPLOADS_OF_TOKEN):
         start_upload(stack, instance, new_url(instance))
     assert requests.put(url, data=content, timeout=SECONDS).status_code == 503
