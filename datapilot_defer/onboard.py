@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datapilot_defer.client.instance_client import InstanceClient
     from datapilot_defer.client.responses import UploadReceipt, UploadTarget
     from datapilot_defer.console import Console
+    from datapilot_defer.deadline import Deadline
     from datapilot_defer.validation.result import ValidationOptions
 
 
@@ -61,14 +62,21 @@ class OnboardResult:
 
 
 def validate_artifacts(
-    paths: Mapping[Kind, str], options: ValidationOptions, *, max_problems: int | None
+    paths: Mapping[Kind, str],
+    options: ValidationOptions,
+    *,
+    max_problems: int | None,
+    deadline: Deadline | None = None,
 ) -> ValidatedArtifacts:
     """Read each file once and validate it, before anything is uploaded.
 
-    max_problems: of each file; None for all.
-    Raises ArtifactRefused with every problem of every file; UsageError for a missing file.
+    max_problems: of each file; None for all. deadline: for reading all files.
+    Raises ArtifactRefused with every problem of every file; UsageError for a missing file, and
+    Unavailable for one that cannot be read in time.
     """
-    artifacts = [read_artifact(paths[kind], kind) for kind in Kind if kind in paths]
+    artifacts = [
+        read_artifact(paths[kind], kind, deadline=deadline) for kind in Kind if kind in paths
+    ]
     problems: list[str] = []
     warnings: list[str] = []
     drift: list[str] = []

@@ -21,6 +21,7 @@ from datapilot_defer.cli.options import (
     environment_option,
     integration_options,
     require_integration,
+    start_deadline,
     validation_options,
 )
 from datapilot_defer.cli.output import Output, current_output
@@ -28,6 +29,7 @@ from datapilot_defer.client.connection import Connection, ConnectionOptions
 from datapilot_defer.errors import Unavailable
 
 if TYPE_CHECKING:
+    from datapilot_defer.deadline import Deadline
     from datapilot_defer.onboard import OnboardRequest, OnboardResult, ValidatedArtifacts
     from datapilot_defer.validation.result import ValidationOptions
 
@@ -165,7 +167,7 @@ def onboard(
         upload.force,
         upload.allow,
     )
-    artifacts = _validate(output, files, validation)
+    artifacts = _validate(output, files, validation, start_deadline(connection.timeout_s))
     if upload.dry_run:
         print_dry_run(output, artifacts, request)
         return
@@ -188,7 +190,7 @@ def _provenance(run: ci.CiRun | None) -> Provenance:
 
 
 def _validate(
-    output: Output, files: _ArtifactOptions, validation: ValidationOptions
+    output: Output, files: _ArtifactOptions, validation: ValidationOptions, deadline: Deadline
 ) -> ValidatedArtifacts:
     """Read and validate the artifacts; print warnings. Raise ArtifactRefused for invalid ones."""
     from datapilot_defer.onboard import validate_artifacts
@@ -197,7 +199,7 @@ def _validate(
     if Kind.MANIFEST not in paths:
         paths[Kind.MANIFEST] = _default_manifest_path(output, files.project_dir)
     max_problems = None if output.verbose else 10
-    artifacts = validate_artifacts(paths, validation, max_problems=max_problems)
+    artifacts = validate_artifacts(paths, validation, max_problems=max_problems, deadline=deadline)
     for line in artifacts.drift:
         output.detail(line)
     for warning in artifacts.warnings:
