@@ -1,10 +1,12 @@
-"""Files that appear complete or not at all."""
+"""Write files that appear complete or not at all, and read files of our own."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-import tempfile
+import secrets
+import stat
 import time
 from contextlib import suppress
 from functools import partial
@@ -22,12 +24,19 @@ _RETRY_INTERVAL_S = 0.02
 _CHUNK_BYTES = 1 << 20
 TEMPORARY_PREFIX = ".datapilot-"
 TEMPORARY_SUFFIX = ".tmp"
+# Of a new file: the umask of the process removes permissions from them.
+_NEW_FILE_MODE = 0o666
+_PRIVATE_MODE = 0o600
+# Windows has neither blocking pipes with a path nor this flag.
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> None:
     """Write a file by renaming a temporary one: a reader sees the old content or the new.
 
-    mode: permission bits; None keeps those of an existing file and gives a new one 0o644.
+    mode: permission bits; None keeps those of an existing file and gives a new one those that the
+    umask leaves.
     Raises OSError; the old file is unchanged then.
     """
     target = path.resolve()  # a link, for example into a repository of dotfiles, stays a link
@@ -42,17 +51,21 @@ def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> 
         raise
 
 
-def write_temporary(directory: Path, content: bytes, *, mode: int = 0o644) -> Path:
+def write_temporary(directory: Path, content: bytes, *, mode: int | None = None) -> Path:
     """Write a temporary file, flushed to disk, under a name that no reader knows.
 
-    Raises OSError.
+    mode: permission bits; None gives those that the umask leaves. Raises OSError.
     """
-    file, path = create_temporary(directory)
+    created_mode = _NEW_FILE_MODE
+    if mode is not None:
+        created_mode = _PRIVATE_MODE  # nobody else reads a secret before the file has its own
+    file, path = create_temporary(directory, mode=created_mode)
     try:
         with file:
             file.write(content)
             flush_to_disk(file)
-        path.chmod(mode)  # it was created for this user alone
+        if mode is not None:
+            path.chmod(mode)
     except OSError:
         with suppress(OSError):
             path.unlink()
@@ -60,10 +73,24 @@ def write_temporary(directory: Path, content: bytes, *, mode: int = 0o644) -> Pa
     return path
 
 
-def create_temporary(directory: Path) -> tuple[BinaryIO, Path]:
-    """Create an empty temporary file for this user alone, open for writing. Raises OSError."""
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=TEMPORARY_SUFFIX, dir=directory)
-    return os.fdopen(handle, "w+b"), Path(name)
+def create_temporary(directory: Path, *, mode: int = _NEW_FILE_MODE) -> tuple[BinaryIO, Path]:
+    """Create an empty temporary file, open for writing. Raises OSError.
+
+    mode: permission bits, from which the umask removes some. Unlike the files of the module
+    tempfile, it needs no later chmod, for which the umask would have to be read: that can only be
+    done by changing it for all threads.
+    """
+    path = directory / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+    return os.fdopen(os.open(path, _CREATE, mode), "w+b"), path
+
+
+def ensure_file(path: Path) -> int:
+    """Create an empty file if there is none, and return its permission bits. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | _NONBLOCK, _NEW_FILE_MODE)
+    try:
+        return os.fstat(descriptor).st_mode & 0o777
+    finally:
+        os.close(descriptor)
 
 
 def flush_to_disk(file: BinaryIO) -> None:
@@ -100,17 +127,42 @@ def retry_while_busy(action: Callable[[], object]) -> None:
             return
 
 
+def read_regular_file(path: Path, limit_bytes: int) -> bytes:
+    """Return the content of a file. Raises OSError, also for a pipe, a device or a larger file."""
+    with _open_regular(path) as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        if size_bytes > limit_bytes:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        return file.read(size_bytes)
+
+
 def sha256_of_file(path: Path) -> str:
-    """Return the sha256 of a file's content, 64 lowercase hex digits. Raises OSError."""
+    """Return the sha256 of a file's content, 64 lowercase hex digits.
+
+    Raises OSError, also for a pipe or a device.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with _open_regular(path) as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
 
 
-def _permissions_of(path: Path) -> int:
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading. A pipe fails at once, where it would wait for a writer."""
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    return file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | _NONBLOCK)
+
+
+def _permissions_of(path: Path) -> int | None:
     try:
         return path.stat().st_mode & 0o777
     except FileNotFoundError:
-        return 0o644
+        return None
