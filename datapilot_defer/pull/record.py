@@ -106,7 +106,8 @@ class StateRecord:
             "entries": [artifact.to_json() for artifact in self.artifacts],
             "version": RECORD_VERSION,
         }
-        return json.dumps(record, indent=2, ensure_ascii=False).encode()
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        return text.encode(errors="replace")  # the answer of an instance can hold half a character
 
 
 def parse_record_version(content: bytes) -> int:
