@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -19,6 +20,9 @@ from datapilot_defer.config import DEFAULT_URL, Setting
 from datapilot_defer.credential_sources import CredentialSource
 from datapilot_defer.credentials import Credentials
 from datapilot_defer.errors import Unavailable, UsageError
+
+# A signed token (JWT) of a single sign-on has a few thousand characters.
+_MAX_TOKEN_LENGTH = 65_536
 
 
 @click.command("login", cls=Command)
@@ -72,15 +76,30 @@ def _read_token(
         )
     try:
         if token_file:
-            return Path(token_file).read_text(encoding="utf-8-sig").strip()
+            with Path(token_file).open(encoding="utf-8-sig") as file:
+                return _read_stream(file)
         if token_stdin:
-            return sys.stdin.read().strip()
+            return _read_stream(sys.stdin)
     except UnicodeDecodeError:
         raise UsageError("what was given as token is no text") from None
     except OSError as error:
         source = token_file or "standard input"
         raise UsageError(f"can't read the token from {source}: {error.strerror}") from None
     return token
+
+
+def _read_stream(stream: TextIO) -> str:
+    """Return the token in a file or a pipe. Raise UsageError for a text that is too long for one.
+
+    A device such as /dev/zero never ends.
+    """
+    text = stream.read(_MAX_TOKEN_LENGTH + 1)
+    if len(text) > _MAX_TOKEN_LENGTH:
+        raise UsageError(
+            f"what was given as token is too long: a token has at most {_MAX_TOKEN_LENGTH:,} "
+            "characters"
+        )
+    return text.strip()
 
 
 def _token_origin(*, token_stdin: bool, token_file: str | None) -> str | None:
