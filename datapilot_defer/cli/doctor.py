@@ -38,7 +38,7 @@ def doctor(integration_id: int | None, environment: str, connection: ConnectionO
     results = [
         check_configuration(instance.credentials),
         *run_checks(
-            instance.open(max_tries=1),
+            instance.open(retry_s=0),
             integration_id=integration_id,
             environment=environment,
             environ=os.environ,

@@ -57,6 +57,11 @@ class Output:
         return self.ci_run is None and not self.json and sys.stdin.isatty() and sys.stderr.isatty()
 
     @property
+    def attended(self) -> bool:
+        """Return whether a user reads the messages as they appear: a terminal, outside CI."""
+        return self.ci_run is None and sys.stderr.isatty()
+
+    @property
     def _on_github(self) -> bool:
         return self.ci_run is not None and self.ci_run.system is ci.GITHUB_ACTIONS
 

@@ -12,7 +12,7 @@ from datapilot_defer.client.status_errors import (
     rejection_error,
     storage_error,
 )
-from datapilot_defer.client.transport import MAX_TRIES, Request, Response, Transport
+from datapilot_defer.client.transport import Request, Response, Transport
 from datapilot_defer.config import DEFAULT_URL
 from datapilot_defer.console import NoProgress
 from datapilot_defer.credentials import rejected_credentials_error
@@ -51,13 +51,13 @@ class InstanceClient:
         *,
         deadline: Deadline,
         log: Log,
+        retry_s: float,
         ci_name: str | None = None,
-        max_tries: int = MAX_TRIES,
     ) -> None:
         self.credentials = credentials
         self.url = credentials.url.value
         self._transport = Transport(
-            credentials, deadline=deadline, log=log, ci_name=ci_name, max_tries=max_tries
+            credentials, deadline=deadline, log=log, ci_name=ci_name, retry_s=retry_s
         )
 
     def status_url(self, integration_id: int, environment: str) -> str:

@@ -14,8 +14,10 @@ from tests.support.protocol_server import ProtocolServer, protocol_server
 
 @pytest.fixture
 def no_retry_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retry without a pause, for tests of answers rather than of time."""
-    monkeypatch.setattr("datapilot_defer.client.transport.FIRST_WAIT_S", 0.001)
+    """Retry for half a second with short pauses, for tests of answers rather than of time."""
+    monkeypatch.setattr("datapilot_defer.client.retries.LONGEST_WAIT_S", 0.05)
+    monkeypatch.setattr("datapilot_defer.client.retries.UNATTENDED_RETRY_S", 0.5)
+    monkeypatch.setattr("datapilot_defer.client.connection.BRIEF_TIMEOUT_S", 2.0)
 
 
 @pytest.fixture
