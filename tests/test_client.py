@@ -66,6 +66,27 @@ def test_an_answer_has_a_limit() -> None:
             instance_at(proxy.url).download(place, io.BytesIO(), "manifest")
 
 
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(403, AccessDenied), (404, NotFound), (418, Unavailable), (503, Unavailable)],
+)
+def test_an_error_names_the_request_and_the_version_of_the_instance(
+    status: int, error: type[DatapilotError]
+) -> None:
+    headers = {"X-Request-ID": "4f2a", "X-Datapilot-Version": "9.1.0"}
+    answer = act.answer(status, b'{"detail": "the disk is full"}', headers)
+    with fault_proxy(NOBODY, At("", answer)) as proxy, pytest.raises(error) as raised:
+        instance_at(proxy.url).check_permissions()
+    assert "the disk is full" in str(raised.value)
+    assert str(raised.value).endswith(" (request 4f2a, instance version 9.1.0)")
+    assert raised.value.details == {"request_id": "4f2a", "instance_version": "9.1.0"}
+
+
+def test_a_request_id_that_is_no_word_is_not_shown() -> None:
+    answer = act.answer(404, headers={"X-Request-ID": "::error::x y"})
+    assert "::error" not in refused(answer, NotFound)
+
+
 REDIRECTS: list[tuple[Act, type[DatapilotError], str]] = [
     (act.redirect(307, "http://localhost:{port}/"), UsageError, "where the token does not go"),
     (act.redirect(301, "https://127.0.0.1:{port}/"), UsageError, "give it as --backend-url"),

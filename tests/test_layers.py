@@ -30,11 +30,12 @@ _APPLICATION = {
     *("instance/connections", "instance/http_connection"),
     *("instance/descriptors", "instance/log_limit"),
     *("instance/rate_limit", "instance/forwarding", "instance/token_slots"),
-    "instance/upload_turns",
+    *("instance/upload_turns", "version"),
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
+    "version": set(),
     "console": set(),
     "formatting": set(),
     "dbt_json": set(),
@@ -51,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "credentials": {"config", "console", "credential_sources", "credential_store"},
     "client": {
         *("artifact", "ci", "config", "console", "credentials", "deadline", "formatting"),
-        "credential_sources",
+        *("credential_sources", "version"),
     },
     "onboard": {"artifact", "client", "console", "validation"},
     "pull": {
@@ -81,7 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instance/middleware": {
         *("formatting", "instance/error_responses", "instance/forwarding"),
         *("instance/rate_limit", "instance/request_parser", "instance/settings"),
-        "instance/token_slots",
+        *("instance/token_slots", "version"),
     },
     "instance/model_changes": _SERVICES,
     "instance/verification": {"artifact", "instance/model_changes"},

@@ -13,6 +13,7 @@ import requests
 from datapilot_defer.client import certificates
 from datapilot_defer.config import read_boolean_variable
 from datapilot_defer.credentials import is_loopback
+from datapilot_defer.version import program_version
 
 
 class TokenAuth(requests.auth.AuthBase):
@@ -75,14 +76,8 @@ def create_session(auth: requests.auth.AuthBase, *, ci_name: str | None) -> requ
 
 def user_agent(ci_name: str | None = None) -> str:
     """Return program, Python, system and CI: what the log of an instance may show."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        own_version = version("datapilot-defer")
-    except PackageNotFoundError:  # run from a checkout
-        own_version = "0"
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    agent = f"datapilot-defer/{own_version} python/{python} {platform.system().lower()}"
+    agent = f"datapilot-defer/{program_version()} python/{python} {platform.system().lower()}"
     if ci_name:
         agent += f" ({ci_name})"
     return agent

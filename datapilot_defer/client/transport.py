@@ -22,6 +22,7 @@ from datapilot_defer.client.allowed_urls import (
 )
 from datapilot_defer.client.responses import error_detail
 from datapilot_defer.client.retries import RetryBudget
+from datapilot_defer.client.status_errors import with_request
 from datapilot_defer.console import NoProgress
 from datapilot_defer.errors import Unavailable
 
@@ -42,7 +43,7 @@ MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REDIRECTS_KEEPING_METHOD = (307, 308)
 _CHUNK_BYTES = 256 * 1024
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HEADER_WORD = re.compile(r"[A-Za-z0-9.+_-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,25 @@ class Response:
     @property
     def request_id(self) -> str | None:
         """Return the id under which the log of the instance has this request, if it states one."""
-        request_id = self.headers.get("X-Request-ID", "")
-        return request_id if _REQUEST_ID.fullmatch(request_id) else None
+        return self._header_word("X-Request-ID")
+
+    @property
+    def instance_version(self) -> str | None:
+        """Return the version of the instance, if it states one."""
+        return self._header_word("X-Datapilot-Version")
+
+    def describe_request(self) -> str:
+        """Return the request id and the instance's version, for a person who asks for help."""
+        facts = []
+        if self.request_id:
+            facts.append(f"request {self.request_id}")
+        if self.instance_version:
+            facts.append(f"instance version {self.instance_version}")
+        return ", ".join(facts)
+
+    def _header_word(self, name: str) -> str | None:
+        value = self.headers.get(name, "")
+        return value if _HEADER_WORD.fullmatch(value) else None
 
     @property
     def is_truncated(self) -> bool:
@@ -173,9 +191,7 @@ class Transport:
             return Response(0, requests.structures.CaseInsensitiveDict()), failure
         duration_ms = (time.monotonic() - start) * 1000
         line = f"{label}: HTTP {response.status} in {duration_ms:.0f} ms"
-        if response.request_id:
-            line += f", request {response.request_id}"
-        self._log.detail(line)
+        self._log.detail(", ".join(filter(None, [line, response.describe_request()])))
         return response, _failure_of_response(request, response)
 
     def _perform(self, session: requests.Session, request: Request) -> Response:
@@ -231,12 +247,8 @@ def _final_error(
     request: Request, response: Response, failure: RequestFailure, budget: RetryBudget
 ) -> Unavailable:
     """Return the error for a request that is not sent again."""
-    details = {}
     message = f"{request.action}: {failure.message}{budget.describe_end(failure)}"
-    if response.request_id:
-        message += f" [request {response.request_id}]"
-        details["request_id"] = response.request_id
-    return Unavailable(message, details)
+    return with_request(Unavailable(message), response)
 
 
 def _failure_of_response(request: Request, response: Response) -> RequestFailure | None:
