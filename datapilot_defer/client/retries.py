@@ -18,7 +18,7 @@ UNATTENDED_RETRY_S = 300.0
 ATTENDED_RETRY_S = 30.0
 # Full jitter: a wait is random between 0 and its bound, which doubles from FIRST to LONGEST.
 FIRST_WAIT_S = 0.5
-LONGEST_WAIT_S = 20.0
+LONGEST_WAIT_S = 10.0
 # A try that begins later than this before the deadline could not succeed.
 _SHORTEST_TRY_S = 1.0
 
