@@ -155,7 +155,7 @@ def test_integrations_are_listed_with_and_without_a_slash_at_the_end(
 
 def test_a_base_url_that_ends_with_a_slash_works(instance: RunningInstance) -> None:
     answer = call(instance, "GET", "/dbt/v3/validate-credentials")
-    assert (answer.status_code, answer.json()) == (200, {"ok": True})
+    assert (answer.status_code, answer.json()) == (200, {"ok": True, "token_expires_at": None})
 
 
 def test_an_unknown_environment_is_not_found_and_the_known_ones_are_named(

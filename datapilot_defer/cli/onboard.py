@@ -176,7 +176,7 @@ def onboard(
             raise
         print_soft_failure(output, error)
         return
-    print_result(output, result, [*artifacts.warnings, *artifacts.drift])
+    print_result(output, result, [*artifacts.warnings, *result.warnings, *artifacts.drift])
     if result.unchanged and upload.exit_code_unchanged:
         output.exit(upload.exit_code_unchanged)
 

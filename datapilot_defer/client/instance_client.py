@@ -12,6 +12,7 @@ from datapilot_defer.client.status_errors import (
     rejection_error,
     storage_error,
 )
+from datapilot_defer.client.token_expiry import parse_expiry
 from datapilot_defer.client.transport import MAX_TRIES, Request, Response, Transport
 from datapilot_defer.config import DEFAULT_URL
 from datapilot_defer.console import NoProgress
@@ -27,6 +28,7 @@ from datapilot_defer.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from datetime import datetime
 
     from datapilot_defer.artifact import Artifact, Kind, Provenance
     from datapilot_defer.console import Log, Progress
@@ -72,12 +74,19 @@ class InstanceClient:
         request = Request("reaching the instance", "GET", "/health")
         return self._transport.send_to_api(request).headers.get("Date")
 
-    def check_credentials(self) -> None:
-        """Raise AccessDenied if the instance rejects the token or the instance name."""
+    def check_credentials(self) -> datetime | None:
+        """Return when the token expires; None for never, or if the instance does not state it.
+
+        Raises AccessDenied if it rejects the token or the instance name.
+        """
         request = Request("checking the credentials", "GET", "/dbt/v3/validate-credentials")
         response = self._transport.send_to_api(request)
-        if response.status == 403 or responses.is_denied(self._parse_response(request, response)):
+        if response.status == 403:
             raise rejected_credentials_error(self.credentials)
+        content = self._parse_response(request, response)
+        if responses.is_denied(content):
+            raise rejected_credentials_error(self.credentials)
+        return parse_expiry(content)
 
     def check_permissions(self) -> None:
         """Raise AccessDenied if the token does not permit uploads."""
