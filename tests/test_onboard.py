@@ -541,6 +541,18 @@ def test_a_token_that_expires_soon_is_warned_about(
     assert "expires" not in lasting.output
 
 
+def test_the_environment_may_be_given_by_its_id(instance: RunningInstance, manifest: Path) -> None:
+    integration = create_integration(instance)
+    done = datapilot(
+        *("dbt", "onboard", "--dbt_core_integration_id", integration, "--json"),
+        *("--dbt_core_integration_environment", 1, "--manifest-path", manifest),
+        env=access(instance),
+    )
+    assert done.exit_code == 0, done.output
+    history = ("dbt", "integrations", "history", "--integration-id", integration, "--json")
+    assert len(datapilot(*history, env=access(instance)).json["history"]) == 1
+
+
 def test_history_lists_what_was_onboarded_and_restore_goes_back(
     instance: RunningInstance, manifest: Path, tmp_path: Path
 ) -> None:

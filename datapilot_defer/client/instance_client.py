@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote
 
 from datapilot_defer.client import responses
+from datapilot_defer.client.hosted_pages import find_site
 from datapilot_defer.client.status_errors import (
     REJECTED_STATUS,
     api_error,
@@ -14,7 +15,6 @@ from datapilot_defer.client.status_errors import (
 )
 from datapilot_defer.client.token_expiry import parse_expiry
 from datapilot_defer.client.transport import MAX_TRIES, Request, Response, Transport
-from datapilot_defer.config import DEFAULT_URL
 from datapilot_defer.console import NoProgress
 from datapilot_defer.credentials import rejected_credentials_error
 from datapilot_defer.errors import (
@@ -64,9 +64,7 @@ class InstanceClient:
 
     def status_url(self, integration_id: int, environment: str) -> str:
         """Return the URL of the web page of an integration's environment."""
-        site = self.url
-        if site == DEFAULT_URL:
-            site = f"https://{self.credentials.instance_name.value}.app.myaltimate.com"
+        site = find_site(self.url, self.credentials.instance_name.value)
         return f"{site}/settings/integrations/{integration_id}/{quote(environment, safe='')}"
 
     def health(self) -> str | None:
