@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from datapilot_defer.artifact import Artifact, Kind, Provenance, read_artifact
 from datapilot_defer.client.token_expiry import describe_expiry
 from datapilot_defer.errors import ArtifactRefused, DatapilotError, Unavailable
+from datapilot_defer.run_results import check_run
 from datapilot_defer.validation import find_inconsistencies, validate
 
 if TYPE_CHECKING:
@@ -63,11 +64,16 @@ class OnboardResult:
 
 
 def validate_artifacts(
-    paths: Mapping[Kind, str], options: ValidationOptions, *, max_problems: int | None
+    paths: Mapping[Kind, str],
+    options: ValidationOptions,
+    *,
+    max_problems: int | None,
+    require_success: bool = False,
 ) -> ValidatedArtifacts:
     """Read each file once and validate it, before anything is uploaded.
 
-    max_problems: of each file; None for all.
+    max_problems: of each file; None for all. require_success: reject the manifest of a run of dbt
+    that is not known to have succeeded; otherwise a failed run is a warning.
     Raises ArtifactRefused with every problem of every file; UsageError for a missing file.
     """
     artifacts = [read_artifact(paths[kind], kind) for kind in Kind if kind in paths]
@@ -83,6 +89,7 @@ def validate_artifacts(
     if problems:
         raise ArtifactRefused("\n".join(["nothing was uploaded:", *problems]))
     warnings += find_inconsistencies(artifacts)
+    warnings += check_run(artifacts, require_success=require_success)
     return ValidatedArtifacts(tuple(artifacts), tuple(warnings), tuple(drift))
 
 
