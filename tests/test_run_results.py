@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.commands import Outcome, datapilot
+from tests.support.dbt_project import Shop
 from tests.support.protocol_server import ProtocolServer
 
 pytestmark = pytest.mark.usefixtures("no_retry_delay")
@@ -228,3 +229,23 @@ def test_results_with_odd_values_are_read(hosted: ProtocolServer, target: Path) 
     (target / "run_results.json").write_text(json.dumps(document), encoding="utf-8")
     done = onboard(hosted, target)
     assert "3 of 34 nodes failed, the first is model.a.b ::error::x (error)" in done.stderr
+
+
+def test_docs_generate_without_compile_keeps_the_run_results_of_a_failed_build(shop: Shop) -> None:
+    model = shop.project / "models" / "broken.sql"
+    model.write_text("select * from nowhere.nothing", encoding="utf-8")
+    onboard = ("dbt", "onboard", "--integration-id", 7, "--project-dir", shop.project, "--dry-run")
+    shop.run("build", "--target", "prod", "--select", "broken", "stg_orders", check=False)
+    shop.run("docs", "generate", "--no-compile", "--target", "prod")
+    failed = datapilot(*onboard, "--require-success")
+    assert failed.exit_code == 1
+    assert "nodes failed, the first is model.shop.broken (error)" in failed.stderr
+    assert "nodes failed, the first is model.shop.broken (error)" in datapilot(*onboard).stderr
+    shop.run("docs", "generate", "--target", "prod")
+    hidden = datapilot(*onboard, "--require-success")
+    assert hidden.exit_code == 1
+    assert "is of `dbt docs generate`" in hidden.stderr
+    model.unlink()
+    shop.run("build", "--target", "prod", "--select", "stg_orders")
+    built = datapilot(*onboard, "--require-success")
+    assert built.exit_code == 0, built.output
