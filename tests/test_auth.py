@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import keyring
@@ -251,6 +251,52 @@ def test_status_of_an_expired_token(instance: RunningInstance) -> None:
     token = instance.new_token("admin", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
     done = datapilot("auth", "status", "--json", env=access(instance, token))
     assert (done.exit_code, done.json["accepted"], done.json["ok"]) == (3, False, False)
+
+
+@pytest.mark.parametrize(
+    ("remaining", "words"),
+    [
+        (timedelta(days=14, minutes=-1), "in 13 days"),
+        (timedelta(days=1, minutes=1), "in 1 day"),
+        (timedelta(hours=5, minutes=1), "in 5 hours"),
+        (timedelta(minutes=5), "within the hour"),
+        (timedelta(days=14, minutes=5), None),
+        (None, None),
+    ],
+)
+def test_status_warns_of_a_token_that_expires_soon(
+    remaining: timedelta | None, words: str | None, instance: RunningInstance
+) -> None:
+    expires_at = None
+    if remaining is not None:
+        expires_at = datetime.now(UTC) + remaining
+    token = instance.new_token("read", expires_at=expires_at)
+    env = access(instance, token)
+    done = datapilot("auth", "status", "--json", env=env)
+    assert (done.exit_code, done.json["ok"]) == (0, True)
+    if expires_at is None:
+        assert done.json["token_expires_at"] is None
+        assert "token expires:" not in datapilot("auth", "status", env=env).stdout
+    else:
+        assert datetime.fromisoformat(done.json["token_expires_at"]) == expires_at
+        shown = datapilot("auth", "status", env=env).stdout
+        assert f"token expires: {expires_at:%Y-%m-%d %H:%M} UTC" in shown
+    if words is None:
+        assert done.stderr == ""
+    else:
+        assert f"the token expires {words}, on {expires_at:%Y-%m-%d}; create a new" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "value", ["soon", "", 7, [], "9999-12-31T23:59:59-23:59", "2020-01-01\n", "9" * 5000]
+)
+def test_an_expiry_that_is_no_timestamp_is_not_known(value: object) -> None:
+    with protocol_server() as server:
+        server.answers["GET /dbt/v3/validate-credentials"] = lambda _: Reply(
+            {"ok": True, "token_expires_at": value}
+        )
+        done = datapilot("auth", "status", "--json", env=server.access)
+    assert (done.exit_code, done.json["token_expires_at"], done.stderr) == (0, None, "")
 
 
 def test_status_of_a_dead_instance_leaves_it_open_whether_the_token_is_good() -> None:

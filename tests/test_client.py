@@ -188,12 +188,18 @@ def test_an_instance_that_forbids_extra_fields_is_asked_without_them() -> None:
         assert (stored.file_id, proxy.count("POST")) == (5, 2)
 
 
-def test_the_page_of_the_hosted_instance_is_on_a_host_of_its_own() -> None:
-    hosted = instance_at(DEFAULT_URL)
-    assert (
-        hosted.status_url(7, "PROD 1")
-        == "https://acme.app.myaltimate.com/settings/integrations/7/PROD%201"
-    )
+@pytest.mark.parametrize(
+    ("url", "site"),
+    [
+        (DEFAULT_URL, "https://acme.app.myaltimate.com"),
+        ("https://api.getaltimate.com", "https://acme.app.getaltimate.com"),
+        ("https://api.tryaltimate.com", "https://acme.demo.tryaltimate.com"),
+        ("https://datapilot.example.com", "https://datapilot.example.com"),
+        ("http://localhost:8000", "http://localhost:8000"),
+    ],
+)
+def test_the_pages_of_the_hosted_instances_are_on_a_host_of_their_own(url: str, site: str) -> None:
+    assert instance_at(url).status_url(7, "PROD 1") == f"{site}/settings/integrations/7/PROD%201"
 
 
 # What requests raises, in words -------------------------------------------------------------------

@@ -140,3 +140,19 @@ wait()
     assert process.returncode == 143
     assert said[0] == "undone"
     assert json.loads(said[-1])["exit_code"] == 143
+
+
+@pytest.mark.parametrize(
+    ("value", "is_shown"), [("1", True), ("true", True), ("0", False), ("off", False), ("", False)]
+)
+def test_datapilot_debug_acts_like_verbose(value: str, is_shown: bool) -> None:
+    result = run(talk, "--name", "you", env={"DATAPILOT_DEBUG": value})
+    assert result.exit_code == 0
+    assert ("detail of" in result.stderr) is is_shown
+    assert "detail of" in run(talk, "--name", "you", "-v", env={"DATAPILOT_DEBUG": value}).stderr
+
+
+def test_datapilot_debug_is_a_switch() -> None:
+    result = run(talk, "--name", "you", env={"DATAPILOT_DEBUG": "loud"})
+    assert result.exit_code == 2
+    assert "DATAPILOT_DEBUG" in result.stderr

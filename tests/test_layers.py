@@ -54,7 +54,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("artifact", "ci", "config", "console", "credentials", "deadline", "formatting"),
         *("credential_sources", "version"),
     },
-    "onboard": {"artifact", "client", "console", "validation"},
+    "run_results": {"artifact", "formatting", "validation"},
+    "onboard": {"artifact", "client", "console", "run_results", "validation"},
     "pull": {
         *("artifact", "client", "config", "console", "files", "formatting", "validation"),
     },

@@ -135,7 +135,11 @@ def _common_options() -> list[click.Option]:
             help="Say only warnings, errors and the result.",
         ),
         click.Option(
-            ["-v", "--verbose", "--debug", "output_verbose"], is_flag=True, help="Say every step."
+            ["-v", "--verbose", "--debug", "output_verbose"],
+            is_flag=True,
+            envvar="DATAPILOT_DEBUG",
+            show_envvar=True,
+            help="Say every step.",
         ),
         click.Option(
             ["--log-format", "output_log_format"],
