@@ -1,7 +1,8 @@
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all, and lock files."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -14,12 +15,15 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from filelock import BaseFileLock
+
 # Windows does not let a file be replaced or removed while another process reads it.
 BUSY_TIMEOUT_S = 0.0
 if os.name == "nt":
     BUSY_TIMEOUT_S = 2.0
 _RETRY_INTERVAL_S = 0.02
 _CHUNK_BYTES = 1 << 20
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 TEMPORARY_PREFIX = ".datapilot-"
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -98,6 +102,27 @@ def retry_while_busy(action: Callable[[], object]) -> None:
             time.sleep(_RETRY_INTERVAL_S)
         else:
             return
+
+
+def acquire_lock(path: Path, timeout_s: float) -> BaseFileLock | None:
+    """Lock a lock file against other processes; None on a file system without locks.
+
+    The caller releases it; the operating system releases the lock of a process that dies.
+    Raises TimeoutError when another process holds it for too long, other OSErrors for a file that
+    cannot be written.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(path, timeout=timeout_s)
+    try:
+        lock.acquire()
+    except NotImplementedError:
+        return None
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return None
+        raise
+    return lock
 
 
 def sha256_of_file(path: Path) -> str:
