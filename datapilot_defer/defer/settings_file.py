@@ -17,7 +17,7 @@ from datapilot_defer.config import home_directory, user_config_directory
 from datapilot_defer.defer import jsonc
 from datapilot_defer.defer.jsonc import JsoncValue
 from datapilot_defer.errors import UsageError
-from datapilot_defer.files import write_atomically
+from datapilot_defer.files import read_small_file, write_atomically
 
 SETTINGS_KEY = "dbt.deferConfigPerProject"
 _EMPTY = jsonc.parse("")
@@ -87,8 +87,9 @@ class SettingsFile:
 
     def _write(self, text: str) -> None:
         try:
-            self.path.resolve().parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, text.encode("utf-8"))
+            Path(os.path.realpath(self.path)).parent.mkdir(parents=True, exist_ok=True)
+            # A character that UTF-8 does not have, as in some file names, stays a JSON escape.
+            write_atomically(self.path, text.encode("utf-8", "backslashreplace"))
         except OSError as error:
             raise UsageError(f"can't write the settings to {self.path}: {error.strerror}") from None
 
@@ -146,7 +147,7 @@ def _find_workspaces(project: Path, environ: Mapping[str, str]) -> list[Path]:
     home = home_directory(environ)
     workspaces = []
     for directory in [project, *project.parents]:
-        if home is not None and directory == home.resolve():
+        if home is not None and directory == Path(os.path.realpath(home)):
             break
         if (directory / ".vscode").is_dir():
             workspaces.append(directory)
@@ -201,7 +202,7 @@ def _parse(path: Path, text: str) -> JsoncValue:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
+        return read_small_file(path).decode("utf-8")
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError:
