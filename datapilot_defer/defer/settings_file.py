@@ -16,6 +16,7 @@ from pathlib import Path
 from datapilot_defer.config import home_directory, user_config_directory
 from datapilot_defer.defer import jsonc
 from datapilot_defer.defer.jsonc import JsoncValue
+from datapilot_defer.defer.settings_lock import lock_settings
 from datapilot_defer.errors import UsageError
 from datapilot_defer.files import read_small_file, write_atomically
 
@@ -61,21 +62,25 @@ class SettingsFile:
     def update(self, changes: Mapping[str, object]) -> None:
         """Set these keys of the project's settings; every other byte of the file stays.
 
-        Raises UsageError when the file cannot be parsed (it stays unchanged) or written.
+        Raises UsageError when the file cannot be parsed (it stays unchanged) or written,
+        Unavailable when another process keeps it locked.
         """
-        text, root = self._read_again()
-        try:
-            updated = jsonc.set_members(text, root, [SETTINGS_KEY, self.key], changes)
-        except jsonc.NotJsoncError as error:
-            raise _unreadable_error(self.path, str(error)) from None
-        self._write(updated)
+        with lock_settings(self.path):
+            text, root = self._read_again()
+            try:
+                updated = jsonc.set_members(text, root, [SETTINGS_KEY, self.key], changes)
+            except jsonc.NotJsoncError as error:
+                raise _unreadable_error(self.path, str(error)) from None
+            self._write(updated)
 
     def remove_project(self) -> None:
         """Remove the project's settings; those of other projects stay. Raises as `update` does."""
-        text, root = self._read_again()
-        others = dict(_projects(root))
-        if self.key in others:
-            del others[self.key]
+        if not self.has_project:
+            return
+        with lock_settings(self.path):
+            text, root = self._read_again()
+            others = dict(_projects(root))
+            others.pop(self.key, None)
             self._write(jsonc.set_members(text, root, [], {SETTINGS_KEY: others}))
 
     def _read_again(self) -> tuple[str, JsoncValue]:
