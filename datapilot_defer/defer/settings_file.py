@@ -104,19 +104,33 @@ class SettingsFiles:
     """The settings files of one project.
 
     user: the user's own, outside any workspace. workspace: the one that VS Code reads, whether or
-    not it exists; None outside a workspace.
+    not it exists; None outside a workspace. problem: why a workspace's file cannot be read.
     """
 
     user: SettingsFile
     workspace: SettingsFile | None
+    problem: UsageError | None = None
+
+    @property
+    def shared(self) -> SettingsFile:
+        """Return the file to write the project's settings to. Raises UsageError for a problem."""
+        if self.problem is not None:
+            raise UsageError(
+                f"{self.problem}, or keep settings of your own with "
+                "`datapilot dbt defer enable --user`"
+            )
+        return self.workspace or self.user
 
     @property
     def effective(self) -> SettingsFile:
         """Return the file that has the project's settings, the workspace's before the user's.
 
-        When neither has them, return the one to write them to.
+        When neither has them, return the one to write them to. Settings of the user's own count
+        also when the workspace's cannot be read; without them, that is a UsageError.
         """
-        shared = self.workspace or self.user
+        if self.problem is not None and self.user.has_project:
+            return self.user
+        shared = self.shared
         if self.user.has_project and not shared.has_project:
             return self.user
         return shared
@@ -125,13 +139,19 @@ class SettingsFiles:
 def read_settings_files(project: Path, environ: Mapping[str, str]) -> SettingsFiles:
     """Read the settings files of the project in this directory.
 
-    Raises UsageError when one of them is broken.
+    Raises UsageError when the user's own file is broken.
     """
     user = user_settings_file(project)
-    files = [_in_workspace(directory, project) for directory in _find_workspaces(project, environ)]
-    nearest = next(iter(files), None)
-    workspace = next((file for file in files if file.has_project), nearest)
-    return SettingsFiles(user, workspace)
+    nearest = None
+    for directory in _find_workspaces(project, environ):
+        try:
+            file = _in_workspace(directory, project)
+        except UsageError as error:
+            return SettingsFiles(user, None, error)
+        if file.has_project:
+            return SettingsFiles(user, file)
+        nearest = nearest or file
+    return SettingsFiles(user, nearest)
 
 
 def user_settings_file(project: Path) -> SettingsFile:
