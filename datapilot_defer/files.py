@@ -1,9 +1,11 @@
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all, small files read with a limit, and lock files."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import tempfile
 import time
 from contextlib import suppress
@@ -14,12 +16,16 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from filelock import BaseFileLock
+
 # Windows does not let a file be replaced or removed while another process reads it.
 BUSY_TIMEOUT_S = 0.0
 if os.name == "nt":
     BUSY_TIMEOUT_S = 2.0
 _RETRY_INTERVAL_S = 0.02
 _CHUNK_BYTES = 1 << 20
+MAX_SMALL_FILE_BYTES = 2 << 20  # far above any settings file or dbt_project.yml
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 TEMPORARY_PREFIX = ".datapilot-"
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -98,6 +104,52 @@ def retry_while_busy(action: Callable[[], object]) -> None:
             time.sleep(_RETRY_INTERVAL_S)
         else:
             return
+
+
+def read_small_file(path: Path) -> bytes:
+    """Return the content of a file that a person writes, such as a settings file.
+
+    Raises OSError, also for anything but a regular file of at most MAX_SMALL_FILE_BYTES.
+    """
+    try:
+        file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 - closed below
+    except ValueError:  # a NUL character, or one that the file system cannot encode
+        raise OSError(errno.EINVAL, "its name is not a valid file name") from None
+    with file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        content = file.read(MAX_SMALL_FILE_BYTES + 1)
+    if len(content) > MAX_SMALL_FILE_BYTES:
+        raise OSError(errno.EFBIG, f"it is larger than {MAX_SMALL_FILE_BYTES >> 20} MB")
+    return content
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file; a FIFO does not wait for its writer, and a terminal is not taken over."""
+    if os.name == "posix":
+        flags |= os.O_NONBLOCK | os.O_NOCTTY
+    return os.open(path, flags)
+
+
+def acquire_lock(path: Path, timeout_s: float) -> BaseFileLock | None:
+    """Lock a lock file against other processes; None on a file system without locks.
+
+    The caller releases it; the operating system releases the lock of a process that dies.
+    Raises TimeoutError when another process holds it for too long, other OSErrors for a file that
+    cannot be written.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(path, timeout=timeout_s)
+    try:
+        lock.acquire()
+    except NotImplementedError:
+        return None
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return None
+        raise
+    return lock
 
 
 def sha256_of_file(path: Path) -> str:

@@ -76,7 +76,7 @@ def _config_file_setting(environ: Mapping[str, str]) -> Setting:
     path = config.config_file_path(environ)
     if path is None:
         return Setting("", "does not exist")
-    if not path.exists():
+    if not os.path.lexists(path):  # Path.exists raises errors
         return Setting(str(path), "does not exist")
     return Setting(str(path), "exists")
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from datapilot_defer.dbt_installation import DbtInstallation
     from datapilot_defer.dbt_project import DbtProject
     from datapilot_defer.defer.project_settings import DeferSettings, SettingsOverrides
+    from datapilot_defer.defer.settings_file import SettingsFiles
     from datapilot_defer.defer.state import PreparedState
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -111,11 +112,17 @@ class DeferSession:
 
     def read_settings(self) -> DeferSettings:
         """Return the stored settings with the options of this call in their place."""
+        return self.apply_overrides(self.read_stored_settings())
+
+    def read_stored_settings(self) -> DeferSettings:
+        """Return the stored settings without the options of this call."""
         from datapilot_defer.defer.project_settings import read_settings
         from datapilot_defer.defer.settings_file import read_settings_files
 
         files = read_settings_files(self.project.folder, os.environ)
-        return self.apply_overrides(read_settings(files.effective))
+        file = files.effective
+        warn_of_problem(self.console, files)
+        return read_settings(file)
 
     def apply_overrides(self, stored: DeferSettings) -> DeferSettings:
         """Return settings with the options of this call in their place."""
@@ -168,6 +175,12 @@ def start_session(options: DeferOptions) -> DeferSession:
     console = current_output()
     connection = Connection(options.connection, environ=os.environ, console=console)
     return DeferSession(options, console, find_project(options.project_dir), connection)
+
+
+def warn_of_problem(console: Output, files: SettingsFiles) -> None:
+    """Warn that the workspace's settings file cannot be read, so that the user's own is used."""
+    if files.problem is not None:
+        console.warn(f"{files.problem}; so your own settings are used ({files.user.path})")
 
 
 def find_project(project_dir: str | None) -> DbtProject:

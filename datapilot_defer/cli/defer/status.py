@@ -35,8 +35,12 @@ _MANIFEST_FIELDS = (
 
 @dataclass
 class Evaluation:
-    """The settings of a project, and what `run` would do with them."""
+    """The settings of a project, and what `run` would do with them.
 
+    stored: those in the settings file. settings: the same with the options of this call.
+    """
+
+    stored: DeferSettings
     settings: DeferSettings
     project: DbtProject
     dbt: DbtInstallation | None = None
@@ -46,7 +50,21 @@ class Evaluation:
     @property
     def is_usable(self) -> bool:
         """Return whether defer is on and works."""
+        return self.stored.enabled and self.works
+
+    @property
+    def works(self) -> bool:
+        """Return whether `run` with the same options would defer."""
         return self.settings.enabled and self.state is not None and not self.problems
+
+    @property
+    def exit_code(self) -> int:
+        """Return the exit code of `status`."""
+        if self.stored.enabled and self.problems:
+            return self.problems[0].exit_code
+        if self.is_usable:
+            return 0
+        return UsageError.exit_code
 
 
 @click.command("status", cls=Command)
@@ -56,17 +74,15 @@ def status(options: DeferOptions) -> None:
 
     Says also where it leads, how old the manifest is and what is wrong.
 
-    Exit code 0: on and usable. Otherwise that of the problem; 2 when it is off.
+    Exit code 0: on and usable; 2 when it is off, whatever the options; otherwise that of the
+    problem. The options say what `run` with the same options would do.
     """
     session = start_session(options)
     evaluation = _evaluate(session)
     text = "\n".join(_format_status(evaluation))
     session.console.print_result(status_json(evaluation), text)
-    if not evaluation.is_usable:
-        exit_code = UsageError.exit_code
-        if evaluation.problems:
-            exit_code = evaluation.problems[0].exit_code
-        session.console.exit(exit_code)
+    if evaluation.exit_code:
+        session.console.exit(evaluation.exit_code)
 
 
 def _evaluate(session: DeferSession) -> Evaluation:
@@ -76,8 +92,9 @@ def _evaluate(session: DeferSession) -> Evaluation:
     """
     from datapilot_defer.dbt_installation import locate_executable
 
-    settings = session.read_settings()
-    evaluation = Evaluation(settings, session.project)
+    stored = session.read_stored_settings()
+    settings = session.apply_overrides(stored)
+    evaluation = Evaluation(stored, settings, session.project)
     try:
         if locate_executable(None, os.environ):
             evaluation.dbt = session.find_dbt()
@@ -98,7 +115,7 @@ def status_json(evaluation: Evaluation) -> dict[str, object]:
     """Return the result of `status` and `enable`."""
     settings = evaluation.settings
     data: dict[str, object] = {
-        "enabled": settings.enabled,
+        "enabled": evaluation.stored.enabled,
         "usable": evaluation.is_usable,
         "mode": settings.mode,
         "favor_state": settings.favor_state,
@@ -140,21 +157,34 @@ def _state_json(state: PreparedState) -> dict[str, object]:
 
 
 def _format_status(evaluation: Evaluation) -> list[str]:
-    settings = evaluation.settings
-    switch = _on_or_off(settings.enabled)
-    favor = f"favor state {_on_or_off(settings.favor_state)}"
-    lines = [f"Defer is {switch} for {evaluation.project.name} ({settings.file.path})"]
-    if settings.mode == "integration":
-        source = f"integration {settings.integration_id}"
-        if settings.environment:
-            source += f", environment {settings.environment}"
-        lines.append(f"Manifest: {source}; {favor}")
-    elif settings.mode == "local":
-        lines.append(f"Manifest: folder {settings.manifest_path}; {favor}")
+    stored = evaluation.stored
+    lines = [
+        f"Defer is {_on_or_off(stored.enabled)} for {evaluation.project.name} ({stored.file.path})"
+    ]
+    if evaluation.settings.enabled and not stored.enabled:
+        would_be = "would not be"
+        if evaluation.works:
+            would_be = "would be"
+        lines[0] += f"; with these options it {would_be} usable"
+    if stored.mode is not None:
+        lines.append(f"Manifest: {_describe_source(stored)}")
+    if evaluation.settings != stored:
+        lines.append(f"With these options: {_describe_source(evaluation.settings)}")
     if evaluation.state is not None:
         lines.append(f"State directory: {evaluation.state.describe()}")
     lines += [f"Problem: {problem}" for problem in evaluation.problems]
     return lines
+
+
+def _describe_source(settings: DeferSettings) -> str:
+    source = "no manifest"
+    if settings.mode == "integration":
+        source = f"integration {settings.integration_id}"
+        if settings.environment:
+            source += f", environment {settings.environment}"
+    elif settings.mode == "local":
+        source = f"folder {settings.manifest_path}"
+    return f"{source}; favor state {_on_or_off(settings.favor_state)}"
 
 
 def _on_or_off(is_on: bool) -> str:
