@@ -117,6 +117,7 @@ def print_soft_failure(output: Output, error: Unavailable) -> None:
         f"NOT CONFIRMED BY THE INSTANCE, and the exit code is 0 because of --soft-fail: {error}"
     )
     output.warn(message)
+    output.summarize("not confirmed", message)
     details = {"kind": error.kind, "message": str(error)}
     data = {"ok": False, "exit_code": 0, "soft_failed": True, "error": details}
     output.print_result(data, "")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from datapilot_defer.console import Progress
 
 _MIN_SECRET_LENGTH = 8  # hiding "x" everywhere would hide the message
+_MAX_ANNOTATION_LENGTH = 4096  # GitHub shows no more
 _META_KEY = "datapilot_defer.report"
 # Query parameters of a signed URL: they grant access to every reader.
 _SIGNED_QUERY = re.compile(
@@ -108,6 +109,7 @@ class Output:
         """Print an error; with --json also as the result object."""
         message = hide_tokens(str(error))
         self.error(message)
+        self.summarize("failed", message)
         if not self.json:
             return
         result: dict[str, object] = {
@@ -117,6 +119,26 @@ class Output:
         }
         with suppress(UsageError):  # stdout is not writable; stderr has the message
             self.print_result(result, "")
+
+    def annotate_error(self, text: str, file: str | None = None) -> None:
+        """Show on the page of a GitHub job what the result says too; do nothing elsewhere.
+
+        file: the file that it is about, relative to the repository.
+        """
+        if self._on_github:
+            shown = self._sanitize(text)[:_MAX_ANNOTATION_LENGTH]
+            click.echo(ci_log.format_annotation("error", shown, file), err=True)
+
+    def summarize(self, outcome: str, text: str) -> None:
+        """Add the command, its outcome and a text to the summary of a GitHub job."""
+        if not self._on_github:
+            return
+        context = click.get_current_context(silent=True)
+        command = "datapilot"
+        if context is not None:
+            command = ci_log.escape_markdown(context.command_path)
+        block = ci_log.format_code_block(self._hide_secrets(text))
+        ci_log.append_summary(os.environ, f"### {command}: {outcome}\n\n{block}")
 
     def exit(self, code: int) -> NoReturn:
         """End the command with this exit code."""
