@@ -118,7 +118,7 @@ def format_code_block(text: str) -> str:
 
 def append_summary(environ: Mapping[str, str], markdown: str) -> None:
     """Add text to the summary of this GitHub job; do nothing elsewhere."""
-    _append_to_file(environ, "GITHUB_STEP_SUMMARY", f"{markdown}\n")
+    _append_to_file(environ, "GITHUB_STEP_SUMMARY", f"{markdown}\n\n")
 
 
 def append_outputs(environ: Mapping[str, str], values: Mapping[str, str]) -> None:

@@ -145,7 +145,7 @@ def test_on_github_a_refused_file_is_an_annotation_and_in_the_summary(
         + "\n"
     )
     summary = (tmp_path / "summary").read_text(encoding="utf-8")
-    assert summary == f"### datapilot dbt validate: refused\n\n```text\n{plain.stdout}```\n"
+    assert summary == f"### datapilot dbt validate: refused\n\n```text\n{plain.stdout}```\n\n"
     (tmp_path / "summary").unlink()
     assert datapilot("dbt", "validate", MANIFEST, env=env).stderr == ""
     assert not (tmp_path / "summary").exists()
