@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from datapilot_defer import errors
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.output import current_output
+from tests.support.commands import datapilot
 
 
 def run(command: click.Command, *arguments: str, env: Mapping[str, str] | None = None) -> Result:
@@ -82,11 +83,11 @@ def test_a_missing_option_is_an_object_too() -> None:
 def test_results_go_to_stdout_and_everything_else_to_stderr() -> None:
     result = run(talk, "--name", "ann")
     assert result.stdout == "hello ann, ***\n"
-    assert result.stderr == "note to ann\nWarning: 50% of\nit\n"
+    assert result.stderr == "note to ann\nWarning: 50% of\n  it\n"
 
 
 def test_quiet_hides_notes_but_no_warning_and_verbose_adds_details_without_secrets() -> None:
-    assert run(talk, "--name", "ann", "-q").stderr == "Warning: 50% of\nit\n"
+    assert run(talk, "--name", "ann", "-q").stderr == "Warning: 50% of\n  it\n"
     assert "detail of ***" in run(talk, "--name", "ann", "-v").stderr
 
 
@@ -99,12 +100,20 @@ def test_log_lines_can_be_json() -> None:
     assert lines[0]["message"] == "note to ann"
 
 
-def test_on_github_a_warning_is_an_annotation_and_the_token_is_masked() -> None:
+def test_on_github_a_warning_is_an_annotation_and_no_secret_is_printed_to_mask_it() -> None:
     result = run(talk, "--name", "ann", env={"GITHUB_ACTIONS": "true"})
-    assert "::add-mask::s3cret-t0ken\n" in result.stderr
     assert "::warning title=datapilot::50%25 of%0Ait\n" in result.stderr
-    assert result.stderr.count("s3cret-t0ken") == 1
-    assert "s3cret-t0ken" not in result.stdout
+    assert "s3cret-t0ken" not in result.output
+
+
+@pytest.mark.parametrize("place", [[], ["dbt"], ["dbt", "defer"], ["instance", "token"]])
+@pytest.mark.parametrize("token", ["dpd_0123456789abcdef", "--dpd_0123456789abcdef"])
+def test_no_group_repeats_a_token_in_the_place_of_a_command(place: list[str], token: str) -> None:
+    outcome = datapilot(*place, f"{token}\n::error::x")
+    assert outcome.exit_code == 2
+    assert "dpd_***" in outcome.stderr
+    assert "0123456789abcdef" not in outcome.output
+    assert "\n::error" not in outcome.output
 
 
 def test_colour_is_for_terminals_and_only_where_wanted() -> None:

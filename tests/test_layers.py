@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dbt_json": set(),
     "files": set(),
     "ci": {"formatting"},
+    "ci_log": {"ci", "formatting"},
     "deadline": set(),
     "config": {"files"},
     "dbt_installation": set(),
@@ -133,7 +134,7 @@ LIBRARY_OWNERS: dict[str, set[str]] = {
     "dbt": set(),
 }
 # Parts whose functions may take a function: the callee is below the caller.
-MAY_TAKE_FUNCTIONS = ("cli", "dbt_json", "validation", "deadline", "files")
+MAY_TAKE_FUNCTIONS = ("cli", "dbt_json", "validation", "deadline", "files", "formatting")
 # The start of the server is an event for the command that started it.
 FUNCTION_PARAMETERS = {("instance/serve", "on_ready")}
 # A resource has the same module name on each layer of the server; a command module has the name

@@ -25,6 +25,7 @@ from datapilot_defer.client.retries import RetryBudget
 from datapilot_defer.client.status_errors import with_request
 from datapilot_defer.console import NoProgress
 from datapilot_defer.errors import Unavailable
+from datapilot_defer.formatting import as_one_line, map_strings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,9 +56,9 @@ class Response:
     body: bytes = field(default=b"", repr=False)
 
     def json(self) -> object:
-        """Return the body as JSON; None when it is not JSON."""
+        """Return the body as JSON, each string in one line; None when it is not JSON."""
         try:
-            return json.loads(self.body)
+            return map_strings(json.loads(self.body), as_one_line)
         except (ValueError, RecursionError):
             return None
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 from datapilot_defer.artifact import ArtifactMetadata, Kind, Provenance
-from datapilot_defer.formatting import format_duration
+from datapilot_defer.formatting import as_one_line, format_duration, map_strings
 
 RECORD_VERSION = 1
 _COMMIT_LENGTH = 10
@@ -118,7 +118,8 @@ def parse_record_version(content: bytes) -> int:
 def parse_record(content: bytes) -> StateRecord | None:
     """Return a record of the current version; None when it cannot be read."""
     try:
-        stored = msgspec.json.decode(content, type=_StoredRecord)
+        lines = map_strings(msgspec.json.decode(content), as_one_line)
+        stored = msgspec.convert(lines, _StoredRecord)
     except msgspec.MsgspecError:
         return None
     artifacts = tuple(entry.to_artifact() for entry in stored.entries)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from datapilot_defer import dbt_json
 from datapilot_defer.artifact import Kind
-from datapilot_defer.formatting import format_duration
+from datapilot_defer.formatting import as_one_line, format_duration
 from datapilot_defer.validation.targets import describe_other_target
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _find_foreign_id(artifact: Artifact, manifest_ids: set[str]) -> str | None:
     unique_ids = _unique_ids(artifact, _SECTIONS_WITH_UNIQUE_IDS.get(artifact.kind, ()))
     if not manifest_ids or not unique_ids or unique_ids & manifest_ids:
         return None
-    return min(unique_ids)
+    return as_one_line(min(unique_ids))
 
 
 def _are_of_different_invocations(first: Artifact, other: Artifact) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from datapilot_defer.cli.command import Command
+from datapilot_defer.cli.command import Command, Group
 from datapilot_defer.cli.instance.options import (
     command_line_actor,
     data_option,
@@ -26,7 +26,7 @@ _SCOPES = ["read", "upload", "admin"]
 _COLUMNS = ("id", "instance", "name", "scopes", "integration", "state", "expires", "last used")
 
 
-@click.group("token")
+@click.group("token", cls=Group)
 def token() -> None:
     """Create, list and revoke the tokens of an instance."""
 
