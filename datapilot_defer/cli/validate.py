@@ -10,6 +10,7 @@ from datapilot_defer.artifact import Kind, read_artifact
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import validation_options
 from datapilot_defer.cli.output import current_output
+from datapilot_defer.errors import ArtifactRefused
 
 if TYPE_CHECKING:
     from datapilot_defer.cli.output import Output
@@ -49,9 +50,16 @@ def validate(files: tuple[str, ...], kind: str | None, validation: ValidationOpt
         results.append(result)
         _print_warnings(output, result)
     lines = [line for result in results for line in _format_result(result)]
-    output.print_result({"files": [_result_json(result) for result in results]}, "\n".join(lines))
+    exit_code = 0
     if not all(result.is_accepted for result in results):
-        output.exit(1)
+        exit_code = ArtifactRefused.exit_code
+    data = {
+        "ok": exit_code == 0,
+        "exit_code": exit_code,
+        "files": [_result_json(result) for result in results],
+    }
+    output.print_result(data, "\n".join(lines))
+    output.exit(exit_code)
 
 
 def _print_warnings(output: Output, result: ValidationResult) -> None:

@@ -48,6 +48,15 @@ class Evaluation:
         """Return whether defer is on and works."""
         return self.settings.enabled and self.state is not None and not self.problems
 
+    @property
+    def exit_code(self) -> int:
+        """Return the exit code of `status`."""
+        if self.is_usable:
+            return 0
+        if self.problems:
+            return self.problems[0].exit_code
+        return UsageError.exit_code
+
 
 @click.command("status", cls=Command)
 @defer_options
@@ -62,11 +71,7 @@ def status(options: DeferOptions) -> None:
     evaluation = _evaluate(session)
     text = "\n".join(_format_status(evaluation))
     session.console.print_result(status_json(evaluation), text)
-    if not evaluation.is_usable:
-        exit_code = UsageError.exit_code
-        if evaluation.problems:
-            exit_code = evaluation.problems[0].exit_code
-        session.console.exit(exit_code)
+    session.console.exit(evaluation.exit_code)
 
 
 def _evaluate(session: DeferSession) -> Evaluation:
@@ -98,6 +103,8 @@ def status_json(evaluation: Evaluation) -> dict[str, object]:
     """Return the result of `status` and `enable`."""
     settings = evaluation.settings
     data: dict[str, object] = {
+        "ok": evaluation.is_usable,
+        "exit_code": evaluation.exit_code,
         "enabled": settings.enabled,
         "usable": evaluation.is_usable,
         "mode": settings.mode,
@@ -108,7 +115,7 @@ def status_json(evaluation: Evaluation) -> dict[str, object]:
         "environment": None,
         "manifest_path": None,
         "settings_file": str(settings.file.path),
-        "project": evaluation.project.name,
+        "project_name": evaluation.project.name,
         "project_dir": str(evaluation.project.folder),
         "dbt": None,
         "installed_dbt_version": None,
