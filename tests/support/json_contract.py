@@ -70,9 +70,11 @@ def find_problems(dotted: str, result: Any) -> list[str]:
 def check_output(arguments: Sequence[object], stdout: str, exit_code: int | None) -> None:
     """Fail unless a command that ran with --json has printed what its schema states.
 
-    arguments: those of `datapilot`. A command without --json is not checked, nor is one that has
-    written nothing, such as one that was killed.
+    arguments: those of `datapilot`. exit_code: None or negative for a command that was killed,
+    which is not checked.
     """
+    if exit_code is None or exit_code < 0:
+        return
     words = list(takewhile(lambda word: word != "--", map(str, arguments)))
     dotted = find_command(words)
     if "--json" not in words or "--help" in words or dotted is None or dotted in EXEMPT:
