@@ -258,8 +258,15 @@ def test_without_credentials_this_machine_is_still_checked(project: Path) -> Non
     assert details(done)["project"] == f"shop in {project.resolve()}"
     assert "no instance name and no token" in details(done)["configuration"]
     assert {statuses(done)[name] for name in ("proxy", "dns", *REMOTE)} == {"skipped"}
-    assert details(done)["credentials"] == "not tried: there are no credentials"
+    assert details(done)["credentials"] == "not tried: the configuration is not complete"
     assert (done.json["may_read"], done.json["may_upload"]) == (None, None)
+
+
+def test_a_setting_that_cannot_be_used_is_a_finding(hosted: ProtocolServer) -> None:
+    done = datapilot("doctor", "--json", env={**hosted.access, "DATAPILOT_TIMEOUT": "soon"})
+    assert (done.exit_code, statuses(done)["configuration"]) == (2, "failed")
+    assert "DATAPILOT_TIMEOUT is 'soon'" in details(done)["configuration"]
+    assert statuses(done)["connection"] == "skipped"
 
 
 def test_without_a_token_proxy_and_name_are_still_checked() -> None:
@@ -346,6 +353,8 @@ def test_the_integration_of_the_project_is_checked_without_naming_it(
     again = datapilot("doctor", "--json", env=access(instance))
     assert (again.exit_code, statuses(again)["manifest_source"]) == (0, "warning")
     assert "nothing pulled from integration 1" in details(again)["manifest_source"]
+    datapilot("dbt", "defer", "disable")
+    assert statuses(datapilot("doctor", "--json", env=access(instance)))["manifest"] == "skipped"
 
 
 # The keyring

@@ -67,10 +67,10 @@ def doctor(
     )
     steps = [*machine.run(), *check_way(instance)]
     findings = skip_instance_checks()
-    if machine.has_credentials:
-        if integration is None:
-            integration, environment = _select_integration(machine.settings, environment)
-        findings = InstanceChecks(instance.open(max_tries=1), integration, environment).run()
+    if integration is None:
+        integration, environment = _select_integration(machine.settings, environment)
+    if machine.client is not None:
+        findings = InstanceChecks(machine.client, integration, environment).run()
     _print_steps(output, [*steps, *findings.steps], findings)
 
 
@@ -78,7 +78,7 @@ def _select_integration(
     settings: DeferSettings | None, environment: str | None
 ) -> tuple[int | None, str | None]:
     """Return the integration and the environment that the project defers to."""
-    if settings is None or settings.mode != "integration":
+    if settings is None or not settings.enabled or settings.mode != "integration":
         return None, environment
     return settings.integration_id, environment or settings.environment
 

@@ -46,10 +46,10 @@ class InstanceFindings:
 
 
 def skip_instance_checks() -> InstanceFindings:
-    """Return the steps as they are without credentials."""
+    """Return the steps as they are when the instance cannot be asked."""
     names = list(StepName)
     names = names[names.index(StepName.CONNECTION) :]
-    reason = "not tried: there are no credentials"
+    reason = "not tried: the configuration is not complete"
     return InstanceFindings(tuple(skipped(name, reason) for name in names))
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from datapilot_defer.client.connection import Connection
+    from datapilot_defer.client.instance_client import InstanceClient
     from datapilot_defer.config import Setting
     from datapilot_defer.console import Console
     from datapilot_defer.dbt_installation import DbtInstallation
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 class MachineChecks:
     """The steps for one machine and the dbt project in which the command runs.
 
-    project_dir, dbt_path: as given; a problem with what was given is a failure.
+    project_dir, dbt_path: as given; a problem with what was given is a failure. After `run`,
+    settings are those of the project, and client is the instance; None when there are none.
     """
 
     def __init__(
@@ -50,11 +52,7 @@ class MachineChecks:
         self._dbt: DbtInstallation | None = None
         self._token: Setting | None = None
         self.settings: DeferSettings | None = None
-
-    @property
-    def has_credentials(self) -> bool:
-        """Return whether the step for the configuration has found credentials."""
-        return self._token is not None
+        self.client: InstanceClient | None = None
 
     def run(self) -> Iterator[Step]:
         """Make every step."""
@@ -123,7 +121,7 @@ class MachineChecks:
         name = StepName.MANIFEST_SOURCE
         if settings.enabled and (settings.mode == "local" or isinstance(error, ArtifactRefused)):
             return failed(name, error)
-        if settings.mode == "integration" and not isinstance(error, ArtifactRefused):
+        if isinstance(error, Unavailable):
             source = _describe_integration(settings)
             return warned(name, f"{_describe_switch(settings)}; nothing pulled from {source} yet")
         return warned(name, f"{_describe_switch(settings)}; {error}")
@@ -131,6 +129,7 @@ class MachineChecks:
     def _check_configuration(self) -> Step:
         try:
             credentials = self._connection.credentials
+            self.client = self._connection.open(max_tries=1)
         except UsageError as error:
             return failed(StepName.CONFIGURATION, error)
         self._token = credentials.token
@@ -153,9 +152,9 @@ class MachineChecks:
             return failed(name, error)
         except Unavailable as error:
             reason = f"{error}; environment variables and the config file work without it"
-            if self.has_credentials:
-                return skipped(name, reason)
-            return warned(name, reason)
+            if self._token is None:
+                return warned(name, reason)
+            return skipped(name, reason)
 
     def _describe_keyring(self) -> str:
         """Return what the keyring is used for. Raises Unavailable when it cannot be used."""
