@@ -116,6 +116,16 @@ def test_without_an_integration_reading_is_tried_with_any(
     assert statuses(done)["integration"] == statuses(done)["manifest"] == "skipped"
 
 
+def test_a_token_that_may_not_list_integrations_can_still_upload(hosted: ProtocolServer) -> None:
+    for route in (MANIFEST_URL, "GET /dbt/v1/project_integrations/"):
+        hosted.answers[route] = lambda _: Reply({"detail": "no"}, 403)
+    done = datapilot("doctor", "--integration-id", 7, "--json", env=hosted.access)
+    assert done.exit_code == 0, done.output
+    assert (statuses(done)["integration"], statuses(done)["reading"]) == ("warning", "warning")
+    assert (statuses(done)["uploading"], statuses(done)["storage_host"]) == ("passed", "passed")
+    assert (done.json["may_read"], done.json["may_upload"]) == (False, True)
+
+
 def test_a_token_that_may_do_neither_fails(hosted: ProtocolServer) -> None:
     for route in (MANIFEST_URL, "GET /dbt/v1/validate-permissions"):
         hosted.answers[route] = lambda _: Reply({"detail": "no"}, 403)

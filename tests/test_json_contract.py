@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from datapilot_defer.formatting import utc_timestamp
 from tests.support.commands import access, create_integration, datapilot
 from tests.support.instances import RunningInstance
 from tests.support.json_contract import ERROR, EXEMPT, LEAVES, SCHEMAS, find_problems, schema_name
@@ -146,6 +147,24 @@ def test_an_upload_in_the_history_has_the_names_of_all_commands(hosted: Protocol
     (upload,) = datapilot(*words, env=hosted.access).json["history"]
     assert (upload["file_id"], upload["kind"]) == (3, "manifest")
     assert upload["created_at"] == "2026-01-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "expected"),
+    [
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00+00:00"),
+        ("2026-01-01T01:00:00.5+01:00", "2026-01-01T00:00:00.500000+00:00"),
+        ("2026-01-01 00:00:00", "2026-01-01T00:00:00+00:00"),
+        ("0001-01-01T00:00:00+23:00", None),
+        ("soon", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_timestamp_from_an_instance_is_stated_in_utc(
+    timestamp: str | None, expected: str | None
+) -> None:
+    assert utc_timestamp(timestamp) == expected
 
 
 @pytest.mark.parametrize("dotted", sorted(EXEMPT))

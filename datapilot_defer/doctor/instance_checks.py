@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from datapilot_defer.artifact import Kind
+from datapilot_defer.client.responses import IntegrationSummary
 from datapilot_defer.doctor.network_checks import connect_to_storage
 from datapilot_defer.doctor.steps import Step, StepName, failed, passed, skipped, warned
 from datapilot_defer.errors import (
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from datapilot_defer.client.instance_client import InstanceClient
-    from datapilot_defer.client.responses import ArtifactLocation, IntegrationSummary
+    from datapilot_defer.client.responses import ArtifactLocation
 
 MAX_CLOCK_OFFSET_S = 300  # signed URLs of object stores stop working at 5 to 15 minutes
 _UNREACHABLE = "not tried: the instance can't be reached"
@@ -130,7 +131,12 @@ class InstanceChecks:
 
     def _check_integration(self) -> Step:
         """Find the integration, and one that shows whether the token may read."""
-        integrations = self._client.list_integrations()
+        try:
+            integrations = self._client.list_integrations()
+        except AccessDenied as error:
+            if isinstance(self._wanted, int):
+                self._target = IntegrationSummary(id=self._wanted)
+            return warned(StepName.INTEGRATION, f"the token may not list them: {error}")
         self._any_integration = next(iter(integrations), None)
         if self._wanted is None:
             return skipped(StepName.INTEGRATION, _NO_INTEGRATION)
