@@ -100,3 +100,15 @@ def format_timestamp(moment: datetime) -> str:
 def strip_fraction(timestamp: str) -> str:
     """Return an ISO timestamp without the fraction of its seconds."""
     return re.sub(r"\.\d+", "", timestamp)
+
+
+def utc_timestamp(timestamp: str | None) -> str | None:
+    """Return an ISO timestamp in UTC, as JSON results have it; None when it is not one.
+
+    A missing time zone means UTC.
+    """
+    try:
+        moment = datetime.fromisoformat(timestamp or "")
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):
+        return None

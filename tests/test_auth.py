@@ -91,6 +91,8 @@ def test_a_token_that_the_instance_refuses_is_not_kept(
         (["--token", "a-token-1", "--token-stdin"], "b", "in one way only"),
         (["--token-file", "{missing}"], None, "can't read the token from "),
         (["--token-file", "{binary}"], None, "is no text"),
+        (["--token-file", "{long}"], None, "is too long for a token"),
+        (["--token-stdin"], "t" * 20_000, "is too long for a token"),
         (["--token-stdin"], "", "no token"),
         (["--token-stdin"], "two\nlines\n", "holds a line break"),
         ([], None, "no token"),
@@ -101,7 +103,8 @@ def test_what_can_not_be_a_token_is_refused(
     words: list[str], stdin: str | None, says: str, instance: RunningInstance, tmp_path: Path
 ) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    files = {"missing": tmp_path / "missing", "binary": tmp_path / "binary"}
+    (tmp_path / "long").write_text("t" * 20_000, encoding="utf-8")
+    files = {name: tmp_path / name for name in ("missing", "binary", "long")}
     done = datapilot(
         "auth", "login", *(word.format(**files) for word in words), env=place(instance), stdin=stdin
     )
@@ -157,6 +160,58 @@ class NoKeyring(MemoryKeyring):
 
     def get_password(self, service: str, username: str) -> str | None:
         raise NoKeyringError("none")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "label"),
+    [
+        ("ALTIMATE_API_KEY", "another-token", "token"),
+        ("DATAPILOT_TOKEN", "another-token", "token"),
+        ("DATAPILOT_URL", "https://other.example.com", "URL"),
+        ("DATAPILOT_INSTANCE_NAME", "other", "instance name"),
+    ],
+)
+def test_a_variable_that_wins_is_named_at_login(
+    variable: str, value: str, label: str, instance: RunningInstance
+) -> None:
+    where = ["--backend-url", instance.url, "--instance-name", instance.instance_name]
+    words = ("auth", "login", "--token-stdin", *where)
+    done = datapilot(*words, env={variable: value}, stdin=instance.token)
+    assert done.exit_code == 0, done.output
+    assert f"the {label} in environment variable {variable} wins over this one" in done.stderr
+    same = datapilot(
+        *words, env={**place(instance), "ALTIMATE_URL": f"{instance.url}/"}, stdin=instance.token
+    )
+    assert "wins" not in same.stderr
+
+
+@pytest.mark.parametrize("variable", ["ALTIMATE_API_KEY", "DATAPILOT_TOKEN"])
+def test_a_variable_that_still_applies_is_named_at_logout(
+    variable: str, instance: RunningInstance
+) -> None:
+    log_in(instance)
+    done = datapilot("auth", "logout", "--json", env={variable: "another-token"})
+    assert done.exit_code == 0, done.output
+    assert f"the token from environment variable {variable} is still used; unset" in done.stderr
+    assert done.json["remaining_token_origin"] == f"environment variable {variable}"
+    nothing = datapilot("auth", "logout", env={variable: "another-token"})
+    assert nothing.exit_code == 4
+    assert f"The token from environment variable {variable} is still used" in nothing.stderr
+
+
+def test_a_config_file_that_still_applies_is_named_at_logout(
+    instance: RunningInstance, home: Path, tmp_path: Path
+) -> None:
+    with running_instance(tmp_path / "other", "staging") as other:
+        log_in(instance, "--store", "file")
+        log_in(other)
+        done = datapilot("auth", "logout", "--instance-name", "staging", "--json")
+        assert done.exit_code == 0, done.output
+        assert f"the token from {config_file(home)}:4 is still used" in done.stderr
+        assert done.json["remaining_token_origin"] == f"{config_file(home)}:4"
+        last = datapilot("auth", "logout", "--json")
+        assert last.json["remaining_token_origin"] is None
+        assert "still used" not in last.stderr
 
 
 def test_without_a_keyring_the_file_is_offered(instance: RunningInstance, home: Path) -> None:

@@ -16,6 +16,7 @@ from datapilot_defer.artifact import Provenance
 from datapilot_defer.ci import CiRun
 from tests.support.commands import access, create_integration, datapilot
 from tests.support.instances import RunningInstance
+from tests.support.json_contract import check_output
 from tests.support.protocol_server import TOKEN, Reply, protocol_server
 
 GITHUB = {
@@ -321,7 +322,7 @@ def as_a_process(
     arguments: list[str], environ: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
     """Run `datapilot ARGUMENTS` with stderr merged into stdout, as Airflow does."""
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "datapilot_defer", *arguments],
         env={**os.environ, **environ},
         stdin=subprocess.DEVNULL,
@@ -329,6 +330,8 @@ def as_a_process(
         stderr=subprocess.STDOUT,
         encoding="utf-8",
     )
+    check_output(arguments, done.stdout, done.returncode)
+    return done
 
 
 SOFT = {

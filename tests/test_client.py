@@ -364,7 +364,7 @@ def test_null_and_empty_values_are_missing_ones() -> None:
         "environments": ["PROD"],
         "created_at": None,
         "last_upload_at": None,
-        "type": "dbt_core",
+        "integration_type": "dbt_core",
     }
     with pytest.raises(Unavailable, match="lacks 'sha256'"):
         responses.parse_artifact_location(

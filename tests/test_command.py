@@ -18,6 +18,7 @@ from datapilot_defer import errors
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.output import current_output
 from tests.support.commands import datapilot
+from tests.support.json_contract import find_problems
 
 
 def run(command: click.Command, *arguments: str, env: Mapping[str, str] | None = None) -> Result:
@@ -63,6 +64,7 @@ def test_an_error_ends_in_its_exit_code_and_as_json_in_the_last_line(
     result = run(failing(error), "--json")
     assert result.exit_code == exit_code
     last = json.loads(result.output.splitlines()[-1])
+    assert find_problems("dbt.onboard", last) == []
     assert (last["ok"], last["exit_code"], last["error"]["kind"]) == (False, exit_code, kind)
     assert result.stderr.startswith("Error: ")
 

@@ -66,8 +66,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("dbt_project", "files", "formatting", "pull", "validation"),
     },
     "doctor": {
-        *("artifact", "client", "config", "credential_store", "credentials", "deadline"),
-        *("dbt_installation", "dbt_project", "defer"),
+        *("artifact", "client", "config", "console", "credential_store", "credentials"),
+        *("dbt_installation", "dbt_project", "deadline", "defer", "formatting"),
     },
     "storage": {"artifact", "files"},
     "instance/__init__": set(),

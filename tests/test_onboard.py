@@ -574,7 +574,7 @@ def test_history_lists_what_was_onboarded_and_restore_goes_back(
     newest, oldest = datapilot(*history, "--json", env=access(instance)).json["history"]
     assert (newest["sha256"], oldest["sha256"]) == (sha256(changed), sha256(manifest))
     assert "*" in datapilot(*history, env=access(instance)).stdout
-    file_id = oldest["dbt_core_integration_file_id"]
+    file_id = oldest["file_id"]
     restored = datapilot(
         *("dbt", "integrations", "restore", "--integration-id", integration, "--file-id", file_id),
         env=access(instance),

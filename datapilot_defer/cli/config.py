@@ -51,7 +51,7 @@ def show(origin: bool) -> None:
         name.replace(" ", "_"): {"value": setting.value or None, "origin": setting.origin}
         for name, setting in settings.items()
     }
-    output.print_result({"settings": data}, format_table(head, rows))
+    output.print_result({"ok": True, "settings": data}, format_table(head, rows))
 
 
 def _connection_settings(environ: Mapping[str, str], output: Output) -> dict[str, Setting]:

@@ -51,12 +51,15 @@ class Output:
     verbose: bool = False
     log_format: str = "text"
     ci_run: ci.CiRun | None = None
+    may_ask: bool = True
     _secrets: list[str] = field(default_factory=list, repr=False)
 
     @property
     def interactive(self) -> bool:
         """Return whether the user can be asked: on a terminal, outside CI."""
-        return self.ci_run is None and not self.json and sys.stdin.isatty() and sys.stderr.isatty()
+        if not self.may_ask or self.ci_run is not None or self.json:
+            return False
+        return sys.stdin.isatty() and sys.stderr.isatty()
 
     @property
     def attended(self) -> bool:

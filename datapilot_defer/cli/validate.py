@@ -13,6 +13,7 @@ from datapilot_defer.artifact import Kind, read_artifact
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import validation_options
 from datapilot_defer.cli.output import current_output
+from datapilot_defer.errors import ArtifactRefused
 from datapilot_defer.formatting import as_one_line
 
 if TYPE_CHECKING:
@@ -52,15 +53,21 @@ def validate(files: tuple[str, ...], kind: str | None, validation: ValidationOpt
         result = validate_artifact(artifact, validation, max_problems=max_problems)
         results.append(result)
         _print_warnings(output, result)
-    is_accepted = all(result.is_accepted for result in results)
     for result in results:
         _annotate_refusal(output, result)
-    data = {"ok": is_accepted, "files": [_result_json(result) for result in results]}
     text = "\n".join(line for result in results for line in _format_result(result))
+    exit_code = 0
+    if not all(result.is_accepted for result in results):
+        exit_code = ArtifactRefused.exit_code
+    data = {
+        "ok": exit_code == 0,
+        "exit_code": exit_code,
+        "files": [_result_json(result) for result in results],
+    }
     output.print_result(data, text)
-    if not is_accepted:
+    if exit_code:
         output.summarize("refused", text)
-        output.exit(1)
+    output.exit(exit_code)
 
 
 def _print_warnings(output: Output, result: ValidationResult) -> None:

@@ -30,6 +30,7 @@ from tests.support.console import RecordingConsole
 from tests.support.fault_proxy import Accept, FaultProxy, fault_proxy
 from tests.support.fault_table import Row
 from tests.support.instances import RunningInstance
+from tests.support.json_contract import check_output
 
 # After its deadline, a command may need this long on a busy machine; later, it hangs.
 HANGS_AFTER_S = 20
@@ -240,6 +241,7 @@ def run(command: Sequence[str], environ: Mapping[str, str], *, kill_after_s: flo
         process.kill()
         stdout, stderr = process.communicate()
         code = None
+    check_output(command[3:], stdout, code)  # after "python -m datapilot_defer"
     return Ended(code, time.monotonic() - began, stdout, stderr)
 
 

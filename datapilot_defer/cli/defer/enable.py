@@ -61,7 +61,7 @@ def enable(user: bool, options: DeferOptions) -> None:
     )
     _remove_duplicate_settings(session.console, project, files, target)
     data = status_json(Evaluation(settings, settings, project, dbt, state))
-    session.console.print_result({"ok": True, **data}, "")
+    session.console.print_result(data, "")
 
 
 @click.command("disable", cls=Command)

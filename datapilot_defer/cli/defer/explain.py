@@ -180,6 +180,7 @@ def _explanation_json(
 
     facts = state.artifact.to_json()
     return {
+        "ok": True,
         "references": [asdict(reference) for reference in references],
         "counts": Counter(reference.resolution for reference in references),
         "favor_state": favor_state,

@@ -81,8 +81,7 @@ def status(options: DeferOptions) -> None:
     evaluation = _evaluate(session)
     text = "\n".join(_format_status(evaluation))
     session.console.print_result(status_json(evaluation), text)
-    if evaluation.exit_code:
-        session.console.exit(evaluation.exit_code)
+    session.console.exit(evaluation.exit_code)
 
 
 def _evaluate(session: DeferSession) -> Evaluation:
@@ -115,6 +114,8 @@ def status_json(evaluation: Evaluation) -> dict[str, object]:
     """Return the result of `status` and `enable`."""
     settings = evaluation.settings
     data: dict[str, object] = {
+        "ok": evaluation.exit_code == 0,
+        "exit_code": evaluation.exit_code,
         "enabled": evaluation.stored.enabled,
         "usable": evaluation.is_usable,
         "mode": settings.mode,
@@ -125,7 +126,7 @@ def status_json(evaluation: Evaluation) -> dict[str, object]:
         "environment": None,
         "manifest_path": None,
         "settings_file": str(settings.file.path),
-        "project": evaluation.project.name,
+        "project_name": evaluation.project.name,
         "project_dir": str(evaluation.project.folder),
         "dbt": None,
         "installed_dbt_version": None,
