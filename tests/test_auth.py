@@ -56,10 +56,10 @@ def test_a_token_from_standard_input_is_checked_and_kept(instance: RunningInstan
     status = datapilot("auth", "status", "--json").json
     assert status["accepted"] is True
     assert status["may_upload"] is True
-    assert {status[part]["origin"] for part in ("url", "instance_name", "token")} == {
+    assert {status[f"{part}_origin"] for part in ("url", "instance_name", "token")} == {
         "the system's keyring"
     }
-    assert status["token"]["value"] == f"*** ({len(instance.token)} characters)"
+    assert status["token"] == f"*** ({len(instance.token)} characters)"
 
 
 def test_a_token_from_a_file_goes_where_the_options_say(
@@ -122,7 +122,7 @@ def test_a_token_as_option_works_and_warns(instance: RunningInstance) -> None:
 def test_it_can_be_kept_in_a_file_instead(instance: RunningInstance, home: Path) -> None:
     log_in(instance, "--store", "file")
     status = datapilot("auth", "status", "--json").json
-    assert status["token"]["origin"] == f"{config_file(home)}:4"
+    assert status["token_origin"] == f"{config_file(home)}:4"
     if os.name != "nt":
         assert config_file(home).stat().st_mode & 0o777 == 0o600
     assert datapilot("auth", "logout").exit_code == 0
@@ -243,11 +243,11 @@ def test_several_instances_stand_side_by_side(instance: RunningInstance, tmp_pat
     with running_instance(tmp_path / "other", "staging") as other:
         log_in(instance)
         log_in(other)
-        assert status_of()["url"]["value"] == other.url
-        assert status_of("--backend-url", instance.url)["instance_name"]["value"] == "acme"
-        assert status_of("--instance-name", "acme")["url"]["value"] == instance.url
+        assert status_of()["url"] == other.url
+        assert status_of("--backend-url", instance.url)["instance_name"] == "acme"
+        assert status_of("--instance-name", "acme")["url"] == instance.url
         assert datapilot("auth", "logout", "--instance-name", "staging").exit_code == 0
-        assert status_of()["url"]["value"] == instance.url
+        assert status_of()["url"] == instance.url
         crossed = datapilot("auth", "status", "--backend-url", other.url)
         assert crossed.exit_code == 2  # nobody's token goes there
         assert "no instance name and no token" in crossed.stderr

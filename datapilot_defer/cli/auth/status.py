@@ -47,7 +47,8 @@ def status(connection: ConnectionOptions) -> None:
     }
     lines = []
     for name, part in parts.items():
-        data[name] = {"value": part.value, "origin": part.origin}
+        data[name] = part.value
+        data[f"{name}_origin"] = part.origin
         label = f"{name.replace('_', ' ')}:"
         lines.append(f"{label:15}{part.value}  ({part.origin})")
     lines.append(f"{'accepted:':15}{_format_access(access)}")
