@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datapilot_defer import dbt_json
-from datapilot_defer.errors import UsageError
+from datapilot_defer.dbt_file import read_dbt_file
+from datapilot_defer.deadline import DEFAULT_TIMEOUT_S, Deadline
 from datapilot_defer.formatting import as_one_line, to_single_line
 
 if TYPE_CHECKING:
@@ -124,32 +124,21 @@ class Artifact:
         return self.metadata.kind
 
 
-def read_artifact(path: str | Path, kind: Kind | None = Kind.MANIFEST) -> Artifact:
+def read_artifact(
+    path: str | Path, kind: Kind | None = Kind.MANIFEST, *, deadline: Deadline | None = None
+) -> Artifact:
     """Read one of dbt's files, once.
 
     kind: the expected kind; None detects it by the content, then by the file name.
-    Raises UsageError when the file does not exist, is a directory, or cannot be read.
+    deadline: for a pipe or a stalled file system; None allows DEFAULT_TIMEOUT_S.
+    Raises UsageError when the file does not exist, is a directory or a device, is too large or
+    cannot be read; Unavailable when it cannot be read in time.
     """
-    content = _read_bytes(Path(path), kind)
+    expected_kind = kind or Kind.MANIFEST
+    if deadline is None:
+        deadline = Deadline(DEFAULT_TIMEOUT_S)
+    content = read_dbt_file(Path(path), expected_kind.file_name, deadline)
     return parse_artifact(content, path=str(path), kind=kind)
-
-
-def _read_bytes(path: Path, kind: Kind | None) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(_not_found_message(path, kind)) from None
-    except IsADirectoryError:
-        raise UsageError(_is_directory_message(path, kind)) from None
-    except MemoryError:
-        raise UsageError(f"{path}: is too large for this machine's memory") from None
-    except (OSError, ValueError) as error:
-        # Windows denies permission to read a directory. Unlike Path.is_dir, os.path.isdir never
-        # raises PermissionError itself.
-        if os.path.isdir(path):  # noqa: PTH112
-            raise UsageError(_is_directory_message(path, kind)) from None
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{path}: can't be read: {reason}") from None
 
 
 def parse_artifact(content: bytes, *, path: str, kind: Kind | None) -> Artifact:
@@ -280,21 +269,3 @@ def _kind_from_file_name(path: str) -> Kind:
     file_name = re.split(r"[/\\]", path)[-1]
     stem = file_name.removesuffix(".json").replace("-", "_")
     return next((kind for kind in Kind if kind.value == stem), Kind.MANIFEST)
-
-
-def _not_found_message(path: Path, kind: Kind | None) -> str:
-    message = f"{path}: no such file"
-    if not path.is_absolute():
-        message += f" (looked in {Path.cwd()})"
-    if kind in (None, Kind.MANIFEST):
-        message += "; dbt writes it: run `dbt parse`, or give the right path"
-    return message
-
-
-def _is_directory_message(path: Path, kind: Kind | None) -> str:
-    expected_kind = kind or Kind.MANIFEST
-    file = path / expected_kind.file_name
-    advice = f"it holds no {file.name}; give the path of the file itself"
-    if file.is_file():
-        advice = f"give {file}"
-    return f"{path}: is a folder; {advice}"

@@ -180,7 +180,7 @@ def _pull_request_commit(environ: Mapping[str, str]) -> str | None:
     try:
         event = json.loads(Path(path).read_text(encoding="utf-8"))
         sha = event["pull_request"]["head"]["sha"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return None  # an upload works without it
     return sha if isinstance(sha, str) else None
 

@@ -177,7 +177,7 @@ def _read_token(instance_name: str, url: str) -> str | None:
     text = _get_password(_keyring_user_name(instance_name, url)) or ""
     try:
         return msgspec.json.decode(text, type=_KeyringEntry).token
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 

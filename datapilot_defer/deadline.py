@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+# For a whole command, unless --timeout or DATAPILOT_TIMEOUT gives another.
+DEFAULT_TIMEOUT_S = 600.0
 # Short waits, because Ctrl-C does not end a long one on Windows.
 _MAX_WAIT_S = 0.2
 _MIN_WAIT_S = 0.001

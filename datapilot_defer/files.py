@@ -1,12 +1,12 @@
-"""Files that appear complete or not at all, small files read with a limit, and lock files."""
+"""Files that appear complete or not at all, reading with a limit, and lock files."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import secrets
 import stat
-import tempfile
 import time
 from contextlib import suppress
 from functools import partial
@@ -28,12 +28,20 @@ MAX_SMALL_FILE_BYTES = 2 << 20  # far above any settings file or dbt_project.yml
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 TEMPORARY_PREFIX = ".datapilot-"
 TEMPORARY_SUFFIX = ".tmp"
+# Of a new file: the umask of the process removes permissions from them.
+_NEW_FILE_MODE = 0o666
+_PRIVATE_MODE = 0o600
+_OWNER_READ_WRITE = 0o600
+# A pipe does not wait for its writer, and a terminal is not taken over. Windows has no such flags.
+_WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> None:
     """Write a file by renaming a temporary one: a reader sees the old content or the new.
 
-    mode: permission bits; None keeps those of an existing file and gives a new one 0o644.
+    mode: permission bits; None keeps those of an existing file and gives a new one those that the
+    umask leaves.
     Raises OSError; the old file is unchanged then.
     """
     target = path.resolve()  # a link, for example into a repository of dotfiles, stays a link
@@ -48,17 +56,21 @@ def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> 
         raise
 
 
-def write_temporary(directory: Path, content: bytes, *, mode: int = 0o644) -> Path:
+def write_temporary(directory: Path, content: bytes, *, mode: int | None = None) -> Path:
     """Write a temporary file, flushed to disk, under a name that no reader knows.
 
-    Raises OSError.
+    mode: permission bits; None gives those that the umask leaves. Raises OSError.
     """
-    file, path = create_temporary(directory)
+    created_mode = _NEW_FILE_MODE
+    if mode is not None:
+        created_mode = _PRIVATE_MODE  # nobody else reads a secret before the file has its own
+    file, path = create_temporary(directory, mode=created_mode)
     try:
         with file:
             file.write(content)
             flush_to_disk(file)
-        path.chmod(mode)  # it was created for this user alone
+        if mode is not None:
+            path.chmod(mode)
     except OSError:
         with suppress(OSError):
             path.unlink()
@@ -66,10 +78,15 @@ def write_temporary(directory: Path, content: bytes, *, mode: int = 0o644) -> Pa
     return path
 
 
-def create_temporary(directory: Path) -> tuple[BinaryIO, Path]:
-    """Create an empty temporary file for this user alone, open for writing. Raises OSError."""
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=TEMPORARY_SUFFIX, dir=directory)
-    return os.fdopen(handle, "w+b"), Path(name)
+def create_temporary(directory: Path, *, mode: int = _NEW_FILE_MODE) -> tuple[BinaryIO, Path]:
+    """Create an empty temporary file, open for writing. Raises OSError.
+
+    mode: permission bits, from which the umask removes some. Unlike the files of the module
+    tempfile, it needs no later chmod, for which the umask would have to be read: that can only be
+    done by changing it for all threads.
+    """
+    path = directory / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+    return os.fdopen(os.open(path, _CREATE, mode), "w+b"), path
 
 
 def flush_to_disk(file: BinaryIO) -> None:
@@ -106,31 +123,6 @@ def retry_while_busy(action: Callable[[], object]) -> None:
             return
 
 
-def read_small_file(path: Path) -> bytes:
-    """Return the content of a file that a person writes, such as a settings file.
-
-    Raises OSError, also for anything but a regular file of at most MAX_SMALL_FILE_BYTES.
-    """
-    try:
-        file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 - closed below
-    except ValueError:  # a NUL character, or one that the file system cannot encode
-        raise OSError(errno.EINVAL, "its name is not a valid file name") from None
-    with file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        content = file.read(MAX_SMALL_FILE_BYTES + 1)
-    if len(content) > MAX_SMALL_FILE_BYTES:
-        raise OSError(errno.EFBIG, f"it is larger than {MAX_SMALL_FILE_BYTES >> 20} MB")
-    return content
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open a file; a FIFO does not wait for its writer, and a terminal is not taken over."""
-    if os.name == "posix":
-        flags |= os.O_NONBLOCK | os.O_NOCTTY
-    return os.open(path, flags)
-
-
 def acquire_lock(path: Path, timeout_s: float) -> BaseFileLock | None:
     """Lock a lock file against other processes; None on a file system without locks.
 
@@ -140,7 +132,8 @@ def acquire_lock(path: Path, timeout_s: float) -> BaseFileLock | None:
     """
     from filelock import FileLock
 
-    lock = FileLock(path, timeout=timeout_s)
+    # With the mode that the file has: some releases of filelock set 0o644 otherwise.
+    lock = FileLock(path, timeout=timeout_s, mode=_ensure_file(path) | _OWNER_READ_WRITE)
     try:
         lock.acquire()
     except NotImplementedError:
@@ -152,17 +145,63 @@ def acquire_lock(path: Path, timeout_s: float) -> BaseFileLock | None:
     return lock
 
 
+def _ensure_file(path: Path) -> int:
+    """Create an empty file if there is none, and return its permission bits. Raises OSError."""
+    flags = os.O_RDONLY | os.O_CREAT | _WITHOUT_WAITING
+    descriptor = os.open(path, flags, _NEW_FILE_MODE)
+    try:
+        return os.fstat(descriptor).st_mode & 0o777
+    finally:
+        os.close(descriptor)
+
+
+def read_small_file(path: Path) -> bytes:
+    """Return the content of a file that a person writes, such as a settings file.
+
+    Raises OSError, also for anything but a regular file of at most MAX_SMALL_FILE_BYTES.
+    """
+    return read_regular_file(path, MAX_SMALL_FILE_BYTES)
+
+
+def read_regular_file(path: Path, limit_bytes: int) -> bytes:
+    """Return the content of a file. Raises OSError, also for a pipe, a device or a larger file."""
+    with _open_regular(path) as file:
+        content = file.read(limit_bytes + 1)
+    if len(content) > limit_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {limit_bytes >> 20} MB", str(path))
+    return content
+
+
 def sha256_of_file(path: Path) -> str:
-    """Return the sha256 of a file's content, 64 lowercase hex digits. Raises OSError."""
+    """Return the sha256 of a file's content, 64 lowercase hex digits.
+
+    Raises OSError, also for a pipe or a device.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with _open_regular(path) as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
 
 
-def _permissions_of(path: Path) -> int:
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading. A pipe fails at once, where it would wait for a writer."""
+    try:
+        file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
+    except ValueError:  # a NUL character, or one that the file system cannot encode
+        raise OSError(errno.EINVAL, "its name is not a valid file name") from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | _WITHOUT_WAITING)
+
+
+def _permissions_of(path: Path) -> int | None:
     try:
         return path.stat().st_mode & 0o777
     except FileNotFoundError:
-        return 0o644
+        return None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datapilot_defer.client.instance_client import InstanceClient
     from datapilot_defer.client.responses import UploadReceipt, UploadTarget
     from datapilot_defer.console import Console
+    from datapilot_defer.deadline import Deadline
     from datapilot_defer.validation.result import ValidationOptions
 
 
@@ -69,14 +70,19 @@ def validate_artifacts(
     *,
     max_problems: int | None,
     require_success: bool = False,
+    deadline: Deadline | None = None,
 ) -> ValidatedArtifacts:
     """Read each file once and validate it, before anything is uploaded.
 
     max_problems: of each file; None for all. require_success: reject the manifest of a run of dbt
-    that is not known to have succeeded; otherwise a failed run is a warning.
-    Raises ArtifactRefused with every problem of every file; UsageError for a missing file.
+    that is not known to have succeeded; otherwise a failed run is a warning. deadline: for reading
+    all files.
+    Raises ArtifactRefused with every problem of every file; UsageError for a missing file, and
+    Unavailable for one that cannot be read in time.
     """
-    artifacts = [read_artifact(paths[kind], kind) for kind in Kind if kind in paths]
+    artifacts = [
+        read_artifact(paths[kind], kind, deadline=deadline) for kind in Kind if kind in paths
+    ]
     problems: list[str] = []
     warnings: list[str] = []
     drift: list[str] = []

@@ -4,7 +4,9 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,9 +14,12 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from datapilot_defer.artifact import Kind, parse_artifact, read_artifact
-from datapilot_defer.errors import UsageError
+from datapilot_defer.deadline import Deadline
+from datapilot_defer.errors import Unavailable, UsageError
+from tests.support.commands import datapilot
 from tests.support.large_manifest import text
 
+posix_only = pytest.mark.skipif(os.name == "nt", reason="pipes and devices with a path")
 GOOD = Path(__file__).parent / "artifacts" / "good"
 
 
@@ -178,9 +183,9 @@ def test_what_may_not_be_read_is_refused_with_the_systems_words(closed: str, nob
 def test_a_file_larger_than_the_memory_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     with path.open("wb") as file:
-        file.truncate(4 << 30)  # a hole: takes no room on the disk
+        file.truncate(1 << 30)  # a hole: takes no room on the disk
     program = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))\n"
         "from datapilot_defer.artifact import read_artifact\n"
         "from datapilot_defer.errors import UsageError\n"
         "try: read_artifact(sys.argv[1])\n"
@@ -190,6 +195,100 @@ def test_a_file_larger_than_the_memory_is_refused(tmp_path: Path) -> None:
         [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == f"{path}: is too large for this machine's memory", done.stderr
+
+
+def test_a_file_that_is_too_large_for_dbt_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    with path.open("wb") as file:
+        file.truncate(5 << 30)
+    with pytest.raises(UsageError, match=r"has 5,368,709,120 bytes, and the limit is 1,073,741,82"):
+        read_artifact(path)
+    done = datapilot("dbt", "validate", path)
+    assert (done.exit_code, "too large for a file of dbt" in done.stderr) == (2, True)
+
+
+@posix_only
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
+def test_a_device_is_refused(device: str, tmp_path: Path) -> None:
+    link = tmp_path / "manifest.json"
+    link.symlink_to(device)
+    for path in (device, link):
+        with pytest.raises(UsageError, match="is a device; give the path of a file or a pipe"):
+            read_artifact(path)
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Path]:
+    """Return the path of a pipe without a writer. Whoever still waits for one ends with the test.
+
+    Nobody waits if nothing can open it.
+    """
+    path = tmp_path / "pipe.json"
+    os.mkfifo(path)
+    yield path
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:
+        return
+
+
+@posix_only
+def test_a_pipe_is_read_to_its_end(pipe: Path) -> None:
+    content = text(2000, 3).encode()
+    assert len(content) > 1 << 20
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+    writer.start()
+    artifact = read_artifact(pipe)
+    writer.join()
+    assert artifact.content == content
+
+
+@posix_only
+def test_a_pipe_of_a_shell_is_validated() -> None:
+    command = f"'{sys.executable}' -m datapilot_defer dbt validate <(cat \"$1\") /dev/stdin"
+    file = GOOD / "manifest of dbt 1.11.json"
+    done = subprocess.run(
+        ["bash", "-c", f'cat "$1" | {command}', "bash", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.count(": accepted: manifest")) == (0, 2), done.stderr
+
+
+@posix_only
+def test_a_pipe_that_nobody_writes_to_ends_at_the_time_limit(pipe: Path) -> None:
+    with pytest.raises(Unavailable, match=r"reading .*pipe\.json did not end within 0\.2 s"):
+        read_artifact(pipe, deadline=Deadline(0.2))
+
+
+@posix_only
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("validate", "PIPE", "--timeout", 1),
+        ("onboard", "--integration-id", 1, "--manifest-path", "PIPE", "--timeout", 1),
+    ],
+)
+def test_the_option_timeout_holds_for_pipes(words: tuple[str | int, ...], pipe: Path) -> None:
+    done = datapilot("dbt", *(pipe if word == "PIPE" else word for word in words))
+    assert (done.exit_code, "did not end within 1 s" in done.stderr) == (5, True), done.output
+
+
+@posix_only
+def test_an_endless_pipe_is_refused(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datapilot_defer.dbt_file.MAX_FILE_BYTES", 3_000_000)
+
+    def write() -> None:
+        with suppress(BrokenPipeError), pipe.open("wb", buffering=0) as file:
+            while True:
+                file.write(b" " * 100_000)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with pytest.raises(UsageError, match="it has more bytes, and the limit is 3,000,000 bytes"):
+        read_artifact(pipe)
+    writer.join()
 
 
 def test_a_name_that_no_file_can_have_is_refused() -> None:

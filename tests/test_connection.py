@@ -8,12 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from datapilot_defer.client.connection import (
-    DEFAULT_TIMEOUT_S,
-    Connection,
-    ConnectionOptions,
-    InstanceAddress,
-)
+from datapilot_defer.client.connection import Connection, ConnectionOptions, InstanceAddress
+from datapilot_defer.deadline import DEFAULT_TIMEOUT_S
 from datapilot_defer.errors import UsageError
 from tests.support.console import RecordingConsole
 

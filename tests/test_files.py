@@ -1,6 +1,8 @@
 """Files appear complete or not at all."""
 
+import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,27 @@ import pytest
 from datapilot_defer import files
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+
+
+@pytest.fixture(params=[0o002, 0o022, 0o077])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Set and return the umask."""
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_a_new_file_gets_what_the_umask_leaves(umask: int, tmp_path: Path) -> None:
+    files.write_atomically(tmp_path / "new.json", b"content")
+    assert (tmp_path / "new.json").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_the_umask_does_not_change_a_file_that_exists(umask: int, tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    path.touch()
+    path.chmod(0o664)
+    files.write_atomically(path, b"new")
+    assert path.stat().st_mode & 0o777 == 0o664
 
 
 def test_a_new_file_is_readable_by_others_and_leaves_no_temporary_file(tmp_path: Path) -> None:
@@ -58,3 +81,25 @@ def test_a_full_disk_leaves_no_temporary_file(
     with pytest.raises(OSError, match="No space left"):
         files.write_temporary(tmp_path, b"content")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_own_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_bytes(b"12345")
+    assert files.read_regular_file(path, 5) == b"12345"
+    assert files.sha256_of_file(path) == hashlib.sha256(b"12345").hexdigest()
+    with pytest.raises(OSError, match="File too large"):
+        files.read_regular_file(path, 4)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_an_own_file_is_no_pipe_and_no_device(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="is not a regular file"):
+        files.read_regular_file(path, 5)
+    with pytest.raises(OSError, match="is not a regular file"):
+        files.sha256_of_file(path)

@@ -11,9 +11,9 @@ import click
 from datapilot_defer import config, credential_store
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.output import Output, current_output, format_table, mask_token
-from datapilot_defer.client.connection import DEFAULT_TIMEOUT_S
 from datapilot_defer.config import DEFAULT_URL, Setting
 from datapilot_defer.credential_sources import CredentialSource, collect_sources
+from datapilot_defer.deadline import DEFAULT_TIMEOUT_S
 
 # Settings with environment variables only: their variables and defaults.
 _DOCUMENTED_VARIABLES = {

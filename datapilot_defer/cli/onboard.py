@@ -21,6 +21,7 @@ from datapilot_defer.cli.options import (
     environment_option,
     integration_options,
     require_integration,
+    start_deadline,
     validation_options,
 )
 from datapilot_defer.cli.output import Output, current_output
@@ -28,6 +29,7 @@ from datapilot_defer.client.connection import Connection, ConnectionOptions
 from datapilot_defer.errors import Unavailable
 
 if TYPE_CHECKING:
+    from datapilot_defer.deadline import Deadline
     from datapilot_defer.onboard import OnboardRequest, OnboardResult, ValidatedArtifacts
     from datapilot_defer.validation.result import ValidationOptions
 
@@ -184,7 +186,10 @@ def onboard(
         upload.force,
         upload.allow,
     )
-    artifacts = _validate(output, files, validation, require_success=upload.require_success)
+    deadline = start_deadline(connection.timeout_s)
+    artifacts = _validate(
+        output, files, validation, deadline, require_success=upload.require_success
+    )
     if upload.dry_run:
         print_dry_run(output, artifacts, request)
         return
@@ -210,6 +215,7 @@ def _validate(
     output: Output,
     files: _ArtifactOptions,
     validation: ValidationOptions,
+    deadline: Deadline,
     *,
     require_success: bool,
 ) -> ValidatedArtifacts:
@@ -221,7 +227,11 @@ def _validate(
         paths[Kind.MANIFEST] = _default_manifest_path(output, files.project_dir)
     max_problems = None if output.verbose else 10
     artifacts = validate_artifacts(
-        paths, validation, max_problems=max_problems, require_success=require_success
+        paths,
+        validation,
+        max_problems=max_problems,
+        require_success=require_success,
+        deadline=deadline,
     )
     for line in artifacts.drift:
         output.detail(line)

@@ -5,22 +5,18 @@ A decorator that builds an options object consumes its parameters and passes the
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import click
 
-from datapilot_defer.client.connection import (
-    DEFAULT_TIMEOUT_S,
-    ConnectionOptions,
-)
+from datapilot_defer.client.connection import ConnectionOptions, command_timeout_s
 from datapilot_defer.config import DEFAULT_URL
+from datapilot_defer.deadline import DEFAULT_TIMEOUT_S, Deadline
 from datapilot_defer.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,18 +29,22 @@ UPLOAD_CHECKS = {
 }
 
 
+# The largest number that the databases of instances store.
+MAX_ID = 2**63 - 1
+
+
 class IdType(click.IntRange):
     """An id. A token that is given by mistake is not repeated in the message."""
 
     def __init__(self) -> None:
-        super().__init__(min=1)
+        super().__init__(min=1, max=MAX_ID)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the id. Fails for a text that is not a positive whole number."""
+        """Return the id. Fails for a text that is not a whole number from 1 to MAX_ID."""
         try:
             return int(super().convert(value, param, ctx))
         except click.BadParameter:
-            self.fail("an id is a whole number, 1 or greater.", param, ctx)
+            self.fail(f"an id is a whole number from 1 to {MAX_ID}.", param, ctx)
 
 
 def connection_options(command: F) -> F:
@@ -69,6 +69,19 @@ def connection_options(command: F) -> F:
     return cast("F", with_options)
 
 
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(min=1, max=86400),
+    metavar="SECONDS",
+    help=f"Time for the whole command. [DATAPILOT_TIMEOUT; default: {DEFAULT_TIMEOUT_S:g}]",
+)
+
+
+def start_deadline(timeout_s: float | None) -> Deadline:
+    """Start the time limit of a command. timeout_s: of the option --timeout. Raises UsageError."""
+    return Deadline(command_timeout_s(timeout_s, os.environ))
+
+
 _CONNECTION_OPTIONS = [
     click.option(
         "--token",
@@ -91,12 +104,7 @@ _CONNECTION_OPTIONS = [
         is_flag=True,
         help="Allow a URL without TLS for a host that is not this machine.",
     ),
-    click.option(
-        "--timeout",
-        type=click.FloatRange(min=1, max=86400),
-        metavar="SECONDS",
-        help=f"Time for the whole command. [DATAPILOT_TIMEOUT; default: {DEFAULT_TIMEOUT_S:g}]",
-    ),
+    timeout_option,
 ]
 
 

@@ -11,7 +11,7 @@ import click
 from datapilot_defer import ci_log
 from datapilot_defer.artifact import Kind, read_artifact
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.options import validation_options
+from datapilot_defer.cli.options import start_deadline, timeout_option, validation_options
 from datapilot_defer.cli.output import current_output
 from datapilot_defer.errors import ArtifactRefused
 from datapilot_defer.formatting import as_one_line
@@ -31,7 +31,10 @@ _MAX_LISTED_PROBLEMS = 10
     help="What the files must be. [default: whatever dbt artifact each of them is]",
 )
 @validation_options
-def validate(files: tuple[str, ...], kind: str | None, validation: ValidationOptions) -> None:
+@timeout_option
+def validate(
+    files: tuple[str, ...], kind: str | None, validation: ValidationOptions, timeout: float | None
+) -> None:
     """Check artifacts of dbt as onboard does, without a network.
 
     Says of each file whether it is whole, and which dbt can defer to it: what dbt's own loader
@@ -47,9 +50,10 @@ def validate(files: tuple[str, ...], kind: str | None, validation: ValidationOpt
     max_problems: int | None = _MAX_LISTED_PROBLEMS
     if output.verbose:
         max_problems = None
+    deadline = start_deadline(timeout)
     results = []
     for file in files:
-        artifact = read_artifact(file, expected_kind)
+        artifact = read_artifact(file, expected_kind, deadline=deadline)
         result = validate_artifact(artifact, validation, max_problems=max_problems)
         results.append(result)
         _print_warnings(output, result)

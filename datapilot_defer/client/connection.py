@@ -11,7 +11,7 @@ from datapilot_defer import ci, config
 from datapilot_defer.config import SettingSource
 from datapilot_defer.credential_sources import CredentialSource, collect_sources
 from datapilot_defer.credentials import Credentials, resolve_address, resolve_token
-from datapilot_defer.deadline import Deadline
+from datapilot_defer.deadline import DEFAULT_TIMEOUT_S, Deadline
 from datapilot_defer.errors import Unavailable, UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from datapilot_defer.config import Setting
     from datapilot_defer.console import Console
 
-DEFAULT_TIMEOUT_S = 600.0
 # For a command that can continue with what was pulled before.
 BRIEF_TIMEOUT_S = 5.0
 _MAX_TIMEOUT_S = 86_400
@@ -148,7 +147,7 @@ def open_instance(
     from datapilot_defer.client.instance_client import InstanceClient
     from datapilot_defer.client.retries import ATTENDED_RETRY_S, UNATTENDED_RETRY_S
 
-    limit_s = timeout_s or _timeout_from_environment(environ) or DEFAULT_TIMEOUT_S
+    limit_s = command_timeout_s(timeout_s, environ)
     ci_name = None
     run = ci.detect_ci(environ)
     if run is not None:
@@ -164,6 +163,14 @@ def open_instance(
         ci_name=ci_name,
         retry_s=retry_s,
     )
+
+
+def command_timeout_s(timeout_s: float | None, environ: Mapping[str, str]) -> float:
+    """Return the time limit of a command in seconds.
+
+    timeout_s: of the option --timeout. Raises UsageError when DATAPILOT_TIMEOUT is out of range.
+    """
+    return timeout_s or _timeout_from_environment(environ) or DEFAULT_TIMEOUT_S
 
 
 def _timeout_from_environment(environ: Mapping[str, str]) -> float | None:

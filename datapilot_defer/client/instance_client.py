@@ -17,6 +17,7 @@ from datapilot_defer.client.token_expiry import parse_expiry
 from datapilot_defer.client.transport import Request, Response, Transport
 from datapilot_defer.console import NoProgress
 from datapilot_defer.credentials import rejected_credentials_error
+from datapilot_defer.dbt_file import MAX_FILE_BYTES
 from datapilot_defer.errors import (
     AccessDenied,
     ArtifactRefused,
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from datapilot_defer.deadline import Deadline
 
 API_PATH = "/dbt/v1"
-# For an instance that does not report the size: twice what our own instance accepts.
-MAX_ARTIFACT_BYTES = 1024 * 1024 * 1024
 _MAX_LISTED_INTEGRATIONS = 20
 
 
@@ -251,7 +250,7 @@ class InstanceClient:
             "GET",
             location.url,
             destination=destination,
-            limit_bytes=location.size_bytes or MAX_ARTIFACT_BYTES,
+            limit_bytes=min(location.size_bytes or MAX_FILE_BYTES, MAX_FILE_BYTES),
             progress=progress or NoProgress(),
         )
         response = self._transport.send_to_storage(request)

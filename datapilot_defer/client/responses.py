@@ -6,6 +6,7 @@ extension Power User for dbt. What only our own instance returns is optional eve
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, TypeVar
 from urllib.parse import urlsplit
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 T = TypeVar("T", bound=msgspec.Struct)
-Id = Annotated[int, msgspec.Meta(ge=0)]
+# Of ids and sizes: what a signed number of 64 bits can be.
+Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 # Enough for the reasons of all failed checks.
 _MAX_DETAIL_LENGTH = 2000
@@ -90,7 +92,7 @@ class ArtifactLocation(msgspec.Struct, frozen=True, rename=_RENAMED):
     url: str
     file_id: Id
     sha256: str | None = None
-    size_bytes: int | None = None
+    size_bytes: Id | None = None
     uploaded_at: str | None = None
     commit: str | None = None
     branch: str | None = None
@@ -154,9 +156,8 @@ def parse_integrations(content: object, *, deleted: bool = False) -> list[Integr
 def parse_created_integration(content: object) -> int:
     """Return the id of a new integration. Raises Unavailable when the response has none."""
     if isinstance(content, dict):
-        integration_id = content.get("dbt_core_integration_id")
-        if isinstance(integration_id, int):
-            return integration_id
+        with suppress(msgspec.ValidationError):
+            return msgspec.convert(content.get("dbt_core_integration_id"), Id)
     reason = error_detail(content) or "no reason"
     raise Unavailable(f"the instance did not say that it made the integration: {reason}")
 

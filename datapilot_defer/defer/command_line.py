@@ -249,7 +249,7 @@ def _read_run_arguments(file: Path) -> Mapping[str, object]:
     """Return the arguments of the last run; {} when dbt itself will report that there is none."""
     try:
         arguments = json.loads(file.read_bytes())["args"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return {}
     if not isinstance(arguments, dict):
         return {}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datapilot_defer.artifact import Artifact, Kind, parse_artifact
+from datapilot_defer.dbt_file import MAX_FILE_BYTES
 from datapilot_defer.errors import AccessDenied, ArtifactRefused, NotFound, Unavailable
 from datapilot_defer.files import flush_to_disk
 from datapilot_defer.pull.record import PulledArtifact
@@ -45,7 +46,9 @@ class Download:
     @property
     def is_undamaged(self) -> bool:
         """Return whether these are the bytes that the instance has, as far as it states them."""
-        return self.location.sha256 in (None, self.artifact.metadata.sha256)
+        metadata = self.artifact.metadata
+        has_stated_size = self.location.size_bytes in (None, 0, metadata.size_bytes)
+        return has_stated_size and self.location.sha256 in (None, metadata.sha256)
 
 
 def locate(client: InstanceClient, kind: Kind, request: PullOptions) -> ArtifactLocation:
@@ -75,18 +78,38 @@ def download_artifact(context: PullContext, kind: Kind, location: ArtifactLocati
     if download is None or not download.is_undamaged:
         download = _download_once(context, kind, locate(context.client, kind, context.request))
     if not download.is_undamaged:
-        actual_sha256 = download.artifact.metadata.sha256[:12]
-        expected_sha256 = str(download.location.sha256)[:12]
-        raise Unavailable(
-            f"the {kind.value} of {context.request.description} arrived damaged "
-            f"(sha256 {actual_sha256}…, the instance has {expected_sha256}…); "
-            "what was pulled before is untouched"
-        )
+        raise _damaged_error(download, context.request)
     return download
+
+
+def _damaged_error(download: Download, request: PullOptions) -> Unavailable:
+    metadata = download.artifact.metadata
+    location = download.location
+    actual = f"sha256 {metadata.sha256[:12]}…"
+    expected = f"{str(location.sha256)[:12]}…"
+    if location.sha256 in (None, metadata.sha256):
+        actual = f"{metadata.size_bytes:,} bytes"
+        expected = f"{location.size_bytes:,}"
+    return Unavailable(
+        f"the {metadata.kind.value} of {request.description} arrived damaged "
+        f"({actual}, the instance has {expected}); what was pulled before is untouched"
+    )
+
+
+def _check_stated_size(request: PullOptions, kind: Kind, location: ArtifactLocation) -> None:
+    """Raise Unavailable before a download that would be larger than any file of dbt."""
+    size_bytes = location.size_bytes or 0
+    if size_bytes > MAX_FILE_BYTES:
+        raise Unavailable(
+            f"the instance states that the {kind.value} of {request.description} has "
+            f"{size_bytes:,} bytes. datapilot-defer downloads up to {MAX_FILE_BYTES:,} bytes. "
+            "Onboard a smaller one, or ask whoever operates the instance."
+        )
 
 
 def _download_once(context: PullContext, kind: Kind, location: ArtifactLocation) -> Download:
     """Download an artifact into a temporary file that only needs to be renamed."""
+    _check_stated_size(context.request, kind, location)
     directory = context.directory
     try:
         file, path = directory.create_temporary()
@@ -97,7 +120,6 @@ def _download_once(context: PullContext, kind: Kind, location: ArtifactLocation)
             flush_to_disk(file)
             file.seek(0)
             content = file.read()
-        path.chmod(0o644)  # it was created for this user alone; colleagues and containers read it
     except OSError as error:
         raise directory.not_writable_error(error) from None
     name = str(directory.artifact_path(kind))

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datapilot_defer.errors import NotFound, Unavailable, UsageError
-from datapilot_defer.files import write_atomically
+from datapilot_defer.files import read_regular_file, write_atomically
 from datapilot_defer.pull.state_directory import instance_cache_directory
 
 if TYPE_CHECKING:
     from datapilot_defer.client.connection import Connection, InstanceAddress
 
 _CACHE_FILE = "names.json"
+_MAX_CACHE_BYTES = 16 * 1024 * 1024
 
 
 def resolve_integration_id(connection: Connection, integration: int | str, *, offline: bool) -> int:
@@ -81,6 +82,7 @@ def _read_cache(path: Path) -> dict[str, int]:
     import msgspec
 
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, int])
+        content = read_regular_file(path, _MAX_CACHE_BYTES)
+        return msgspec.json.decode(content, type=dict[str, int])
     except (OSError, msgspec.MsgspecError):
         return {}

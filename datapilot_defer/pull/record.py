@@ -14,6 +14,8 @@ from datapilot_defer.formatting import as_one_line, format_duration, map_strings
 
 RECORD_VERSION = 1
 _COMMIT_LENGTH = 10
+# The fields that are not of the record are skipped, which is recursive: deep nesting fails.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def parse_record_version(content: bytes) -> int:
     """Return the version of a record; 0 when it cannot be read."""
     try:
         return msgspec.json.decode(content, type=_StoredVersion).version
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         return 0
 
 
@@ -120,7 +122,7 @@ def parse_record(content: bytes) -> StateRecord | None:
     try:
         lines = map_strings(msgspec.json.decode(content), as_one_line)
         stored = msgspec.convert(lines, _StoredRecord)
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         return None
     artifacts = tuple(entry.to_artifact() for entry in stored.entries)
     return StateRecord(stored.origin, stored.environment, artifacts)

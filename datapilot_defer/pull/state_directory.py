@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
-from datapilot_defer.artifact import Artifact, Kind, read_artifact
+from datapilot_defer.artifact import Artifact, Kind, parse_artifact
 from datapilot_defer.config import user_cache_directory
+from datapilot_defer.dbt_file import MAX_FILE_BYTES
 from datapilot_defer.errors import Unavailable, UsageError
 from datapilot_defer.files import (
     TEMPORARY_PREFIX,
     TEMPORARY_SUFFIX,
     acquire_lock,
     create_temporary,
+    read_regular_file,
     retry_while_busy,
     sha256_of_file,
     write_temporary,
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 
 RECORD_FILE = "datapilot.json"
 LOCK_TIMEOUT_S = 120.0
+# A record has about 1 kB for each artifact.
+_MAX_RECORD_BYTES = 1024 * 1024
+_OWNER_READ_WRITE = 0o600  # filelock requires it
 _LOCK_FILE = ".datapilot.lock"
 _RESERVED_WINDOWS_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _MAX_COMPONENT_LENGTH = 80
@@ -67,7 +72,7 @@ class StateDirectory:
         Raises UsageError when a newer version of datapilot-defer wrote it.
         """
         try:
-            content = (self.path / RECORD_FILE).read_bytes()
+            content = read_regular_file(self.path / RECORD_FILE, _MAX_RECORD_BYTES)
         except OSError:
             return None
         if parse_record_version(content) > RECORD_VERSION:
@@ -89,12 +94,13 @@ class StateDirectory:
         """Read an artifact; None when the file on disk is no longer what was pulled."""
         path = self.artifact_path(artifact.kind)
         try:
-            content = read_artifact(path, artifact.kind)
-        except UsageError:
+            content = read_regular_file(path, MAX_FILE_BYTES)
+        except OSError:
             return None
-        if content.metadata.sha256 != artifact.metadata.sha256:
+        found = parse_artifact(content, path=str(path), kind=artifact.kind)
+        if found.metadata.sha256 != artifact.metadata.sha256:
             return None
-        return content
+        return found
 
     def find_foreign_files(self, kinds: Sequence[Kind], record: StateRecord | None) -> list[Path]:
         """Return the files that a pull of these kinds would overwrite and no pull has put there.

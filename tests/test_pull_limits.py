@@ -1,0 +1,164 @@
+"""What a pull accepts from an instance: sizes and ids; and who may read what it writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from datapilot_defer.client import responses
+from datapilot_defer.errors import Unavailable
+from tests.support.commands import Outcome, datapilot
+from tests.support.protocol_server import ProtocolServer, Reply
+
+pytestmark = pytest.mark.usefixtures("no_retry_delay")
+LOCATE = "GET /dbt/v1/fetch_artifact_url"
+
+
+@pytest.fixture(autouse=True)
+def _no_dbt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Remove dbt from PATH: a machine that only pulls needs none."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+@pytest.fixture
+def hosted(hosted: ProtocolServer, artifacts: Path) -> ProtocolServer:
+    """Return a hosted service with a manifest."""
+    hosted.uploads[1] = (artifacts / "manifest.json").read_bytes()
+    hosted.verified.append(1)
+    return hosted
+
+
+def pull(server: ProtocolServer, directory: Path) -> Outcome:
+    options = ("--integration-id", 7, "--output", directory, "--json")
+    return datapilot("dbt", "pull", *options, env=server.access)
+
+
+def names_in(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+def answer_with(server: ProtocolServer, **fields: object) -> None:
+    """Add fields to the answer that locates the manifest."""
+    location = {
+        "url": f"{server.url}/storage/1?signature=s3cret",
+        "dbt_core_integration_file_id": 1,
+    }
+    server.answers[LOCATE] = lambda _: Reply({**location, **fields})
+
+
+def test_a_stated_size_beyond_the_limit_is_refused_before_the_download(
+    hosted: ProtocolServer, tmp_path: Path
+) -> None:
+    answer_with(hosted, size_bytes=10**15)
+    done = pull(hosted, tmp_path / "state")
+    assert done.exit_code == 5
+    assert "has 1,000,000,000,000,000 bytes. datapilot-defer downloads up to" in done.stderr
+    assert "GET /storage/1" not in hosted.asked
+    assert names_in(tmp_path / "state") == [".datapilot.lock"]
+
+
+def test_what_was_pulled_before_is_used_when_a_size_is_beyond_the_limit(
+    hosted: ProtocolServer, tmp_path: Path
+) -> None:
+    assert pull(hosted, tmp_path / "state").exit_code == 0
+    answer_with(hosted, dbt_core_integration_file_id=2, size_bytes=10**15)
+    done = pull(hosted, tmp_path / "state")
+    assert (done.exit_code, done.json["offline"]) == (0, True)
+
+
+def test_no_download_is_larger_than_the_limit_when_no_size_is_stated(
+    hosted: ProtocolServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datapilot_defer.client.instance_client.MAX_FILE_BYTES", 1000)
+    done = pull(hosted, tmp_path / "state")
+    assert (done.exit_code, "sends more than 1,000 bytes" in done.stderr) == (5, True)
+
+
+@pytest.mark.parametrize(
+    ("difference", "message"), [(-1, "sends more than"), (1, "arrived damaged (")]
+)
+def test_a_wrong_stated_size_is_a_message(
+    difference: int, message: str, hosted: ProtocolServer, tmp_path: Path
+) -> None:
+    answer_with(hosted, size_bytes=len(hosted.uploads[1]) + difference)
+    done = pull(hosted, tmp_path / "state")
+    assert (done.exit_code, message in done.stderr) == (5, True), done.stderr
+    assert names_in(tmp_path / "state") == [".datapilot.lock"]
+
+
+@pytest.mark.parametrize("name", ["size_bytes", "dbt_core_integration_file_id"])
+@pytest.mark.parametrize("value", [-1, 1.5, 1e300, float("nan"), 2**63, 10**30, "9" * 5000, True])
+def test_a_number_that_is_no_id_and_no_size_is_a_message(
+    name: str, value: object, hosted: ProtocolServer, tmp_path: Path
+) -> None:
+    answer_with(hosted, **{name: value})
+    done = pull(hosted, tmp_path / "state")
+    assert (done.exit_code, f"answer lacks '{name}'" in done.stderr) == (5, True), done.stderr
+
+
+def test_a_number_of_5000_digits_is_a_message(hosted: ProtocolServer, tmp_path: Path) -> None:
+    body = b'{"url": "http://127.0.0.1/", "dbt_core_integration_file_id": %s}' % (b"9" * 5000)
+    hosted.answers[LOCATE] = lambda _: Reply(body)
+    done = pull(hosted, tmp_path / "state")
+    assert (done.exit_code, "is not JSON" in done.stderr) == (5, True), done.stderr
+
+
+@pytest.mark.parametrize("value", [-1, 2**63, True, "7", None, 1.5])
+def test_a_created_integration_has_an_id(value: object) -> None:
+    with pytest.raises(Unavailable, match="did not say that it made the integration"):
+        responses.parse_created_integration({"dbt_core_integration_id": value})
+
+
+@pytest.mark.parametrize("option", ["--integration-id", "--file-id"])
+@pytest.mark.parametrize("digits", ["9" * 19, "9" * 5000, "-1", "0", "1.5", "\u0661\u0662x"])
+def test_an_id_is_a_number_that_an_instance_can_store(option: str, digits: str) -> None:
+    options = {"--integration-id": "1", "--file-id": "1", option: digits}
+    done = datapilot("dbt", "pull", *(word for pair in options.items() for word in pair))
+    assert done.exit_code == 2
+    assert "an id is a whole number from 1 to 9223372036854775807" in done.stderr
+
+
+@pytest.fixture(params=[0o002, 0o027, 0o077])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Set and return the umask."""
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_what_was_pulled_has_the_permissions_that_the_umask_leaves(
+    umask: int, hosted: ProtocolServer, tmp_path: Path
+) -> None:
+    directory = tmp_path / "new" / "state"
+    assert pull(hosted, directory).exit_code == 0
+    modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
+    names = (".datapilot.lock", "datapilot.json", "manifest.json")
+    assert modes == dict.fromkeys(names, 0o666 & ~umask)
+    for path in (directory, directory.parent):
+        assert path.stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_a_lock_file_keeps_its_permissions(hosted: ProtocolServer, tmp_path: Path) -> None:
+    lock = tmp_path / ".datapilot.lock"
+    lock.touch()
+    lock.chmod(0o640)
+    assert pull(hosted, tmp_path).exit_code == 0
+    assert lock.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes with a path")
+@pytest.mark.parametrize("name", ["manifest.json", "datapilot.json"])
+def test_a_pipe_in_the_cache_is_replaced(name: str, hosted: ProtocolServer, tmp_path: Path) -> None:
+    def pull_to_cache() -> Outcome:
+        return datapilot("dbt", "pull", "--integration-id", 7, "--json", env=hosted.access)
+
+    path = Path(pull_to_cache().json["state_dir"]) / name
+    path.unlink()
+    os.mkfifo(path)
+    done = pull_to_cache()
+    assert (done.exit_code, path.is_file()) == (0, True), done.stderr
