@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ci": {"formatting"},
     "deadline": set(),
     "config": set(),
-    "dbt_installation": set(),
+    "dbt_installation": {"config"},
     "dbt_project": set(),
     "artifact": {"dbt_json", "formatting"},
     "validation": {"artifact", "dbt_json", "formatting"},

@@ -55,14 +55,14 @@ def run(words: tuple[str, ...], options: DeferOptions) -> None:
 
 def _prepare_command(session: DeferSession, words: tuple[str, ...]) -> CommandLine:
     """Return dbt's command line. The manifest is out of memory again when dbt starts."""
-    from datapilot_defer.defer import command_line
+    from datapilot_defer.defer import command_line, last_run
     from datapilot_defer.defer.project_settings import require_enabled
 
     settings = require_enabled(session.read_settings(), session.project)
     dbt = session.find_dbt()
     _, command = command_line.find_command(words)
     if command == command_line.RETRY_COMMAND:
-        command_line.check_retry(words, session.project)
+        last_run.check_retry(words, session.project)
     state = session.prepare_state(settings, dbt)
     line = command_line.compose_command(
         words,
