@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datapilot_defer.artifact import Artifact, Kind, read_artifact
-from datapilot_defer.dbt_project import PROJECT_FILE, is_target_directory
+from datapilot_defer.dbt_project import is_target_directory
 from datapilot_defer.defer.nodes import list_unique_ids
+from datapilot_defer.defer.overlap import check_overlap
 from datapilot_defer.defer.project_settings import DeferSettings, resolve_manifest_directory
 from datapilot_defer.errors import ArtifactRefused, UsageError
 from datapilot_defer.pull.record import PulledArtifact
@@ -84,10 +85,12 @@ def prepare_state(
             "or `--manifest-path FOLDER`"
         )
     check_not_target(state.directory, project)
-    check_same_project(
+    check_overlap(
         list_unique_ids(state.manifest),
         project,
         manifest_project=state.artifact.metadata.project_name,
+        environ=environ,
+        console=console,
     )
     return state
 
@@ -149,46 +152,3 @@ def check_not_target(directory: Path, project: DbtProject) -> None:
             "manifest there before it looks at it, and silently defers nothing; "
             "copy production's manifest to another folder"
         )
-
-
-def check_same_project(
-    unique_ids: Iterable[str], project: DbtProject, *, manifest_project: str | None
-) -> None:
-    """Raise ArtifactRefused for a manifest of another project: dbt would silently defer nothing.
-
-    unique_ids: those of the manifest's nodes. dbt matches by unique id alone,
-    `model.<project>.<model>`.
-    """
-    names = _names_in_project(unique_ids, project.name)
-    if not names:
-        raise _other_project_error(project, manifest_project)
-    project_names = {path.stem for path in project.sources}
-    if project_names and project_names.isdisjoint(names):
-        raise ArtifactRefused(
-            f"the manifest is of a project that is also called {project.name!r}, "
-            f"but shares no model or seed with {project.folder}: "
-            "dbt would silently defer nothing; use the integration or folder of this project"
-        )
-
-
-def _names_in_project(unique_ids: Iterable[str], project_name: str) -> set[str]:
-    """Return the names of a project's nodes, each also without its version."""
-    names = set()
-    for unique_id in unique_ids:
-        _, _, rest = unique_id.partition(".")
-        package, _, name = rest.partition(".")
-        if package == project_name:
-            names.add(name.replace(".", "_"))
-            names.add(name.partition(".")[0])
-    return names
-
-
-def _other_project_error(project: DbtProject, manifest_project: str | None) -> ArtifactRefused:
-    origin = "is of another project"
-    if manifest_project:
-        origin = f"is of project {manifest_project!r}"
-    return ArtifactRefused(
-        f"the manifest {origin} and has nothing of this one, {project.name!r} "
-        f"({project.folder / PROJECT_FILE}): dbt matches models by project name and model name, "
-        "so it would silently defer nothing; use the integration or folder of this project"
-    )
