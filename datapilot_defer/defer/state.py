@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from datapilot_defer.artifact import Artifact, Kind, read_artifact
 from datapilot_defer.dbt_project import is_target_directory
 from datapilot_defer.defer.nodes import list_unique_ids
 from datapilot_defer.defer.overlap import check_overlap
+from datapilot_defer.defer.own_relations import DbtTarget, find_own_relations, select_target
 from datapilot_defer.defer.project_settings import DeferSettings, resolve_manifest_directory
 from datapilot_defer.errors import ArtifactRefused, UsageError
 from datapilot_defer.pull.record import PulledArtifact
@@ -56,10 +57,12 @@ def prepare_state(
     max_age_s: float | None,
     offline: bool,
     environ: Mapping[str, str],
+    dbt_options: Sequence[str] = (),
 ) -> PreparedState:
     """Return the state of these settings after checking that dbt defers to it.
 
-    dbt: the one that will read it; None skips the check that it can.
+    dbt: the one that will read it; None skips the check that it can. dbt_options: those of the
+    command that will defer. Warns when the manifest has the relations of that command's target.
     Raises UsageError when nothing is set or the directory cannot be used, ArtifactRefused for a
     manifest that this dbt cannot read, that is of another project or too old, and what
     `update_state_directory` raises.
@@ -92,7 +95,16 @@ def prepare_state(
         environ=environ,
         console=console,
     )
+    _warn_of_own_relations(state, project, select_target(project, dbt_options, environ), console)
     return state
+
+
+def _warn_of_own_relations(
+    state: PreparedState, project: DbtProject, target: DbtTarget, console: Console
+) -> None:
+    own_relations = find_own_relations(state.manifest, project, target)
+    if own_relations is not None:
+        console.warn(own_relations.describe())
 
 
 def _pull_state(

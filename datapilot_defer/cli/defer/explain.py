@@ -83,7 +83,7 @@ def explain(
     dbt = session.find_dbt()
     profiles = profiles_dir or fallback_profiles_directory(session.project, os.environ)
     flags = _dbt_flags(target, profile, profiles, variables)
-    state = session.prepare_state(settings, dbt)
+    state = session.prepare_state(settings, dbt, flags)
     query = DbtQuery(dbt, session.project, flags, os.environ)
     selection = _selection_arguments((*select, *more), exclude, selector)
     answer = _ask_dbt(session.console, query, selection, state)

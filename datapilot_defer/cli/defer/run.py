@@ -73,7 +73,7 @@ def _prepare_command(session: DeferSession, directories: DirectoryOptions) -> Co
     if command == command_line.RETRY_COMMAND:
         last_run.check_retry(words, session.project)
     flags = directory_flags(command, directories, session.project, os.environ)
-    state = session.prepare_state(settings, dbt)
+    state = session.prepare_state(settings, dbt, [*words, *flags])
     line = command_line.compose_command(
         words,
         dbt=dbt,
