@@ -98,7 +98,7 @@ def test_a_run_pulls_first_and_goes_on_with_what_it_has(
     words = ("--integration-id", 1, "compile", "-s", "summary")
     done = datapilot("dbt", "defer", "run", "--dbt", dev.dbt, *words, env=access(instance))
     assert done.exit_code == 0, done.stderr
-    assert re.search(r"Deferring to .*default \(written by dbt 1\.11\.\d+, .* old\)", done.stderr)
+    assert re.search(r"^Deferring to shop PROD \(built .* ago\)$", done.stderr, re.MULTILINE)
     assert '"prod"."revenue_by_country"' in compiled(dev, "summary")
 
 

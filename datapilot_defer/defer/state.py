@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ from datapilot_defer.defer.overlap import check_overlap
 from datapilot_defer.defer.own_relations import DbtTarget, find_own_relations, select_target
 from datapilot_defer.defer.project_settings import DeferSettings, resolve_manifest_directory
 from datapilot_defer.errors import ArtifactRefused, UsageError
+from datapilot_defer.formatting import format_duration, to_single_line
+from datapilot_defer.pull.integration_names import find_cached_name
 from datapilot_defer.pull.record import PulledArtifact
 from datapilot_defer.pull.request import PullOptions, PullResult, check_age
 from datapilot_defer.pull.state_directory import StateDirectory, default_state_directory
@@ -25,21 +27,40 @@ if TYPE_CHECKING:
     from datapilot_defer.dbt_installation import DbtInstallation
     from datapilot_defer.dbt_project import DbtProject
 
+_MAX_NAME_LENGTH = 100
+
 
 @dataclass(frozen=True)
 class PreparedState:
     """A state directory that dbt can defer to.
 
     artifact: its manifest, as a record describes it. manifest: the same file with its content.
+    source: where it comes from, for people: integration and environment, or a local directory.
     pulled: None for a local directory.
     """
 
     directory: Path
     artifact: PulledArtifact
     manifest: Artifact
+    source: str
     pulled: PullResult | None = None
 
+    @property
+    def integration_name(self) -> str | None:
+        """Return the name of the integration; None when it is not known."""
+        if self.pulled is None:
+            return None
+        return self.pulled.integration_name
+
     def describe(self) -> str:
+        """Return source and age in one line."""
+        age = "of unknown age"
+        if self.artifact.age_s is not None:
+            age = f"built {format_duration(self.artifact.age_s)} ago"
+        commit = self.artifact.describe_commit()
+        return f"{self.source} ({age}{commit})"
+
+    def describe_directory(self) -> str:
         """Return directory, writer and age in one line."""
         writer = ""
         if self.artifact.metadata.dbt_version:
@@ -121,9 +142,22 @@ def _pull_state(
         offline=offline,
         keep_content=True,
     )
+    if result.integration_name is None:
+        name = find_cached_name(connection.address, request.integration_id)
+        result = replace(result, integration_name=name)
     [pulled_artifact] = result.artifacts
     manifest = result.contents[Kind.MANIFEST]
-    return PreparedState(result.directory, pulled_artifact, manifest, result)
+    source = _describe_source(request, result)
+    return PreparedState(result.directory, pulled_artifact, manifest, source, result)
+
+
+def _describe_source(request: PullOptions, result: PullResult) -> str:
+    """Return integration and environment, such as "shop PROD"; the id when the name is unknown."""
+    name = f"integration {request.integration_id}"
+    if result.integration_name:
+        name = to_single_line(result.integration_name, _MAX_NAME_LENGTH)
+    environment = result.environment or request.environment or ""
+    return f"{name} {to_single_line(environment, _MAX_NAME_LENGTH)}".rstrip()
 
 
 def _read_local_state(directory: Path, readable_by: str | None) -> PreparedState:
@@ -138,7 +172,7 @@ def _read_local_state(directory: Path, readable_by: str | None) -> PreparedState
         )
     artifact = read_artifact(path)
     pulled_artifact = _validate_manifest(artifact, readable_by)
-    return PreparedState(directory, pulled_artifact, artifact)
+    return PreparedState(directory, pulled_artifact, artifact, str(directory))
 
 
 def _validate_manifest(artifact: Artifact, readable_by: str | None) -> PulledArtifact:

@@ -55,7 +55,7 @@ def enable(user: bool, options: DeferOptions) -> None:
     state = session.prepare_state(settings, dbt)
     target.update(_settings_changes(settings, stored))
     session.console.note(
-        f"Defer is on for {project.name}: {state.describe()}; set in {target.path}"
+        f"Defer is on for {project.name}. Deferring to {state.describe()}; set in {target.path}"
     )
     _remove_duplicate_settings(session.console, project, files, target)
     data = status_json(Evaluation(settings, project, dbt, state))

@@ -84,6 +84,7 @@ def _prepare_command(session: DeferSession, directories: DirectoryOptions) -> Co
     )
     _warn_about_variables(session.console, line, state)
     session.console.note(_describe_command(line, state))
+    session.console.detail(f"State directory: {state.describe_directory()}")
     return line
 
 

@@ -105,6 +105,7 @@ def status_json(evaluation: Evaluation) -> dict[str, object]:
         "state_dir": None,
         "problems": [str(problem) for problem in evaluation.problems],
         "integration_id": None,
+        "integration_name": None,
         "environment": None,
         "manifest_path": None,
         "settings_file": str(settings.file.path),
@@ -133,6 +134,7 @@ def _state_json(state: PreparedState) -> dict[str, object]:
     facts = state.artifact.to_json()
     return {
         "state_dir": str(state.directory),
+        "integration_name": state.integration_name,
         "manifest": {name: facts[name] for name in _MANIFEST_FIELDS},
         "age_seconds": state.artifact.age_seconds,
         "offline": state.pulled is not None and state.pulled.offline,
@@ -145,16 +147,30 @@ def _format_status(evaluation: Evaluation) -> list[str]:
     favor = f"favor state {_on_or_off(settings.favor_state)}"
     lines = [f"Defer is {switch} for {evaluation.project.name} ({settings.file.path})"]
     if settings.mode == "integration":
-        source = f"integration {settings.integration_id}"
-        if settings.environment:
-            source += f", environment {settings.environment}"
-        lines.append(f"Manifest: {source}; {favor}")
+        lines.append(f"Manifest: {_describe_integration(evaluation)}; {favor}")
     elif settings.mode == "local":
         lines.append(f"Manifest: folder {settings.manifest_path}; {favor}")
     if evaluation.state is not None:
-        lines.append(f"State directory: {evaluation.state.describe()}")
+        if settings.enabled:
+            lines.append(f"Deferring to {evaluation.state.describe()}")
+        lines.append(f"State directory: {evaluation.state.describe_directory()}")
     lines += [f"Problem: {problem}" for problem in evaluation.problems]
     return lines
+
+
+def _describe_integration(evaluation: Evaluation) -> str:
+    """Return the integration with its name, as far as it is known, and the environment."""
+    settings = evaluation.settings
+    description = f"integration {settings.integration_id}"
+    environment = settings.environment
+    state = evaluation.state
+    if state is not None and state.pulled is not None:
+        environment = environment or state.pulled.environment
+        if state.integration_name:
+            description += f" ({state.integration_name})"
+    if environment:
+        description += f", environment {environment}"
+    return description
 
 
 def _on_or_off(is_on: bool) -> str:
