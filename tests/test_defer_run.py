@@ -459,6 +459,16 @@ def test_the_switch_of_dbt_2_against_favoring_is_taken_away(name: str) -> None:
     assert shell_variables.conflicting_variables({name: "1"}, {"DBT_DEFER": "true"}) == [name]
 
 
+@pytest.mark.parametrize("shell", ["github", "dotenv"])
+def test_a_switch_that_no_file_can_remove_is_turned_off(shell: str) -> None:
+    names = ["DBT_DEFER", "DBT_NO_FAVOR_STATE", "DBT_ENGINE_FAVOR_STATE", "DBT_STATE"]
+    script = shell_variables.format_script(shell, {}, names)
+    assert script.splitlines() == [
+        *("DBT_DEFER=false", "DBT_NO_FAVOR_STATE=false", "DBT_ENGINE_FAVOR_STATE=false"),
+        "DBT_STATE=",
+    ]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line are of POSIX")
 @pytest.mark.parametrize("command", [("run", "build"), ("explain",)])
 def test_dbt_gets_no_token(
