@@ -135,6 +135,20 @@ def test_the_project_of_the_environment_reaches_dbt(
 
 
 @posix
+def test_the_other_commands_take_the_same_project(projects: Projects) -> None:
+    origin = ("--project-dir", "../shop", "--manifest-path", projects.state)
+    for command in ("enable", "status"):
+        done = datapilot("dbt", "defer", command, "--dbt", projects.dbt.path, *origin, "--json")
+        assert done.json["project_dir"] == str(projects.project)
+    assert projects.run("--project-dir ../shop | build").exit_code == 0
+    ours = projects.dbt.words
+    datapilot("dbt", "defer", "explain", "--dbt", projects.dbt.path, *origin)
+    explained = projects.dbt.words
+    for name in ("--project-dir", "--profiles-dir"):
+        assert find_option(explained, name) == find_option(ours, name) == str(projects.project)
+
+
+@posix
 def test_the_project_above_the_current_directory_reaches_dbt(
     projects: Projects, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,7 @@ def test_a_name_in_an_answer_is_one_line(hosted: ProtocolServer, dbt: RecordedDb
     hosted.integrations[0]["name"] = "shop\n::error::owned"
     defer("enable", "--integration-name", "shop\n::error::owned")
     assert "Deferring to shop ::error::owned (built" in defer("run", "build").stderr
+    assert "integration 7 (shop ::error::owned)" in defer("status").stdout
 
 
 def test_a_local_directory_is_named(artifacts: Path, dbt: RecordedDbt) -> None:

@@ -142,9 +142,9 @@ def _pull_state(
         offline=offline,
         keep_content=True,
     )
-    if result.integration_name is None:
-        name = find_cached_name(connection.address, request.integration_id)
-        result = replace(result, integration_name=name)
+    name = result.integration_name or find_cached_name(connection.address, request.integration_id)
+    if name:
+        result = replace(result, integration_name=to_single_line(name, _MAX_NAME_LENGTH))
     [pulled_artifact] = result.artifacts
     manifest = result.contents[Kind.MANIFEST]
     source = _describe_source(request, result)
@@ -153,9 +153,7 @@ def _pull_state(
 
 def _describe_source(request: PullOptions, result: PullResult) -> str:
     """Return integration and environment, such as "shop PROD"; the id when the name is unknown."""
-    name = f"integration {request.integration_id}"
-    if result.integration_name:
-        name = to_single_line(result.integration_name, _MAX_NAME_LENGTH)
+    name = result.integration_name or f"integration {request.integration_id}"
     environment = result.environment or request.environment or ""
     return f"{name} {to_single_line(environment, _MAX_NAME_LENGTH)}".rstrip()
 
