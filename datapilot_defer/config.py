@@ -99,6 +99,13 @@ def read_boolean_variable(environ: Mapping[str, str], name: str) -> bool | None:
     raise UsageError(f"environment variable {name} is {environ[name]!r}: set it to 1 or 0")
 
 
+def without_tokens(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables without those of tokens, for a program that needs no token."""
+    return {
+        name: value for name, value in environ.items() if name not in CREDENTIAL_VARIABLES["token"]
+    }
+
+
 def strip_user_info(url: str) -> str:
     """Return a URL without user and password. It may lack a scheme, as those of proxies do."""
     scheme, separator, rest = url.rpartition("://")

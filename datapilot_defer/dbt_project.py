@@ -15,6 +15,7 @@ from datapilot_defer.errors import UsageError
 from datapilot_defer.yaml_file import read_yaml_file
 
 PROJECT_FILE = "dbt_project.yml"
+DEFAULT_PACKAGES_PATH = "dbt_packages"
 _ENV_VAR = re.compile(
     r"\{\{\s*env_var\(\s*(['\"])(?P<name>\w+)\1\s*"
     r"(?:,\s*(['\"])(?P<default>[^'\"]*)\3\s*)?\)\s*\}\}"
@@ -34,12 +35,19 @@ class DbtProject:
 
     folder: absolute, links resolved. target: where dbt writes its own artifacts, absolute.
     sources: the files of its models and seeds; none when its directories are too large to look at.
+    packages_path: relative to the folder.
     """
 
     folder: Path
     name: str
     target: Path
     sources: tuple[Path, ...] = ()
+    packages_path: str = DEFAULT_PACKAGES_PATH
+
+    @property
+    def packages(self) -> Path:
+        """Return the directory where `dbt deps` installs packages."""
+        return self.folder / self.packages_path
 
 
 def find_project(start: Path | None, environ: Mapping[str, str]) -> DbtProject:
@@ -76,6 +84,7 @@ def read_project(folder: Path, environ: Mapping[str, str]) -> DbtProject:
         settings["name"],
         Path(os.path.normpath(target)),
         _find_source_files(folder, settings),
+        _find_packages_path(settings, file, environ),
     )
 
 
@@ -141,6 +150,15 @@ def _render_env_vars(value: str, file: Path, environ: Mapping[str, str]) -> str:
         return environ.get(name, match["default"] or "")
 
     return _ENV_VAR.sub(render, value)
+
+
+def _find_packages_path(
+    settings: Mapping[str, object], file: Path, environ: Mapping[str, str]
+) -> str:
+    path = settings.get("packages-install-path")
+    if not isinstance(path, str) or not path:
+        return DEFAULT_PACKAGES_PATH
+    return _render_env_vars(path, file, environ)
 
 
 def _find_source_files(folder: Path, settings: Mapping[str, object]) -> tuple[Path, ...]:

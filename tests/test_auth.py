@@ -253,10 +253,10 @@ def test_several_instances_stand_side_by_side(instance: RunningInstance, tmp_pat
         assert "no instance name and no token" in crossed.stderr
 
 
-def status_of(*words: str) -> dict[str, dict[str, str]]:
+def status_of(*words: str) -> dict[str, str]:
     done = datapilot("auth", "status", "--json", *words)
     assert done.exit_code == 0, done.output
-    status: dict[str, dict[str, str]] = done.json
+    status: dict[str, str] = done.json
     return status
 
 

@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ci_log": {"ci", "formatting"},
     "deadline": set(),
     "config": {"files"},
-    "dbt_installation": set(),
+    "dbt_installation": {"config"},
     "yaml_file": {"files"},
     "dbt_project": {"config", "yaml_file"},
     "dbt_file": {"deadline"},

@@ -97,6 +97,7 @@ class ArtifactLocation(msgspec.Struct, frozen=True, rename=_RENAMED):
     commit: str | None = None
     branch: str | None = None
     build_url: str | None = None
+    integration_name: str | None = None
     environment: str | None = None
 
     @property

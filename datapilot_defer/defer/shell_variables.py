@@ -13,6 +13,8 @@ from datapilot_defer.errors import UsageError
 _PLAIN = re.compile(r"[\w./-]+", re.ASCII)
 # Source: `IsSingleQuote` in CharTraits.cs of PowerShell.
 _POWERSHELL_QUOTES = re.compile("['\u2018\u2019\u201a\u201b]")
+# dbt 1.x treats an empty variable as unset. dbt 2.x rejects an empty one of these.
+_SWITCHES = ("_DEFER", "_FAVOR_STATE")
 
 
 def defer_variables(state: Path, *, favor_state: bool) -> dict[str, str]:
@@ -49,7 +51,7 @@ def format_script(shell: str, values: Mapping[str, str], removed: Sequence[str])
         )
     set_line, unset_line, quote = _SYNTAX[shell]
     lines = [set_line.format(name, quote(value)) for name, value in values.items()]
-    lines += [unset_line.format(name) for name in removed]
+    lines += [unset_line.format(name, _value_when_unset(name)) for name in removed]
     return "\n".join(lines)
 
 
@@ -59,6 +61,13 @@ def _quote_posix(value: str) -> str:
         return value
     escaped = value.replace("'", "'\"'\"'")
     return f"'{escaped}'"
+
+
+def _value_when_unset(name: str) -> str:
+    """Return the value for dbt that stands for an unset variable, where none can be removed."""
+    if name.endswith(_SWITCHES):
+        return "false"
+    return ""
 
 
 def _no_quotes(value: str) -> str:
@@ -87,7 +96,7 @@ _SYNTAX = {
         "Remove-Item Env:{} -ErrorAction SilentlyContinue",
         _quote_powershell,
     ),
-    # dbt treats an empty variable as unset. Neither file can remove one.
-    "github": ("{}={}", "{}=", _no_quotes),
-    "dotenv": ("{}={}", "{}=", _quote_with_backslashes),
+    # Neither file can remove a variable.
+    "github": ("{}={}", "{}={}", _no_quotes),
+    "dotenv": ("{}={}", "{}={}", _quote_with_backslashes),
 }

@@ -54,6 +54,15 @@ def _look_up_id(connection: Connection, name: str, *, is_cached: bool) -> int:
     return client.find_integration(name).id
 
 
+def find_cached_name(address: InstanceAddress, integration_id: int) -> str | None:
+    """Return the name by which an integration was last looked up; None when it never was."""
+    try:
+        ids = _read_cache(_cache_path(address))
+    except UsageError:  # no home directory: there is no cache
+        return None
+    return next((name for name in reversed(ids) if ids[name] == integration_id), None)
+
+
 def _read_cached_id(address: InstanceAddress, name: str) -> int | None:
     """Return the id that a name had when it was last looked up."""
     try:

@@ -92,7 +92,13 @@ def _read_usable(
         elif not directory.is_intact(artifact):
             return None
         artifacts.append(artifact)
-    return PullResult(directory.path, tuple(artifacts), record.environment, contents=contents)
+    return PullResult(
+        directory.path,
+        tuple(artifacts),
+        record.environment,
+        contents=contents,
+        integration_name=record.integration_name,
+    )
 
 
 def complete_contents(result: PullResult, directory: StateDirectory) -> PullResult:
@@ -184,7 +190,9 @@ def _replace_changed(
     environment = first_location.environment or request.environment
     context.directory.replace_artifacts(
         {kind: download.path for kind, download in downloads.items()},
-        StateRecord(context.origin, environment, tuple(artifacts.values())),
+        StateRecord(
+            context.origin, environment, tuple(artifacts.values()), first_location.integration_name
+        ),
         removed=_removed_kinds(previous, artifacts),
     )
     result = PullResult(
@@ -193,6 +201,7 @@ def _replace_changed(
         environment,
         unchanged=not downloads,
         contents={kind: download.artifact for kind, download in downloads.items()},
+        integration_name=first_location.integration_name,
     )
     return result, first_location
 

@@ -57,7 +57,7 @@ def enable(user: bool, options: DeferOptions) -> None:
     target.update(_settings_changes(settings, stored))
     warn_of_problem(session.console, files)
     session.console.note(
-        f"Defer is on for {project.name}: {state.describe()}; set in {target.path}"
+        f"Defer is on for {project.name}. Deferring to {state.describe()}; set in {target.path}"
     )
     _remove_duplicate_settings(session.console, project, files, target)
     data = status_json(Evaluation(settings, settings, project, dbt, state))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -154,8 +154,13 @@ class DeferSession:
             self.console.warn(f"{error}; so it is not checked that this dbt can read the manifest")
             return None
 
-    def prepare_state(self, settings: DeferSettings, dbt: DbtInstallation | None) -> PreparedState:
-        """Return the checked state of these settings."""
+    def prepare_state(
+        self,
+        settings: DeferSettings,
+        dbt: DbtInstallation | None,
+        dbt_options: Sequence[str] = (),
+    ) -> PreparedState:
+        """Return the checked state of these settings. dbt_options: of the dbt command to run."""
         from datapilot_defer.defer import state
 
         return state.prepare_state(
@@ -167,6 +172,7 @@ class DeferSession:
             max_age_s=self.options.max_age_s,
             offline=self.options.offline,
             environ=os.environ,
+            dbt_options=dbt_options,
         )
 
 

@@ -123,6 +123,7 @@ def status_json(evaluation: Evaluation) -> dict[str, object]:
         "state_dir": None,
         "problems": [str(problem) for problem in evaluation.problems],
         "integration_id": None,
+        "integration_name": None,
         "environment": None,
         "manifest_path": None,
         "settings_file": str(settings.file.path),
@@ -151,6 +152,7 @@ def _state_json(state: PreparedState) -> dict[str, object]:
     facts = state.artifact.to_json()
     return {
         "state_dir": str(state.directory),
+        "integration_name": state.integration_name,
         "manifest": {name: facts[name] for name in _MANIFEST_FIELDS},
         "age_seconds": state.artifact.age_seconds,
         "offline": state.pulled is not None and state.pulled.offline,
@@ -162,30 +164,46 @@ def _format_status(evaluation: Evaluation) -> list[str]:
     lines = [
         f"Defer is {_on_or_off(stored.enabled)} for {evaluation.project.name} ({stored.file.path})"
     ]
-    if evaluation.settings.enabled and not stored.enabled:
+    settings = evaluation.settings
+    if settings.enabled and not stored.enabled:
         would_be = "would not be"
         if evaluation.works:
             would_be = "would be"
         lines[0] += f"; with these options it {would_be} usable"
-    if stored.mode is not None:
-        lines.append(f"Manifest: {_describe_source(stored)}")
-    if evaluation.settings != stored:
-        lines.append(f"With these options: {_describe_source(evaluation.settings)}")
+    if settings != stored:
+        if stored.mode is not None:
+            lines.append(f"Manifest: {_describe_source(stored, None)}")
+        lines.append(f"With these options: {_describe_source(settings, evaluation.state)}")
+    elif stored.mode is not None:
+        lines.append(f"Manifest: {_describe_source(stored, evaluation.state)}")
     if evaluation.state is not None:
-        lines.append(f"State directory: {evaluation.state.describe()}")
+        if settings.enabled:
+            lines.append(f"Deferring to {evaluation.state.describe()}")
+        lines.append(f"State directory: {evaluation.state.describe_directory()}")
     lines += [f"Problem: {problem}" for problem in evaluation.problems]
     return lines
 
 
-def _describe_source(settings: DeferSettings) -> str:
+def _describe_source(settings: DeferSettings, state: PreparedState | None) -> str:
     source = "no manifest"
     if settings.mode == "integration":
-        source = f"integration {settings.integration_id}"
-        if settings.environment:
-            source += f", environment {settings.environment}"
+        source = _describe_integration(settings, state)
     elif settings.mode == "local":
         source = f"folder {settings.manifest_path}"
     return f"{source}; favor state {_on_or_off(settings.favor_state)}"
+
+
+def _describe_integration(settings: DeferSettings, state: PreparedState | None) -> str:
+    """Return the integration with its name, as far as it is known, and the environment."""
+    description = f"integration {settings.integration_id}"
+    environment = settings.environment
+    if state is not None and state.pulled is not None:
+        environment = environment or state.pulled.environment
+        if state.integration_name:
+            description += f" ({state.integration_name})"
+    if environment:
+        description += f", environment {environment}"
+    return description
 
 
 def _on_or_off(is_on: bool) -> str:
