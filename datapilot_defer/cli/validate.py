@@ -17,6 +17,8 @@ from datapilot_defer.errors import ArtifactRefused
 from datapilot_defer.formatting import as_one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from datapilot_defer.cli.output import Output
     from datapilot_defer.validation import ValidationOptions, ValidationResult
 
@@ -57,20 +59,24 @@ def validate(
         result = validate_artifact(artifact, validation, max_problems=max_problems)
         results.append(result)
         _print_warnings(output, result)
+    _print_results(output, results)
+
+
+def _print_results(output: Output, results: Sequence[ValidationResult]) -> None:
+    """Print the results, and end the command with their exit code."""
     for result in results:
         _annotate_refusal(output, result)
     text = "\n".join(line for result in results for line in _format_result(result))
     exit_code = 0
     if not all(result.is_accepted for result in results):
         exit_code = ArtifactRefused.exit_code
+        output.summarize("refused", text)
     data = {
         "ok": exit_code == 0,
         "exit_code": exit_code,
         "files": [_result_json(result) for result in results],
     }
     output.print_result(data, text)
-    if exit_code:
-        output.summarize("refused", text)
     output.exit(exit_code)
 
 

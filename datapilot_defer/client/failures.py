@@ -23,8 +23,8 @@ from urllib3.util.ssl_match_hostname import CertificateError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# An unknown host name is rarely temporary.
-UNKNOWN_HOST_RETRY_S = 10.0
+# For what is rarely temporary: an unknown host name, another program at the port.
+_SHORT_RETRY_S = 10.0
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504, 507, 520, 521, 522, 523, 524})
 # Exceptions of requests: message, and whether the request surely did not reach the server.
 _REQUEST_FAILURES = (
@@ -163,26 +163,36 @@ def _certificate_failure(origin: str, problem: str) -> RequestFailure:
 
 def _connection_failure(error: Exception, origin: str) -> RequestFailure:
     causes = list(_causes(error))
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
-        return RequestFailure(
-            f"the name of {origin} can't be resolved: is it spelled right, and is the network up?",
-            retryable=True,
-            not_sent=True,
-            max_retry_s=UNKNOWN_HOST_RETRY_S,
-        )
+    failure = _wrong_address_failure(causes, origin)
+    if failure is not None:
+        return failure
     for error_type, message, not_sent in _CONNECTION_FAILURES:
         if any(isinstance(cause, error_type) for cause in causes):
             return RequestFailure(message.format(origin=origin), retryable=True, not_sent=not_sent)
-    if any(_is_not_http(cause) for cause in causes):
-        return RequestFailure(
-            f"{origin} does not speak HTTP: is that the instance's port?", retryable=True
-        )
     if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):
         reason = _system_message(causes) or "no route"
         return RequestFailure(
             f"{origin} can't be reached ({reason})", retryable=True, not_sent=True
         )
     return RequestFailure(f"{origin} broke the connection off", retryable=True)
+
+
+def _wrong_address_failure(causes: list[BaseException], origin: str) -> RequestFailure | None:
+    """Return the failure for a URL that is probably wrong; None for other failures."""
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return RequestFailure(
+            f"the name of {origin} can't be resolved: is it spelled right, and is the network up?",
+            retryable=True,
+            not_sent=True,
+            max_retry_s=_SHORT_RETRY_S,
+        )
+    if any(_is_not_http(cause) for cause in causes):
+        return RequestFailure(
+            f"{origin} does not speak HTTP: is that the instance's port?",
+            retryable=True,
+            max_retry_s=_SHORT_RETRY_S,
+        )
+    return None
 
 
 def _is_not_http(cause: BaseException) -> bool:
