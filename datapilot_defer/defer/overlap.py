@@ -12,11 +12,11 @@ from pathlib import Path
 from datapilot_defer.console import Log
 from datapilot_defer.dbt_project import PROJECT_FILE, DbtProject, read_project
 from datapilot_defer.errors import ArtifactRefused, UsageError
+from datapilot_defer.yaml_file import read_yaml_file
 
 _PACKAGE_FILES = ("packages.yml", "dependencies.yml")
 # dbt 2.x reads them, dbt 1.x does not.
 _INSTALL_PATH_VARIABLES = ("DBT_PACKAGES_INSTALL_PATH", "DBT_ENGINE_PACKAGES_INSTALL_PATH")
-_MAX_PACKAGE_FILE_BYTES = 1_000_000
 
 
 def check_overlap(
@@ -111,13 +111,9 @@ def _lacks_packages(project: DbtProject, environ: Mapping[str, str]) -> bool:
 
 
 def _declares_packages(file: Path) -> bool:
-    import yaml
-
     try:
-        if not file.is_file() or file.stat().st_size > _MAX_PACKAGE_FILE_BYTES:
-            return False
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):  # dbt reports it
+        content = read_yaml_file(file)
+    except UsageError:  # there is no such file, or dbt reports it
         return False
     return isinstance(content, dict) and bool(content.get("packages"))
 
