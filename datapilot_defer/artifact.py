@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from datapilot_defer import dbt_json
 from datapilot_defer.dbt_file import read_dbt_file
 from datapilot_defer.deadline import DEFAULT_TIMEOUT_S, Deadline
-from datapilot_defer.formatting import to_single_line
+from datapilot_defer.formatting import as_one_line, to_single_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -236,7 +236,7 @@ def _get_string(metadata: Mapping[str, Any], key: str) -> str | None:
     value = metadata.get(key)
     if not isinstance(value, str):
         return None
-    return value
+    return as_one_line(value)
 
 
 def _parse_timestamp(value: object) -> datetime | None:

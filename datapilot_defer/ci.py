@@ -1,7 +1,8 @@
 """The CI system or orchestrator that runs this process.
 
-It tells commit, branch and build URL of an upload, and where annotations and summaries go. Each
-row of CI_SYSTEMS holds the predefined environment variables that the product documents (2026).
+It tells commit, branch and build URL of an upload. Each row of CI_SYSTEMS holds the predefined
+environment variables that the product documents (2026). `ci_log` has what the product reads from
+the output of a job.
 """
 
 from __future__ import annotations
@@ -131,6 +132,11 @@ def detect_ci(environ: Mapping[str, str]) -> CiRun | None:
     return None
 
 
+def is_github(environ: Mapping[str, str]) -> bool:
+    """Return whether this is a job of GitHub Actions, or of a product that takes its commands."""
+    return _is_set(environ, GITHUB_ACTIONS.marker)
+
+
 def _describe_run(system: CiSystem, environ: Mapping[str, str]) -> CiRun:
     commit = _pull_request_commit(environ) or _first_value(environ, system.commits)
     branch = _first_value(environ, system.branches)
@@ -194,35 +200,3 @@ def _compose_build_url(system: CiSystem, environ: Mapping[str, str]) -> str | No
         return system.build_url_template.format_map(environ)
     except KeyError:
         return None
-
-
-def format_annotation(level: str, text: str) -> str:
-    """Return GitHub's workflow command that shows `text` on the page of the run.
-
-    level: "error" or "warning".
-    Source: "Workflow commands for GitHub Actions": %, CR and LF are escaped in the message.
-    """
-    escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return f"::{level} title=datapilot::{escaped}"
-
-
-def append_summary(environ: Mapping[str, str], markdown: str) -> None:
-    """Add text to the summary of this GitHub job; do nothing elsewhere."""
-    _append_to_file(environ, "GITHUB_STEP_SUMMARY", markdown + "\n")
-
-
-def append_outputs(environ: Mapping[str, str], values: Mapping[str, str]) -> None:
-    """Set outputs of this step of a GitHub job; do nothing elsewhere. Values hold no line break."""
-    lines = [f"{name}={value}\n" for name, value in values.items()]
-    _append_to_file(environ, "GITHUB_OUTPUT", "".join(lines))
-
-
-def _append_to_file(environ: Mapping[str, str], variable: str, text: str) -> None:
-    if not environ.get(variable) or not _is_set(environ, GITHUB_ACTIONS.marker):
-        return
-    try:
-        with Path(environ[variable]).open("a", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-    except OSError:
-        # A full or read-only disk of the runner must not fail an upload that succeeded.
-        return

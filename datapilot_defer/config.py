@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datapilot_defer.errors import UsageError
+from datapilot_defer.files import read_small_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +34,10 @@ CREDENTIAL_VARIABLES = {
     "instance_name": ("DATAPILOT_INSTANCE_NAME", "ALTIMATE_INSTANCE_NAME"),
     "url": ("DATAPILOT_URL", "ALTIMATE_URL"),
 }
+_SECRET_NAME = re.compile(
+    r"(DATAPILOT|ALTIMATE)_\w*(TOKEN|KEY|SECRET|PASSWORD)\w*|DBT_(ENGINE_)?ENV_SECRET\w*",
+    re.IGNORECASE,
+)
 CREDENTIAL_OPTIONS = {
     "token": "--token",
     "instance_name": "--instance-name",
@@ -70,6 +75,15 @@ def read_variable(environ: Mapping[str, str], names: tuple[str, ...]) -> Setting
     return None
 
 
+def is_protected_variable(name: str) -> bool:
+    """Return whether an environment variable is a credential of ours or a secret of dbt's.
+
+    No path contains one: paths are printed. Windows ignores the case of the name.
+    """
+    credentials = {each for names in CREDENTIAL_VARIABLES.values() for each in names}
+    return name.upper() in credentials or _SECRET_NAME.fullmatch(name) is not None
+
+
 def read_boolean_variable(environ: Mapping[str, str], name: str) -> bool | None:
     """Return an environment variable as a switch; None when it is not set.
 
@@ -83,6 +97,13 @@ def read_boolean_variable(environ: Mapping[str, str], name: str) -> bool | None:
     if value in ("0", "false", "no", "off"):
         return False
     raise UsageError(f"environment variable {name} is {environ[name]!r}: set it to 1 or 0")
+
+
+def without_tokens(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables without those of tokens, for a program that needs no token."""
+    return {
+        name: value for name, value in environ.items() if name not in CREDENTIAL_VARIABLES["token"]
+    }
 
 
 def strip_user_info(url: str) -> str:
@@ -194,7 +215,7 @@ def read_config_file(environ: Mapping[str, str]) -> ConfigFile:
     if path is None:
         return ConfigFile(Path("~/.altimate/altimate.json"))
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_small_file(path).decode("utf-8-sig")
     except FileNotFoundError:
         return ConfigFile(path)
     except OSError as error:
@@ -211,9 +232,10 @@ def _parse_config(path: Path, text: str) -> dict[str, object]:
         raise UsageError(
             f"{path}:{error.lineno}: the config file is not JSON ({error.msg}); mend or delete it"
         ) from None
-    except RecursionError:
+    except (ValueError, RecursionError):  # a number of 5,000 digits, 100,000 brackets
         raise UsageError(
-            f"{path}: the config file is not JSON of ours (too deep); mend or delete it"
+            f"{path}: the config file is not JSON of ours (a number is too long, or it is nested "
+            "too deeply); mend or delete it"
         ) from None
     if not isinstance(values, dict):
         raise UsageError(

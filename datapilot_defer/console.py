@@ -46,6 +46,10 @@ class Console(Log, Protocol):
     def interactive(self) -> bool:
         """Return whether a user can be asked: a terminal, outside CI."""
 
+    @property
+    def attended(self) -> bool:
+        """Return whether a user reads the messages as they appear: a terminal, outside CI."""
+
     def ask(self, label: str, *, hidden: bool = False) -> str:
         """Ask the user for a value. Call it only when `interactive` is true."""
 

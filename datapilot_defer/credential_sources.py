@@ -146,14 +146,14 @@ def _matches_requested_instance(
 
 
 def _first_url(sources: Sequence[CredentialSource]) -> str | None:
-    return next((_normalize_url(source.url.value) for source in sources if source.url), None)
+    return next((normalize_url(source.url.value) for source in sources if source.url), None)
 
 
 def _first_instance_name(sources: Sequence[CredentialSource]) -> str | None:
     return next((source.instance_name.value for source in sources if source.instance_name), None)
 
 
-def _normalize_url(url: str) -> str:
+def normalize_url(url: str) -> str:
     """Return a URL in lower case and without trailing slash, to compare it."""
     scheme, separator, rest = url.partition("://")
     return f"{scheme.lower()}{separator}{rest.rstrip('/').lower()}"

@@ -67,6 +67,21 @@ def find_in_keyring(url: str | None, instance_name: str | None) -> StoredCredent
     return None
 
 
+def describe_keyring() -> str:
+    """Return the name of the keyring that would be used, without reading it.
+
+    Raises Unavailable when there is none.
+    """
+    import keyring
+    from keyring.backends import fail, null
+
+    with _unusable_keyring_as_unavailable():
+        backend = Deadline(KEYRING_TIMEOUT_S).run(keyring.get_keyring, "the keyring")
+    if isinstance(backend, fail.Keyring | null.Keyring):
+        raise Unavailable("there is no keyring on this system")
+    return f"the keyring {backend.name}"
+
+
 def save_to_keyring(credentials: StoredCredentials) -> None:
     """Store this set beside those of other instances.
 

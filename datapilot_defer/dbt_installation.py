@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from datapilot_defer.config import without_tokens
 from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _capture_output(
         result = subprocess.run(
             command,
             cwd=directory,
-            env=dict(environ),
+            env=without_tokens(environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from datapilot_defer.config import is_protected_variable
 from datapilot_defer.errors import UsageError
+from datapilot_defer.yaml_file import read_yaml_file
 
 PROJECT_FILE = "dbt_project.yml"
+DEFAULT_PACKAGES_PATH = "dbt_packages"
 _ENV_VAR = re.compile(
     r"\{\{\s*env_var\(\s*(['\"])(?P<name>\w+)\1\s*"
     r"(?:,\s*(['\"])(?P<default>[^'\"]*)\3\s*)?\)\s*\}\}"
@@ -20,6 +25,8 @@ _SOURCE_DIRECTORIES = (
     ("model-paths", "models", (".sql", ".py")),
     ("seed-paths", "seeds", (".csv",)),
 )
+_MAX_ENTRIES = 100_000
+_MAX_WALK_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -27,13 +34,20 @@ class DbtProject:
     """A dbt project.
 
     folder: absolute, links resolved. target: where dbt writes its own artifacts, absolute.
-    sources: the files of its models and seeds.
+    sources: the files of its models and seeds; none when its directories are too large to look at.
+    packages_path: relative to the folder.
     """
 
     folder: Path
     name: str
     target: Path
     sources: tuple[Path, ...] = ()
+    packages_path: str = DEFAULT_PACKAGES_PATH
+
+    @property
+    def packages(self) -> Path:
+        """Return the directory where `dbt deps` installs packages."""
+        return self.folder / self.packages_path
 
 
 def find_project(start: Path | None, environ: Mapping[str, str]) -> DbtProject:
@@ -43,14 +57,14 @@ def find_project(start: Path | None, environ: Mapping[str, str]) -> DbtProject:
     Raises UsageError when there is none, or its dbt_project.yml cannot be read.
     """
     named = start or _directory_from_environment(environ)
-    first = Path(named or Path.cwd()).resolve()
+    first = _resolve(named or Path.cwd())
     candidates = [first]
     searched = str(first)
     if named is None:
         candidates += first.parents
         searched += " or any folder above it"
     for directory in candidates:
-        if (directory / PROJECT_FILE).is_file():
+        if _has_project_file(directory):
             return read_project(directory, environ)
     raise UsageError(
         f"no {PROJECT_FILE} in {searched}: change into a dbt project, "
@@ -60,39 +74,33 @@ def find_project(start: Path | None, environ: Mapping[str, str]) -> DbtProject:
 
 def read_project(folder: Path, environ: Mapping[str, str]) -> DbtProject:
     """Return the project in exactly this directory. Raises UsageError when it cannot be read."""
-    import yaml
-
     file = folder / PROJECT_FILE
-    try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-    # 2024-02-30 in YAML is a ValueError.
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise UsageError(f"{file} can't be read: {' '.join(str(error).split())}") from None
+    settings = read_yaml_file(file)
     if not isinstance(settings, dict) or not isinstance(settings.get("name"), str):
         raise UsageError(f"{file} has no `name:`, so this is not a dbt project")
-    target_path = (
-        environ.get("DBT_ENGINE_TARGET_PATH")
-        or environ.get("DBT_TARGET_PATH")
-        or settings.get("target-path")
-        or "target"
-    )
-    target = folder / _render_env_vars(str(target_path), environ)
+    target = folder / _target_path(file, settings, environ)
     return DbtProject(
         folder,
         settings["name"],
         Path(os.path.normpath(target)),
-        tuple(_find_source_files(folder, settings)),
+        _find_source_files(folder, settings),
+        _find_packages_path(settings, file, environ),
     )
 
 
 def is_target_directory(directory: Path, project: DbtProject) -> bool:
     """Return whether dbt writes its own artifacts there: before it reads the state in it."""
-    if directory.resolve() == project.target.resolve():
+    if _resolve(directory) == _resolve(project.target):
         return True
     try:
         return directory.samefile(project.target)
     except OSError:
         return False
+
+
+def _resolve(path: Path) -> Path:
+    """Return the path without links. `Path.resolve` raises an error for a loop of links."""
+    return Path(os.path.realpath(path))
 
 
 def _directory_from_environment(environ: Mapping[str, str]) -> Path | None:
@@ -102,21 +110,97 @@ def _directory_from_environment(environ: Mapping[str, str]) -> Path | None:
     return Path(directory)
 
 
-def _render_env_vars(value: str, environ: Mapping[str, str]) -> str:
-    """Return a path of dbt_project.yml with its `env_var(…)` rendered, and no other Jinja."""
+def _has_project_file(directory: Path) -> bool:
+    """Return whether something has the name of a project file, even if it cannot be read."""
+    file = directory / PROJECT_FILE
+    try:
+        file.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise UsageError(f"{file} can't be read: {error.strerror}") from None
+    return True
+
+
+def _target_path(file: Path, settings: Mapping[str, object], environ: Mapping[str, str]) -> str:
+    variable = environ.get("DBT_ENGINE_TARGET_PATH") or environ.get("DBT_TARGET_PATH")
+    if variable:
+        return variable
+    written = settings.get("target-path")
+    if not written or not isinstance(written, str):
+        return "target"
+    if "\0" in written:
+        raise UsageError(f"{file}: target-path contains a NUL character, which no path can contain")
+    return _render_env_vars(written, file, environ)
+
+
+def _render_env_vars(value: str, file: Path, environ: Mapping[str, str]) -> str:
+    """Return the target path with its `env_var(…)` rendered, and no other Jinja.
+
+    Raises UsageError for a variable that no path should contain.
+    """
 
     def render(match: re.Match[str]) -> str:
-        return environ.get(match["name"], match["default"] or "")
+        name = match["name"]
+        if is_protected_variable(name):
+            raise UsageError(
+                f"{file}: target-path names environment variable {name}, which may hold a secret; "
+                "name another one"
+            )
+        return environ.get(name, match["default"] or "")
 
     return _ENV_VAR.sub(render, value)
 
 
-def _find_source_files(folder: Path, settings: Mapping[str, object]) -> Iterable[Path]:
-    """Yield the files whose names are the names of models and seeds."""
+def _find_packages_path(
+    settings: Mapping[str, object], file: Path, environ: Mapping[str, str]
+) -> str:
+    path = settings.get("packages-install-path")
+    if not isinstance(path, str) or not path:
+        return DEFAULT_PACKAGES_PATH
+    return _render_env_vars(path, file, environ)
+
+
+def _find_source_files(folder: Path, settings: Mapping[str, object]) -> tuple[Path, ...]:
+    """Return the files whose names are the names of models and seeds; none if they are too many."""
+    sources: list[Path] = []
+    walk = _Walk()
     for setting, default, suffixes in _SOURCE_DIRECTORIES:
         names = settings.get(setting)
-        if not isinstance(names, Sequence) or isinstance(names, str):
+        if not isinstance(names, list):
             names = [default]
         for name in names:
-            files = (folder / str(name)).rglob("*")
-            yield from (file for file in files if file.suffix in suffixes)
+            if isinstance(name, str) and "\0" not in name:
+                files = walk.list_files(folder / name)
+                sources += [file for file in files if file.suffix in suffixes]
+    if walk.is_incomplete:
+        return ()
+    return tuple(sources)
+
+
+class _Walk:
+    """A walk through directories that ends early when they are too large: `/` may be one."""
+
+    def __init__(self) -> None:
+        self.is_incomplete = False
+        self._remaining = _MAX_ENTRIES
+        self._end = time.monotonic() + _MAX_WALK_S
+
+    def list_files(self, directory: Path) -> Iterator[Path]:
+        """Yield the files below a directory. Links to directories are not followed."""
+        waiting = [str(directory)]
+        while waiting and not self.is_incomplete:
+            with suppress(OSError), os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if not self._may_continue():
+                        return
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        yield Path(entry.path)
+
+    def _may_continue(self) -> bool:
+        self._remaining -= 1
+        if self._remaining < 0 or time.monotonic() > self._end:
+            self.is_incomplete = True
+        return not self.is_incomplete

@@ -20,10 +20,14 @@ _MIN_WAIT_S = 0.001
 
 
 class Deadline:
-    """A point in time by which work must be done."""
+    """A point in time by which work must be done.
 
-    def __init__(self, seconds: float) -> None:
+    is_option: the user can set it with --timeout.
+    """
+
+    def __init__(self, seconds: float, *, is_option: bool = True) -> None:
         self.seconds = seconds
+        self._is_option = is_option
         self._end = time.monotonic() + seconds
 
     def remaining(self) -> float:
@@ -37,10 +41,10 @@ class Deadline:
 
     def expired_error(self, action: str) -> Unavailable:
         """Return the error for work that was not done in time."""
-        return Unavailable(
-            f"{action} did not end within {self.seconds:g} s; "
-            "try again, or give it more time with --timeout"
-        )
+        message = f"{action} did not end within {self.seconds:g} s"
+        if self._is_option:
+            message += "; try again, or give it more time with --timeout"
+        return Unavailable(message)
 
     def run(self, call: Callable[[], T], action: str) -> T:
         """Return the result of `call`. Raises Unavailable when it does not return in time.

@@ -1,4 +1,4 @@
-"""Write files that appear complete or not at all, and read files of our own."""
+"""Files that appear complete or not at all, reading with a limit, and lock files."""
 
 from __future__ import annotations
 
@@ -16,19 +16,24 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from filelock import BaseFileLock
+
 # Windows does not let a file be replaced or removed while another process reads it.
 BUSY_TIMEOUT_S = 0.0
 if os.name == "nt":
     BUSY_TIMEOUT_S = 2.0
 _RETRY_INTERVAL_S = 0.02
 _CHUNK_BYTES = 1 << 20
+MAX_SMALL_FILE_BYTES = 2 << 20  # far above any settings file or dbt_project.yml
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 TEMPORARY_PREFIX = ".datapilot-"
 TEMPORARY_SUFFIX = ".tmp"
 # Of a new file: the umask of the process removes permissions from them.
 _NEW_FILE_MODE = 0o666
 _PRIVATE_MODE = 0o600
-# Windows has neither blocking pipes with a path nor this flag.
-_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+_OWNER_READ_WRITE = 0o600
+# A pipe does not wait for its writer, and a terminal is not taken over. Windows has no such flags.
+_WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
@@ -84,15 +89,6 @@ def create_temporary(directory: Path, *, mode: int = _NEW_FILE_MODE) -> tuple[Bi
     return os.fdopen(os.open(path, _CREATE, mode), "w+b"), path
 
 
-def ensure_file(path: Path) -> int:
-    """Create an empty file if there is none, and return its permission bits. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | _NONBLOCK, _NEW_FILE_MODE)
-    try:
-        return os.fstat(descriptor).st_mode & 0o777
-    finally:
-        os.close(descriptor)
-
-
 def flush_to_disk(file: BinaryIO) -> None:
     """Write what was written to a file to the disk itself, so that it survives a power failure."""
     file.flush()
@@ -127,13 +123,53 @@ def retry_while_busy(action: Callable[[], object]) -> None:
             return
 
 
+def acquire_lock(path: Path, timeout_s: float) -> BaseFileLock | None:
+    """Lock a lock file against other processes; None on a file system without locks.
+
+    The caller releases it; the operating system releases the lock of a process that dies.
+    Raises TimeoutError when another process holds it for too long, other OSErrors for a file that
+    cannot be written.
+    """
+    from filelock import FileLock
+
+    # With the mode that the file has: some releases of filelock set 0o644 otherwise.
+    lock = FileLock(path, timeout=timeout_s, mode=_ensure_file(path) | _OWNER_READ_WRITE)
+    try:
+        lock.acquire()
+    except NotImplementedError:
+        return None
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return None
+        raise
+    return lock
+
+
+def _ensure_file(path: Path) -> int:
+    """Create an empty file if there is none, and return its permission bits. Raises OSError."""
+    flags = os.O_RDONLY | os.O_CREAT | _WITHOUT_WAITING
+    descriptor = os.open(path, flags, _NEW_FILE_MODE)
+    try:
+        return os.fstat(descriptor).st_mode & 0o777
+    finally:
+        os.close(descriptor)
+
+
+def read_small_file(path: Path) -> bytes:
+    """Return the content of a file that a person writes, such as a settings file.
+
+    Raises OSError, also for anything but a regular file of at most MAX_SMALL_FILE_BYTES.
+    """
+    return read_regular_file(path, MAX_SMALL_FILE_BYTES)
+
+
 def read_regular_file(path: Path, limit_bytes: int) -> bytes:
     """Return the content of a file. Raises OSError, also for a pipe, a device or a larger file."""
     with _open_regular(path) as file:
-        size_bytes = os.fstat(file.fileno()).st_size
-        if size_bytes > limit_bytes:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
-        return file.read(size_bytes)
+        content = file.read(limit_bytes + 1)
+    if len(content) > limit_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {limit_bytes >> 20} MB", str(path))
+    return content
 
 
 def sha256_of_file(path: Path) -> str:
@@ -150,15 +186,18 @@ def sha256_of_file(path: Path) -> str:
 
 def _open_regular(path: Path) -> BinaryIO:
     """Open a file for reading. A pipe fails at once, where it would wait for a writer."""
-    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
+    try:
+        file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
+    except ValueError:  # a NUL character, or one that the file system cannot encode
+        raise OSError(errno.EINVAL, "its name is not a valid file name") from None
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return file
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | _NONBLOCK)
+    return os.open(path, flags | _WITHOUT_WAITING)
 
 
 def _permissions_of(path: Path) -> int | None:

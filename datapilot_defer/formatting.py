@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-# Line breaks and tabs in a message are the program's own; other control characters control a
-# terminal.
-_TERMINAL_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Characters that control a terminal, separate lines for some reader of a log, or reorder text.
+_CONTROLS = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u202a-\u202e\u2066-\u2069"
+_MESSAGE_CONTROLS = re.compile(f"[{_CONTROLS}]")
+_LINE_CONTROLS = re.compile(rf"[\t\n{_CONTROLS}]")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _DURATION_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 _AGE_UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
@@ -15,8 +20,27 @@ _SIZE_UNITS = (("MB", 1_000_000), ("kB", 1_000))
 
 
 def escape_controls(text: str) -> str:
-    """Replace the control characters of a message, except tabs and line breaks."""
-    return _TERMINAL_CONTROLS.sub(REPLACEMENT, text)
+    """Replace the control characters of a message, except its own tabs and line breaks."""
+    return _MESSAGE_CONTROLS.sub(REPLACEMENT, text)
+
+
+def as_one_line(text: str) -> str:
+    """Replace the control characters of a text from outside, tabs and line breaks included.
+
+    Its other characters stay, so that a name still finds what has that name.
+    """
+    return _LINE_CONTROLS.sub(REPLACEMENT, text)
+
+
+def map_strings(value: object, change: Callable[[str], str]) -> object:
+    """Return a JSON value with each of its strings changed, keys included."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [map_strings(item, change) for item in value]
+    if isinstance(value, dict):
+        return {change(key): map_strings(item, change) for key, item in value.items()}
+    return value
 
 
 def replace_unprintable(text: str, replacement: str = REPLACEMENT) -> str:
@@ -76,3 +100,15 @@ def format_timestamp(moment: datetime) -> str:
 def strip_fraction(timestamp: str) -> str:
     """Return an ISO timestamp without the fraction of its seconds."""
     return re.sub(r"\.\d+", "", timestamp)
+
+
+def utc_timestamp(timestamp: str | None) -> str | None:
+    """Return an ISO timestamp in UTC, as JSON results have it; None when it is not one.
+
+    A missing time zone means UTC.
+    """
+    try:
+        moment = datetime.fromisoformat(timestamp or "")
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):
+        return None

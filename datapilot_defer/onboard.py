@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from datapilot_defer.artifact import Artifact, Kind, Provenance, read_artifact
+from datapilot_defer.client.token_expiry import describe_expiry
 from datapilot_defer.errors import ArtifactRefused, DatapilotError, Unavailable
+from datapilot_defer.run_results import check_run
 from datapilot_defer.validation import find_inconsistencies, validate
 
 if TYPE_CHECKING:
@@ -48,12 +50,13 @@ class ValidatedArtifacts:
 
 @dataclass(frozen=True)
 class OnboardResult:
-    """What the instance has confirmed."""
+    """What the instance has confirmed. warnings: what was noticed on the way."""
 
     integration_id: int
     environment: str
     files: tuple[tuple[Artifact, UploadReceipt], ...]
     status_url: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def unchanged(self) -> bool:
@@ -66,11 +69,14 @@ def validate_artifacts(
     options: ValidationOptions,
     *,
     max_problems: int | None,
+    require_success: bool = False,
     deadline: Deadline | None = None,
 ) -> ValidatedArtifacts:
     """Read each file once and validate it, before anything is uploaded.
 
-    max_problems: of each file; None for all. deadline: for reading all files.
+    max_problems: of each file; None for all. require_success: reject the manifest of a run of dbt
+    that is not known to have succeeded; otherwise a failed run is a warning. deadline: for reading
+    all files.
     Raises ArtifactRefused with every problem of every file; UsageError for a missing file, and
     Unavailable for one that cannot be read in time.
     """
@@ -89,6 +95,7 @@ def validate_artifacts(
     if problems:
         raise ArtifactRefused("\n".join(["nothing was uploaded:", *problems]))
     warnings += find_inconsistencies(artifacts)
+    warnings += check_run(artifacts, require_success=require_success)
     return ValidatedArtifacts(tuple(artifacts), tuple(warnings), tuple(drift))
 
 
@@ -105,8 +112,7 @@ def onboard(
     fails until then, what was current on the instance is still current.
     Raises AccessDenied, NotFound, ArtifactRefused or Unavailable.
     """
-    client.check_credentials()
-    client.check_permissions()
+    warnings = _check_token(client, console)
     integration_id = _find_integration_id(client, request.integration)
     destination = _Destination(client, integration_id, request.environment, console)
     targets = [_upload_with_retry(destination, artifact) for artifact in artifacts.artifacts]
@@ -123,7 +129,18 @@ def onboard(
         request.environment,
         tuple(zip(artifacts.artifacts, receipts, strict=True)),
         client.status_url(integration_id, request.environment),
+        warnings,
     )
+
+
+def _check_token(client: InstanceClient, console: Console) -> tuple[str, ...]:
+    """Check that the token may upload. Return the warnings about it, which are printed already."""
+    expiry_warning = describe_expiry(client.check_credentials(), client.url)
+    client.check_permissions()
+    if expiry_warning is None:
+        return ()
+    console.warn(expiry_warning)
+    return (expiry_warning,)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import keyring
@@ -56,10 +56,10 @@ def test_a_token_from_standard_input_is_checked_and_kept(instance: RunningInstan
     status = datapilot("auth", "status", "--json").json
     assert status["accepted"] is True
     assert status["may_upload"] is True
-    assert {status[part]["origin"] for part in ("url", "instance_name", "token")} == {
+    assert {status[f"{part}_origin"] for part in ("url", "instance_name", "token")} == {
         "the system's keyring"
     }
-    assert status["token"]["value"] == f"*** ({len(instance.token)} characters)"
+    assert status["token"] == f"*** ({len(instance.token)} characters)"
 
 
 def test_a_token_from_a_file_goes_where_the_options_say(
@@ -91,6 +91,8 @@ def test_a_token_that_the_instance_refuses_is_not_kept(
         (["--token", "a-token-1", "--token-stdin"], "b", "in one way only"),
         (["--token-file", "{missing}"], None, "can't read the token from "),
         (["--token-file", "{binary}"], None, "is no text"),
+        (["--token-file", "{long}"], None, "is too long for a token"),
+        (["--token-stdin"], "t" * 20_000, "is too long for a token"),
         (["--token-stdin"], "", "no token"),
         (["--token-stdin"], "two\nlines\n", "holds a line break"),
         ([], None, "no token"),
@@ -101,7 +103,8 @@ def test_what_can_not_be_a_token_is_refused(
     words: list[str], stdin: str | None, says: str, instance: RunningInstance, tmp_path: Path
 ) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    files = {"missing": tmp_path / "missing", "binary": tmp_path / "binary"}
+    (tmp_path / "long").write_text("t" * 20_000, encoding="utf-8")
+    files = {name: tmp_path / name for name in ("missing", "binary", "long")}
     done = datapilot(
         "auth", "login", *(word.format(**files) for word in words), env=place(instance), stdin=stdin
     )
@@ -119,7 +122,7 @@ def test_a_token_as_option_works_and_warns(instance: RunningInstance) -> None:
 def test_it_can_be_kept_in_a_file_instead(instance: RunningInstance, home: Path) -> None:
     log_in(instance, "--store", "file")
     status = datapilot("auth", "status", "--json").json
-    assert status["token"]["origin"] == f"{config_file(home)}:4"
+    assert status["token_origin"] == f"{config_file(home)}:4"
     if os.name != "nt":
         assert config_file(home).stat().st_mode & 0o777 == 0o600
     assert datapilot("auth", "logout").exit_code == 0
@@ -159,6 +162,58 @@ class NoKeyring(MemoryKeyring):
         raise NoKeyringError("none")
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "label"),
+    [
+        ("ALTIMATE_API_KEY", "another-token", "token"),
+        ("DATAPILOT_TOKEN", "another-token", "token"),
+        ("DATAPILOT_URL", "https://other.example.com", "URL"),
+        ("DATAPILOT_INSTANCE_NAME", "other", "instance name"),
+    ],
+)
+def test_a_variable_that_wins_is_named_at_login(
+    variable: str, value: str, label: str, instance: RunningInstance
+) -> None:
+    where = ["--backend-url", instance.url, "--instance-name", instance.instance_name]
+    words = ("auth", "login", "--token-stdin", *where)
+    done = datapilot(*words, env={variable: value}, stdin=instance.token)
+    assert done.exit_code == 0, done.output
+    assert f"the {label} in environment variable {variable} wins over this one" in done.stderr
+    same = datapilot(
+        *words, env={**place(instance), "ALTIMATE_URL": f"{instance.url}/"}, stdin=instance.token
+    )
+    assert "wins" not in same.stderr
+
+
+@pytest.mark.parametrize("variable", ["ALTIMATE_API_KEY", "DATAPILOT_TOKEN"])
+def test_a_variable_that_still_applies_is_named_at_logout(
+    variable: str, instance: RunningInstance
+) -> None:
+    log_in(instance)
+    done = datapilot("auth", "logout", "--json", env={variable: "another-token"})
+    assert done.exit_code == 0, done.output
+    assert f"the token from environment variable {variable} is still used; unset" in done.stderr
+    assert done.json["remaining_token_origin"] == f"environment variable {variable}"
+    nothing = datapilot("auth", "logout", env={variable: "another-token"})
+    assert nothing.exit_code == 4
+    assert f"The token from environment variable {variable} is still used" in nothing.stderr
+
+
+def test_a_config_file_that_still_applies_is_named_at_logout(
+    instance: RunningInstance, home: Path, tmp_path: Path
+) -> None:
+    with running_instance(tmp_path / "other", "staging") as other:
+        log_in(instance, "--store", "file")
+        log_in(other)
+        done = datapilot("auth", "logout", "--instance-name", "staging", "--json")
+        assert done.exit_code == 0, done.output
+        assert f"the token from {config_file(home)}:4 is still used" in done.stderr
+        assert done.json["remaining_token_origin"] == f"{config_file(home)}:4"
+        last = datapilot("auth", "logout", "--json")
+        assert last.json["remaining_token_origin"] is None
+        assert "still used" not in last.stderr
+
+
 def test_without_a_keyring_the_file_is_offered(instance: RunningInstance, home: Path) -> None:
     keyring.set_keyring(NoKeyring())
     done = datapilot("auth", "login", "--token-stdin", env=place(instance), stdin=instance.token)
@@ -188,20 +243,20 @@ def test_several_instances_stand_side_by_side(instance: RunningInstance, tmp_pat
     with running_instance(tmp_path / "other", "staging") as other:
         log_in(instance)
         log_in(other)
-        assert status_of()["url"]["value"] == other.url
-        assert status_of("--backend-url", instance.url)["instance_name"]["value"] == "acme"
-        assert status_of("--instance-name", "acme")["url"]["value"] == instance.url
+        assert status_of()["url"] == other.url
+        assert status_of("--backend-url", instance.url)["instance_name"] == "acme"
+        assert status_of("--instance-name", "acme")["url"] == instance.url
         assert datapilot("auth", "logout", "--instance-name", "staging").exit_code == 0
-        assert status_of()["url"]["value"] == instance.url
+        assert status_of()["url"] == instance.url
         crossed = datapilot("auth", "status", "--backend-url", other.url)
         assert crossed.exit_code == 2  # nobody's token goes there
         assert "no instance name and no token" in crossed.stderr
 
 
-def status_of(*words: str) -> dict[str, dict[str, str]]:
+def status_of(*words: str) -> dict[str, str]:
     done = datapilot("auth", "status", "--json", *words)
     assert done.exit_code == 0, done.output
-    status: dict[str, dict[str, str]] = done.json
+    status: dict[str, str] = done.json
     return status
 
 
@@ -251,6 +306,52 @@ def test_status_of_an_expired_token(instance: RunningInstance) -> None:
     token = instance.new_token("admin", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
     done = datapilot("auth", "status", "--json", env=access(instance, token))
     assert (done.exit_code, done.json["accepted"], done.json["ok"]) == (3, False, False)
+
+
+@pytest.mark.parametrize(
+    ("remaining", "words"),
+    [
+        (timedelta(days=14, minutes=-1), "in 13 days"),
+        (timedelta(days=1, minutes=1), "in 1 day"),
+        (timedelta(hours=5, minutes=1), "in 5 hours"),
+        (timedelta(minutes=5), "within the hour"),
+        (timedelta(days=14, minutes=5), None),
+        (None, None),
+    ],
+)
+def test_status_warns_of_a_token_that_expires_soon(
+    remaining: timedelta | None, words: str | None, instance: RunningInstance
+) -> None:
+    expires_at = None
+    if remaining is not None:
+        expires_at = datetime.now(UTC) + remaining
+    token = instance.new_token("read", expires_at=expires_at)
+    env = access(instance, token)
+    done = datapilot("auth", "status", "--json", env=env)
+    assert (done.exit_code, done.json["ok"]) == (0, True)
+    if expires_at is None:
+        assert done.json["token_expires_at"] is None
+        assert "token expires:" not in datapilot("auth", "status", env=env).stdout
+    else:
+        assert datetime.fromisoformat(done.json["token_expires_at"]) == expires_at
+        shown = datapilot("auth", "status", env=env).stdout
+        assert f"token expires: {expires_at:%Y-%m-%d %H:%M} UTC" in shown
+    if words is None:
+        assert done.stderr == ""
+    else:
+        assert f"the token expires {words}, on {expires_at:%Y-%m-%d}; create a new" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "value", ["soon", "", 7, [], "9999-12-31T23:59:59-23:59", "2020-01-01\n", "9" * 5000]
+)
+def test_an_expiry_that_is_no_timestamp_is_not_known(value: object) -> None:
+    with protocol_server() as server:
+        server.answers["GET /dbt/v3/validate-credentials"] = lambda _: Reply(
+            {"ok": True, "token_expires_at": value}
+        )
+        done = datapilot("auth", "status", "--json", env=server.access)
+    assert (done.exit_code, done.json["token_expires_at"], done.stderr) == (0, None, "")
 
 
 def test_status_of_a_dead_instance_leaves_it_open_whether_the_token_is_good() -> None:

@@ -36,6 +36,20 @@ def test_somebody_at_a_terminal_is_asked_and_the_token_is_not_shown(
     assert datapilot("auth", "status").exit_code == 0
 
 
+def test_a_typed_token_that_is_not_accepted_comes_from_the_prompt(
+    instance: RunningInstance,
+) -> None:
+    answers = {
+        "Instance URL [https://api.myaltimate.com]: ": instance.url,
+        "Instance name: ": "acme",
+        "Token: ": "wrong-token-0000",
+    }
+    said = at_a_terminal(["auth", "login"], answers, {**os.environ, "NO_COLOR": "1"})
+    assert "does not accept the token (from prompt) for instance name 'acme' (from prompt)" in said
+    assert "option" not in said
+    assert "wrong-token-0000" not in said
+
+
 def test_in_ci_nobody_is_asked_even_at_a_terminal() -> None:
     assert "Error: no instance name and no token" in at_a_terminal(
         ["auth", "status"], {}, {**os.environ, "CI": "true", "NO_COLOR": "1"}

@@ -14,8 +14,9 @@ import pytest
 from datapilot_defer import ci
 from datapilot_defer.artifact import Provenance
 from datapilot_defer.ci import CiRun
-from tests.support.commands import access, datapilot
+from tests.support.commands import access, create_integration, datapilot
 from tests.support.instances import RunningInstance
+from tests.support.json_contract import check_output
 from tests.support.protocol_server import TOKEN, Reply, protocol_server
 
 GITHUB = {
@@ -170,28 +171,6 @@ def test_only_what_is_known_is_told() -> None:
     assert Provenance(None, "main", None).to_json() == {"branch": "main"}
 
 
-def test_an_annotation_is_one_line_whatever_it_says() -> None:
-    assert (
-        ci.format_annotation("error", "50% of\r\nit: a::b, c")
-        == "::error title=datapilot::50%25 of%0D%0Ait: a::b, c"
-    )
-
-
-def test_outside_github_no_file_is_written(tmp_path: Path) -> None:
-    environ = {
-        "GITHUB_OUTPUT": str(tmp_path / "output"),
-        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
-    }
-    ci.append_outputs(environ, {"a": "b"})
-    ci.append_summary(environ, "# x")
-    ci.append_summary({"GITHUB_ACTIONS": "true"}, "# x")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_summary_that_can_not_be_written_fails_nothing(tmp_path: Path) -> None:
-    ci.append_summary({"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(tmp_path)}, "# x")
-
-
 # Complete commands
 
 
@@ -228,12 +207,44 @@ def test_on_github_the_result_is_in_the_summary_and_the_outputs(
         f"status-url={instance.url}/settings/integrations/1/PROD",
     ]
     summary = Path(github["GITHUB_STEP_SUMMARY"]).read_text(encoding="utf-8")
-    assert f"[integration 1, PROD]({instance.url}/settings/integrations/1/PROD)" in summary
-    assert f"| manifest | {manifest.stat().st_size:,} | 1.11.16 | `{sha256}` |" in summary
-    assert f"::add-mask::{instance.token}" in done.stderr.splitlines()
-    assert instance.token not in done.output.replace(
-        f"::add-mask::{instance.token}", ""
-    ) + summary + "".join(lines)
+    page = f"{instance.url}/settings/integrations/1/PROD"
+    assert summary.startswith(f"### Onboarded to [integration 1\\, environment PROD]({page})\n")
+    assert f"| manifest | {manifest.stat().st_size:,} | 1\\.11\\.16 | `{sha256}` |" in summary
+    assert instance.token not in done.output + summary + "".join(lines)
+
+
+def test_text_summary_and_json_agree_on_what_was_unchanged(
+    instance: RunningInstance, manifest: Path, github: dict[str, str]
+) -> None:
+    create_integration(instance)
+    assert datapilot(*onboard(manifest), env=access(instance)).exit_code == 0
+    done = datapilot(*onboard(manifest), env={**access(instance), **github})
+    assert done.stdout.startswith("Unchanged in integration 1, environment PROD:\n")
+    as_json = datapilot(*onboard(manifest, "--json"), env={**access(instance), **github}).json
+    assert as_json["unchanged"] is True
+    summary = Path(github["GITHUB_STEP_SUMMARY"]).read_text(encoding="utf-8")
+    assert summary.count("### Unchanged in [integration 1") == 2
+    assert "Onboarded" not in summary
+
+
+def test_on_github_a_failure_is_in_the_summary(manifest: Path, github: dict[str, str]) -> None:
+    manifest = manifest.parent / "none.json"
+    done = datapilot(*onboard(manifest), env=github)
+    assert done.exit_code == 2
+    summary = Path(github["GITHUB_STEP_SUMMARY"]).read_text(encoding="utf-8")
+    assert summary.startswith("### datapilot dbt onboard: failed\n\n```text\n")
+    assert f"{manifest}: no such file" in summary
+
+
+def test_on_github_what_is_not_confirmed_is_in_the_summary(
+    manifest: Path, github: dict[str, str]
+) -> None:
+    with protocol_server() as hosted:
+        hosted.answers["GET /dbt/v1/signed_url"] = lambda _: Reply({}, 501)
+        done = datapilot(*onboard(manifest, "--soft-fail"), env={**hosted.access, **github})
+    assert done.exit_code == 0
+    summary = Path(github["GITHUB_STEP_SUMMARY"]).read_text(encoding="utf-8")
+    assert summary.startswith("### datapilot dbt onboard: not confirmed\n")
 
 
 def test_commit_branch_and_build_are_sent_along(manifest: Path) -> None:
@@ -311,7 +322,7 @@ def as_a_process(
     arguments: list[str], environ: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
     """Run `datapilot ARGUMENTS` with stderr merged into stdout, as Airflow does."""
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "datapilot_defer", *arguments],
         env={**os.environ, **environ},
         stdin=subprocess.DEVNULL,
@@ -319,6 +330,8 @@ def as_a_process(
         stderr=subprocess.STDOUT,
         encoding="utf-8",
     )
+    check_output(arguments, done.stdout, done.returncode)
+    return done
 
 
 SOFT = {

@@ -17,6 +17,8 @@ from click.testing import CliRunner, Result
 from datapilot_defer import errors
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.output import current_output
+from tests.support.commands import datapilot
+from tests.support.json_contract import find_problems
 
 
 def run(command: click.Command, *arguments: str, env: Mapping[str, str] | None = None) -> Result:
@@ -62,6 +64,7 @@ def test_an_error_ends_in_its_exit_code_and_as_json_in_the_last_line(
     result = run(failing(error), "--json")
     assert result.exit_code == exit_code
     last = json.loads(result.output.splitlines()[-1])
+    assert find_problems("dbt.onboard", last) == []
     assert (last["ok"], last["exit_code"], last["error"]["kind"]) == (False, exit_code, kind)
     assert result.stderr.startswith("Error: ")
 
@@ -82,11 +85,11 @@ def test_a_missing_option_is_an_object_too() -> None:
 def test_results_go_to_stdout_and_everything_else_to_stderr() -> None:
     result = run(talk, "--name", "ann")
     assert result.stdout == "hello ann, ***\n"
-    assert result.stderr == "note to ann\nWarning: 50% of\nit\n"
+    assert result.stderr == "note to ann\nWarning: 50% of\n  it\n"
 
 
 def test_quiet_hides_notes_but_no_warning_and_verbose_adds_details_without_secrets() -> None:
-    assert run(talk, "--name", "ann", "-q").stderr == "Warning: 50% of\nit\n"
+    assert run(talk, "--name", "ann", "-q").stderr == "Warning: 50% of\n  it\n"
     assert "detail of ***" in run(talk, "--name", "ann", "-v").stderr
 
 
@@ -99,12 +102,20 @@ def test_log_lines_can_be_json() -> None:
     assert lines[0]["message"] == "note to ann"
 
 
-def test_on_github_a_warning_is_an_annotation_and_the_token_is_masked() -> None:
+def test_on_github_a_warning_is_an_annotation_and_no_secret_is_printed_to_mask_it() -> None:
     result = run(talk, "--name", "ann", env={"GITHUB_ACTIONS": "true"})
-    assert "::add-mask::s3cret-t0ken\n" in result.stderr
     assert "::warning title=datapilot::50%25 of%0Ait\n" in result.stderr
-    assert result.stderr.count("s3cret-t0ken") == 1
-    assert "s3cret-t0ken" not in result.stdout
+    assert "s3cret-t0ken" not in result.output
+
+
+@pytest.mark.parametrize("place", [[], ["dbt"], ["dbt", "defer"], ["instance", "token"]])
+@pytest.mark.parametrize("token", ["dpd_0123456789abcdef", "--dpd_0123456789abcdef"])
+def test_no_group_repeats_a_token_in_the_place_of_a_command(place: list[str], token: str) -> None:
+    outcome = datapilot(*place, f"{token}\n::error::x")
+    assert outcome.exit_code == 2
+    assert "dpd_***" in outcome.stderr
+    assert "0123456789abcdef" not in outcome.output
+    assert "\n::error" not in outcome.output
 
 
 def test_colour_is_for_terminals_and_only_where_wanted() -> None:
@@ -140,3 +151,19 @@ wait()
     assert process.returncode == 143
     assert said[0] == "undone"
     assert json.loads(said[-1])["exit_code"] == 143
+
+
+@pytest.mark.parametrize(
+    ("value", "is_shown"), [("1", True), ("true", True), ("0", False), ("off", False), ("", False)]
+)
+def test_datapilot_debug_acts_like_verbose(value: str, is_shown: bool) -> None:
+    result = run(talk, "--name", "you", env={"DATAPILOT_DEBUG": value})
+    assert result.exit_code == 0
+    assert ("detail of" in result.stderr) is is_shown
+    assert "detail of" in run(talk, "--name", "you", "-v", env={"DATAPILOT_DEBUG": value}).stderr
+
+
+def test_datapilot_debug_is_a_switch() -> None:
+    result = run(talk, "--name", "you", env={"DATAPILOT_DEBUG": "loud"})
+    assert result.exit_code == 2
+    assert "DATAPILOT_DEBUG" in result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from datapilot_defer.client.connection import Connection, ConnectionOptions, InstanceAddress
 from datapilot_defer.deadline import DEFAULT_TIMEOUT_S
-from datapilot_defer.errors import Unavailable, UsageError
+from datapilot_defer.errors import UsageError
 from tests.support.console import RecordingConsole
 
 URL = "https://a.example.com"
@@ -29,8 +30,8 @@ def connection(
     )
 
 
-def timeout_s(connection: Connection, timeout_s: float | None = None) -> float:
-    return connection.open(timeout_s)._transport._deadline.seconds
+def timeout_s(connection: Connection, max_timeout_s: float = math.inf) -> float:
+    return connection.open(max_timeout_s)._transport._deadline.seconds
 
 
 def test_the_address_needs_no_token(home: Path) -> None:
@@ -64,24 +65,17 @@ def test_each_part_is_asked_for_once(home: Path) -> None:
     assert console.secrets == [TOKEN]
 
 
-def test_an_instance_that_was_found_to_be_unavailable_stays_so(home: Path) -> None:
-    opened = connection({**ADDRESS, "ALTIMATE_API_KEY": TOKEN})
-    opened.open()
-    error = Unavailable("down")
-    opened.mark_unavailable(error)
-    with pytest.raises(Unavailable) as raised:
-        opened.open()
-    assert raised.value is error
-
-
 def test_the_shorter_time_limit_wins(home: Path) -> None:
     environ = {**ADDRESS, "ALTIMATE_API_KEY": TOKEN}
     assert timeout_s(connection(environ)) == DEFAULT_TIMEOUT_S
     assert timeout_s(connection(environ), 10) == 10
-    assert timeout_s(connection({**environ, "DATAPILOT_TIMEOUT": "7"})) == 7
-    for option, expected in [(5.0, 5.0), (20.0, 10.0)]:
-        opened = connection(environ, options=ConnectionOptions(timeout_s=option))
+    for variable, expected in [("7", 7), ("20", 10)]:
+        opened = connection({**environ, "DATAPILOT_TIMEOUT": variable})
+        assert timeout_s(opened) == float(variable)
         assert timeout_s(opened, 10) == expected
+    for option, limit in [(5.0, 5.0), (20.0, 10.0)]:
+        opened = connection(environ, options=ConnectionOptions(timeout_s=option))
+        assert timeout_s(opened, 10) == limit
 
 
 @pytest.mark.parametrize("value", ["soon", "0", "86401", "nan"])

@@ -251,7 +251,7 @@ def test_a_real_keyring_keeps_and_forgets(instance: RunningInstance, home: Path)
         f"login 0 Logged in to {instance.url} as instance name 'acme'; "
         "the credentials are in the system's keyring."
     ), done.stdout
-    assert json.loads(status.partition("status 0 ")[2])["token"]["origin"] == "the system's keyring"
+    assert json.loads(status.partition("status 0 ")[2])["token_origin"] == "the system's keyring"
     assert logout.startswith("logout 0 Logged out: removed from the system's keyring")
     assert nothing.startswith("status 2 Error: no token")
     assert instance.token not in done.stdout

@@ -11,7 +11,7 @@ from datapilot_defer import ci, credential_store
 from datapilot_defer.client.connection import InstanceAddress
 from datapilot_defer.credential_store import StoredCredentials
 from datapilot_defer.dbt_project import DbtProject
-from datapilot_defer.defer.command_line import check_retry
+from datapilot_defer.defer.last_run import check_retry
 from datapilot_defer.pull import integration_names
 from datapilot_defer.pull.record import parse_record, parse_record_version
 from datapilot_defer.pull.state_directory import instance_cache_directory

@@ -140,9 +140,63 @@ def test_other_shells_are_written_in_their_own_quotes(shell: str, expected: str)
     )
 
 
-def test_a_folder_with_a_line_break_is_refused() -> None:
-    with pytest.raises(UsageError, match="line break"):
-        shell_variables.format_script("github", {"DBT_STATE": "a\nEVIL=1"}, [])
+POWERSHELL_QUOTES = "'\u2018\u2019\u201a\u201b"
+
+
+def read_powershell(script: str) -> tuple[str, str]:
+    """Read `$env:NAME = '…'` as PowerShell's tokenizer does; return the value and what follows.
+
+    A single quote is any of five characters; two in a row stand for the first one.
+    """
+    rest = script.removeprefix("$env:DBT_STATE = ")
+    assert rest[0] in POWERSHELL_QUOTES
+    value = ""
+    position = 1
+    while True:
+        character = rest[position]
+        position += 1
+        if character in POWERSHELL_QUOTES:
+            if rest[position : position + 1] not in tuple(POWERSHELL_QUOTES):
+                return value, rest[position:]
+            position += 1
+        value += character
+
+
+@pytest.mark.parametrize("quote", POWERSHELL_QUOTES)
+def test_no_quote_ends_a_string_of_powershell(quote: str) -> None:
+    for folder in (f"/it{quote}; rm -r x #", f"{quote}{quote}$(x)`", f"/a{quote}'{quote}"):
+        script = shell_variables.format_script("powershell", {"DBT_STATE": folder}, [])
+        assert read_powershell(script) == (folder, "")
+
+
+HOSTILE = [
+    *("/$(exit 3)`exit 3`", "/a'b\\", "/a\\'b", "/!!", "/%PATH%", "/{a,b}*?[c]", "/a;b&c|d>e"),
+    *("/a:=ls", "/a:~root", "/it\u2019s", "/#x", "/-n", '/"$HOME"'),
+]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_that_is_installed_reads_back_hostile_folders(shell: str) -> None:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed")
+    for folder in HOSTILE:
+        script = shell_variables.format_script(shell, {"DBT_STATE": folder}, [])
+        words = [program, "-c", f'{script}\nprintf %s "$DBT_STATE"']
+        done = subprocess.run(words, capture_output=True, check=True, encoding="utf-8")
+        assert done.stdout == folder
+
+
+def test_zsh_expands_nothing_after_a_colon() -> None:
+    script = shell_variables.format_script("zsh", {"DBT_STATE": "/a:=ls"}, [])
+    assert script == "export DBT_STATE='/a:=ls'"
+
+
+@pytest.mark.parametrize("name", ["a\nEVIL=1", "a\rb", "a\x1b[2J", "a\udcff", "a\u2028b"])
+@pytest.mark.parametrize("shell", ["bash", "fish", "powershell", "github", "dotenv"])
+def test_a_folder_that_can_not_be_printed_is_refused(shell: str, name: str) -> None:
+    with pytest.raises(UsageError, match="line break or another character that can't be printed"):
+        shell_variables.format_script(shell, {"DBT_STATE": name}, [])
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,15 @@ import pytest
 
 from datapilot_defer.dbt_installation import DbtInstallation, find_dbt
 from datapilot_defer.dbt_project import DbtProject
-from datapilot_defer.defer import command_line, dbt_process, shell_variables
+from datapilot_defer.defer import command_line, dbt_process, last_run, shell_variables
 from datapilot_defer.defer.command_line import compose_command, find_command
 from datapilot_defer.errors import UsageError
 from tests.support.commands import Outcome, access, datapilot
-from tests.support.dbt_project import Shop
+from tests.support.dbt_project import PROJECT, Shop
 from tests.support.environments import require_program
 from tests.support.extended_shop import extended_shop, fork
 from tests.support.instances import RunningInstance
+from tests.support.recorded_dbt import recorded_dbt
 
 OURS = [sys.executable, "-m", "datapilot_defer", "dbt", "defer"]
 SLOW = (
@@ -97,7 +98,7 @@ def test_a_run_pulls_first_and_goes_on_with_what_it_has(
     words = ("--integration-id", 1, "compile", "-s", "summary")
     done = datapilot("dbt", "defer", "run", "--dbt", dev.dbt, *words, env=access(instance))
     assert done.exit_code == 0, done.stderr
-    assert re.search(r"Deferring to .*default \(written by dbt 1\.11\.\d+, .* old\)", done.stderr)
+    assert re.search(r"^Deferring to shop PROD \(built .* ago\)$", done.stderr, re.MULTILINE)
     assert '"prod"."revenue_by_country"' in compiled(dev, "summary")
 
 
@@ -443,13 +444,54 @@ def test_every_variable_that_decides_about_deferral_is_taken_away() -> None:
     assert set(line.removed) == set(command_line.DEFER_VARIABLES)
 
 
+@pytest.mark.parametrize("name", ["DBT_NO_FAVOR_STATE", "DBT_ENGINE_NO_FAVOR_STATE"])
+def test_the_switch_of_dbt_2_against_favoring_is_taken_away(name: str) -> None:
+    line = compose_command(
+        ["run"],
+        dbt=DbtInstallation(Path("dbt"), "2.0.1"),
+        state=Path("/s"),
+        favor_state=True,
+        environ={name: "1"},
+    )
+    assert "--favor-state" in line.words
+    assert line.environment == {}
+    assert line.removed == (name,)
+    assert shell_variables.conflicting_variables({name: "1"}, {"DBT_DEFER": "true"}) == [name]
+
+
+@pytest.mark.parametrize("shell", ["github", "dotenv"])
+def test_a_switch_that_no_file_can_remove_is_turned_off(shell: str) -> None:
+    names = ["DBT_DEFER", "DBT_NO_FAVOR_STATE", "DBT_ENGINE_FAVOR_STATE", "DBT_STATE"]
+    script = shell_variables.format_script(shell, {}, names)
+    assert script.splitlines() == [
+        *("DBT_DEFER=false", "DBT_NO_FAVOR_STATE=false", "DBT_ENGINE_FAVOR_STATE=false"),
+        "DBT_STATE=",
+    ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line are of POSIX")
+@pytest.mark.parametrize("command", [("run", "build"), ("explain",)])
+def test_dbt_gets_no_token(
+    command: tuple[str, ...], artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dbt = recorded_dbt(tmp_path / "bin")
+    for name in ("ALTIMATE_API_KEY", "DATAPILOT_TOKEN", "ALTIMATE_INSTANCE_NAME", "WAREHOUSE_KEY"):
+        monkeypatch.setenv(name, "secret-of-this-test")
+    name, *words = command
+    origin = ("--dbt", dbt.path, "--manifest-path", artifacts, "--project-dir", PROJECT)
+    done = datapilot("dbt", "defer", name, *origin, *words)
+    assert "Warning" not in done.stderr
+    assert {"ALTIMATE_INSTANCE_NAME", "WAREHOUSE_KEY", "PATH"} <= dbt.variables
+    assert not {"ALTIMATE_API_KEY", "DATAPILOT_TOKEN"} & dbt.variables
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("", "say what dbt shall do"),
-        ("--debug", "say what dbt shall do"),
+        ("", "no dbt command given"),
+        ("--debug", "no dbt command given"),
         ("biuld -s m", "'biuld' is no command of dbt"),
-        ("--target run", "say what dbt shall do"),
+        ("--target run", "no dbt command given"),
         ("dbt build", "leave the word dbt out"),
     ],
 )
@@ -497,4 +539,4 @@ def test_words_that_contradict_deferring_are_refused() -> None:
 def test_what_says_nothing_of_a_deferrable_run_is_left_to_dbt(content: str, tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "run_results.json").write_text(content, encoding="utf-8")
-    command_line.check_retry(["retry"], DbtProject(tmp_path, "shop", tmp_path / "target"))
+    last_run.check_retry(["retry"], DbtProject(tmp_path, "shop", tmp_path / "target"))

@@ -21,66 +21,7 @@ from datapilot_defer.defer.settings_file import (
 )
 from datapilot_defer.errors import UsageError
 from tests.support.commands import Outcome, datapilot
-from tests.support.dbt_project import PROJECT
-
-SETTINGS = """\
-// the team's
-{
-    "editor.rulers": [100], // wide
-    "dbt.deferConfigPerProject": {
-        "other": {"deferToProduction": false},
-    },
-}
-"""
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A workspace with the dbt project `shop`, the current directory. No dbt on PATH."""
-    (tmp_path / "work" / ".git").mkdir(parents=True)
-    (tmp_path / "work" / ".vscode").mkdir()
-    shutil.copytree(PROJECT, tmp_path / "work" / "shop")
-    monkeypatch.chdir(tmp_path / "work" / "shop")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    return tmp_path / "work"
-
-
-@pytest.fixture
-def prod(artifacts: Path, tmp_path: Path) -> Path:
-    """A folder of one's own with production's manifest."""
-    folder = tmp_path / "prod"
-    folder.mkdir()
-    shutil.copy(artifacts / "manifest.json", folder)
-    return folder
-
-
-def entry(workspace: Path, key: str = "shop") -> object:
-    """The project's entry in the settings file, read as JSON without comments."""
-    text = "\n".join(
-        line.partition("//")[0] for line in settings_file(workspace).read_text("utf-8").splitlines()
-    )
-    return json.loads(text)[SETTINGS_KEY][key]
-
-
-def settings_file(workspace: Path) -> Path:
-    return workspace / ".vscode" / "settings.json"
-
-
-def write(workspace: Path, value: object, key: str = "shop") -> None:
-    """Write the settings as the panel does."""
-    text = json.dumps({SETTINGS_KEY: {key: value}}, indent=4)
-    settings_file(workspace).write_text(text, encoding="utf-8")
-
-
-def local(folder: object, **more: object) -> dict[str, object]:
-    """An entry of local mode."""
-    return {
-        "deferToProduction": True,
-        "favorState": False,
-        "manifestPathType": "local",
-        "manifestPathForDeferral": str(folder),
-        **more,
-    }
+from tests.support.workspace import SETTINGS, entry, local, settings_file, write
 
 
 def status(*arguments: str) -> Outcome:
@@ -353,7 +294,10 @@ def test_variables_in_the_folder_are_filled_in(
     ("name", "value", "says"),
     [
         ("STATES", "", "STATES, which is not set"),
-        ("ALTIMATE_API_KEY", "t0ken", "ALTIMATE_API_KEY, which holds a token"),
+        ("DATAPILOT_TOKEN", "t0ken", "DATAPILOT_TOKEN, which may hold a secret"),
+        ("Altimate_Url", "t0ken", "Altimate_Url, which may hold a secret"),
+        ("DBT_ENV_SECRET_PAT", "t0ken", "DBT_ENV_SECRET_PAT, which may hold a secret"),
+        ("ALTIMATE_API_KEY", "t0ken", "ALTIMATE_API_KEY, which may hold a secret"),
     ],
 )
 def test_a_variable_that_can_not_be_filled_in_is_said(
@@ -574,7 +518,19 @@ def test_an_environment_for_this_once_takes_the_place_of_the_stored_one(workspac
     assert any(
         "no token" in problem or "no instance name" in problem for problem in done.json["problems"]
     )
-    assert (
-        "Manifest: integration 7, environment QA; favor state on"
-        in datapilot("dbt", "defer", "status", "--environment", "QA", "--favor-state").stdout
-    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are not bytes there")
+def test_a_folder_whose_name_is_not_utf_8_is_written_and_found_again(workspace: Path) -> None:
+    name = os.fsdecode(b"pr\xffd")
+    read_settings_files(workspace / "shop", {}).effective.update(local(name))
+    assert '"pr\\udcffd"' in settings_file(workspace).read_text("utf-8")
+    assert entry(workspace) == local(name)
+
+
+@pytest.mark.parametrize("path", ["a" * 5_000, "a" * 5_000 + "/manifest.json", "a\0b"])
+def test_a_folder_that_no_file_system_has_is_said(workspace: Path, path: str) -> None:
+    write(workspace, local(path))
+    done = status()
+    assert done.exit_code == 2
+    assert done.json["usable"] is False

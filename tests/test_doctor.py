@@ -1,60 +1,202 @@
-"""doctor names each problem, and its exit code is that of the first one."""
+"""doctor names each problem by its step, and its exit code is that of the first failed step."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
-from tests.support.commands import access, datapilot
+import keyring
+import pytest
+from keyring.backend import KeyringBackend
+from keyring.backends.fail import Keyring as NoKeyring
+
+from datapilot_defer import credential_store
+from datapilot_defer.credential_store import StoredCredentials
+from datapilot_defer.doctor.steps import StepName
+from tests.conftest import MemoryKeyring
+from tests.support.commands import Outcome, access, create_integration, datapilot
 from tests.support.instances import RunningInstance
 from tests.support.protocol_server import ProtocolServer, Reply
+from tests.support.terminal import at_a_terminal
+
+REMOTE = ("connection", "clock", "credentials", "integration", "reading", "uploading")
+MANIFEST_URL = "GET /dbt/v1/fetch_artifact_url"
 
 
-def steps(outcome_json: dict[str, list[dict[str, object]]]) -> dict[str, object]:
-    """Each step's name and whether it worked."""
-    return {str(step["name"]): step["ok"] for step in outcome_json["steps"]}
+def statuses(done: Outcome) -> dict[str, str]:
+    """The status of each step by its name."""
+    return {step["name"]: step["status"] for step in done.json["steps"]}
 
 
-def test_all_is_well_with_a_real_instance(instance: RunningInstance) -> None:
-    made = datapilot(
-        "dbt", "integrations", "create", "--name", "shop", "--json", env=access(instance)
-    ).json["id"]
-    done = datapilot("doctor", "--integration-id", made, "--json", env=access(instance))
+def details(done: Outcome) -> dict[str, str]:
+    """The detail of each step by its name."""
+    return {step["name"]: step["detail"] for step in done.json["steps"]}
+
+
+def onboard(instance: RunningInstance, artifacts: Path) -> int:
+    """Onboard a manifest; return the id of its integration."""
+    integration_id = create_integration(instance)
+    words = ("--integration-id", integration_id, "--manifest-path", artifacts / "manifest.json")
+    done = datapilot("dbt", "onboard", *words, env=access(instance))
     assert done.exit_code == 0, done.output
-    assert all(steps(done.json).values())
-    assert "takes connections" in done.stdout
-    history = datapilot(
-        "dbt", "integrations", "history", "--integration-id", made, "--json", env=access(instance)
+    return integration_id
+
+
+def closed_url() -> str:
+    """A URL where nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the directory of a dbt project, with an empty .vscode; it is the current one."""
+    directory = tmp_path / "shop"
+    (directory / ".vscode").mkdir(parents=True)
+    (directory / "dbt_project.yml").write_text("name: shop\n", encoding="utf-8")
+    monkeypatch.chdir(directory)
+    return directory
+
+
+# Permissions
+
+
+def test_all_is_well_with_a_real_instance(instance: RunningInstance, artifacts: Path) -> None:
+    integration_id = onboard(instance, artifacts)
+    words = ("doctor", "--integration-id", integration_id)
+    done = datapilot(*words, "--json", env=access(instance))
+    assert done.exit_code == 0, done.output
+    assert list(statuses(done)) == [name.value for name in StepName]
+    assert {statuses(done)[name] for name in (*REMOTE, "manifest", "storage_host")} == {"passed"}
+    assert (done.json["may_read"], done.json["may_upload"]) == (True, True)
+    assert "ok      storage host: 127.0.0.1 takes connections" in (
+        datapilot(*words, env=access(instance)).stdout
     )
-    assert history.json["history"] == []
 
 
-def test_a_wrong_token_is_found_and_the_rest_is_still_tried(instance: RunningInstance) -> None:
+def test_a_reader_passes(instance: RunningInstance, artifacts: Path) -> None:
+    onboard(instance, artifacts)
+    reader = access(instance, instance.new_token("read"))
+    done = datapilot("doctor", "--integration-name", "shop", "--json", env=reader)
+    assert (done.exit_code, done.json["ok"]) == (0, True), done.output
+    assert (done.json["may_read"], done.json["may_upload"]) == (True, False)
+    assert (statuses(done)["reading"], statuses(done)["uploading"]) == ("passed", "warning")
+    assert "environment PROD, uploaded " in details(done)["manifest"]
+    assert statuses(done)["storage_host"] == "passed"
+
+
+def test_an_upload_only_token_that_cannot_read_is_reported(
+    instance: RunningInstance, artifacts: Path
+) -> None:
+    words = ("--integration-id", onboard(instance, artifacts))
+    uploader = access(instance, instance.new_token("upload"))
+    done = datapilot("doctor", *words, "--json", env=uploader)
+    assert done.exit_code == 0, done.output
+    assert (done.json["may_read"], done.json["may_upload"]) == (False, True)
+    assert "warning reading: the token may not read" in (
+        datapilot("doctor", *words, env=uploader).stdout
+    )
+
+
+def test_without_an_integration_reading_is_tried_with_any(
+    instance: RunningInstance, artifacts: Path
+) -> None:
+    reader = access(instance, instance.new_token("read"))
+    uploader = access(instance, instance.new_token("upload"))
+    assert datapilot("doctor", "--json", env=reader).json["may_read"] is None
+    onboard(instance, artifacts)
+    assert datapilot("doctor", "--json", env=reader).json["may_read"] is True
+    done = datapilot("doctor", "--json", env=uploader)
+    assert done.json["may_read"] is False
+    assert statuses(done)["integration"] == statuses(done)["manifest"] == "skipped"
+
+
+def test_a_token_that_may_not_list_integrations_can_still_upload(hosted: ProtocolServer) -> None:
+    for route in (MANIFEST_URL, "GET /dbt/v1/project_integrations/"):
+        hosted.answers[route] = lambda _: Reply({"detail": "no"}, 403)
+    done = datapilot("doctor", "--integration-id", 7, "--json", env=hosted.access)
+    assert done.exit_code == 0, done.output
+    assert (statuses(done)["integration"], statuses(done)["reading"]) == ("warning", "warning")
+    assert (statuses(done)["uploading"], statuses(done)["storage_host"]) == ("passed", "passed")
+    assert (done.json["may_read"], done.json["may_upload"]) == (False, True)
+
+
+def test_a_token_that_may_do_neither_fails(hosted: ProtocolServer) -> None:
+    for route in (MANIFEST_URL, "GET /dbt/v1/validate-permissions"):
+        hosted.answers[route] = lambda _: Reply({"detail": "no"}, 403)
+    done = datapilot("doctor", "--integration-id", 7, "--json", env=hosted.access)
+    assert done.exit_code == 3
+    assert "may neither read nor upload" in details(done)["uploading"]
+
+
+def test_a_wrong_token_is_found_and_nothing_is_asked_after_it(instance: RunningInstance) -> None:
     done = datapilot("doctor", "--json", env=access(instance, "wrong-token-0000"))
     assert done.exit_code == 3
-    assert steps(done.json)["credentials"] is False
-    assert steps(done.json)["TLS and clock"] is True
+    assert statuses(done)["connection"] == "passed"
+    assert statuses(done)["credentials"] == "failed"
+    assert statuses(done)["reading"] == statuses(done)["uploading"] == "skipped"
     assert "wrong-token-0000" not in done.output
 
 
-def test_a_token_that_may_only_read_is_found(instance: RunningInstance) -> None:
-    done = datapilot("doctor", env=access(instance, instance.new_token("read")))
-    assert done.exit_code == 3
-    assert "ok      credentials: accepted" in done.stdout
-    assert "FAILED  permission" in done.stdout
+# The manifest
+
+
+def test_a_missing_manifest_fails_only_for_who_cannot_upload_it(instance: RunningInstance) -> None:
+    words = ("doctor", "--integration-id", create_integration(instance), "--json")
+    admin = datapilot(*words, env=access(instance))
+    assert (admin.exit_code, statuses(admin)["manifest"]) == (0, "warning")
+    assert "nothing was uploaded" in details(admin)["manifest"]
+    reader = datapilot(*words, env=access(instance, instance.new_token("read")))
+    assert (reader.exit_code, statuses(reader)["manifest"]) == (4, "failed")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--integration-id", 99), "no integration has the id 99"),
+        (("--integration-name", "Shop"), "no integration is called 'Shop'"),
+        (("--integration-id", 1, "--environment", "DEV"), "no environment 'DEV'; it has: PROD"),
+    ],
+)
+def test_what_does_not_exist_is_named_and_the_rest_is_still_tried(
+    words: tuple[object, ...], says: str, instance: RunningInstance
+) -> None:
+    create_integration(instance)
+    done = datapilot("doctor", *words, "--json", env=access(instance))
+    assert done.exit_code == 4
+    assert says in details(done)["integration"]
+    assert (statuses(done)["reading"], statuses(done)["uploading"]) == ("passed", "passed")
+    assert statuses(done)["manifest"] == "skipped"
+
+
+def test_the_check_leaves_no_trace_in_the_history(instance: RunningInstance) -> None:
+    words = ("--integration-id", create_integration(instance), "--json")
+    assert datapilot("doctor", *words, env=access(instance)).exit_code == 0
+    history = datapilot("dbt", "integrations", "history", *words, env=access(instance))
+    assert history.json["history"] == []
+
+
+def test_an_integration_by_id_and_by_name_is_a_contradiction(hosted: ProtocolServer) -> None:
+    words = ("--integration-id", 7, "--integration-name", "shop")
+    assert datapilot("doctor", *words, env=hosted.access).exit_code == 2
+    assert hosted.asked == []
+
+
+# The network
 
 
 def test_what_needs_an_instance_is_not_tried_without_one() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    done = datapilot(
-        "doctor",
-        env={"ALTIMATE_URL": url, "ALTIMATE_API_KEY": "t" * 8, "ALTIMATE_INSTANCE_NAME": "acme"},
-    )
+    env = {"ALTIMATE_URL": closed_url(), "ALTIMATE_API_KEY": "t", "ALTIMATE_INSTANCE_NAME": "acme"}
+    done = datapilot("doctor", "--json", env=env)
     assert done.exit_code == 5
-    assert "connection refused" in done.stdout
-    assert "-       credentials: not tried" in done.stdout
+    assert "connection refused" in details(done)["connection"]
+    assert details(done)["credentials"] == "not tried: the instance can't be reached"
+    assert "-       credentials: not tried" in datapilot("doctor", env=env).stdout
 
 
 def test_a_name_that_nobody_knows_is_found_at_the_step_for_names() -> None:
@@ -67,33 +209,207 @@ def test_a_name_that_nobody_knows_is_found_at_the_step_for_names() -> None:
         },
     )
     assert done.exit_code == 5
-    assert steps(done.json)["DNS"] is False
-    assert "nowhere.invalid can't be resolved" in done.stdout
+    assert statuses(done)["dns"] == "failed"
+    assert "nowhere.invalid can't be resolved" in details(done)["dns"]
 
 
 def test_a_clock_that_is_wrong_is_found(hosted: ProtocolServer) -> None:
     yesterday = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
     hosted.answers["GET /health"] = lambda _: Reply({"status": "ok"}, headers={"Date": yesterday})
-    done = datapilot("doctor", env=hosted.access)
+    done = datapilot("doctor", "--json", env=hosted.access)
     assert done.exit_code == 5
-    assert "clocks are 864" in done.stdout
+    assert "clocks are 864" in details(done)["clock"]
+    assert statuses(done)["credentials"] == "passed"
 
 
-def test_an_upload_host_that_is_blocked_is_found(hosted: ProtocolServer) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        blocked = f"http://127.0.0.1:{listener.getsockname()[1]}/bucket?signature=s3cret"
-    hosted.answers["GET /dbt/v1/signed_url"] = lambda _: Reply(
-        {"url": blocked, "dbt_core_integration_file_id": 1}
-    )
+def test_an_instance_without_a_clock_is_no_failure(hosted: ProtocolServer) -> None:
+    done = datapilot("doctor", "--json", env=hosted.access)
+    assert (done.exit_code, statuses(done)["clock"]) == (0, "skipped"), done.output
+
+
+@pytest.mark.parametrize("route", ["GET /dbt/v1/signed_url", MANIFEST_URL])
+def test_a_storage_host_that_is_blocked_is_found(route: str, hosted: ProtocolServer) -> None:
+    blocked = f"{closed_url()}/bucket?signature=s3cret"
+    hosted.answers[route] = lambda _: Reply({"url": blocked, "dbt_core_integration_file_id": 1})
     done = datapilot("doctor", "--integration-id", 7, env=hosted.access)
     assert done.exit_code == 5
-    assert "FAILED  upload host: 127.0.0.1, where uploads go, can't be reached" in done.stdout
+    assert "FAILED  storage host: 127.0.0.1, where artifacts are stored, can't be" in done.stdout
     assert "s3cret" not in done.output
 
 
-def test_a_proxy_is_named_without_its_password(hosted: ProtocolServer) -> None:
-    env = {**hosted.access, "HTTP_PROXY": "http://user:pa55word@127.0.0.1:9", "NO_PROXY": ""}
-    done = datapilot("doctor", env=env)
+def test_a_proxy_is_named_without_its_password() -> None:
+    env = {
+        "ALTIMATE_URL": "http://nowhere.invalid",
+        "ALTIMATE_API_KEY": "t" * 8,
+        "ALTIMATE_INSTANCE_NAME": "acme",
+        "HTTP_PROXY": "http://user:pa55word@127.0.0.1:9",
+        "NO_PROXY": "",
+    }
+    done = datapilot("doctor", "--allow-http", "--json", env=env)
     assert done.exit_code == 5
-    assert "127.0.0.1:9 is used" in done.stdout
+    assert details(done)["proxy"] == "127.0.0.1:9 is used for nowhere.invalid"
+    assert (statuses(done)["dns"], statuses(done)["connection"]) == ("skipped", "failed")
     assert "pa55word" not in done.output
+
+
+def test_no_proxy_is_used_for_this_machine(hosted: ProtocolServer) -> None:
+    env = {**hosted.access, "HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""}
+    done = datapilot("doctor", "--json", env=env)
+    assert details(done)["proxy"] == "none is used for 127.0.0.1"
+    assert statuses(done)["dns"] == "passed"
+
+
+# This machine
+
+
+def test_without_credentials_this_machine_is_still_checked(project: Path) -> None:
+    done = datapilot("doctor", "--json")
+    assert (done.exit_code, done.json["ok"]) == (2, False)
+    assert details(done)["project"] == f"shop in {project.resolve()}"
+    assert "no instance name and no token" in details(done)["configuration"]
+    assert {statuses(done)[name] for name in ("proxy", "dns", *REMOTE)} == {"skipped"}
+    assert details(done)["credentials"] == "not tried: the configuration is not complete"
+    assert (done.json["may_read"], done.json["may_upload"]) == (None, None)
+
+
+def test_a_setting_that_cannot_be_used_is_a_finding(hosted: ProtocolServer) -> None:
+    done = datapilot("doctor", "--json", env={**hosted.access, "DATAPILOT_TIMEOUT": "soon"})
+    assert (done.exit_code, statuses(done)["configuration"]) == (2, "failed")
+    assert "DATAPILOT_TIMEOUT is 'soon'" in details(done)["configuration"]
+    assert statuses(done)["connection"] == "skipped"
+
+
+def test_without_a_token_proxy_and_name_are_still_checked() -> None:
+    env = {"ALTIMATE_URL": "http://127.0.0.1:9", "ALTIMATE_INSTANCE_NAME": "acme"}
+    done = datapilot("doctor", "--json", env=env)
+    assert done.exit_code == 2
+    assert (statuses(done)["proxy"], statuses(done)["dns"]) == ("passed", "passed")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals of this kind")
+def test_a_missing_token_is_reported_and_not_asked_for() -> None:
+    shown = at_a_terminal(["doctor"], {}, os.environ)
+    assert "FAILED  configuration: no instance name and no token" in shown
+
+
+def test_a_project_is_needed_only_where_one_is_named(
+    hosted: ProtocolServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = datapilot("doctor", "--json", env=hosted.access)
+    assert done.exit_code == 0, done.output
+    assert (statuses(done)["project"], statuses(done)["manifest_source"]) == ("skipped", "skipped")
+    named = datapilot("doctor", "--project-dir", tmp_path, "--json", env=hosted.access)
+    assert (named.exit_code, statuses(named)["project"]) == (2, "failed")
+
+
+def test_a_broken_project_file_is_found(hosted: ProtocolServer, project: Path) -> None:
+    (project / "dbt_project.yml").write_text("name: [", encoding="utf-8")
+    done = datapilot("doctor", "--json", env=hosted.access)
+    assert (done.exit_code, statuses(done)["project"]) == (2, "failed")
+    assert statuses(done)["credentials"] == "passed"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the dbt of this test is a shell script")
+def test_dbt_is_shown_and_a_missing_one_fails_only_when_it_is_named(
+    hosted: ProtocolServer, tmp_path: Path
+) -> None:
+    dbt = tmp_path / "dbt"
+    dbt.write_text("#!/bin/sh\necho '  - installed: 1.11.2'\n", encoding="utf-8")
+    dbt.chmod(0o755)
+    found = datapilot("doctor", "--dbt", dbt, "--json", env=hosted.access)
+    assert details(found)["dbt"] == f"1.11.2 at {dbt}"
+    missing = datapilot("doctor", "--dbt", tmp_path / "no", "--json", env=hosted.access)
+    assert (missing.exit_code, statuses(missing)["dbt"]) == (2, "failed")
+    absent = datapilot("doctor", "--json", env={**hosted.access, "PATH": str(tmp_path / "empty")})
+    assert (absent.exit_code, statuses(absent)["dbt"]) == (0, "warning")
+
+
+def test_the_manifest_of_a_folder_is_checked_as_defer_run_does(
+    hosted: ProtocolServer, project: Path, artifacts: Path
+) -> None:
+    state = project.parent / "prod"
+    state.mkdir()
+    shutil.copy(artifacts / "manifest.json", state)
+    enabled = datapilot("dbt", "defer", "enable", "--manifest-path", state)
+    assert enabled.exit_code == 0, enabled.output
+    done = datapilot("doctor", "--json", env=hosted.access)
+    assert done.exit_code == 0, done.output
+    assert details(done)["manifest_source"].startswith(f"defer is on; folder {state}; ")
+    assert details(done)["manifest_source"].endswith(" old")
+    (state / "manifest.json").unlink()
+    broken = datapilot("doctor", "--json", env=hosted.access)
+    assert (broken.exit_code, statuses(broken)["manifest_source"]) == (2, "failed")
+    assert "holds no manifest.json" in details(broken)["manifest_source"]
+    datapilot("dbt", "defer", "disable")
+    off = datapilot("doctor", "--json", env=hosted.access)
+    assert (off.exit_code, statuses(off)["manifest_source"]) == (0, "warning")
+
+
+def test_the_integration_of_the_project_is_checked_without_naming_it(
+    instance: RunningInstance, artifacts: Path, project: Path
+) -> None:
+    words = ("--integration-id", onboard(instance, artifacts), "--environment", "PROD")
+    enabled = datapilot("dbt", "defer", "enable", *words, env=access(instance))
+    assert enabled.exit_code == 0, enabled.output
+    done = datapilot("doctor", "--json", env=access(instance))
+    assert done.exit_code == 0, done.output
+    source = "defer is on; pulled from integration 1, environment PROD; "
+    assert details(done)["manifest_source"].startswith(source)
+    assert details(done)["integration"] == "1 is 'shop', with PROD"
+    assert statuses(done)["manifest"] == "passed"
+    state = Path(datapilot("dbt", "pull", *words, "--json", env=access(instance)).json["state_dir"])
+    shutil.rmtree(state)
+    again = datapilot("doctor", "--json", env=access(instance))
+    assert (again.exit_code, statuses(again)["manifest_source"]) == (0, "warning")
+    assert "nothing pulled from integration 1" in details(again)["manifest_source"]
+    datapilot("dbt", "defer", "disable")
+    assert statuses(datapilot("doctor", "--json", env=access(instance)))["manifest"] == "skipped"
+
+
+# The keyring
+
+
+class Locked(MemoryKeyring):
+    """A keyring that must be unlocked first."""
+
+    def get_password(self, service: str, username: str) -> str | None:
+        raise OSError("locked")
+
+
+def test_a_keyring_that_is_not_needed_is_not_read(hosted: ProtocolServer) -> None:
+    keyring.set_keyring(Locked())
+    done = datapilot("doctor", "--json", env=hosted.access)
+    assert statuses(done)["keyring"] == "passed"
+    assert "not needed: the token comes from environment" in details(done)["keyring"]
+
+
+def test_a_token_in_the_keyring_is_found_there(hosted: ProtocolServer) -> None:
+    token, name = hosted.access["ALTIMATE_API_KEY"], hosted.access["ALTIMATE_INSTANCE_NAME"]
+    credential_store.save_to_keyring(StoredCredentials(hosted.url, name, token))
+    done = datapilot("doctor", "--json")
+    assert done.exit_code == 0, done.output
+    assert details(done)["keyring"].startswith("the token is in the keyring ")
+
+
+no_keyring = NoKeyring()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("backend", "env", "status", "says"),
+    [
+        (MemoryKeyring(), {}, "passed", "works, and has no credentials for this"),
+        (Locked(), {}, "warning", "can't be used (OSError)"),
+        (no_keyring, {}, "warning", "there is no keyring on this system"),
+        (Locked(), {"DATAPILOT_KEYRING": "0"}, "skipped", "not used here"),
+        (Locked(), {"DATAPILOT_KEYRING": "maybe"}, "failed", "set it to 1 or 0"),
+    ],
+)
+def test_without_credentials_the_keyring_is_tried(
+    backend: KeyringBackend, env: Mapping[str, str], status: str, says: str
+) -> None:
+    keyring.set_keyring(backend)
+    done = datapilot("doctor", "--json", env=env)
+    assert done.exit_code == 2
+    assert statuses(done)["keyring"] == status
+    assert says in details(done)["keyring"]

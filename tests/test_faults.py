@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datapilot_defer.artifact import Kind, parse_artifact
-from datapilot_defer.client import transport
+from datapilot_defer.client import retries, transport
 from datapilot_defer.client.integration_calls import create_integration
 from datapilot_defer.client.responses import UploadTarget
 from datapilot_defer.console import NoProgress
@@ -95,18 +95,18 @@ def _the_token_goes_to_the_api_only(world: World, proxy: FaultProxy) -> None:
 
 def test_each_wait_is_one_line_that_says_why_and_how_long(world: World, tmp_path: Path) -> None:
     said = _said_of_two_faults(world, tmp_path, "-v")
-    waits = [line for line in said.stderr.splitlines() if "; try " in line]
+    waits = [line for line in said.stderr.splitlines() if "; next try" in line]
     assert len(waits) == 2
-    for number, line in enumerate(waits, start=2):
+    for line in waits:
         assert re.fullmatch(
-            rf"uploading the manifest: http://127.0.0.1:\d+ has a fault of its own \(HTTP 503\); "
-            rf"try {number} of 6 in \d+\.\d s",
+            r"uploading the manifest: http://127.0.0.1:\d+ has a fault of its own \(HTTP 503\); "
+            r"next try in \d+\.\d s",
             line,
         )
 
 
 def test_quiet_says_nothing_of_waits(world: World, tmp_path: Path) -> None:
-    assert "try 2" not in _said_of_two_faults(world, tmp_path, "-q").output
+    assert "next try" not in _said_of_two_faults(world, tmp_path, "-q").output
 
 
 def _said_of_two_faults(world: World, tmp_path: Path, option: str) -> Ended:
@@ -125,7 +125,7 @@ def test_a_storage_that_takes_no_more_is_given_up_and_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(transport, "SEND_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(transport, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.01)
     artifact = parse_artifact(
         b" " * 20_000_000, path="manifest.json", kind=Kind.MANIFEST
     )  # more than a kernel buffers
@@ -136,15 +136,16 @@ def test_a_storage_that_takes_no_more_is_given_up_and_tried_again(
         instance_at(proxy.url).upload(
             UploadTarget(f"{proxy.url}/files/1", 1), artifact, NoProgress()
         )
-    assert "stopped taking what is sent (tried 6 times)" in str(e.value)
-    assert proxy.count("PUT") == 6
+    tries = proxy.count("PUT")
+    assert tries > 1
+    assert f"stopped taking what is sent (tried {tries} times in " in str(e.value)
 
 
 def test_an_instance_that_is_silent_is_given_up_and_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(transport, "READ_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(transport, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.01)
     answers = act.answer(200, b'{"ok": true}')
     with fault_proxy("http://127.0.0.1:1", At("GET", act.stall, 2), At("GET", answers)) as proxy:
         instance_at(proxy.url).check_credentials()

@@ -132,7 +132,7 @@ def test_init_writes_the_token_to_an_empty_file(tmp_path: Path, content: str) ->
     file = tmp_path / "token"
     file.write_text(content, encoding="ascii")
     created = init(tmp_path / "data", "--admin-token-file", file, "--json")
-    assert created.json == {"instance_name": "main", "admin_token_file": str(file)}
+    assert created.json == {"ok": True, "instance_name": "main", "admin_token_file": str(file)}
     token = file.read_text(encoding="ascii").strip()
     assert token.startswith("dpd_")
     assert token not in created.output

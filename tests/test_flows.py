@@ -45,8 +45,23 @@ def test_onboard_reads_each_artifact_once(
         directory=tmp_path,
         env=access(instance),
     )
-    assert (counts.opened[MANIFEST], counts.opened["catalog.json"]) == (1, 1)
-    assert (counts.hashed, counts.split) == (2, 2)
+    names = (MANIFEST, "catalog.json", "run_results.json")  # the last one is not uploaded
+    assert [counts.opened[name] for name in names] == [1, 1, 1]
+    assert (counts.hashed, counts.split) == (3, 3)
+
+
+def test_onboard_reads_run_results_once_that_are_also_beside_the_manifest(
+    instance: RunningInstance, artifacts: Path, tmp_path: Path
+) -> None:
+    integration_id = create_integration(instance)
+    counts = count_command(
+        *(tmp_path / "counts.json", "dbt", "onboard", "--integration-id", integration_id),
+        *("--manifest-path", artifacts / MANIFEST),
+        *("--run-results-path", artifacts / "run_results.json"),
+        directory=tmp_path,
+        env=access(instance),
+    )
+    assert (counts.opened["run_results.json"], counts.hashed, counts.split) == (1, 2, 2)
 
 
 def test_validate_reads_each_artifact_once(artifacts: Path, tmp_path: Path) -> None:

@@ -48,3 +48,15 @@ def test_control_characters_command_no_terminal() -> None:
     assert formatting.escape_controls("a\x1b[31m\tb\nc\x9b") == "a\ufffd[31m\tb\nc\ufffd"
     assert formatting.replace_unprintable("a\nb\u202ec") == "a\ufffdb\ufffdc"
     assert formatting.to_single_line("  a\r\n\tb \x07 c", max_length=4) == "a b "
+
+
+def test_a_text_from_outside_is_one_line_and_otherwise_the_same() -> None:
+    assert formatting.as_one_line("a\n\tb\u2028c\u202ed  é\u00a0") == (
+        "a\ufffd\ufffdb\ufffdc\ufffdd  é\u00a0"
+    )
+
+
+def test_each_string_of_a_value_is_changed_and_nothing_else() -> None:
+    value = {"a": ["b", {"c": None}], "d": 1.5, "e": True}
+    changed = {"A": ["B", {"C": None}], "D": 1.5, "E": True}
+    assert formatting.map_strings(value, str.upper) == changed

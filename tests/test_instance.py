@@ -155,7 +155,25 @@ def test_integrations_are_listed_with_and_without_a_slash_at_the_end(
 
 def test_a_base_url_that_ends_with_a_slash_works(instance: RunningInstance) -> None:
     answer = call(instance, "GET", "/dbt/v3/validate-credentials")
-    assert (answer.status_code, answer.json()) == (200, {"ok": True})
+    assert (answer.status_code, answer.json()) == (200, {"ok": True, "token_expires_at": None})
+
+
+def test_an_environment_is_found_by_its_id_unless_another_one_has_it_as_name(
+    instance: RunningInstance,
+) -> None:
+    first = make_integration(instance)
+    other = make_integration(instance, "other")
+    listed = call(instance, "GET", "dbt/v1/project_integrations").json()
+    ids = {each["id"]: each["environments"][0]["id"] for each in listed}
+    assert announce(instance, first, environment=str(ids[first])).status_code == 200
+    assert announce(instance, first, environment=str(ids[other])).status_code == 404
+    assert announce(instance, first, environment=f"0{ids[first]}").status_code == 404
+    onboard(instance, first, manifest(), environment=str(ids[first]))
+    query = {"dbt_core_integration_environment_type": str(ids[first])}
+    assert pull(instance, first, **query) == pull(instance, first) == manifest()
+    assert show(instance, first, str(ids[first]))["history"] != []
+    make_integration(instance, environment=str(ids[first]))  # from now on, this is a name
+    assert fetch(instance, first, **query).status_code == 404
 
 
 def test_an_unknown_environment_is_not_found_and_the_known_ones_are_named(

@@ -10,7 +10,7 @@ import pytest
 from tests.support import fault_actions as act
 from tests.support.commands import Outcome, datapilot
 from tests.support.fault_proxy import At, fault_proxy
-from tests.support.protocol_server import INTEGRATION, ProtocolServer, Reply
+from tests.support.protocol_server import CREATED, INTEGRATION, ProtocolServer, Reply
 from tests.support.terminal import at_a_terminal
 
 INTEGRATIONS = "/dbt/v1/project_integrations"
@@ -44,7 +44,7 @@ def test_rename_sends_the_new_name(selected: tuple[object, ...], hosted: Protoco
     answer(hosted, f"PATCH {INTEGRATIONS}/7", {**INTEGRATION, "name": "store"})
     done = integrations(hosted, "rename", *selected, "--to", " store ", "--json")
     assert done.exit_code == 0, done.output
-    assert done.json == {"id": 7, "name": "store", "previous_name": "shop"}
+    assert done.json == {"ok": True, "id": 7, "name": "store", "previous_name": "shop"}
     assert sent(hosted, "PATCH") == [{"name": "store"}]
     text = integrations(hosted, "rename", *selected, "--to", "store").stdout
     assert text == "Renamed integration 7 from 'shop' to 'store'.\n"
@@ -74,7 +74,7 @@ def test_rename_reports_why_the_instance_rejects_the_name(hosted: ProtocolServer
 
 
 def test_delete_states_until_when_it_can_be_undone(hosted: ProtocolServer) -> None:
-    deletion = {"ok": True, "id": 7, "name": "shop", "deleted_at": "x", "purge_at": PURGE_AT}
+    deletion = {"ok": True, "id": 7, "name": "shop", "deleted_at": CREATED, "purge_at": PURGE_AT}
     answer(hosted, f"DELETE {INTEGRATIONS}/7", deletion)
     done = integrations(hosted, "delete", "--integration-name", "shop", "--yes")
     assert done.exit_code == 0, done.output
@@ -82,7 +82,13 @@ def test_delete_states_until_when_it_can_be_undone(hosted: ProtocolServer) -> No
     assert "Until 2026-12-24T10:00:00+00:00, this command restores it" in done.stdout
     assert "datapilot dbt integrations undelete --integration-id 7" in done.stdout
     machine = integrations(hosted, "delete", "--integration-id", 7, "--yes", "--json").json
-    assert machine == {"id": 7, "name": "shop", "deleted_at": "x", "purge_at": PURGE_AT}
+    assert machine == {
+        "ok": True,
+        "id": 7,
+        "name": "shop",
+        "deleted_at": "2026-01-01T00:00:00+00:00",
+        "purge_at": PURGE_AT,
+    }
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
@@ -117,7 +123,7 @@ def test_undelete_finds_a_deleted_integration_by_name(hosted: ProtocolServer) ->
     answer(hosted, f"POST {INTEGRATIONS}/7/undelete", INTEGRATION)
     done = integrations(hosted, "undelete", "--integration-name", "shop", "--json")
     assert done.exit_code == 0, done.output
-    assert done.json == {"id": 7, "name": "shop", "environments": ["PROD"]}
+    assert done.json == {"ok": True, "id": 7, "name": "shop", "environments": ["PROD"]}
     assert hosted.seen[0].query == {"include_deleted": "true"}
     text = integrations(hosted, "undelete", "--integration-id", 7).stdout
     assert text == "Undeleted integration 7, 'shop'.\n"
@@ -188,7 +194,12 @@ def test_checks_changes_only_what_is_named(hosted: ProtocolServer) -> None:
 def test_checks_without_options_changes_nothing(hosted: ProtocolServer) -> None:
     answer(hosted, ENVIRONMENT, {**INTEGRATION, "disabled_checks": []})
     done = integrations(hosted, "checks", "--integration-id", 7, "--json")
-    assert done.json == {"integration_id": 7, "environment": "PROD", "disabled_checks": []}
+    assert done.json == {
+        "ok": True,
+        "integration_id": 7,
+        "environment": "PROD",
+        "disabled_checks": [],
+    }
     assert hosted.asked == [ENVIRONMENT]
 
 
@@ -213,10 +224,15 @@ def test_show_works_with_an_instance_that_answers_sync_history_only(
     answer(hosted, ENVIRONMENT, {**INTEGRATION, "sync_history": syncs})
     done = integrations(hosted, "show", "--integration-id", 7)
     assert done.exit_code == 0, done.output
-    assert "2026-11-23T10:00:00Z  Completed    https://a/log" in done.stdout
-    assert "2026-11-24T10:00:00Z  In Progress" in done.stdout
+    assert "2026-11-23T10:00:00+00:00  Completed    https://a/log" in done.stdout
+    assert "2026-11-24T10:00:00+00:00  In Progress" in done.stdout
     machine = integrations(hosted, "show", "--integration-id", 7, "--json").json
-    assert machine["sync_history"] == syncs
+    times = [sync.pop("time") for sync in machine["sync_history"]]
+    assert times == ["2026-11-24T10:00:00+00:00", "2026-11-23T10:00:00+00:00"]
+    assert machine["sync_history"] == [
+        {"type": "In Progress", "log_file": None},
+        {"type": "Completed", "log_file": "https://a/log"},
+    ]
     history = integrations(hosted, "history", "--integration-id", 7)
     assert "this instance keeps no history" in history.stdout
 

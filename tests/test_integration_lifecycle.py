@@ -51,7 +51,7 @@ def test_a_renamed_integration_keeps_its_id_and_its_artifacts(
     before = current_sha256(instance, integration, tmp_path / "before")
     renamed = integrations(instance, "rename", "--integration-name", "shop", "--to", "Store")
     assert renamed.exit_code == 0, renamed.output
-    assert renamed.json == {"id": integration, "name": "Store", "previous_name": "shop"}
+    assert renamed.json == {"ok": True, "id": integration, "name": "Store", "previous_name": "shop"}
     assert names(instance) == ["Store"]
     assert onboard(instance, tmp_path, manifest()).exit_code == 4
     assert current_sha256(instance, integration, tmp_path / "after") == before is not None

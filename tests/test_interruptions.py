@@ -19,6 +19,7 @@ from tests.support import fault_actions as act
 from tests.support.fault_proxy import At, Exchange, FaultProxy, fault_proxy
 from tests.support.fault_runner import Ended, World, environ_of, our_command, run
 from tests.support.fault_table import PUT, SIGNED_URL, VERIFY, Row
+from tests.support.json_contract import find_problems
 
 ENDS_WITHIN_S = 30  # 2 s are promised; this is about whether, on any machine
 
@@ -118,6 +119,7 @@ def _interrupt(process: subprocess.Popen[str], number: signal.Signals) -> tuple[
 def _ended_by(number: signal.Signals, code: int, stdout: str, stderr: str) -> None:
     assert code == 128 + number
     said = json.loads(stdout.splitlines()[-1])
+    assert find_problems("dbt.onboard", said) == []
     assert (said["ok"], said["exit_code"]) == (False, 128 + number)
     assert f"ended by {number.name}" in stderr
     assert "Traceback" not in stderr

@@ -30,20 +30,23 @@ _APPLICATION = {
     *("instance/connections", "instance/http_connection"),
     *("instance/descriptors", "instance/log_limit"),
     *("instance/rate_limit", "instance/forwarding", "instance/token_slots"),
-    "instance/upload_turns",
+    *("instance/upload_turns", "version"),
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
+    "version": set(),
     "console": set(),
     "formatting": set(),
     "dbt_json": set(),
     "files": set(),
     "ci": {"formatting"},
+    "ci_log": {"ci", "formatting"},
     "deadline": set(),
-    "config": set(),
-    "dbt_installation": set(),
-    "dbt_project": set(),
+    "config": {"files"},
+    "dbt_installation": {"config"},
+    "yaml_file": {"files"},
+    "dbt_project": {"config", "yaml_file"},
     "dbt_file": {"deadline"},
     "artifact": {"dbt_file", "dbt_json", "deadline", "formatting"},
     "validation": {"artifact", "dbt_json", "formatting"},
@@ -52,20 +55,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "credentials": {"config", "console", "credential_sources", "credential_store"},
     "client": {
         *("artifact", "ci", "config", "console", "credentials", "dbt_file", "deadline"),
-        *("credential_sources", "formatting"),
+        *("credential_sources", "formatting", "version"),
     },
-    "onboard": {"artifact", "client", "console", "deadline", "validation"},
+    "run_results": {"artifact", "formatting", "validation"},
+    "onboard": {"artifact", "client", "console", "deadline", "run_results", "validation"},
     "pull": {
         *("artifact", "client", "config", "console", "dbt_file", "files", "formatting"),
         "validation",
     },
     "defer": {
         *("artifact", "client", "config", "console", "dbt_installation", "dbt_json"),
-        *("dbt_project", "files", "formatting", "pull", "validation"),
+        *("dbt_project", "files", "formatting", "pull", "validation", "yaml_file"),
     },
     "doctor": {
-        *("artifact", "client", "config", "credential_store", "credentials", "deadline"),
-        *("dbt_installation", "dbt_project", "defer"),
+        *("artifact", "client", "config", "console", "credential_store", "credentials"),
+        *("dbt_installation", "dbt_project", "deadline", "defer", "formatting"),
     },
     "storage": {"artifact", "files"},
     "instance/__init__": set(),
@@ -83,7 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instance/middleware": {
         *("formatting", "instance/error_responses", "instance/forwarding"),
         *("instance/rate_limit", "instance/request_parser", "instance/settings"),
-        "instance/token_slots",
+        *("instance/token_slots", "version"),
     },
     "instance/model_changes": _SERVICES,
     "instance/verification": {"artifact", "instance/model_changes"},
@@ -132,7 +136,7 @@ LIBRARY_OWNERS: dict[str, set[str]] = {
     "dbt": set(),
 }
 # Parts whose functions may take a function: the callee is below the caller.
-MAY_TAKE_FUNCTIONS = ("cli", "dbt_json", "validation", "deadline", "files")
+MAY_TAKE_FUNCTIONS = ("cli", "dbt_json", "validation", "deadline", "files", "formatting")
 # The start of the server is an event for the command that started it.
 FUNCTION_PARAMETERS = {("instance/serve", "on_ready")}
 # A resource has the same module name on each layer of the server; a command module has the name

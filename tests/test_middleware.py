@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from datapilot_defer.instance.forwarding import apply_forwarded_headers
 from datapilot_defer.instance.middleware import RequestMiddleware
 from datapilot_defer.instance.rate_limit import RateLimiter
 from datapilot_defer.instance.settings import InstanceSettings
+from datapilot_defer.version import program_version
 from tests.support.instance_calls import (
     SECONDS,
     announce,
@@ -77,6 +79,33 @@ def test_a_path_is_logged_as_it_was_sent(
     [line] = log_lines(caplog, "word")
     assert line.startswith(f"127.0.0.1 GET {path.decode()} 404 ")
     assert line.isprintable()
+
+
+def test_a_request_is_logged_with_its_id_and_program(
+    instance: RunningInstance, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    answer = get(
+        instance, "health", **{"User-Agent": 'datapilot-defer/9 "x"\x7f', "X-Request-ID": "mine"}
+    )
+    request_id = answer.headers["X-Request-ID"]
+    assert re.fullmatch("[0-9a-f]{16}", request_id)
+    assert answer.headers["X-Datapilot-Version"] == program_version()
+    [line] = log_lines(caplog, "/health")
+    assert re.fullmatch(
+        rf"127\.0\.0\.1 GET /health 200 \d+ ms {request_id} \"datapilot-defer/9 'x'\"", line.strip()
+    )
+
+
+@pytest.mark.parametrize(
+    ("sent", "is_kept"), [("9f-A.1_b", True), ("a b", False), ("x" * 65, False), ("", False)]
+)
+def test_the_request_id_of_a_reverse_proxy_is_kept(
+    tmp_path: Path, sent: str, is_kept: bool
+) -> None:
+    with running_instance(tmp_path, settings=InstanceSettings(behind_proxy=True)) as instance:
+        answer = get(instance, "missing", **{"X-Request-ID": sent})
+    assert (answer.headers["X-Request-ID"] == sent) is is_kept
 
 
 def test_a_logged_path_is_cut(instance: RunningInstance, caplog: pytest.LogCaptureFixture) -> None:

@@ -47,9 +47,9 @@ def test_a_database_of_0_1_0_is_migrated_once(old: Path) -> None:
 
 
 def test_the_numbers_are_in_the_json(old: Path) -> None:
-    expected = {"migrated_from": 1, "migrated_to": NEWEST_MIGRATION}
+    expected = {"ok": True, "migrated_from": 1, "migrated_to": NEWEST_MIGRATION}
     assert datapilot("instance", "migrate", "--data", old, "--json").json == expected
-    expected = {"migrated_from": NEWEST_MIGRATION, "migrated_to": NEWEST_MIGRATION}
+    expected = {"ok": True, "migrated_from": NEWEST_MIGRATION, "migrated_to": NEWEST_MIGRATION}
     assert datapilot("instance", "migrate", "--data", old, "--json").json == expected
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -521,6 +522,37 @@ def test_soft_fail_forgives_an_unavailable_instance_and_nothing_else(
     assert onboard_to(hosted, manifest, "--soft-fail").exit_code == 3
 
 
+def test_a_token_that_expires_soon_is_warned_about(
+    instance: RunningInstance, manifest: Path
+) -> None:
+    integration = create_integration(instance)
+    expires_at = datetime.now(UTC) + timedelta(days=3, minutes=5)
+    token = instance.new_token("upload", expires_at=expires_at)
+    onboard = ("dbt", "onboard", "--integration-id", integration, "--manifest-path", manifest)
+    done = datapilot(*onboard, "--json", env={**access(instance, token), "GITHUB_ACTIONS": "true"})
+    assert done.exit_code == 0, done.output
+    warning = (
+        f"the token expires in 3 days, on {expires_at:%Y-%m-%d}; create a new one at "
+        f"{instance.url}/settings/tokens or with `datapilot instance token create`"
+    )
+    assert f"::warning title=datapilot::{warning}" in done.stderr
+    assert warning in done.json["warnings"]
+    lasting = datapilot(*onboard, env=access(instance))
+    assert "expires" not in lasting.output
+
+
+def test_the_environment_may_be_given_by_its_id(instance: RunningInstance, manifest: Path) -> None:
+    integration = create_integration(instance)
+    done = datapilot(
+        *("dbt", "onboard", "--dbt_core_integration_id", integration, "--json"),
+        *("--dbt_core_integration_environment", 1, "--manifest-path", manifest),
+        env=access(instance),
+    )
+    assert done.exit_code == 0, done.output
+    history = ("dbt", "integrations", "history", "--integration-id", integration, "--json")
+    assert len(datapilot(*history, env=access(instance)).json["history"]) == 1
+
+
 def test_history_lists_what_was_onboarded_and_restore_goes_back(
     instance: RunningInstance, manifest: Path, tmp_path: Path
 ) -> None:
@@ -542,7 +574,7 @@ def test_history_lists_what_was_onboarded_and_restore_goes_back(
     newest, oldest = datapilot(*history, "--json", env=access(instance)).json["history"]
     assert (newest["sha256"], oldest["sha256"]) == (sha256(changed), sha256(manifest))
     assert "*" in datapilot(*history, env=access(instance)).stdout
-    file_id = oldest["dbt_core_integration_file_id"]
+    file_id = oldest["file_id"]
     restored = datapilot(
         *("dbt", "integrations", "restore", "--integration-id", integration, "--file-id", file_id),
         env=access(instance),

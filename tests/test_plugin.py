@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from datapilot_defer.cli.command import Command
 from tests.support.commands import LEAVES
 from tests.support.environments import REPOSITORY
+from tests.support.json_contract import find_problems
 
 GROUP = "datapilot.plugins"
 
@@ -69,6 +70,7 @@ def test_a_mounted_command_keeps_its_exit_code_and_its_message(tmp_path: Path) -
     assert done.exit_code == 2
     assert str(missing) in done.stderr
     failure = json.loads(done.stdout.splitlines()[-1])
+    assert find_problems("dbt.onboard", failure) == []
     assert failure["ok"] is False
     assert failure["exit_code"] == 2
 
@@ -99,7 +101,9 @@ def test_a_mounted_command_does_its_work(artifacts: Path) -> None:
     ]
     done = CliRunner().invoke(mounted(), [*arguments, "--json"])
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["artifacts"][0]["kind"] == "manifest"
+    result = json.loads(done.stdout)
+    assert result["artifacts"][0]["kind"] == "manifest"
+    assert find_problems("dbt.onboard", result) == []
 
 
 def test_importing_the_commands_imports_nothing_slow() -> None:

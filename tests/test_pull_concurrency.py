@@ -17,6 +17,7 @@ from datapilot_defer.pull.record import StateRecord
 from datapilot_defer.pull.state_directory import StateDirectory, default_state_directory
 from tests.support.commands import access, datapilot
 from tests.support.instances import RunningInstance
+from tests.support.json_contract import check_output
 
 PULLING, ONBOARDING = 20, 5
 
@@ -59,6 +60,8 @@ def test_twenty_pull_while_five_onboard(
     assert [code for _, code in ended] == [0] * (ONBOARDING + PULLING), [
         said for said, code in ended if code
     ]
+    for (said, _), code in ended[ONBOARDING:]:
+        check_output(["dbt", "pull", "--json"], said, code)
     answers = [json.loads(said.splitlines()[-1]) for (said, _), _ in ended[ONBOARDING:]]
     assert {answer["artifacts"][0]["sha256"] for answer in answers} <= known
     for answer in answers:

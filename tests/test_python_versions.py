@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.environments import PYTHON_VERSIONS, REPOSITORY, require_program
+from tests.support.json_contract import check_output
 
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("environment", PYTHON_VERSIONS)]
 
@@ -66,6 +67,7 @@ def test_it_validates_onboards_and_pulls_the_same_bytes(
         command = [str(program), "dbt", *map(str, words), "--json"]
         completed = subprocess.run(command, env=variables, capture_output=True, encoding="utf-8")
         assert completed.returncode == 0, completed.stderr
+        check_output(command[1:], completed.stdout, completed.returncode)
         return json.loads(completed.stdout.splitlines()[-1])
 
     assert datapilot("validate", manifest)["files"][0]["verdict"] == "accepted"

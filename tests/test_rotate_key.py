@@ -43,7 +43,7 @@ def test_a_running_server_uses_the_new_key_at_once(instance: RunningInstance) ->
     download_url = fetch(instance, integration_id).json()["url"]
     cookie = cookie_of(sign_in(instance))
     (old_key,) = signing_keys(instance.data)
-    assert rotate(instance.data) == {"instance_name": "acme"}
+    assert rotate(instance.data) == {"ok": True, "instance_name": "acme"}
     (new_key,) = signing_keys(instance.data)
     assert len(new_key) == len(old_key) == 32
     assert new_key != old_key

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.commands import access
 from tests.support.instances import RunningInstance
+from tests.support.json_contract import check_output
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="writes it down as a shell of POSIX would")
 
@@ -32,6 +33,7 @@ def test_closed_streams_change_no_exit_code(closed: str, instance: RunningInstan
     done = shell(f"$DATAPILOT auth status --json {closed}", access(instance))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["accepted"] is True
+    check_output(["auth", "status", "--json"], done.stdout, done.returncode)
     assert shell(f"$DATAPILOT auth status {closed}").returncode == 2
 
 

@@ -127,7 +127,7 @@ def test_a_rejected_upload_is_listed_with_its_reason_and_accepted(
     listed = history(instance, integration, "--rejected", "--json").json["history"]
     newest = listed[0]
     assert (newest["status"], newest["rejection"]) == ("rejected", "relations")
-    file_id = newest["dbt_core_integration_file_id"]
+    file_id = newest["file_id"]
     text = history(instance, integration, "--rejected").stdout
     assert "rejected (relations)" in text
     assert f"File {file_id} was rejected: 6 of 6 relations moved" in text
@@ -145,7 +145,7 @@ def test_what_cannot_be_accepted_keeps_the_current_manifest(
     instance: RunningInstance, integration: int, tmp_path: Path
 ) -> None:
     (current,) = history(instance, integration, "--json").json["history"]
-    file_id = current["dbt_core_integration_file_id"]
+    file_id = current["file_id"]
     twice = datapilot("dbt", "integrations", "accept", file_id, "--json", env=access(instance))
     assert twice.exit_code == 2
     assert f"file {file_id} was not rejected" in twice.json["error"]["message"]
@@ -157,12 +157,12 @@ def test_what_cannot_be_accepted_keeps_the_current_manifest(
     token = instance.new_token("upload")
     rejected = history(instance, integration, "--rejected", "--json").json["history"][0]
     denied = datapilot(
-        *("dbt", "integrations", "accept", rejected["dbt_core_integration_file_id"]),
+        *("dbt", "integrations", "accept", rejected["file_id"]),
         env=access(instance, token),
     )
     assert denied.exit_code == 3
     (still_current,) = history(instance, integration, "--json").json["history"]
-    assert still_current["dbt_core_integration_file_id"] == file_id
+    assert still_current["file_id"] == file_id
 
 
 def test_history_is_sorted_by_the_time_that_it_shows(
@@ -187,7 +187,7 @@ def test_history_states_who_restored_what(
 ) -> None:
     assert onboard(instance, integration, tmp_path, manifest(*MODELS, at=LATER)).exit_code == 0
     oldest = history(instance, integration, "--json").json["history"][-1]
-    file_id = oldest["dbt_core_integration_file_id"]
+    file_id = oldest["file_id"]
     token = instance.new_token("upload", "read", name="ann")
     words = ("restore", "--integration-id", integration, "--file-id", file_id)
     restored = datapilot("dbt", "integrations", *words, env=access(instance, token))

@@ -122,3 +122,35 @@ def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
 
 def test_without_a_file_there_is_nothing_to_validate() -> None:
     assert datapilot("dbt", "validate").exit_code == 2
+
+
+def test_on_github_a_refused_file_is_an_annotation_and_in_the_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "shop" / "models" / "marts" / "orders.sql"
+    source.parent.mkdir(parents=True)
+    source.write_text("select 1", encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "shop")
+    env = {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_WORKSPACE": str(tmp_path),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+    }
+    plain = datapilot("dbt", "validate", BROKEN, MANIFEST)
+    outcome = datapilot("dbt", "validate", BROKEN, MANIFEST, env=env)
+    assert (outcome.exit_code, outcome.stdout) == (1, plain.stdout)
+    assert outcome.stderr == (
+        "::error file=shop/models/marts/orders.sql,title=datapilot::"
+        + "%0A".join(plain.stdout.splitlines()[:2])
+        + "\n"
+    )
+    summary = (tmp_path / "summary").read_text(encoding="utf-8")
+    assert summary == f"### datapilot dbt validate: refused\n\n```text\n{plain.stdout}```\n\n"
+    (tmp_path / "summary").unlink()
+    assert datapilot("dbt", "validate", MANIFEST, env=env).stderr == ""
+    assert not (tmp_path / "summary").exists()
+
+
+def test_json_says_first_whether_every_file_is_accepted() -> None:
+    assert datapilot("dbt", "validate", MANIFEST, "--json").json["ok"] is True
+    assert datapilot("dbt", "validate", MANIFEST, BROKEN, "--json").json["ok"] is False

@@ -1,8 +1,11 @@
 """Artifacts that do not belong together are found: another project, another invocation."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from datapilot_defer.artifact import Artifact, Kind, parse_artifact
 from datapilot_defer.validation import find_inconsistencies
@@ -32,13 +35,36 @@ def test_artifacts_of_one_invocation_belong_together() -> None:
     assert find_inconsistencies([MANIFEST]) == []
 
 
-def test_another_invocation_of_the_same_project_is_said() -> None:
-    results = [
-        {"unique_id": "model.warehouse.orders", "error": "no rows", "status": "runtime error"}
+def of_another_invocation(
+    name: str, kind: Kind, after: timedelta | None, **change: Any
+) -> Artifact:
+    """Return an artifact that dbt wrote some time after the manifest; None: it has no time."""
+    metadata = {"invocation_id": "another"}
+    assert MANIFEST.metadata.generated_at is not None
+    if after is not None:
+        metadata["generated_at"] = (MANIFEST.metadata.generated_at + after).isoformat()
+    return artifact(name, kind, metadata=metadata, **change)
+
+
+@pytest.mark.parametrize("hours", [-24, -1, 0.1, 24])
+@pytest.mark.parametrize("name", ["catalog", "run_results"])
+def test_commands_of_one_job_belong_together(name: str, hours: float) -> None:
+    other = of_another_invocation(name, Kind(name), timedelta(hours=hours))
+    assert find_inconsistencies([MANIFEST, other]) == []
+
+
+@pytest.mark.parametrize(("hours", "apart"), [(-72, "3 d"), (25, "25 h")])
+def test_an_artifact_of_another_day_is_said(hours: int, apart: str) -> None:
+    other = of_another_invocation("catalog", Kind.CATALOG, timedelta(hours=hours))
+    assert find_inconsistencies([MANIFEST, other]) == [
+        f"catalog.json and manifest.json come from different invocations of dbt, {apart} apart"
     ]
-    sources = artifact("sources", Kind.SOURCES, results=results)
-    assert find_inconsistencies([MANIFEST, sources]) == [
-        "sources.json and manifest.json come from different invocations of dbt"
+
+
+def test_another_invocation_at_an_unknown_time_is_said() -> None:
+    other = of_another_invocation("catalog", Kind.CATALOG, None)
+    assert find_inconsistencies([MANIFEST, other]) == [
+        "catalog.json and manifest.json come from different invocations of dbt"
     ]
 
 
@@ -79,4 +105,50 @@ def test_what_dbt_wrote_in_one_night_is_of_one_project(shop: Shop) -> None:
         parse_artifact(path.read_bytes(), path=path.name, kind=kind)
         for path, kind in zip(paths, kinds, strict=True)
     ]
-    assert not any("another project" in line for line in find_inconsistencies(night))
+    assert find_inconsistencies(night) == []
+
+
+def of_target(shop_artifacts: Path, kind: Kind, replaced: dict[str, str]) -> Artifact:
+    """Return a recorded artifact of another invocation, with some texts replaced."""
+    document = json.loads((shop_artifacts / kind.file_name).read_bytes())
+    document["metadata"]["invocation_id"] = "another"
+    text = json.dumps(document)
+    for old, new in replaced.items():
+        assert old in text
+        text = text.replace(old, new)
+    return parse_artifact(text.encode(), path=kind.file_name, kind=kind)
+
+
+def manifest_of(shop_artifacts: Path) -> Artifact:
+    content = (shop_artifacts / "manifest.json").read_bytes()
+    return parse_artifact(content, path="manifest.json", kind=Kind.MANIFEST)
+
+
+def test_an_artifact_of_another_target_is_said(artifacts: Path) -> None:
+    manifest = manifest_of(artifacts)
+    catalog = of_target(artifacts, Kind.CATALOG, {'"schema": "prod"': '"schema": "dev"'})
+    results = of_target(artifacts, Kind.RUN_RESULTS, {'\\"prod\\"': '\\"dev\\"'})
+    assert find_inconsistencies([manifest, catalog, results]) == [
+        "catalog.json is of another target: seed.shop.countries is warehouse.dev there, "
+        "warehouse.prod in the manifest",
+        "run_results.json is of another target: model.shop.stg_customers is "
+        '"warehouse"."dev"."stg_customers" there, "warehouse"."prod"."stg_customers" '
+        "in the manifest",
+    ]
+
+
+def test_names_of_relations_may_differ_in_case_and_lack_the_database(artifacts: Path) -> None:
+    manifest = manifest_of(artifacts)
+    upper = of_target(artifacts, Kind.CATALOG, {'"prod"': '"PROD"', '"warehouse"': '"WAREHOUSE"'})
+    without = of_target(artifacts, Kind.CATALOG, {'"database": "warehouse"': '"database": null'})
+    assert find_inconsistencies([manifest, upper, without]) == []
+
+
+def test_one_relation_in_common_is_enough(artifacts: Path) -> None:
+    document = json.loads((artifacts / "catalog.json").read_bytes())
+    document["metadata"]["invocation_id"] = "another"
+    for entry in list(document["nodes"].values())[1:]:
+        entry["metadata"]["schema"] = "elsewhere"
+    content = json.dumps(document).encode()
+    catalog = parse_artifact(content, path="catalog.json", kind=Kind.CATALOG)
+    assert find_inconsistencies([manifest_of(artifacts), catalog]) == []

@@ -6,11 +6,13 @@ from typing import Any
 
 import click
 
+from datapilot_defer.cli.command import Group
+
 # The console script of altimate-datapilot-cli, as its metadata names it.
 _SCRIPT = "datapilot.cli.main:datapilot"
 
 
-class DelegatingGroup(click.Group):
+class DelegatingGroup(Group):
     """A group that delegates unknown commands to the same group of altimate-datapilot-cli.
 
     That package takes seconds to import. It is imported only when one of its commands is called,

@@ -1,4 +1,4 @@
-"""The class of every command: common options, exit codes, messages and signals.
+"""The classes of all commands and groups: common options, exit codes, messages and signals.
 
 Another program may mount a command without our root group, so nothing essential lives there.
 """
@@ -17,9 +17,10 @@ from typing import Any
 
 import click
 
-from datapilot_defer import ci
+from datapilot_defer import ci, ci_log
 from datapilot_defer.cli.output import Output, hide_tokens, set_output
 from datapilot_defer.errors import DatapilotError, Interrupted, UsageError
+from datapilot_defer.formatting import as_one_line
 
 # The modes of devnull, which replaces a stream that the parent process has closed.
 _STREAM_MODES = {"stdin": "r", "stdout": "w", "stderr": "w"}
@@ -53,7 +54,7 @@ class Command(click.Command):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            shown = _without_tokens(error)
+            shown = _printable_error(error)
             if not wants_json:
                 raise shown from None
             shown.show()
@@ -82,6 +83,32 @@ class Command(click.Command):
         raise click.exceptions.Exit(failure.exit_code)
 
 
+class Group(click.Group):
+    """A group whose usage errors repeat no token: it may stand where a command's name belongs."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Parse the arguments."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            raise _printable_error(error) from None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of the first argument."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            raise _printable_error(error) from None
+
+
 def _create_output(ctx: click.Context) -> Output:
     """Create the output of a command from the options that `Command` has added to its own."""
     return Output(
@@ -108,13 +135,15 @@ def _wants_json(args: Sequence[str]) -> bool:
     return "--json" in options
 
 
-def _without_tokens(error: click.UsageError) -> click.UsageError:
-    """Return an error without the tokens that were given in the place of other values."""
+def _printable_error(error: click.UsageError) -> click.UsageError:
+    """Return an error that repeats no token, command or line break that an argument holds."""
     message = error.format_message()
-    hidden = hide_tokens(message)
-    if hidden == message:
+    if error.ctx is not None and message == error.ctx.get_help():
+        return error  # a group without a command
+    shown = as_one_line(ci_log.neutralize(hide_tokens(message)))
+    if shown == message:
         return error
-    return click.UsageError(hidden, error.ctx)
+    return click.UsageError(shown, error.ctx)
 
 
 def _usage_error_json(error: click.UsageError) -> dict[str, object]:
@@ -135,7 +164,11 @@ def _common_options() -> list[click.Option]:
             help="Say only warnings, errors and the result.",
         ),
         click.Option(
-            ["-v", "--verbose", "--debug", "output_verbose"], is_flag=True, help="Say every step."
+            ["-v", "--verbose", "--debug", "output_verbose"],
+            is_flag=True,
+            envvar="DATAPILOT_DEBUG",
+            show_envvar=True,
+            help="Say every step.",
         ),
         click.Option(
             ["--log-format", "output_log_format"],

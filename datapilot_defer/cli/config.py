@@ -51,7 +51,7 @@ def show(origin: bool) -> None:
         name.replace(" ", "_"): {"value": setting.value or None, "origin": setting.origin}
         for name, setting in settings.items()
     }
-    output.print_result({"settings": data}, format_table(head, rows))
+    output.print_result({"ok": True, "settings": data}, format_table(head, rows))
 
 
 def _connection_settings(environ: Mapping[str, str], output: Output) -> dict[str, Setting]:
@@ -76,7 +76,7 @@ def _config_file_setting(environ: Mapping[str, str]) -> Setting:
     path = config.config_file_path(environ)
     if path is None:
         return Setting("", "does not exist")
-    if not path.exists():
+    if not os.path.lexists(path):  # Path.exists raises errors
         return Setting(str(path), "does not exist")
     return Setting(str(path), "exists")
 

@@ -8,60 +8,94 @@ from typing import TYPE_CHECKING
 import click
 
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.options import IdType, connection_options, environment_option
-from datapilot_defer.cli.output import current_output
+from datapilot_defer.cli.options import (
+    connection_options,
+    dbt_option,
+    environment_option,
+    integration_options,
+    project_dir_option,
+    require_integration,
+)
+from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.client.connection import Connection, ConnectionOptions
 
 if TYPE_CHECKING:
-    from datapilot_defer.doctor import CheckResult
+    from collections.abc import Sequence
+
+    from datapilot_defer.defer.project_settings import DeferSettings
+    from datapilot_defer.doctor.instance_checks import InstanceFindings
+    from datapilot_defer.doctor.steps import Step
+
+_MARKS = {"passed": "ok", "failed": "FAILED", "warning": "warning", "skipped": "-"}
 
 
 @click.command("doctor", cls=Command)
-@click.option(
-    "--integration-id",
-    type=IdType(),
-    help="Also try the host that this one's uploads go to.",
-)
-@environment_option()
+@integration_options
+@environment_option(default=None)
+@project_dir_option
+@dbt_option
 @connection_options
-def doctor(integration_id: int | None, environment: str, connection: ConnectionOptions) -> None:
-    """Find out what stands in the way of an onboarding.
+def doctor(
+    integration_id: int | None,
+    integration_name: str | None,
+    environment: str | None,
+    project_dir: str | None,
+    dbt_path: str | None,
+    connection: ConnectionOptions,
+) -> None:
+    """Check everything between this machine and an instance, step by step.
 
-    Tries each step by itself and says in plain words what does not work.
+    Without credentials, the steps for this machine are still made, and the exit code is 2. Without
+    an integration, the one that the dbt project defers to is checked.
 
-    The exit code is that of the first step that failed. What is current on the instance stays.
+    A token that may only read or only upload is no failure: the result says which. A missing
+    manifest is a failure unless the token may upload it. The exit code is that of the first step
+    that failed. What is current on the instance stays.
     """
-    from datapilot_defer.doctor import check_configuration, run_checks
+    from datapilot_defer.doctor.instance_checks import InstanceChecks, skip_instance_checks
+    from datapilot_defer.doctor.machine_checks import MachineChecks
+    from datapilot_defer.doctor.network_checks import check_way
 
     output = current_output()
+    output.may_ask = False  # what is missing is a finding
+    integration = None
+    if integration_id is not None or integration_name:
+        integration = require_integration(integration_id, integration_name)
     instance = Connection(connection, environ=os.environ, console=output)
-    results = [
-        check_configuration(instance.credentials),
-        *run_checks(
-            instance.open(max_tries=1),
-            integration_id=integration_id,
-            environment=environment,
-            environ=os.environ,
-        ),
-    ]
-    exit_code = next((result.error.exit_code for result in results if result.error), 0)
+    machine = MachineChecks(
+        instance, project_dir=project_dir, dbt_path=dbt_path, environ=os.environ, console=output
+    )
+    steps = [*machine.run(), *check_way(instance)]
+    findings = skip_instance_checks()
+    if integration is None:
+        integration, environment = _select_integration(machine.settings, environment)
+    if machine.client is not None:
+        findings = InstanceChecks(machine.client, integration, environment).run()
+    _print_steps(output, [*steps, *findings.steps], findings)
+
+
+def _select_integration(
+    settings: DeferSettings | None, environment: str | None
+) -> tuple[int | None, str | None]:
+    """Return the integration and the environment that the project defers to."""
+    if settings is None or not settings.enabled or settings.mode != "integration":
+        return None, environment
+    return settings.integration_id, environment or settings.environment
+
+
+def _print_steps(output: Output, steps: Sequence[Step], findings: InstanceFindings) -> None:
+    exit_code = next((step.error.exit_code for step in steps if step.error), 0)
     data = {
         "ok": exit_code == 0,
         "exit_code": exit_code,
-        "steps": [_result_json(result) for result in results],
+        "may_read": findings.may_read,
+        "may_upload": findings.may_upload,
+        "steps": [step.to_json() for step in steps],
     }
-    output.print_result(data, "\n".join(_format_result(result) for result in results))
+    output.print_result(data, "\n".join(_format_step(step) for step in steps))
     output.exit(exit_code)
 
 
-def _result_json(result: CheckResult) -> dict[str, object]:
-    return {"name": result.check.label, "ok": result.passed, "said": result.detail}
-
-
-def _format_result(result: CheckResult) -> str:
-    mark = "-"
-    if result.error is not None:
-        mark = "FAILED"
-    elif result.passed:
-        mark = "ok"
-    return f"{mark:7} {result.check.label}: {result.detail}"
+def _format_step(step: Step) -> str:
+    label = step.name.value.replace("_", " ")
+    return f"{_MARKS[step.status]:7} {label}: {step.detail}"

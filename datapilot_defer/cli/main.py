@@ -13,6 +13,7 @@ from datapilot_defer.cli.altimate_cli import DelegatingGroup
 from datapilot_defer.cli.auth.login import login
 from datapilot_defer.cli.auth.logout import logout
 from datapilot_defer.cli.auth.status import status as auth_status
+from datapilot_defer.cli.command import Group
 from datapilot_defer.cli.defer.enable import disable, enable
 from datapilot_defer.cli.defer.env import env
 from datapilot_defer.cli.defer.explain import explain
@@ -31,22 +32,22 @@ from datapilot_defer.cli.onboard import onboard
 from datapilot_defer.cli.pull import pull
 from datapilot_defer.cli.validate import validate
 
-_AUTH = click.Group(
+_AUTH = Group(
     "auth",
     help="Credentials of instances, kept in the system's keyring.",
     commands=[login, logout, auth_status],
 )
-_CONFIG = click.Group(
+_CONFIG = Group(
     "config",
     help="The settings that are in effect.",
     commands=[config.show],
 )
-_DEFER = click.Group(
+_DEFER = Group(
     "defer",
     help="Run a few models against production's others: where defer leads, on or off, and why.",
     commands=[enable, disable, defer_status, env, run, explain],
 )
-_INTEGRATIONS = click.Group(
+_INTEGRATIONS = Group(
     "integrations",
     help="The places on an instance that receive a dbt project's artifacts.",
     commands=[
@@ -67,7 +68,7 @@ _DBT = DelegatingGroup(
     help="Onboard, validate, pull and defer.",
     commands=[_DEFER, _INTEGRATIONS, onboard, pull, validate],
 )
-_INSTANCE = click.Group(
+_INSTANCE = Group(
     "instance",
     help="An instance of your own, with the API of the hosted one.",
     commands=[audit, init, migrate, rotate_key, serve, token],

@@ -51,6 +51,7 @@ class _UploadOptions:
     force: bool
     allow: frozenset[str]
     dry_run: bool
+    require_success: bool
     soft_fail: bool
     exit_code_unchanged: int
 
@@ -91,47 +92,65 @@ def _path_option(kind: Kind) -> Callable[[F], F]:
 def _upload_options(command: F) -> F:
     """Add the options for how to upload, passed on as `upload`."""
 
-    @click.option(
-        "--allow",
-        type=click.Choice(tuple(UPLOAD_CHECKS)),
-        multiple=True,
-        help="Skip this safety check of the server. Can be repeated. Skipping `project` changes "
-        "the project that the integration accepts from then on.",
-    )
-    @click.option(
-        "--force", is_flag=True, help="Skip all safety checks of the server, as --allow for each."
-    )
-    @click.option(
-        "--dry-run", is_flag=True, help="Do everything up to the network: find, read and validate."
-    )
-    @click.option(
-        "--soft-fail",
-        is_flag=True,
-        envvar="DATAPILOT_SOFT_FAIL",
-        show_envvar=True,
-        help="Exit 0 with a warning when the instance is unavailable; never when it refuses.",
-    )
-    @click.option(
-        "--exit-code-unchanged",
-        type=click.IntRange(0, 255),
-        default=0,
-        metavar="N",
-        help="Exit with N when the instance held these bytes already (99 skips an Airflow task).",
-    )
     @wraps(command)
     def wrapper(
         *,
         allow: tuple[str, ...],
         force: bool,
         dry_run: bool,
+        require_success: bool,
         soft_fail: bool,
         exit_code_unchanged: int,
         **others: Any,
     ) -> Any:
-        options = _UploadOptions(force, frozenset(allow), dry_run, soft_fail, exit_code_unchanged)
+        options = _UploadOptions(
+            force, frozenset(allow), dry_run, require_success, soft_fail, exit_code_unchanged
+        )
         return command(upload=options, **others)
 
-    return cast("F", wrapper)
+    with_options: Callable[..., Any] = wrapper
+    for option in reversed(_UPLOAD_OPTIONS):
+        with_options = option(with_options)
+    return cast("F", with_options)
+
+
+_UPLOAD_OPTIONS = [
+    click.option(
+        "--allow",
+        type=click.Choice(tuple(UPLOAD_CHECKS)),
+        multiple=True,
+        help="Skip this safety check of the server. Can be repeated. Skipping `project` changes "
+        "the project that the integration accepts from then on.",
+    ),
+    click.option(
+        "--force", is_flag=True, help="Skip all safety checks of the server, as --allow for each."
+    ),
+    click.option(
+        "--dry-run", is_flag=True, help="Do everything up to the network: find, read and validate."
+    ),
+    click.option(
+        "--require-success",
+        is_flag=True,
+        envvar="DATAPILOT_REQUIRE_SUCCESS",
+        show_envvar=True,
+        help="Reject the manifest of a failed run of dbt. run_results.json beside the manifest or "
+        "--run-results-path must show that the run succeeded. [default: warn of a failed run]",
+    ),
+    click.option(
+        "--soft-fail",
+        is_flag=True,
+        envvar="DATAPILOT_SOFT_FAIL",
+        show_envvar=True,
+        help="Exit 0 with a warning when the instance is unavailable; never when it refuses.",
+    ),
+    click.option(
+        "--exit-code-unchanged",
+        type=click.IntRange(0, 255),
+        default=0,
+        metavar="N",
+        help="Exit with N when the instance held these bytes already (99 skips an Airflow task).",
+    ),
+]
 
 
 @click.command("onboard", cls=Command)
@@ -167,7 +186,10 @@ def onboard(
         upload.force,
         upload.allow,
     )
-    artifacts = _validate(output, files, validation, start_deadline(connection.timeout_s))
+    deadline = start_deadline(connection.timeout_s)
+    artifacts = _validate(
+        output, files, validation, deadline, require_success=upload.require_success
+    )
     if upload.dry_run:
         print_dry_run(output, artifacts, request)
         return
@@ -178,7 +200,7 @@ def onboard(
             raise
         print_soft_failure(output, error)
         return
-    print_result(output, result, [*artifacts.warnings, *artifacts.drift])
+    print_result(output, result, [*artifacts.warnings, *result.warnings, *artifacts.drift])
     if result.unchanged and upload.exit_code_unchanged:
         output.exit(upload.exit_code_unchanged)
 
@@ -190,7 +212,12 @@ def _provenance(run: ci.CiRun | None) -> Provenance:
 
 
 def _validate(
-    output: Output, files: _ArtifactOptions, validation: ValidationOptions, deadline: Deadline
+    output: Output,
+    files: _ArtifactOptions,
+    validation: ValidationOptions,
+    deadline: Deadline,
+    *,
+    require_success: bool,
 ) -> ValidatedArtifacts:
     """Read and validate the artifacts; print warnings. Raise ArtifactRefused for invalid ones."""
     from datapilot_defer.onboard import validate_artifacts
@@ -199,7 +226,13 @@ def _validate(
     if Kind.MANIFEST not in paths:
         paths[Kind.MANIFEST] = _default_manifest_path(output, files.project_dir)
     max_problems = None if output.verbose else 10
-    artifacts = validate_artifacts(paths, validation, max_problems=max_problems, deadline=deadline)
+    artifacts = validate_artifacts(
+        paths,
+        validation,
+        max_problems=max_problems,
+        require_success=require_success,
+        deadline=deadline,
+    )
     for line in artifacts.drift:
         output.detail(line)
     for warning in artifacts.warnings:

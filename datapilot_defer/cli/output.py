@@ -1,5 +1,6 @@
 """Output of a command: results on stdout, everything else on stderr, no secret on either.
 
+All text passes through here, and `ci_log` keeps a CI system from reading a command in it.
 An Output is kept in the `meta` of the Click context, so that any host can mount a command.
 """
 
@@ -18,10 +19,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from datapilot_defer import ci
+from datapilot_defer import ci, ci_log
 from datapilot_defer.console import NoProgress
 from datapilot_defer.errors import DatapilotError, UsageError
-from datapilot_defer.formatting import escape_controls, replace_unprintable
+from datapilot_defer.formatting import map_strings, replace_unprintable
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from datapilot_defer.console import Progress
 
 _MIN_SECRET_LENGTH = 8  # hiding "x" everywhere would hide the message
+_MAX_ANNOTATION_LENGTH = 4096  # GitHub shows no more
 _META_KEY = "datapilot_defer.report"
 # Query parameters of a signed URL: they grant access to every reader.
 _SIGNED_QUERY = re.compile(
@@ -49,12 +51,20 @@ class Output:
     verbose: bool = False
     log_format: str = "text"
     ci_run: ci.CiRun | None = None
+    may_ask: bool = True
     _secrets: list[str] = field(default_factory=list, repr=False)
 
     @property
     def interactive(self) -> bool:
         """Return whether the user can be asked: on a terminal, outside CI."""
-        return self.ci_run is None and not self.json and sys.stdin.isatty() and sys.stderr.isatty()
+        if not self.may_ask or self.ci_run is not None or self.json:
+            return False
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+    @property
+    def attended(self) -> bool:
+        """Return whether a user reads the messages as they appear: a terminal, outside CI."""
+        return self.ci_run is None and sys.stderr.isatty()
 
     @property
     def _on_github(self) -> bool:
@@ -64,9 +74,7 @@ class Output:
         """Print `***` instead of this text from now on, unless it is too short to be a secret."""
         if len(secret) < _MIN_SECRET_LENGTH:
             return
-        if self._on_github and secret not in self._secrets:
-            click.echo(f"::add-mask::{secret}", err=True)
-        self._secrets += [secret, json.dumps(secret)[1:-1]]  # also as it stands inside of JSON
+        self._secrets.append(secret)
 
     def note(self, text: str) -> None:
         """Print a message that -q hides."""
@@ -89,9 +97,9 @@ class Output:
     def print_result(self, data: Mapping[str, object], text: str) -> None:
         """Print the result: the text, or with --json the object as the last line. Call it once."""
         sys.stderr.flush()
-        if self.json:
-            text = json.dumps(data, ensure_ascii=False, default=str)
         result = self._sanitize(text)
+        if self.json:
+            result = self._format_json(data)
         try:
             if result:
                 click.echo(result)
@@ -109,6 +117,7 @@ class Output:
         """Print an error; with --json also as the result object."""
         message = hide_tokens(str(error))
         self.error(message)
+        self.summarize("failed", message)
         if not self.json:
             return
         result: dict[str, object] = {
@@ -118,6 +127,26 @@ class Output:
         }
         with suppress(UsageError):  # stdout is not writable; stderr has the message
             self.print_result(result, "")
+
+    def annotate_error(self, text: str, file: str | None = None) -> None:
+        """Show on the page of a GitHub job what the result says too; do nothing elsewhere.
+
+        file: the file that it is about, relative to the repository.
+        """
+        if self._on_github:
+            shown = self._sanitize(text)[:_MAX_ANNOTATION_LENGTH]
+            click.echo(ci_log.format_annotation("error", shown, file), err=True)
+
+    def summarize(self, outcome: str, text: str) -> None:
+        """Add the command, its outcome and a text to the summary of a GitHub job."""
+        if not self._on_github:
+            return
+        context = click.get_current_context(silent=True)
+        command = "datapilot"
+        if context is not None:
+            command = ci_log.escape_markdown(context.command_path)
+        block = ci_log.format_code_block(self._hide_secrets(text))
+        ci_log.append_summary(os.environ, f"### {command}: {outcome}\n\n{block}")
 
     def exit(self, code: int) -> NoReturn:
         """End the command with this exit code."""
@@ -142,22 +171,34 @@ class Output:
         return not is_silent and self.ci_run is None and sys.stderr.isatty()
 
     def _write_line(self, level: str, text: str, annotated: str | None = None) -> None:
-        line = self._sanitize(text)
         if self.log_format == "json":
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            entry = {"time": now, "level": level, "message": line}
-            line = json.dumps(entry, ensure_ascii=False)
+            line = self._format_json({"time": now, "level": level, "message": text})
         elif self._on_github and annotated is not None:
-            line = ci.format_annotation(level, self._sanitize(annotated))
-        elif level in _COLORS and not os.environ.get("NO_COLOR"):
-            line = click.style(line, fg=_COLORS[level])
+            line = ci_log.format_annotation(level, self._sanitize(annotated))
+        else:
+            # Indented, so that no text from outside looks like a message of its own.
+            line = self._sanitize(text).replace("\n", "\n  ")
+            if level in _COLORS and not os.environ.get("NO_COLOR"):
+                line = click.style(line, fg=_COLORS[level])
         click.echo(line, err=True)
 
+    def _format_json(self, data: Mapping[str, object]) -> str:
+        """Return an object in one line, without secrets."""
+        plain = json.loads(json.dumps(data, default=str))
+        # Not in the JSON text, where what looks like a secret may end within an escape sequence.
+        shown = map_strings(plain, self._hide_secrets)
+        return ci_log.escape_json(json.dumps(shown, ensure_ascii=False))
+
     def _sanitize(self, text: str) -> str:
+        """Return a text without secrets, control characters and commands of CI systems."""
+        return ci_log.neutralize(self._hide_secrets(text))
+
+    def _hide_secrets(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         without_signatures = _SIGNED_QUERY.sub(r"\1***", text)
-        return escape_controls(_USER_INFO.sub("://***@", without_signatures))
+        return _USER_INFO.sub("://***@", without_signatures)
 
 
 @dataclass(frozen=True)

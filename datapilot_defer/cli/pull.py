@@ -24,6 +24,7 @@ from datapilot_defer.cli.options import (
 from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.client.connection import Connection, ConnectionOptions
 from datapilot_defer.errors import UsageError
+from datapilot_defer.formatting import utc_timestamp
 
 if TYPE_CHECKING:
     from datapilot_defer.dbt_project import DbtProject
@@ -40,7 +41,6 @@ _MANIFEST_FIELDS = (
     "commit",
     "branch",
     "build_url",
-    "uploaded_at",
 )
 
 
@@ -232,10 +232,12 @@ def _format_result(result: PullResult, request: PullOptions) -> str:
 
 def _result_json(result: PullResult) -> dict[str, object]:
     facts: dict[str, object] = dict.fromkeys(_MANIFEST_FIELDS)
+    uploaded_at = None
     age_seconds = None
     if result.manifest is not None:
         facts = result.manifest.to_json()
         age_seconds = result.manifest.age_seconds
+        uploaded_at = utc_timestamp(result.manifest.uploaded_at)
     return {
         "state_dir": str(result.directory),
         "unchanged": result.unchanged,
@@ -243,6 +245,7 @@ def _result_json(result: PullResult) -> dict[str, object]:
         "environment": result.environment,
         "artifacts": [_artifact_json(artifact, result.directory) for artifact in result.artifacts],
         **{name: facts[name] for name in _MANIFEST_FIELDS},
+        "uploaded_at": uploaded_at,
         "age_seconds": age_seconds,
     }
 

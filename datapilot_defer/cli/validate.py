@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from datapilot_defer import ci_log
 from datapilot_defer.artifact import Kind, read_artifact
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import start_deadline, timeout_option, validation_options
 from datapilot_defer.cli.output import current_output
+from datapilot_defer.errors import ArtifactRefused
+from datapilot_defer.formatting import as_one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from datapilot_defer.cli.output import Output
     from datapilot_defer.validation import ValidationOptions, ValidationResult
 
@@ -52,10 +59,25 @@ def validate(
         result = validate_artifact(artifact, validation, max_problems=max_problems)
         results.append(result)
         _print_warnings(output, result)
-    lines = [line for result in results for line in _format_result(result)]
-    output.print_result({"files": [_result_json(result) for result in results]}, "\n".join(lines))
+    _print_results(output, results)
+
+
+def _print_results(output: Output, results: Sequence[ValidationResult]) -> None:
+    """Print the results, and end the command with their exit code."""
+    for result in results:
+        _annotate_refusal(output, result)
+    text = "\n".join(line for result in results for line in _format_result(result))
+    exit_code = 0
     if not all(result.is_accepted for result in results):
-        output.exit(1)
+        exit_code = ArtifactRefused.exit_code
+        output.summarize("refused", text)
+    data = {
+        "ok": exit_code == 0,
+        "exit_code": exit_code,
+        "files": [_result_json(result) for result in results],
+    }
+    output.print_result(data, text)
+    output.exit(exit_code)
 
 
 def _print_warnings(output: Output, result: ValidationResult) -> None:
@@ -66,8 +88,28 @@ def _print_warnings(output: Output, result: ValidationResult) -> None:
         output.detail(f"{path}: {difference}")
 
 
+def _annotate_refusal(output: Output, result: ValidationResult) -> None:
+    """Show a refused file on the page of a GitHub job, at the source of its first problem."""
+    if result.is_accepted:
+        return
+    output.annotate_error("\n".join(_format_result(result)), _find_source(result))
+
+
+def _find_source(result: ValidationResult) -> str | None:
+    """Return the source of the first problem, if it is a file of the repository."""
+    source = result.problems[0].file
+    if source is None:
+        return None
+    target = Path(result.artifact.path).parent
+    for project in (Path(), target.parent):
+        path = ci_log.path_in_checkout(os.environ, project / source)
+        if path is not None:
+            return path
+    return None
+
+
 def _format_result(result: ValidationResult) -> list[str]:
-    path = result.artifact.path
+    path = as_one_line(result.artifact.path)
     if result.is_accepted:
         return [f"{path}: accepted: {_format_accepted(result)}"]
     return [*result.format_problems(), f"{path}: refused"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from datapilot_defer.config import Setting
     from datapilot_defer.console import Console
 
+# For a command that can continue with what was pulled before.
+BRIEF_TIMEOUT_S = 5.0
 _MAX_TIMEOUT_S = 86_400
 
 
@@ -55,7 +58,8 @@ class Connection:
         self._options = options
         self._environ = environ
         self._console = console
-        self._unavailable: Unavailable | None = None
+        # Why the instance did not answer a short request, so that nothing waits for it twice.
+        self.unavailable: Unavailable | None = None
 
     @cached_property
     def address(self) -> InstanceAddress:
@@ -77,27 +81,24 @@ class Connection:
         return Credentials(url, instance_name, token)
 
     def open(
-        self, timeout_s: float | None = None, *, max_tries: int | None = None
+        self, max_timeout_s: float = math.inf, *, retry_s: float | None = None
     ) -> InstanceClient:
-        """Return a client whose calls take at most `timeout_s` seconds together.
+        """Return a client whose calls take at most `max_timeout_s` seconds together.
 
-        timeout_s: a shorter --timeout wins. max_tries: of each request.
-        Raises the Unavailable of `mark_unavailable` again.
+        max_timeout_s: a shorter --timeout wins. retry_s: as for `open_instance`.
         """
-        if self._unavailable is not None:
-            raise self._unavailable
-        limits = [limit for limit in (timeout_s, self._options.timeout_s) if limit is not None]
         return open_instance(
             self.credentials,
             environ=self._environ,
             console=self._console,
-            timeout_s=min(limits, default=None),
-            max_tries=max_tries,
+            timeout_s=self._options.timeout_s,
+            max_timeout_s=max_timeout_s,
+            retry_s=retry_s,
         )
 
-    def mark_unavailable(self, error: Unavailable) -> None:
-        """Remember that the instance cannot be reached, so that nothing waits for it again."""
-        self._unavailable = error
+    def open_briefly(self) -> InstanceClient:
+        """Return a client that gives up after 5 seconds, for a command that can do without."""
+        return self.open(BRIEF_TIMEOUT_S, retry_s=BRIEF_TIMEOUT_S)
 
     @cached_property
     def _sources(self) -> list[CredentialSource]:
@@ -134,26 +135,33 @@ def open_instance(
     environ: Mapping[str, str],
     console: Console,
     timeout_s: float | None = None,
-    max_tries: int | None = None,
+    max_timeout_s: float = math.inf,
+    retry_s: float | None = None,
 ) -> InstanceClient:
     """Return a client of the instance with these credentials.
 
-    timeout_s: None takes DATAPILOT_TIMEOUT, else 600 s. max_tries: of each request.
+    timeout_s: None takes DATAPILOT_TIMEOUT, else 600 s. max_timeout_s: also ends a longer timeout.
+    retry_s: how long a failed request is sent again; None takes 30 s when a user is at a terminal,
+    else 5 minutes.
     """
     from datapilot_defer.client.instance_client import InstanceClient
-    from datapilot_defer.client.transport import MAX_TRIES
+    from datapilot_defer.client.retries import ATTENDED_RETRY_S, UNATTENDED_RETRY_S
 
     limit_s = command_timeout_s(timeout_s, environ)
     ci_name = None
     run = ci.detect_ci(environ)
     if run is not None:
         ci_name = run.system.name
+    if retry_s is None:
+        retry_s = UNATTENDED_RETRY_S
+        if console.attended:
+            retry_s = ATTENDED_RETRY_S
     return InstanceClient(
         credentials,
-        deadline=Deadline(limit_s),
+        deadline=Deadline(min(limit_s, max_timeout_s), is_option=limit_s <= max_timeout_s),
         log=console,
         ci_name=ci_name,
-        max_tries=max_tries or MAX_TRIES,
+        retry_s=retry_s,
     )
 
 

@@ -5,6 +5,7 @@ No message of requests is shown: it holds URLs with their secrets.
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from urllib3.util.ssl_match_hostname import CertificateError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# For what is rarely temporary: an unknown host name, another program at the port.
+_SHORT_RETRY_S = 10.0
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504, 507, 520, 521, 522, 523, 524})
 # Exceptions of requests: message, and whether the request surely did not reach the server.
 _REQUEST_FAILURES = (
@@ -37,11 +40,6 @@ _REQUEST_FAILURES = (
 )
 # The same for what caused a ConnectionError.
 _CONNECTION_FAILURES = (
-    (
-        socket.gaierror,
-        "the name of {origin} can't be resolved: is it spelled right, and is the network up?",
-        True,
-    ),
     (ConnectionRefusedError, "nothing listens at {origin} (connection refused)", True),
     (TimeoutError, "{origin} stopped taking what is sent", False),
 )
@@ -66,13 +64,14 @@ class RequestFailure:
     """One failed try.
 
     retryable: another try may help. not_sent: the request surely did not reach the server.
-    retry_after_s: how long the server asks to wait.
+    retry_after_s: how long the server asks to wait. max_retry_s: how long another try may help.
     """
 
     message: str
     retryable: bool
     not_sent: bool = False
     retry_after_s: float | None = None
+    max_retry_s: float = math.inf
 
 
 def url_origin(url: str) -> str:
@@ -106,14 +105,17 @@ def failure_from_exception(
 
 
 def failure_from_status(
-    status: int, headers: requests.structures.CaseInsensitiveDict[str], url: str
+    status: int, headers: requests.structures.CaseInsensitiveDict[str], url: str, reason: str
 ) -> RequestFailure:
-    """Return the failure for one of RETRIED_STATUS."""
+    """Return the failure for one of RETRIED_STATUS. reason: what the server says, may be empty."""
     problem = "has a fault of its own"
     if status == requests.codes.too_many_requests:
         problem = "asks to slow down"
+    message = f"{url_origin(url)} {problem} (HTTP {status})"
+    if reason:
+        message += f": {reason}"
     return RequestFailure(
-        f"{url_origin(url)} {problem} (HTTP {status})",
+        message,
         retryable=True,
         retry_after_s=parse_retry_after(headers.get("Retry-After")),
     )
@@ -161,19 +163,36 @@ def _certificate_failure(origin: str, problem: str) -> RequestFailure:
 
 def _connection_failure(error: Exception, origin: str) -> RequestFailure:
     causes = list(_causes(error))
+    failure = _wrong_address_failure(causes, origin)
+    if failure is not None:
+        return failure
     for error_type, message, not_sent in _CONNECTION_FAILURES:
         if any(isinstance(cause, error_type) for cause in causes):
             return RequestFailure(message.format(origin=origin), retryable=True, not_sent=not_sent)
-    if any(_is_not_http(cause) for cause in causes):
-        return RequestFailure(
-            f"{origin} does not speak HTTP: is that the instance's port?", retryable=True
-        )
     if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):
         reason = _system_message(causes) or "no route"
         return RequestFailure(
             f"{origin} can't be reached ({reason})", retryable=True, not_sent=True
         )
     return RequestFailure(f"{origin} broke the connection off", retryable=True)
+
+
+def _wrong_address_failure(causes: list[BaseException], origin: str) -> RequestFailure | None:
+    """Return the failure for a URL that is probably wrong; None for other failures."""
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return RequestFailure(
+            f"the name of {origin} can't be resolved: is it spelled right, and is the network up?",
+            retryable=True,
+            not_sent=True,
+            max_retry_s=_SHORT_RETRY_S,
+        )
+    if any(_is_not_http(cause) for cause in causes):
+        return RequestFailure(
+            f"{origin} does not speak HTTP: is that the instance's port?",
+            retryable=True,
+            max_retry_s=_SHORT_RETRY_S,
+        )
+    return None
 
 
 def _is_not_http(cause: BaseException) -> bool:

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote
 
 from datapilot_defer.client import responses
+from datapilot_defer.client.hosted_pages import find_site
 from datapilot_defer.client.status_errors import (
     REJECTED_STATUS,
     api_error,
     rejection_error,
     storage_error,
 )
-from datapilot_defer.client.transport import MAX_TRIES, Request, Response, Transport
-from datapilot_defer.config import DEFAULT_URL
+from datapilot_defer.client.token_expiry import parse_expiry
+from datapilot_defer.client.transport import Request, Response, Transport
 from datapilot_defer.console import NoProgress
 from datapilot_defer.credentials import rejected_credentials_error
 from datapilot_defer.dbt_file import MAX_FILE_BYTES
@@ -28,6 +29,7 @@ from datapilot_defer.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from datetime import datetime
 
     from datapilot_defer.artifact import Artifact, Kind, Provenance
     from datapilot_defer.console import Log, Progress
@@ -50,20 +52,18 @@ class InstanceClient:
         *,
         deadline: Deadline,
         log: Log,
+        retry_s: float,
         ci_name: str | None = None,
-        max_tries: int = MAX_TRIES,
     ) -> None:
         self.credentials = credentials
         self.url = credentials.url.value
         self._transport = Transport(
-            credentials, deadline=deadline, log=log, ci_name=ci_name, max_tries=max_tries
+            credentials, deadline=deadline, log=log, ci_name=ci_name, retry_s=retry_s
         )
 
     def status_url(self, integration_id: int, environment: str) -> str:
         """Return the URL of the web page of an integration's environment."""
-        site = self.url
-        if site == DEFAULT_URL:
-            site = f"https://{self.credentials.instance_name.value}.app.myaltimate.com"
+        site = find_site(self.url, self.credentials.instance_name.value)
         return f"{site}/settings/integrations/{integration_id}/{quote(environment, safe='')}"
 
     def health(self) -> str | None:
@@ -71,12 +71,19 @@ class InstanceClient:
         request = Request("reaching the instance", "GET", "/health")
         return self._transport.send_to_api(request).headers.get("Date")
 
-    def check_credentials(self) -> None:
-        """Raise AccessDenied if the instance rejects the token or the instance name."""
+    def check_credentials(self) -> datetime | None:
+        """Return when the token expires; None for never, or if the instance does not state it.
+
+        Raises AccessDenied if it rejects the token or the instance name.
+        """
         request = Request("checking the credentials", "GET", "/dbt/v3/validate-credentials")
         response = self._transport.send_to_api(request)
-        if response.status == 403 or responses.is_denied(self._parse_response(request, response)):
+        if response.status == 403:
             raise rejected_credentials_error(self.credentials)
+        content = self._parse_response(request, response)
+        if responses.is_denied(content):
+            raise rejected_credentials_error(self.credentials)
+        return parse_expiry(content)
 
     def check_permissions(self) -> None:
         """Raise AccessDenied if the token does not permit uploads."""

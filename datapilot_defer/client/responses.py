@@ -15,7 +15,7 @@ import msgspec
 
 from datapilot_defer.artifact import Provenance
 from datapilot_defer.errors import Unavailable
-from datapilot_defer.formatting import to_single_line
+from datapilot_defer.formatting import to_single_line, utc_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -70,9 +70,9 @@ class IntegrationSummary(
             "id": self.id,
             "name": self.name,
             "environments": list(self.environments),
-            "created_at": self.created_at,
-            "last_upload_at": self.last_upload_at,
-            "type": self.type,
+            "created_at": utc_timestamp(self.created_at),
+            "last_upload_at": utc_timestamp(self.last_upload_at),
+            "integration_type": self.type,
         }
 
 
@@ -97,6 +97,7 @@ class ArtifactLocation(msgspec.Struct, frozen=True, rename=_RENAMED):
     commit: str | None = None
     branch: str | None = None
     build_url: str | None = None
+    integration_name: str | None = None
     environment: str | None = None
 
     @property

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
 from datapilot_defer.client import certificates
 from datapilot_defer.config import read_boolean_variable
+from datapilot_defer.credentials import is_loopback
+from datapilot_defer.version import program_version
 
 
 class TokenAuth(requests.auth.AuthBase):
@@ -32,12 +36,25 @@ class NoAuth(requests.auth.AuthBase):
         return request
 
 
-class _NoRedirectSession(requests.Session):
-    """A session that leaves redirects alone; requests would read their bodies without a limit."""
+class _Session(requests.Session):
+    """A session that leaves redirects alone and uses no proxy for this machine.
+
+    requests would read the bodies of redirects without a limit. A proxy on another machine could
+    not reach this one, but would read the token.
+    """
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Return no target."""
         return None
+
+    def merge_environment_settings(
+        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+    ) -> Any:
+        """Return the settings of a request, without proxies for a loopback host."""
+        settings = super().merge_environment_settings(url, proxies, stream, verify, cert)
+        if is_loopback(urlsplit(str(url)).hostname or ""):
+            settings["proxies"] = {}
+        return settings
 
 
 def create_session(auth: requests.auth.AuthBase, *, ci_name: str | None) -> requests.Session:
@@ -45,7 +62,7 @@ def create_session(auth: requests.auth.AuthBase, *, ci_name: str | None) -> requ
 
     Raises UsageError when the environment names unusable certificate authorities.
     """
-    session = _NoRedirectSession()
+    session = _Session()
     session.auth = auth
     session.headers["User-Agent"] = user_agent(ci_name)
     session.headers["Accept"] = "application/json, */*"
@@ -59,14 +76,8 @@ def create_session(auth: requests.auth.AuthBase, *, ci_name: str | None) -> requ
 
 def user_agent(ci_name: str | None = None) -> str:
     """Return program, Python, system and CI: what the log of an instance may show."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        own_version = version("datapilot-defer")
-    except PackageNotFoundError:  # run from a checkout
-        own_version = "0"
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    agent = f"datapilot-defer/{own_version} python/{python} {platform.system().lower()}"
+    agent = f"datapilot-defer/{program_version()} python/{python} {platform.system().lower()}"
     if ci_name:
         agent += f" ({ci_name})"
     return agent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from datapilot_defer.client.responses import error_detail
 from datapilot_defer.credentials import rejected_credentials_error
@@ -20,10 +20,26 @@ if TYPE_CHECKING:
     from datapilot_defer.credentials import Credentials
 
 REJECTED_STATUS = frozenset({400, 409, 413, 422})
+Error = TypeVar("Error", bound=DatapilotError)
+
+
+def with_request(error: Error, response: Response) -> Error:
+    """Add the request id and the version of the instance to an error, if the response has them."""
+    if response.request_id is None:
+        return error
+    error.details["request_id"] = response.request_id
+    if response.instance_version is not None:
+        error.details["instance_version"] = response.instance_version
+    error.args = (f"{error} ({response.describe_request()})",)
+    return error
 
 
 def api_error(action: str, response: Response, credentials: Credentials) -> DatapilotError:
     """Return the error for an API call with a status code other than 2xx."""
+    return with_request(_api_error(action, response, credentials), response)
+
+
+def _api_error(action: str, response: Response, credentials: Credentials) -> DatapilotError:
     status = response.status
     url = credentials.url.value
     reason = error_detail(response.json())
@@ -58,7 +74,8 @@ def rejection_error(kind: str, response: Response) -> ArtifactRefused:
             details["file_id"] = file_id
         if isinstance(failed_checks, list):
             details["check"] = [name for name in failed_checks if isinstance(name, str)]
-    return ArtifactRefused(f"the instance rejected the {kind}: {reason}", details)
+    error = ArtifactRefused(f"the instance rejected the {kind}: {reason}", details)
+    return with_request(error, response)
 
 
 def _unexpected_status_error(message: str, reason: str) -> Unavailable:
@@ -69,6 +86,10 @@ def _unexpected_status_error(message: str, reason: str) -> Unavailable:
 
 def storage_error(action: str, response: Response) -> DatapilotError:
     """Return the error for a signed URL that does not work."""
+    return with_request(_storage_error(action, response), response)
+
+
+def _storage_error(action: str, response: Response) -> DatapilotError:
     if response.status == 402:
         reason = error_detail(response.json()) or f"HTTP {response.status}"
         return AccessDenied(f"{action}: the quota of the instance is used up: {reason}")

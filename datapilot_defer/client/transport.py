@@ -1,23 +1,31 @@
-"""Requests with a deadline and a bounded number of tries. A token is sent to one host only."""
+"""Requests with a deadline and a retry budget. A token is sent to one host only."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
+import re
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
 from datapilot_defer.client import failures, sessions
+from datapilot_defer.client.allowed_urls import (
+    check_api_url,
+    check_storage_url,
+    redirect_target,
+)
+from datapilot_defer.client.responses import error_detail
+from datapilot_defer.client.retries import RetryBudget
+from datapilot_defer.client.status_errors import with_request
 from datapilot_defer.console import NoProgress
-from datapilot_defer.credentials import is_loopback
-from datapilot_defer.errors import Unavailable, UsageError
+from datapilot_defer.errors import Unavailable
+from datapilot_defer.formatting import as_one_line, map_strings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,15 +39,12 @@ CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
 # For connecting and for each 16 kB of an upload: urllib3 has one number for both.
 SEND_TIMEOUT_S = 30.0
-MAX_TRIES = 6
-# Full jitter: a wait is random between 0 and its bound, which doubles from FIRST to LONGEST.
-FIRST_WAIT_S = 0.5
-LONGEST_WAIT_S = 20.0
-MAX_ANSWER_BYTES = 64 * 1024 * 1024  # a response of the API, not an artifact
+MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a response of the API, not an artifact
 MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REDIRECTS_KEEPING_METHOD = (307, 308)
 _CHUNK_BYTES = 256 * 1024
+_HEADER_WORD = re.compile(r"[A-Za-z0-9.+_-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,9 @@ class Response:
     body: bytes = field(default=b"", repr=False)
 
     def json(self) -> object:
-        """Return the body as JSON; None when it is not JSON."""
+        """Return the body as JSON, each string in one line; None when it is not JSON."""
         try:
-            return json.loads(self.body)
+            return map_strings(json.loads(self.body), as_one_line)
         except (ValueError, RecursionError):
             return None
 
@@ -61,6 +66,29 @@ class Response:
     def is_success(self) -> bool:
         """Return whether the status code is one of 2xx."""
         return 200 <= self.status < 300
+
+    @property
+    def request_id(self) -> str | None:
+        """Return the id under which the log of the instance has this request, if it states one."""
+        return self._header_word("X-Request-ID")
+
+    @property
+    def instance_version(self) -> str | None:
+        """Return the version of the instance, if it states one."""
+        return self._header_word("X-Datapilot-Version")
+
+    def describe_request(self) -> str:
+        """Return the request id and the instance's version, for a person who asks for help."""
+        facts = []
+        if self.request_id:
+            facts.append(f"request {self.request_id}")
+        if self.instance_version:
+            facts.append(f"instance version {self.instance_version}")
+        return ", ".join(facts)
+
+    def _header_word(self, name: str) -> str | None:
+        value = self.headers.get(name, "")
+        return value if _HEADER_WORD.fullmatch(value) else None
 
     @property
     def is_truncated(self) -> bool:
@@ -100,12 +128,12 @@ class Transport:
         deadline: Deadline,
         log: Log,
         ci_name: str | None,
-        max_tries: int,
+        retry_s: float,
     ) -> None:
         self._base_url = credentials.url.value
         self._deadline = deadline
         self._log = log
-        self._max_tries = max_tries
+        self._retry_s = retry_s
         auth = sessions.TokenAuth(credentials.token.value, credentials.instance_name.value)
         self._api = sessions.create_session(auth, ci_name=ci_name)
         self._storage = sessions.create_session(sessions.NoAuth(), ci_name=ci_name)
@@ -117,7 +145,7 @@ class Transport:
 
     def send_to_storage(self, request: Request) -> Response:
         """Send a transfer to a signed URL, without the token. A redirect must be as secure."""
-        self._check_secure_url(request)
+        check_storage_url(request.url, self._base_url, request.action)
         return self._send_following_redirects(self._storage, request)
 
     def _send_following_redirects(self, session: requests.Session, request: Request) -> Response:
@@ -126,60 +154,29 @@ class Transport:
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or not location:
                 return response
-            request = _redirected(request, response.status, location)
+            keeps_method = request.method == "GET" or response.status in _REDIRECTS_KEEPING_METHOD
+            url = redirect_target(request.url, location, request.action, possible=keeps_method)
             if session is self._api:
-                self._check_same_origin(request)
+                check_api_url(url, self._base_url, request.action)
             else:
-                self._check_secure_url(request)
+                check_storage_url(url, self._base_url, request.action)
+            request = replace(request, url=url, params=None)  # the target has its own parameters
         origin = failures.url_origin(request.url)
         raise Unavailable(f"{request.action}: {origin} redirects in a circle")
 
-    def _check_same_origin(self, request: Request) -> None:
-        origin = failures.url_origin(request.url)
-        if origin.lower() != self._base_url:
-            raise UsageError(
-                f"{request.action}: {self._base_url} redirects to {origin}, where the token does "
-                "not go; if that is the instance's address, give it as --backend-url"
-            )
-
-    def _check_secure_url(self, request: Request) -> None:
-        parts = urlsplit(request.url)
-        is_own_host = parts.netloc.lower() == urlsplit(self._base_url).netloc
-        if parts.scheme != "https" and not is_loopback(parts.hostname or "") and not is_own_host:
-            origin = failures.url_origin(request.url)
-            raise Unavailable(
-                f"{request.action}: {origin} is not https, so no artifact goes there or comes from "
-                "there"
-            )
-
     def _send_with_retries(self, session: requests.Session, request: Request) -> Response:
-        tries = 0
+        budget = RetryBudget(self._retry_s, self._deadline)
         while True:
-            tries += 1
             response, failure = self._send_once(session, request)
             if failure is None:
                 return response
-            may_repeat = failure.retryable and (request.repeatable or failure.not_sent)
-            if not may_repeat or tries == self._max_tries:
-                suffix = f" (tried {tries} times)" if tries > 1 else ""
-                raise Unavailable(f"{request.action}: {failure.message}{suffix}")
-            self._wait(request, failure, tries)
-
-    def _wait(self, request: Request, failure: RequestFailure, tries: int) -> None:
-        wait_s = failure.retry_after_s
-        if wait_s is None:
-            bound_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (tries - 1))
-            wait_s = random.uniform(0, bound_s)  # noqa: S311 - not a secret
-        if wait_s > self._deadline.remaining():
-            raise Unavailable(
-                f"{request.action}: {failure.message}; the next try would be in {wait_s:.0f} s, "
-                f"past the {self._deadline.seconds:g} s of --timeout"
-            )
-        self._log.note(
-            f"{request.action}: {failure.message}; "
-            f"try {tries + 1} of {self._max_tries} in {wait_s:.1f} s"
-        )
-        time.sleep(wait_s)
+            wait_s = None
+            if failure.retryable and (request.repeatable or failure.not_sent):
+                wait_s = budget.next_wait(failure)
+            if wait_s is None:
+                raise _final_error(request, response, failure, budget)
+            self._log.note(f"{request.action}: {failure.message}; next try in {wait_s:.1f} s")
+            time.sleep(wait_s)
 
     def _send_once(
         self, session: requests.Session, request: Request
@@ -194,7 +191,8 @@ class Transport:
             self._log.detail(f"{label}: {failure.message}")
             return Response(0, requests.structures.CaseInsensitiveDict()), failure
         duration_ms = (time.monotonic() - start) * 1000
-        self._log.detail(f"{label}: HTTP {response.status} in {duration_ms:.0f} ms")
+        line = f"{label}: HTTP {response.status} in {duration_ms:.0f} ms"
+        self._log.detail(", ".join(filter(None, [line, response.describe_request()])))
         return response, _failure_of_response(request, response)
 
     def _perform(self, session: requests.Session, request: Request) -> Response:
@@ -246,31 +244,23 @@ class Transport:
             yield chunk
 
 
+def _final_error(
+    request: Request, response: Response, failure: RequestFailure, budget: RetryBudget
+) -> Unavailable:
+    """Return the error for a request that is not sent again."""
+    message = f"{request.action}: {failure.message}{budget.describe_end(failure)}"
+    return with_request(Unavailable(message), response)
+
+
 def _failure_of_response(request: Request, response: Response) -> RequestFailure | None:
     """Return why a response is worth another try; None when it is not."""
     if response.status in failures.RETRIED_STATUS:
-        return failures.failure_from_status(response.status, response.headers, request.url)
+        reason = error_detail(response.json())
+        return failures.failure_from_status(response.status, response.headers, request.url, reason)
     is_transfer = request.destination is not None or request.content is not None
     if not is_transfer and response.is_success and response.is_truncated:
         return failures.truncated_response(request.url)
     return None
-
-
-def _redirected(request: Request, status: int, location: str) -> Request:
-    """Return the request to the target of a redirect. Raises Unavailable if it is impossible."""
-    origin = failures.url_origin(request.url)
-    if request.method != "GET" and status not in _REDIRECTS_KEEPING_METHOD:
-        raise Unavailable(
-            f"{request.action}: {origin} redirects in a way that would lose the request"
-        )
-    try:
-        target = urljoin(request.url, location)
-        _ = urlsplit(target).port
-    except ValueError:
-        raise Unavailable(
-            f"{request.action}: {origin} redirects to something that is no URL"
-        ) from None
-    return replace(request, url=target, params=None)  # the target has its own parameters
 
 
 class _UploadBody:

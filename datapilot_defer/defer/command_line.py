@@ -6,13 +6,12 @@ Source: `dbt <command> --help` of dbt-core 1.5.12, 1.6.19, 1.8.10, 1.10.23 and 1
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datapilot_defer.config import without_tokens
 from datapilot_defer.dbt_installation import DbtInstallation
-from datapilot_defer.dbt_project import DbtProject
 from datapilot_defer.errors import UsageError
 
 # Commands that resolve references, so that deferral has an effect; all take --defer since dbt 1.5.
@@ -65,13 +64,14 @@ _OPTIONS_WITH_VALUE = {
     "--state",
     "--defer-state",
 }
-# Besides the flags, these decide about deferral. DBT_DEFER_STATE even takes precedence over
-# --state (dbt-core issue 11216).
+# Besides the flags, these decide about deferral. DBT_DEFER_STATE takes precedence over --state in
+# dbt 1.x, and DBT_NO_FAVOR_STATE over --favor-state in dbt 2.x.
 _DEFER_SETTINGS = (
     "DEFER",
     "STATE",
     "DEFER_STATE",
     "FAVOR_STATE",
+    "NO_FAVOR_STATE",
     "DEFER_TO_STATE",
     "ARTIFACT_STATE_PATH",
     "FAVOR_STATE_MODE",
@@ -87,7 +87,7 @@ class CommandLine:
 
     words: the program and its arguments. command: dbt's own command, such as ("docs", "generate").
     deferred: whether dbt defers. favor_state: whether it then favors the state.
-    removed: environment variables that the child process does not get.
+    removed: variables that decide about deferral, which the child process does not get.
     """
 
     words: tuple[str, ...]
@@ -119,13 +119,15 @@ def compose_command(
     state: Path,
     favor_state: bool,
     environ: Mapping[str, str],
+    directories: Sequence[str] = (),
 ) -> CommandLine:
     """Return the command line and environment that make dbt defer to `state`.
 
-    words: the arguments that the user would give to dbt.
+    words: the arguments that the user would give to dbt. directories: the flags of
+    `directory_flags`.
     Raises UsageError for flags that contradict deferring to `state`.
     """
-    index, command = find_command(words)
+    end, command = find_command(words)
     _check_conflicting_flags(words)
     flags: list[str] = []
     if command in DEFERRING_COMMANDS:
@@ -134,16 +136,24 @@ def compose_command(
         flags = ["--state", str(state)]
     elif command == RETRY_COMMAND and dbt.major_minor >= (1, 8):
         flags = ["--defer-state", str(state)]
-    end = index + len(command)
     removed = tuple(name for name in DEFER_VARIABLES if name in environ)
     return CommandLine(
-        words=(str(dbt.path), *words[:end], *flags, *words[end:]),
+        words=(str(dbt.path), *words[:end], *directories, *flags, *words[end:]),
         command=command,
         deferred=command in {*DEFERRING_COMMANDS, RETRY_COMMAND},
         favor_state=_is_state_favored(words, favor_state),
-        environment={name: value for name, value in environ.items() if name not in removed},
+        environment=dbt_environment(environ),
         removed=removed,
     )
+
+
+def dbt_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variables for dbt.
+
+    They include none that decides about deferral, and no token of ours.
+    """
+    variables = without_tokens(environ)
+    return {name: value for name, value in variables.items() if name not in DEFER_VARIABLES}
 
 
 def _deferral_flags(
@@ -186,26 +196,32 @@ def _check_conflicting_flags(words: Sequence[str]) -> None:
 
 
 def find_command(words: Sequence[str]) -> tuple[int, tuple[str, ...]]:
-    """Return position and words of dbt's command. Raises UsageError when there is none."""
-    index = 0
-    while index < len(words):
-        word = words[index]
-        if word in _COMMANDS:
-            return index, _command_at(words, index)
-        if not word.startswith("-"):
-            raise _unknown_command_error(word)
-        index += 1
-        if word in _OPTIONS_WITH_VALUE:
+    """Return the index after dbt's command, and its words. Raises UsageError without a command."""
+    index = _skip_options(words, 0)
+    if index == len(words):
+        raise UsageError(
+            "no dbt command given: add one, such as `datapilot dbt defer run build -s my_model`"
+        )
+    word = words[index]
+    if word not in _COMMANDS:
+        raise _unknown_command_error(word)
+    end = index + 1
+    if word not in _TWO_WORDS:
+        return end, (word,)
+    second = _skip_options(words, end)
+    if second == len(words):
+        return end, (word,)
+    return second + 1, (word, words[second])
+
+
+def _skip_options(words: Sequence[str], start: int) -> int:
+    """Return the index of the first word that is neither an option nor the value of one."""
+    index = start
+    while index < len(words) and words[index].startswith("-"):
+        if words[index] in _OPTIONS_WITH_VALUE:
             index += 1
-    raise UsageError("say what dbt shall do, such as `datapilot dbt defer run build -s my_model`")
-
-
-def _command_at(words: Sequence[str], index: int) -> tuple[str, ...]:
-    """Return the command at this position, of one word or two."""
-    following = words[index + 1 : index + 2]
-    if words[index] in _TWO_WORDS and following and not following[0].startswith("-"):
-        return (words[index], following[0])
-    return (words[index],)
+        index += 1
+    return min(index, len(words))
 
 
 def _unknown_command_error(word: str) -> UsageError:
@@ -219,38 +235,3 @@ def _unknown_command_error(word: str) -> UsageError:
     return UsageError(
         f"{word!r} is no command of dbt; write it as for dbt itself: `defer run build -s my_model`"
     )
-
-
-def check_retry(words: Sequence[str], project: DbtProject) -> None:
-    """Raise UsageError if `dbt retry` would not defer: it repeats the last run with its own flags.
-
-    It would not when the last run was not deferred, or when its state directory no longer exists.
-    """
-    target = Path(find_option(words, "--state") or project.target)
-    file = project.folder / target / "run_results.json"
-    arguments = _read_run_arguments(file)
-    deferring_commands = {command[-1] for command in DEFERRING_COMMANDS}
-    if arguments.get("which") not in deferring_commands:
-        return
-    if not arguments.get("defer"):
-        raise UsageError(
-            f"the last run ({file}) was not deferred, and `dbt retry` repeats it as it was: "
-            "it would not defer either; run the same again with `datapilot dbt defer run`"
-        )
-    state = arguments.get("state")
-    if isinstance(state, str) and not (project.folder / state / "manifest.json").is_file():
-        raise UsageError(
-            f"the last run deferred to {state}, which holds no manifest.json any more, "
-            "and `dbt retry` needs it there; run the same again with `datapilot dbt defer run`"
-        )
-
-
-def _read_run_arguments(file: Path) -> Mapping[str, object]:
-    """Return the arguments of the last run; {} when dbt itself will report that there is none."""
-    try:
-        arguments = json.loads(file.read_bytes())["args"]
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        return {}
-    if not isinstance(arguments, dict):
-        return {}
-    return arguments

@@ -18,7 +18,7 @@ from datapilot_defer.artifact import read_artifact
 from datapilot_defer.config import user_cache_directory
 from datapilot_defer.dbt_installation import DbtInstallation
 from datapilot_defer.dbt_project import DbtProject
-from datapilot_defer.defer.command_line import DEFER_VARIABLES
+from datapilot_defer.defer.command_line import dbt_environment
 from datapilot_defer.defer.nodes import ManifestNode, read_nodes
 from datapilot_defer.errors import UsageError
 
@@ -129,9 +129,7 @@ class DbtQuery:
             *self.flags,
             *words,
         ]
-        environment = {
-            name: value for name, value in self.environ.items() if name not in DEFER_VARIABLES
-        }
+        environment = dbt_environment(self.environ)
         environment["PYTHONIOENCODING"] = "utf-8"
         try:
             child = subprocess.Popen(

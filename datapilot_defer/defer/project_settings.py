@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from datapilot_defer.config import CREDENTIAL_VARIABLES
+from datapilot_defer.config import is_protected_variable
 from datapilot_defer.defer.settings_file import SettingsFile
 from datapilot_defer.errors import UsageError
 from datapilot_defer.pull.integration_names import resolve_integration_id
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from datapilot_defer.dbt_project import DbtProject
 
 _MODE_OF_PATH_TYPE = {"local": "local", "remote": "integration"}
-_SECRET_VARIABLES = set(CREDENTIAL_VARIABLES["token"])
 _TYPE_DESCRIPTIONS = {bool: "true or false", str: "a text in quotes", int: "a number"}
 _ENVIRONMENT_VARIABLE = re.compile(r"\$\{env:([^}]*)\}")
 _WORKSPACE_VARIABLE = "${workspaceFolder}"
@@ -147,7 +146,8 @@ def require_enabled(settings: DeferSettings, project: DbtProject) -> DeferSettin
 def resolve_manifest_directory(settings: DeferSettings, environ: Mapping[str, str]) -> Path:
     """Return the absolute directory of local mode, with variables expanded.
 
-    Raises UsageError when none is set, or for an environment variable that is not set.
+    Raises UsageError when none is set, for an environment variable that is not set, and for a
+    directory that cannot be read.
     """
     file = settings.file
     if not settings.manifest_path:
@@ -158,14 +158,26 @@ def resolve_manifest_directory(settings: DeferSettings, environ: Mapping[str, st
     expand = partial(_expand_variable, file, environ)
     path = _ENVIRONMENT_VARIABLE.sub(expand, settings.manifest_path)
     path = path.replace(_WORKSPACE_VARIABLE, str(file.base))
-    return manifest_directory(Path(os.path.normpath(file.base / path)))
+    directory = manifest_directory(Path(os.path.normpath(file.base / path)))
+    _check_accessible(directory)
+    return directory
+
+
+def _check_accessible(directory: Path) -> None:
+    """Raise UsageError when the system cannot say whether a manifest is there."""
+    try:
+        (directory / "manifest.json").stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return
+    except OSError as error:
+        raise UsageError(f"{directory} can't be read: {error.strerror}") from None
 
 
 def _expand_variable(file: SettingsFile, environ: Mapping[str, str], match: re.Match[str]) -> str:
     name = match.group(1)
     reason = None
-    if name in _SECRET_VARIABLES:
-        reason = "holds a token"
+    if is_protected_variable(name):
+        reason = "may hold a secret"
     elif not environ.get(name):
         reason = "is not set"
     if reason:
@@ -178,7 +190,8 @@ def _expand_variable(file: SettingsFile, environ: Mapping[str, str], match: re.M
 
 def manifest_directory(path: Path) -> Path:
     """Return the directory that a path means: itself, or that of the manifest.json it names."""
-    if path.name == "manifest.json" and not path.is_dir():
+    # Path.is_dir raises an error for a name that is too long.
+    if path.name == "manifest.json" and not os.path.isdir(path):  # noqa: PTH112
         return path.parent
     return path
 

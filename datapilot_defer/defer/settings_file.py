@@ -16,8 +16,9 @@ from pathlib import Path
 from datapilot_defer.config import home_directory, user_config_directory
 from datapilot_defer.defer import jsonc
 from datapilot_defer.defer.jsonc import JsoncValue
+from datapilot_defer.defer.settings_lock import lock_settings
 from datapilot_defer.errors import UsageError
-from datapilot_defer.files import write_atomically
+from datapilot_defer.files import read_small_file, write_atomically
 
 SETTINGS_KEY = "dbt.deferConfigPerProject"
 _EMPTY = jsonc.parse("")
@@ -61,21 +62,25 @@ class SettingsFile:
     def update(self, changes: Mapping[str, object]) -> None:
         """Set these keys of the project's settings; every other byte of the file stays.
 
-        Raises UsageError when the file cannot be parsed (it stays unchanged) or written.
+        Raises UsageError when the file cannot be parsed (it stays unchanged) or written,
+        Unavailable when another process keeps it locked.
         """
-        text, root = self._read_again()
-        try:
-            updated = jsonc.set_members(text, root, [SETTINGS_KEY, self.key], changes)
-        except jsonc.NotJsoncError as error:
-            raise _unreadable_error(self.path, str(error)) from None
-        self._write(updated)
+        with lock_settings(self.path):
+            text, root = self._read_again()
+            try:
+                updated = jsonc.set_members(text, root, [SETTINGS_KEY, self.key], changes)
+            except jsonc.NotJsoncError as error:
+                raise _unreadable_error(self.path, str(error)) from None
+            self._write(updated)
 
     def remove_project(self) -> None:
         """Remove the project's settings; those of other projects stay. Raises as `update` does."""
-        text, root = self._read_again()
-        others = dict(_projects(root))
-        if self.key in others:
-            del others[self.key]
+        if not self.has_project:
+            return
+        with lock_settings(self.path):
+            text, root = self._read_again()
+            others = dict(_projects(root))
+            others.pop(self.key, None)
             self._write(jsonc.set_members(text, root, [], {SETTINGS_KEY: others}))
 
     def _read_again(self) -> tuple[str, JsoncValue]:
@@ -87,8 +92,9 @@ class SettingsFile:
 
     def _write(self, text: str) -> None:
         try:
-            self.path.resolve().parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, text.encode("utf-8"))
+            Path(os.path.realpath(self.path)).parent.mkdir(parents=True, exist_ok=True)
+            # A character that UTF-8 does not have, as in some file names, stays a JSON escape.
+            write_atomically(self.path, text.encode("utf-8", "backslashreplace"))
         except OSError as error:
             raise UsageError(f"can't write the settings to {self.path}: {error.strerror}") from None
 
@@ -98,19 +104,33 @@ class SettingsFiles:
     """The settings files of one project.
 
     user: the user's own, outside any workspace. workspace: the one that VS Code reads, whether or
-    not it exists; None outside a workspace.
+    not it exists; None outside a workspace. problem: why a workspace's file cannot be read.
     """
 
     user: SettingsFile
     workspace: SettingsFile | None
+    problem: UsageError | None = None
+
+    @property
+    def shared(self) -> SettingsFile:
+        """Return the file to write the project's settings to. Raises UsageError for a problem."""
+        if self.problem is not None:
+            raise UsageError(
+                f"{self.problem}, or keep settings of your own with "
+                "`datapilot dbt defer enable --user`"
+            )
+        return self.workspace or self.user
 
     @property
     def effective(self) -> SettingsFile:
         """Return the file that has the project's settings, the workspace's before the user's.
 
-        When neither has them, return the one to write them to.
+        When neither has them, return the one to write them to. Settings of the user's own count
+        also when the workspace's cannot be read; without them, that is a UsageError.
         """
-        shared = self.workspace or self.user
+        if self.problem is not None and self.user.has_project:
+            return self.user
+        shared = self.shared
         if self.user.has_project and not shared.has_project:
             return self.user
         return shared
@@ -119,13 +139,19 @@ class SettingsFiles:
 def read_settings_files(project: Path, environ: Mapping[str, str]) -> SettingsFiles:
     """Read the settings files of the project in this directory.
 
-    Raises UsageError when one of them is broken.
+    Raises UsageError when the user's own file is broken.
     """
     user = user_settings_file(project)
-    files = [_in_workspace(directory, project) for directory in _find_workspaces(project, environ)]
-    nearest = next(iter(files), None)
-    workspace = next((file for file in files if file.has_project), nearest)
-    return SettingsFiles(user, workspace)
+    nearest = None
+    for directory in _find_workspaces(project, environ):
+        try:
+            file = _in_workspace(directory, project)
+        except UsageError as error:
+            return SettingsFiles(user, None, error)
+        if file.has_project:
+            return SettingsFiles(user, file)
+        nearest = nearest or file
+    return SettingsFiles(user, nearest)
 
 
 def user_settings_file(project: Path) -> SettingsFile:
@@ -146,7 +172,7 @@ def _find_workspaces(project: Path, environ: Mapping[str, str]) -> list[Path]:
     home = home_directory(environ)
     workspaces = []
     for directory in [project, *project.parents]:
-        if home is not None and directory == home.resolve():
+        if home is not None and directory == Path(os.path.realpath(home)):
             break
         if (directory / ".vscode").is_dir():
             workspaces.append(directory)
@@ -201,7 +227,7 @@ def _parse(path: Path, text: str) -> JsoncValue:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
+        return read_small_file(path).decode("utf-8")
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
-import shlex
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datapilot_defer.defer.command_line import DEFER_VARIABLES
 from datapilot_defer.errors import UsageError
+
+_PLAIN = re.compile(r"[\w./-]+", re.ASCII)
+# Source: `IsSingleQuote` in CharTraits.cs of PowerShell.
+_POWERSHELL_QUOTES = re.compile("['\u2018\u2019\u201a\u201b]")
+# dbt 1.x treats an empty variable as unset. dbt 2.x rejects an empty one of these.
+_SWITCHES = ("_DEFER", "_FAVOR_STATE")
 
 
 def defer_variables(state: Path, *, favor_state: bool) -> dict[str, str]:
@@ -38,15 +44,30 @@ def format_script(shell: str, values: Mapping[str, str], removed: Sequence[str])
 
     Raises UsageError for a value that cannot be written.
     """
-    if any("\n" in value or "\r" in value for value in values.values()):
+    if not all(value.isprintable() for value in values.values()):
         raise UsageError(
-            "the state directory's name has a line break, which no shell's file takes; "
-            "use another folder"
+            "the state directory's name has a line break or another character that can't be "
+            "printed, so no shell can read it back; use another folder"
         )
     set_line, unset_line, quote = _SYNTAX[shell]
     lines = [set_line.format(name, quote(value)) for name, value in values.items()]
-    lines += [unset_line.format(name) for name in removed]
+    lines += [unset_line.format(name, _value_when_unset(name)) for name in removed]
     return "\n".join(lines)
+
+
+def _quote_posix(value: str) -> str:
+    """Quote for bash and zsh. `shlex.quote` leaves `:=` as it is, and zsh expands it."""
+    if _PLAIN.fullmatch(value):
+        return value
+    escaped = value.replace("'", "'\"'\"'")
+    return f"'{escaped}'"
+
+
+def _value_when_unset(name: str) -> str:
+    """Return the value for dbt that stands for an unset variable, where none can be removed."""
+    if name.endswith(_SWITCHES):
+        return "false"
+    return ""
 
 
 def _no_quotes(value: str) -> str:
@@ -60,21 +81,22 @@ def _quote_with_backslashes(value: str) -> str:
 
 
 def _quote_powershell(value: str) -> str:
-    escaped = value.replace("'", "''")
+    """Quote for PowerShell, which takes typographic quotes for the ASCII one."""
+    escaped = _POWERSHELL_QUOTES.sub(r"\g<0>\g<0>", value)
     return f"'{escaped}'"
 
 
 # How each shell sets a variable, removes one, and quotes a value.
 _SYNTAX = {
-    "bash": ("export {}={}", "unset {}", shlex.quote),
-    "zsh": ("export {}={}", "unset {}", shlex.quote),
+    "bash": ("export {}={}", "unset {}", _quote_posix),
+    "zsh": ("export {}={}", "unset {}", _quote_posix),
     "fish": ("set -gx {} {}", "set -e {}", _quote_with_backslashes),
     "powershell": (
         "$env:{} = {}",
         "Remove-Item Env:{} -ErrorAction SilentlyContinue",
         _quote_powershell,
     ),
-    # dbt treats an empty variable as unset. Neither file can remove one.
-    "github": ("{}={}", "{}=", _no_quotes),
-    "dotenv": ("{}={}", "{}=", _quote_with_backslashes),
+    # Neither file can remove a variable.
+    "github": ("{}={}", "{}={}", _no_quotes),
+    "dotenv": ("{}={}", "{}={}", _quote_with_backslashes),
 }

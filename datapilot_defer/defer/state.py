@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datapilot_defer.artifact import Artifact, Kind, read_artifact
-from datapilot_defer.dbt_project import PROJECT_FILE, is_target_directory
+from datapilot_defer.dbt_project import is_target_directory
 from datapilot_defer.defer.nodes import list_unique_ids
+from datapilot_defer.defer.overlap import check_overlap
+from datapilot_defer.defer.own_relations import DbtTarget, find_own_relations, select_target
 from datapilot_defer.defer.project_settings import DeferSettings, resolve_manifest_directory
 from datapilot_defer.errors import ArtifactRefused, UsageError
+from datapilot_defer.formatting import format_duration, to_single_line
+from datapilot_defer.pull.integration_names import find_cached_name
 from datapilot_defer.pull.record import PulledArtifact
 from datapilot_defer.pull.request import PullOptions, PullResult, check_age
 from datapilot_defer.pull.state_directory import StateDirectory, default_state_directory
@@ -23,21 +27,40 @@ if TYPE_CHECKING:
     from datapilot_defer.dbt_installation import DbtInstallation
     from datapilot_defer.dbt_project import DbtProject
 
+_MAX_NAME_LENGTH = 100
+
 
 @dataclass(frozen=True)
 class PreparedState:
     """A state directory that dbt can defer to.
 
     artifact: its manifest, as a record describes it. manifest: the same file with its content.
+    source: where it comes from, for people: integration and environment, or a local directory.
     pulled: None for a local directory.
     """
 
     directory: Path
     artifact: PulledArtifact
     manifest: Artifact
+    source: str
     pulled: PullResult | None = None
 
+    @property
+    def integration_name(self) -> str | None:
+        """Return the name of the integration; None when it is not known."""
+        if self.pulled is None:
+            return None
+        return self.pulled.integration_name
+
     def describe(self) -> str:
+        """Return source and age in one line."""
+        age = "of unknown age"
+        if self.artifact.age_s is not None:
+            age = f"built {format_duration(self.artifact.age_s)} ago"
+        commit = self.artifact.describe_commit()
+        return f"{self.source} ({age}{commit})"
+
+    def describe_directory(self) -> str:
         """Return directory, writer and age in one line."""
         writer = ""
         if self.artifact.metadata.dbt_version:
@@ -55,10 +78,12 @@ def prepare_state(
     max_age_s: float | None,
     offline: bool,
     environ: Mapping[str, str],
+    dbt_options: Sequence[str] = (),
 ) -> PreparedState:
     """Return the state of these settings after checking that dbt defers to it.
 
-    dbt: the one that will read it; None skips the check that it can.
+    dbt: the one that will read it; None skips the check that it can. dbt_options: those of the
+    command that will defer. Warns when the manifest has the relations of that command's target.
     Raises UsageError when nothing is set or the directory cannot be used, ArtifactRefused for a
     manifest that this dbt cannot read, that is of another project or too old, and what
     `update_state_directory` raises.
@@ -84,12 +109,23 @@ def prepare_state(
             "or `--manifest-path FOLDER`"
         )
     check_not_target(state.directory, project)
-    check_same_project(
+    check_overlap(
         list_unique_ids(state.manifest),
         project,
         manifest_project=state.artifact.metadata.project_name,
+        environ=environ,
+        console=console,
     )
+    _warn_of_own_relations(state, project, select_target(project, dbt_options, environ), console)
     return state
+
+
+def _warn_of_own_relations(
+    state: PreparedState, project: DbtProject, target: DbtTarget, console: Console
+) -> None:
+    own_relations = find_own_relations(state.manifest, project, target)
+    if own_relations is not None:
+        console.warn(own_relations.describe())
 
 
 def _pull_state(
@@ -106,9 +142,20 @@ def _pull_state(
         offline=offline,
         keep_content=True,
     )
+    name = result.integration_name or find_cached_name(connection.address, request.integration_id)
+    if name:
+        result = replace(result, integration_name=to_single_line(name, _MAX_NAME_LENGTH))
     [pulled_artifact] = result.artifacts
     manifest = result.contents[Kind.MANIFEST]
-    return PreparedState(result.directory, pulled_artifact, manifest, result)
+    source = _describe_source(request, result)
+    return PreparedState(result.directory, pulled_artifact, manifest, source, result)
+
+
+def _describe_source(request: PullOptions, result: PullResult) -> str:
+    """Return integration and environment, such as "shop PROD"; the id when the name is unknown."""
+    name = result.integration_name or f"integration {request.integration_id}"
+    environment = result.environment or request.environment or ""
+    return f"{name} {to_single_line(environment, _MAX_NAME_LENGTH)}".rstrip()
 
 
 def _read_local_state(directory: Path, readable_by: str | None) -> PreparedState:
@@ -123,7 +170,7 @@ def _read_local_state(directory: Path, readable_by: str | None) -> PreparedState
         )
     artifact = read_artifact(path)
     pulled_artifact = _validate_manifest(artifact, readable_by)
-    return PreparedState(directory, pulled_artifact, artifact)
+    return PreparedState(directory, pulled_artifact, artifact, str(directory))
 
 
 def _validate_manifest(artifact: Artifact, readable_by: str | None) -> PulledArtifact:
@@ -149,46 +196,3 @@ def check_not_target(directory: Path, project: DbtProject) -> None:
             "manifest there before it looks at it, and silently defers nothing; "
             "copy production's manifest to another folder"
         )
-
-
-def check_same_project(
-    unique_ids: Iterable[str], project: DbtProject, *, manifest_project: str | None
-) -> None:
-    """Raise ArtifactRefused for a manifest of another project: dbt would silently defer nothing.
-
-    unique_ids: those of the manifest's nodes. dbt matches by unique id alone,
-    `model.<project>.<model>`.
-    """
-    names = _names_in_project(unique_ids, project.name)
-    if not names:
-        raise _other_project_error(project, manifest_project)
-    project_names = {path.stem for path in project.sources}
-    if project_names and project_names.isdisjoint(names):
-        raise ArtifactRefused(
-            f"the manifest is of a project that is also called {project.name!r}, "
-            f"but shares no model or seed with {project.folder}: "
-            "dbt would silently defer nothing; use the integration or folder of this project"
-        )
-
-
-def _names_in_project(unique_ids: Iterable[str], project_name: str) -> set[str]:
-    """Return the names of a project's nodes, each also without its version."""
-    names = set()
-    for unique_id in unique_ids:
-        _, _, rest = unique_id.partition(".")
-        package, _, name = rest.partition(".")
-        if package == project_name:
-            names.add(name.replace(".", "_"))
-            names.add(name.partition(".")[0])
-    return names
-
-
-def _other_project_error(project: DbtProject, manifest_project: str | None) -> ArtifactRefused:
-    origin = "is of another project"
-    if manifest_project:
-        origin = f"is of project {manifest_project!r}"
-    return ArtifactRefused(
-        f"the manifest {origin} and has nothing of this one, {project.name!r} "
-        f"({project.folder / PROJECT_FILE}): dbt matches models by project name and model name, "
-        "so it would silently defer nothing; use the integration or folder of this project"
-    )

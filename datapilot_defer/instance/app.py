@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
@@ -35,6 +34,7 @@ from datapilot_defer.instance.web.new_tokens import NewTokens
 from datapilot_defer.instance.web.session import SignInRequired
 from datapilot_defer.instance.worker import VerificationPool, WorkerLimits
 from datapilot_defer.storage import Storage
+from datapilot_defer.version import program_version
 
 # In the order of the documentation at /docs.
 _ROUTERS = (
@@ -57,7 +57,7 @@ def create_app(storage: Storage, settings: InstanceSettings) -> FastAPI:
     """Return the application; all its state is in the storage."""
     app = FastAPI(
         title="datapilot instance",
-        version=_version(),
+        version=program_version(),
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan,
@@ -80,13 +80,6 @@ def create_app(storage: Storage, settings: InstanceSettings) -> FastAPI:
     app.exception_handler(DatapilotError)(error_responses.handle_domain_error)
     app.add_middleware(RequestMiddleware, settings=settings, rate_limiter=app.state.rate_limiter)
     return app
-
-
-def _version() -> str:
-    try:
-        return version("datapilot-defer")
-    except PackageNotFoundError:  # run from a checkout
-        return "0"
 
 
 @asynccontextmanager

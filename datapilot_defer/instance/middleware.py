@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import secrets
 import time
 
 from starlette.datastructures import Headers
@@ -22,6 +24,7 @@ from datapilot_defer.instance.rate_limit import RateLimiter, count_unauthenticat
 from datapilot_defer.instance.request_parser import MAX_HELD_BODY_BYTES
 from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.instance.token_slots import too_busy
+from datapilot_defer.version import program_version
 
 log = logging.getLogger("datapilot_defer.instance")
 
@@ -29,6 +32,8 @@ log = logging.getLogger("datapilot_defer.instance")
 _MAX_UPLOADS = 256
 _MAX_LOGGED_METHOD = 20
 _MAX_LOGGED_PATH = 500
+_MAX_LOGGED_USER_AGENT = 200
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECURITY_HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"same-origin",
@@ -56,12 +61,18 @@ class RequestMiddleware:
             return
         started_at = time.monotonic()
         status = 500
+        request_id = self._request_id(scope)
+        identity = [
+            (b"x-request-id", request_id.encode()),
+            (b"x-datapilot-version", program_version().encode()),
+        ]
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 _add_security_headers(scope, message)
+                message["headers"] += identity
             await send(message)
 
         self._apply_proxy(scope)
@@ -71,7 +82,7 @@ class RequestMiddleware:
             await self._handle(scope, receive, send_with_headers)
         finally:
             count_unauthenticated(self._rate_limiter, scope)
-            _log_request(scope, status, time.monotonic() - started_at)
+            _log_request(scope, status, time.monotonic() - started_at, request_id)
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request. An upload counts until its response begins, which no one may read."""
@@ -95,6 +106,13 @@ class RequestMiddleware:
                 await response(scope, receive, send)
         finally:
             self._uploads -= counted
+
+    def _request_id(self, scope: Scope) -> str:
+        """Return the id of a request: that of the reverse proxy, or else a random one."""
+        request_id = Headers(scope=scope).get("x-request-id", "")
+        if self._settings.behind_proxy and _REQUEST_ID.fullmatch(request_id):
+            return request_id
+        return secrets.token_hex(8)
 
     def _apply_proxy(self, scope: Scope) -> None:
         """Apply forwarded headers, or warn once that they are ignored."""
@@ -152,9 +170,15 @@ def _is_localhost(scope: Scope) -> bool:
     return host.partition(":")[0].lower() == "localhost"
 
 
-def _log_request(scope: Scope, status: int, seconds: float) -> None:
+def _log_request(scope: Scope, status: int, seconds: float, request_id: str) -> None:
     """Log the path as the client sent it, without the query, which may hold a signature."""
     address = client_address(scope) or "-"
     method = to_single_line(scope["method"], _MAX_LOGGED_METHOD)
     path = to_single_line(scope["raw_path"].decode("ascii", "replace"), _MAX_LOGGED_PATH)
-    log.info("%s %s %s %d %.0f ms", address, method, path, status, seconds * 1000)
+    user_agent = to_single_line(
+        Headers(scope=scope).get("user-agent", "-").replace('"', "'"), _MAX_LOGGED_USER_AGENT
+    )
+    log.info(
+        '%s %s %s %d %.0f ms %s "%s"',
+        *(address, method, path, status, seconds * 1000, request_id, user_agent),
+    )

@@ -14,7 +14,6 @@ from datapilot_defer.pull.state_directory import instance_cache_directory
 if TYPE_CHECKING:
     from datapilot_defer.client.connection import Connection, InstanceAddress
 
-LOOKUP_TIMEOUT_S = 10.0  # for a name whose id is cached
 _CACHE_FILE = "names.json"
 _MAX_CACHE_BYTES = 16 * 1024 * 1024
 
@@ -23,7 +22,7 @@ def resolve_integration_id(connection: Connection, integration: int | str, *, of
     """Return the id of an integration, given by id or name.
 
     The instance resolves a name. When it is unavailable, the id that the name had before counts,
-    and the connection is marked as unavailable. offline: use the cached id only.
+    and the connection states why it is unavailable. offline: use the cached id only.
     Raises NotFound for an unknown name, Unavailable.
     """
     if isinstance(integration, int):
@@ -36,19 +35,32 @@ def resolve_integration_id(connection: Connection, integration: int | str, *, of
                 "give --integration-id"
             )
         return cached_id
-    timeout_s = None
-    if cached_id is not None:
-        timeout_s = LOOKUP_TIMEOUT_S
     try:
-        current_id = connection.open(timeout_s).find_integration(integration).id
+        current_id = _look_up_id(connection, integration, is_cached=cached_id is not None)
     except Unavailable as error:
         if cached_id is None:
             raise
-        connection.mark_unavailable(error)
+        connection.unavailable = error
         return cached_id
     if current_id != cached_id:
         _cache_id(connection.address, integration, current_id)
     return current_id
+
+
+def _look_up_id(connection: Connection, name: str, *, is_cached: bool) -> int:
+    client = connection.open()
+    if is_cached:
+        client = connection.open_briefly()
+    return client.find_integration(name).id
+
+
+def find_cached_name(address: InstanceAddress, integration_id: int) -> str | None:
+    """Return the name by which an integration was last looked up; None when it never was."""
+    try:
+        ids = _read_cache(_cache_path(address))
+    except UsageError:  # no home directory: there is no cache
+        return None
+    return next((name for name in reversed(ids) if ids[name] == integration_id), None)
 
 
 def _read_cached_id(address: InstanceAddress, name: str) -> int | None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 from datapilot_defer.artifact import ArtifactMetadata, Kind, Provenance
-from datapilot_defer.formatting import format_duration
+from datapilot_defer.formatting import as_one_line, format_duration, map_strings
 
 RECORD_VERSION = 1
 _COMMIT_LENGTH = 10
@@ -57,10 +57,13 @@ class PulledArtifact:
         """Return its age in words, with its commit when that is known."""
         if self.age_s is None:
             return "of unknown age"
-        age = f"{format_duration(self.age_s)} old"
-        if self.provenance.commit:
-            age += f", commit {self.provenance.commit[:_COMMIT_LENGTH]}"
-        return age
+        return f"{format_duration(self.age_s)} old{self.describe_commit()}"
+
+    def describe_commit(self) -> str:
+        """Return ", commit 0123456789", or "" when the commit is not known."""
+        if not self.provenance.commit:
+            return ""
+        return f", commit {self.provenance.commit[:_COMMIT_LENGTH]}"
 
     def to_json(self) -> dict[str, object]:
         """Return the facts that the record stores, as JSON values."""
@@ -86,13 +89,14 @@ class PulledArtifact:
 class StateRecord:
     """What a state directory holds.
 
-    origin: instance, integration and environment, in one line. environment: its name on the
-    instance.
+    origin: instance, integration and environment, in one line. environment, integration_name:
+    their names on the instance.
     """
 
     origin: str
     environment: str | None
     artifacts: tuple[PulledArtifact, ...] = ()
+    integration_name: str | None = None
 
     def find(self, kind: Kind) -> PulledArtifact | None:
         """Return the artifact of this kind."""
@@ -100,12 +104,14 @@ class StateRecord:
 
     def to_json(self) -> bytes:
         """Return the content of the record's file."""
-        record = {
+        record: dict[str, object] = {
             "origin": self.origin,
             "environment": self.environment,
             "entries": [artifact.to_json() for artifact in self.artifacts],
             "version": RECORD_VERSION,
         }
+        if self.integration_name is not None:
+            record["integration_name"] = self.integration_name
         text = json.dumps(record, indent=2, ensure_ascii=False)
         return text.encode(errors="replace")  # the answer of an instance can hold half a character
 
@@ -121,11 +127,12 @@ def parse_record_version(content: bytes) -> int:
 def parse_record(content: bytes) -> StateRecord | None:
     """Return a record of the current version; None when it cannot be read."""
     try:
-        stored = msgspec.json.decode(content, type=_StoredRecord)
+        lines = map_strings(msgspec.json.decode(content), as_one_line)
+        stored = msgspec.convert(lines, _StoredRecord)
     except _UNREADABLE:
         return None
     artifacts = tuple(entry.to_artifact() for entry in stored.entries)
-    return StateRecord(stored.origin, stored.environment, artifacts)
+    return StateRecord(stored.origin, stored.environment, artifacts, stored.integration_name)
 
 
 class _StoredVersion(msgspec.Struct):
@@ -174,3 +181,4 @@ class _StoredRecord(msgspec.Struct):
     origin: str
     environment: str | None
     entries: tuple[_StoredArtifact, ...]
+    integration_name: str | None = None

@@ -80,7 +80,7 @@ class PullResult:
 
     artifacts: in the order of the requested kinds. unchanged: nothing was downloaded.
     offline: the instance was not asked. contents: the artifacts whose
-    content was read, as far as it was kept.
+    content was read, as far as it was kept. integration_name: None when it is not known.
     """
 
     directory: Path
@@ -89,6 +89,7 @@ class PullResult:
     unchanged: bool = True
     offline: bool = False
     contents: Mapping[Kind, Artifact] = field(default_factory=dict, repr=False)
+    integration_name: str | None = None
 
     @property
     def manifest(self) -> PulledArtifact | None:

@@ -23,8 +23,8 @@ from datapilot_defer.errors import Unavailable, UsageError
 from datapilot_defer.files import (
     TEMPORARY_PREFIX,
     TEMPORARY_SUFFIX,
+    acquire_lock,
     create_temporary,
-    ensure_file,
     read_regular_file,
     retry_while_busy,
     sha256_of_file,
@@ -120,25 +120,17 @@ class StateDirectory:
         The operating system releases the lock of a process that dies. Raises UsageError when the
         directory cannot be written to, Unavailable when another process holds it for too long.
         """
-        from filelock import FileLock, Timeout
-
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            path = self.path / _LOCK_FILE
-            # With the mode that the file has: some releases of filelock set 0o644 otherwise.
-            mode = ensure_file(path) | _OWNER_READ_WRITE
-            lock = FileLock(path, timeout=LOCK_TIMEOUT_S, mode=mode)
-            lock.acquire()
-        except Timeout:
+            lock = acquire_lock(self.path / _LOCK_FILE, LOCK_TIMEOUT_S)
+        except TimeoutError:
             raise Unavailable(
                 f"another process has been writing to {self.path} for {LOCK_TIMEOUT_S:g} s"
             ) from None
-        except NotImplementedError:
-            # A file system without locks. Renaming alone still never shows an incomplete file.
-            lock = None
         except OSError as error:
             raise self.not_writable_error(error) from None
         try:
+            # Without locks, renaming alone still never shows an incomplete file.
             if lock is not None:
                 self._remove_leftovers()
             yield

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from datapilot_defer.artifact import read_artifact
+from datapilot_defer.client.connection import BRIEF_TIMEOUT_S
 from datapilot_defer.errors import NotFound, Unavailable, UsageError
 from datapilot_defer.pull.download import (
     Download,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from datapilot_defer.client.responses import ArtifactLocation
     from datapilot_defer.console import Console
     from datapilot_defer.pull.state_directory import StateDirectory
-
-FRESHNESS_CHECK_TIMEOUT_S = 10.0  # to ask whether there is a newer artifact than the usable one
 
 
 def update_state_directory(
@@ -93,7 +92,13 @@ def _read_usable(
         elif not directory.is_intact(artifact):
             return None
         artifacts.append(artifact)
-    return PullResult(directory.path, tuple(artifacts), record.environment, contents=contents)
+    return PullResult(
+        directory.path,
+        tuple(artifacts),
+        record.environment,
+        contents=contents,
+        integration_name=record.integration_name,
+    )
 
 
 def complete_contents(result: PullResult, directory: StateDirectory) -> PullResult:
@@ -115,24 +120,29 @@ def _update(
     console: Console,
     force: bool,
 ) -> PullResult:
+    retry_s = None
+    if usable is not None:
+        retry_s = BRIEF_TIMEOUT_S
     try:
         if usable is not None and _is_current(usable, request, connection):
             return usable
         origin = request.origin(connection.address)
-        context = PullContext(request, connection.open(), directory, console, origin)
-        result = _download_changed(context, force=force)
+        client = connection.open(retry_s=retry_s)
+        context = PullContext(request, client, directory, console, origin)
+        return _download_changed(context, force=force)
     except Unavailable as error:
         if usable is None:
             raise
         age = describe_age(usable.manifest)
-        console.warn(f"{error}; going on with what was pulled before ({age})")
+        console.warn(f"{error}. Using what was pulled before ({age}).")
         return replace(usable, offline=True)
-    return result
 
 
 def _is_current(usable: PullResult, request: PullOptions, connection: Connection) -> bool:
     """Ask the instance whether the artifacts are still the current ones."""
-    client = connection.open(FRESHNESS_CHECK_TIMEOUT_S)
+    if connection.unavailable is not None:
+        raise connection.unavailable
+    client = connection.open_briefly()
     return all(
         _is_same_artifact(artifact, locate(client, artifact.kind, request))
         for artifact in usable.artifacts
@@ -180,7 +190,9 @@ def _replace_changed(
     environment = first_location.environment or request.environment
     context.directory.replace_artifacts(
         {kind: download.path for kind, download in downloads.items()},
-        StateRecord(context.origin, environment, tuple(artifacts.values())),
+        StateRecord(
+            context.origin, environment, tuple(artifacts.values()), first_location.integration_name
+        ),
         removed=_removed_kinds(previous, artifacts),
     )
     result = PullResult(
@@ -189,6 +201,7 @@ def _replace_changed(
         environment,
         unchanged=not downloads,
         contents={kind: download.artifact for kind, download in downloads.items()},
+        integration_name=first_location.integration_name,
     )
     return result, first_location
 

@@ -13,14 +13,17 @@ from datapilot_defer.validation.result import (
     ValidationOptions,
     ValidationResult,
 )
+from datapilot_defer.validation.run_outcome import RunOutcome, judge_run
 from datapilot_defer.validation.validator import validate
 
 __all__ = [
     "Problem",
     "ProblemCode",
+    "RunOutcome",
     "ValidationOptions",
     "ValidationResult",
     "find_inconsistencies",
+    "judge_run",
     "validate",
     "warm_up",
 ]

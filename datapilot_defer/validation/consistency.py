@@ -1,11 +1,14 @@
-"""Consistency of several artifacts: one project, one invocation of dbt."""
+"""Consistency of several artifacts: one project, one target, one day."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from datapilot_defer import dbt_json
 from datapilot_defer.artifact import Kind
+from datapilot_defer.formatting import as_one_line, format_duration
+from datapilot_defer.validation.targets import describe_other_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from datapilot_defer.artifact import Artifact
     from datapilot_defer.dbt_json.parser import Raw
 
+# A job runs dbt more than once: `build`, then `docs generate`. Its artifacts are of one night.
+_MAX_TIME_APART = timedelta(days=1)
 # Sections with the unique IDs of nodes, as keys of an object or as a property of each list item.
 _SECTIONS_WITH_UNIQUE_IDS = {
     Kind.CATALOG: ("nodes", "sources"),
@@ -31,28 +36,33 @@ _MANIFEST_SECTIONS = (
 
 
 def find_inconsistencies(artifacts: Sequence[Artifact]) -> list[str]:
-    """Describe each artifact that is not from the first one's project or invocation.
+    """Describe each artifact that does not belong to the first one.
 
-    artifacts: accepted ones, the manifest first. It is normal that some nodes differ (only a
-    selection was built, a package was removed). No common node means another project.
+    It is of another project or target, or dbt wrote it more than a day earlier or later.
+    artifacts: the manifest first. It is normal that some nodes differ (only a selection was built,
+    a package was removed). No common node means another project. Raises NotJsonError.
     """
     first, *others = artifacts
     manifest_ids: set[str] = set()
     if others and first.kind is Kind.MANIFEST:
         manifest_ids = _unique_ids(first, _MANIFEST_SECTIONS)
-    inconsistencies = []
-    for other in others:
-        foreign_id = _find_foreign_id(other, manifest_ids)
-        if foreign_id is not None:
-            inconsistencies.append(
-                f"{other.path} is of another project: {first.path} has no {foreign_id}, "
-                "nor any other node of it"
-            )
-        elif _are_of_different_invocations(first, other):
-            inconsistencies.append(
-                f"{other.path} and {first.path} come from different invocations of dbt"
-            )
-    return inconsistencies
+    inconsistencies = [_find_inconsistency(first, other, manifest_ids) for other in others]
+    return [inconsistency for inconsistency in inconsistencies if inconsistency is not None]
+
+
+def _find_inconsistency(first: Artifact, other: Artifact, manifest_ids: set[str]) -> str | None:
+    foreign_id = _find_foreign_id(other, manifest_ids)
+    if foreign_id is not None:
+        return (
+            f"{other.path} is of another project: {first.path} has no {foreign_id}, "
+            "nor any other node of it"
+        )
+    if not _are_of_different_invocations(first, other):
+        return None
+    other_target = describe_other_target(first, other)
+    if other_target is not None:
+        return f"{other.path} is of another target: {other_target}"
+    return _describe_time_apart(first, other)
 
 
 def _find_foreign_id(artifact: Artifact, manifest_ids: set[str]) -> str | None:
@@ -60,13 +70,29 @@ def _find_foreign_id(artifact: Artifact, manifest_ids: set[str]) -> str | None:
     unique_ids = _unique_ids(artifact, _SECTIONS_WITH_UNIQUE_IDS.get(artifact.kind, ()))
     if not manifest_ids or not unique_ids or unique_ids & manifest_ids:
         return None
-    return min(unique_ids)
+    return as_one_line(min(unique_ids))
 
 
 def _are_of_different_invocations(first: Artifact, other: Artifact) -> bool:
     first_id = first.metadata.invocation_id
     other_id = other.metadata.invocation_id
     return bool(first_id and other_id) and first_id != other_id
+
+
+def _describe_time_apart(first: Artifact, other: Artifact) -> str | None:
+    """Describe how long before or after the first artifact dbt wrote the other one.
+
+    Returns None when it was at most a day.
+    """
+    description = f"{other.path} and {first.path} come from different invocations of dbt"
+    first_time = first.metadata.generated_at
+    other_time = other.metadata.generated_at
+    if first_time is None or other_time is None:
+        return description
+    time_apart = abs(first_time - other_time)
+    if time_apart <= _MAX_TIME_APART:
+        return None
+    return f"{description}, {format_duration(time_apart.total_seconds())} apart"
 
 
 def _unique_ids(artifact: Artifact, names: Sequence[str]) -> set[str]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from datapilot_defer.formatting import as_one_line
+
 if TYPE_CHECKING:
     from datapilot_defer.artifact import Artifact
 
@@ -52,7 +54,7 @@ class Problem:
         line = f"{artifact_path}::{self.path}: {self.message}"
         if self.file:
             line += f" ({self.file})"
-        return line
+        return as_one_line(line)
 
 
 @dataclass

@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 from click.testing import CliRunner
 
 from datapilot_defer.cli.main import root
 from tests.support.instances import RunningInstance
-
-
-def leaf_commands(
-    group: click.Group, path: tuple[str, ...] = ()
-) -> Iterator[tuple[str, click.Command]]:
-    """Yield each command that is not a group, with its dotted name."""
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from leaf_commands(command, (*path, name))
-        else:
-            yield ".".join((*path, name)), command
-
-
-LEAVES = dict(leaf_commands(root))
+from tests.support.json_contract import LEAVES as LEAVES
+from tests.support.json_contract import check_output
 
 
 @dataclass(frozen=True)
@@ -52,12 +39,13 @@ class Outcome:
 def datapilot(
     *arguments: object, env: Mapping[str, str] | None = None, stdin: str | None = None
 ) -> Outcome:
-    """Run `datapilot ARGUMENTS`; a traceback fails the test."""
+    """Run `datapilot ARGUMENTS`; a traceback or a result that breaks its schema fails the test."""
     result = CliRunner().invoke(
         root, [str(argument) for argument in arguments], env=env, input=stdin, prog_name="datapilot"
     )
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
+    check_output(arguments, result.stdout, result.exit_code)
     return Outcome(result.exit_code, result.stdout, result.stderr)
 
 

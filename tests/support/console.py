@@ -16,6 +16,7 @@ class RecordingConsole:
 
     def __init__(self, answers: Mapping[str, str] | None = None) -> None:
         self.interactive = answers is not None
+        self.attended = self.interactive
         self.messages: list[tuple[str, str]] = []
         self.asked: list[str] = []
         self.secrets: list[str] = []

@@ -191,9 +191,9 @@ def _damaged(body: bytes) -> bytes:
 
 
 def tunnel(exchange: Exchange) -> None:
-    """Act as an HTTP proxy: connect to the requested host and forward bytes in both directions."""
-    host, _, port = exchange.head.split(b" ", 2)[1].decode("ascii").rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=30) as server:
+    """Act as an HTTP proxy that finds every host on this machine: forward bytes both ways."""
+    _, _, port = exchange.head.split(b" ", 2)[1].decode("ascii").rpartition(":")
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=30) as server:
         exchange.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
         back = threading.Thread(target=_pump, args=(server, exchange.client))
         back.start()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import trustme
@@ -29,6 +30,7 @@ from tests.support.console import RecordingConsole
 from tests.support.fault_proxy import Accept, FaultProxy, fault_proxy
 from tests.support.fault_table import Row
 from tests.support.instances import RunningInstance
+from tests.support.json_contract import check_output
 
 # After its deadline, a command may need this long on a busy machine; later, it hangs.
 HANGS_AFTER_S = 20
@@ -110,7 +112,7 @@ def make_world(instance: RunningInstance, manifest: Path, folder: Path) -> World
     authority.cert_pem.write_to_path(folder / "ca.pem")
     long_ago = datetime(2020, 1, 1, tzinfo=UTC)
     certificates = {
-        "good": authority.issue_cert("127.0.0.1", "localhost"),
+        "good": authority.issue_cert("127.0.0.1", "localhost", "instance.invalid"),
         "expired": authority.issue_cert(
             "127.0.0.1", not_before=long_ago, not_after=long_ago.replace(year=2021)
         ),
@@ -204,9 +206,10 @@ def environ_of(world: World, row: Row, proxy: FaultProxy, home: Path) -> dict[st
     home.mkdir(exist_ok=True)
     (home / ".netrc").write_text(row.netrc, encoding="utf-8")
     (home / ".netrc").chmod(0o600)
+    port = urlsplit(proxy.url).port
     ca, notes = world.folder / "ca.pem", world.folder / "notes.txt"
     given = {
-        name: value.format(ca=ca, notes=notes, dead=dead, url=proxy.url.replace("https", "http"))
+        name: value.format(ca=ca, notes=notes, dead=dead, url=f"http://127.0.0.1:{port}")
         for name, value in row.environ.items()
     }
     return {
@@ -238,10 +241,11 @@ def run(command: Sequence[str], environ: Mapping[str, str], *, kill_after_s: flo
         process.kill()
         stdout, stderr = process.communicate()
         code = None
+    check_output(command[3:], stdout, code)  # after "python -m datapilot_defer"
     return Ended(code, time.monotonic() - began, stdout, stderr)
 
 
 def instance_at(url: str, instance_name: str = "acme", token: str = "") -> InstanceClient:
-    """An instance in this process, with 20 s for everything."""
+    """An instance in this process, with 20 s for everything and 0.5 s for repeated requests."""
     found = Credentials(*(Setting(value, "the test") for value in (url, instance_name, token)))
-    return InstanceClient(found, deadline=Deadline(20), log=RecordingConsole())
+    return InstanceClient(found, deadline=Deadline(20), log=RecordingConsole(), retry_s=0.5)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.dbt_project import PROJECT
 from tests.support.fault_runner import World, make_world
 from tests.support.instances import RunningInstance, running_instance
 from tests.support.protocol_server import ProtocolServer, protocol_server
@@ -14,8 +16,10 @@ from tests.support.protocol_server import ProtocolServer, protocol_server
 
 @pytest.fixture
 def no_retry_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retry without a pause, for tests of answers rather than of time."""
-    monkeypatch.setattr("datapilot_defer.client.transport.FIRST_WAIT_S", 0.001)
+    """Retry for half a second with short pauses, for tests of answers rather than of time."""
+    monkeypatch.setattr("datapilot_defer.client.retries.LONGEST_WAIT_S", 0.05)
+    monkeypatch.setattr("datapilot_defer.client.retries.UNATTENDED_RETRY_S", 0.5)
+    monkeypatch.setattr("datapilot_defer.client.connection.BRIEF_TIMEOUT_S", 2.0)
 
 
 @pytest.fixture
@@ -36,3 +40,23 @@ def hosted() -> Iterator[ProtocolServer]:
 def world(instance: RunningInstance, artifacts: Path, tmp_path: Path) -> World:
     """Return an instance with two manifests and certificates, for fault injection."""
     return make_world(instance, artifacts / "manifest.json", tmp_path / "world")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a workspace with the dbt project `shop`, the current directory. No dbt on PATH."""
+    (tmp_path / "work" / ".git").mkdir(parents=True)
+    (tmp_path / "work" / ".vscode").mkdir()
+    shutil.copytree(PROJECT, tmp_path / "work" / "shop")
+    monkeypatch.chdir(tmp_path / "work" / "shop")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def prod(artifacts: Path, tmp_path: Path) -> Path:
+    """Return a folder of its own with production's manifest."""
+    folder = tmp_path / "prod"
+    folder.mkdir()
+    shutil.copy(artifacts / "manifest.json", folder)
+    return folder

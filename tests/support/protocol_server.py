@@ -137,6 +137,7 @@ def protocol_server() -> Iterator[ProtocolServer]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # one packet for header and body: the second would wait for an ACK
 
         def _serve(self) -> None:
             parts = urlsplit(self.path)

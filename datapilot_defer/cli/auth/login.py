@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
 import click
 
@@ -16,13 +15,12 @@ from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import connection_options
 from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.client.connection import ConnectionOptions, open_instance
-from datapilot_defer.config import DEFAULT_URL, Setting
-from datapilot_defer.credential_sources import CredentialSource
+from datapilot_defer.config import DEFAULT_URL, Setting, SettingSource
+from datapilot_defer.credential_sources import CredentialSource, normalize_url
 from datapilot_defer.credentials import Credentials
 from datapilot_defer.errors import Unavailable, UsageError
 
-# A signed token (JWT) of a single sign-on has a few thousand characters.
-_MAX_TOKEN_LENGTH = 65_536
+_MAX_TOKEN_LENGTH = 16 * 1024
 
 
 @click.command("login", cls=Command)
@@ -42,12 +40,14 @@ def login(
 ) -> None:
     """Keep the credentials of an instance, once it has accepted them."""
     output = current_output()
+    source = CredentialSource.from_options(
+        token=None, instance_name=connection.instance_name, url=connection.backend_url
+    )
     token = _read_token(output, connection.token, token_stdin=token_stdin, token_file=token_file)
-    options = replace(connection, token=token)
+    source = replace(source, token=token)
     if output.interactive:
-        options = _ask_for_missing(options)
-    token_origin = _token_origin(token_stdin=token_stdin, token_file=token_file)
-    login_credentials = _resolve_login(output, options, token_origin)
+        source = _ask_for_missing(source)
+    login_credentials = _resolve_login(output, source, allow_http=connection.allow_http)
     output.hide_secret(login_credentials.token.value)
     client = open_instance(
         login_credentials, environ=os.environ, console=output, timeout_s=connection.timeout_s
@@ -65,7 +65,7 @@ def login(
 
 def _read_token(
     output: Output, token: str | None, *, token_stdin: bool, token_file: str | None
-) -> str | None:
+) -> Setting | None:
     """Read the token from the given source. Raise UsageError if there are several sources."""
     sources = [source for source in (token, token_stdin, token_file) if source]
     if len(sources) > 1:
@@ -74,74 +74,63 @@ def _read_token(
         output.warn(
             "--token shows the token in process lists and in the shell's history; use --token-stdin"
         )
-    try:
-        if token_file:
-            with Path(token_file).open(encoding="utf-8-sig") as file:
-                return _read_stream(file)
-        if token_stdin:
-            return _read_stream(sys.stdin)
-    except UnicodeDecodeError:
-        raise UsageError("what was given as token is no text") from None
-    except OSError as error:
-        source = token_file or "standard input"
-        raise UsageError(f"can't read the token from {source}: {error.strerror}") from None
-    return token
-
-
-def _read_stream(stream: TextIO) -> str:
-    """Return the token in a file or a pipe. Raise UsageError for a text that is too long for one.
-
-    A device such as /dev/zero never ends.
-    """
-    text = stream.read(_MAX_TOKEN_LENGTH + 1)
-    if len(text) > _MAX_TOKEN_LENGTH:
-        raise UsageError(
-            f"what was given as token is too long: a token has at most {_MAX_TOKEN_LENGTH:,} "
-            "characters"
-        )
-    return text.strip()
-
-
-def _token_origin(*, token_stdin: bool, token_file: str | None) -> str | None:
-    """Return the origin of a token that no option holds."""
+        return Setting(token, "option --token", SettingSource.OPTION)
     if token_file:
-        return f"the file {token_file}"
+        return _read_token_from(f"the file {token_file}", Path(token_file))
     if token_stdin:
-        return "standard input"
+        return _read_token_from("standard input", None)
     return None
 
 
-def _ask_for_missing(options: ConnectionOptions) -> ConnectionOptions:
+def _read_token_from(origin: str, file: Path | None) -> Setting | None:
+    """Read the token from a file, or else from standard input; None when there is nothing."""
+    try:
+        text = _read_text(file)
+    except UnicodeDecodeError:
+        raise UsageError(f"what {origin} holds as token is no text") from None
+    except OSError as error:
+        raise UsageError(f"can't read the token from {origin}: {error.strerror}") from None
+    if len(text) > _MAX_TOKEN_LENGTH:
+        raise UsageError(f"what {origin} holds is too long for a token")
+    token = text.strip()
+    if not token:
+        return None
+    return Setting(token, origin)
+
+
+def _read_text(file: Path | None) -> str:
+    """Return the text, or one character more than a token may have."""
+    if file is None:
+        return sys.stdin.read(_MAX_TOKEN_LENGTH + 1)
+    with file.open(encoding="utf-8-sig") as stream:
+        return stream.read(_MAX_TOKEN_LENGTH + 1)
+
+
+def _ask_for_missing(source: CredentialSource) -> CredentialSource:
     """Ask for the values that no option gives, with those of environment variables as defaults."""
     defaults = CredentialSource.from_environment(os.environ)
     default_url = defaults.url or Setting(DEFAULT_URL, "default")
     return replace(
-        options,
-        backend_url=options.backend_url or _prompt("Instance URL", default_url),
-        instance_name=options.instance_name or _prompt("Instance name", defaults.instance_name),
-        token=options.token or click.prompt("Token", hide_input=True, err=True),
-    )
-
-
-def _prompt(label: str, default: Setting | None) -> str:
-    default_value = default.value if default else None
-    return str(click.prompt(label, default=default_value, err=True))
-
-
-def _resolve_login(
-    output: Output, options: ConnectionOptions, token_origin: str | None
-) -> Credentials:
-    """Return the credentials to store. They always have a token, so the keyring is not read."""
-    source = CredentialSource.from_options(
-        token=options.token, instance_name=options.instance_name, url=options.backend_url
-    )
-    if source.token and token_origin:
-        source = replace(source, token=Setting(source.token.value, token_origin))
-    return credentials.resolve_credentials(
         source,
-        environ=_login_environment(source),
-        console=output,
-        allow_http=options.allow_http,
+        url=source.url or _prompt("Instance URL", default_url),
+        instance_name=source.instance_name or _prompt("Instance name", defaults.instance_name),
+        token=source.token or _prompt("Token", None, hidden=True),
+    )
+
+
+def _prompt(label: str, default: Setting | None, *, hidden: bool = False) -> Setting:
+    """Ask for a value. The default keeps its origin."""
+    default_value = default.value if default else None
+    value = str(click.prompt(label, default=default_value, hide_input=hidden, err=True))
+    if default is not None and value == default.value:
+        return default
+    return Setting(value, "prompt")
+
+
+def _resolve_login(output: Output, source: CredentialSource, *, allow_http: bool) -> Credentials:
+    """Return the credentials to store. They always have a token, so the keyring is not read."""
+    return credentials.resolve_credentials(
+        source, environ=_login_environment(source), console=output, allow_http=allow_http
     )
 
 
@@ -190,15 +179,24 @@ def _confirm_config_file(output: Output, error: Unavailable) -> None:
 
 def _warn_about_precedence(output: Output, login_credentials: Credentials) -> None:
     """Warn if the next command uses other credentials than those that were stored."""
-    variable = config.read_variable(os.environ, config.CREDENTIAL_VARIABLES["token"])
-    in_config_file = credential_store.find_in_config_file(os.environ)
-    if variable and variable.value != login_credentials.token.value:
-        output.warn(f"the token in {variable.origin} wins over this one; unset it to use this one")
+    variables = CredentialSource.from_environment(os.environ)
+    url = login_credentials.url.value
+    if variables.token and variables.token.value != login_credentials.token.value:
+        _warn_about_variable(output, "token", variables.token)
         return
-    stored = (login_credentials.instance_name.value, login_credentials.url.value)
-    if in_config_file and in_config_file != stored:
-        _, url = in_config_file
+    if variables.url and normalize_url(variables.url.value) != url:
+        _warn_about_variable(output, "URL", variables.url)
+    name = login_credentials.instance_name.value
+    if variables.instance_name and variables.instance_name.value != name:
+        _warn_about_variable(output, "instance name", variables.instance_name)
+    in_config_file = credential_store.find_in_config_file(os.environ)
+    if in_config_file and in_config_file != (name, url):
+        _, url_in_file = in_config_file
         output.warn(
-            f"{config.config_file_path(os.environ)} holds credentials for {url} that win, "
+            f"{config.config_file_path(os.environ)} holds credentials for {url_in_file} that win, "
             f"unless --backend-url or --instance-name asks for these"
         )
+
+
+def _warn_about_variable(output: Output, label: str, variable: Setting) -> None:
+    output.warn(f"the {label} in {variable.origin} wins over this one; unset it to use this one")

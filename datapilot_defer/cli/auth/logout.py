@@ -9,6 +9,12 @@ import click
 from datapilot_defer import credential_store
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.output import Output, current_output
+from datapilot_defer.config import Setting, SettingSource
+from datapilot_defer.credential_sources import (
+    CredentialSource,
+    collect_sources,
+    normalize_url,
+)
 from datapilot_defer.errors import NotFound, Unavailable
 
 
@@ -25,20 +31,42 @@ def logout(instance_name: str | None, backend_url: str | None) -> None:
     output = current_output()
     url = None
     if backend_url:
-        url = backend_url.rstrip("/").lower()
+        url = normalize_url(backend_url)
     locations = [
         _remove_from_keyring(output, url, instance_name),
         _remove_from_config_file(url, instance_name),
     ]
     removed_from = [location for location in locations if location]
+    remaining = _find_remaining_token(output)
     if not removed_from:
-        raise NotFound(
-            "no such credentials are kept here; `datapilot auth status` shows what is used"
-        )
-    output.print_result(
-        {"ok": True, "removed_from": removed_from},
-        f"Logged out: removed from {' and '.join(removed_from)}.",
-    )
+        raise NotFound(_nothing_removed_message(remaining))
+    if remaining is not None and remaining.source is not SettingSource.KEYRING:
+        output.warn(f"the token from {remaining.origin} is still used; {_remedy(remaining)}")
+    data = {
+        "ok": True,
+        "removed_from": removed_from,
+        "remaining_token_origin": remaining.origin if remaining else None,
+    }
+    output.print_result(data, f"Logged out: removed from {' and '.join(removed_from)}.")
+
+
+def _find_remaining_token(output: Output) -> Setting | None:
+    """Return the token that the next command would use."""
+    sources = collect_sources(CredentialSource(), os.environ, output)
+    return next((source.token for source in sources if source.token), None)
+
+
+def _nothing_removed_message(remaining: Setting | None) -> str:
+    message = "no such credentials are kept here; `datapilot auth status` shows what is used"
+    if remaining is None:
+        return message
+    return f"{message}. The token from {remaining.origin} is still used; {_remedy(remaining)}"
+
+
+def _remedy(remaining: Setting) -> str:
+    if remaining.source is SettingSource.VARIABLE:
+        return "unset the variable to stop that"
+    return "`datapilot auth logout` without options removes it"
 
 
 def _remove_from_keyring(output: Output, url: str | None, instance_name: str | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -12,8 +13,10 @@ from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.options import connection_options
 from datapilot_defer.cli.output import current_output, mask_token
 from datapilot_defer.client.connection import Connection, ConnectionOptions
+from datapilot_defer.client.token_expiry import describe_expiry
 from datapilot_defer.config import Setting
 from datapilot_defer.errors import AccessDenied, DatapilotError, Unavailable
+from datapilot_defer.formatting import format_timestamp
 
 if TYPE_CHECKING:
     from datapilot_defer.client.instance_client import InstanceClient
@@ -40,13 +43,21 @@ def status(connection: ConnectionOptions) -> None:
         "exit_code": access.exit_code,
         "accepted": access.accepted,
         "may_upload": access.may_upload,
+        "token_expires_at": None,
     }
     lines = []
     for name, part in parts.items():
-        data[name] = {"value": part.value, "origin": part.origin}
+        data[name] = part.value
+        data[f"{name}_origin"] = part.origin
         label = f"{name.replace('_', ' ')}:"
         lines.append(f"{label:15}{part.value}  ({part.origin})")
     lines.append(f"{'accepted:':15}{_format_access(access)}")
+    if access.token_expires_at is not None:
+        data["token_expires_at"] = access.token_expires_at.isoformat()
+        lines.append(f"{'token expires:':15}{format_timestamp(access.token_expires_at)}")
+    expiry_warning = describe_expiry(access.token_expires_at, effective.url.value)
+    if expiry_warning is not None:
+        output.warn(expiry_warning)
     output.print_result(data, "\n".join(lines))
     output.exit(access.exit_code)
 
@@ -55,11 +66,12 @@ def status(connection: ConnectionOptions) -> None:
 class _Access:
     """What an instance allows. A permission that could not be determined is None.
 
-    error: why the credentials cannot be used.
+    error: why the credentials cannot be used. token_expires_at: None for never, or not known.
     """
 
     error: DatapilotError | None = None
     may_upload: bool | None = None
+    token_expires_at: datetime | None = None
 
     @property
     def accepted(self) -> bool | None:
@@ -75,16 +87,17 @@ class _Access:
 def _check_access(client: InstanceClient) -> _Access:
     """Ask the instance whether it accepts the credentials and whether they permit uploads."""
     try:
-        client.check_credentials()
+        expires_at = client.check_credentials()
     except DatapilotError as error:
         return _Access(error)
+    may_upload: bool | None = True
     try:
         client.check_permissions()
     except AccessDenied:
-        return _Access(may_upload=False)
+        may_upload = False
     except DatapilotError:
-        return _Access()
-    return _Access(may_upload=True)
+        may_upload = None
+    return _Access(may_upload=may_upload, token_expires_at=expires_at)
 
 
 def _format_access(access: _Access) -> str:

@@ -15,6 +15,7 @@ from datapilot_defer.cli.defer.options import (
     defer_options,
     find_project,
     start_session,
+    warn_of_problem,
 )
 from datapilot_defer.cli.defer.status import Evaluation, status_json
 from datapilot_defer.cli.options import project_dir_option
@@ -45,8 +46,8 @@ def enable(user: bool, options: DeferOptions) -> None:
     session = start_session(options)
     project = session.project
     files = read_settings_files(project.folder, os.environ)
-    stored = read_settings(files.effective)
     target = _choose_settings_file(files, user=user)
+    stored = read_settings(_stored_settings_file(files, user=user))
     settings = replace(session.apply_overrides(stored), enabled=True, file=target)
     if settings.manifest_path and not options.overrides.manifest_path:
         manifest_path = relocate_path(settings.manifest_path, stored.file, target)
@@ -54,17 +55,21 @@ def enable(user: bool, options: DeferOptions) -> None:
     dbt = session.find_dbt_or_warn()
     state = session.prepare_state(settings, dbt)
     target.update(_settings_changes(settings, stored))
+    warn_of_problem(session.console, files)
     session.console.note(
-        f"Defer is on for {project.name}: {state.describe()}; set in {target.path}"
+        f"Defer is on for {project.name}. Deferring to {state.describe()}; set in {target.path}"
     )
     _remove_duplicate_settings(session.console, project, files, target)
-    data = status_json(Evaluation(settings, project, dbt, state))
-    session.console.print_result({"ok": True, **data}, "")
+    data = status_json(Evaluation(settings, settings, project, dbt, state))
+    session.console.print_result(data, "")
 
 
 @click.command("disable", cls=Command)
+@click.option(
+    "--user", is_flag=True, help="Turn it off in your own settings file, not in the workspace."
+)
 @project_dir_option
-def disable(project_dir: str | None) -> None:
+def disable(user: bool, project_dir: str | None) -> None:
     """Turn defer off for this project.
 
     Where the manifest comes from stays set.
@@ -74,7 +79,9 @@ def disable(project_dir: str | None) -> None:
 
     console = current_output()
     project = find_project(project_dir)
-    file = read_settings_files(project.folder, os.environ).effective
+    files = read_settings_files(project.folder, os.environ)
+    file = _stored_settings_file(files, user=user)
+    warn_of_problem(console, files)
     settings = read_settings(file)
     if file.has_project:
         file.update({"deferToProduction": False})
@@ -86,15 +93,23 @@ def disable(project_dir: str | None) -> None:
 
 
 def _choose_settings_file(files: SettingsFiles, *, user: bool) -> SettingsFile:
+    """Return the file to write to. Raises UsageError for one that would have no effect."""
     if not user:
-        return files.workspace or files.user
-    stored = files.effective
-    if stored.has_project and stored.path != files.user.path:
+        return files.shared
+    workspace = files.workspace
+    if workspace is not None and workspace.has_project and workspace.path != files.user.path:
         raise UsageError(
-            f"{stored.path} has settings for this project, and they win over your own: "
+            f"{workspace.path} has settings for this project, and they win over your own: "
             "leave --user out, or remove them there"
         )
     return files.user
+
+
+def _stored_settings_file(files: SettingsFiles, *, user: bool) -> SettingsFile:
+    """Return the file to read from. With --user the workspace's has nothing to read."""
+    if user:
+        return _choose_settings_file(files, user=True)
+    return files.effective
 
 
 def _settings_changes(settings: DeferSettings, stored: DeferSettings) -> dict[str, object]:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -71,6 +72,7 @@ def explain(
     built alone. dbt itself is asked which models are selected and which relations exist; nothing in
     your project or database changes.
     """
+    from datapilot_defer.defer.dbt_directories import fallback_profiles_directory
     from datapilot_defer.defer.dbt_queries import DbtQuery
     from datapilot_defer.defer.explain import DeferContext, explain_references
     from datapilot_defer.defer.nodes import read_nodes
@@ -79,8 +81,9 @@ def explain(
     session = start_session(options)
     settings = require_enabled(session.read_settings(), session.project)
     dbt = session.find_dbt()
-    state = session.prepare_state(settings, dbt)
-    flags = _dbt_flags(target, profile, profiles_dir, variables)
+    profiles = profiles_dir or fallback_profiles_directory(session.project, os.environ)
+    flags = _dbt_flags(target, profile, profiles, variables)
+    state = session.prepare_state(settings, dbt, flags)
     query = DbtQuery(dbt, session.project, flags, os.environ)
     selection = _selection_arguments((*select, *more), exclude, selector)
     answer = _ask_dbt(session.console, query, selection, state)
@@ -113,15 +116,15 @@ def _ask_dbt(
 
 
 def _dbt_flags(
-    target: str | None, profile: str | None, profiles_dir: str | None, variables: str | None
+    target: str | None, profile: str | None, profiles: str | Path | None, variables: str | None
 ) -> list[str]:
     options = {
         "--target": target,
         "--profile": profile,
-        "--profiles-dir": profiles_dir,
+        "--profiles-dir": profiles,
         "--vars": variables,
     }
-    return [word for name, value in options.items() if value for word in (name, value)]
+    return [word for name, value in options.items() if value for word in (name, str(value))]
 
 
 def _selection_arguments(
@@ -180,6 +183,7 @@ def _explanation_json(
 
     facts = state.artifact.to_json()
     return {
+        "ok": True,
         "references": [asdict(reference) for reference in references],
         "counts": Counter(reference.resolution for reference in references),
         "favor_state": favor_state,

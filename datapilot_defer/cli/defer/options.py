@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from datapilot_defer.dbt_installation import DbtInstallation
     from datapilot_defer.dbt_project import DbtProject
     from datapilot_defer.defer.project_settings import DeferSettings, SettingsOverrides
+    from datapilot_defer.defer.settings_file import SettingsFiles
     from datapilot_defer.defer.state import PreparedState
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -111,11 +112,17 @@ class DeferSession:
 
     def read_settings(self) -> DeferSettings:
         """Return the stored settings with the options of this call in their place."""
+        return self.apply_overrides(self.read_stored_settings())
+
+    def read_stored_settings(self) -> DeferSettings:
+        """Return the stored settings without the options of this call."""
         from datapilot_defer.defer.project_settings import read_settings
         from datapilot_defer.defer.settings_file import read_settings_files
 
         files = read_settings_files(self.project.folder, os.environ)
-        return self.apply_overrides(read_settings(files.effective))
+        file = files.effective
+        warn_of_problem(self.console, files)
+        return read_settings(file)
 
     def apply_overrides(self, stored: DeferSettings) -> DeferSettings:
         """Return settings with the options of this call in their place."""
@@ -147,8 +154,13 @@ class DeferSession:
             self.console.warn(f"{error}; so it is not checked that this dbt can read the manifest")
             return None
 
-    def prepare_state(self, settings: DeferSettings, dbt: DbtInstallation | None) -> PreparedState:
-        """Return the checked state of these settings."""
+    def prepare_state(
+        self,
+        settings: DeferSettings,
+        dbt: DbtInstallation | None,
+        dbt_options: Sequence[str] = (),
+    ) -> PreparedState:
+        """Return the checked state of these settings. dbt_options: of the dbt command to run."""
         from datapilot_defer.defer import state
 
         return state.prepare_state(
@@ -160,6 +172,7 @@ class DeferSession:
             max_age_s=self.options.max_age_s,
             offline=self.options.offline,
             environ=os.environ,
+            dbt_options=dbt_options,
         )
 
 
@@ -168,6 +181,12 @@ def start_session(options: DeferOptions) -> DeferSession:
     console = current_output()
     connection = Connection(options.connection, environ=os.environ, console=console)
     return DeferSession(options, console, find_project(options.project_dir), connection)
+
+
+def warn_of_problem(console: Output, files: SettingsFiles) -> None:
+    """Warn that the workspace's settings file cannot be read, so that the user's own is used."""
+    if files.problem is not None:
+        console.warn(f"{files.problem}; so your own settings are used ({files.user.path})")
 
 
 def find_project(project_dir: str | None) -> DbtProject:

@@ -20,6 +20,7 @@ from datapilot_defer.cli.output import Output
 
 if TYPE_CHECKING:
     from datapilot_defer.defer.command_line import CommandLine
+    from datapilot_defer.defer.dbt_directories import DirectoryOptions
     from datapilot_defer.defer.state import PreparedState
 
 
@@ -30,49 +31,60 @@ if TYPE_CHECKING:
     context_settings={"allow_interspersed_args": False},
     no_args_is_help=True,
 )
+@click.option("--profiles-dir", metavar="DIR", help="Directory of profiles.yml, as for dbt.")
 @defer_options
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--] DBT_COMMAND...")
-def run(words: tuple[str, ...], options: DeferOptions) -> None:
+def run(words: tuple[str, ...], profiles_dir: str | None, options: DeferOptions) -> None:
     """Run dbt so that it defers.
 
     Write the command as for dbt itself: `datapilot dbt defer run build -s my_model`.
 
     Pulls what is new, refuses whatever would make dbt silently not defer, and then runs your dbt
     with --defer and --state where its command takes them. Its output, input, signals and exit code
-    are dbt's own.
+    are dbt's own. --project-dir and --profiles-dir may also stand among the words for dbt; the last
+    one counts.
     """
-    from datapilot_defer.defer import command_line, dbt_process
+    from datapilot_defer.defer import command_line, dbt_directories, dbt_process
 
-    project_dir = command_line.find_option(words, "--project-dir") or options.project_dir
-    session = start_session(replace(options, project_dir=project_dir))
+    directories = dbt_directories.take_directory_options(
+        words, project_dir=options.project_dir, profiles_dir=profiles_dir
+    )
+    if directories.project is not None:
+        options = replace(options, project_dir=str(directories.project))
+    session = start_session(options)
     target_path = command_line.find_option(words, "--target-path")
     if target_path:
         target = Path(os.path.normpath(session.project.folder / target_path))
         session = replace(session, project=replace(session.project, target=target))
-    line = _prepare_command(session, words)
+    line = _prepare_command(session, directories)
     session.console.exit(dbt_process.run_dbt(line.words, line.environment))
 
 
-def _prepare_command(session: DeferSession, words: tuple[str, ...]) -> CommandLine:
+def _prepare_command(session: DeferSession, directories: DirectoryOptions) -> CommandLine:
     """Return dbt's command line. The manifest is out of memory again when dbt starts."""
-    from datapilot_defer.defer import command_line
+    from datapilot_defer.defer import command_line, last_run
+    from datapilot_defer.defer.dbt_directories import directory_flags
     from datapilot_defer.defer.project_settings import require_enabled
 
+    words = directories.words
     settings = require_enabled(session.read_settings(), session.project)
     dbt = session.find_dbt()
     _, command = command_line.find_command(words)
     if command == command_line.RETRY_COMMAND:
-        command_line.check_retry(words, session.project)
-    state = session.prepare_state(settings, dbt)
+        last_run.check_retry(words, session.project)
+    flags = directory_flags(command, directories, session.project, os.environ)
+    state = session.prepare_state(settings, dbt, [*words, *flags])
     line = command_line.compose_command(
         words,
         dbt=dbt,
         state=state.directory,
         favor_state=settings.favor_state,
         environ=os.environ,
+        directories=flags,
     )
     _warn_about_variables(session.console, line, state)
     session.console.note(_describe_command(line, state))
+    session.console.detail(f"State directory: {state.describe_directory()}")
     return line
 
 

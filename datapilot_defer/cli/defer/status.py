@@ -35,8 +35,12 @@ _MANIFEST_FIELDS = (
 
 @dataclass
 class Evaluation:
-    """The settings of a project, and what `run` would do with them."""
+    """The settings of a project, and what `run` would do with them.
 
+    stored: those in the settings file. settings: the same with the options of this call.
+    """
+
+    stored: DeferSettings
     settings: DeferSettings
     project: DbtProject
     dbt: DbtInstallation | None = None
@@ -46,7 +50,21 @@ class Evaluation:
     @property
     def is_usable(self) -> bool:
         """Return whether defer is on and works."""
+        return self.stored.enabled and self.works
+
+    @property
+    def works(self) -> bool:
+        """Return whether `run` with the same options would defer."""
         return self.settings.enabled and self.state is not None and not self.problems
+
+    @property
+    def exit_code(self) -> int:
+        """Return the exit code of `status`."""
+        if self.stored.enabled and self.problems:
+            return self.problems[0].exit_code
+        if self.is_usable:
+            return 0
+        return UsageError.exit_code
 
 
 @click.command("status", cls=Command)
@@ -56,17 +74,14 @@ def status(options: DeferOptions) -> None:
 
     Says also where it leads, how old the manifest is and what is wrong.
 
-    Exit code 0: on and usable. Otherwise that of the problem; 2 when it is off.
+    Exit code 0: on and usable; 2 when it is off, whatever the options; otherwise that of the
+    problem. The options say what `run` with the same options would do.
     """
     session = start_session(options)
     evaluation = _evaluate(session)
     text = "\n".join(_format_status(evaluation))
     session.console.print_result(status_json(evaluation), text)
-    if not evaluation.is_usable:
-        exit_code = UsageError.exit_code
-        if evaluation.problems:
-            exit_code = evaluation.problems[0].exit_code
-        session.console.exit(exit_code)
+    session.console.exit(evaluation.exit_code)
 
 
 def _evaluate(session: DeferSession) -> Evaluation:
@@ -76,8 +91,9 @@ def _evaluate(session: DeferSession) -> Evaluation:
     """
     from datapilot_defer.dbt_installation import locate_executable
 
-    settings = session.read_settings()
-    evaluation = Evaluation(settings, session.project)
+    stored = session.read_stored_settings()
+    settings = session.apply_overrides(stored)
+    evaluation = Evaluation(stored, settings, session.project)
     try:
         if locate_executable(None, os.environ):
             evaluation.dbt = session.find_dbt()
@@ -98,17 +114,20 @@ def status_json(evaluation: Evaluation) -> dict[str, object]:
     """Return the result of `status` and `enable`."""
     settings = evaluation.settings
     data: dict[str, object] = {
-        "enabled": settings.enabled,
+        "ok": evaluation.exit_code == 0,
+        "exit_code": evaluation.exit_code,
+        "enabled": evaluation.stored.enabled,
         "usable": evaluation.is_usable,
         "mode": settings.mode,
         "favor_state": settings.favor_state,
         "state_dir": None,
         "problems": [str(problem) for problem in evaluation.problems],
         "integration_id": None,
+        "integration_name": None,
         "environment": None,
         "manifest_path": None,
         "settings_file": str(settings.file.path),
-        "project": evaluation.project.name,
+        "project_name": evaluation.project.name,
         "project_dir": str(evaluation.project.folder),
         "dbt": None,
         "installed_dbt_version": None,
@@ -133,6 +152,7 @@ def _state_json(state: PreparedState) -> dict[str, object]:
     facts = state.artifact.to_json()
     return {
         "state_dir": str(state.directory),
+        "integration_name": state.integration_name,
         "manifest": {name: facts[name] for name in _MANIFEST_FIELDS},
         "age_seconds": state.artifact.age_seconds,
         "offline": state.pulled is not None and state.pulled.offline,
@@ -140,21 +160,50 @@ def _state_json(state: PreparedState) -> dict[str, object]:
 
 
 def _format_status(evaluation: Evaluation) -> list[str]:
+    stored = evaluation.stored
+    lines = [
+        f"Defer is {_on_or_off(stored.enabled)} for {evaluation.project.name} ({stored.file.path})"
+    ]
     settings = evaluation.settings
-    switch = _on_or_off(settings.enabled)
-    favor = f"favor state {_on_or_off(settings.favor_state)}"
-    lines = [f"Defer is {switch} for {evaluation.project.name} ({settings.file.path})"]
-    if settings.mode == "integration":
-        source = f"integration {settings.integration_id}"
-        if settings.environment:
-            source += f", environment {settings.environment}"
-        lines.append(f"Manifest: {source}; {favor}")
-    elif settings.mode == "local":
-        lines.append(f"Manifest: folder {settings.manifest_path}; {favor}")
+    if settings.enabled and not stored.enabled:
+        would_be = "would not be"
+        if evaluation.works:
+            would_be = "would be"
+        lines[0] += f"; with these options it {would_be} usable"
+    if settings != stored:
+        if stored.mode is not None:
+            lines.append(f"Manifest: {_describe_source(stored, None)}")
+        lines.append(f"With these options: {_describe_source(settings, evaluation.state)}")
+    elif stored.mode is not None:
+        lines.append(f"Manifest: {_describe_source(stored, evaluation.state)}")
     if evaluation.state is not None:
-        lines.append(f"State directory: {evaluation.state.describe()}")
+        if settings.enabled:
+            lines.append(f"Deferring to {evaluation.state.describe()}")
+        lines.append(f"State directory: {evaluation.state.describe_directory()}")
     lines += [f"Problem: {problem}" for problem in evaluation.problems]
     return lines
+
+
+def _describe_source(settings: DeferSettings, state: PreparedState | None) -> str:
+    source = "no manifest"
+    if settings.mode == "integration":
+        source = _describe_integration(settings, state)
+    elif settings.mode == "local":
+        source = f"folder {settings.manifest_path}"
+    return f"{source}; favor state {_on_or_off(settings.favor_state)}"
+
+
+def _describe_integration(settings: DeferSettings, state: PreparedState | None) -> str:
+    """Return the integration with its name, as far as it is known, and the environment."""
+    description = f"integration {settings.integration_id}"
+    environment = settings.environment
+    if state is not None and state.pulled is not None:
+        environment = environment or state.pulled.environment
+        if state.integration_name:
+            description += f" ({state.integration_name})"
+    if environment:
+        description += f", environment {environment}"
+    return description
 
 
 def _on_or_off(is_on: bool) -> str:

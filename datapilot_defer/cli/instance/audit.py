@@ -57,7 +57,8 @@ def audit(data: Path, instance_name: str | None, since: str | None, limit: int) 
     text = "no entries"
     if events:
         text = format_table(_COLUMNS, [_event_row(event) for event in events])
-    current_output().print_result({"events": [_event_json(event) for event in events]}, text)
+    result = {"ok": True, "events": [_event_json(event) for event in events]}
+    current_output().print_result(result, text)
 
 
 def _parse_moment(text: str) -> datetime:

@@ -23,4 +23,5 @@ def migrate(data: Path) -> None:
     text = f"The database has migration {after:04} already."
     if before != after:
         text = f"Migrated the database from migration {before:04} to {after:04}."
-    current_output().print_result({"migrated_from": before, "migrated_to": after}, text)
+    result = {"ok": True, "migrated_from": before, "migrated_to": after}
+    current_output().print_result(result, text)

@@ -30,7 +30,7 @@ def rotate_key(data: Path, instance_name: str | None) -> None:
 
         name = instances.rotate_signing_key(storage, instance_name, command_line_actor())
     current_output().print_result(
-        {"instance_name": name},
+        {"ok": True, "instance_name": name},
         f"Replaced the signing key of instance {name}.\n"
         "URLs that were signed before are no longer valid. Tokens and sessions stay valid.",
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from datapilot_defer.cli.command import Command
+from datapilot_defer.cli.command import Command, Group
 from datapilot_defer.cli.instance.options import (
     command_line_actor,
     data_option,
@@ -26,7 +26,7 @@ _SCOPES = ["read", "upload", "admin"]
 _COLUMNS = ("id", "instance", "name", "scopes", "integration", "state", "expires", "last used")
 
 
-@click.group("token")
+@click.group("token", cls=Group)
 def token() -> None:
     """Create, list and revoke the tokens of an instance."""
 
@@ -75,7 +75,8 @@ def create(
             expires_at=expires_at,
             actor=command_line_actor(),
         )
-    current_output().print_result({**_token_json(record), "token": secret}, secret)
+    result = {"ok": True, **_token_json(record), "token": secret}
+    current_output().print_result(result, secret)
 
 
 @token.command("list", cls=Command)
@@ -92,7 +93,7 @@ def list_(data: Path, instance_name: str | None) -> None:
     if rows:
         text = format_table(_COLUMNS, rows)
     bodies = [{"instance_name": name, **_token_json(record)} for name, record in listed]
-    current_output().print_result({"tokens": bodies}, text)
+    current_output().print_result({"ok": True, "tokens": bodies}, text)
 
 
 @token.command("revoke", cls=Command)
@@ -104,7 +105,7 @@ def revoke(data: Path, token_id: int) -> None:
         from datapilot_defer.instance.services import tokens
 
         tokens.revoke_token(storage, token_id, command_line_actor())
-    result = {"id": token_id, "revoked": True}
+    result = {"ok": True, "id": token_id, "revoked": True}
     current_output().print_result(result, f"Token {token_id} is revoked.")
 
 

@@ -58,6 +58,7 @@ def checks(
             client, found_id, environment, (disabled | {*disable}) - {*enable}
         )
     data = {
+        "ok": True,
         "integration_id": found_id,
         "environment": environment,
         "disabled_checks": sorted(disabled),

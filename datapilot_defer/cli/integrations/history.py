@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import click
 
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.integrations.selection import (
-    list_field,
-    open_client,
-    open_integration,
-    text_field,
+from datapilot_defer.cli.integrations.description import (
+    Description,
+    format_value,
+    parse_description,
 )
+from datapilot_defer.cli.integrations.selection import open_client, open_integration
 from datapilot_defer.cli.options import (
     IdType,
     connection_options,
@@ -46,21 +46,28 @@ def show(
     from datapilot_defer.client import integration_calls
 
     client, found_id = open_integration(integration_id, integration_name, connection)
-    description = integration_calls.describe_environment(client, found_id, environment)
+    answer = integration_calls.describe_environment(client, found_id, environment)
+    description = parse_description(answer, integration_id=found_id, environment=environment)
     status_url = client.status_url(found_id, environment)
-    last_upload = strip_fraction(text_field(description, "last_file_upload_time"))
+    data = {"ok": True, **description.to_json(), "status_url": status_url}
+    current_output().print_result(data, _format_description(description, status_url))
+
+
+def _format_description(description: Description, status_url: str) -> str:
+    integration = description.integration
+    last_upload = strip_fraction(format_value(integration, "last_upload_at"))
     lines = [
-        f"Integration {found_id}, {description.get('name')!r}, environment {environment}",
+        f"Integration {integration['id']}, {integration['name']!r}, "
+        f"environment {integration['environment']}",
         f"Last upload: {last_upload or 'nothing uploaded yet'}",
         f"Page: {status_url}",
     ]
-    disabled_checks = description.get("disabled_checks")
-    if isinstance(disabled_checks, list) and disabled_checks:
-        lines.append(f"Disabled checks: {', '.join(map(str, disabled_checks))}")
-    syncs = list_field(description, "sync_history")[:_MAX_SHOWN_UPLOADS]
+    if description.disabled_checks:
+        lines.append(f"Disabled checks: {', '.join(description.disabled_checks)}")
+    syncs = description.sync_history[:_MAX_SHOWN_UPLOADS]
     if syncs:
         lines.append(format_table(("time", "status", "page"), [_sync_row(sync) for sync in syncs]))
-    current_output().print_result({**description, "status_url": status_url}, "\n".join(lines))
+    return "\n".join(lines)
 
 
 @click.command("history", cls=Command)
@@ -83,34 +90,32 @@ def history(
     from datapilot_defer.client import integration_calls
 
     client, found_id = open_integration(integration_id, integration_name, connection)
-    description = integration_calls.describe_environment(
+    answer = integration_calls.describe_environment(
         client, found_id, environment, include_rejected=rejected
     )
-    uploads = list_field(description, "history")
-    publications = list_field(description, "publications")
-    lines = _format_history(uploads, publications)
+    description = parse_description(answer, integration_id=found_id, environment=environment)
     data = {
+        "ok": True,
         "integration_id": found_id,
-        "environment": environment,
-        "history": uploads,
-        "publications": publications,
+        "environment": description.integration["environment"],
+        "history": description.history,
+        "publications": description.publications,
     }
-    current_output().print_result(data, "\n".join(lines))
+    current_output().print_result(data, _format_history(description))
 
 
-def _format_history(
-    uploads: Sequence[Mapping[str, object]], publications: Sequence[Mapping[str, object]]
-) -> list[str]:
+def _format_history(description: Description) -> str:
+    uploads = description.history
     lines = ["No history: nothing was uploaded yet, or this instance keeps no history."]
     if uploads:
         lines = [format_table(_HISTORY_HEAD, [_history_row(upload) for upload in uploads])]
-    lines += [_format_rejection(upload) for upload in uploads if upload.get("refusal")]
+    lines += [_format_rejection(upload) for upload in uploads if upload["refusal"]]
     lines += [
         _format_decision(publication)
-        for publication in publications
-        if publication.get("reason") in _DECISIONS
+        for publication in description.publications
+        if publication["reason"] in _DECISIONS
     ]
-    return lines
+    return "\n".join(lines)
 
 
 @click.command("restore", cls=Command)
@@ -171,39 +176,38 @@ def accept(file_id: int, connection: ConnectionOptions) -> None:
 
 
 def _sync_row(sync: Mapping[str, object]) -> tuple[str, ...]:
-    time = strip_fraction(text_field(sync, "time"))
-    return (time, text_field(sync, "type"), text_field(sync, "log_file"))
+    time = strip_fraction(format_value(sync, "time"))
+    return (time, format_value(sync, "type"), format_value(sync, "log_file"))
 
 
 def _history_row(upload: Mapping[str, object]) -> tuple[str, ...]:
-    mark = "*" if upload.get("current") else ""
-    status = text_field(upload, "status")
-    if upload.get("rejection"):
-        status += f" ({text_field(upload, 'rejection')})"
+    mark = "*" if upload["current"] else ""
+    status = format_value(upload, "status")
+    if upload["rejection"]:
+        status += f" ({upload['rejection']})"
     return (
         mark,
-        text_field(upload, "dbt_core_integration_file_id"),
-        text_field(upload, "file_type"),
+        format_value(upload, "file_id"),
+        format_value(upload, "kind"),
         # Instances without `created_at` keep no rejected uploads.
-        strip_fraction(text_field(upload, "created_at") or text_field(upload, "uploaded_at")),
+        strip_fraction(format_value(upload, "created_at") or format_value(upload, "uploaded_at")),
         status,
-        text_field(upload, "dbt_version"),
-        text_field(upload, "model_count"),
-        text_field(upload, "size_bytes"),
-        text_field(upload, "commit")[:8],
-        text_field(upload, "sha256")[:12],
+        format_value(upload, "dbt_version"),
+        format_value(upload, "model_count"),
+        format_value(upload, "size_bytes"),
+        format_value(upload, "commit")[:8],
+        format_value(upload, "sha256")[:12],
     )
 
 
 def _format_rejection(upload: Mapping[str, object]) -> str:
-    file_id = text_field(upload, "dbt_core_integration_file_id")
-    return f"File {file_id} was rejected: {text_field(upload, 'refusal')}"
+    return f"File {upload['file_id']} was rejected: {upload['refusal']}"
 
 
 def _format_decision(publication: Mapping[str, object]) -> str:
-    file_id = text_field(publication, "dbt_core_integration_file_id")
+    file_id = format_value(publication, "file_id")
     file = f"file {file_id}" if file_id else "a file that retention has removed"
-    decision = _DECISIONS[text_field(publication, "reason")]
-    token_name = text_field(publication, "token_name") or "unknown"
-    time = strip_fraction(text_field(publication, "since"))
-    return f"{time}: {file} ({text_field(publication, 'file_type')}) {decision} by {token_name!r}"
+    decision = _DECISIONS[format_value(publication, "reason")]
+    token_name = format_value(publication, "token_name") or "unknown"
+    time = strip_fraction(format_value(publication, "since"))
+    return f"{time}: {file} ({publication['kind']}) {decision} by {token_name!r}"

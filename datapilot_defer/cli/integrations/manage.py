@@ -18,7 +18,7 @@ from datapilot_defer.cli.options import (
 from datapilot_defer.cli.output import Output, current_output, format_table
 from datapilot_defer.client.connection import ConnectionOptions
 from datapilot_defer.errors import UsageError
-from datapilot_defer.formatting import strip_fraction
+from datapilot_defer.formatting import strip_fraction, utc_timestamp
 
 if TYPE_CHECKING:
     from datapilot_defer.client.instance_client import InstanceClient
@@ -42,7 +42,7 @@ def list_(deleted: bool, connection: ConnectionOptions) -> None:
         rows = [_integration_row(integration) for integration in integrations]
         text = format_table(("id", "name", "environments", "last upload"), rows)
     data = [integration.to_json() for integration in integrations]
-    current_output().print_result({"integrations": data}, text)
+    current_output().print_result({"ok": True, "integrations": data}, text)
 
 
 def _list_deleted(client: InstanceClient) -> None:
@@ -57,9 +57,10 @@ def _list_deleted(client: InstanceClient) -> None:
         ]
         text = format_table(("id", "name", "environments", "last upload", "kept until"), rows)
     data = [
-        {**integration.to_json(), "purge_at": integration.purge_at} for integration in integrations
+        {**integration.to_json(), "purge_at": utc_timestamp(integration.purge_at)}
+        for integration in integrations
     ]
-    current_output().print_result({"integrations": data}, text)
+    current_output().print_result({"ok": True, "integrations": data}, text)
 
 
 @click.command("create", cls=Command)
@@ -84,7 +85,7 @@ def create(name: str, environment: str, connection: ConnectionOptions) -> None:
         f"Onboard to it: datapilot dbt onboard --integration-id {integration_id}"
         f" --environment {shlex.quote(environment)}"
     )
-    data = {"id": integration_id, "name": name, "environments": [environment]}
+    data = {"ok": True, "id": integration_id, "name": name, "environments": [environment]}
     current_output().print_result(data, text)
 
 
@@ -109,7 +110,7 @@ def rename(
     integration = integration_calls.get_integration(client, selected)
     new_name = new_name.strip()
     integration_calls.rename_integration(client, integration.id, new_name)
-    data = {"id": integration.id, "name": new_name, "previous_name": integration.name}
+    data = {"ok": True, "id": integration.id, "name": new_name, "previous_name": integration.name}
     text = f"Renamed integration {integration.id} from {integration.name!r} to {new_name!r}."
     current_output().print_result(data, text)
 
@@ -144,10 +145,11 @@ def delete(
         _confirm_deletion(output, integration)
     deleted = integration_calls.delete_integration(client, integration.id)
     data = {
+        "ok": True,
         "id": integration.id,
         "name": integration.name,
-        "deleted_at": deleted.deleted_at,
-        "purge_at": deleted.purge_at,
+        "deleted_at": utc_timestamp(deleted.deleted_at),
+        "purge_at": utc_timestamp(deleted.purge_at),
     }
     lines = [f"Deleted integration {integration.id}, {integration.name!r}."]
     if deleted.purge_at:
@@ -190,7 +192,12 @@ def undelete(
     integration = integration_calls.get_deleted_integration(client, selected)
     integration_calls.undelete_integration(client, integration.id)
     environments = list(integration.environments)
-    data = {"id": integration.id, "name": integration.name, "environments": environments}
+    data = {
+        "ok": True,
+        "id": integration.id,
+        "name": integration.name,
+        "environments": environments,
+    }
     text = f"Undeleted integration {integration.id}, {integration.name!r}."
     current_output().print_result(data, text)
 

@@ -1,9 +1,8 @@
-"""The instance and the integration of a command, and fields of its responses."""
+"""The instance and the integration of a command."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from datapilot_defer.cli.options import require_integration
@@ -28,17 +27,3 @@ def open_integration(
     if isinstance(integration, str):
         return client, client.find_integration(integration).id
     return client, integration
-
-
-def text_field(fields: Mapping[str, object], key: str) -> str:
-    """Return one field of a response as text; "" when it is missing or null."""
-    value = fields.get(key)
-    return "" if value is None else str(value)
-
-
-def list_field(fields: Mapping[str, object], key: str) -> list[Mapping[str, object]]:
-    """Return the objects in one field of a response; [] when it is not a list."""
-    entries = fields.get(key)
-    if not isinstance(entries, list):
-        return []
-    return [entry for entry in entries if isinstance(entry, dict)]

@@ -49,14 +49,19 @@ def fetch_artifact_url(
         upload_id=dbt_core_integration_file_id,
         at=at,
     )
-    environment, upload = artifacts.find_artifact(storage, principal, query)
+    artifact = artifacts.find_artifact(storage, principal, query)
     url = create_signed_url(
         principal.instance,
-        upload.id,
+        artifact.upload.id,
         Purpose.DOWNLOAD,
         base_url=base_url,
     )
-    return {"url": url, **artifact_body(upload, None, None), "environment": environment.name}
+    return {
+        "url": url,
+        **artifact_body(artifact.upload, None, None),
+        "integration_name": artifact.integration_name,
+        "environment": artifact.environment.name,
+    }
 
 
 @router.post("/dbt/v1/project_integrations/{integration_id}/{environment}/restore")

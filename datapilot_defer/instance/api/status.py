@@ -42,8 +42,8 @@ def ready(request: Request, storage: CurrentStorage) -> dict[str, str]:
 @router.post("/auth_health")
 @router.get("/dbt/v3/validate-credentials")
 def validate_credentials(principal: CurrentPrincipal) -> dict[str, object]:
-    """Report that token and instance name are valid."""
-    return {"ok": True}
+    """Report that token and instance name are valid, and when the token expires."""
+    return {"ok": True, "token_expires_at": principal.token.expires_at}
 
 
 @router.get("/dbt/v1/validate-permissions")

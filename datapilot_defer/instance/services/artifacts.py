@@ -48,10 +48,11 @@ class ArtifactQuery:
 
 
 class EnvironmentArtifact(NamedTuple):
-    """An artifact and the environment it belongs to."""
+    """An artifact, and the environment and integration it belongs to."""
 
     environment: Environment
     upload: Upload
+    integration_name: str = ""
 
 
 def find_artifact(
@@ -73,7 +74,7 @@ def find_artifact(
         raise NotFound(
             f"integration {integration.id} has no {query.kind.value}{time}: nothing was uploaded"
         )
-    return artifact
+    return artifact._replace(integration_name=integration.name)
 
 
 def find_verified_upload(

@@ -62,8 +62,14 @@ def _undelete_advice(integration: Integration) -> str:
 
 
 def find_environment(integration: Integration, name: str) -> Environment:
-    """Return an environment of an integration, ignoring case. Raises NotFound."""
+    """Return an environment of an integration by its name, ignoring case, or else by its id.
+
+    The VS Code extension writes the id into the command line that it offers. Raises NotFound.
+    """
     environment = integration.environment(name)
+    if environment is None:
+        ids = {str(known.id): known for known in integration.environments}
+        environment = ids.get(name)
     if environment is None:
         names = ", ".join(known.name for known in integration.environments)
         raise NotFound(

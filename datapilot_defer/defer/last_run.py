@@ -1,0 +1,75 @@
+"""What dbt recorded about its last command, in the target directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datapilot_defer import dbt_json
+from datapilot_defer.artifact import Artifact, Kind, read_artifact
+from datapilot_defer.dbt_project import DbtProject
+from datapilot_defer.defer.command_line import DEFERRING_COMMANDS, find_option
+from datapilot_defer.errors import UsageError
+
+_MAX_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """The command that wrote run_results.json. arguments: its options, as dbt names them."""
+
+    invocation_id: str | None
+    arguments: Mapping[str, Any]
+
+
+def read_last_run(file: Path) -> LastRun | None:
+    """Return what a run_results.json records; None when it cannot be read."""
+    run_results = read_own_artifact(file, Kind.RUN_RESULTS)
+    if run_results is None:
+        return None
+    try:
+        arguments = dbt_json.decode(run_results.sections["args"])
+    except (KeyError, dbt_json.NotJsonError):
+        return None
+    if not isinstance(arguments, dict):
+        return None
+    return LastRun(run_results.metadata.invocation_id, arguments)
+
+
+def read_own_artifact(file: Path, kind: Kind) -> Artifact | None:
+    """Return an artifact that dbt wrote; None when it is missing, too large or unreadable."""
+    try:
+        if not file.is_file() or file.stat().st_size > _MAX_BYTES:
+            return None
+        return read_artifact(file, kind)
+    except (OSError, UsageError):
+        return None
+
+
+def check_retry(words: Sequence[str], project: DbtProject) -> None:
+    """Raise UsageError if `dbt retry` would not defer: it repeats the last run with its own flags.
+
+    It would not when the last run was not deferred, or when its state directory no longer exists.
+    """
+    target = Path(find_option(words, "--state") or project.target)
+    file = project.folder / target / Kind.RUN_RESULTS.file_name
+    last_run = read_last_run(file)
+    if last_run is None:  # dbt itself reports that there is none
+        return
+    arguments = last_run.arguments
+    deferring_commands = {command[-1] for command in DEFERRING_COMMANDS}
+    if arguments.get("which") not in deferring_commands:
+        return
+    if not arguments.get("defer"):
+        raise UsageError(
+            f"the last run ({file}) was not deferred, and `dbt retry` repeats it as it was: "
+            "it would not defer either; run the same again with `datapilot dbt defer run`"
+        )
+    state = arguments.get("state")
+    if isinstance(state, str) and not (project.folder / state / "manifest.json").is_file():
+        raise UsageError(
+            f"the last run deferred to {state}, which holds no manifest.json any more, "
+            "and `dbt retry` needs it there; run the same again with `datapilot dbt defer run`"
+        )

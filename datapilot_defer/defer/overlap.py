@@ -1,0 +1,144 @@
+"""Whether a manifest and a project, with its packages, have a node in common.
+
+dbt matches nodes by unique id alone, `model.<package>.<model>`. Without a common one it silently
+defers nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from datapilot_defer.console import Log
+from datapilot_defer.dbt_project import PROJECT_FILE, DbtProject, read_project
+from datapilot_defer.errors import ArtifactRefused, UsageError
+from datapilot_defer.yaml_file import read_yaml_file
+
+_PACKAGE_FILES = ("packages.yml", "dependencies.yml")
+# dbt 2.x reads them, dbt 1.x does not.
+_INSTALL_PATH_VARIABLES = ("DBT_PACKAGES_INSTALL_PATH", "DBT_ENGINE_PACKAGES_INSTALL_PATH")
+
+
+def check_overlap(
+    unique_ids: Iterable[str],
+    project: DbtProject,
+    *,
+    manifest_project: str | None,
+    environ: Mapping[str, str],
+    console: Log,
+) -> None:
+    """Raise ArtifactRefused for a manifest without a node of the project or of its packages.
+
+    unique_ids: those of the manifest's nodes. manifest_project: the project that wrote it.
+    Warns when only a package is common that is not the manifest's own project.
+    """
+    names_by_package = _group_names(unique_ids)
+    if _shares_names(project, names_by_package):
+        return
+    shared = [package.name for package in _find_shared_packages(project, names_by_package, environ)]
+    if not shared and _lacks_packages(project, environ):
+        console.warn(
+            f"{_describe_mismatch(project, manifest_project)}, and the packages of this project "
+            "are not installed, so it is not checked whether the manifest is of one of them. "
+            "Run `dbt deps`."
+        )
+    elif not shared:
+        raise _no_overlap_error(project, names_by_package, manifest_project)
+    elif manifest_project not in (None, *shared):
+        console.warn(
+            f"{_describe_mismatch(project, manifest_project)}: only models of the "
+            f"package {', '.join(sorted(shared))} can be deferred"
+        )
+
+
+def _group_names(unique_ids: Iterable[str]) -> dict[str, set[str]]:
+    """Return the names of the nodes by package, each also without its version."""
+    names_by_package: dict[str, set[str]] = {}
+    for unique_id in unique_ids:
+        _, _, rest = unique_id.partition(".")
+        package, _, name = rest.partition(".")
+        names = names_by_package.setdefault(package, set())
+        names.add(name.replace(".", "_"))
+        names.add(name.partition(".")[0])
+    return names_by_package
+
+
+def _shares_names(project: DbtProject, names_by_package: Mapping[str, set[str]]) -> bool:
+    """Return whether the manifest has a model or seed of this project.
+
+    A project without files of its own shares what has its name.
+    """
+    names = names_by_package.get(project.name)
+    if names is None:
+        return False
+    project_names = {path.stem for path in project.sources}
+    return not project_names or not project_names.isdisjoint(names)
+
+
+def _find_shared_packages(
+    project: DbtProject, names_by_package: Mapping[str, set[str]], environ: Mapping[str, str]
+) -> Iterator[DbtProject]:
+    """Yield the installed packages that have a model or seed in the manifest."""
+    for directory in _list_installed_packages(project, environ):
+        if directory.name not in names_by_package:
+            continue
+        try:
+            package = read_project(directory, environ)
+        except UsageError:  # dbt reports it
+            continue
+        if _shares_names(package, names_by_package):
+            yield package
+
+
+def _list_installed_packages(project: DbtProject, environ: Mapping[str, str]) -> list[Path]:
+    """Return the directories of the packages that `dbt deps` has installed, each with its name."""
+    installed = project.packages
+    if not installed.is_dir():
+        for name in _INSTALL_PATH_VARIABLES:
+            if environ.get(name):
+                installed = project.folder / environ[name]
+    try:
+        return [path for path in installed.iterdir() if (path / PROJECT_FILE).is_file()]
+    except OSError:
+        return []
+
+
+def _lacks_packages(project: DbtProject, environ: Mapping[str, str]) -> bool:
+    """Return whether the project declares packages, and `dbt deps` has not installed any."""
+    if _list_installed_packages(project, environ):
+        return False
+    return any(_declares_packages(project.folder / name) for name in _PACKAGE_FILES)
+
+
+def _declares_packages(file: Path) -> bool:
+    try:
+        content = read_yaml_file(file)
+    except UsageError:  # there is no such file, or dbt reports it
+        return False
+    return isinstance(content, dict) and bool(content.get("packages"))
+
+
+def _no_overlap_error(
+    project: DbtProject, names_by_package: Mapping[str, set[str]], manifest_project: str | None
+) -> ArtifactRefused:
+    if project.name in names_by_package:
+        return ArtifactRefused(
+            f"the manifest is of a project that is also called {project.name!r}, "
+            f"but shares no model or seed with {project.folder}: "
+            "dbt would silently defer nothing; use the integration or folder of this project"
+        )
+    return ArtifactRefused(
+        f"{_describe_mismatch(project, manifest_project)} or of its installed packages: dbt "
+        "matches models by project name and model name, so it would silently defer nothing; "
+        "use the integration or folder of this project"
+    )
+
+
+def _describe_mismatch(project: DbtProject, manifest_project: str | None) -> str:
+    origin = "is of another project"
+    if manifest_project:
+        origin = f"is of project {manifest_project!r}"
+    return (
+        f"the manifest {origin} and has nothing of this one, {project.name!r} "
+        f"({project.folder / PROJECT_FILE})"
+    )

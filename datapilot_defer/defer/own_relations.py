@@ -1,0 +1,145 @@
+"""Whether a manifest's relations are those of the reader's own target.
+
+Deferring to such a manifest reads the tables that the reader builds, not production's. dbt's own
+files in the target directory answer this, without another dbt command: manifest.json has the
+relations, and run_results.json of the same command names the target. Without both, nothing is
+known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datapilot_defer import dbt_json
+from datapilot_defer.artifact import Artifact, Kind
+from datapilot_defer.dbt_project import DbtProject
+from datapilot_defer.defer.command_line import find_option
+from datapilot_defer.defer.dbt_directories import find_profiles_directory
+from datapilot_defer.defer.last_run import LastRun, read_last_run, read_own_artifact
+
+if TYPE_CHECKING:
+    from datapilot_defer.dbt_json.parser import Raw
+
+_WITH_RELATION = ("model.", "seed.", "snapshot.")
+# When they defer, they write the relations that they defer to into their own manifest.
+_WRITERS_OF_DEFERRED_RELATIONS = ("1.5.", "1.6.", "1.7.")
+
+
+@dataclass(frozen=True)
+class DbtTarget:
+    """What selects the target of a dbt command.
+
+    name, profile: None selects the default. profiles: the directory of profiles.yml.
+    """
+
+    name: str | None
+    profile: str | None
+    profiles: Path
+
+
+def select_target(
+    project: DbtProject, options: Sequence[str], environ: Mapping[str, str]
+) -> DbtTarget:
+    """Return the target of a dbt command with these options."""
+    directory = find_option(options, "--profiles-dir")
+    profiles = find_profiles_directory(project, environ)
+    if directory:
+        profiles = Path(directory).absolute()
+    return DbtTarget(
+        find_option(options, "--target", "-t") or _read_variable(environ, "TARGET"),
+        find_option(options, "--profile") or _read_variable(environ, "PROFILE"),
+        profiles,
+    )
+
+
+def _read_variable(environ: Mapping[str, str], name: str) -> str | None:
+    return environ.get(f"DBT_ENGINE_{name}") or environ.get(f"DBT_{name}") or None
+
+
+@dataclass(frozen=True)
+class OwnRelations:
+    """Relations that a manifest has in common with the reader's own target.
+
+    manifest: the file that dbt wrote for the own target. example: one of the relations.
+    """
+
+    manifest: Path
+    count: int
+    example: str
+
+    def describe(self) -> str:
+        """Return a warning for the user."""
+        return (
+            f"the manifest is of your own target: all {self.count} relations that it has in "
+            f"common with {self.manifest} are the same, such as {self.example}. Deferring to it "
+            "reads your own tables. Use the manifest of the production target"
+        )
+
+
+def find_own_relations(
+    state: Artifact, project: DbtProject, target: DbtTarget
+) -> OwnRelations | None:
+    """Return the common relations when all of them are the same; else None.
+
+    state: the manifest to defer to. target: the one of the command that will defer.
+    """
+    last_run = read_last_run(project.target / Kind.RUN_RESULTS.file_name)
+    if last_run is None or not _is_of_target(last_run, target):
+        return None
+    file = project.target / Kind.MANIFEST.file_name
+    own = read_own_artifact(file, Kind.MANIFEST)
+    if own is None or own.metadata.invocation_id != last_run.invocation_id:
+        return None
+    version = own.metadata.dbt_version or ""
+    if last_run.arguments.get("defer") and version.startswith(_WRITERS_OF_DEFERRED_RELATIONS):
+        return None
+    try:
+        return _compare_relations(state, own, file)
+    except (KeyError, dbt_json.NotJsonError):
+        return None
+
+
+def _is_of_target(last_run: LastRun, target: DbtTarget) -> bool:
+    arguments = last_run.arguments
+    profiles = arguments.get("profiles_dir")
+    if last_run.invocation_id is None or not isinstance(profiles, str):
+        return False
+    return (
+        arguments.get("target") == target.name
+        and arguments.get("profile") == target.profile
+        and Path(profiles).resolve() == target.profiles.resolve()
+    )
+
+
+def _compare_relations(state: Artifact, own: Artifact, file: Path) -> OwnRelations | None:
+    """Return None at the first relation that differs, which is usually the first one."""
+    own_nodes = dbt_json.entries(own.sections["nodes"])
+    count = 0
+    example = ""
+    for unique_id, node in dbt_json.entries(state.sections["nodes"]).items():
+        if not unique_id.startswith(_WITH_RELATION) or unique_id not in own_nodes:
+            continue
+        relation = _read_relation(node)
+        own_relation = _read_relation(own_nodes[unique_id])
+        if relation is None or own_relation is None:  # such as an ephemeral model
+            continue
+        if relation != own_relation:
+            return None
+        count += 1
+        example = relation
+    if count == 0:
+        return None
+    return OwnRelations(file, count, example)
+
+
+def _read_relation(node: Raw) -> str | None:
+    fields = dbt_json.decode(node)
+    if not isinstance(fields, dict):
+        return None
+    relation = fields.get("relation_name")
+    if not isinstance(relation, str):
+        return None
+    return relation

@@ -1,0 +1,261 @@
+"""Steps that ask an instance: connection, clock, credentials, permissions, manifest, storage.
+
+They only read, except that a signed URL for an upload is requested when an integration is given.
+What is current on the instance stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from datapilot_defer.artifact import Kind
+from datapilot_defer.client.responses import IntegrationSummary
+from datapilot_defer.client.token_expiry import describe_expiry
+from datapilot_defer.doctor.network_checks import connect_to_storage
+from datapilot_defer.doctor.steps import Step, StepName, failed, passed, skipped, warned
+from datapilot_defer.errors import (
+    AccessDenied,
+    DatapilotError,
+    NotFound,
+    Unavailable,
+    UsageError,
+)
+from datapilot_defer.formatting import format_duration, utc_timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from datapilot_defer.client.instance_client import InstanceClient
+    from datapilot_defer.client.responses import ArtifactLocation
+
+MAX_CLOCK_OFFSET_S = 300  # signed URLs of object stores stop working at 5 to 15 minutes
+_UNREACHABLE = "not tried: the instance can't be reached"
+_REJECTED = "not tried: the instance does not accept the credentials"
+_NO_INTEGRATION = "give --integration-id or --integration-name to check it"
+
+
+@dataclass(frozen=True)
+class InstanceFindings:
+    """The steps, and what the token permits; None when that is not known."""
+
+    steps: tuple[Step, ...]
+    may_read: bool | None = None
+    may_upload: bool | None = None
+
+
+def skip_instance_checks() -> InstanceFindings:
+    """Return the steps as they are when the instance cannot be asked."""
+    names = list(StepName)
+    names = names[names.index(StepName.CONNECTION) :]
+    reason = "not tried: the configuration is not complete"
+    return InstanceFindings(tuple(skipped(name, reason) for name in names))
+
+
+class InstanceChecks:
+    """The steps for one instance.
+
+    integration: id or name; None for none. environment: None for the one that the instance takes.
+    """
+
+    def __init__(
+        self, client: InstanceClient, integration: int | str | None, environment: str | None
+    ) -> None:
+        self._client = client
+        self._wanted = integration
+        self._environment = environment
+        self._date: str | None = None
+        self._target: IntegrationSummary | None = None
+        self._any_integration: IntegrationSummary | None = None
+        self._location: ArtifactLocation | None = None
+        self._missing: DatapilotError | None = None
+        self._may_read: bool | None = None
+        self._may_upload: bool | None = None
+
+    def run(self) -> InstanceFindings:
+        """Make every step; skip those that cannot work after an earlier one has failed."""
+        steps = tuple(self._run_steps())
+        return InstanceFindings(steps, self._may_read, self._may_upload)
+
+    def _run_steps(self) -> Iterator[Step]:
+        checks = {
+            StepName.CONNECTION: self._check_connection,
+            StepName.CLOCK: self._check_clock,
+            StepName.CREDENTIALS: self._check_credentials,
+            StepName.INTEGRATION: self._check_integration,
+            StepName.READING: self._check_reading,
+            StepName.UPLOADING: self._check_uploading,
+            StepName.MANIFEST: self._check_manifest,
+            StepName.STORAGE_HOST: self._check_storage_host,
+        }
+        obstacle = ""
+        for name, check in checks.items():
+            if obstacle:
+                yield skipped(name, obstacle)
+                continue
+            try:
+                yield check()
+            except DatapilotError as error:
+                obstacle = _obstacle(name, error)
+                yield failed(name, error)
+
+    def _check_connection(self) -> Step:
+        self._date = self._client.health()
+        detail = f"{self._client.url} answers, without TLS"
+        if self._client.url.startswith("https:"):
+            detail = f"{self._client.url} answers, and its TLS certificate is accepted"
+        return passed(StepName.CONNECTION, detail)
+
+    def _check_clock(self) -> Step:
+        """Compare the clock with the Date header of the instance."""
+        try:
+            server_time = parsedate_to_datetime(self._date or "")
+        except ValueError:
+            return skipped(StepName.CLOCK, "the instance does not say what time it is")
+        if server_time.tzinfo is None:
+            server_time = server_time.replace(tzinfo=UTC)
+        offset_s = abs((datetime.now(UTC) - server_time).total_seconds())
+        if offset_s > MAX_CLOCK_OFFSET_S:
+            message = (
+                f"the clocks are {offset_s:.0f} s apart; signed URLs will be refused: "
+                "set this machine's clock"
+            )
+            return failed(StepName.CLOCK, Unavailable(message))
+        return passed(StepName.CLOCK, f"within {offset_s:.0f} s of the instance's")
+
+    def _check_credentials(self) -> Step:
+        expires_at = self._client.check_credentials()
+        warning = describe_expiry(expires_at, self._client.url)
+        if warning is not None:
+            return warned(StepName.CREDENTIALS, f"accepted, but {warning}")
+        return passed(StepName.CREDENTIALS, "accepted")
+
+    def _check_integration(self) -> Step:
+        """Find the integration, and one that shows whether the token may read."""
+        try:
+            integrations = self._client.list_integrations()
+        except AccessDenied as error:
+            if isinstance(self._wanted, int):
+                self._target = IntegrationSummary(id=self._wanted)
+            return warned(StepName.INTEGRATION, f"the token may not list them: {error}")
+        self._any_integration = next(iter(integrations), None)
+        if self._wanted is None:
+            return skipped(StepName.INTEGRATION, _NO_INTEGRATION)
+        if isinstance(self._wanted, str):
+            found = self._client.find_integration(self._wanted)
+        else:
+            found = self._find_by_id(integrations, self._wanted)
+        self._check_environment(found)
+        self._target = found
+        environments = ", ".join(found.environments) or "no environments"
+        detail = f"{found.id} is {found.name!r}, with {environments}"
+        return passed(StepName.INTEGRATION, detail)
+
+    def _find_by_id(
+        self, integrations: list[IntegrationSummary], integration_id: int
+    ) -> IntegrationSummary:
+        for integration in integrations:
+            if integration.id == integration_id:
+                return integration
+        raise NotFound(
+            f"no integration has the id {integration_id} on {self._client.url}, or the token may "
+            "not see it; `datapilot dbt integrations list` shows the ids"
+        )
+
+    def _check_environment(self, integration: IntegrationSummary) -> None:
+        """Raise NotFound when the integration does not have the environment."""
+        if self._environment is None or not integration.environments:
+            return
+        names = {name.casefold() for name in integration.environments}
+        if self._environment.casefold() not in names:
+            raise NotFound(
+                f"integration {integration.id} has no environment {self._environment!r}; "
+                f"it has: {', '.join(integration.environments)}"
+            )
+
+    def _check_reading(self) -> Step:
+        name = StepName.READING
+        integration = self._target or self._any_integration
+        if integration is None:
+            return skipped(name, "the instance has no integration to try it with")
+        environment = None
+        if self._target is not None:
+            environment = self._environment
+        try:
+            self._location = self._client.locate_artifact(
+                Kind.MANIFEST, integration.id, environment=environment
+            )
+        except AccessDenied as error:
+            self._may_read = False
+            return warned(name, f"the token may not read: {error}")
+        except (NotFound, UsageError) as error:
+            self._missing = error
+        self._may_read = True
+        return passed(name, "the token may read")
+
+    def _check_uploading(self) -> Step:
+        name = StepName.UPLOADING
+        try:
+            self._client.check_permissions()
+        except AccessDenied as error:
+            self._may_upload = False
+            if self._may_read is False:
+                raise AccessDenied(f"the token may neither read nor upload: {error}") from None
+            return warned(name, f"the token may not upload: {error}")
+        except NotFound:
+            return skipped(name, "the instance does not say whether the token may upload")
+        self._may_upload = True
+        return passed(name, "the token may upload")
+
+    def _check_manifest(self) -> Step:
+        """Check that there is a manifest: needed by all but those who upload the first one."""
+        name = StepName.MANIFEST
+        if self._wanted is None:
+            return skipped(name, _NO_INTEGRATION)
+        if self._target is None:
+            return skipped(name, "not tried: the integration was not found")
+        if self._location is not None:
+            return passed(name, _describe_location(self._location))
+        if self._missing is None:
+            return skipped(name, "the token may not read")
+        if not self._may_upload:
+            raise self._missing
+        return warned(name, f"there is none yet: {self._missing}")
+
+    def _check_storage_host(self) -> Step:
+        urls = []
+        if self._location is not None:
+            urls.append(self._location.url)
+        if self._may_upload and self._target is not None:
+            target = self._client.request_upload_url(
+                Kind.MANIFEST, self._target.id, self._environment or "PROD"
+            )
+            urls.append(target.url)
+        if not urls:
+            return skipped(StepName.STORAGE_HOST, _NO_INTEGRATION)
+        hosts = {urlsplit(url)[:2]: urlsplit(url) for url in urls}
+        details = [connect_to_storage(url) for url in hosts.values()]
+        return passed(StepName.STORAGE_HOST, "; ".join(details))
+
+
+def _obstacle(name: StepName, error: DatapilotError) -> str:
+    """Return why the steps after a failed one are not tried; "" when they are."""
+    if isinstance(error, Unavailable):
+        return _UNREACHABLE
+    if name is StepName.CREDENTIALS:
+        return _REJECTED
+    return ""
+
+
+def _describe_location(location: ArtifactLocation) -> str:
+    detail = f"file {location.file_id}"
+    if location.environment:
+        detail += f" of environment {location.environment}"
+    uploaded_at = utc_timestamp(location.uploaded_at)
+    if uploaded_at is None:
+        return f"{detail}; the instance does not say when it was uploaded"
+    age = datetime.now(UTC) - datetime.fromisoformat(uploaded_at)
+    return f"{detail}, uploaded {format_duration(max(0.0, age.total_seconds()))} ago"

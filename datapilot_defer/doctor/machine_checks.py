@@ -1,0 +1,185 @@
+"""Steps that need neither a network nor a token: project, dbt, manifest, settings, keyring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datapilot_defer import credential_store
+from datapilot_defer.config import SettingSource
+from datapilot_defer.dbt_installation import find_dbt
+from datapilot_defer.dbt_project import PROJECT_FILE, find_project
+from datapilot_defer.defer.project_settings import read_settings
+from datapilot_defer.defer.settings_file import read_settings_files
+from datapilot_defer.defer.state import prepare_state
+from datapilot_defer.doctor.steps import Step, StepName, failed, passed, skipped, warned
+from datapilot_defer.errors import ArtifactRefused, DatapilotError, Unavailable, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from datapilot_defer.client.connection import Connection
+    from datapilot_defer.client.instance_client import InstanceClient
+    from datapilot_defer.config import Setting
+    from datapilot_defer.console import Console
+    from datapilot_defer.dbt_installation import DbtInstallation
+    from datapilot_defer.dbt_project import DbtProject
+    from datapilot_defer.defer.project_settings import DeferSettings
+
+
+class MachineChecks:
+    """The steps for one machine and the dbt project in which the command runs.
+
+    project_dir, dbt_path: as given; a problem with what was given is a failure. After `run`,
+    settings are those of the project, and client is the instance; None when there are none.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        project_dir: str | None,
+        dbt_path: str | None,
+        environ: Mapping[str, str],
+        console: Console,
+    ) -> None:
+        self._connection = connection
+        self._project_dir = project_dir
+        self._dbt_path = dbt_path
+        self._environ = environ
+        self._console = console
+        self._project: DbtProject | None = None
+        self._dbt: DbtInstallation | None = None
+        self._token: Setting | None = None
+        self.settings: DeferSettings | None = None
+        self.client: InstanceClient | None = None
+
+    def run(self) -> Iterator[Step]:
+        """Make every step."""
+        yield self._check_project()
+        yield self._check_dbt()
+        yield self._check_manifest_source()
+        yield self._check_configuration()
+        yield self._check_keyring()
+
+    def _check_project(self) -> Step:
+        directory = None
+        if self._project_dir:
+            directory = Path(self._project_dir)
+        try:
+            self._project = find_project(directory, self._environ)
+        except UsageError as error:
+            if directory is None and not _is_inside_project():
+                return skipped(StepName.PROJECT, str(error))
+            return failed(StepName.PROJECT, error)
+        return passed(StepName.PROJECT, f"{self._project.name} in {self._project.folder}")
+
+    def _check_dbt(self) -> Step:
+        try:
+            self._dbt = find_dbt(self._dbt_path, self._environ)
+        except UsageError as error:
+            if self._dbt_path:
+                return failed(StepName.DBT, error)
+            return warned(StepName.DBT, f"{error}; `onboard` and `pull` work without it")
+        return passed(StepName.DBT, f"{self._dbt.version} at {self._dbt.path}")
+
+    def _check_manifest_source(self) -> Step:
+        """Check what is set to defer to, without a network: a folder, or what was pulled before."""
+        name = StepName.MANIFEST_SOURCE
+        if self._project is None:
+            return skipped(name, "needs a dbt project")
+        try:
+            files = read_settings_files(self._project.folder, self._environ)
+            self.settings = read_settings(files.effective)
+        except UsageError as error:
+            return failed(name, error)
+        if self.settings.mode is None:
+            return skipped(name, "defer is not set up for this project")
+        try:
+            return passed(name, self._describe_state(self._project, self.settings))
+        except DatapilotError as error:
+            return self._judge_source(self.settings, error)
+
+    def _describe_state(self, project: DbtProject, settings: DeferSettings) -> str:
+        """Return what `defer run` would use without asking the instance."""
+        state = prepare_state(
+            project,
+            settings,
+            dbt=self._dbt,
+            connection=self._connection,
+            console=self._console,
+            max_age_s=None,
+            offline=True,
+            environ=self._environ,
+        )
+        source = f"folder {state.directory}"
+        if settings.mode == "integration":
+            source = f"pulled from {_describe_integration(settings)}"
+        return f"{_describe_switch(settings)}; {source}; {state.artifact.describe_age()}"
+
+    def _judge_source(self, settings: DeferSettings, error: DatapilotError) -> Step:
+        name = StepName.MANIFEST_SOURCE
+        if settings.enabled and (settings.mode == "local" or isinstance(error, ArtifactRefused)):
+            return failed(name, error)
+        if isinstance(error, Unavailable):
+            source = _describe_integration(settings)
+            return warned(name, f"{_describe_switch(settings)}; nothing pulled from {source} yet")
+        return warned(name, f"{_describe_switch(settings)}; {error}")
+
+    def _check_configuration(self) -> Step:
+        try:
+            credentials = self._connection.credentials
+            self.client = self._connection.open(retry_s=0)
+        except UsageError as error:
+            return failed(StepName.CONFIGURATION, error)
+        self._token = credentials.token
+        url = credentials.url
+        instance_name = credentials.instance_name
+        return passed(
+            StepName.CONFIGURATION,
+            f"{url.value} (from {url.origin}), instance name {instance_name.value} "
+            f"(from {instance_name.origin}), token from {credentials.token.origin}",
+        )
+
+    def _check_keyring(self) -> Step:
+        """Check the keyring. It is read only when it is needed: it may ask to be unlocked."""
+        name = StepName.KEYRING
+        try:
+            if not credential_store.is_keyring_enabled(self._environ):
+                return skipped(name, "not used here: in CI, or because of DATAPILOT_KEYRING")
+            return passed(name, self._describe_keyring())
+        except UsageError as error:
+            return failed(name, error)
+        except Unavailable as error:
+            reason = f"{error}; environment variables and the config file work without it"
+            if self._token is None:
+                return warned(name, reason)
+            return skipped(name, reason)
+
+    def _describe_keyring(self) -> str:
+        """Return what the keyring is used for. Raises Unavailable when it cannot be used."""
+        keyring = credential_store.describe_keyring()
+        if self._token is None:
+            credential_store.find_in_keyring(None, None)
+            return f"{keyring} works, and has no credentials for this"
+        if self._token.source is SettingSource.KEYRING:
+            return f"the token is in {keyring}"
+        return f"{keyring} is not needed: the token comes from {self._token.origin}"
+
+
+def _is_inside_project() -> bool:
+    current = Path.cwd()
+    return any((directory / PROJECT_FILE).is_file() for directory in (current, *current.parents))
+
+
+def _describe_switch(settings: DeferSettings) -> str:
+    if settings.enabled:
+        return "defer is on"
+    return "defer is off"
+
+
+def _describe_integration(settings: DeferSettings) -> str:
+    description = f"integration {settings.integration_id}"
+    if settings.environment:
+        description += f", environment {settings.environment}"
+    return description

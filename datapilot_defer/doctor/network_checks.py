@@ -1,0 +1,93 @@
+"""Steps on the way to a host: proxy, name and port."""
+
+from __future__ import annotations
+
+import socket
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from datapilot_defer.config import strip_user_info
+from datapilot_defer.credentials import is_loopback
+from datapilot_defer.deadline import Deadline
+from datapilot_defer.doctor.steps import Step, StepName, failed, passed, skipped
+from datapilot_defer.errors import NotFound, Unavailable, UsageError
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+    from datapilot_defer.client.connection import Connection
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_TIMEOUT_S = 10.0  # for one name or one connection
+
+
+def check_way(connection: Connection) -> list[Step]:
+    """Check proxy and name of the instance, which need its URL only."""
+    try:
+        url = urlsplit(connection.address.url)
+    except UsageError:
+        reason = "not tried: it is not known which instance"
+        return [skipped(StepName.PROXY, reason), skipped(StepName.DNS, reason)]
+    return [check_proxy(url), check_dns(url)]
+
+
+def check_proxy(url: SplitResult) -> Step:
+    """Report the proxy that is used for the host of a URL."""
+    proxy = _find_proxy(url)
+    if proxy is None:
+        return passed(StepName.PROXY, f"none is used for {url.hostname}")
+    return passed(StepName.PROXY, f"{proxy} is used for {url.hostname}")
+
+
+def _find_proxy(url: SplitResult) -> str | None:
+    """Return host and port of the proxy for a URL, without its user and password."""
+    host = url.hostname or ""
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or is_loopback(host) or proxy_bypass(host):
+        return None
+    return strip_user_info(proxy).rpartition("://")[2].rstrip("/")
+
+
+def check_dns(url: SplitResult) -> Step:
+    """Resolve the host name of a URL, unless a proxy does it."""
+    if _find_proxy(url):
+        return skipped(StepName.DNS, "the proxy resolves the name")
+    host, port = _host_and_port(url)
+    resolve = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    try:
+        entries = Deadline(_TIMEOUT_S).run(resolve, f"resolving {host}")
+    except Unavailable as error:
+        return failed(StepName.DNS, error)
+    except (OSError, UnicodeError):
+        message = f"the name {host} can't be resolved: is it spelled right, and is the network up?"
+        return failed(StepName.DNS, Unavailable(message))
+    addresses = sorted({str(entry[4][0]) for entry in entries})
+    return passed(StepName.DNS, f"{host} is {', '.join(addresses)}")
+
+
+def connect_to_storage(url: SplitResult) -> str:
+    """Connect to the host of a signed URL and return what was found.
+
+    Raises Unavailable when it cannot be reached, NotFound for a URL without a host.
+    """
+    host, port = _host_and_port(url)
+    if not host:
+        raise NotFound("the instance signed a URL without a host")
+    if _find_proxy(url):
+        return f"{host}, through the proxy"
+    try:
+        with socket.create_connection((host, port), timeout=_TIMEOUT_S):
+            return f"{host} takes connections"
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise Unavailable(
+            f"{host}, where artifacts are stored, can't be reached from here ({reason}): "
+            "is it blocked?"
+        ) from None
+
+
+def _host_and_port(url: SplitResult) -> tuple[str, int]:
+    return url.hostname or "", url.port or _DEFAULT_PORTS.get(url.scheme, 80)

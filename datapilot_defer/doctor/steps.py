@@ -1,0 +1,71 @@
+"""The steps of a diagnosis and their results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from datapilot_defer.errors import DatapilotError
+
+
+class StepName(StrEnum):
+    """Every step, in the order in which they are made. The value is stable, for `--json`."""
+
+    PROJECT = "project"
+    DBT = "dbt"
+    MANIFEST_SOURCE = "manifest_source"
+    CONFIGURATION = "configuration"
+    KEYRING = "keyring"
+    PROXY = "proxy"
+    DNS = "dns"
+    CONNECTION = "connection"
+    CLOCK = "clock"
+    CREDENTIALS = "credentials"
+    INTEGRATION = "integration"
+    READING = "reading"
+    UPLOADING = "uploading"
+    MANIFEST = "manifest"
+    STORAGE_HOST = "storage_host"
+
+
+class Status(StrEnum):
+    """The status of a step. WARNING: not wrong for everybody. SKIPPED: the step was not made."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    WARNING = "warning"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class Step:
+    """The result of one step. detail: what was found, in words. error: why it failed."""
+
+    name: StepName
+    status: Status
+    detail: str
+    error: DatapilotError | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return the result as JSON values."""
+        return {"name": self.name.value, "status": self.status.value, "detail": self.detail}
+
+
+def passed(name: StepName, detail: str) -> Step:
+    """Return the result of a step that found nothing wrong."""
+    return Step(name, Status.PASSED, detail)
+
+
+def failed(name: StepName, error: DatapilotError) -> Step:
+    """Return the result of a step that found what does not work."""
+    return Step(name, Status.FAILED, str(error), error)
+
+
+def warned(name: StepName, detail: str) -> Step:
+    """Return the result of a step that found what is wrong only for some."""
+    return Step(name, Status.WARNING, detail)
+
+
+def skipped(name: StepName, reason: str) -> Step:
+    """Return the result of a step that was not made."""
+    return Step(name, Status.SKIPPED, reason)

@@ -1,0 +1,16 @@
+"""The version of this program."""
+
+from __future__ import annotations
+
+from functools import cache
+
+
+@cache
+def program_version() -> str:
+    """Return the version, such as "1.2.3"; "0" when the program runs without being installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("datapilot-defer")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,45 @@
+"""A program in dbt's place that records how it was called: for tests of what dbt gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_SCRIPT = """#!/bin/sh
+env >> {folder}/environment
+if [ "$1" = --version ]; then echo 'Core: - installed: {version}'; exit; fi
+pwd > {folder}/directory
+printf '%s\\n' "$@" > {folder}/words
+"""
+
+
+@dataclass(frozen=True)
+class RecordedDbt:
+    """The program. words: the arguments of its last call."""
+
+    path: Path
+
+    @property
+    def words(self) -> list[str]:
+        """Return the arguments of the last call."""
+        return (self.path.parent / "words").read_text(encoding="utf-8").splitlines()
+
+    @property
+    def directory(self) -> Path:
+        """Return the current directory of the last call."""
+        return Path((self.path.parent / "directory").read_text(encoding="utf-8").strip())
+
+    @property
+    def variables(self) -> set[str]:
+        """Return the names of the environment variables of all calls, --version included."""
+        lines = (self.path.parent / "environment").read_text(encoding="utf-8").splitlines()
+        return {line.partition("=")[0] for line in lines}
+
+
+def recorded_dbt(folder: Path, version: str = "1.11.16") -> RecordedDbt:
+    """Create the program in a new directory."""
+    folder.mkdir()
+    program = folder / "dbt"
+    program.write_text(_SCRIPT.format(folder=folder, version=version), encoding="utf-8")
+    program.chmod(0o755)
+    return RecordedDbt(program)

@@ -1,0 +1,110 @@
+"""What is written for a CI system: no command but annotations, in its log and its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from datapilot_defer import ci_log
+from tests.support.ci_readers import ATTACK, find_commands
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\n::error::b", "a\n: :error::b"),
+        (" \t::group::b", " \t: :group::b"),
+        ("a ##[error]b ##vso[c]", "a # #[error]b # #vso[c]"),
+        ("--- a\n+++ b\n~~~ c", "- -- a\n+ ++ b\n~ ~~ c"),
+        ("a\rb\x85c\u2028d\x1b[0m", "a\ufffdb\ufffdc\ufffdd\ufffd[0m"),
+        ("model::a --- b # #5 ## title", "model::a --- b # #5 ## title"),
+    ],
+)
+def test_a_marker_of_a_command_is_taken_apart(text: str, shown: str) -> None:
+    assert ci_log.neutralize(text) == shown
+    assert ci_log.neutralize(shown) == shown
+
+
+def test_json_keeps_its_meaning_and_is_one_line_without_a_marker() -> None:
+    text = json.dumps({ATTACK: f"{ATTACK}\U000e0001\\##[a]"}, ensure_ascii=False)
+    escaped = ci_log.escape_json(text)
+    assert json.loads(escaped) == json.loads(text)
+    assert escaped.isprintable()
+    assert find_commands(escaped, on_github=False) == []
+    assert ci_log.escape_json('{"name": "Größe"}') == '{"name": "Größe"}'
+
+
+@pytest.mark.parametrize("length", [10_000, 200_000])
+def test_a_long_text_takes_no_longer_than_it_must(length: int) -> None:
+    for part in ("\n", " ", "#", ":", "##a", "`", " \n"):
+        ci_log.neutralize(part * length)
+        ci_log.format_code_block(part * length)
+
+
+def test_an_annotation_is_one_line_whatever_it_says() -> None:
+    assert (
+        ci_log.format_annotation("error", "50% of\r\nit: a::b, c")
+        == "::error title=datapilot::50%25 of%0D%0Ait: a::b, c"
+    )
+
+
+def test_outside_github_no_file_is_written(tmp_path: Path) -> None:
+    environ = {
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+    }
+    ci_log.append_outputs(environ, {"a": "b"})
+    ci_log.append_summary(environ, "# x")
+    ci_log.append_summary({"GITHUB_ACTIONS": "true"}, "# x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_summary_that_can_not_be_written_fails_nothing(tmp_path: Path) -> None:
+    ci_log.append_summary({"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(tmp_path)}, "# x")
+
+
+def test_a_property_of_an_annotation_ends_neither_itself_nor_the_command() -> None:
+    assert (
+        ci_log.format_annotation("error", "x", "a,title=b::c\n.sql")
+        == "::error file=a%2Ctitle=b%3A%3Ac%0A.sql,title=datapilot::x"
+    )
+
+
+def test_an_output_is_one_line_whatever_it_holds(tmp_path: Path) -> None:
+    environ = {"GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": str(tmp_path / "output")}
+    ci_log.append_outputs(environ, {"a": "b\r\nc<<EOF\nd=e"})
+    assert (tmp_path / "output").read_bytes() == "a=b\ufffd\ufffdc<<EOF\ufffdd=e\n".encode()
+
+
+def test_markdown_shows_a_text_as_it_is() -> None:
+    assert ci_log.escape_markdown("<a>|`x`\n![b](c) www.d.e") == (
+        r"\<a\>\|\`x\`" "\ufffd" r"\!\[b\]\(c\) www\.d\.e"
+    )
+    assert len(ci_log.escape_markdown("a" * 10_000)) < 300
+
+
+def test_a_link_leads_only_to_the_web_and_ends_where_it_should() -> None:
+    assert ci_log.format_markdown_link("a]", "https://b/c d)|`<") == (
+        r"[a\]](https://b/c%20d%29%7C%60%3C)"
+    )
+    assert ci_log.format_markdown_link("a", "javascript:b") == "a"
+
+
+def test_no_text_ends_a_block_of_code_and_a_long_one_is_cut() -> None:
+    block = ci_log.format_code_block("a\n```\n# b")
+    assert block == "````text\na\n```\n# b\n````"
+    assert len(ci_log.format_code_block("a" * 2_000_000)) < 30_000
+
+
+def test_only_a_file_in_the_checkout_has_a_path_there(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    for path in (checkout / "a.sql", tmp_path / "b.sql"):
+        path.write_text("", encoding="utf-8")
+    environ = {"GITHUB_WORKSPACE": str(checkout)}
+    assert ci_log.path_in_checkout(environ, checkout / "a.sql") == "a.sql"
+    for outside in ("none.sql", "../b.sql", "a\0.sql", "a" * 5000, "."):
+        assert ci_log.path_in_checkout(environ, checkout / outside) is None
+    assert ci_log.path_in_checkout({}, checkout / "a.sql") is None

@@ -1,0 +1,161 @@
+"""A project of anyone: its files take neither forever nor all memory, and see no secret."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from datapilot_defer import dbt_project
+from datapilot_defer.dbt_project import find_project, read_project
+from datapilot_defer.errors import UsageError
+from tests.support.commands import datapilot
+
+LONG = "a" * 5_000
+SECRETS = (
+    *("ALTIMATE_API_KEY", "DATAPILOT_TOKEN", "ALTIMATE_URL", "DATAPILOT_INSTANCE_NAME"),
+    *("DATAPILOT_ADMIN_TOKEN", "DBT_ENV_SECRET_GIT", "altimate_api_key"),
+)
+
+
+def write(folder: Path, text: str) -> Path:
+    """Write the project file of this folder."""
+    (folder / "dbt_project.yml").write_text(f"name: shop\n{text}\n", encoding="utf-8")
+    (folder / "models").mkdir(exist_ok=True)
+    (folder / "models" / "orders.sql").touch()
+    return folder
+
+
+def nested_aliases(first: str, level: str, depth: int) -> str:
+    """Return anchors of which each one contains the one before it several times."""
+    lines = [f"a0: &a0 {first}"]
+    for number in range(1, depth):
+        aliases = ", ".join([f"*a{number - 1}"] * 10)
+        lines.append(level.format(f"a{number}: &a{number}", aliases))
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        nested_aliases("[x]", "{0} [{1}]", 10) + "\nmodel-paths: *a9",
+        nested_aliases("[x]", "{0} [{1}]", 10) + "\ntarget-path: *a9",
+        nested_aliases("{x: 1}", "{0} {{<<: [{1}]}}", 10),
+        "list: [" + "x, " * 200_000 + "]",
+    ],
+)
+def test_a_document_that_would_grow_is_refused_at_once(text: str, tmp_path: Path) -> None:
+    start = time.monotonic()
+    with pytest.raises(UsageError, match=r"dbt_project\.yml can't be read: it has more than 100,0"):
+        read_project(write(tmp_path, text), {})
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("x: " + "- " * 100_000 + "y", "."),
+        ("x: " + "[" * 100_000, "."),
+        ("x: " + "[" * 200 + "]" * 200, "nested more than 100 deep"),
+        ("x: " + "1:" * 100_000 + "1", "a value of 200,001 characters is not in quotes"),
+        ("x: " + "9" * 5_000, "4300 digits"),
+        ("x: !<" + LONG + "> 1", "could not determine a constructor"),
+    ],
+)
+def test_a_document_that_can_not_be_read_is_said_in_short(
+    text: str, reason: str, tmp_path: Path
+) -> None:
+    start = time.monotonic()
+    with pytest.raises(UsageError, match=f"can't be read: .*{reason}") as refused:
+        read_project(write(tmp_path, text), {})
+    assert time.monotonic() - start < 10
+    assert len(str(refused.value)) < 1_000
+
+
+def test_anchors_that_people_use_are_read(tmp_path: Path) -> None:
+    text = "vars: &vars {a: 1}\nmore: {<<: *vars, b: 2}\npaths: &paths [src]\nmodel-paths: *paths"
+    write(tmp_path, text + "\nself: &self [*self]")
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "customers.sql").touch()
+    assert read_project(tmp_path, {}).sources == (tmp_path / "src" / "customers.sql",)
+
+
+@pytest.mark.parametrize(
+    "paths", [f"['{LONG}']", '["a\\0b"]', "[1, null, [x], {y: z}]", '["../none"]', "[loop]"]
+)
+def test_paths_that_lead_nowhere_are_passed_by(paths: str, tmp_path: Path) -> None:
+    if os.name == "posix":
+        (tmp_path / "loop").symlink_to("loop")
+    project = read_project(write(tmp_path, f"model-paths: {paths}"), {})
+    assert project.sources == ()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_links_between_folders_make_no_loop(tmp_path: Path) -> None:
+    write(tmp_path, "")
+    (tmp_path / "models" / "again").symlink_to(tmp_path / "models")
+    assert read_project(tmp_path, {}).sources == (tmp_path / "models" / "orders.sql",)
+
+
+def test_the_whole_disk_as_models_ends_in_time(tmp_path: Path) -> None:
+    start = time.monotonic()
+    read_project(write(tmp_path, "model-paths: ['/']"), {})
+    assert time.monotonic() - start < 15
+
+
+@pytest.mark.parametrize(("name", "limit"), [("_MAX_ENTRIES", 3), ("_MAX_WALK_S", -1.0)])
+def test_folders_that_are_too_large_to_look_at_are_no_sources(
+    tmp_path: Path, name: str, limit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "")
+    for number in range(5):
+        (tmp_path / "models" / f"{number}.sql").touch()
+    assert len(read_project(tmp_path, {}).sources) == 6
+    monkeypatch.setattr(dbt_project, name, limit)
+    assert read_project(tmp_path, {}).sources == ()
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("default", ["", ", 'out'"])
+def test_the_target_path_sees_no_secret(tmp_path: Path, name: str, default: str) -> None:
+    write(tmp_path, f"target-path: \"a/{{{{ env_var('{name}'{default}) }}}}\"")
+    with pytest.raises(UsageError, match=f"environment variable {name}, which may hold a") as error:
+        read_project(tmp_path, {name: "t0ken"})
+    assert "t0ken" not in str(error.value)
+    assert read_project(tmp_path, {name: "t0ken", "DBT_TARGET_PATH": "x"}).target == tmp_path / "x"
+
+
+def test_no_command_prints_a_token_in_the_target_path(tmp_path: Path) -> None:
+    write(tmp_path, "target-path: \"{{ env_var('ALTIMATE_API_KEY') }}\"")
+    done = datapilot(
+        *("dbt", "onboard", "--project-dir", tmp_path, "--integration-id", 1),
+        env={"ALTIMATE_API_KEY": "t0ken-t0ken", "ALTIMATE_INSTANCE_NAME": "acme"},
+    )
+    assert done.exit_code == 2
+    assert "names environment variable ALTIMATE_API_KEY" in done.stderr
+    assert "t0ken" not in done.output
+
+
+@pytest.mark.parametrize("text", ['target-path: "a\\0b"', f"target-path: {LONG}", "target-path: 7"])
+def test_a_target_path_that_is_none_does_no_harm(tmp_path: Path, text: str) -> None:
+    write(tmp_path, text)
+    done = datapilot("dbt", "defer", "status", "--project-dir", tmp_path, "--manifest-path", "x")
+    assert done.exit_code == 2
+    with pytest.raises(UsageError, match="NUL character"):
+        read_project(write(tmp_path, 'target-path: "a\\0b"'), {})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX")
+def test_a_project_folder_that_can_not_be_looked_at_is_said(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UsageError, match="can't be read: File name too long"):
+        find_project(tmp_path / LONG, {})
+    with pytest.raises(UsageError, match="can't be read: Too many levels of symbolic links"):
+        find_project(tmp_path / "loop", {})
+    with pytest.raises(UsageError, match=r"no dbt_project\.yml in .*fifo: change into"):
+        find_project(tmp_path / "fifo", {})
+    with pytest.raises(UsageError, match="can't be read: File name too long"):
+        find_project(None, {"DBT_PROJECT_DIR": LONG})

@@ -1,0 +1,137 @@
+"""The commands name the source of the manifest: integration and environment, not a directory."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import Outcome, access, create_integration, datapilot
+from tests.support.dbt_project import PROJECT
+from tests.support.instances import RunningInstance
+from tests.support.protocol_server import ProtocolServer
+from tests.support.recorded_dbt import RecordedDbt, recorded_dbt
+
+pytestmark = pytest.mark.skipif(
+    os.name == "nt", reason="the program in dbt's place is a shell script"
+)
+
+
+@pytest.fixture
+def dbt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RecordedDbt:
+    """Return a program in dbt's place; the project shop is the current directory."""
+    shutil.copytree(PROJECT, tmp_path / "shop")
+    monkeypatch.chdir(tmp_path / "shop")
+    dbt = recorded_dbt(tmp_path / "bin")
+    monkeypatch.setenv("DATAPILOT_DBT", str(dbt.path))
+    return dbt
+
+
+@pytest.fixture
+def instance(
+    instance: RunningInstance, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> RunningInstance:
+    """Return an instance with the manifest of integration 1, shop."""
+    for name, value in access(instance).items():
+        monkeypatch.setenv(name, value)
+    create_integration(instance)
+    manifest = artifacts / "manifest.json"
+    done = datapilot("dbt", "onboard", "--integration-id", 1, "--manifest-path", manifest)
+    assert done.exit_code == 0, done.output
+    return instance
+
+
+@pytest.fixture
+def hosted(
+    hosted: ProtocolServer, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> ProtocolServer:
+    """Return a server that has a manifest, and does not name the integration with it."""
+    for name, value in hosted.access.items():
+        monkeypatch.setenv(name, value)
+    hosted.uploads[1] = (artifacts / "manifest.json").read_bytes()
+    hosted.verified.append(1)
+    return hosted
+
+
+def defer(*arguments: object) -> Outcome:
+    done = datapilot("dbt", "defer", *arguments)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_run_and_enable_name_integration_environment_and_age(
+    offline: bool, instance: RunningInstance, dbt: RecordedDbt
+) -> None:
+    done = defer("enable", "--integration-id", 1)
+    assert re.search(
+        r"^Defer is on for shop\. Deferring to shop PROD \(built 60 min ago\); set in ",
+        done.stderr,
+        re.MULTILINE,
+    )
+    more = ("--offline",) if offline else ()
+    done = defer("run", *more, "build")
+    assert done.stderr == "Deferring to shop PROD (built 60 min ago)\n"
+    assert dbt.words[0] == "build"
+
+
+def test_status_names_the_integration_and_the_directory_on_a_line_of_its_own(
+    instance: RunningInstance, dbt: RecordedDbt
+) -> None:
+    defer("enable", "--integration-name", "shop")
+    status = defer("status", "--json").json
+    assert status["integration_name"] == "shop"
+    lines = defer("status").stdout.splitlines()
+    assert "Manifest: integration 1 (shop), environment PROD; favor state off" in lines
+    assert "Deferring to shop PROD (built 60 min ago)" in lines
+    [directory] = [line for line in lines if line.startswith("State directory: ")]
+    assert status["state_dir"] in directory
+    assert "written by dbt 1.11" in directory
+    assert [line for line in lines if status["state_dir"] in line] == [directory]
+
+
+def test_the_directory_is_in_the_details(instance: RunningInstance, dbt: RecordedDbt) -> None:
+    done = defer("run", "-v", "--integration-id", 1, "build")
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("State directory: ")]
+    assert str(Path.home()) in line
+
+
+def test_the_commit_is_named(instance: RunningInstance, dbt: RecordedDbt, artifacts: Path) -> None:
+    number = create_integration(instance, "reports", "STAGING")
+    origin = ("--integration-id", number, "--environment", "STAGING")
+    manifest = artifacts / "manifest.json"
+    job = {"CI": "true", "GITLAB_CI": "true", "CI_COMMIT_SHA": "0123456789abcdef"}
+    done = datapilot("dbt", "onboard", *origin, "--manifest-path", manifest, env=job)
+    assert done.exit_code == 0, done.output
+    done = defer("run", "--integration-id", number, "build")
+    assert "Deferring to reports STAGING (built 60 min ago, commit 0123456789)" in done.stderr
+
+
+def test_without_a_name_the_id_is_named(hosted: ProtocolServer, dbt: RecordedDbt) -> None:
+    done = defer("run", "--integration-id", 7, "--environment", "PROD", "build")
+    assert "Deferring to integration 7 PROD (built 60 min ago)" in done.stderr
+    assert defer("status", "--integration-id", 7, "--json").json["integration_name"] is None
+
+
+def test_a_name_that_was_looked_up_is_kept(hosted: ProtocolServer, dbt: RecordedDbt) -> None:
+    name = str(hosted.integrations[0]["name"])
+    done = defer("enable", "--integration-name", name)
+    assert f"Deferring to {name} (built" in done.stderr
+    before = len(hosted.asked)
+    assert f"Deferring to {name} (built" in defer("run", "build").stderr
+    assert hosted.asked[before:] == ["GET /dbt/v1/fetch_artifact_url"]
+
+
+def test_a_name_in_an_answer_is_one_line(hosted: ProtocolServer, dbt: RecordedDbt) -> None:
+    hosted.integrations[0]["name"] = "shop\n::error::owned"
+    defer("enable", "--integration-name", "shop\n::error::owned")
+    assert "Deferring to shop ::error::owned (built" in defer("run", "build").stderr
+    assert "integration 7 (shop ::error::owned)" in defer("status").stdout
+
+
+def test_a_local_directory_is_named(artifacts: Path, dbt: RecordedDbt) -> None:
+    done = defer("run", "--manifest-path", artifacts, "build")
+    assert f"Deferring to {artifacts} (built 60 min ago)" in done.stderr

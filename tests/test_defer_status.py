@@ -1,0 +1,154 @@
+"""What `status` says about options and about a workspace whose settings file is broken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from datapilot_defer.defer.settings_file import SETTINGS_KEY, user_settings_file
+from tests.support.commands import Outcome, datapilot
+from tests.support.workspace import entry, local, settings_file, write
+
+BROKEN = b'{"a": '
+REMOTE = {
+    "deferToProduction": True,
+    "favorState": False,
+    "manifestPathType": "remote",
+    "dbtCoreIntegrationId": 7,
+    "environment": "PROD",
+}
+
+
+def defer(command: str, *arguments: object) -> Outcome:
+    return datapilot("dbt", "defer", command, *arguments)
+
+
+def stored_by_user(workspace: Path) -> object:
+    """Return the project's entry in the user's own file."""
+    path = user_settings_file(workspace / "shop").path
+    return json.loads(path.read_text("utf-8"))[SETTINGS_KEY][str(workspace / "shop")]
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_options_do_not_turn_the_switch_on(workspace: Path, prod: Path, is_stored: bool) -> None:
+    if is_stored:
+        write(workspace, {**REMOTE, "deferToProduction": False})
+    done = defer("status", "--manifest-path", prod, "--json")
+    assert done.exit_code == 2
+    assert (done.json["enabled"], done.json["usable"]) == (False, False)
+    assert (done.json["mode"], done.json["state_dir"]) == ("local", str(prod))
+    assert done.json["problems"] == []
+    lines = defer("status", "--manifest-path", prod).stdout.splitlines()
+    assert lines[0] == (
+        f"Defer is off for shop ({settings_file(workspace)}); with these options it would be usable"
+    )
+    assert f"With these options: folder {prod}; favor state off" in lines
+    assert ("Manifest: integration 7, environment PROD; favor state off" in lines) is is_stored
+
+
+def test_options_that_would_not_work_are_said_while_it_is_off(workspace: Path, prod: Path) -> None:
+    (prod / "manifest.json").write_text("{}", encoding="utf-8")
+    done = defer("status", "--manifest-path", prod)
+    assert done.exit_code == 2
+    assert "with these options it would not be usable" in done.stdout
+    assert f"Problem: dbt can't defer to {prod}" in done.stdout
+
+
+def test_off_is_exit_code_2_even_if_the_stored_source_has_a_problem(
+    workspace: Path, prod: Path
+) -> None:
+    (prod / "manifest.json").write_text("{}", encoding="utf-8")
+    write(workspace, local(prod, deferToProduction=False))
+    assert defer("status").exit_code == 2
+    write(workspace, local(prod))
+    assert defer("status").exit_code == 1
+
+
+def test_options_while_it_is_on_are_said_beside_what_is_stored(workspace: Path, prod: Path) -> None:
+    write(workspace, REMOTE)
+    done = defer("status", "--environment", "QA", "--favor-state", "--json")
+    assert (done.json["environment"], done.json["favor_state"]) == ("QA", True)
+    assert any("no token" in problem for problem in done.json["problems"])
+    lines = defer("status", "--environment", "QA", "--favor-state").stdout.splitlines()
+    assert lines[1] == "Manifest: integration 7, environment PROD; favor state off"
+    assert lines[2] == "With these options: integration 7, environment QA; favor state on"
+    done = defer("status", "--manifest-path", prod)
+    assert done.exit_code == 0
+    assert lines[1] in done.stdout
+    assert f"With these options: folder {prod}; favor state off" in done.stdout
+
+
+def test_options_that_are_already_stored_are_not_repeated(workspace: Path, prod: Path) -> None:
+    write(workspace, local(prod))
+    assert "With these options" not in defer("status", "--manifest-path", prod).stdout
+
+
+@pytest.mark.parametrize("where", ["nearest", "above"])
+def test_a_broken_workspace_does_not_stop_settings_of_the_users_own(
+    workspace: Path, prod: Path, where: str
+) -> None:
+    settings_file(workspace).write_bytes(BROKEN)
+    if where == "above":
+        (workspace / "shop" / ".vscode").mkdir()
+    done = defer("enable", "--user", "--manifest-path", prod)
+    assert done.exit_code == 0, done.output
+    assert f"Warning: {settings_file(workspace)}: line 1, column 7" in done.stderr
+    assert "so your own settings are used" in done.stderr
+    assert stored_by_user(workspace) == local(prod)
+    assert settings_file(workspace).read_bytes() == BROKEN
+    on = defer("status", "--json")
+    assert on.exit_code == 0, on.output
+    assert on.json["enabled"] is True
+    assert f"Warning: {settings_file(workspace)}: line 1, column 7" in on.stderr
+    assert defer("enable", "--user", "--favor-state").exit_code == 0
+    assert stored_by_user(workspace) == local(prod, favorState=True)
+    assert defer("disable").exit_code == 0
+    assert stored_by_user(workspace) == local(prod, favorState=True, deferToProduction=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("status",), ("disable",), ("enable", "--manifest-path", ".."), ("env", "--shell", "bash")],
+)
+def test_a_broken_workspace_is_said_with_both_ways_out(
+    workspace: Path, arguments: tuple[str, ...]
+) -> None:
+    settings_file(workspace).write_bytes(BROKEN)
+    done = defer(*arguments)
+    assert done.exit_code == 2
+    assert f"Error: {settings_file(workspace)}: line 1, column 7: a value is expected; mend it" in (
+        done.stderr
+    )
+    assert "or keep settings of your own with `datapilot dbt defer enable --user`" in done.stderr
+
+
+def test_disable_user_needs_no_workspace_that_can_be_read(workspace: Path, prod: Path) -> None:
+    settings_file(workspace).write_bytes(BROKEN)
+    assert defer("disable", "--user").exit_code == 0
+    assert not user_settings_file(workspace / "shop").path.exists()
+    defer("enable", "--user", "--manifest-path", prod)
+    done = defer("disable", "--user", "--json")
+    assert done.exit_code == 0
+    assert done.json["settings_file"] == str(user_settings_file(workspace / "shop").path)
+    assert stored_by_user(workspace) == local(prod, deferToProduction=False)
+
+
+def test_disable_user_is_refused_where_the_workspace_would_win(workspace: Path, prod: Path) -> None:
+    write(workspace, local(prod))
+    done = defer("disable", "--user")
+    assert done.exit_code == 2
+    assert "they win over your own" in done.stderr
+    assert entry(workspace) == local(prod)
+
+
+def test_the_nearest_settings_count_although_a_folder_above_has_a_broken_file(
+    workspace: Path, prod: Path
+) -> None:
+    (workspace / "shop" / ".vscode").mkdir()
+    write(workspace / "shop", local(prod), key="")
+    settings_file(workspace).write_bytes(BROKEN)
+    done = defer("status", "--json")
+    assert done.exit_code == 0, done.output
+    assert done.json["settings_file"] == str(settings_file(workspace / "shop"))

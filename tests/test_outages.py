@@ -1,0 +1,173 @@
+"""An instance that is away for a while: who waits how long, and what is used instead."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from datapilot_defer.client import connection
+from datapilot_defer.client.failures import RequestFailure, failure_from_exception
+from datapilot_defer.client.retries import RetryBudget
+from datapilot_defer.config import Setting
+from datapilot_defer.credentials import Credentials
+from datapilot_defer.deadline import Deadline
+from tests.support import fault_actions as act
+from tests.support.console import RecordingConsole
+from tests.support.fault_proxy import Act, At, fault_proxy
+from tests.support.fault_runner import World
+
+PERMANENT = RequestFailure("down", retryable=True)
+
+
+class Clock:
+    """A clock that a test sets forward."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("datapilot_defer.client.retries.time.monotonic", clock.monotonic)
+    return clock
+
+
+def seconds_until_the_end(
+    budget: RetryBudget, failure: RequestFailure, clock: Clock, try_s: float = 0.0
+) -> float:
+    """How long a request is repeated that always fails after `try_s`."""
+    start = clock.now
+    while True:
+        clock.now += try_s
+        wait_s = budget.next_wait(failure)
+        if wait_s is None:
+            return clock.now - start
+        clock.now += wait_s
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "timeout_s", "try_s", "expected_s"),
+    [
+        (300, 600, 0, 300),
+        (30, 600, 0, 30),
+        (0, 600, 0, 0),
+        (300, 120, 0, 119),
+        (300, 1, 0, 0),
+        (300, 600, 0.01, 300),
+    ],
+)
+def test_a_request_is_repeated_until_its_budget_ends(
+    budget_s: float, timeout_s: float, try_s: float, expected_s: float, clock: Clock
+) -> None:
+    budget = RetryBudget(budget_s, Deadline(timeout_s))
+    assert seconds_until_the_end(budget, PERMANENT, clock, try_s) == pytest.approx(
+        expected_s, abs=0.5
+    )
+
+
+def test_the_budget_begins_with_the_first_failure(clock: Clock) -> None:
+    budget = RetryBudget(30, Deadline(6000))
+    clock.now += 3000  # a long upload
+    assert budget.next_wait(PERMANENT) is not None
+
+
+def test_an_unknown_host_name_is_tried_for_ten_seconds(clock: Clock) -> None:
+    import requests
+
+    error = requests.exceptions.ConnectionError(socket.gaierror(-2, "unknown"))
+    failure = failure_from_exception(error, "https://h/")
+    budget = RetryBudget(300, Deadline(600))
+    assert seconds_until_the_end(budget, failure, clock) == pytest.approx(10, abs=0.1)
+
+
+def test_what_the_server_asks_for_is_respected_or_the_end(clock: Clock) -> None:
+    slow_down = RequestFailure("slow down", retryable=True, retry_after_s=20)
+    budget = RetryBudget(30, Deadline(600))
+    assert budget.next_wait(slow_down) == 20
+    clock.now += 20
+    assert budget.next_wait(slow_down) is None
+    assert budget.describe_end(slow_down) == "; it asks to wait 20 s (tried 2 times in 20 s)"
+    assert RetryBudget(30, Deadline(600)).next_wait(PERMANENT) is not None
+
+
+def test_the_waits_grow_and_have_a_bound(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datapilot_defer.client.retries.random.uniform", max)
+    budget = RetryBudget(300, Deadline(600))
+    waits = []
+    for _ in range(60):
+        wait_s = budget.next_wait(PERMANENT)
+        if wait_s is None:
+            break
+        waits.append(wait_s)
+        clock.now += wait_s
+    assert waits[:8] == [0.5, 1, 2, 4, 8, 10, 10, 10]
+    assert sum(waits) == pytest.approx(300)
+
+
+@pytest.mark.parametrize(("attended", "expected_s"), [(True, 30), (False, 300)])
+def test_a_user_at_a_terminal_waits_less_than_a_job(attended: bool, expected_s: float) -> None:
+    console = RecordingConsole()
+    console.attended = attended
+    parts = [Setting(value, "the test") for value in ("http://127.0.0.1:1", "acme", "t")]
+    client = connection.open_instance(Credentials(*parts), environ={}, console=console)
+    assert client._transport._retry_s == expected_s
+
+
+def datapilot(
+    *words: str | Path | int, world: World, url: str, home: Path
+) -> tuple[subprocess.CompletedProcess[str], float]:
+    """Run a command as a job does: without a terminal. Return the seconds that it took too."""
+    environ = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "datapilot_defer", *(str(word) for word in words)],
+        env={**environ, **world.access(url)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    return done, time.monotonic() - start
+
+
+def test_a_job_waits_for_an_instance_that_restarts(world: World, tmp_path: Path) -> None:
+    integration = world.integration("restarts")
+    with fault_proxy(world.instance.url, listen_after_s=12) as proxy:
+        done, seconds = datapilot(
+            *("dbt", "onboard", "--integration-id", integration, "--manifest-path", world.new),
+            world=world,
+            url=proxy.url,
+            home=tmp_path,
+        )
+    assert done.returncode == 0, done.stderr
+    assert seconds > 11
+    assert world.holds(integration) == "new"
+
+
+@pytest.mark.parametrize("fault", [act.cut_request(0), act.answer(503), act.stall])
+def test_with_a_cached_manifest_a_pull_gives_up_soon_with_one_warning(
+    fault: Act, world: World, tmp_path: Path
+) -> None:
+    integration = world.integration("cached")
+    arguments = ("dbt", "pull", "--integration-id", integration, "--output", tmp_path / "state")
+    with fault_proxy(world.instance.url) as proxy:
+        done, _ = datapilot(*arguments, world=world, url=proxy.url, home=tmp_path)
+        assert done.returncode == 0, done.stderr
+        proxy.faults = (At("GET /dbt/", fault),)
+        done, seconds = datapilot(*arguments, world=world, url=proxy.url, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 4 < seconds < 30  # one command takes a second, and longer on a busy machine
+    warnings = re.findall(r"Warning: .*Using what was pulled before", done.stderr)
+    assert len(warnings) == 1
+    assert "--timeout" not in done.stderr

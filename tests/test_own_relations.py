@@ -1,0 +1,237 @@
+"""A manifest with the relations of the reader's own target is warned of, and no other one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datapilot_defer.artifact import parse_artifact
+from datapilot_defer.dbt_project import DbtProject
+from datapilot_defer.defer.own_relations import OwnRelations, find_own_relations, select_target
+from tests.support.commands import Outcome, datapilot
+from tests.support.dbt_project import PROJECT, Shop
+from tests.support.recorded_dbt import recorded_dbt
+
+OWN = {
+    "model.shop.orders": '"w"."dev"."orders"',
+    "model.shop.mapping": None,
+    "seed.shop.countries": '"w"."dev"."countries"',
+    "test.shop.unique": '"w"."audit"."unique"',
+}
+WARNING = "the manifest is of your own target"
+
+
+def manifest(relations: Mapping[str, str | None], **metadata: str) -> bytes:
+    """Return a manifest with these relations."""
+    nodes = {name: {"relation_name": relation} for name, relation in relations.items()}
+    return json.dumps({"metadata": metadata, "nodes": nodes}).encode()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> DbtProject:
+    """Return a project whose default target dbt has built last."""
+    target = tmp_path / "shop" / "target"
+    target.mkdir(parents=True)
+    project = DbtProject(target.parent, "shop", target)
+    write_last_run(project)
+    (target / "manifest.json").write_bytes(manifest(OWN, invocation_id="1"))
+    return project
+
+
+def write_last_run(project: DbtProject, invocation_id: str = "1", **arguments: object) -> None:
+    """Write run_results.json as dbt does after a run with ~/.dbt/profiles.yml."""
+    (project.target / "run_results.json").write_text(
+        json.dumps(
+            {
+                "metadata": {"invocation_id": invocation_id},
+                "args": {"which": "run", "profiles_dir": str(project.folder), **arguments},
+                "results": [],
+            }
+        ),
+        encoding="utf-8",
+    )
+
+
+def compare(
+    project: DbtProject,
+    relations: Mapping[str, str | None] = OWN,
+    options: str = "",
+    variables: Mapping[str, str] | None = None,
+) -> OwnRelations | None:
+    """Compare a manifest with these relations, before a dbt command with these options."""
+    environ = {"DBT_PROFILES_DIR": str(project.folder), **(variables or {})}
+    target = select_target(project, options.split(), environ)
+    state = parse_artifact(manifest(relations), path="manifest.json", kind=None)
+    return find_own_relations(state, project, target)
+
+
+def test_the_same_relations_are_found(project: DbtProject) -> None:
+    found = compare(project)
+    assert found == OwnRelations(project.target / "manifest.json", 2, '"w"."dev"."countries"')
+    assert str(project.target / "manifest.json") in found.describe()
+
+
+def test_nodes_of_only_one_manifest_do_not_count(project: DbtProject) -> None:
+    relations = {"model.shop.orders": OWN["model.shop.orders"], "model.shop.new": '"w"."p"."new"'}
+    found = compare(project, relations)
+    assert found is not None
+    assert found.count == 1
+
+
+@pytest.mark.parametrize(
+    "relations",
+    [
+        {**OWN, "seed.shop.countries": '"w"."prod"."countries"'},
+        dict.fromkeys(OWN),
+        {"model.shop.mapping": '"w"."prod"."mapping"'},
+        {"test.shop.unique": OWN["test.shop.unique"]},
+        {"model.other.orders": OWN["model.shop.orders"]},
+        {},
+    ],
+    ids=["one differs", "no relations", "ephemeral here", "only a test", "another package", "none"],
+)
+def test_other_relations_are_not(relations: Mapping[str, str | None], project: DbtProject) -> None:
+    assert compare(project, relations) is None
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"target": "prod"},
+        {"profile": "warehouse"},
+        {"profiles_dir": "/etc/dbt"},
+        {"profiles_dir": None},
+        {"invocation_id": "2"},
+    ],
+)
+def test_a_last_run_of_another_target_tells_nothing(
+    last: dict[str, Any], project: DbtProject
+) -> None:
+    write_last_run(project, **last)
+    assert compare(project) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [
+        ("run --target prod", {}),
+        ("run -t prod", {}),
+        ("run --target=prod", {}),
+        ("run", {"DBT_TARGET": "prod"}),
+        ("run", {"DBT_ENGINE_TARGET": "prod"}),
+    ],
+)
+def test_the_target_is_that_of_the_next_command(
+    options: str, variables: dict[str, str], project: DbtProject
+) -> None:
+    assert compare(project, options=options, variables=variables) is None
+    write_last_run(project, target="prod")
+    assert compare(project, options=options, variables=variables) is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [
+        ("run --profile other", {}),
+        ("run", {"DBT_PROFILE": "other"}),
+        ("run --profiles-dir /etc/dbt", {}),
+        ("run", {"DBT_PROFILES_DIR": "/etc/dbt"}),
+    ],
+)
+def test_another_profile_is_another_target(
+    options: str, variables: dict[str, str], project: DbtProject
+) -> None:
+    assert compare(project, options=options, variables=variables) is None
+
+
+@pytest.mark.parametrize("version", ["1.5.9", "1.6.1", "1.7.19"])
+def test_an_old_dbt_that_deferred_has_written_productions_relations(
+    version: str, project: DbtProject
+) -> None:
+    content = manifest(OWN, invocation_id="1", dbt_version=version)
+    (project.target / "manifest.json").write_bytes(content)
+    assert compare(project) is not None
+    write_last_run(project, defer=True)
+    assert compare(project) is None
+    content = manifest(OWN, invocation_id="1", dbt_version="1.8.0")
+    (project.target / "manifest.json").write_bytes(content)
+    assert compare(project) is not None
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "run_results.json"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"args": 1, "nodes": 1}'])
+def test_files_that_cannot_be_read_tell_nothing(
+    name: str, content: str, project: DbtProject
+) -> None:
+    (project.target / name).write_text(content, encoding="utf-8")
+    assert compare(project) is None
+    (project.target / name).unlink()
+    assert compare(project) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="named pipes are of POSIX")
+@pytest.mark.parametrize("name", ["manifest.json", "run_results.json"])
+def test_a_pipe_is_not_read(name: str, project: DbtProject) -> None:
+    (project.target / name).unlink()
+    os.mkfifo(project.target / name)
+    assert compare(project) is None
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "run_results.json"])
+def test_a_huge_file_is_not_read(name: str, project: DbtProject) -> None:
+    with (project.target / name).open("r+b") as file:
+        file.truncate(1_000_000_001)
+    assert compare(project) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the recording program is a shell script")
+@pytest.mark.parametrize(
+    "words", [("enable",), ("status",), ("run", "build", "--target", "prod"), ("env",)]
+)
+def test_the_commands_warn(
+    words: tuple[str, ...], artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = tmp_path / "shop"
+    shutil.copytree(PROJECT, shop)
+    shutil.copytree(artifacts, shop / "target")
+    results = json.loads((shop / "target" / "run_results.json").read_bytes())
+    results["args"]["profiles_dir"] = str(shop)
+    (shop / "target" / "run_results.json").write_text(json.dumps(results), encoding="utf-8")
+    monkeypatch.chdir(shop)
+    if words[0] != "run":
+        monkeypatch.setenv("DBT_TARGET", "prod")
+    dbt = recorded_dbt(tmp_path / "bin").path
+    command, *more = words
+    done = datapilot("dbt", "defer", command, "--dbt", dbt, "--manifest-path", artifacts, *more)
+    assert WARNING in done.stderr
+    assert done.stderr.count("Warning:") == 1
+    monkeypatch.setenv("DBT_TARGET", "dev")
+    done = datapilot("dbt", "defer", "status", "--dbt", dbt, "--manifest-path", artifacts)
+    assert "Warning" not in done.stderr
+
+
+def test_a_developers_own_manifest_is_warned_of_with_dbt(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shop.project)
+    for name in ("DBT_PROFILES_DIR", "SHOP_DATABASE"):
+        monkeypatch.setenv(name, shop.environment[name])
+    assert _compile(shop, shop.prod_artifacts).exit_code == 0  # it leaves the target's manifest
+    own = tmp_path / "own"
+    own.mkdir()
+    shutil.copy(shop.project / "target" / "manifest.json", own)
+    assert WARNING in _compile(shop, own).stderr
+    assert WARNING not in _compile(shop, shop.prod_artifacts).stderr
+    assert WARNING not in _compile(shop, shop.prod_artifacts, "--target", "prod").stderr
+    assert WARNING in _compile(shop, shop.prod_artifacts, "--target", "prod").stderr
+
+
+def _compile(shop: Shop, state: Path, *words: str) -> Outcome:
+    origin = ("--dbt", shop.dbt, "--manifest-path", state)
+    return datapilot("dbt", "defer", "run", *origin, "compile", "-s", "customers", *words)

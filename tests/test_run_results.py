@@ -1,0 +1,251 @@
+"""onboard and the run results beside a manifest: a failed run of dbt does not pass unnoticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.commands import Outcome, datapilot
+from tests.support.dbt_project import Shop
+from tests.support.protocol_server import ProtocolServer
+
+pytestmark = pytest.mark.usefixtures("no_retry_delay")
+FAILED_MODEL = "model.shop.orders"
+
+
+@pytest.fixture
+def target(artifacts: Path, tmp_path: Path) -> Path:
+    """Return the target folder of a `dbt build` in which one model failed."""
+    folder = tmp_path / "target"
+    shutil.copytree(artifacts, folder)
+    change(folder, status_of={FAILED_MODEL: "error"})
+    return folder
+
+
+def change(
+    folder: Path,
+    *,
+    command: str = "build",
+    status_of: dict[str, str] | None = None,
+    **metadata: Any,
+) -> None:
+    """Change the run results in a folder: the command, the status of nodes and metadata."""
+    path = folder / "run_results.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["args"]["which"] = command
+    document["metadata"].update(metadata)
+    for result in document["results"]:
+        result["status"] = (status_of or {}).get(result["unique_id"], "success")
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def onboard(server: ProtocolServer, folder: Path, *more: object, **env: str) -> Outcome:
+    """Onboard the manifest of a folder to integration 7."""
+    return datapilot(
+        *("dbt", "onboard", "--integration-id", 7, "--manifest-path", folder / "manifest.json"),
+        *("--json", *more),
+        env={**server.access, **env},
+    )
+
+
+def failure_in(folder: Path) -> str:
+    return f"{folder / 'run_results.json'}: 1 of 28 nodes failed, the first is {FAILED_MODEL}"
+
+
+def failures_in(done: Outcome) -> list[str]:
+    return [warning for warning in done.json["warnings"] if "nodes failed" in warning]
+
+
+def test_a_failed_run_is_onboarded_with_a_warning(hosted: ProtocolServer, target: Path) -> None:
+    done = onboard(hosted, target)
+    assert done.exit_code == 0, done.output
+    assert f"Warning: {failure_in(target)} (error)" in done.stderr
+    assert len(failures_in(done)) == 1
+    assert len(hosted.verified) == 1
+
+
+def test_a_warning_is_an_annotation_in_ci(hosted: ProtocolServer, target: Path) -> None:
+    done = onboard(hosted, target, GITHUB_ACTIONS="true")
+    assert f"::warning title=datapilot::{failure_in(target)}" in done.stderr
+
+
+def test_require_success_rejects_a_failed_run(hosted: ProtocolServer, target: Path) -> None:
+    by_option = onboard(hosted, target, "--require-success")
+    by_variable = onboard(hosted, target, DATAPILOT_REQUIRE_SUCCESS="1")
+    forgiving = onboard(hosted, target, "--require-success", "--soft-fail", "--force")
+    for done in (by_option, by_variable, forgiving):
+        assert done.exit_code == 1, done.output
+        assert done.json["error"]["kind"] == "artifact_refused"
+        assert failure_in(target) in done.json["error"]["message"]
+    assert hosted.seen == []
+
+
+@pytest.mark.parametrize("status", ["error", "fail", "runtime error", "partial success"])
+def test_these_statuses_are_failures(status: str, hosted: ProtocolServer, target: Path) -> None:
+    change(target, status_of={FAILED_MODEL: status})
+    assert onboard(hosted, target, "--require-success").exit_code == 1
+    assert f"({status})" in onboard(hosted, target).stderr
+
+
+@pytest.mark.parametrize("status", ["success", "pass", "warn", "skipped", "no-op"])
+def test_these_statuses_are_no_failures(status: str, hosted: ProtocolServer, target: Path) -> None:
+    change(target, status_of={FAILED_MODEL: status})
+    done = onboard(hosted, target, "--require-success")
+    assert done.exit_code == 0, done.output
+    assert failures_in(done) == []
+
+
+def time_of_manifest(folder: Path) -> datetime:
+    document = json.loads((folder / "manifest.json").read_bytes())
+    return datetime.fromisoformat(document["metadata"]["generated_at"])
+
+
+def test_a_manifest_of_dbt_parse_after_a_failed_build_is_of_the_failed_run(
+    hosted: ProtocolServer, target: Path
+) -> None:
+    earlier = time_of_manifest(target) - timedelta(minutes=20)
+    change(
+        target,
+        status_of={FAILED_MODEL: "error"},
+        invocation_id="another",
+        generated_at=earlier.isoformat(),
+    )
+    assert failure_in(target) in onboard(hosted, target).stderr
+    assert onboard(hosted, target, "--require-success").exit_code == 1
+
+
+def test_run_results_of_last_week_say_nothing(hosted: ProtocolServer, target: Path) -> None:
+    last_week = time_of_manifest(target) - timedelta(days=7)
+    change(
+        target,
+        status_of={FAILED_MODEL: "error"},
+        invocation_id="another",
+        generated_at=last_week.isoformat(),
+    )
+    done = onboard(hosted, target)
+    assert (done.exit_code, failures_in(done)) == (0, [])
+    assert_unknown(onboard(hosted, target, "--require-success"), "7 d apart")
+
+
+def assert_unknown(done: Outcome, reason: str) -> None:
+    """Fail unless nothing was uploaded because the outcome of the run is not known."""
+    assert done.exit_code == 1, done.output
+    message = done.json["error"]["message"]
+    assert "it is not known whether the run of dbt succeeded" in message
+    assert reason in message
+    assert "--run-results-path" in message
+
+
+def test_run_results_of_another_project_say_nothing(hosted: ProtocolServer, target: Path) -> None:
+    path = target / "run_results.json"
+    path.write_text(path.read_text(encoding="utf-8").replace(".shop.", ".other."), encoding="utf-8")
+    assert failures_in(onboard(hosted, target)) == []
+    assert_unknown(onboard(hosted, target, "--require-success"), "is of another project")
+
+
+def test_run_results_of_another_target_say_nothing(hosted: ProtocolServer, target: Path) -> None:
+    change(target, status_of={FAILED_MODEL: "error"}, invocation_id="another")
+    path = target / "run_results.json"
+    text = path.read_text(encoding="utf-8").replace('\\"prod\\"', '\\"dev\\"')
+    path.write_text(text, encoding="utf-8")
+    assert failures_in(onboard(hosted, target)) == []
+    assert_unknown(onboard(hosted, target, "--require-success"), "is of another target")
+
+
+def test_docs_generate_does_not_make_a_failed_build_a_success(
+    hosted: ProtocolServer, target: Path, tmp_path: Path
+) -> None:
+    of_the_build = tmp_path / "build.json"
+    of_the_build.write_bytes((target / "run_results.json").read_bytes())
+    change(target, command="generate")
+    assert failures_in(onboard(hosted, target)) == []
+    assert_unknown(onboard(hosted, target, "--require-success"), "`dbt docs generate`")
+    kept = ("--run-results-path", of_the_build)
+    assert f"{of_the_build}: 1 of 28 nodes failed" in onboard(hosted, target, *kept).stderr
+    assert onboard(hosted, target, *kept, "--require-success").exit_code == 1
+    change(target)
+    of_the_build.write_bytes((target / "run_results.json").read_bytes())
+    change(target, command="generate")
+    done = onboard(hosted, target, *kept, "--require-success")
+    assert done.exit_code == 0, done.output
+
+
+BROKEN = {
+    "missing": None,
+    "empty": b"",
+    "a list": b"[]",
+    "no results": b'{"results": null}',
+    "results are a mapping": b'{"results": {"a": {"status": "error"}}}',
+    "results are no results": b'{"results": [{]}',
+    "nested": b'{"results": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "truncated": b'{"metadata": {}, "results": [{"status": "error"',
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_file_that_holds_no_run_results_is_passed_over(
+    name: str, hosted: ProtocolServer, target: Path
+) -> None:
+    path = target / "run_results.json"
+    content = BROKEN[name]
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    done = onboard(hosted, target)
+    assert (done.exit_code, failures_in(done)) == (0, [])
+    assert_unknown(onboard(hosted, target, "--require-success"), str(path))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
+def test_a_pipe_beside_the_manifest_is_not_waited_for(hosted: ProtocolServer, target: Path) -> None:
+    path = target / "run_results.json"
+    path.unlink()
+    os.mkfifo(path)
+    assert onboard(hosted, target).exit_code == 0
+    assert_unknown(onboard(hosted, target, "--require-success"), "there is no")
+
+
+def test_a_huge_file_beside_the_manifest_is_not_read(hosted: ProtocolServer, target: Path) -> None:
+    with (target / "run_results.json").open("r+b") as file:
+        file.truncate(5 * 1024**3)
+    assert onboard(hosted, target).exit_code == 0
+    assert_unknown(onboard(hosted, target, "--require-success"), "is larger than")
+
+
+def test_results_with_odd_values_are_read(hosted: ProtocolServer, target: Path) -> None:
+    results = [5, None, {"status": 7}, {"unique_id": "model.a.b\n::error::x", "status": "error"}]
+    document = json.loads((target / "run_results.json").read_bytes())
+    document["results"] += results
+    (target / "run_results.json").write_text(json.dumps(document), encoding="utf-8")
+    done = onboard(hosted, target)
+    assert "2 of 32 nodes failed" in done.stderr
+    document["results"] = [results[-1], *document["results"], {"n": int("9" * 500)}]
+    (target / "run_results.json").write_text(json.dumps(document), encoding="utf-8")
+    done = onboard(hosted, target)
+    assert "3 of 34 nodes failed, the first is model.a.b ::error::x (error)" in done.stderr
+
+
+def test_docs_generate_without_compile_keeps_the_run_results_of_a_failed_build(shop: Shop) -> None:
+    model = shop.project / "models" / "broken.sql"
+    model.write_text("select * from nowhere.nothing", encoding="utf-8")
+    onboard = ("dbt", "onboard", "--integration-id", 7, "--project-dir", shop.project, "--dry-run")
+    shop.run("build", "--target", "prod", "--select", "broken", "stg_orders", check=False)
+    shop.run("docs", "generate", "--no-compile", "--target", "prod")
+    failed = datapilot(*onboard, "--require-success")
+    assert failed.exit_code == 1
+    assert "nodes failed, the first is model.shop.broken (error)" in failed.stderr
+    assert "nodes failed, the first is model.shop.broken (error)" in datapilot(*onboard).stderr
+    shop.run("docs", "generate", "--target", "prod")
+    hidden = datapilot(*onboard, "--require-success")
+    assert hidden.exit_code == 1
+    assert "is of `dbt docs generate`" in hidden.stderr
+    model.unlink()
+    shop.run("build", "--target", "prod", "--select", "stg_orders")
+    built = datapilot(*onboard, "--require-success")
+    assert built.exit_code == 0, built.output
