@@ -66,6 +66,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # Permissions
 
 
+def test_a_token_that_expires_soon_is_a_warning(instance: RunningInstance) -> None:
+    token = instance.new_token("read", expires_at=datetime.now(UTC) + timedelta(days=3, minutes=1))
+    done = datapilot("doctor", "--json", env=access(instance, token))
+    assert done.exit_code == 0, done.output
+    assert statuses(done)["credentials"] == "warning"
+    assert "the token expires in 3 days" in details(done)["credentials"]
+
+
 def test_all_is_well_with_a_real_instance(instance: RunningInstance, artifacts: Path) -> None:
     integration_id = onboard(instance, artifacts)
     words = ("doctor", "--integration-id", integration_id)

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 
 from datapilot_defer.instance import token_slots, upload_turns
+from datapilot_defer.instance.api import signed_urls
 from datapilot_defer.instance.descriptors import UPLOADS_AT_ONCE
+from datapilot_defer.instance.services.uploads import receive_upload
 from tests.support.instance_calls import (
     SECONDS,
     announce,
     make_integration,
     manifest,
     onboard,
+    pull,
+    verify,
 )
 from tests.support.instances import RunningInstance
 
@@ -106,6 +113,32 @@ def test_a_repeated_upload_ends_the_earlier_one(
     answer = answer_of(earlier)
     assert answer.startswith("HTTP/1.1 409")
     assert "another upload of file 1 has started: it was not stored" in answer
+
+
+def test_the_bytes_of_the_last_upload_are_kept(
+    instance: RunningInstance, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The earlier one is about to store its bytes, which cannot be cancelled."""
+    about_to_store, may_store = threading.Event(), threading.Event()
+
+    def store(*arguments: Any) -> None:
+        is_first = not about_to_store.is_set()
+        about_to_store.set()
+        if is_first:
+            may_store.wait(SECONDS)
+        receive_upload(*arguments)
+
+    monkeypatch.setattr(signed_urls, "receive_upload", store)
+    url = new_url(instance)
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(requests.put, url, data=CONTENT, timeout=SECONDS)
+        about_to_store.wait(SECONDS)
+        later = pool.submit(requests.put, url, data=CONTENT + b" ", timeout=SECONDS)
+        time.sleep(0.5)
+        may_store.set()
+        assert later.result().status_code == 200
+    assert verify(instance, 1).status_code == 200
+    assert pull(instance, 1) == CONTENT + b" "
 
 
 def test_uploads_of_one_file_take_one_turn(instance: RunningInstance, stack: ExitStack) -> None:

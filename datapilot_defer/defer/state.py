@@ -103,11 +103,7 @@ def prepare_state(
         state = _read_local_state(resolve_manifest_directory(settings, environ), readable_by)
         check_age(state.artifact, max_age_s)
     else:
-        raise UsageError(
-            "nothing is set to defer to: say where the manifest is with "
-            "`datapilot dbt defer enable --integration-id N`, `--integration-name NAME` "
-            "or `--manifest-path FOLDER`"
-        )
+        raise _nothing_set_error()
     check_not_target(state.directory, project)
     check_overlap(
         list_unique_ids(state.manifest),
@@ -118,6 +114,14 @@ def prepare_state(
     )
     _warn_of_own_relations(state, project, select_target(project, dbt_options, environ), console)
     return state
+
+
+def _nothing_set_error() -> UsageError:
+    return UsageError(
+        "nothing is set to defer to: say where the manifest is with "
+        "`datapilot dbt defer enable --integration-id N`, `--integration-name NAME` "
+        "or `--manifest-path FOLDER`"
+    )
 
 
 def _warn_of_own_relations(

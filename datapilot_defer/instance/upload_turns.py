@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
-from anyio import CancelScope, CapacityLimiter, current_time, move_on_after
+from anyio import CancelScope, CapacityLimiter, Event, current_time, move_on_after
 from fastapi import HTTPException
 
 from datapilot_defer.instance.token_slots import TokenSlots, too_busy
@@ -20,10 +21,14 @@ _SLOW_S = 60.0
 
 
 class Pace:
-    """How fast an upload has to be. The upload is cancelled when it is too slow."""
+    """How fast an upload has to be. The upload is cancelled when it is too slow.
 
-    def __init__(self, scope: CancelScope) -> None:
+    earlier: when the previous upload of the same file has ended; None when there is none.
+    """
+
+    def __init__(self, scope: CancelScope, earlier: Event | None) -> None:
         self._scope = scope
+        self._earlier = earlier
         self._started_at = current_time()
         self.advance(0)
 
@@ -31,9 +36,23 @@ class Pace:
         """Set how many bytes have arrived in all."""
         self._scope.deadline = self._started_at + _SLOW_S + received_bytes / _BYTES_PER_S
 
-    def finish(self) -> None:
-        """Stop to measure: the server has all bytes."""
+    async def finish(self) -> None:
+        """Stop to measure: the server has all bytes.
+
+        Waits for the end of the earlier upload. It may be storing its bytes already, which cannot
+        be cancelled, and the bytes of the last upload have to be the ones that are kept.
+        """
         self._scope.deadline = math.inf
+        if self._earlier is not None:
+            await self._earlier.wait()
+
+
+@dataclass(frozen=True)
+class _Upload:
+    """An upload that runs or waits."""
+
+    scope: CancelScope
+    ended: Event
 
 
 class UploadTurns:
@@ -45,7 +64,7 @@ class UploadTurns:
     def __init__(self, at_once: int, per_token: int) -> None:
         self._running = CapacityLimiter(at_once)
         self._of_token = TokenSlots(per_token)
-        self._scopes: dict[int, CancelScope] = {}
+        self._uploads: dict[int, _Upload] = {}
 
     @asynccontextmanager
     async def take(self, file_id: int, token_id: int) -> AsyncIterator[Pace]:
@@ -57,10 +76,10 @@ class UploadTurns:
         """
         # It raises before it can end an earlier upload.
         limiter = self._of_token.of_token(token_id)
-        with self._newest_of(file_id) as scope:
+        with self._newest_of(file_id) as (scope, earlier):
             async with AsyncExitStack() as slots:
                 await self._wait(slots, limiter)
-                yield Pace(scope)
+                yield Pace(scope, earlier)
         if not scope.cancelled_caught:
             return
         if current_time() >= scope.deadline:
@@ -68,18 +87,25 @@ class UploadTurns:
         raise _ended(409, f"another upload of file {file_id} has started")
 
     @contextmanager
-    def _newest_of(self, file_id: int) -> Iterator[CancelScope]:
-        """Cancel the upload of a file that runs or waits, and open the scope of the next one."""
-        earlier = self._scopes.get(file_id)
+    def _newest_of(self, file_id: int) -> Iterator[tuple[CancelScope, Event | None]]:
+        """Cancel the upload of a file that runs or waits, and open the scope of the next one.
+
+        Yields also when the cancelled one has ended.
+        """
+        earlier = self._uploads.get(file_id)
+        earlier_end = None
         if earlier is not None:
-            earlier.cancel()
+            earlier.scope.cancel()
+            earlier_end = earlier.ended
         with CancelScope() as scope:
-            self._scopes[file_id] = scope
+            upload = _Upload(scope, Event())
+            self._uploads[file_id] = upload
             try:
-                yield scope
+                yield scope, earlier_end
             finally:
-                if self._scopes.get(file_id) is scope:
-                    del self._scopes[file_id]
+                upload.ended.set()
+                if self._uploads.get(file_id) is upload:
+                    del self._uploads[file_id]
 
     async def _wait(self, slots: AsyncExitStack, limiter: CapacityLimiter) -> None:
         with move_on_after(MAX_WAIT_S) as wait:

@@ -114,5 +114,5 @@ async def _stream_to_blob(request: Request, writer: BlobWriter, pace: Pace) -> N
                 buffer.clear()
     except ClientDisconnect:
         raise HTTPException(400, "the upload ended before it was whole") from None
-    pace.finish()
+    await pace.finish()
     await run_in_threadpool(writer.write, bytes(buffer))
