@@ -166,10 +166,10 @@ def read_small_file(path: Path) -> bytes:
 def read_regular_file(path: Path, limit_bytes: int) -> bytes:
     """Return the content of a file. Raises OSError, also for a pipe, a device or a larger file."""
     with _open_regular(path) as file:
-        content = file.read(limit_bytes + 1)
-    if len(content) > limit_bytes:
-        raise OSError(errno.EFBIG, f"it is larger than {limit_bytes >> 20} MB", str(path))
-    return content
+        size_bytes = os.fstat(file.fileno()).st_size
+        if size_bytes > limit_bytes:
+            raise OSError(errno.EFBIG, f"it is larger than {limit_bytes >> 20} MB", str(path))
+        return file.read(size_bytes)  # read(limit_bytes) would reserve that much memory
 
 
 def sha256_of_file(path: Path) -> str:

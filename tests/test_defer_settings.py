@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from datapilot_defer import dbt_project
+from datapilot_defer import dbt_file, dbt_project
+from datapilot_defer.deadline import Deadline
 from datapilot_defer.defer import jsonc
 from datapilot_defer.defer import project_settings as defer_settings
 from datapilot_defer.defer.project_settings import relocate_path, to_portable_path
@@ -111,13 +112,12 @@ def test_a_local_manifest_is_read_once(
 ) -> None:
     write(workspace, local(prod))
     read: list[Path] = []
-    read_bytes = Path.read_bytes
 
-    def counting(path: Path) -> bytes:
+    def counting(path: Path, file_name: str, deadline: Deadline) -> bytes:
         read.append(path)
-        return read_bytes(path)
+        return dbt_file.read_dbt_file(path, file_name, deadline)
 
-    monkeypatch.setattr(Path, "read_bytes", counting)
+    monkeypatch.setattr("datapilot_defer.artifact.read_dbt_file", counting)
     assert status().exit_code == 0
     assert read.count(prod / "manifest.json") == 1
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def test_an_own_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
     path.write_bytes(b"12345")
     assert files.read_regular_file(path, 5) == b"12345"
     assert files.sha256_of_file(path) == hashlib.sha256(b"12345").hexdigest()
-    with pytest.raises(OSError, match="File too large"):
+    with pytest.raises(OSError, match="it is larger than"):
         files.read_regular_file(path, 4)
 
 
@@ -103,3 +104,14 @@ def test_an_own_file_is_no_pipe_and_no_device(kind: str, tmp_path: Path) -> None
         files.read_regular_file(path, 5)
     with pytest.raises(OSError, match="is not a regular file"):
         files.sha256_of_file(path)
+
+
+def test_reading_a_small_file_reserves_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_bytes(b"12345")
+    tracemalloc.start()
+    try:
+        assert files.read_regular_file(path, 1 << 30) == b"12345"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from datapilot_defer.artifact import ArtifactMetadata, Kind, Provenance
 from datapilot_defer.client import responses
+from datapilot_defer.client.connection import InstanceAddress
 from datapilot_defer.errors import Unavailable
+from datapilot_defer.pull.record import PulledArtifact, StateRecord, parse_record
+from datapilot_defer.pull.state_directory import default_state_directory
 from tests.support.commands import Outcome, datapilot
 from tests.support.protocol_server import ProtocolServer, Reply
 
@@ -90,13 +94,34 @@ def test_a_wrong_stated_size_is_a_message(
 
 
 @pytest.mark.parametrize("name", ["size_bytes", "dbt_core_integration_file_id"])
-@pytest.mark.parametrize("value", [-1, 1.5, 1e300, float("nan"), 2**63, 10**30, "9" * 5000, True])
+@pytest.mark.parametrize("value", [-1, 1.5, float("nan"), 2**63, "9" * 5000, True, "\ud800"])
 def test_a_number_that_is_no_id_and_no_size_is_a_message(
     name: str, value: object, hosted: ProtocolServer, tmp_path: Path
 ) -> None:
     answer_with(hosted, **{name: value})
     done = pull(hosted, tmp_path / "state")
     assert (done.exit_code, f"answer lacks '{name}'" in done.stderr) == (5, True), done.stderr
+
+
+def test_half_a_character_is_replaced_in_the_record() -> None:
+    metadata = ArtifactMetadata(Kind.MANIFEST, "0" * 64, 5)
+    artifact = PulledArtifact(metadata, Provenance(commit="c0ffee\ud800"))
+    record = parse_record(StateRecord("origin", "PROD", (artifact,)).to_json())
+    assert record is not None
+    assert record.artifacts[0].provenance.commit == "c0ffee?"
+
+
+@pytest.mark.parametrize("option", ["--environment", "--integration-name"])
+@pytest.mark.parametrize("command", ["pull", "onboard", "integrations show"])
+def test_a_name_is_text(command: str, option: str) -> None:
+    done = datapilot("dbt", *command.split(" "), option, os.fsdecode(b"\xff"))
+    assert (done.exit_code, "a name is text in UTF-8" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_folder_for_half_a_character_has_a_name() -> None:
+    address = InstanceAddress("https://i.example", "acme")
+    names = {default_state_directory(address, 1, name, None).name for name in ("\ud800", "\udfff")}
+    assert len(names) == 2
 
 
 def test_a_number_of_5000_digits_is_a_message(hosted: ProtocolServer, tmp_path: Path) -> None:

@@ -47,6 +47,19 @@ class IdType(click.IntRange):
             self.fail(f"an id is a whole number from 1 to {MAX_ID}.", param, ctx)
 
 
+class NameType(click.types.StringParamType):
+    """A name that can be sent. Arguments that are not UTF-8 cannot."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name. Fails for a text with bytes that are not UTF-8."""
+        name = super().convert(value, param, ctx)
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            self.fail("a name is text in UTF-8.", param, ctx)
+        return name
+
+
 def connection_options(command: F) -> F:
     """Add the options that select an instance, passed on as `connection: ConnectionOptions`."""
 
@@ -115,6 +128,7 @@ def environment_option(*, default: str | None = "PROD") -> Callable[[F], F]:
         "--dbt_core_integration_environment",
         "--dbt_integration_environment",
         "environment",
+        type=NameType(),
         metavar="NAME",
         default=default,
         show_default=True,
@@ -137,6 +151,7 @@ def integration_options(command: F) -> F:
         "--dbt_core_integration_name",
         "--dbt_integration_name",
         "integration_name",
+        type=NameType(),
         metavar="NAME",
         help="Name of the integration, instead of its id.",
     )

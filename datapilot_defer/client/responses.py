@@ -260,7 +260,7 @@ def _decode(content: object, response_type: type[T]) -> T:
     fields = {name: value for name, value in content.items() if value not in (None, "")}
     try:
         return msgspec.convert(fields, response_type, strict=False)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for half a character
         name = _find_unusable_field(fields, response_type)
         raise _unexpected_response_error(repr(name)) from None
 
@@ -272,7 +272,7 @@ def _find_unusable_field(fields: Mapping[str, object], response_type: type[T]) -
             return name
         try:
             msgspec.convert(fields.get(name, field.default), field.type, strict=False)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeEncodeError):
             return name
     return "fields"
 

@@ -112,7 +112,8 @@ class StateRecord:
         }
         if self.integration_name is not None:
             record["integration_name"] = self.integration_name
-        return json.dumps(record, indent=2, ensure_ascii=False).encode()
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        return text.encode(errors="replace")  # the answer of an instance can hold half a character
 
 
 def parse_record_version(content: bytes) -> int:

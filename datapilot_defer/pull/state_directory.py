@@ -227,5 +227,5 @@ def _path_component(name: str) -> str:
         component = f"_{component}"
     if component == name and len(component) <= _MAX_COMPONENT_LENGTH:
         return component
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
     return f"{component[:60]}-{digest}"
