@@ -93,9 +93,9 @@ def test_defer_rejects_a_manifest_from_the_future_in_a_local_directory(
     minutes_ahead: float, artifacts: Path, tmp_path: Path
 ) -> None:
     directory = write_manifest(tmp_path / "future", artifacts, minutes_ahead=minutes_ahead).parent
-    for command in ("enable", "status"):
-        done = datapilot("dbt", "defer", command, "--manifest-path", directory, "--json")
-        assert_names_both_clocks(done)
+    assert_names_both_clocks(
+        datapilot("dbt", "defer", "enable", "--manifest-path", directory, "--json")
+    )
 
 
 def test_defer_status_takes_ten_minutes_ahead_for_age_zero(artifacts: Path, tmp_path: Path) -> None:

@@ -109,8 +109,8 @@ def test_an_old_manifest_is_identified_by_its_project_id() -> None:
     ("text", "fact"),
     [
         ("x" * 1000, "x" * 200),
-        ("a\nb\r\tc", "a b c"),
-        ("a\u202eb\u200bc\x00d\x1b[31m", "a b c d [31m"),
+        ("a\nb\r\tc", "a\ufffdb\ufffd\ufffdc"),
+        ("a\u202eb\u200bc\x00d\x1b[31m", "a\ufffdb c\ufffdd\ufffd[31m"),
         ("\ud800lone", "?lone"),
         ("\u200b", "\ufffd"),
     ],

@@ -165,7 +165,7 @@ def test_texts_in_the_file_are_stored_as_one_line(
     content["metadata"]["invocation_id"] = "x" * 1000
     onboard(instance, integration_id, json.dumps(content).encode())
     (entry,) = show(instance, integration_id)["history"]
-    assert entry["dbt_version"] == "1.11 ::error::"
+    assert entry["dbt_version"] == "1.11\ufffd::error::\ufffd\ufffd"
     assert len(entry["invocation_id"]) == 200
 
 

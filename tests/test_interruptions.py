@@ -56,7 +56,7 @@ MOMENTS = {
     "while the instance is silent": (At(SIGNED_URL, act.stall), SIGNED_URL),
     "while it uploads": (At(PUT, act.stall_request(1000)), PUT),
     "while it waits for the confirmation": (At(VERIFY, act.stall_answer(0)), VERIFY),
-    "while it waits to try again": (At(PUT, act.answer(503, headers={"Retry-After": "600"})), PUT),
+    "while it waits to try again": (At(PUT, act.answer(503, headers={"Retry-After": "100"})), PUT),
 }
 
 

@@ -64,11 +64,20 @@ def main() -> None:
     hashed = _count_hashes()
     split = _count_splits()
 
+    opening = ""
+
     def observe(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open" and isinstance(arguments[0], str):
-            flags = arguments[2] if isinstance(arguments[2], int) else 0
-            names = written if flags & (os.O_WRONLY | os.O_RDWR) else opened
-            names[Path(arguments[0]).name] += 1
+        nonlocal opening
+        if event != "open" or not isinstance(arguments[0], str):
+            return
+        path, mode, flags = arguments
+        # `open` with an opener reports the file, and its opener reports it again.
+        is_reported_again = mode is None and path == opening
+        opening = path if mode is not None else ""
+        if not is_reported_again:
+            is_written = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
+            names = written if is_written else opened
+            names[Path(path).name] += 1
 
     sys.addaudithook(observe)
     from datapilot_defer.cli.main import root
