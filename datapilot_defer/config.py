@@ -38,6 +38,9 @@ _SECRET_NAME = re.compile(
     r"(DATAPILOT|ALTIMATE)_\w*(TOKEN|KEY|SECRET|PASSWORD)\w*|DBT_(ENGINE_)?ENV_SECRET\w*",
     re.IGNORECASE,
 )
+_VARIABLE_REFERENCE = re.compile(r"\$\{env:([^}]*)\}")
+# A token of an instance of this project. Its prefix is public.
+SELF_HOSTED_TOKEN = re.compile(r"dpd_[0-9A-Za-z]{8,}")
 CREDENTIAL_OPTIONS = {
     "token": "--token",
     "instance_name": "--instance-name",
@@ -97,13 +100,6 @@ def read_boolean_variable(environ: Mapping[str, str], name: str) -> bool | None:
     if value in ("0", "false", "no", "off"):
         return False
     raise UsageError(f"environment variable {name} is {environ[name]!r}: set it to 1 or 0")
-
-
-def without_tokens(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return environment variables without those of tokens, for a program that needs no token."""
-    return {
-        name: value for name, value in environ.items() if name not in CREDENTIAL_VARIABLES["token"]
-    }
 
 
 def strip_user_info(url: str) -> str:
@@ -190,7 +186,7 @@ class ConfigFile:
                 )
             return environ[name]
 
-        return re.sub(r"\$\{env:([^}]*)\}", replace, value)
+        return _VARIABLE_REFERENCE.sub(replace, value)
 
     def _location(self, key: str) -> str:
         for number, line in enumerate(self.text.splitlines(), start=1):
@@ -223,6 +219,23 @@ def read_config_file(environ: Mapping[str, str]) -> ConfigFile:
     except UnicodeDecodeError:
         raise UsageError(f"can't read the config file {path}: it is not UTF-8 text") from None
     return ConfigFile(path, _parse_config(path, text), text)
+
+
+def without_tokens(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables without those that hold a token of ours.
+
+    That are the ones that we read, the ones that the config file names, and copies of both.
+    """
+    names = set(CREDENTIAL_VARIABLES["token"])
+    with suppress(UsageError):  # reported where a token is needed
+        token = read_config_file(environ).values.get(CONFIG_FILE_KEYS["token"])
+        names |= set(_VARIABLE_REFERENCE.findall(str(token)))
+    tokens = {environ[name] for name in names if environ.get(name)}
+    return {
+        name: value
+        for name, value in environ.items()
+        if name not in names and value not in tokens and not SELF_HOSTED_TOKEN.fullmatch(value)
+    }
 
 
 def _parse_config(path: Path, text: str) -> dict[str, object]:

@@ -170,3 +170,18 @@ def test_the_folders_of_the_program_are_in_the_home(home: Path) -> None:
     folder = config.user_config_directory()
     assert folder is not None
     assert home in folder.parents
+
+
+def test_a_program_gets_no_copy_of_a_token(home: Path) -> None:
+    write(home, '{"altimateApiKey": "${env:CORP_TOKEN}"}')
+    environ = {
+        "HOME": str(home),
+        "USERPROFILE": str(home),
+        "ALTIMATE_API_KEY": "hosted-token",
+        "COPY": "hosted-token",
+        "CORP_TOKEN": "corp-token",
+        "OTHER": "dpd_0123456789abcdef",
+        "DBT_USER": "me",
+    }
+    kept = config.without_tokens(environ)
+    assert kept == {"HOME": str(home), "USERPROFILE": str(home), "DBT_USER": "me"}

@@ -321,3 +321,18 @@ def test_the_log_of_an_instance_holds_neither_token_nor_signature(
     assert "PUT /files/1" in said
     assert made["token"] not in said
     assert "signature" not in said
+
+
+def test_a_token_in_a_path_is_hidden_before_it_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = "dpd_" + "a1" * 20
+    monkeypatch.chdir(tmp_path)
+    text = "name: shop\ntarget-path: \"{{ env_var('CORP_TOKEN') }}\"\n"
+    (tmp_path / "dbt_project.yml").write_text(text, encoding="utf-8")
+    words = ("dbt", "onboard", "--integration-id", "1", "--dry-run")
+    for more in ((), ("--json",)):
+        done = datapilot(*words, *more, env={"CORP_TOKEN": token})
+        assert done.exit_code == 2
+        assert "dpd_***" in done.output
+        assert token not in done.output

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from datapilot_defer import ci, ci_log
+from datapilot_defer.config import SELF_HOSTED_TOKEN
 from datapilot_defer.console import NoProgress
 from datapilot_defer.errors import DatapilotError, UsageError
 from datapilot_defer.formatting import map_strings, replace_unprintable
@@ -36,15 +37,16 @@ _META_KEY = "datapilot_defer.report"
 _SIGNED_QUERY = re.compile(
     r"([?&][\w.-]*(?:signature|sig|credential|token|secret|key)[\w.-]*=)[^&\s\"'<>]+", re.IGNORECASE
 )
-# A token of an instance of this project.
-_TOKEN = re.compile(r"dpd_[0-9A-Za-z]{8,}")
 _USER_INFO = re.compile(r"://[^/\s\"'<>@]+@")
 _COLORS = {"warning": "yellow", "error": "red"}
 
 
 @dataclass
 class Output:
-    """Messages, prompts, progress and the result of one command: a `console.Console`."""
+    """Messages, prompts, progress and the result of one command: a `console.Console`.
+
+    shows_tokens: the command creates a token, which is shown once.
+    """
 
     json: bool = False
     quiet: bool = False
@@ -52,6 +54,7 @@ class Output:
     log_format: str = "text"
     ci_run: ci.CiRun | None = None
     may_ask: bool = True
+    shows_tokens: bool = False
     _secrets: list[str] = field(default_factory=list, repr=False)
 
     @property
@@ -115,7 +118,7 @@ class Output:
 
     def print_error(self, error: DatapilotError) -> None:
         """Print an error; with --json also as the result object."""
-        message = hide_tokens(str(error))
+        message = str(error)
         self.error(message)
         self.summarize("failed", message)
         if not self.json:
@@ -197,6 +200,8 @@ class Output:
     def _hide_secrets(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
+        if not self.shows_tokens:
+            text = hide_tokens(text)
         without_signatures = _SIGNED_QUERY.sub(r"\1***", text)
         return _USER_INFO.sub("://***@", without_signatures)
 
@@ -214,7 +219,7 @@ class _ProgressBar:
 
 def hide_tokens(text: str) -> str:
     """Return a text without tokens, such as one that was given where a name is expected."""
-    return _TOKEN.sub("dpd_***", text)
+    return SELF_HOSTED_TOKEN.sub("dpd_***", text)
 
 
 def mask_token(token: str) -> str:

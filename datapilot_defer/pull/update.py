@@ -124,8 +124,9 @@ def _update(
     if usable is not None:
         retry_s = BRIEF_TIMEOUT_S
     try:
-        if usable is not None and _is_current(usable, request, connection):
-            return usable
+        current = _confirm(usable, request, connection)
+        if current is not None:
+            return current
         origin = request.origin(connection.address)
         client = connection.open(retry_s=retry_s)
         context = PullContext(request, client, directory, console, origin)
@@ -138,14 +139,23 @@ def _update(
         return replace(usable, offline=True)
 
 
-def _is_current(usable: PullResult, request: PullOptions, connection: Connection) -> bool:
-    """Ask the instance whether the artifacts are still the current ones."""
+def _confirm(
+    usable: PullResult | None, request: PullOptions, connection: Connection
+) -> PullResult | None:
+    """Return what is there, as the instance names it now; None when it is not current."""
+    if usable is None:
+        return None
     if connection.unavailable is not None:
         raise connection.unavailable
     client = connection.open_briefly()
-    return all(
-        _is_same_artifact(artifact, locate(client, artifact.kind, request))
-        for artifact in usable.artifacts
+    for artifact in usable.artifacts:
+        location = locate(client, artifact.kind, request)
+        if not _is_same_artifact(artifact, location):
+            return None
+    return replace(
+        usable,
+        environment=location.environment or usable.environment,
+        integration_name=location.integration_name or usable.integration_name,
     )
 
 

@@ -49,4 +49,6 @@ def init(data: Path, instance_name: str, admin_token_file: Path | None) -> None:
             first_token.save()
             text = f"Created instance {instance_name} in {data}.\n{first_token.description}"
             result = {"ok": True, "instance_name": instance_name, **first_token.result}
-            current_output().print_result(result, text)
+            output = current_output()
+            output.shows_tokens = True
+            output.print_result(result, text)

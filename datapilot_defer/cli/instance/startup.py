@@ -50,6 +50,7 @@ class Startup:
             if is_new:
                 self.first_token.save()
                 result = {"url": url, "instance_name": name, **self.first_token.result}
+                self.output.shows_tokens = True
                 self.output.print_result(result, self._format_first_message(url, name))
         return is_new
 

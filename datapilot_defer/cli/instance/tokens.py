@@ -76,7 +76,9 @@ def create(
             actor=command_line_actor(),
         )
     result = {"ok": True, **_token_json(record), "token": secret}
-    current_output().print_result(result, secret)
+    output = current_output()
+    output.shows_tokens = True
+    output.print_result(result, secret)
 
 
 @token.command("list", cls=Command)
