@@ -8,6 +8,8 @@ token would reach a URL that it does not belong to is rejected.
 from __future__ import annotations
 
 import ipaddress
+import re
+import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
     from datapilot_defer.console import Console
 
+# An IPv4 address in one of the forms that inet_aton reads: parts in decimal, octal or hexadecimal.
+_NUMERIC_HOST = re.compile(r"(0x[0-9a-f]+|[0-9]+)(\.(0x[0-9a-f]+|[0-9]+)){0,3}")
 # What the tokens of a self-hosted instance begin with. The prefix is public.
 _SELF_HOSTED_TOKEN_PREFIX = "dpd_"  # noqa: S105
 
@@ -218,13 +222,29 @@ def _find_encryption_problem(parts: SplitResult, *, allow_http: bool) -> str | N
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether this host is the local machine."""
-    if host == "localhost" or host.endswith(".localhost"):
+    """Return whether this host is the local machine, in any spelling that needs no DNS."""
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(_standard_address(name))
     except ValueError:
         return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    if mapped is not None:
+        address = mapped
+    # A connection to 0.0.0.0 or [::] reaches this machine.
+    return address.is_loopback or address.is_unspecified
+
+
+def _standard_address(name: str) -> str:
+    """Return an address such as 127.1 or 0x7f000001 in its usual form."""
+    if not _NUMERIC_HOST.fullmatch(name):
+        return name
+    try:
+        return socket.inet_ntoa(socket.inet_aton(name))
+    except OSError:
+        return name
 
 
 def rejected_credentials_error(credentials: Credentials) -> AccessDenied:

@@ -82,6 +82,18 @@ def test_an_error_names_the_request_and_the_version_of_the_instance(
     assert raised.value.details == {"request_id": "4f2a", "instance_version": "9.1.0"}
 
 
+@pytest.mark.parametrize("header", ["Retry-After", "Date"])
+def test_a_date_beyond_the_calendar_is_no_traceback(header: str) -> None:
+    answer = act.answer(503, headers={header: "Mon, 01 Jan 99999999999999 00:00:00 GMT"})
+    assert "HTTP 503" in refused(answer)
+
+
+def test_a_proxy_that_cannot_be_used_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks9://127.0.0.1:1")
+    with pytest.raises(UsageError, match="the proxy of HTTPS_PROXY"):
+        instance_at("http://instance.invalid").check_permissions()
+
+
 def test_a_request_id_that_is_no_word_is_not_shown() -> None:
     answer = act.answer(404, headers={"X-Request-ID": "::error::x y"})
     assert "::error" not in refused(answer, NotFound)

@@ -132,6 +132,46 @@ def test_an_instance_with_tls_must_not_return_urls_without(world: World, where: 
     assert "s3cret" not in message
 
 
+def test_a_redirect_of_the_api_to_no_tls_names_what_corrects_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.folder / "ca.pem"))
+    leave = At("GET", act.redirect(307, "http://127.0.0.1:{port}/x"))
+    with fault_proxy(NOBODY, leave, scheme="https", accept=handshake(world, "good")) as proxy:
+        with pytest.raises(UsageError, match=r"--public-url https://127\.0\.0\.1"):
+            instance_at(proxy.url).check_permissions()
+        assert proxy.count("GET") == 1
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://{evil}\\@{base}/x",
+        "//{evil}\\@{base}/x",
+        "http://user@{base}/x",
+        "http://{base}/\u2028",
+    ],
+)
+def test_the_token_goes_to_no_host_that_a_url_hides(location: str) -> None:
+    with fault_proxy(NOBODY) as evil:
+        leave = act.redirect(
+            307,
+            location.replace("{base}", "127.0.0.1:{port}").replace(
+                "{evil}", evil.url.removeprefix("http://")
+            ),
+        )
+        with fault_proxy(NOBODY, At("", leave)) as proxy:
+            client = instance_at(proxy.url)
+            with pytest.raises((Unavailable, UsageError)) as raised:
+                client.check_permissions()
+            assert "returns a URL with" in str(raised.value)
+            base = proxy.url.removeprefix("http://")
+            signed = f"http://{evil.url.removeprefix('http://')}\\@{base}/f"
+            with pytest.raises(Unavailable, match="returns a URL with"):
+                client.upload(UploadTarget(signed, 1), MANIFEST, NoProgress())
+        assert evil.connections == 0
+
+
 def test_a_redirect_of_the_storage_to_no_tls_is_not_followed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -309,9 +309,12 @@ def test_a_denial_says_where_each_part_came_from() -> None:
 
 def test_loopback_is_this_machine_only() -> None:
     assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.9.9.9", "::1", "x.localhost")))
+    spellings = ("localhost.", "LOCALHOST", "127.1", "2130706433", "0x7f000001", "0x7f.1")
+    assert all(map(is_loopback, (*spellings, "127.0.0.1.", "::ffff:127.0.0.1", "0.0.0.0", "::")))
+    assert not any(map(is_loopback, ("128.1", "1.1", "0x08080808", "::ffff:8.8.8.8", "1.2.3.4.5")))
     assert not any(
         map(
             is_loopback,
-            ("", "10.0.0.1", "0.0.0.0", "localhost.example.com", "127.0.0.1.example.com"),
+            ("", "10.0.0.1", "localhost.example.com", "127.0.0.1.example.com"),
         )
     )

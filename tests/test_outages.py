@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
@@ -81,6 +82,26 @@ def test_the_budget_begins_with_the_first_failure(clock: Clock) -> None:
     assert budget.next_wait(PERMANENT) is not None
 
 
+def test_a_silent_server_uses_up_the_budget(clock: Clock) -> None:
+    budget = RetryBudget(300, Deadline(600))
+    budget.start()
+    assert budget.max_try_s == math.inf
+    clock.now += 60
+    assert budget.next_wait(PERMANENT) is not None
+    assert budget.max_try_s == 240
+    clock.now += 238
+    assert budget.max_try_s == 5
+    clock.now += 5
+    assert budget.next_wait(PERMANENT) is None
+
+
+def test_a_server_that_asks_for_no_wait_is_not_asked_without_pause(clock: Clock) -> None:
+    budget = RetryBudget(300, Deadline(600))
+    impatient = RequestFailure("down", retryable=True, retry_after_s=0)
+    assert seconds_until_the_end(budget, impatient, clock) == pytest.approx(300, abs=0.5)
+    assert budget._failures < 200
+
+
 def test_an_unknown_host_name_is_tried_for_ten_seconds(clock: Clock) -> None:
     import requests
 
@@ -119,8 +140,10 @@ def test_a_user_at_a_terminal_waits_less_than_a_job(attended: bool, expected_s: 
     console = RecordingConsole()
     console.attended = attended
     parts = [Setting(value, "the test") for value in ("http://127.0.0.1:1", "acme", "t")]
-    client = connection.open_instance(Credentials(*parts), environ={}, console=console)
-    assert client._transport._retry_s == expected_s
+    client = connection.open_instance(
+        Credentials(*parts), environ={}, console=console, deadline=Deadline(600)
+    )
+    assert client._transport._limits.retry_s == expected_s
 
 
 def datapilot(

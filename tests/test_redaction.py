@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from datapilot_defer.client.messages import Request
 from datapilot_defer.client.responses import ArtifactLocation, UploadTarget
-from datapilot_defer.client.transport import Request
 from tests.support import fault_actions as act
 from tests.support.commands import LEAVES, datapilot
 from tests.support.dbt_project import Shop

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # For a command that can continue with what was pulled before.
 BRIEF_TIMEOUT_S = 5.0
+UPDATE_TIMEOUT_S = 120.0
 _MAX_TIMEOUT_S = 86_400
 
 
@@ -62,6 +63,11 @@ class Connection:
         self.unavailable: Unavailable | None = None
 
     @cached_property
+    def deadline(self) -> Deadline:
+        """Return the time limit of the command. It starts when it is first needed."""
+        return Deadline(command_timeout_s(self._options.timeout_s, self._environ))
+
+    @cached_property
     def address(self) -> InstanceAddress:
         """Return URL and instance name. They need no token, so that `pull --offline` needs none."""
         url, instance_name = self._address_settings
@@ -85,20 +91,30 @@ class Connection:
     ) -> InstanceClient:
         """Return a client whose calls take at most `max_timeout_s` seconds together.
 
-        max_timeout_s: a shorter --timeout wins. retry_s: as for `open_instance`.
+        max_timeout_s: --timeout, which is of the whole command, may end them earlier. retry_s: as
+        for `open_instance`.
         """
+        deadline = self.deadline
+        if max_timeout_s < deadline.remaining():
+            deadline = Deadline(max_timeout_s, is_option=False)
         return open_instance(
             self.credentials,
             environ=self._environ,
             console=self._console,
-            timeout_s=self._options.timeout_s,
-            max_timeout_s=max_timeout_s,
+            deadline=deadline,
             retry_s=retry_s,
         )
 
     def open_briefly(self) -> InstanceClient:
         """Return a client that gives up after 5 seconds, for a command that can do without."""
         return self.open(BRIEF_TIMEOUT_S, retry_s=BRIEF_TIMEOUT_S)
+
+    def open_for_update(self) -> InstanceClient:
+        """Return a client for a newer version of what is there already.
+
+        It gives up after 5 seconds in which the instance sends nothing.
+        """
+        return self.open(UPDATE_TIMEOUT_S, retry_s=BRIEF_TIMEOUT_S)
 
     @cached_property
     def _sources(self) -> list[CredentialSource]:
@@ -134,35 +150,30 @@ def open_instance(
     *,
     environ: Mapping[str, str],
     console: Console,
-    timeout_s: float | None = None,
-    max_timeout_s: float = math.inf,
+    deadline: Deadline,
     retry_s: float | None = None,
 ) -> InstanceClient:
     """Return a client of the instance with these credentials.
 
-    timeout_s: None takes DATAPILOT_TIMEOUT, else 600 s. max_timeout_s: also ends a longer timeout.
-    retry_s: how long a failed request is sent again; None takes 30 s when a user is at a terminal,
-    else 5 minutes.
+    retry_s: how long a failed request is sent again, and how long the instance may send nothing;
+    None takes 30 s when a user is at a terminal, else 5 minutes.
     """
+    from datapilot_defer.client import retries
     from datapilot_defer.client.instance_client import InstanceClient
-    from datapilot_defer.client.retries import ATTENDED_RETRY_S, UNATTENDED_RETRY_S
 
-    limit_s = command_timeout_s(timeout_s, environ)
     ci_name = None
     run = ci.detect_ci(environ)
     if run is not None:
         ci_name = run.system.name
+    read_timeout_s = retries.READ_TIMEOUT_S
+    if retry_s:
+        read_timeout_s = min(read_timeout_s, retry_s)
     if retry_s is None:
-        retry_s = UNATTENDED_RETRY_S
+        retry_s = retries.UNATTENDED_RETRY_S
         if console.attended:
-            retry_s = ATTENDED_RETRY_S
-    return InstanceClient(
-        credentials,
-        deadline=Deadline(min(limit_s, max_timeout_s), is_option=limit_s <= max_timeout_s),
-        log=console,
-        ci_name=ci_name,
-        retry_s=retry_s,
-    )
+            retry_s = retries.ATTENDED_RETRY_S
+    limits = retries.TimeLimits(deadline, retry_s, read_timeout_s)
+    return InstanceClient(credentials, limits=limits, log=console, ci_name=ci_name)
 
 
 def command_timeout_s(timeout_s: float | None, environ: Mapping[str, str]) -> float:

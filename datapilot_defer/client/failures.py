@@ -65,6 +65,7 @@ class RequestFailure:
 
     retryable: another try may help. not_sent: the request surely did not reach the server.
     retry_after_s: how long the server asks to wait. max_retry_s: how long another try may help.
+    is_setting: a setting of the user is wrong.
     """
 
     message: str
@@ -72,6 +73,7 @@ class RequestFailure:
     not_sent: bool = False
     retry_after_s: float | None = None
     max_retry_s: float = math.inf
+    is_setting: bool = False
 
 
 def url_origin(url: str) -> str:
@@ -82,7 +84,11 @@ def url_origin(url: str) -> str:
 
 def truncated_response(url: str) -> RequestFailure:
     """Return the failure for a response of which only a part arrived."""
-    return RequestFailure(f"the answer of {url_origin(url)} was cut off", retryable=True)
+    return RequestFailure(
+        f"the answer of {url_origin(url)} was cut off",
+        retryable=True,
+        max_retry_s=_SHORT_RETRY_S,
+    )
 
 
 def failure_from_exception(
@@ -90,9 +96,25 @@ def failure_from_exception(
 ) -> RequestFailure:
     """Return the failure that an exception of requests or urllib3 stands for."""
     origin = url_origin(url)
+    max_retry_s = math.inf
+    if _is_unknown_host(error):  # of a proxy
+        max_retry_s = _SHORT_RETRY_S
     for error_type, message, not_sent in _REQUEST_FAILURES:
         if isinstance(error, error_type):
-            return RequestFailure(message.format(origin=origin), retryable=True, not_sent=not_sent)
+            return RequestFailure(
+                message.format(origin=origin),
+                retryable=True,
+                not_sent=not_sent,
+                max_retry_s=max_retry_s,
+            )
+    if isinstance(error, exceptions.InvalidSchema | exceptions.InvalidProxyURL):
+        return RequestFailure(
+            "the proxy of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY can't be used: it must be a URL; "
+            "for one that begins with socks, `pip install pysocks`",
+            retryable=False,
+            not_sent=True,
+            is_setting=True,
+        )
     if isinstance(error, exceptions.SSLError):
         return _tls_failure(error, origin)
     if isinstance(error, exceptions.ConnectionError | urllib3.exceptions.HTTPError):
@@ -129,7 +151,7 @@ def parse_retry_after(value: str | None) -> float | None:
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -193,6 +215,10 @@ def _wrong_address_failure(causes: list[BaseException], origin: str) -> RequestF
             max_retry_s=_SHORT_RETRY_S,
         )
     return None
+
+
+def _is_unknown_host(error: BaseException) -> bool:
+    return any(isinstance(cause, socket.gaierror) for cause in _causes(error))
 
 
 def _is_not_http(cause: BaseException) -> bool:

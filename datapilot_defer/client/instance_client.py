@@ -7,14 +7,16 @@ from urllib.parse import quote
 
 from datapilot_defer.client import responses
 from datapilot_defer.client.hosted_pages import find_site
+from datapilot_defer.client.messages import Request, Response
 from datapilot_defer.client.status_errors import (
     REJECTED_STATUS,
     api_error,
     rejection_error,
     storage_error,
+    with_request,
 )
 from datapilot_defer.client.token_expiry import parse_expiry
-from datapilot_defer.client.transport import Request, Response, Transport
+from datapilot_defer.client.transport import Transport
 from datapilot_defer.console import NoProgress
 from datapilot_defer.credentials import rejected_credentials_error
 from datapilot_defer.dbt_file import MAX_FILE_BYTES
@@ -32,9 +34,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from datapilot_defer.artifact import Artifact, Kind, Provenance
+    from datapilot_defer.client.retries import TimeLimits
     from datapilot_defer.console import Log, Progress
     from datapilot_defer.credentials import Credentials
-    from datapilot_defer.deadline import Deadline
 
 API_PATH = "/dbt/v1"
 _MAX_LISTED_INTEGRATIONS = 20
@@ -50,16 +52,13 @@ class InstanceClient:
         self,
         credentials: Credentials,
         *,
-        deadline: Deadline,
+        limits: TimeLimits,
         log: Log,
-        retry_s: float,
         ci_name: str | None = None,
     ) -> None:
         self.credentials = credentials
         self.url = credentials.url.value
-        self._transport = Transport(
-            credentials, deadline=deadline, log=log, ci_name=ci_name, retry_s=retry_s
-        )
+        self._transport = Transport(credentials, limits=limits, log=log, ci_name=ci_name)
 
     def status_url(self, integration_id: int, environment: str) -> str:
         """Return the URL of the web page of an integration's environment."""
@@ -79,7 +78,7 @@ class InstanceClient:
         request = Request("checking the credentials", "GET", "/dbt/v3/validate-credentials")
         response = self._transport.send_to_api(request)
         if response.status == 403:
-            raise rejected_credentials_error(self.credentials)
+            raise with_request(rejected_credentials_error(self.credentials), response)
         content = self._parse_response(request, response)
         if responses.is_denied(content):
             raise rejected_credentials_error(self.credentials)
@@ -135,9 +134,10 @@ class InstanceClient:
         request = Request(action, "PUT", target.url, content=content, progress=progress)
         response = self._transport.send_to_storage(request)
         if response.status == 413:
-            raise ArtifactRefused(
+            error = ArtifactRefused(
                 f"the {artifact.kind.value} is too large for the instance ({len(content):,} bytes)"
             )
+            raise with_request(error, response)
         if not response.is_success:
             return storage_error(action, response)
         sha256 = artifact.metadata.sha256
@@ -200,7 +200,8 @@ class InstanceClient:
         response = self._transport.send_to_api(request)
         reason = responses.error_detail(response.json()) or "it gives no reason"
         if response.status == 409:
-            raise ArtifactRefused(f"the instance did not complete the onboarding: {reason}")
+            error = ArtifactRefused(f"the instance did not complete the onboarding: {reason}")
+            raise with_request(error, response)
         content = self._parse_response(request, response)
         if not isinstance(content, dict) or content.get("ok") is not True:
             raise Unavailable(f"the instance did not start the ingestion: {reason}")

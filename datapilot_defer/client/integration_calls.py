@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from datapilot_defer.client import responses
 from datapilot_defer.client.instance_client import API_PATH
-from datapilot_defer.client.transport import Request
+from datapilot_defer.client.messages import Request
 from datapilot_defer.errors import NotFound, Unavailable, UsageError
 
 if TYPE_CHECKING:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datapilot_defer.formatting import format_duration, plural
@@ -16,17 +18,32 @@ if TYPE_CHECKING:
 UNATTENDED_RETRY_S = 300.0
 # A user at a terminal sees the cause, and can repeat the command.
 ATTENDED_RETRY_S = 30.0
+READ_TIMEOUT_S = 60.0
 # Full jitter: a wait is random between 0 and its bound, which doubles from FIRST to LONGEST.
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 10.0
 # A try that begins later than this before the deadline could not succeed.
 _SHORTEST_TRY_S = 1.0
+# A slow server gets this long, also at the end of the budget.
+_SHORTEST_LIMIT_S = 5.0
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """How long the requests of one command may take.
+
+    deadline: of all of them. retry_s: how long a failed one is sent again. read_timeout_s: how long
+    a server may send nothing.
+    """
+
+    deadline: Deadline
+    retry_s: float
+    read_timeout_s: float = READ_TIMEOUT_S
 
 
 class RetryBudget:
-    """The tries of one request.
+    """The tries of one request. It starts with the first failure, or with `start`.
 
-    The budget starts with the first failure, so that a long upload that fails is sent again.
     seconds: 0 for a single try.
     """
 
@@ -34,19 +51,30 @@ class RetryBudget:
         self._seconds = seconds
         self._deadline = deadline
         self._failures = 0
-        self._failing_since = 0.0
+        self._started_at: float | None = None
+
+    def start(self) -> None:
+        """Start the budget now, so that a server that does not answer uses it up."""
+        self._started_at = time.monotonic()
+
+    @property
+    def max_try_s(self) -> float:
+        """Return how long the next try may wait for an answer; the first one has no limit."""
+        if self._failures == 0 or self._started_at is None:
+            return math.inf
+        return max(_SHORTEST_LIMIT_S, self._started_at + self._seconds - time.monotonic())
 
     def next_wait(self, failure: RequestFailure) -> float | None:
         """Return the seconds to wait before the next try; None when there is none."""
         now = time.monotonic()
-        if self._failures == 0:
-            self._failing_since = now
+        if self._started_at is None:
+            self._started_at = now
         self._failures += 1
-        budget_end = self._failing_since + min(self._seconds, failure.max_retry_s)
+        budget_end = self._started_at + min(self._seconds, failure.max_retry_s)
         left_s = min(budget_end - now, self._deadline.remaining() - _SHORTEST_TRY_S)
-        wait_s = failure.retry_after_s
-        if wait_s is None:
-            wait_s = min(self._random_wait(), left_s)
+        wait_s = min(self._random_wait(), left_s)
+        if failure.retry_after_s is not None:
+            wait_s = max(wait_s, failure.retry_after_s)  # 0 must not mean without a pause
         if left_s <= 0 or wait_s > left_s:
             return None
         return wait_s
@@ -56,8 +84,8 @@ class RetryBudget:
         description = ""
         if failure.retry_after_s is not None and self._seconds:
             description = f"; it asks to wait {format_duration(failure.retry_after_s)}"
-        if self._failures > 1:
-            elapsed_s = time.monotonic() - self._failing_since
+        if self._failures > 1 and self._started_at is not None:
+            elapsed_s = time.monotonic() - self._started_at
             tries = plural(self._failures, "time")
             description += f" (tried {tries} in {format_duration(elapsed_s)})"
         return description

@@ -16,7 +16,7 @@ from datapilot_defer.errors import (
 )
 
 if TYPE_CHECKING:
-    from datapilot_defer.client.transport import Response
+    from datapilot_defer.client.messages import Response
     from datapilot_defer.credentials import Credentials
 
 REJECTED_STATUS = frozenset({400, 409, 413, 422})

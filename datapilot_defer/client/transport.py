@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
@@ -20,15 +18,14 @@ from datapilot_defer.client.allowed_urls import (
     check_storage_url,
     redirect_target,
 )
+from datapilot_defer.client.messages import Request, Response, parse_body
 from datapilot_defer.client.responses import error_detail
-from datapilot_defer.client.retries import RetryBudget
+from datapilot_defer.client.retries import RetryBudget, TimeLimits
 from datapilot_defer.client.status_errors import with_request
-from datapilot_defer.console import NoProgress
-from datapilot_defer.errors import Unavailable
-from datapilot_defer.formatting import as_one_line, map_strings
+from datapilot_defer.errors import DatapilotError, Unavailable, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from datapilot_defer.client.failures import RequestFailure
     from datapilot_defer.console import Log, Progress
@@ -36,86 +33,12 @@ if TYPE_CHECKING:
     from datapilot_defer.deadline import Deadline
 
 CONNECT_TIMEOUT_S = 10.0
-READ_TIMEOUT_S = 60.0
 # For connecting and for each 16 kB of an upload: urllib3 has one number for both.
 SEND_TIMEOUT_S = 30.0
-MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a response of the API, not an artifact
 MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REDIRECTS_KEEPING_METHOD = (307, 308)
 _CHUNK_BYTES = 256 * 1024
-_HEADER_WORD = re.compile(r"[A-Za-z0-9.+_-]{1,64}")
-
-
-@dataclass(frozen=True)
-class Response:
-    """Status, headers and, unless it was written to a file, the body."""
-
-    status: int
-    headers: requests.structures.CaseInsensitiveDict[str]
-    body: bytes = field(default=b"", repr=False)
-
-    def json(self) -> object:
-        """Return the body as JSON, each string in one line; None when it is not JSON."""
-        try:
-            return map_strings(json.loads(self.body), as_one_line)
-        except (ValueError, RecursionError):
-            return None
-
-    @property
-    def is_success(self) -> bool:
-        """Return whether the status code is one of 2xx."""
-        return 200 <= self.status < 300
-
-    @property
-    def request_id(self) -> str | None:
-        """Return the id under which the log of the instance has this request, if it states one."""
-        return self._header_word("X-Request-ID")
-
-    @property
-    def instance_version(self) -> str | None:
-        """Return the version of the instance, if it states one."""
-        return self._header_word("X-Datapilot-Version")
-
-    def describe_request(self) -> str:
-        """Return the request id and the instance's version, for a person who asks for help."""
-        facts = []
-        if self.request_id:
-            facts.append(f"request {self.request_id}")
-        if self.instance_version:
-            facts.append(f"instance version {self.instance_version}")
-        return ", ".join(facts)
-
-    def _header_word(self, name: str) -> str | None:
-        value = self.headers.get(name, "")
-        return value if _HEADER_WORD.fullmatch(value) else None
-
-    @property
-    def is_truncated(self) -> bool:
-        """Return whether a body that is declared as JSON is not JSON: a part is missing."""
-        is_declared_json = self.headers.get("Content-Type", "").startswith("application/json")
-        return is_declared_json and self.json() is None and self.body.strip() != b"null"
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request, repeatable as often as needed.
-
-    action: for messages, such as "checking the credentials". url: of an API call, its path.
-    body: sent as JSON. content: an upload. destination: receives the body of a response with
-    status 200. limit_bytes: of the response.
-    """
-
-    action: str
-    method: str
-    url: str = field(repr=False)  # it may be signed
-    params: Mapping[str, str | int] | None = None
-    body: object = None
-    content: bytes | None = field(default=None, repr=False)
-    destination: BinaryIO | None = None
-    limit_bytes: int = MAX_ANSWER_BYTES
-    repeatable: bool = True
-    progress: Progress = field(default_factory=NoProgress)
 
 
 class Transport:
@@ -125,15 +48,14 @@ class Transport:
         self,
         credentials: Credentials,
         *,
-        deadline: Deadline,
+        limits: TimeLimits,
         log: Log,
         ci_name: str | None,
-        retry_s: float,
     ) -> None:
         self._base_url = credentials.url.value
-        self._deadline = deadline
+        self._limits = limits
+        self._deadline = limits.deadline
         self._log = log
-        self._retry_s = retry_s
         auth = sessions.TokenAuth(credentials.token.value, credentials.instance_name.value)
         self._api = sessions.create_session(auth, ci_name=ci_name)
         self._storage = sessions.create_session(sessions.NoAuth(), ci_name=ci_name)
@@ -165,9 +87,12 @@ class Transport:
         raise Unavailable(f"{request.action}: {origin} redirects in a circle")
 
     def _send_with_retries(self, session: requests.Session, request: Request) -> Response:
-        budget = RetryBudget(self._retry_s, self._deadline)
+        budget = RetryBudget(self._limits.retry_s, self._deadline)
+        if request.content is None:
+            budget.start()  # a long upload that fails is sent again
         while True:
-            response, failure = self._send_once(session, request)
+            read_timeout_s = min(self._limits.read_timeout_s, budget.max_try_s)
+            response, failure = self._send_once(session, request, read_timeout_s)
             if failure is None:
                 return response
             wait_s = None
@@ -179,12 +104,12 @@ class Transport:
             time.sleep(wait_s)
 
     def _send_once(
-        self, session: requests.Session, request: Request
+        self, session: requests.Session, request: Request, read_timeout_s: float
     ) -> tuple[Response, RequestFailure | None]:
         label = f"{request.method} {failures.url_origin(request.url)}{urlsplit(request.url).path}"
         start = time.monotonic()
         try:
-            perform = partial(self._perform, session, request)
+            perform = partial(self._perform, session, request, read_timeout_s)
             response = self._deadline.run(perform, request.action)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             failure = failures.failure_from_exception(error, request.url)
@@ -195,9 +120,11 @@ class Transport:
         self._log.detail(", ".join(filter(None, [line, response.describe_request()])))
         return response, _failure_of_response(request, response)
 
-    def _perform(self, session: requests.Session, request: Request) -> Response:
+    def _perform(
+        self, session: requests.Session, request: Request, read_timeout_s: float
+    ) -> Response:
         # Longer than the time left: then the deadline ends the command, with its own message.
-        read_timeout_s = min(READ_TIMEOUT_S, self._deadline.remaining() + 1)
+        read_timeout_s = min(read_timeout_s, self._deadline.remaining() + 1)
         connect_timeout_s = CONNECT_TIMEOUT_S
         upload = None
         if request.content is not None:
@@ -217,7 +144,8 @@ class Transport:
                 self._receive(response, request, request.destination)
                 return Response(response.status_code, response.headers)
             body = b"".join(self._chunks(response, request))
-            return Response(response.status_code, response.headers, body)
+            # Parsed here, because the time limit counts for it too.
+            return Response(response.status_code, response.headers, body, parse_body(body))
 
     def _receive(
         self, response: requests.Response, request: Request, destination: BinaryIO
@@ -246,9 +174,11 @@ class Transport:
 
 def _final_error(
     request: Request, response: Response, failure: RequestFailure, budget: RetryBudget
-) -> Unavailable:
+) -> DatapilotError:
     """Return the error for a request that is not sent again."""
     message = f"{request.action}: {failure.message}{budget.describe_end(failure)}"
+    if failure.is_setting:
+        return UsageError(message)
     return with_request(Unavailable(message), response)
 
 

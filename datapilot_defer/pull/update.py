@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from datapilot_defer.artifact import read_artifact
-from datapilot_defer.client.connection import BRIEF_TIMEOUT_S
 from datapilot_defer.errors import NotFound, Unavailable, UsageError
 from datapilot_defer.pull.download import (
     Download,
@@ -120,15 +119,14 @@ def _update(
     console: Console,
     force: bool,
 ) -> PullResult:
-    retry_s = None
-    if usable is not None:
-        retry_s = BRIEF_TIMEOUT_S
     try:
         current = _confirm(usable, request, connection)
         if current is not None:
             return current
         origin = request.origin(connection.address)
-        client = connection.open(retry_s=retry_s)
+        client = connection.open()
+        if usable is not None:
+            client = connection.open_for_update()
         context = PullContext(request, client, directory, console, origin)
         return _download_changed(context, force=force)
     except Unavailable as error:

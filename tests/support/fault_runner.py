@@ -21,7 +21,9 @@ from urllib.parse import urlsplit
 import requests
 import trustme
 
+from datapilot_defer.client import retries
 from datapilot_defer.client.instance_client import InstanceClient
+from datapilot_defer.client.retries import TimeLimits
 from datapilot_defer.config import Setting
 from datapilot_defer.credentials import Credentials
 from datapilot_defer.deadline import Deadline
@@ -248,4 +250,5 @@ def run(command: Sequence[str], environ: Mapping[str, str], *, kill_after_s: flo
 def instance_at(url: str, instance_name: str = "acme", token: str = "") -> InstanceClient:
     """An instance in this process, with 20 s for everything and 0.5 s for repeated requests."""
     found = Credentials(*(Setting(value, "the test") for value in (url, instance_name, token)))
-    return InstanceClient(found, deadline=Deadline(20), log=RecordingConsole(), retry_s=0.5)
+    limits = TimeLimits(Deadline(20), retry_s=0.5, read_timeout_s=retries.READ_TIMEOUT_S)
+    return InstanceClient(found, limits=limits, log=RecordingConsole())

@@ -12,7 +12,7 @@ import click
 
 from datapilot_defer import config, credential_store, credentials
 from datapilot_defer.cli.command import Command
-from datapilot_defer.cli.options import connection_options
+from datapilot_defer.cli.options import connection_options, start_deadline
 from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.client.connection import ConnectionOptions, open_instance
 from datapilot_defer.config import DEFAULT_URL, Setting, SettingSource
@@ -50,7 +50,10 @@ def login(
     login_credentials = _resolve_login(output, source, allow_http=connection.allow_http)
     output.hide_secret(login_credentials.token.value)
     client = open_instance(
-        login_credentials, environ=os.environ, console=output, timeout_s=connection.timeout_s
+        login_credentials,
+        environ=os.environ,
+        console=output,
+        deadline=start_deadline(connection.timeout_s),
     )
     client.check_credentials()
     location = _store_credentials(output, login_credentials, store)
