@@ -29,7 +29,7 @@ class SettingsFile:
     """A settings file, read once, and the key of one project in it.
 
     base: the directory that relative paths in the file refer to. text and root: content, also
-    parsed; empty when the file does not exist.
+    parsed; empty when the file does not exist. problem: why it cannot be read; None when it can.
     """
 
     path: Path
@@ -37,6 +37,7 @@ class SettingsFile:
     base: Path
     text: str = ""
     root: JsoncValue = _EMPTY
+    problem: UsageError | None = None
 
     @property
     def has_project(self) -> bool:
@@ -104,64 +105,69 @@ class SettingsFiles:
     """The settings files of one project.
 
     user: the user's own, outside any workspace. workspace: the one that VS Code reads, whether or
-    not it exists; None outside a workspace. problem: why a workspace's file cannot be read.
+    not it exists; None outside a workspace.
     """
 
     user: SettingsFile
     workspace: SettingsFile | None
-    problem: UsageError | None = None
+
+    @property
+    def own(self) -> SettingsFile:
+        """Return the user's own file. Raises UsageError when it cannot be read."""
+        if self.user.problem is not None:
+            raise self.user.problem
+        return self.user
 
     @property
     def shared(self) -> SettingsFile:
         """Return the file to write the project's settings to. Raises UsageError for a problem."""
-        if self.problem is not None:
+        if self.workspace is None:
+            return self.own
+        if self.workspace.problem is not None:
             raise UsageError(
-                f"{self.problem}, or keep settings of your own with "
+                f"{self.workspace.problem}, or keep settings of your own with "
                 "`datapilot dbt defer enable --user`"
             )
-        return self.workspace or self.user
+        return self.workspace
 
     @property
     def effective(self) -> SettingsFile:
         """Return the file that has the project's settings, the workspace's before the user's.
 
-        When neither has them, return the one to write them to. Settings of the user's own count
-        also when the workspace's cannot be read; without them, that is a UsageError.
+        When neither has them, return the one to write them to. A file that cannot be read is a
+        UsageError, unless the project's settings are in the other one.
         """
-        if self.problem is not None and self.user.has_project:
+        if self.workspace is not None and self.workspace.has_project:
+            return self.workspace
+        if self.own.has_project:
             return self.user
-        shared = self.shared
-        if self.user.has_project and not shared.has_project:
-            return self.user
-        return shared
+        return self.shared
 
 
 def read_settings_files(project: Path, environ: Mapping[str, str]) -> SettingsFiles:
-    """Read the settings files of the project in this directory.
-
-    Raises UsageError when the user's own file is broken.
-    """
+    """Read the settings files of the project in this directory."""
     user = user_settings_file(project)
     nearest = None
     for directory in _find_workspaces(project, environ):
-        try:
-            file = _in_workspace(directory, project)
-        except UsageError as error:
-            return SettingsFiles(user, None, error)
-        if file.has_project:
+        file = _in_workspace(directory, project)
+        if file.has_project or file.problem is not None:
             return SettingsFiles(user, file)
         nearest = nearest or file
     return SettingsFiles(user, nearest)
 
 
 def user_settings_file(project: Path) -> SettingsFile:
-    """Read the user's own settings file. Raises UsageError when it is broken."""
+    """Read the user's own settings file."""
     directory = user_config_directory()
     if directory is None:  # no home: a file beside the project persists as long as the project
         return _in_workspace(project, project)
     path = directory / "defer.json"
-    text = _read_text(path)
-    return SettingsFile(path, str(project), project, text, _parse(path, text))
+    try:
+        text = _read_text(path)
+        root = _parse(path, text)
+    except UsageError as error:
+        return SettingsFile(path, str(project), project, problem=error)
+    return SettingsFile(path, str(project), project, text, root)
 
 
 def _find_workspaces(project: Path, environ: Mapping[str, str]) -> list[Path]:
@@ -183,8 +189,11 @@ def _find_workspaces(project: Path, environ: Mapping[str, str]) -> list[Path]:
 
 def _in_workspace(workspace: Path, project: Path) -> SettingsFile:
     path = workspace / ".vscode" / "settings.json"
-    text = _read_text(path)
-    root = _parse(path, text)
+    try:
+        text = _read_text(path)
+        root = _parse(path, text)
+    except UsageError as error:
+        return SettingsFile(path, "", workspace, problem=error)
     key = _project_key(workspace, project, root)
     return SettingsFile(path, key, workspace, text, root)
 

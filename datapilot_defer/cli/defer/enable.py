@@ -12,6 +12,7 @@ import click
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.defer.options import (
     DeferOptions,
+    choose_stored_file,
     defer_options,
     find_project,
     start_session,
@@ -20,7 +21,6 @@ from datapilot_defer.cli.defer.options import (
 from datapilot_defer.cli.defer.status import Evaluation, status_json
 from datapilot_defer.cli.options import project_dir_option
 from datapilot_defer.cli.output import Output, current_output
-from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
     from datapilot_defer.dbt_project import DbtProject
@@ -40,14 +40,13 @@ def enable(user: bool, options: DeferOptions) -> None:
     those of the VS Code extension's panel (.vscode/settings.json), so that the editor shows the
     same switch.
     """
-    from datapilot_defer.defer.project_settings import read_settings, relocate_path
-    from datapilot_defer.defer.settings_file import read_settings_files
+    from datapilot_defer.defer.project_settings import relocate_path
 
     session = start_session(options)
     project = session.project
-    files = read_settings_files(project.folder, os.environ)
-    target = _choose_settings_file(files, user=user)
-    stored = read_settings(_stored_settings_file(files, user=user))
+    files = session.settings_files
+    target = _choose_target(files, user=user)
+    stored = session.read_stored_settings(user=user)
     settings = replace(session.apply_overrides(stored), enabled=True, file=target)
     if settings.manifest_path and not options.overrides.manifest_path:
         manifest_path = relocate_path(settings.manifest_path, stored.file, target)
@@ -55,7 +54,6 @@ def enable(user: bool, options: DeferOptions) -> None:
     dbt = session.find_dbt_or_warn()
     state = session.prepare_state(settings, dbt)
     target.update(_settings_changes(settings, stored))
-    warn_of_problem(session.console, files)
     session.console.note(
         f"Defer is on for {project.name}. Deferring to {state.describe()}; set in {target.path}"
     )
@@ -74,42 +72,26 @@ def disable(user: bool, project_dir: str | None) -> None:
 
     Where the manifest comes from stays set.
     """
-    from datapilot_defer.defer.project_settings import read_settings
     from datapilot_defer.defer.settings_file import read_settings_files
 
     console = current_output()
     project = find_project(project_dir)
     files = read_settings_files(project.folder, os.environ)
-    file = _stored_settings_file(files, user=user)
-    warn_of_problem(console, files)
-    settings = read_settings(file)
+    file = choose_stored_file(files, user=user)
+    warn_of_problem(console, files, file)
+    message = f"Defer is off for {project.name}"
     if file.has_project:
         file.update({"deferToProduction": False})
-    message = f"Defer is off for {project.name}"
-    if settings.enabled:
         message += f"; set in {file.path}"
     console.note(message)
     console.print_result({"ok": True, "enabled": False, "settings_file": str(file.path)}, "")
 
 
-def _choose_settings_file(files: SettingsFiles, *, user: bool) -> SettingsFile:
+def _choose_target(files: SettingsFiles, *, user: bool) -> SettingsFile:
     """Return the file to write to. Raises UsageError for one that would have no effect."""
-    if not user:
-        return files.shared
-    workspace = files.workspace
-    if workspace is not None and workspace.has_project and workspace.path != files.user.path:
-        raise UsageError(
-            f"{workspace.path} has settings for this project, and they win over your own: "
-            "leave --user out, or remove them there"
-        )
-    return files.user
-
-
-def _stored_settings_file(files: SettingsFiles, *, user: bool) -> SettingsFile:
-    """Return the file to read from. With --user the workspace's has nothing to read."""
     if user:
-        return _choose_settings_file(files, user=True)
-    return files.effective
+        return choose_stored_file(files, user=True)
+    return files.shared
 
 
 def _settings_changes(settings: DeferSettings, stored: DeferSettings) -> dict[str, object]:
@@ -124,7 +106,7 @@ def _settings_changes(settings: DeferSettings, stored: DeferSettings) -> dict[st
         return changes
     changes["manifestPathType"] = "remote"
     changes["dbtCoreIntegrationId"] = settings.integration_id
-    if settings.environment or stored.environment:
+    if settings.environment or "environment" in settings.file.entry:
         changes["environment"] = settings.environment
     return changes
 
