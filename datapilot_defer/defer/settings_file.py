@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from datapilot_defer.config import home_directory, user_config_directory
 from datapilot_defer.defer import jsonc
@@ -19,6 +20,9 @@ from datapilot_defer.defer.jsonc import JsoncValue
 from datapilot_defer.defer.settings_lock import lock_settings
 from datapilot_defer.errors import UsageError
 from datapilot_defer.files import read_small_file, write_atomically
+
+if TYPE_CHECKING:
+    from datapilot_defer.deadline import Deadline
 
 SETTINGS_KEY = "dbt.deferConfigPerProject"
 _EMPTY = jsonc.parse("")
@@ -60,13 +64,17 @@ class SettingsFile:
         """Return file and key, for messages."""
         return f'{self.path}: "{SETTINGS_KEY}"."{self.key}"'
 
-    def update(self, changes: Mapping[str, object]) -> None:
+    def update(self, changes: Mapping[str, object], deadline: Deadline | None = None) -> None:
         """Set these keys of the project's settings; every other byte of the file stays.
 
-        Raises UsageError when the file cannot be parsed (it stays unchanged) or written,
-        Unavailable when another process keeps it locked.
+        deadline: of the command. Raises UsageError when the file cannot be parsed (it stays
+        unchanged) or written, Unavailable when another process keeps it locked.
         """
-        with lock_settings(self.path):
+        try:
+            Path(os.path.realpath(self.path)).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._not_writable_error(error) from None
+        with lock_settings(self.path, deadline):
             text, root = self._read_again()
             try:
                 updated = jsonc.set_members(text, root, [SETTINGS_KEY, self.key], changes)
@@ -74,11 +82,11 @@ class SettingsFile:
                 raise _unreadable_error(self.path, str(error)) from None
             self._write(updated)
 
-    def remove_project(self) -> None:
+    def remove_project(self, deadline: Deadline | None = None) -> None:
         """Remove the project's settings; those of other projects stay. Raises as `update` does."""
         if not self.has_project:
             return
-        with lock_settings(self.path):
+        with lock_settings(self.path, deadline):
             text, root = self._read_again()
             others = dict(_projects(root))
             others.pop(self.key, None)
@@ -93,11 +101,13 @@ class SettingsFile:
 
     def _write(self, text: str) -> None:
         try:
-            Path(os.path.realpath(self.path)).parent.mkdir(parents=True, exist_ok=True)
             # A character that UTF-8 does not have, as in some file names, stays a JSON escape.
             write_atomically(self.path, text.encode("utf-8", "backslashreplace"))
         except OSError as error:
-            raise UsageError(f"can't write the settings to {self.path}: {error.strerror}") from None
+            raise self._not_writable_error(error) from None
+
+    def _not_writable_error(self, error: OSError) -> UsageError:
+        return UsageError(f"can't write the settings to {self.path}: {error.strerror}")
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,12 @@ from datapilot_defer.cli.defer.options import (
     warn_of_problem,
 )
 from datapilot_defer.cli.defer.status import Evaluation, status_json
-from datapilot_defer.cli.options import project_dir_option
+from datapilot_defer.cli.options import project_dir_option, start_deadline
 from datapilot_defer.cli.output import Output, current_output
 
 if TYPE_CHECKING:
     from datapilot_defer.dbt_project import DbtProject
+    from datapilot_defer.deadline import Deadline
     from datapilot_defer.defer.project_settings import DeferSettings
     from datapilot_defer.defer.settings_file import SettingsFile, SettingsFiles
 
@@ -42,6 +43,7 @@ def enable(user: bool, options: DeferOptions) -> None:
     """
     from datapilot_defer.defer.project_settings import relocate_path
 
+    deadline = start_deadline(options.connection.timeout_s)
     session = start_session(options)
     project = session.project
     files = session.settings_files
@@ -53,11 +55,11 @@ def enable(user: bool, options: DeferOptions) -> None:
         settings = replace(settings, manifest_path=manifest_path)
     dbt = session.find_dbt_or_warn()
     state = session.prepare_state(settings, dbt)
-    target.update(_settings_changes(settings, stored))
+    target.update(_settings_changes(settings, stored), deadline)
     session.console.note(
         f"Defer is on for {project.name}. Deferring to {state.describe()}; set in {target.path}"
     )
-    _remove_duplicate_settings(session.console, project, files, target)
+    _remove_duplicate_settings(session.console, project, files, target, deadline)
     data = status_json(Evaluation(settings, settings, project, dbt, state))
     session.console.print_result(data, "")
 
@@ -121,7 +123,11 @@ def _written_manifest_path(settings: DeferSettings, stored: DeferSettings) -> st
 
 
 def _remove_duplicate_settings(
-    console: Output, project: DbtProject, files: SettingsFiles, target: SettingsFile
+    console: Output,
+    project: DbtProject,
+    files: SettingsFiles,
+    target: SettingsFile,
+    deadline: Deadline,
 ) -> None:
     """Remove the user's own settings once the workspace has them.
 
@@ -134,4 +140,4 @@ def _remove_duplicate_settings(
             "or above it; `mkdir .vscode` and enable again to share the switch"
         )
     elif target.path == workspace.path != files.user.path:
-        files.user.remove_project()
+        files.user.remove_project(deadline)
