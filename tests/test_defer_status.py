@@ -199,3 +199,12 @@ def test_a_broken_file_of_the_users_own_does_not_stop_a_workspace(
     assert done.exit_code == 0, done.output
     assert f"Warning: {own}: line 1, column 7" in done.stderr
     assert own.read_bytes() == BROKEN
+
+
+@pytest.mark.parametrize("command", ["status", "enable", "env"])
+def test_half_a_character_as_environment_is_said(workspace: Path, command: str) -> None:
+    write(workspace, {**REMOTE, "environment": "\ud800"})
+    env = {"ALTIMATE_URL": "http://127.0.0.1:9", "ALTIMATE_INSTANCE_NAME": "acme"}
+    done = datapilot("dbt", "defer", command, env={**env, "ALTIMATE_API_KEY": "t0ken-t0ken"})
+    assert done.exit_code == 2, done.output
+    assert '"shop".environment must be text in UTF-8; mend it' in done.stderr

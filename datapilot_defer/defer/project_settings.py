@@ -89,8 +89,18 @@ def read_settings(file: SettingsFile) -> DeferSettings:
     return replace(
         settings,
         integration_id=_read_value(file, "dbtCoreIntegrationId", int),
-        environment=_read_value(file, "environment", str) or None,
+        environment=_read_environment(file),
     )
+
+
+def _read_environment(file: SettingsFile) -> str | None:
+    """Return the environment, which is sent to the instance: JSON can hold half a character."""
+    environment = _read_value(file, "environment", str) or ""
+    try:
+        environment.encode()
+    except UnicodeEncodeError:
+        raise _wrong_value_error(file, "environment", "text in UTF-8") from None
+    return environment or None
 
 
 def _read_value(file: SettingsFile, name: str, expected: type[T]) -> T | None:
@@ -98,12 +108,15 @@ def _read_value(file: SettingsFile, name: str, expected: type[T]) -> T | None:
     if value is None:
         return None
     if type(value) is not expected:
-        raise UsageError(
-            f"{file.location}.{name} must be {_TYPE_DESCRIPTIONS[expected]}; mend it, or replace "
-            "it with `datapilot dbt defer enable` and --integration-id, --integration-name or "
-            "--manifest-path"
-        )
+        raise _wrong_value_error(file, name, _TYPE_DESCRIPTIONS[expected])
     return value
+
+
+def _wrong_value_error(file: SettingsFile, name: str, expected: str) -> UsageError:
+    return UsageError(
+        f"{file.location}.{name} must be {expected}; mend it, or replace it with "
+        "`datapilot dbt defer enable` and --integration-id, --integration-name or --manifest-path"
+    )
 
 
 def apply_overrides(
