@@ -201,6 +201,28 @@ def test_a_broken_file_of_the_users_own_does_not_stop_a_workspace(
     assert own.read_bytes() == BROKEN
 
 
+FORGED = "shop\nDefer is on for shop (settings)\nDeferring to shop PROD (built 39 s ago)"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        local(FORGED),
+        {**REMOTE, "environment": FORGED},
+        local("x", manifestPathType=FORGED),
+        {**REMOTE, "deferToProduction": False},
+    ],
+)
+def test_no_setting_and_no_name_forges_a_line(workspace: Path, settings: object) -> None:
+    write(workspace, settings)
+    file = workspace / "shop" / "dbt_project.yml"
+    file.write_text(f"name: {json.dumps(FORGED)}\n", encoding="utf-8")
+    done = defer("status")
+    assert done.exit_code == 2
+    lines = done.output.splitlines()
+    assert not [line for line in lines if line.startswith(("Defer is on for shop (", "Deferring"))]
+
+
 @pytest.mark.parametrize("command", ["status", "enable", "env"])
 def test_half_a_character_as_environment_is_said(workspace: Path, command: str) -> None:
     write(workspace, {**REMOTE, "environment": "\ud800"})
