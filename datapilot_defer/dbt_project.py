@@ -131,20 +131,20 @@ def _target_path(file: Path, settings: Mapping[str, object], environ: Mapping[st
         return "target"
     if "\0" in written:
         raise UsageError(f"{file}: target-path contains a NUL character, which no path can contain")
-    return _render_env_vars(written, file, environ)
+    return _render_env_vars(written, f"{file}: target-path", environ)
 
 
-def _render_env_vars(value: str, file: Path, environ: Mapping[str, str]) -> str:
-    """Return the target path with its `env_var(…)` rendered, and no other Jinja.
+def _render_env_vars(value: str, location: str, environ: Mapping[str, str]) -> str:
+    """Return a path with its `env_var(…)` rendered, and no other Jinja.
 
-    Raises UsageError for a variable that no path should contain.
+    location: file and setting. Raises UsageError for a variable that no path should contain.
     """
 
     def render(match: re.Match[str]) -> str:
         name = match["name"]
         if is_protected_variable(name):
             raise UsageError(
-                f"{file}: target-path names environment variable {name}, which may hold a secret; "
+                f"{location} names environment variable {name}, which may hold a secret; "
                 "name another one"
             )
         return environ.get(name, match["default"] or "")
@@ -158,7 +158,7 @@ def _find_packages_path(
     path = settings.get("packages-install-path")
     if not isinstance(path, str) or not path:
         return DEFAULT_PACKAGES_PATH
-    return _render_env_vars(path, file, environ)
+    return _render_env_vars(path, f"{file}: packages-install-path", environ)
 
 
 def _find_source_files(folder: Path, settings: Mapping[str, object]) -> tuple[Path, ...]:

@@ -127,6 +127,12 @@ def test_the_target_path_sees_no_secret(tmp_path: Path, name: str, default: str)
     assert read_project(tmp_path, {name: "t0ken", "DBT_TARGET_PATH": "x"}).target == tmp_path / "x"
 
 
+def test_the_message_names_the_setting_that_names_a_secret(tmp_path: Path) -> None:
+    write(tmp_path, "packages-install-path: \"{{ env_var('ALTIMATE_API_KEY') }}\"")
+    with pytest.raises(UsageError, match="yml: packages-install-path names environment variable"):
+        read_project(tmp_path, {})
+
+
 def test_no_command_prints_a_token_in_the_target_path(tmp_path: Path) -> None:
     write(tmp_path, "target-path: \"{{ env_var('ALTIMATE_API_KEY') }}\"")
     done = datapilot(
