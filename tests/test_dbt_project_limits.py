@@ -133,6 +133,14 @@ def test_the_message_names_the_setting_that_names_a_secret(tmp_path: Path) -> No
         read_project(tmp_path, {})
 
 
+@pytest.mark.parametrize("name", ["DBT_PROJECT_DIR", "DBT_ENGINE_PROJECT_DIR"])
+def test_a_variable_that_names_no_project_is_named(tmp_path: Path, name: str) -> None:
+    gone = tmp_path / "gone"
+    with pytest.raises(UsageError, match=f"no dbt_project.yml in {gone}, which {name} names: "):
+        find_project(None, {name: str(gone)})
+    assert find_project(write(tmp_path, ""), {name: str(gone)}).folder == tmp_path
+
+
 def test_no_command_prints_a_token_in_the_target_path(tmp_path: Path) -> None:
     write(tmp_path, "target-path: \"{{ env_var('ALTIMATE_API_KEY') }}\"")
     done = datapilot(
