@@ -83,14 +83,16 @@ class SettingsFile:
             self._write(updated)
 
     def remove_project(self, deadline: Deadline | None = None) -> None:
-        """Remove the project's settings; those of other projects stay. Raises as `update` does."""
+        """Remove the project's settings; those of other projects stay, with their comments.
+
+        Raises as `update` does.
+        """
         if not self.has_project:
             return
         with lock_settings(self.path, deadline):
             text, root = self._read_again()
-            others = dict(_projects(root))
-            others.pop(self.key, None)
-            self._write(jsonc.set_members(text, root, [], {SETTINGS_KEY: others}))
+            if self.key in _projects(root):
+                self._write(jsonc.remove_member(text, root, [SETTINGS_KEY, self.key]))
 
     def _read_again(self) -> tuple[str, JsoncValue]:
         """Return the content as it is now: an editor may have written the file in the meantime."""
