@@ -133,16 +133,17 @@ def _target_path(file: Path, settings: Mapping[str, object], environ: Mapping[st
     written = settings.get("target-path")
     if not written or not isinstance(written, str):
         return "target"
-    if "\0" in written:
-        raise UsageError(f"{file}: target-path contains a NUL character, which no path can contain")
     return _render_env_vars(written, f"{file}: target-path", environ)
 
 
 def _render_env_vars(value: str, location: str, environ: Mapping[str, str]) -> str:
     """Return a path with its `env_var(…)` rendered, and no other Jinja.
 
-    location: file and setting. Raises UsageError for a variable that no path should contain.
+    location: file and setting. Raises UsageError for a variable or character that no path should
+    contain.
     """
+    if "\0" in value:
+        raise UsageError(f"{location} contains a NUL character, which no path can contain")
 
     def render(match: re.Match[str]) -> str:
         name = match["name"]

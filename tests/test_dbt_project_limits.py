@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -159,6 +160,17 @@ def test_a_target_path_that_is_none_does_no_harm(tmp_path: Path, text: str) -> N
     assert done.exit_code == 2
     with pytest.raises(UsageError, match="NUL character"):
         read_project(write(tmp_path, 'target-path: "a\\0b"'), {})
+
+
+@pytest.mark.parametrize("path", ['"a\\0b"', LONG, "loop", "7"])
+def test_a_packages_path_that_is_none_does_no_harm(workspace: Path, prod: Path, path: str) -> None:
+    shutil.rmtree(workspace / "shop" / "models")
+    if os.name == "posix":
+        (workspace / "shop" / "loop").symlink_to("loop")
+    (workspace / "shop" / "dbt_project.yml").write_text(
+        f"name: other\npackages-install-path: {path}\n", encoding="utf-8"
+    )
+    assert datapilot("dbt", "defer", "status", "--manifest-path", prod).exit_code == 2
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX")
