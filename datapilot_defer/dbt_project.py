@@ -16,6 +16,7 @@ from datapilot_defer.yaml_file import read_yaml_file
 
 PROJECT_FILE = "dbt_project.yml"
 DEFAULT_PACKAGES_PATH = "dbt_packages"
+_DIRECTORY_VARIABLES = ("DBT_ENGINE_PROJECT_DIR", "DBT_PROJECT_DIR")  # the first one wins
 _ENV_VAR = re.compile(
     r"\{\{\s*env_var\(\s*(['\"])(?P<name>\w+)\1\s*"
     r"(?:,\s*(['\"])(?P<default>[^'\"]*)\3\s*)?\)\s*\}\}"
@@ -56,13 +57,18 @@ def find_project(start: Path | None, environ: Mapping[str, str]) -> DbtProject:
     Only the current directory may be inside of a project; the others must be its directory.
     Raises UsageError when there is none, or its dbt_project.yml cannot be read.
     """
-    named = start or _directory_from_environment(environ)
+    variable = _find_directory_variable(environ)
+    named = start
+    if start is None and variable is not None:
+        named = Path(environ[variable])
     first = _resolve(named or Path.cwd())
     candidates = [first]
     searched = str(first)
     if named is None:
         candidates += first.parents
         searched += " or any folder above it"
+    elif start is None:
+        searched += f", which {variable} names"
     for directory in candidates:
         if _has_project_file(directory):
             return read_project(directory, environ)
@@ -103,11 +109,9 @@ def _resolve(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _directory_from_environment(environ: Mapping[str, str]) -> Path | None:
-    directory = environ.get("DBT_ENGINE_PROJECT_DIR") or environ.get("DBT_PROJECT_DIR")
-    if not directory:
-        return None
-    return Path(directory)
+def _find_directory_variable(environ: Mapping[str, str]) -> str | None:
+    """Return the name of the environment variable that says where the project is."""
+    return next((name for name in _DIRECTORY_VARIABLES if environ.get(name)), None)
 
 
 def _has_project_file(directory: Path) -> bool:
@@ -129,22 +133,23 @@ def _target_path(file: Path, settings: Mapping[str, object], environ: Mapping[st
     written = settings.get("target-path")
     if not written or not isinstance(written, str):
         return "target"
-    if "\0" in written:
-        raise UsageError(f"{file}: target-path contains a NUL character, which no path can contain")
-    return _render_env_vars(written, file, environ)
+    return _render_env_vars(written, f"{file}: target-path", environ)
 
 
-def _render_env_vars(value: str, file: Path, environ: Mapping[str, str]) -> str:
-    """Return the target path with its `env_var(…)` rendered, and no other Jinja.
+def _render_env_vars(value: str, location: str, environ: Mapping[str, str]) -> str:
+    """Return a path with its `env_var(…)` rendered, and no other Jinja.
 
-    Raises UsageError for a variable that no path should contain.
+    location: file and setting. Raises UsageError for a variable or character that no path should
+    contain.
     """
+    if "\0" in value:
+        raise UsageError(f"{location} contains a NUL character, which no path can contain")
 
     def render(match: re.Match[str]) -> str:
         name = match["name"]
         if is_protected_variable(name):
             raise UsageError(
-                f"{file}: target-path names environment variable {name}, which may hold a secret; "
+                f"{location} names environment variable {name}, which may hold a secret; "
                 "name another one"
             )
         return environ.get(name, match["default"] or "")
@@ -158,7 +163,7 @@ def _find_packages_path(
     path = settings.get("packages-install-path")
     if not isinstance(path, str) or not path:
         return DEFAULT_PACKAGES_PATH
-    return _render_env_vars(path, file, environ)
+    return _render_env_vars(path, f"{file}: packages-install-path", environ)
 
 
 def _find_source_files(folder: Path, settings: Mapping[str, object]) -> tuple[Path, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -127,6 +128,20 @@ def test_the_target_path_sees_no_secret(tmp_path: Path, name: str, default: str)
     assert read_project(tmp_path, {name: "t0ken", "DBT_TARGET_PATH": "x"}).target == tmp_path / "x"
 
 
+def test_the_message_names_the_setting_that_names_a_secret(tmp_path: Path) -> None:
+    write(tmp_path, "packages-install-path: \"{{ env_var('ALTIMATE_API_KEY') }}\"")
+    with pytest.raises(UsageError, match="yml: packages-install-path names environment variable"):
+        read_project(tmp_path, {})
+
+
+@pytest.mark.parametrize("name", ["DBT_PROJECT_DIR", "DBT_ENGINE_PROJECT_DIR"])
+def test_a_variable_that_names_no_project_is_named(tmp_path: Path, name: str) -> None:
+    gone = tmp_path / "gone"
+    with pytest.raises(UsageError, match=f"no dbt_project.yml in {gone}, which {name} names: "):
+        find_project(None, {name: str(gone)})
+    assert find_project(write(tmp_path, ""), {name: str(gone)}).folder == tmp_path
+
+
 def test_no_command_prints_a_token_in_the_target_path(tmp_path: Path) -> None:
     write(tmp_path, "target-path: \"{{ env_var('ALTIMATE_API_KEY') }}\"")
     done = datapilot(
@@ -145,6 +160,17 @@ def test_a_target_path_that_is_none_does_no_harm(tmp_path: Path, text: str) -> N
     assert done.exit_code == 2
     with pytest.raises(UsageError, match="NUL character"):
         read_project(write(tmp_path, 'target-path: "a\\0b"'), {})
+
+
+@pytest.mark.parametrize("path", ['"a\\0b"', LONG, "loop", "7"])
+def test_a_packages_path_that_is_none_does_no_harm(workspace: Path, prod: Path, path: str) -> None:
+    shutil.rmtree(workspace / "shop" / "models")
+    if os.name == "posix":
+        (workspace / "shop" / "loop").symlink_to("loop")
+    (workspace / "shop" / "dbt_project.yml").write_text(
+        f"name: other\npackages-install-path: {path}\n", encoding="utf-8"
+    )
+    assert datapilot("dbt", "defer", "status", "--manifest-path", prod).exit_code == 2
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX")

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from datapilot_defer.defer import shell_variables
 from datapilot_defer.errors import UsageError
 from tests.support.commands import Outcome, datapilot
 from tests.support.dbt_project import Shop
+from tests.support.recorded_dbt import recorded_dbt
 
 VALUES = {"DBT_DEFER": "true", "DBT_STATE": "/a b/it's $HOME \\ %x%", "DBT_FAVOR_STATE": "false"}
 
@@ -210,3 +212,18 @@ def test_a_folder_that_can_not_be_printed_is_refused(shell: str, name: str) -> N
 )
 def test_the_shell_is_the_one_that_is_used(environ: dict[str, str], expected: str) -> None:
     assert shell_variables.detect_shell(environ) == expected
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the recorded dbt is a shell script")
+@pytest.mark.parametrize("name", ["a##[b", "a?token=abcd"])
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_a_script_is_never_printed_with_a_change(
+    workspace: Path, prod: Path, name: str, arguments: tuple[str, ...]
+) -> None:
+    folder = prod.rename(prod.parent / name)
+    dbt = recorded_dbt(workspace / "bin").path
+    words = ("--shell", "bash", "--dbt", dbt, "--manifest-path", folder, *arguments)
+    done = datapilot("dbt", "defer", "env", *words)
+    assert done.exit_code == 2
+    assert "which is never printed as it is; use another folder" in done.stderr
+    assert "export" not in done.stdout

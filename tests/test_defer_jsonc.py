@@ -1,9 +1,10 @@
 import random
 import re
+from collections.abc import Sequence
 
 import pytest
 
-from datapilot_defer.defer.jsonc import NotJsoncError, parse, set_members, set_value
+from datapilot_defer.defer.jsonc import NotJsoncError, parse, remove_member, set_members
 
 PATH = ["dbt.deferConfigPerProject", "shop", "deferToProduction"]
 
@@ -21,6 +22,11 @@ TYPICAL = """\
   "url": "http://not-a-comment/*x*/",
 }
 """
+
+
+def set_value(text: str, path: Sequence[str], value: object) -> str:
+    """Return the text with one value set."""
+    return set_members(text, parse(text), path[:-1], {path[-1]: value})
 
 
 def test_an_edit_changes_only_the_bytes_of_the_value() -> None:
@@ -170,3 +176,29 @@ def _random_object(chance: random.Random, depth: int) -> str:
     ]
     trailing = "," + gap() if members and chance.random() < 0.3 else ""
     return "{" + ",".join(members) + trailing + gap() + "}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"b": 1}', "{}"),
+        ('{"a": 1, "b": 2}', '{"a": 1}'),
+        ('{"b": 1, "c": 2}', '{"c": 2}'),
+        ('{"a": 1, "b": 2, "c": 3}', '{"a": 1, "c": 3}'),
+        ('{"a": 1, "b": 2,}', '{"a": 1, }'),
+        ('{\n\t"a": 1, // a\n\t"b": {"c": 2} // b\n}', '{\n\t"a": 1 // a\n}'),
+        ('{\r\n  "b": [1], // b\r\n  // c\r\n  "c": 2\r\n}', '{\r\n  // c\r\n  "c": 2\r\n}'),
+        ('{\n  "a": 1 // a\n  , "b": 2}', '{\n  "a": 1 // a\n}'),
+        ('{\n  "b": 1, "c": 2\n}', '{\n  "c": 2\n}'),
+        ('{"b": 1, "b": 2}', '{"b": 1}'),
+    ],
+)
+def test_a_removed_member_leaves_the_others_as_they_were(text: str, expected: str) -> None:
+    assert remove_member(text, parse(text), ["b"]) == expected
+    parse(expected)
+
+
+def test_a_nested_member_is_removed_with_its_own_comment_only() -> None:
+    removed = remove_member(TYPICAL, parse(TYPICAL), PATH)
+    line = '      "deferToProduction": false, // for now\n'
+    assert removed == TYPICAL.replace(line, "")

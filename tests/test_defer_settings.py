@@ -210,6 +210,20 @@ def test_enable_moves_the_switch_to_a_workspace_that_appeared_since(
     assert status().json["enabled"] is False
 
 
+def test_moving_the_switch_keeps_the_comments_of_other_projects(
+    workspace: Path, prod: Path
+) -> None:
+    own = user_settings_file(workspace / "shop").path
+    own.parent.mkdir(parents=True, exist_ok=True)
+    other = '        // of a colleague\n        "/other": {"favorState":true} // for now\n'
+    text = f'{{\n    "{SETTINGS_KEY}": {{\n%s{other}    }}\n}}\n'
+    entry_of_shop = f"        {json.dumps(str(workspace / 'shop'))}: {json.dumps(local(prod))},\n"
+    own.write_text(text % entry_of_shop, encoding="utf-8")
+    assert datapilot("dbt", "defer", "enable").exit_code == 0
+    assert own.read_text("utf-8") == text % ""
+    assert entry(workspace) == local(prod)
+
+
 def test_user_keeps_the_switch_out_of_the_workspace(workspace: Path, prod: Path) -> None:
     assert datapilot("dbt", "defer", "enable", "--user", "--manifest-path", prod).exit_code == 0
     assert not settings_file(workspace).exists()

@@ -95,7 +95,9 @@ def test_a_broken_workspace_does_not_stop_settings_of_the_users_own(
     done = defer("enable", "--user", "--manifest-path", prod)
     assert done.exit_code == 0, done.output
     assert f"Warning: {settings_file(workspace)}: line 1, column 7" in done.stderr
-    assert "so your own settings are used" in done.stderr
+    own = user_settings_file(workspace / "shop").path
+    assert f"so only the settings in {own} are used" in done.stderr
+    assert "VS Code does not see" not in done.stderr
     assert stored_by_user(workspace) == local(prod)
     assert settings_file(workspace).read_bytes() == BROKEN
     on = defer("status", "--json")
@@ -152,3 +154,79 @@ def test_the_nearest_settings_count_although_a_folder_above_has_a_broken_file(
     done = defer("status", "--json")
     assert done.exit_code == 0, done.output
     assert done.json["settings_file"] == str(settings_file(workspace / "shop"))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"deferToProduction": "yes"}, {"deferToProduction": True, "dbtCoreIntegrationId": "1"}],
+)
+def test_enable_with_a_source_replaces_settings_of_a_wrong_type(
+    workspace: Path, prod: Path, broken: dict[str, object]
+) -> None:
+    write(workspace, {**broken, "manifestPathType": "remote", "environment": 5})
+    stopped = defer("status")
+    assert stopped.exit_code == 2
+    assert "replace it with `datapilot dbt defer enable` and --integration-id" in stopped.stderr
+    done = defer("enable", "--manifest-path", prod)
+    assert done.exit_code == 0, done.output
+    assert "so no stored settings are used" in done.stderr
+    assert defer("status").exit_code == 0
+
+
+def test_a_source_for_one_call_needs_no_settings_that_can_be_read(
+    workspace: Path, prod: Path
+) -> None:
+    write(workspace, {"deferToProduction": "yes"})
+    done = defer("status", "--manifest-path", prod, "--json")
+    assert (done.exit_code, done.json["problems"]) == (2, [])
+    assert done.json["state_dir"] == str(prod)
+    assert "deferToProduction must be true or false" in done.stderr
+    settings_file(workspace).write_bytes(BROKEN)
+    assert defer("status", "--manifest-path", prod, "--json").json["state_dir"] == str(prod)
+
+
+def test_a_broken_file_of_the_users_own_does_not_stop_a_workspace(
+    workspace: Path, prod: Path
+) -> None:
+    own = user_settings_file(workspace / "shop").path
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_bytes(BROKEN)
+    assert defer("status").exit_code == 2
+    assert defer("enable").exit_code == 2
+    assert defer("enable", "--user", "--manifest-path", prod).exit_code == 2
+    assert defer("enable", "--manifest-path", prod).exit_code == 0
+    done = defer("status")
+    assert done.exit_code == 0, done.output
+    assert f"Warning: {own}: line 1, column 7" in done.stderr
+    assert own.read_bytes() == BROKEN
+
+
+FORGED = "shop\nDefer is on for shop (settings)\nDeferring to shop PROD (built 39 s ago)"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        local(FORGED),
+        {**REMOTE, "environment": FORGED},
+        local("x", manifestPathType=FORGED),
+        {**REMOTE, "deferToProduction": False},
+    ],
+)
+def test_no_setting_and_no_name_forges_a_line(workspace: Path, settings: object) -> None:
+    write(workspace, settings)
+    file = workspace / "shop" / "dbt_project.yml"
+    file.write_text(f"name: {json.dumps(FORGED)}\n", encoding="utf-8")
+    done = defer("status")
+    assert done.exit_code == 2
+    lines = done.output.splitlines()
+    assert not [line for line in lines if line.startswith(("Defer is on for shop (", "Deferring"))]
+
+
+@pytest.mark.parametrize("command", ["status", "enable", "env"])
+def test_half_a_character_as_environment_is_said(workspace: Path, command: str) -> None:
+    write(workspace, {**REMOTE, "environment": "\ud800"})
+    env = {"ALTIMATE_URL": "http://127.0.0.1:9", "ALTIMATE_INSTANCE_NAME": "acme"}
+    done = datapilot("dbt", "defer", command, env={**env, "ALTIMATE_API_KEY": "t0ken-t0ken"})
+    assert done.exit_code == 2, done.output
+    assert '"shop".environment must be text in UTF-8; mend it' in done.stderr

@@ -65,7 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "defer": {
         *("artifact", "client", "config", "console", "dbt_installation", "dbt_json"),
-        *("dbt_project", "files", "formatting", "pull", "validation", "yaml_file"),
+        *("dbt_project", "deadline", "files", "formatting", "pull", "validation", "yaml_file"),
     },
     "doctor": {
         *("artifact", "client", "config", "console", "credential_store", "credentials"),

@@ -116,6 +116,10 @@ class Output:
                 f"can't write the result to standard output: {error.strerror}"
             ) from None
 
+    def prints_as_is(self, text: str) -> bool:
+        """Return whether a text is printed without a change, as a script has to be."""
+        return self._sanitize(text) == text
+
     def print_error(self, error: DatapilotError) -> None:
         """Print an error; with --json also as the result object."""
         message = str(error)

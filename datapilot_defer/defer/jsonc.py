@@ -63,11 +63,6 @@ def parse(text: str) -> JsoncValue:
     return root
 
 
-def set_value(text: str, path: Sequence[str], value: object) -> str:
-    """Return the text with the value at `path` set; see `set_members`."""
-    return set_members(text, parse(text), path[:-1], {path[-1]: value})
-
-
 def set_members(
     text: str, root: JsoncValue, path: Sequence[str], values: Mapping[str, object]
 ) -> str:
@@ -88,6 +83,33 @@ def set_members(
         parent = member.node
     _check_object(text, parent, path)
     return _update_members(text, parent, values)
+
+
+def remove_member(text: str, root: JsoncValue, path: Sequence[str]) -> str:
+    """Return the text without the member at `path`, which exists, and the comment behind it."""
+    parent = root
+    for key in path[:-1]:
+        parent = next(m for m in reversed(parent.members or ()) if m.key == key).node
+    members = parent.members or ()
+    index = max(number for number, member in enumerate(members) if member.key == path[-1])
+    return _remove_at(text, members, index)
+
+
+def _remove_at(text: str, members: Sequence[JsoncMember], index: int) -> str:
+    member = members[index]
+    before = text[: member.start]
+    end = member.node.end
+    following = _skip_whitespace(text, end)
+    if text[following] == ",":
+        end = following + 1
+    elif index > 0:  # the comma before the last member goes with it
+        comma = _skip_whitespace(text, members[index - 1].node.end)
+        before = (text[:comma] + text[comma + 1 : member.start]).rstrip(" \t")
+    rest = text[_end_of_trailing_comment(text, end) :]
+    line_end = re.match(r"[ \t]*\r?\n", rest)
+    if line_end and _is_first_on_line(text, member.start):
+        return before.rstrip(" \t") + rest[line_end.end() :]
+    return before + rest.lstrip(" \t")
 
 
 def _check_object(text: str, node: JsoncValue, path: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ defers nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -93,7 +94,8 @@ def _find_shared_packages(
 def _list_installed_packages(project: DbtProject, environ: Mapping[str, str]) -> list[Path]:
     """Return the directories of the packages that `dbt deps` has installed, each with its name."""
     installed = project.packages
-    if not installed.is_dir():
+    # Path.is_dir raises an error for a name that is too long.
+    if not os.path.isdir(installed):  # noqa: PTH112
         for name in _INSTALL_PATH_VARIABLES:
             if environ.get(name):
                 installed = project.folder / environ[name]

@@ -57,10 +57,16 @@ class SettingsOverrides:
     manifest_path: str | None = None
     favor_state: bool | None = None
 
+    @property
+    def has_source(self) -> bool:
+        """Return whether they say where the manifest is, whatever is stored."""
+        return self.integration is not None or bool(self.manifest_path)
+
 
 def read_settings(file: SettingsFile) -> DeferSettings:
     """Return the project's settings; all off when the file has none.
 
+    Those of the other mode are not read: `enable` does not replace them.
     Raises UsageError for a wrong type or value.
     """
     path_type = _read_value(file, "manifestPathType", str)
@@ -71,15 +77,30 @@ def read_settings(file: SettingsFile) -> DeferSettings:
                 f'{file.location}.manifestPathType must be "local" or "remote", it is "{path_type}"'
             )
         mode = _MODE_OF_PATH_TYPE[path_type]
-    return DeferSettings(
+    settings = DeferSettings(
         file,
         enabled=_read_value(file, "deferToProduction", bool) or False,
         favor_state=_read_value(file, "favorState", bool) or False,
         mode=mode,
-        manifest_path=_read_value(file, "manifestPathForDeferral", str) or None,
-        integration_id=_read_value(file, "dbtCoreIntegrationId", int),
-        environment=_read_value(file, "environment", str) or None,
     )
+    if mode == "local":
+        manifest_path = _read_value(file, "manifestPathForDeferral", str) or None
+        return replace(settings, manifest_path=manifest_path)
+    return replace(
+        settings,
+        integration_id=_read_value(file, "dbtCoreIntegrationId", int),
+        environment=_read_environment(file),
+    )
+
+
+def _read_environment(file: SettingsFile) -> str | None:
+    """Return the environment, which is sent to the instance: JSON can hold half a character."""
+    environment = _read_value(file, "environment", str) or ""
+    try:
+        environment.encode()
+    except UnicodeEncodeError:
+        raise _wrong_value_error(file, "environment", "text in UTF-8") from None
+    return environment or None
 
 
 def _read_value(file: SettingsFile, name: str, expected: type[T]) -> T | None:
@@ -87,11 +108,15 @@ def _read_value(file: SettingsFile, name: str, expected: type[T]) -> T | None:
     if value is None:
         return None
     if type(value) is not expected:
-        raise UsageError(
-            f"{file.location}.{name} must be {_TYPE_DESCRIPTIONS[expected]}; "
-            "mend it, or run `datapilot dbt defer enable`"
-        )
+        raise _wrong_value_error(file, name, _TYPE_DESCRIPTIONS[expected])
     return value
+
+
+def _wrong_value_error(file: SettingsFile, name: str, expected: str) -> UsageError:
+    return UsageError(
+        f"{file.location}.{name} must be {expected}; mend it, or replace it with "
+        "`datapilot dbt defer enable` and --integration-id, --integration-name or --manifest-path"
+    )
 
 
 def apply_overrides(

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from datapilot_defer.config import home_directory, user_config_directory
 from datapilot_defer.defer import jsonc
@@ -19,6 +20,9 @@ from datapilot_defer.defer.jsonc import JsoncValue
 from datapilot_defer.defer.settings_lock import lock_settings
 from datapilot_defer.errors import UsageError
 from datapilot_defer.files import read_small_file, write_atomically
+
+if TYPE_CHECKING:
+    from datapilot_defer.deadline import Deadline
 
 SETTINGS_KEY = "dbt.deferConfigPerProject"
 _EMPTY = jsonc.parse("")
@@ -29,7 +33,7 @@ class SettingsFile:
     """A settings file, read once, and the key of one project in it.
 
     base: the directory that relative paths in the file refer to. text and root: content, also
-    parsed; empty when the file does not exist.
+    parsed; empty when the file does not exist. problem: why it cannot be read; None when it can.
     """
 
     path: Path
@@ -37,6 +41,7 @@ class SettingsFile:
     base: Path
     text: str = ""
     root: JsoncValue = _EMPTY
+    problem: UsageError | None = None
 
     @property
     def has_project(self) -> bool:
@@ -59,13 +64,17 @@ class SettingsFile:
         """Return file and key, for messages."""
         return f'{self.path}: "{SETTINGS_KEY}"."{self.key}"'
 
-    def update(self, changes: Mapping[str, object]) -> None:
+    def update(self, changes: Mapping[str, object], deadline: Deadline | None = None) -> None:
         """Set these keys of the project's settings; every other byte of the file stays.
 
-        Raises UsageError when the file cannot be parsed (it stays unchanged) or written,
-        Unavailable when another process keeps it locked.
+        deadline: of the command. Raises UsageError when the file cannot be parsed (it stays
+        unchanged) or written, Unavailable when another process keeps it locked.
         """
-        with lock_settings(self.path):
+        try:
+            Path(os.path.realpath(self.path)).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._not_writable_error(error) from None
+        with lock_settings(self.path, deadline):
             text, root = self._read_again()
             try:
                 updated = jsonc.set_members(text, root, [SETTINGS_KEY, self.key], changes)
@@ -73,15 +82,17 @@ class SettingsFile:
                 raise _unreadable_error(self.path, str(error)) from None
             self._write(updated)
 
-    def remove_project(self) -> None:
-        """Remove the project's settings; those of other projects stay. Raises as `update` does."""
+    def remove_project(self, deadline: Deadline | None = None) -> None:
+        """Remove the project's settings; those of other projects stay, with their comments.
+
+        Raises as `update` does.
+        """
         if not self.has_project:
             return
-        with lock_settings(self.path):
+        with lock_settings(self.path, deadline):
             text, root = self._read_again()
-            others = dict(_projects(root))
-            others.pop(self.key, None)
-            self._write(jsonc.set_members(text, root, [], {SETTINGS_KEY: others}))
+            if self.key in _projects(root):
+                self._write(jsonc.remove_member(text, root, [SETTINGS_KEY, self.key]))
 
     def _read_again(self) -> tuple[str, JsoncValue]:
         """Return the content as it is now: an editor may have written the file in the meantime."""
@@ -92,11 +103,13 @@ class SettingsFile:
 
     def _write(self, text: str) -> None:
         try:
-            Path(os.path.realpath(self.path)).parent.mkdir(parents=True, exist_ok=True)
             # A character that UTF-8 does not have, as in some file names, stays a JSON escape.
             write_atomically(self.path, text.encode("utf-8", "backslashreplace"))
         except OSError as error:
-            raise UsageError(f"can't write the settings to {self.path}: {error.strerror}") from None
+            raise self._not_writable_error(error) from None
+
+    def _not_writable_error(self, error: OSError) -> UsageError:
+        return UsageError(f"can't write the settings to {self.path}: {error.strerror}")
 
 
 @dataclass(frozen=True)
@@ -104,64 +117,69 @@ class SettingsFiles:
     """The settings files of one project.
 
     user: the user's own, outside any workspace. workspace: the one that VS Code reads, whether or
-    not it exists; None outside a workspace. problem: why a workspace's file cannot be read.
+    not it exists; None outside a workspace.
     """
 
     user: SettingsFile
     workspace: SettingsFile | None
-    problem: UsageError | None = None
+
+    @property
+    def own(self) -> SettingsFile:
+        """Return the user's own file. Raises UsageError when it cannot be read."""
+        if self.user.problem is not None:
+            raise self.user.problem
+        return self.user
 
     @property
     def shared(self) -> SettingsFile:
         """Return the file to write the project's settings to. Raises UsageError for a problem."""
-        if self.problem is not None:
+        if self.workspace is None:
+            return self.own
+        if self.workspace.problem is not None:
             raise UsageError(
-                f"{self.problem}, or keep settings of your own with "
+                f"{self.workspace.problem}, or keep settings of your own with "
                 "`datapilot dbt defer enable --user`"
             )
-        return self.workspace or self.user
+        return self.workspace
 
     @property
     def effective(self) -> SettingsFile:
         """Return the file that has the project's settings, the workspace's before the user's.
 
-        When neither has them, return the one to write them to. Settings of the user's own count
-        also when the workspace's cannot be read; without them, that is a UsageError.
+        When neither has them, return the one to write them to. A file that cannot be read is a
+        UsageError, unless the project's settings are in the other one.
         """
-        if self.problem is not None and self.user.has_project:
+        if self.workspace is not None and self.workspace.has_project:
+            return self.workspace
+        if self.own.has_project:
             return self.user
-        shared = self.shared
-        if self.user.has_project and not shared.has_project:
-            return self.user
-        return shared
+        return self.shared
 
 
 def read_settings_files(project: Path, environ: Mapping[str, str]) -> SettingsFiles:
-    """Read the settings files of the project in this directory.
-
-    Raises UsageError when the user's own file is broken.
-    """
+    """Read the settings files of the project in this directory."""
     user = user_settings_file(project)
     nearest = None
     for directory in _find_workspaces(project, environ):
-        try:
-            file = _in_workspace(directory, project)
-        except UsageError as error:
-            return SettingsFiles(user, None, error)
-        if file.has_project:
+        file = _in_workspace(directory, project)
+        if file.has_project or file.problem is not None:
             return SettingsFiles(user, file)
         nearest = nearest or file
     return SettingsFiles(user, nearest)
 
 
 def user_settings_file(project: Path) -> SettingsFile:
-    """Read the user's own settings file. Raises UsageError when it is broken."""
+    """Read the user's own settings file."""
     directory = user_config_directory()
     if directory is None:  # no home: a file beside the project persists as long as the project
         return _in_workspace(project, project)
     path = directory / "defer.json"
-    text = _read_text(path)
-    return SettingsFile(path, str(project), project, text, _parse(path, text))
+    try:
+        text = _read_text(path)
+        root = _parse(path, text)
+    except UsageError as error:
+        return SettingsFile(path, str(project), project, problem=error)
+    return SettingsFile(path, str(project), project, text, root)
 
 
 def _find_workspaces(project: Path, environ: Mapping[str, str]) -> list[Path]:
@@ -183,8 +201,11 @@ def _find_workspaces(project: Path, environ: Mapping[str, str]) -> list[Path]:
 
 def _in_workspace(workspace: Path, project: Path) -> SettingsFile:
     path = workspace / ".vscode" / "settings.json"
-    text = _read_text(path)
-    root = _parse(path, text)
+    try:
+        text = _read_text(path)
+        root = _parse(path, text)
+    except UsageError as error:
+        return SettingsFile(path, "", workspace, problem=error)
     key = _project_key(workspace, project, root)
     return SettingsFile(path, key, workspace, text, root)
 

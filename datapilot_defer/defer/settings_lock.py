@@ -2,53 +2,104 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datapilot_defer.config import user_cache_directory
-from datapilot_defer.errors import Unavailable, UsageError
-from datapilot_defer.files import acquire_lock
+from datapilot_defer.errors import Unavailable
+
+if sys.platform == "win32":
+    import hashlib
+
+    from datapilot_defer.config import user_cache_directory
+    from datapilot_defer.errors import UsageError
+    from datapilot_defer.files import acquire_lock
+else:
+    import fcntl
 
 if TYPE_CHECKING:
-    from filelock import BaseFileLock
+    from datapilot_defer.deadline import Deadline
 
 LOCK_TIMEOUT_S = 30.0
+_RETRY_INTERVAL_S = 0.02
 
 
 @contextmanager
-def lock_settings(path: Path) -> Iterator[None]:
-    """Keep other commands from changing this settings file.
+def lock_settings(path: Path, deadline: Deadline | None = None) -> Iterator[None]:
+    """Keep other commands from changing this settings file, whose directory exists.
 
-    The change is made without a lock where none can be taken, such as a read-only home directory.
+    deadline: of the command; None allows LOCK_TIMEOUT_S. The change is made without a lock where
+    none can be taken, such as on a file system without locks.
     Raises Unavailable when another process holds the lock for too long.
     """
-    lock = _acquire(path)
+    timeout_s = LOCK_TIMEOUT_S
+    if deadline is not None:
+        timeout_s = min(timeout_s, deadline.remaining())
+    try:
+        release = _acquire(Path(os.path.realpath(path)), timeout_s)
+    except TimeoutError:
+        raise Unavailable(
+            f"another process has been changing {path} for {timeout_s:.3g} s; try again"
+        ) from None
     try:
         yield
     finally:
-        if lock is not None:
-            lock.release()
+        release()
 
 
-def _acquire(path: Path) -> BaseFileLock | None:
-    try:
-        lock_file = _lock_file(path)
-        lock_file.parent.mkdir(parents=True, exist_ok=True)
-        return acquire_lock(lock_file, LOCK_TIMEOUT_S)
-    except TimeoutError:
-        raise Unavailable(
-            f"another process has been changing {path} for {LOCK_TIMEOUT_S:g} s; try again"
-        ) from None
-    except (OSError, UsageError):
-        return None
+def _lock_nothing() -> None:
+    """Stand for the release of a lock that could not be taken."""
 
 
-def _lock_file(path: Path) -> Path:
-    """Return a file in the user's cache: one beside the settings would be committed with them."""
-    target = os.path.normcase(os.path.realpath(path))
-    digest = hashlib.sha256(os.fsencode(target)).hexdigest()[:32]
-    return user_cache_directory() / "locks" / f"{digest}.lock"
+if sys.platform == "win32":
+
+    def _acquire(target: Path, timeout_s: float) -> Callable[[], object]:
+        """Lock a file in the user's cache: one beside the settings would be committed with them."""
+        digest = hashlib.sha256(os.fsencode(os.path.normcase(target))).hexdigest()[:32]
+        try:
+            lock_file = user_cache_directory() / "locks" / f"{digest}.lock"
+            lock_file.parent.mkdir(parents=True, exist_ok=True)
+            lock = acquire_lock(lock_file, timeout_s)
+        except TimeoutError:
+            raise
+        except (OSError, UsageError):
+            return _lock_nothing
+        if lock is None:
+            return _lock_nothing
+        return lock.release
+
+else:
+
+    def _acquire(target: Path, timeout_s: float) -> Callable[[], object]:
+        """Lock the directory of the settings: other users and containers see that too."""
+        try:
+            descriptor = os.open(target.parent, os.O_RDONLY)
+        except OSError:
+            return _lock_nothing
+        release = partial(os.close, descriptor)
+        try:
+            _wait_for_lock(descriptor, timeout_s)
+        except BaseException:
+            release()
+            raise
+        return release
+
+    def _wait_for_lock(descriptor: int, timeout_s: float) -> None:
+        """Lock an open file. Raises TimeoutError when another process holds it for too long."""
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise TimeoutError from None
+                time.sleep(_RETRY_INTERVAL_S)
+            except OSError:  # a file system without locks
+                return
+            else:
+                return

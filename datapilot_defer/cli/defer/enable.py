@@ -12,18 +12,19 @@ import click
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.defer.options import (
     DeferOptions,
+    choose_stored_file,
     defer_options,
     find_project,
     start_session,
     warn_of_problem,
 )
 from datapilot_defer.cli.defer.status import Evaluation, status_json
-from datapilot_defer.cli.options import project_dir_option
+from datapilot_defer.cli.options import project_dir_option, start_deadline
 from datapilot_defer.cli.output import Output, current_output
-from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
     from datapilot_defer.dbt_project import DbtProject
+    from datapilot_defer.deadline import Deadline
     from datapilot_defer.defer.project_settings import DeferSettings
     from datapilot_defer.defer.settings_file import SettingsFile, SettingsFiles
 
@@ -40,26 +41,25 @@ def enable(user: bool, options: DeferOptions) -> None:
     those of the VS Code extension's panel (.vscode/settings.json), so that the editor shows the
     same switch.
     """
-    from datapilot_defer.defer.project_settings import read_settings, relocate_path
-    from datapilot_defer.defer.settings_file import read_settings_files
+    from datapilot_defer.defer.project_settings import relocate_path
 
+    deadline = start_deadline(options.connection.timeout_s)
     session = start_session(options)
     project = session.project
-    files = read_settings_files(project.folder, os.environ)
-    target = _choose_settings_file(files, user=user)
-    stored = read_settings(_stored_settings_file(files, user=user))
+    files = session.settings_files
+    target = _choose_target(files, user=user)
+    stored = session.read_stored_settings(user=user)
     settings = replace(session.apply_overrides(stored), enabled=True, file=target)
     if settings.manifest_path and not options.overrides.manifest_path:
         manifest_path = relocate_path(settings.manifest_path, stored.file, target)
         settings = replace(settings, manifest_path=manifest_path)
     dbt = session.find_dbt_or_warn()
     state = session.prepare_state(settings, dbt)
-    target.update(_settings_changes(settings, stored))
-    warn_of_problem(session.console, files)
+    target.update(_settings_changes(settings, stored), deadline)
     session.console.note(
         f"Defer is on for {project.name}. Deferring to {state.describe()}; set in {target.path}"
     )
-    _remove_duplicate_settings(session.console, project, files, target)
+    _remove_duplicate_settings(session.console, project, files, target, deadline)
     data = status_json(Evaluation(settings, settings, project, dbt, state))
     session.console.print_result(data, "")
 
@@ -74,42 +74,26 @@ def disable(user: bool, project_dir: str | None) -> None:
 
     Where the manifest comes from stays set.
     """
-    from datapilot_defer.defer.project_settings import read_settings
     from datapilot_defer.defer.settings_file import read_settings_files
 
     console = current_output()
     project = find_project(project_dir)
     files = read_settings_files(project.folder, os.environ)
-    file = _stored_settings_file(files, user=user)
-    warn_of_problem(console, files)
-    settings = read_settings(file)
+    file = choose_stored_file(files, user=user)
+    warn_of_problem(console, files, file)
+    message = f"Defer is off for {project.name}"
     if file.has_project:
         file.update({"deferToProduction": False})
-    message = f"Defer is off for {project.name}"
-    if settings.enabled:
         message += f"; set in {file.path}"
     console.note(message)
     console.print_result({"ok": True, "enabled": False, "settings_file": str(file.path)}, "")
 
 
-def _choose_settings_file(files: SettingsFiles, *, user: bool) -> SettingsFile:
+def _choose_target(files: SettingsFiles, *, user: bool) -> SettingsFile:
     """Return the file to write to. Raises UsageError for one that would have no effect."""
-    if not user:
-        return files.shared
-    workspace = files.workspace
-    if workspace is not None and workspace.has_project and workspace.path != files.user.path:
-        raise UsageError(
-            f"{workspace.path} has settings for this project, and they win over your own: "
-            "leave --user out, or remove them there"
-        )
-    return files.user
-
-
-def _stored_settings_file(files: SettingsFiles, *, user: bool) -> SettingsFile:
-    """Return the file to read from. With --user the workspace's has nothing to read."""
     if user:
-        return _choose_settings_file(files, user=True)
-    return files.effective
+        return choose_stored_file(files, user=True)
+    return files.shared
 
 
 def _settings_changes(settings: DeferSettings, stored: DeferSettings) -> dict[str, object]:
@@ -124,7 +108,7 @@ def _settings_changes(settings: DeferSettings, stored: DeferSettings) -> dict[st
         return changes
     changes["manifestPathType"] = "remote"
     changes["dbtCoreIntegrationId"] = settings.integration_id
-    if settings.environment or stored.environment:
+    if settings.environment or "environment" in settings.file.entry:
         changes["environment"] = settings.environment
     return changes
 
@@ -139,7 +123,11 @@ def _written_manifest_path(settings: DeferSettings, stored: DeferSettings) -> st
 
 
 def _remove_duplicate_settings(
-    console: Output, project: DbtProject, files: SettingsFiles, target: SettingsFile
+    console: Output,
+    project: DbtProject,
+    files: SettingsFiles,
+    target: SettingsFile,
+    deadline: Deadline,
 ) -> None:
     """Remove the user's own settings once the workspace has them.
 
@@ -152,4 +140,4 @@ def _remove_duplicate_settings(
             "or above it; `mkdir .vscode` and enable again to share the switch"
         )
     elif target.path == workspace.path != files.user.path:
-        files.user.remove_project()
+        files.user.remove_project(deadline)

@@ -9,6 +9,7 @@ import click
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.defer.options import DeferOptions, defer_options, start_session
 from datapilot_defer.cli.output import current_output
+from datapilot_defer.errors import UsageError
 
 
 @click.command("env", cls=Command)
@@ -36,8 +37,15 @@ def env(shell: str | None, unset: bool, options: DeferOptions) -> None:
         values = _prepare_variables(options)
     removed = shell_variables.conflicting_variables(os.environ, values)
     script = shell_variables.format_script(shell, values, removed)
+    output = current_output()
+    if not output.prints_as_is(script):
+        raise UsageError(
+            f"the path of the state directory, {values['DBT_STATE']}, contains what looks like a "
+            "secret or a command of a CI system, which is never printed as it is; "
+            "use another folder"
+        )
     data = {"ok": True, "set": values, "unset": removed, "script": script}
-    current_output().print_result(data, script)
+    output.print_result(data, script)
 
 
 def _prepare_variables(options: DeferOptions) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datapilot_defer.dbt_installation import DbtInstallation
     from datapilot_defer.dbt_project import DbtProject
     from datapilot_defer.defer.project_settings import DeferSettings, SettingsOverrides
-    from datapilot_defer.defer.settings_file import SettingsFiles
+    from datapilot_defer.defer.settings_file import SettingsFile, SettingsFiles
     from datapilot_defer.defer.state import PreparedState
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -110,19 +110,36 @@ class DeferSession:
     project: DbtProject
     connection: Connection
 
+    @cached_property
+    def settings_files(self) -> SettingsFiles:
+        """The settings files of the project, as they were when first asked for."""
+        from datapilot_defer.defer.settings_file import read_settings_files
+
+        return read_settings_files(self.project.folder, os.environ)
+
     def read_settings(self) -> DeferSettings:
         """Return the stored settings with the options of this call in their place."""
         return self.apply_overrides(self.read_stored_settings())
 
-    def read_stored_settings(self) -> DeferSettings:
-        """Return the stored settings without the options of this call."""
-        from datapilot_defer.defer.project_settings import read_settings
-        from datapilot_defer.defer.settings_file import read_settings_files
+    def read_stored_settings(self, *, user: bool = False) -> DeferSettings:
+        """Return the stored settings without the options of this call.
 
-        files = read_settings_files(self.project.folder, os.environ)
-        file = files.effective
-        warn_of_problem(self.console, files)
-        return read_settings(file)
+        user: those that --user means. What cannot be read counts as not set, with a warning, when
+        the options say where the manifest is.
+        """
+        from datapilot_defer.defer.project_settings import DeferSettings, read_settings
+
+        files = self.settings_files
+        try:
+            file = choose_stored_file(files, user=user)
+            stored = read_settings(file)
+        except UsageError as error:
+            if not self.options.overrides.has_source:
+                raise
+            self.console.warn(f"{error}; so no stored settings are used")
+            return DeferSettings(files.workspace or files.user)
+        warn_of_problem(self.console, files, file)
+        return stored
 
     def apply_overrides(self, stored: DeferSettings) -> DeferSettings:
         """Return settings with the options of this call in their place."""
@@ -183,10 +200,27 @@ def start_session(options: DeferOptions) -> DeferSession:
     return DeferSession(options, console, find_project(options.project_dir), connection)
 
 
-def warn_of_problem(console: Output, files: SettingsFiles) -> None:
-    """Warn that the workspace's settings file cannot be read, so that the user's own is used."""
-    if files.problem is not None:
-        console.warn(f"{files.problem}; so your own settings are used ({files.user.path})")
+def choose_stored_file(files: SettingsFiles, *, user: bool) -> SettingsFile:
+    """Return the settings file to read from. user: whether --user was given.
+
+    Raises UsageError for one that cannot be read, and with --user when the workspace's wins.
+    """
+    if not user:
+        return files.effective
+    workspace = files.workspace
+    if workspace is not None and workspace.has_project and workspace.path != files.user.path:
+        raise UsageError(
+            f"{workspace.path} has settings for this project, and they win over your own: "
+            "leave --user out, or remove them there"
+        )
+    return files.own
+
+
+def warn_of_problem(console: Output, files: SettingsFiles, used: SettingsFile) -> None:
+    """Warn that one of the settings files cannot be read, so that only the other one is used."""
+    for file in (files.workspace, files.user):
+        if file is not None and file.problem is not None and file.path != used.path:
+            console.warn(f"{file.problem}; so only the settings in {used.path} are used")
 
 
 def find_project(project_dir: str | None) -> DbtProject:

@@ -16,6 +16,7 @@ from datapilot_defer.cli.defer.options import (
     start_session,
 )
 from datapilot_defer.errors import DatapilotError, UsageError
+from datapilot_defer.formatting import as_one_line
 
 if TYPE_CHECKING:
     from datapilot_defer.dbt_installation import DbtInstallation
@@ -79,7 +80,11 @@ def status(options: DeferOptions) -> None:
     """
     session = start_session(options)
     evaluation = _evaluate(session)
-    text = "\n".join(_format_status(evaluation))
+    # Nothing in a name or a path looks like a line of its own; a problem may have several.
+    lines = [as_one_line(line) for line in _describe_status(evaluation)]
+    for problem in evaluation.problems:
+        lines.append(f"Problem: {problem}".replace("\n", "\n  "))
+    text = "\n".join(lines)
     session.console.print_result(status_json(evaluation), text)
     session.console.exit(evaluation.exit_code)
 
@@ -159,7 +164,7 @@ def _state_json(state: PreparedState) -> dict[str, object]:
     }
 
 
-def _format_status(evaluation: Evaluation) -> list[str]:
+def _describe_status(evaluation: Evaluation) -> list[str]:
     stored = evaluation.stored
     lines = [
         f"Defer is {_on_or_off(stored.enabled)} for {evaluation.project.name} ({stored.file.path})"
@@ -180,7 +185,6 @@ def _format_status(evaluation: Evaluation) -> list[str]:
         if settings.enabled:
             lines.append(f"Deferring to {evaluation.state.describe()}")
         lines.append(f"State directory: {evaluation.state.describe_directory()}")
-    lines += [f"Problem: {problem}" for problem in evaluation.problems]
     return lines
 
 
