@@ -100,6 +100,13 @@ def test_other_relations_are_not(relations: Mapping[str, str | None], project: D
     assert compare(project, relations) is None
 
 
+def test_the_relations_of_a_package_do_not_count(project: DbtProject) -> None:
+    relations = {"model.core.orders": '"w"."prod"."orders"'}
+    own = {**relations, "model.shop.revenue": '"w"."prod"."revenue"'}
+    (project.target / "manifest.json").write_bytes(manifest(own, invocation_id="1"))
+    assert compare(project, relations) is None
+
+
 @pytest.mark.parametrize(
     "last",
     [

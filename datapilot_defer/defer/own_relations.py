@@ -23,7 +23,7 @@ from datapilot_defer.defer.last_run import LastRun, read_last_run, read_own_arti
 if TYPE_CHECKING:
     from datapilot_defer.dbt_json.parser import Raw
 
-_WITH_RELATION = ("model.", "seed.", "snapshot.")
+_WITH_RELATION = ("model", "seed", "snapshot")
 # When they defer, they write the relations that they defer to into their own manifest.
 _WRITERS_OF_DEFERRED_RELATIONS = ("1.5.", "1.6.", "1.7.")
 
@@ -97,7 +97,7 @@ def find_own_relations(
     if last_run.arguments.get("defer") and version.startswith(_WRITERS_OF_DEFERRED_RELATIONS):
         return None
     try:
-        return _compare_relations(state, own, file)
+        return _compare_relations(state, own, file, project.name)
     except (KeyError, dbt_json.NotJsonError):
         return None
 
@@ -114,13 +114,19 @@ def _is_of_target(last_run: LastRun, target: DbtTarget) -> bool:
     )
 
 
-def _compare_relations(state: Artifact, own: Artifact, file: Path) -> OwnRelations | None:
-    """Return None at the first relation that differs, which is usually the first one."""
+def _compare_relations(
+    state: Artifact, own: Artifact, file: Path, project: str
+) -> OwnRelations | None:
+    """Return None at the first relation that differs, which is usually the first one.
+
+    Relations of packages do not count: building them may be another team's task, on any target.
+    """
+    prefixes = tuple(f"{resource_type}.{project}." for resource_type in _WITH_RELATION)
     own_nodes = dbt_json.entries(own.sections["nodes"])
     count = 0
     example = ""
     for unique_id, node in dbt_json.entries(state.sections["nodes"]).items():
-        if not unique_id.startswith(_WITH_RELATION) or unique_id not in own_nodes:
+        if not unique_id.startswith(prefixes) or unique_id not in own_nodes:
             continue
         relation = _read_relation(node)
         own_relation = _read_relation(own_nodes[unique_id])
