@@ -103,9 +103,11 @@ def find_option(words: Sequence[str], *names: str) -> str | None:
     last_value = None
     for index, word in enumerate(words):
         name, equals, value = word.partition("=")
-        if name not in names:
+        if word[:2] in names and len(word) > 2:  # such as -tprod
+            last_value = word[2:].removeprefix("=")
+        elif name not in names:
             continue
-        if equals:
+        elif equals:
             last_value = value
         elif index + 1 < len(words):
             last_value = words[index + 1]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from datapilot_defer.artifact import Artifact, Kind, read_artifact
 from datapilot_defer.dbt_project import is_target_directory
+from datapilot_defer.defer.dbt_target import DbtTarget, select_target
 from datapilot_defer.defer.overlap import check_overlap
-from datapilot_defer.defer.own_relations import DbtTarget, find_own_relations, select_target
+from datapilot_defer.defer.own_relations import find_own_relations
 from datapilot_defer.defer.project_settings import DeferSettings, resolve_manifest_directory
 from datapilot_defer.errors import ArtifactRefused, UsageError
 from datapilot_defer.formatting import format_duration, to_single_line
