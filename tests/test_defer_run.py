@@ -534,9 +534,21 @@ def test_words_that_contradict_deferring_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["{", "[]", '{"args": 1}', '{"args": {"which": "seed"}}', '{"args": {"which": null}}'],
+    [
+        *("{", "[]", '{"args": 1}', '{"args": {"which": "seed"}}', '{"args": {"which": null}}'),
+        *('{"args": {"which": ["run"]}}', '{"args": {"which": "run", "defer": 1, "state": ["x"]}}'),
+    ],
 )
 def test_what_says_nothing_of_a_deferrable_run_is_left_to_dbt(content: str, tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "run_results.json").write_text(content, encoding="utf-8")
     last_run.check_retry(["retry"], DbtProject(tmp_path, "shop", tmp_path / "target"))
+
+
+@pytest.mark.parametrize("state", ["x" * 5000, "\0", "\ud800"])
+def test_a_recorded_state_that_cannot_exist_is_gone(state: str, tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    arguments = {"which": "run", "defer": True, "state": state}
+    (tmp_path / "target" / "run_results.json").write_text(json.dumps({"args": arguments}))
+    with pytest.raises(UsageError, match=r"holds no manifest\.json any more"):
+        last_run.check_retry(["retry"], DbtProject(tmp_path, "shop", tmp_path / "target"))

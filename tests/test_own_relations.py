@@ -153,6 +153,24 @@ def test_the_target_is_that_of_the_next_command(
     assert compare(project, options=options, variables=variables) is not None
 
 
+@pytest.mark.parametrize("directory", ["\0", "\ud800", "x" * 5000, ["x"], {}])
+def test_a_profiles_directory_that_cannot_exist_tells_nothing(
+    directory: object, project: DbtProject
+) -> None:
+    write_last_run(project, profiles_dir=directory)
+    assert compare(project) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="creating links needs a privilege")
+def test_a_loop_of_links_tells_nothing(project: DbtProject) -> None:
+    loop = project.folder / "loop"
+    loop.symlink_to(loop)
+    assert compare(project, variables={"DBT_PROFILES_DIR": str(loop)}) is None
+    write_last_run(project, profiles_dir=str(loop))
+    assert compare(project) is None
+    assert compare(project, variables={"DBT_PROFILES_DIR": str(loop)}) is None
+
+
 @pytest.mark.parametrize(
     ("options", "variables"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ from datapilot_defer.artifact import Artifact, Kind, read_artifact
 from datapilot_defer.dbt_project import DbtProject
 from datapilot_defer.defer.command_line import DEFERRING_COMMANDS, find_option
 from datapilot_defer.errors import UsageError
+from datapilot_defer.formatting import to_single_line
 
 _MAX_BYTES = 1_000_000_000
+_MAX_PATH_LENGTH = 500
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def check_retry(words: Sequence[str], project: DbtProject) -> None:
     if last_run is None:  # dbt itself reports that there is none
         return
     arguments = last_run.arguments
-    deferring_commands = {command[-1] for command in DEFERRING_COMMANDS}
+    deferring_commands = [command[-1] for command in DEFERRING_COMMANDS]
     if arguments.get("which") not in deferring_commands:
         return
     if not arguments.get("defer"):
@@ -68,8 +71,12 @@ def check_retry(words: Sequence[str], project: DbtProject) -> None:
             "it would not defer either; run the same again with `datapilot dbt defer run`"
         )
     state = arguments.get("state")
-    if isinstance(state, str) and not (project.folder / state / "manifest.json").is_file():
+    if not isinstance(state, str):
+        return
+    # Unlike Path.is_file, it never raises: the path may be any text.
+    if not os.path.isfile(project.folder / state / Kind.MANIFEST.file_name):  # noqa: PTH113
         raise UsageError(
-            f"the last run deferred to {state}, which holds no manifest.json any more, "
-            "and `dbt retry` needs it there; run the same again with `datapilot dbt defer run`"
+            f"the last run deferred to {to_single_line(state, _MAX_PATH_LENGTH)}, which holds no "
+            "manifest.json any more, and `dbt retry` needs it there; run the same again with "
+            "`datapilot dbt defer run`"
         )

@@ -8,6 +8,7 @@ known.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,10 +77,21 @@ def _is_of_target(last_run: LastRun, target: DbtTarget, project: DbtProject) -> 
     last_target = DbtTarget(
         _read_argument(last_run, "target"), _read_argument(last_run, "profile"), Path(profiles)
     )
-    if last_target.profiles.resolve() != target.profiles.resolve():
+    if _without_links(last_target.profiles) != _without_links(target.profiles):
         return False
     names = find_constant_target(target, project)
     return names is not None and names == find_constant_target(last_target, project)
+
+
+def _without_links(directory: Path) -> str:
+    """Return the path without links; as it is when no path can be so, such as with NUL.
+
+    `Path.resolve` raises an error for a loop of links.
+    """
+    try:
+        return os.path.realpath(directory)
+    except ValueError:
+        return str(directory)
 
 
 def _read_argument(last_run: LastRun, name: str) -> str | None:
