@@ -146,11 +146,25 @@ def test_another_project_with_a_common_package_is_warned_of(reports: Path) -> No
 def test_packages_that_are_not_installed_are_warned_of(name: str, reports: Path) -> None:
     write(reports / name, "packages:\n  - local: ../core\n")
     [warning] = check(reports)
-    assert "packages of this project are not installed" in warning
+    assert "not all packages of this project are installed" in warning
     assert warning.endswith("Run `dbt deps`.")
     install(reports / "dbt_packages", "dates", "calendar")
     with pytest.raises(ArtifactRefused):
         check(reports)
+
+
+def test_a_new_package_that_is_not_installed_is_warned_of(reports: Path) -> None:
+    install(reports / "dbt_packages", "expectations", "tests")
+    install(reports / "dbt_packages", "dates", "calendar")
+    lock = "packages:\n  - {package: x/expectations, version: 1.0}\n  - {package: x/dates}\n"
+    write(reports / "package-lock.yml", lock)
+    declared = "packages:\n  - {package: x/expectations, version: [1.0]}\n"
+    write(reports / "packages.yml", declared)
+    with pytest.raises(ArtifactRefused):
+        check(reports)
+    write(reports / "packages.yml", declared + "  - local: ../core\n  - 1\n")
+    [warning] = check(reports)
+    assert "not all packages of this project are installed" in warning
 
 
 @pytest.mark.parametrize(

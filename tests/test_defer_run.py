@@ -110,13 +110,13 @@ def test_variables_that_say_the_same_are_not_warned_of_and_others_in_one_line(
     ).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DBT_DEFER_STATE", "")
-    assert "is set" not in run(dev, "deps").stderr
+    assert "is set" not in run(dev, "ls").stderr
     monkeypatch.setenv("DBT_DEFER_STATE", "/nowhere")
-    assert re.findall(r"(\S+) is set and .* dbt does not get it", run(dev, "deps").stderr) == [
+    assert re.findall(r"(\S+) is set and .* dbt does not get it", run(dev, "ls").stderr) == [
         "DBT_DEFER_STATE"
     ]
     monkeypatch.setenv("DBT_FAVOR_STATE", "true")
-    done = run(dev, "deps")
+    done = run(dev, "ls")
     assert re.findall(r"(\S+, \S+) are set and .* dbt does not get them", done.stderr) == [
         "DBT_DEFER_STATE, DBT_FAVOR_STATE"
     ]
@@ -530,6 +530,24 @@ def test_words_that_contradict_deferring_are_refused() -> None:
             favor_state=False,
             environ={},
         )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the recording program is a shell script")
+@pytest.mark.parametrize("words", ["deps", "clean", "debug", "parse", "run-operation nop"])
+def test_a_command_that_takes_no_state_needs_none(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.setenv("DBT_DEFER_STATE", "/nowhere")
+    dbt = recorded_dbt(tmp_path / "bin")
+    origin = ("--dbt", dbt.path, "--manifest-path", tmp_path / "gone")
+    done = datapilot("dbt", "defer", "run", *origin, *words.split())
+    assert (done.exit_code, done.stderr) == (
+        0,
+        f"`dbt {words.split()[0]}` takes no state: it runs as it is\n",
+    )
+    assert set(words.split()) <= set(dbt.words)
+    assert datapilot("dbt", "defer", "run", *origin, "ls").exit_code == 2
 
 
 @pytest.mark.parametrize(

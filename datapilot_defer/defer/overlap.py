@@ -18,6 +18,9 @@ from datapilot_defer.errors import ArtifactRefused, UsageError
 from datapilot_defer.yaml_file import read_yaml_file
 
 _PACKAGE_FILES = ("packages.yml", "dependencies.yml")
+# dbt 1.7 and later write it: all packages that they install, also those of other packages.
+_PACKAGE_LOCK = "package-lock.yml"
+_PACKAGE_KEYS = ("package", "git", "local", "tarball", "private", "subdirectory")
 # dbt 2.x reads them, dbt 1.x does not.
 _INSTALL_PATH_VARIABLES = ("DBT_PACKAGES_INSTALL_PATH", "DBT_ENGINE_PACKAGES_INSTALL_PATH")
 
@@ -36,8 +39,8 @@ def check_overlap(
     shared = [package.name for package in _find_shared_packages(project, nodes, environ)]
     if not shared and _lacks_packages(project, environ):
         console.warn(
-            f"{_describe_mismatch(project, manifest_project)}, and the packages of this project "
-            "are not installed, so it is not checked whether the manifest is of one of them. "
+            f"{_describe_mismatch(project, manifest_project)}, and not all packages of this "
+            "project are installed, so it is not checked whether the manifest is of one of them. "
             "Run `dbt deps`."
         )
     elif not shared:
@@ -114,18 +117,30 @@ def _list_installed_packages(project: DbtProject, environ: Mapping[str, str]) ->
 
 
 def _lacks_packages(project: DbtProject, environ: Mapping[str, str]) -> bool:
-    """Return whether the project declares packages, and `dbt deps` has not installed any."""
-    if _list_installed_packages(project, environ):
+    """Return whether the project declares packages that `dbt deps` has not installed.
+
+    A package may have any name, so they are counted, with those that packages depend on.
+    """
+    packages: set[tuple[str, ...]] = set()
+    for name in _PACKAGE_FILES:
+        packages.update(_read_packages(project.folder / name))
+    if not packages:
         return False
-    return any(_declares_packages(project.folder / name) for name in _PACKAGE_FILES)
+    packages.update(_read_packages(project.folder / _PACKAGE_LOCK))
+    return len(packages) > len(_list_installed_packages(project, environ))
 
 
-def _declares_packages(file: Path) -> bool:
+def _read_packages(file: Path) -> Iterator[tuple[str, ...]]:
+    """Yield what identifies each package, the same in both kinds of files."""
     try:
         content = read_yaml_file(file)
     except UsageError:  # there is no such file, or dbt reports it
-        return False
-    return isinstance(content, dict) and bool(content.get("packages"))
+        return
+    if not isinstance(content, dict) or not isinstance(content.get("packages"), list):
+        return
+    for package in content["packages"]:
+        if isinstance(package, dict):
+            yield tuple(str(package.get(key)) for key in _PACKAGE_KEYS)
 
 
 def _no_overlap_error(

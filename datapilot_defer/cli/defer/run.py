@@ -73,15 +73,22 @@ def _prepare_command(session: DeferSession, directories: DirectoryOptions) -> Co
     if command == command_line.RETRY_COMMAND:
         last_run.check_retry(words, session.project)
     flags = directory_flags(command, directories, session.project, os.environ)
-    state = session.prepare_state(settings, dbt, [*words, *flags])
+    state = None
+    state_directory = None
+    if command_line.takes_state(command):
+        state = session.prepare_state(settings, dbt, [*words, *flags])
+        state_directory = state.directory
     line = command_line.compose_command(
         words,
         dbt=dbt,
-        state=state.directory,
+        state=state_directory,
         favor_state=settings.favor_state,
         environ=os.environ,
         directories=flags,
     )
+    if state is None:
+        session.console.note(f"`dbt {' '.join(command)}` takes no state: it runs as it is")
+        return line
     _warn_about_variables(session.console, line, state)
     session.console.note(_describe_command(line, state))
     session.console.detail(f"State directory: {state.describe_directory()}")
@@ -94,8 +101,6 @@ def _describe_command(line: CommandLine, state: PreparedState) -> str:
     command = f"`dbt {' '.join(line.command)}`"
     if line.command in STATE_ONLY_COMMANDS:
         return f"{command} resolves nothing; it gets --state {state.directory}"
-    if not line.deferred:
-        return f"{command} takes no state: it runs as it is"
     message = f"Deferring to {state.describe()}"
     if line.favor_state:
         message += ", favoring it"
