@@ -86,7 +86,7 @@ class CommandLine:
     """What to run.
 
     words: the program and its arguments. command: dbt's own command, such as ("docs", "generate").
-    favor_state: whether dbt favors the state when it defers.
+    favor_state: whether dbt favors the state when it defers; `dbt retry` does as the last run did.
     removed: variables that decide about deferral, which the child process does not get.
     """
 

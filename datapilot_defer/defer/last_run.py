@@ -51,10 +51,13 @@ def read_own_artifact(file: Path, kind: Kind) -> Artifact | None:
         return None
 
 
-def check_retry(words: Sequence[str], project: DbtProject) -> None:
+def check_retry(
+    words: Sequence[str], project: DbtProject, *, favor_state: bool | None = None
+) -> None:
     """Raise UsageError if `dbt retry` would not defer: it repeats the last run with its own flags.
 
     It would not when the last run was not deferred, or when its state directory no longer exists.
+    favor_state: what the user asks for; None for what the last run did.
     """
     target = Path(find_option(words, "--state") or project.target)
     file = project.folder / target / Kind.RUN_RESULTS.file_name
@@ -69,6 +72,11 @@ def check_retry(words: Sequence[str], project: DbtProject) -> None:
         raise UsageError(
             f"the last run ({file}) was not deferred, and `dbt retry` repeats it as it was: "
             "it would not defer either; run the same again with `datapilot dbt defer run`"
+        )
+    if favor_state not in (None, bool(arguments.get("favor_state"))):
+        raise UsageError(
+            "`dbt retry` repeats the last run, which had the other setting of --favor-state: "
+            "leave the option out, or run the same again with `datapilot dbt defer run`"
         )
     state = arguments.get("state")
     if not isinstance(state, str):
