@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from datapilot_defer.artifact import Kind, parse_artifact
 from datapilot_defer.dbt_project import read_project
 from datapilot_defer.defer.overlap import check_overlap
 from datapilot_defer.errors import ArtifactRefused
@@ -63,16 +65,23 @@ def check(
     manifest_project: str | None = "core",
     **variables: str,
 ) -> list[str]:
-    """Return the warnings about a manifest."""
+    """Return the warnings about a manifest of nodes that name no file."""
+    return check_files(folder, dict.fromkeys(unique_ids), manifest_project, variables)
+
+
+def check_files(
+    folder: Path,
+    files: Mapping[str, str | None],
+    manifest_project: str | None = "core",
+    environ: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Return the warnings about a manifest. files: by unique id, where a node is defined."""
+    nodes = {unique_id: {"original_file_path": file} for unique_id, file in files.items()}
+    content = json.dumps({"metadata": {"project_name": manifest_project}, "nodes": nodes})
+    manifest = parse_artifact(content.encode(), path="manifest.json", kind=Kind.MANIFEST)
     messages = Messages()
-    project = read_project(folder, variables)
-    check_overlap(
-        unique_ids,
-        project,
-        manifest_project=manifest_project,
-        environ=variables,
-        console=messages,
-    )
+    environ = environ or {}
+    check_overlap(manifest, read_project(folder, environ), environ=environ, console=messages)
     return messages.warnings
 
 
@@ -137,11 +146,25 @@ def test_another_project_with_a_common_package_is_warned_of(reports: Path) -> No
 def test_packages_that_are_not_installed_are_warned_of(name: str, reports: Path) -> None:
     write(reports / name, "packages:\n  - local: ../core\n")
     [warning] = check(reports)
-    assert "packages of this project are not installed" in warning
+    assert "not all packages of this project are installed" in warning
     assert warning.endswith("Run `dbt deps`.")
     install(reports / "dbt_packages", "dates", "calendar")
     with pytest.raises(ArtifactRefused):
         check(reports)
+
+
+def test_a_new_package_that_is_not_installed_is_warned_of(reports: Path) -> None:
+    install(reports / "dbt_packages", "expectations", "tests")
+    install(reports / "dbt_packages", "dates", "calendar")
+    lock = "packages:\n  - {package: x/expectations, version: 1.0}\n  - {package: x/dates}\n"
+    write(reports / "package-lock.yml", lock)
+    declared = "packages:\n  - {package: x/expectations, version: [1.0]}\n"
+    write(reports / "packages.yml", declared)
+    with pytest.raises(ArtifactRefused):
+        check(reports)
+    write(reports / "packages.yml", declared + "  - local: ../core\n  - 1\n")
+    [warning] = check(reports)
+    assert "not all packages of this project are installed" in warning
 
 
 @pytest.mark.parametrize(
@@ -158,6 +181,47 @@ def test_a_package_file_that_is_a_pipe_is_not_read(reports: Path) -> None:
     os.mkfifo(reports / "packages.yml")
     with pytest.raises(ArtifactRefused):
         check(reports)
+
+
+@pytest.mark.parametrize(
+    ("unique_id", "file"),
+    [
+        ("snapshot.reports.history", "snapshots/all.yml"),
+        ("snapshot.reports.history", "snapshots/all.sql"),
+        ("snapshot.reports.history", "snapshots\\all.sql"),
+        ("model.reports.prices.v2", "models/prices_latest.sql"),
+    ],
+)
+def test_a_node_with_another_name_than_its_file_counts(
+    unique_id: str, file: str, reports: Path
+) -> None:
+    write(reports / file.replace("\\", "/"))
+    assert check_files(reports, {unique_id: file}, "reports") == []
+    install(reports / "dbt_packages", "core", "orders")
+    write(reports / "dbt_packages" / "core" / file.replace("\\", "/"))
+    in_core = unique_id.replace("reports", "core")
+    assert check_files(reports, {in_core: file}) == []
+
+
+@pytest.mark.parametrize(
+    ("unique_id", "file"),
+    [
+        ("model.reports.orders", "models/orders.sql"),
+        ("test.reports.unique_orders", "models/schema.yml"),
+        ("model.reports.orders", "../secret.sql"),
+        ("model.reports.orders", "models"),
+        ("model.reports.orders", "\0"),
+        ("model.reports.orders", "\ud800"),
+        ("model.reports.orders", "x" * 5000),
+    ],
+)
+def test_a_file_that_is_not_of_the_project_does_not_count(
+    unique_id: str, file: str, reports: Path
+) -> None:
+    write(reports / "models" / "schema.yml")
+    write(reports.parent / "secret.sql")
+    with pytest.raises(ArtifactRefused, match="is also called 'reports'"):
+        check_files(reports, {unique_id: file}, "reports")
 
 
 def test_a_hostile_package_name_leads_nowhere(reports: Path) -> None:

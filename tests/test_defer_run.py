@@ -110,13 +110,13 @@ def test_variables_that_say_the_same_are_not_warned_of_and_others_in_one_line(
     ).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DBT_DEFER_STATE", "")
-    assert "is set" not in run(dev, "deps").stderr
+    assert "is set" not in run(dev, "ls").stderr
     monkeypatch.setenv("DBT_DEFER_STATE", "/nowhere")
-    assert re.findall(r"(\S+) is set and .* dbt does not get it", run(dev, "deps").stderr) == [
+    assert re.findall(r"(\S+) is set and .* dbt does not get it", run(dev, "ls").stderr) == [
         "DBT_DEFER_STATE"
     ]
     monkeypatch.setenv("DBT_FAVOR_STATE", "true")
-    done = run(dev, "deps")
+    done = run(dev, "ls")
     assert re.findall(r"(\S+, \S+) are set and .* dbt does not get them", done.stderr) == [
         "DBT_DEFER_STATE, DBT_FAVOR_STATE"
     ]
@@ -532,11 +532,41 @@ def test_words_that_contradict_deferring_are_refused() -> None:
         )
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the recording program is a shell script")
+@pytest.mark.parametrize("words", ["deps", "clean", "debug", "parse", "run-operation nop"])
+def test_a_command_that_takes_no_state_needs_none(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.setenv("DBT_DEFER_STATE", "/nowhere")
+    dbt = recorded_dbt(tmp_path / "bin")
+    origin = ("--dbt", dbt.path, "--manifest-path", tmp_path / "gone")
+    done = datapilot("dbt", "defer", "run", *origin, *words.split())
+    assert (done.exit_code, done.stderr) == (
+        0,
+        f"`dbt {words.split()[0]}` takes no state: it runs as it is\n",
+    )
+    assert set(words.split()) <= set(dbt.words)
+    assert datapilot("dbt", "defer", "run", *origin, "ls").exit_code == 2
+
+
 @pytest.mark.parametrize(
     "content",
-    ["{", "[]", '{"args": 1}', '{"args": {"which": "seed"}}', '{"args": {"which": null}}'],
+    [
+        *("{", "[]", '{"args": 1}', '{"args": {"which": "seed"}}', '{"args": {"which": null}}'),
+        *('{"args": {"which": ["run"]}}', '{"args": {"which": "run", "defer": 1, "state": ["x"]}}'),
+    ],
 )
 def test_what_says_nothing_of_a_deferrable_run_is_left_to_dbt(content: str, tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "run_results.json").write_text(content, encoding="utf-8")
     last_run.check_retry(["retry"], DbtProject(tmp_path, "shop", tmp_path / "target"))
+
+
+@pytest.mark.parametrize("state", ["x" * 5000, "\0", "\ud800"])
+def test_a_recorded_state_that_cannot_exist_is_gone(state: str, tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    arguments = {"which": "run", "defer": True, "state": state}
+    (tmp_path / "target" / "run_results.json").write_text(json.dumps({"args": arguments}))
+    with pytest.raises(UsageError, match=r"holds no manifest\.json any more"):
+        last_run.check_retry(["retry"], DbtProject(tmp_path, "shop", tmp_path / "target"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -135,3 +136,39 @@ def test_a_name_in_an_answer_is_one_line(hosted: ProtocolServer, dbt: RecordedDb
 def test_a_local_directory_is_named(artifacts: Path, dbt: RecordedDbt) -> None:
     done = defer("run", "--manifest-path", artifacts, "build")
     assert f"Deferring to {artifacts} (built 60 min ago)" in done.stderr
+
+
+def test_a_command_that_only_selects_by_state_names_its_source(
+    artifacts: Path, instance: RunningInstance, dbt: RecordedDbt
+) -> None:
+    done = defer("run", "--integration-id", 1, "ls")
+    assert done.stderr == "`dbt ls` resolves nothing; its --state is shop PROD (built 60 min ago)\n"
+    done = defer("run", "--integration-id", 1, "ls", "--state", artifacts)
+    assert done.stderr == "`dbt ls` resolves nothing; it keeps the --state that you gave\n"
+
+
+def test_a_retry_claims_no_favor_state(artifacts: Path, dbt: RecordedDbt) -> None:
+    write_last_run(Path("target"), artifacts, favor_state=False)
+    defer("enable", "--manifest-path", artifacts, "--favor-state")
+    assert "favoring it" in defer("run", "build").stderr
+    done = defer("run", "retry")
+    assert f"Deferring to {artifacts} (built" in done.stderr
+    assert "favoring it" not in done.stderr
+    defer("run", "--no-favor-state", "retry")
+
+
+@pytest.mark.parametrize("asked", ["--favor-state", "--no-favor-state"])
+def test_a_retry_with_another_favor_state_is_refused(
+    asked: str, artifacts: Path, dbt: RecordedDbt
+) -> None:
+    write_last_run(Path("target"), artifacts, favor_state=asked == "--no-favor-state")
+    done = datapilot("dbt", "defer", "run", "--manifest-path", artifacts, asked, "retry")
+    assert done.exit_code == 2
+    assert "which had the other setting of --favor-state" in done.stderr
+
+
+def write_last_run(target: Path, state: Path, *, favor_state: bool) -> None:
+    """Write what dbt records of a run that deferred."""
+    target.mkdir()
+    arguments = {"which": "run", "defer": True, "state": str(state), "favor_state": favor_state}
+    (target / "run_results.json").write_text(json.dumps({"args": arguments}), encoding="utf-8")

@@ -13,7 +13,8 @@ import pytest
 
 from datapilot_defer.artifact import parse_artifact
 from datapilot_defer.dbt_project import DbtProject
-from datapilot_defer.defer.own_relations import OwnRelations, find_own_relations, select_target
+from datapilot_defer.defer.dbt_target import select_target
+from datapilot_defer.defer.own_relations import OwnRelations, find_own_relations
 from tests.support.commands import Outcome, datapilot
 from tests.support.dbt_project import PROJECT, Shop
 from tests.support.recorded_dbt import recorded_dbt
@@ -24,6 +25,13 @@ OWN = {
     "seed.shop.countries": '"w"."dev"."countries"',
     "test.shop.unique": '"w"."audit"."unique"',
 }
+PROFILES = """\
+shop:
+  target: dev
+  outputs:
+    dev: {type: duckdb, schema: dev, password: "{{ env_var('PASSWORD') }}"}
+    prod: {type: duckdb, schema: prod}
+"""
 WARNING = "the manifest is of your own target"
 
 
@@ -40,6 +48,8 @@ def project(tmp_path: Path) -> DbtProject:
     target.mkdir(parents=True)
     project = DbtProject(target.parent, "shop", target)
     write_last_run(project)
+    (project.folder / "dbt_project.yml").write_text("name: shop\nprofile: shop\n")
+    (project.folder / "profiles.yml").write_text(PROFILES)
     (target / "manifest.json").write_bytes(manifest(OWN, invocation_id="1"))
     return project
 
@@ -100,6 +110,13 @@ def test_other_relations_are_not(relations: Mapping[str, str | None], project: D
     assert compare(project, relations) is None
 
 
+def test_the_relations_of_a_package_do_not_count(project: DbtProject) -> None:
+    relations = {"model.core.orders": '"w"."prod"."orders"'}
+    own = {**relations, "model.shop.revenue": '"w"."prod"."revenue"'}
+    (project.target / "manifest.json").write_bytes(manifest(own, invocation_id="1"))
+    assert compare(project, relations) is None
+
+
 @pytest.mark.parametrize(
     "last",
     [
@@ -122,6 +139,7 @@ def test_a_last_run_of_another_target_tells_nothing(
     [
         ("run --target prod", {}),
         ("run -t prod", {}),
+        ("run -tprod", {}),
         ("run --target=prod", {}),
         ("run", {"DBT_TARGET": "prod"}),
         ("run", {"DBT_ENGINE_TARGET": "prod"}),
@@ -133,6 +151,71 @@ def test_the_target_is_that_of_the_next_command(
     assert compare(project, options=options, variables=variables) is None
     write_last_run(project, target="prod")
     assert compare(project, options=options, variables=variables) is not None
+
+
+@pytest.mark.parametrize("directory", ["\0", "\ud800", "x" * 5000, ["x"], {}])
+def test_a_profiles_directory_that_cannot_exist_tells_nothing(
+    directory: object, project: DbtProject
+) -> None:
+    write_last_run(project, profiles_dir=directory)
+    assert compare(project) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="creating links needs a privilege")
+def test_a_loop_of_links_tells_nothing(project: DbtProject) -> None:
+    loop = project.folder / "loop"
+    loop.symlink_to(loop)
+    assert compare(project, variables={"DBT_PROFILES_DIR": str(loop)}) is None
+    write_last_run(project, profiles_dir=str(loop))
+    assert compare(project) is None
+    assert compare(project, variables={"DBT_PROFILES_DIR": str(loop)}) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [
+        ("run -t dev", {}),
+        ("run -tdev", {}),
+        ("run", {"DBT_TARGET": "dev"}),
+        ("run --profile shop", {}),
+    ],
+)
+def test_the_default_may_be_given_by_its_name(
+    options: str, variables: dict[str, str], project: DbtProject
+) -> None:
+    assert compare(project, options=options, variables=variables) is not None
+    write_last_run(project, target="dev", profile="shop")
+    assert compare(project) is not None
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("profiles.yml", "target: dev", "target: \"{{ env_var('SHOP_TARGET', 'dev') }}\""),
+        ("profiles.yml", "schema: dev", "schema: \"{{ env_var('SHOP_SCHEMA', 'dev') }}\""),
+        ("profiles.yml", "schema: dev", "settings: [{database: \"{{ var('database') }}\"}]"),
+        ("profiles.yml", "target: dev", "target: {{ env_var('SHOP_TARGET') }}"),
+        ("dbt_project.yml", "profile: shop", "profile: \"{{ env_var('SHOP_PROFILE') }}\""),
+        (
+            "dbt_project.yml",
+            "profile: shop",
+            "profile: shop\nmodels: {+schema: \"{{ env_var('SHOP_SCHEMA') }}\"}",
+        ),
+    ],
+)
+def test_a_target_that_the_environment_may_change_tells_nothing(
+    file: str, old: str, new: str, project: DbtProject
+) -> None:
+    content = (project.folder / file).read_text(encoding="utf-8")
+    assert old in content
+    (project.folder / file).write_text(content.replace(old, new), encoding="utf-8")
+    assert compare(project) is None
+
+
+@pytest.mark.parametrize("content", ["", "- 1", "shop: 1", "shop: {outputs: {dev: 1}}", "[" * 5000])
+def test_profiles_that_cannot_be_read_tell_nothing(content: str, project: DbtProject) -> None:
+    (project.folder / "profiles.yml").write_text(content, encoding="utf-8")
+    assert compare(project) is None
 
 
 @pytest.mark.parametrize(
@@ -190,6 +273,15 @@ def test_a_huge_file_is_not_read(name: str, project: DbtProject) -> None:
     assert compare(project) is None
 
 
+def write_constant_profiles(folder: Path, database: str) -> None:
+    """Replace the environment variables in the profiles of the shop by values."""
+    file = folder / "profiles.yml"
+    content = file.read_text(encoding="utf-8")
+    content = content.replace("{{ env_var('SHOP_DATABASE', 'warehouse.duckdb') }}", database)
+    content = content.replace("{{ env_var('SHOP_SCHEMA', 'dev') }}", "dev")
+    file.write_text(content, encoding="utf-8")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="the recording program is a shell script")
 @pytest.mark.parametrize(
     "words", [("enable",), ("status",), ("run", "build", "--target", "prod"), ("env",)]
@@ -199,6 +291,7 @@ def test_the_commands_warn(
 ) -> None:
     shop = tmp_path / "shop"
     shutil.copytree(PROJECT, shop)
+    write_constant_profiles(shop, "warehouse.duckdb")
     shutil.copytree(artifacts, shop / "target")
     results = json.loads((shop / "target" / "run_results.json").read_bytes())
     results["args"]["profiles_dir"] = str(shop)
@@ -220,6 +313,7 @@ def test_a_developers_own_manifest_is_warned_of_with_dbt(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shop.project)
+    write_constant_profiles(shop.profiles, shop.duckdb.as_posix())
     for name in ("DBT_PROFILES_DIR", "SHOP_DATABASE"):
         monkeypatch.setenv(name, shop.environment[name])
     assert _compile(shop, shop.prod_artifacts).exit_code == 0  # it leaves the target's manifest

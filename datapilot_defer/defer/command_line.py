@@ -86,13 +86,12 @@ class CommandLine:
     """What to run.
 
     words: the program and its arguments. command: dbt's own command, such as ("docs", "generate").
-    deferred: whether dbt defers. favor_state: whether it then favors the state.
+    favor_state: whether dbt favors the state when it defers; `dbt retry` does as the last run did.
     removed: variables that decide about deferral, which the child process does not get.
     """
 
     words: tuple[str, ...]
     command: tuple[str, ...]
-    deferred: bool
     favor_state: bool
     environment: Mapping[str, str]
     removed: tuple[str, ...]
@@ -103,9 +102,11 @@ def find_option(words: Sequence[str], *names: str) -> str | None:
     last_value = None
     for index, word in enumerate(words):
         name, equals, value = word.partition("=")
-        if name not in names:
+        if word[:2] in names and len(word) > 2:  # such as -tprod
+            last_value = word[2:].removeprefix("=")
+        elif name not in names:
             continue
-        if equals:
+        elif equals:
             last_value = value
         elif index + 1 < len(words):
             last_value = words[index + 1]
@@ -116,31 +117,26 @@ def compose_command(
     words: Sequence[str],
     *,
     dbt: DbtInstallation,
-    state: Path,
+    state: Path | None,
     favor_state: bool,
     environ: Mapping[str, str],
     directories: Sequence[str] = (),
 ) -> CommandLine:
     """Return the command line and environment that make dbt defer to `state`.
 
-    words: the arguments that the user would give to dbt. directories: the flags of
-    `directory_flags`.
+    words: the arguments that the user would give to dbt. state: None for a command that takes none.
+    directories: the flags of `directory_flags`.
     Raises UsageError for flags that contradict deferring to `state`.
     """
     end, command = find_command(words)
     _check_conflicting_flags(words)
     flags: list[str] = []
-    if command in DEFERRING_COMMANDS:
-        flags = _deferral_flags(words, dbt, state, favor_state=favor_state)
-    elif command in STATE_ONLY_COMMANDS and not find_option(words, "--state"):
-        flags = ["--state", str(state)]
-    elif command == RETRY_COMMAND and dbt.major_minor >= (1, 8):
-        flags = ["--defer-state", str(state)]
+    if state is not None:
+        flags = _flags_for(command, words, dbt, state, favor_state=favor_state)
     removed = tuple(name for name in DEFER_VARIABLES if name in environ)
     return CommandLine(
         words=(str(dbt.path), *words[:end], *directories, *flags, *words[end:]),
         command=command,
-        deferred=command in {*DEFERRING_COMMANDS, RETRY_COMMAND},
         favor_state=_is_state_favored(words, favor_state),
         environment=dbt_environment(environ),
         removed=removed,
@@ -154,6 +150,28 @@ def dbt_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """
     variables = without_tokens(environ)
     return {name: value for name, value in variables.items() if name not in DEFER_VARIABLES}
+
+
+def takes_state(command: tuple[str, ...]) -> bool:
+    """Return whether a command of dbt defers to a state or selects by it."""
+    return command in {*DEFERRING_COMMANDS, *STATE_ONLY_COMMANDS, RETRY_COMMAND}
+
+
+def _flags_for(
+    command: tuple[str, ...],
+    words: Sequence[str],
+    dbt: DbtInstallation,
+    state: Path,
+    *,
+    favor_state: bool,
+) -> list[str]:
+    if command in DEFERRING_COMMANDS:
+        return _deferral_flags(words, dbt, state, favor_state=favor_state)
+    if command in STATE_ONLY_COMMANDS and not find_option(words, "--state"):
+        return ["--state", str(state)]
+    if command == RETRY_COMMAND and dbt.major_minor >= (1, 8):
+        return ["--defer-state", str(state)]
+    return []
 
 
 def _deferral_flags(

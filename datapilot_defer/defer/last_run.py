@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ from datapilot_defer.artifact import Artifact, Kind, read_artifact
 from datapilot_defer.dbt_project import DbtProject
 from datapilot_defer.defer.command_line import DEFERRING_COMMANDS, find_option
 from datapilot_defer.errors import UsageError
+from datapilot_defer.formatting import to_single_line
 
 _MAX_BYTES = 1_000_000_000
+_MAX_PATH_LENGTH = 500
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,13 @@ def read_own_artifact(file: Path, kind: Kind) -> Artifact | None:
         return None
 
 
-def check_retry(words: Sequence[str], project: DbtProject) -> None:
+def check_retry(
+    words: Sequence[str], project: DbtProject, *, favor_state: bool | None = None
+) -> None:
     """Raise UsageError if `dbt retry` would not defer: it repeats the last run with its own flags.
 
     It would not when the last run was not deferred, or when its state directory no longer exists.
+    favor_state: what the user asks for; None for what the last run did.
     """
     target = Path(find_option(words, "--state") or project.target)
     file = project.folder / target / Kind.RUN_RESULTS.file_name
@@ -59,7 +65,7 @@ def check_retry(words: Sequence[str], project: DbtProject) -> None:
     if last_run is None:  # dbt itself reports that there is none
         return
     arguments = last_run.arguments
-    deferring_commands = {command[-1] for command in DEFERRING_COMMANDS}
+    deferring_commands = [command[-1] for command in DEFERRING_COMMANDS]
     if arguments.get("which") not in deferring_commands:
         return
     if not arguments.get("defer"):
@@ -67,9 +73,18 @@ def check_retry(words: Sequence[str], project: DbtProject) -> None:
             f"the last run ({file}) was not deferred, and `dbt retry` repeats it as it was: "
             "it would not defer either; run the same again with `datapilot dbt defer run`"
         )
-    state = arguments.get("state")
-    if isinstance(state, str) and not (project.folder / state / "manifest.json").is_file():
+    if favor_state not in (None, bool(arguments.get("favor_state"))):
         raise UsageError(
-            f"the last run deferred to {state}, which holds no manifest.json any more, "
-            "and `dbt retry` needs it there; run the same again with `datapilot dbt defer run`"
+            "`dbt retry` repeats the last run, which had the other setting of --favor-state: "
+            "leave the option out, or run the same again with `datapilot dbt defer run`"
+        )
+    state = arguments.get("state")
+    if not isinstance(state, str):
+        return
+    # Unlike Path.is_file, it never raises: the path may be any text.
+    if not os.path.isfile(project.folder / state / Kind.MANIFEST.file_name):  # noqa: PTH113
+        raise UsageError(
+            f"the last run deferred to {to_single_line(state, _MAX_PATH_LENGTH)}, which holds no "
+            "manifest.json any more, and `dbt retry` needs it there; run the same again with "
+            "`datapilot dbt defer run`"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Resource types for which `dbt build` creates a relation or routine.
 BUILDABLE = ("model", "seed", "snapshot", "function")
+# A test may be defined in a schema.yml, which is a file of any project.
+_DEFINED_IN_OWN_FILES = ("model", "seed", "snapshot")
 _OPTIONAL_SECTIONS = ("sources", "functions")
 
 
@@ -58,6 +60,20 @@ def list_unique_ids(manifest: Artifact) -> list[str]:
     try:
         return list(dbt_json.entries(sections["nodes"]))
     except (KeyError, dbt_json.NotJsonError) as error:
+        raise _not_a_manifest_error(manifest.path, error) from None
+
+
+def read_defining_files(manifest: Artifact, package: str) -> Iterator[str]:
+    """Yield the paths in a package of the files that define its models, seeds and snapshots.
+
+    Raises ArtifactRefused when it is not a manifest of dbt.
+    """
+    prefixes = tuple(f"{resource_type}.{package}." for resource_type in _DEFINED_IN_OWN_FILES)
+    try:
+        for unique_id, entry in dbt_json.entries(_sections_of(manifest)["nodes"]).items():
+            if unique_id.startswith(prefixes):
+                yield str(dbt_json.decode(entry).get("original_file_path"))
+    except (dbt_json.NotJsonError, AttributeError, KeyError) as error:
         raise _not_a_manifest_error(manifest.path, error) from None
 
 

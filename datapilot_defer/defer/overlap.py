@@ -7,44 +7,45 @@ defers nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from datapilot_defer.artifact import Artifact
 from datapilot_defer.console import Log
 from datapilot_defer.dbt_project import PROJECT_FILE, DbtProject, read_project
+from datapilot_defer.defer.nodes import list_unique_ids, read_defining_files
 from datapilot_defer.errors import ArtifactRefused, UsageError
 from datapilot_defer.yaml_file import read_yaml_file
 
 _PACKAGE_FILES = ("packages.yml", "dependencies.yml")
+# dbt 1.7 and later write it: all packages that they install, also those of other packages.
+_PACKAGE_LOCK = "package-lock.yml"
+_PACKAGE_KEYS = ("package", "git", "local", "tarball", "private", "subdirectory")
 # dbt 2.x reads them, dbt 1.x does not.
 _INSTALL_PATH_VARIABLES = ("DBT_PACKAGES_INSTALL_PATH", "DBT_ENGINE_PACKAGES_INSTALL_PATH")
 
 
 def check_overlap(
-    unique_ids: Iterable[str],
-    project: DbtProject,
-    *,
-    manifest_project: str | None,
-    environ: Mapping[str, str],
-    console: Log,
+    manifest: Artifact, project: DbtProject, *, environ: Mapping[str, str], console: Log
 ) -> None:
     """Raise ArtifactRefused for a manifest without a node of the project or of its packages.
 
-    unique_ids: those of the manifest's nodes. manifest_project: the project that wrote it.
     Warns when only a package is common that is not the manifest's own project.
     """
-    names_by_package = _group_names(unique_ids)
-    if _shares_names(project, names_by_package):
+    nodes = _ManifestNodes(manifest)
+    if nodes.are_in(project):
         return
-    shared = [package.name for package in _find_shared_packages(project, names_by_package, environ)]
+    manifest_project = manifest.metadata.project_name
+    shared = [package.name for package in _find_shared_packages(project, nodes, environ)]
     if not shared and _lacks_packages(project, environ):
         console.warn(
-            f"{_describe_mismatch(project, manifest_project)}, and the packages of this project "
-            "are not installed, so it is not checked whether the manifest is of one of them. "
+            f"{_describe_mismatch(project, manifest_project)}, and not all packages of this "
+            "project are installed, so it is not checked whether the manifest is of one of them. "
             "Run `dbt deps`."
         )
     elif not shared:
-        raise _no_overlap_error(project, names_by_package, manifest_project)
+        is_namesake = project.name in nodes.names_by_package
+        raise _no_overlap_error(project, manifest_project, is_namesake=is_namesake)
     elif manifest_project not in (None, *shared):
         console.warn(
             f"{_describe_mismatch(project, manifest_project)}: only models of the "
@@ -52,42 +53,53 @@ def check_overlap(
         )
 
 
-def _group_names(unique_ids: Iterable[str]) -> dict[str, set[str]]:
-    """Return the names of the nodes by package, each also without its version."""
-    names_by_package: dict[str, set[str]] = {}
-    for unique_id in unique_ids:
-        _, _, rest = unique_id.partition(".")
-        package, _, name = rest.partition(".")
-        names = names_by_package.setdefault(package, set())
-        names.add(name.replace(".", "_"))
-        names.add(name.partition(".")[0])
-    return names_by_package
+class _ManifestNodes:
+    """The nodes of a manifest: their names by package, each also without its version."""
+
+    def __init__(self, manifest: Artifact) -> None:
+        self._manifest = manifest
+        self.names_by_package: dict[str, set[str]] = {}
+        for unique_id in list_unique_ids(manifest):
+            _, _, rest = unique_id.partition(".")
+            package, _, name = rest.partition(".")
+            names = self.names_by_package.setdefault(package, set())
+            names.add(name.replace(".", "_"))
+            names.add(name.partition(".")[0])
+
+    def are_in(self, project: DbtProject) -> bool:
+        """Return whether some are models, seeds or snapshots of this project.
+
+        A project without files of its own shares what has its name.
+        """
+        names = self.names_by_package.get(project.name)
+        if names is None:
+            return False
+        project_names = {path.stem for path in project.sources}
+        if not project_names or not project_names.isdisjoint(names):
+            return True
+        # The name of a snapshot, or of a version with `defined_in`, is not that of its file.
+        paths = read_defining_files(self._manifest, project.name)
+        return any(_has_file(project.folder, path) for path in paths)
 
 
-def _shares_names(project: DbtProject, names_by_package: Mapping[str, set[str]]) -> bool:
-    """Return whether the manifest has a model or seed of this project.
-
-    A project without files of its own shares what has its name.
-    """
-    names = names_by_package.get(project.name)
-    if names is None:
-        return False
-    project_names = {path.stem for path in project.sources}
-    return not project_names or not project_names.isdisjoint(names)
+def _has_file(folder: Path, path: str) -> bool:
+    """Return whether a file exists in a folder. path: as dbt writes it on any system."""
+    file = os.path.normpath(folder / path.replace("\\", "/"))
+    return Path(file).is_relative_to(folder) and os.path.isfile(file)  # noqa: PTH113 - never raises
 
 
 def _find_shared_packages(
-    project: DbtProject, names_by_package: Mapping[str, set[str]], environ: Mapping[str, str]
+    project: DbtProject, nodes: _ManifestNodes, environ: Mapping[str, str]
 ) -> Iterator[DbtProject]:
-    """Yield the installed packages that have a model or seed in the manifest."""
+    """Yield the installed packages that have a node in the manifest."""
     for directory in _list_installed_packages(project, environ):
-        if directory.name not in names_by_package:
+        if directory.name not in nodes.names_by_package:
             continue
         try:
             package = read_project(directory, environ)
         except UsageError:  # dbt reports it
             continue
-        if _shares_names(package, names_by_package):
+        if nodes.are_in(package):
             yield package
 
 
@@ -106,24 +118,36 @@ def _list_installed_packages(project: DbtProject, environ: Mapping[str, str]) ->
 
 
 def _lacks_packages(project: DbtProject, environ: Mapping[str, str]) -> bool:
-    """Return whether the project declares packages, and `dbt deps` has not installed any."""
-    if _list_installed_packages(project, environ):
+    """Return whether the project declares packages that `dbt deps` has not installed.
+
+    A package may have any name, so they are counted, with those that packages depend on.
+    """
+    packages: set[tuple[str, ...]] = set()
+    for name in _PACKAGE_FILES:
+        packages.update(_read_packages(project.folder / name))
+    if not packages:
         return False
-    return any(_declares_packages(project.folder / name) for name in _PACKAGE_FILES)
+    packages.update(_read_packages(project.folder / _PACKAGE_LOCK))
+    return len(packages) > len(_list_installed_packages(project, environ))
 
 
-def _declares_packages(file: Path) -> bool:
+def _read_packages(file: Path) -> Iterator[tuple[str, ...]]:
+    """Yield what identifies each package, the same in both kinds of files."""
     try:
         content = read_yaml_file(file)
     except UsageError:  # there is no such file, or dbt reports it
-        return False
-    return isinstance(content, dict) and bool(content.get("packages"))
+        return
+    if not isinstance(content, dict) or not isinstance(content.get("packages"), list):
+        return
+    for package in content["packages"]:
+        if isinstance(package, dict):
+            yield tuple(str(package.get(key)) for key in _PACKAGE_KEYS)
 
 
 def _no_overlap_error(
-    project: DbtProject, names_by_package: Mapping[str, set[str]], manifest_project: str | None
+    project: DbtProject, manifest_project: str | None, *, is_namesake: bool
 ) -> ArtifactRefused:
-    if project.name in names_by_package:
+    if is_namesake:
         return ArtifactRefused(
             f"the manifest is of a project that is also called {project.name!r}, "
             f"but shares no model or seed with {project.folder}: "

@@ -8,7 +8,7 @@ known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,47 +16,15 @@ from typing import TYPE_CHECKING
 from datapilot_defer import dbt_json
 from datapilot_defer.artifact import Artifact, Kind
 from datapilot_defer.dbt_project import DbtProject
-from datapilot_defer.defer.command_line import find_option
-from datapilot_defer.defer.dbt_directories import find_profiles_directory
+from datapilot_defer.defer.dbt_target import DbtTarget, find_constant_target
 from datapilot_defer.defer.last_run import LastRun, read_last_run, read_own_artifact
 
 if TYPE_CHECKING:
     from datapilot_defer.dbt_json.parser import Raw
 
-_WITH_RELATION = ("model.", "seed.", "snapshot.")
+_WITH_RELATION = ("model", "seed", "snapshot")
 # When they defer, they write the relations that they defer to into their own manifest.
 _WRITERS_OF_DEFERRED_RELATIONS = ("1.5.", "1.6.", "1.7.")
-
-
-@dataclass(frozen=True)
-class DbtTarget:
-    """What selects the target of a dbt command.
-
-    name, profile: None selects the default. profiles: the directory of profiles.yml.
-    """
-
-    name: str | None
-    profile: str | None
-    profiles: Path
-
-
-def select_target(
-    project: DbtProject, options: Sequence[str], environ: Mapping[str, str]
-) -> DbtTarget:
-    """Return the target of a dbt command with these options."""
-    directory = find_option(options, "--profiles-dir")
-    profiles = find_profiles_directory(project, environ)
-    if directory:
-        profiles = Path(directory).absolute()
-    return DbtTarget(
-        find_option(options, "--target", "-t") or _read_variable(environ, "TARGET"),
-        find_option(options, "--profile") or _read_variable(environ, "PROFILE"),
-        profiles,
-    )
-
-
-def _read_variable(environ: Mapping[str, str], name: str) -> str | None:
-    return environ.get(f"DBT_ENGINE_{name}") or environ.get(f"DBT_{name}") or None
 
 
 @dataclass(frozen=True)
@@ -87,7 +55,7 @@ def find_own_relations(
     state: the manifest to defer to. target: the one of the command that will defer.
     """
     last_run = read_last_run(project.target / Kind.RUN_RESULTS.file_name)
-    if last_run is None or not _is_of_target(last_run, target):
+    if last_run is None or not _is_of_target(last_run, target, project):
         return None
     file = project.target / Kind.MANIFEST.file_name
     own = read_own_artifact(file, Kind.MANIFEST)
@@ -97,30 +65,55 @@ def find_own_relations(
     if last_run.arguments.get("defer") and version.startswith(_WRITERS_OF_DEFERRED_RELATIONS):
         return None
     try:
-        return _compare_relations(state, own, file)
+        return _compare_relations(state, own, file, project.name)
     except (KeyError, dbt_json.NotJsonError):
         return None
 
 
-def _is_of_target(last_run: LastRun, target: DbtTarget) -> bool:
-    arguments = last_run.arguments
-    profiles = arguments.get("profiles_dir")
-    if last_run.invocation_id is None or not isinstance(profiles, str):
+def _is_of_target(last_run: LastRun, target: DbtTarget, project: DbtProject) -> bool:
+    profiles = _read_argument(last_run, "profiles_dir")
+    if last_run.invocation_id is None or profiles is None:
         return False
-    return (
-        arguments.get("target") == target.name
-        and arguments.get("profile") == target.profile
-        and Path(profiles).resolve() == target.profiles.resolve()
+    last_target = DbtTarget(
+        _read_argument(last_run, "target"), _read_argument(last_run, "profile"), Path(profiles)
     )
+    if _without_links(last_target.profiles) != _without_links(target.profiles):
+        return False
+    names = find_constant_target(target, project)
+    return names is not None and names == find_constant_target(last_target, project)
 
 
-def _compare_relations(state: Artifact, own: Artifact, file: Path) -> OwnRelations | None:
-    """Return None at the first relation that differs, which is usually the first one."""
+def _without_links(directory: Path) -> str:
+    """Return the path without links; as it is when no path can be so, such as with NUL.
+
+    `Path.resolve` raises an error for a loop of links.
+    """
+    try:
+        return os.path.realpath(directory)
+    except ValueError:
+        return str(directory)
+
+
+def _read_argument(last_run: LastRun, name: str) -> str | None:
+    value = last_run.arguments.get(name)
+    if not isinstance(value, str):
+        return None
+    return value
+
+
+def _compare_relations(
+    state: Artifact, own: Artifact, file: Path, project: str
+) -> OwnRelations | None:
+    """Return None at the first relation that differs, which is usually the first one.
+
+    Relations of packages do not count: building them may be another team's task, on any target.
+    """
+    prefixes = tuple(f"{resource_type}.{project}." for resource_type in _WITH_RELATION)
     own_nodes = dbt_json.entries(own.sections["nodes"])
     count = 0
     example = ""
     for unique_id, node in dbt_json.entries(state.sections["nodes"]).items():
-        if not unique_id.startswith(_WITH_RELATION) or unique_id not in own_nodes:
+        if not unique_id.startswith(prefixes) or unique_id not in own_nodes:
             continue
         relation = _read_relation(node)
         own_relation = _read_relation(own_nodes[unique_id])

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from datapilot_defer.artifact import Artifact, Kind, read_artifact
 from datapilot_defer.dbt_project import is_target_directory
-from datapilot_defer.defer.nodes import list_unique_ids
+from datapilot_defer.defer.dbt_target import DbtTarget, select_target
 from datapilot_defer.defer.overlap import check_overlap
-from datapilot_defer.defer.own_relations import DbtTarget, find_own_relations, select_target
+from datapilot_defer.defer.own_relations import find_own_relations
 from datapilot_defer.defer.project_settings import DeferSettings, resolve_manifest_directory
 from datapilot_defer.errors import ArtifactRefused, UsageError
 from datapilot_defer.formatting import format_duration, to_single_line
@@ -105,13 +105,7 @@ def prepare_state(
     else:
         raise _nothing_set_error()
     check_not_target(state.directory, project)
-    check_overlap(
-        list_unique_ids(state.manifest),
-        project,
-        manifest_project=state.artifact.metadata.project_name,
-        environ=environ,
-        console=console,
-    )
+    check_overlap(state.manifest, project, environ=environ, console=console)
     _warn_of_own_relations(state, project, select_target(project, dbt_options, environ), console)
     return state
 

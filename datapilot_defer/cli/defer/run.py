@@ -71,17 +71,25 @@ def _prepare_command(session: DeferSession, directories: DirectoryOptions) -> Co
     dbt = session.find_dbt()
     _, command = command_line.find_command(words)
     if command == command_line.RETRY_COMMAND:
-        last_run.check_retry(words, session.project)
+        favor_state = session.options.overrides.favor_state
+        last_run.check_retry(words, session.project, favor_state=favor_state)
     flags = directory_flags(command, directories, session.project, os.environ)
-    state = session.prepare_state(settings, dbt, [*words, *flags])
+    state = None
+    state_directory = None
+    if command_line.takes_state(command):
+        state = session.prepare_state(settings, dbt, [*words, *flags])
+        state_directory = state.directory
     line = command_line.compose_command(
         words,
         dbt=dbt,
-        state=state.directory,
+        state=state_directory,
         favor_state=settings.favor_state,
         environ=os.environ,
         directories=flags,
     )
+    if state is None:
+        session.console.note(f"`dbt {' '.join(command)}` takes no state: it runs as it is")
+        return line
     _warn_about_variables(session.console, line, state)
     session.console.note(_describe_command(line, state))
     session.console.detail(f"State directory: {state.describe_directory()}")
@@ -89,15 +97,15 @@ def _prepare_command(session: DeferSession, directories: DirectoryOptions) -> Co
 
 
 def _describe_command(line: CommandLine, state: PreparedState) -> str:
-    from datapilot_defer.defer.command_line import STATE_ONLY_COMMANDS
+    from datapilot_defer.defer.command_line import RETRY_COMMAND, STATE_ONLY_COMMANDS, find_option
 
     command = f"`dbt {' '.join(line.command)}`"
     if line.command in STATE_ONLY_COMMANDS:
-        return f"{command} resolves nothing; it gets --state {state.directory}"
-    if not line.deferred:
-        return f"{command} takes no state: it runs as it is"
+        if find_option(line.words, "--state") != str(state.directory):
+            return f"{command} resolves nothing; it keeps the --state that you gave"
+        return f"{command} resolves nothing; its --state is {state.describe()}"
     message = f"Deferring to {state.describe()}"
-    if line.favor_state:
+    if line.favor_state and line.command != RETRY_COMMAND:  # it does as the last run did
         message += ", favoring it"
     return message
 
