@@ -13,7 +13,11 @@ import pytest
 from datapilot_defer.dbt_installation import DbtInstallation
 from datapilot_defer.dbt_project import DbtProject
 from datapilot_defer.defer.command_line import compose_command, find_command, find_option
-from datapilot_defer.defer.dbt_directories import directory_flags, take_directory_options
+from datapilot_defer.defer.dbt_directories import (
+    directory_flags,
+    find_profiles_directory,
+    take_directory_options,
+)
 from datapilot_defer.errors import UsageError
 from tests.support.commands import Outcome, datapilot
 from tests.support.dbt_project import PROJECT, Shop
@@ -217,6 +221,15 @@ def test_the_projects_own_profiles_are_used_only_where_dbt_finds_none(
     (Path.home() / ".dbt").mkdir()
     (Path.home() / ".dbt" / "profiles.yml").write_text("", encoding="utf-8")
     assert profiles_of_dbt() is None
+
+
+@pytest.mark.parametrize("variable", ["HOME", "USERPROFILE"])
+def test_a_home_directory_that_cannot_exist_has_no_profiles(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = DbtProject(tmp_path / "shop", "shop", tmp_path / "target")
+    assert find_profiles_directory(project, {variable: "/" + "x" * 5000}) == project.folder
 
 
 def test_words_after_two_dashes_are_no_options() -> None:

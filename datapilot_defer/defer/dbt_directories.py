@@ -5,6 +5,7 @@ Their options may stand before or after dbt's command. dbt 1.x takes them only a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ def directory_flags(
 
 def fallback_profiles_directory(project: DbtProject, environ: Mapping[str, str]) -> Path | None:
     """Return the project's directory when it has the profiles.yml that dbt does not find."""
-    if _find_as_dbt(environ) is not None or not (project.folder / PROFILES_FILE).is_file():
+    if _find_as_dbt(environ) is not None or not _has_profiles(project.folder):
         return None
     return project.folder
 
@@ -120,4 +121,9 @@ def _find_as_dbt(environ: Mapping[str, str]) -> Path | None:
     home = home_directory(environ)
     if home is not None:
         candidates.append(home / ".dbt")
-    return next((path for path in candidates if (path / PROFILES_FILE).exists()), None)
+    return next((path for path in candidates if _has_profiles(path)), None)
+
+
+def _has_profiles(directory: Path) -> bool:
+    # Unlike Path.exists, it never raises: the home directory may be any text, or not accessible.
+    return os.path.exists(directory / PROFILES_FILE)  # noqa: PTH110
