@@ -18,10 +18,12 @@ from datapilot_defer.cli.options import (
 )
 from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.client.connection import Connection, ConnectionOptions
+from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from datapilot_defer.client.instance_client import InstanceClient
     from datapilot_defer.defer.project_settings import DeferSettings
     from datapilot_defer.doctor.instance_checks import InstanceFindings
     from datapilot_defer.doctor.steps import Step
@@ -45,7 +47,7 @@ def doctor(
 ) -> None:
     """Check everything between this machine and an instance, step by step.
 
-    Without credentials, the steps for this machine are still made, and the exit code is 2. Without
+    Without credentials, the steps that need none are still made, and the exit code is 2. Without
     an integration, the one that the dbt project defers to is checked.
 
     A token that may only read or only upload is no failure: the result says which. A missing
@@ -69,9 +71,18 @@ def doctor(
     findings = skip_instance_checks()
     if integration is None:
         integration, environment = _select_integration(machine.settings, environment)
-    if machine.client is not None:
-        findings = InstanceChecks(machine.client, integration, environment).run()
+    client = machine.client or _open_without_token(instance)
+    if client is not None:
+        findings = InstanceChecks(client, integration, environment).run()
     _print_steps(output, [*steps, *findings.steps], findings)
+
+
+def _open_without_token(instance: Connection) -> InstanceClient | None:
+    """Return a client for the steps that need no token; None when no URL is known."""
+    try:
+        return instance.open_without_token()
+    except UsageError:
+        return None
 
 
 def _select_integration(

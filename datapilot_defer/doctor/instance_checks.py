@@ -27,12 +27,13 @@ from datapilot_defer.errors import (
 from datapilot_defer.formatting import format_duration, utc_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from datapilot_defer.client.instance_client import InstanceClient
     from datapilot_defer.client.responses import ArtifactLocation
 
 MAX_CLOCK_OFFSET_S = 300  # signed URLs of object stores stop working at 5 to 15 minutes
+_INCOMPLETE = "not tried: the configuration is not complete"
 _UNREACHABLE = "not tried: the instance can't be reached"
 _REJECTED = "not tried: the instance does not accept the credentials"
 _NO_INTEGRATION = "give --integration-id or --integration-name to check it"
@@ -51,20 +52,21 @@ def skip_instance_checks() -> InstanceFindings:
     """Return the steps as they are when the instance cannot be asked."""
     names = list(StepName)
     names = names[names.index(StepName.CONNECTION) :]
-    reason = "not tried: the configuration is not complete"
-    return InstanceFindings(tuple(skipped(name, reason) for name in names))
+    return InstanceFindings(tuple(skipped(name, _INCOMPLETE) for name in names))
 
 
 class InstanceChecks:
     """The steps for one instance.
 
-    integration: id or name; None for none. environment: None for the one that the instance takes.
+    client: without a token, only what needs none is checked. integration: id or name; None for
+    none. environment: None for the one that the instance takes.
     """
 
     def __init__(
         self, client: InstanceClient, integration: int | str | None, environment: str | None
     ) -> None:
         self._client = client
+        self._has_token = bool(client.credentials.token.value)
         self._wanted = integration
         self._environment = environment
         self._date: str | None = None
@@ -81,7 +83,21 @@ class InstanceChecks:
         return InstanceFindings(steps, self._may_read, self._may_upload)
 
     def _run_steps(self) -> Iterator[Step]:
-        checks = {
+        obstacle = ""
+        for name, check in self._checks().items():
+            if not obstacle and name is StepName.CREDENTIALS and not self._has_token:
+                obstacle = _INCOMPLETE
+            if obstacle:
+                yield skipped(name, obstacle)
+                continue
+            try:
+                yield check()
+            except DatapilotError as error:
+                obstacle = _obstacle(name, error)
+                yield failed(name, error)
+
+    def _checks(self) -> dict[StepName, Callable[[], Step]]:
+        return {
             StepName.CONNECTION: self._check_connection,
             StepName.CLOCK: self._check_clock,
             StepName.CREDENTIALS: self._check_credentials,
@@ -91,16 +107,6 @@ class InstanceChecks:
             StepName.MANIFEST: self._check_manifest,
             StepName.STORAGE_HOST: self._check_storage_host,
         }
-        obstacle = ""
-        for name, check in checks.items():
-            if obstacle:
-                yield skipped(name, obstacle)
-                continue
-            try:
-                yield check()
-            except DatapilotError as error:
-                obstacle = _obstacle(name, error)
-                yield failed(name, error)
 
     def _check_connection(self) -> Step:
         self._date = self._client.health()
