@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
+
 import pytest
 
-from tests.support.commands import Outcome, datapilot
+from tests.support.commands import Outcome, access, create_integration, datapilot
+from tests.support.fault_proxy import fault_proxy
+from tests.support.fault_runner import World
 from tests.support.protocol_server import TOKEN, ProtocolServer
 
 
@@ -37,3 +42,23 @@ def test_what_needs_only_the_url_is_checked_with_only_the_url(
     assert hosted.asked == ["GET /health"]
     assert "Authorization" not in hosted.seen[0].headers
     assert TOKEN not in done.output
+
+
+def test_signed_urls_without_tls_fail_as_in_other_commands(
+    world: World, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.folder / "ca.pem"))
+    integration_id = create_integration(world.instance)
+
+    def accept(client: socket.socket) -> socket.socket:
+        return world.contexts["good"].wrap_socket(client, server_side=True)
+
+    with fault_proxy(world.instance.url, scheme="https", accept=accept) as proxy:
+        env = {**access(world.instance), "ALTIMATE_URL": proxy.url}
+        words = ("--integration-id", integration_id)
+        manifest = ("--manifest-path", artifacts / "manifest.json")
+        onboarded = datapilot("dbt", "onboard", *words, *manifest, env=env)
+        done = datapilot("doctor", *words, "--json", env=env)
+    assert (onboarded.exit_code, done.exit_code) == (2, 2), done.output
+    assert statuses(done)["storage_host"] == "failed"
+    assert f"{proxy.url} returns a URL without TLS" in details(done)["storage_host"]

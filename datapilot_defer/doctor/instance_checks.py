@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from datapilot_defer.artifact import Kind
+from datapilot_defer.client.allowed_urls import check_storage_url
 from datapilot_defer.client.responses import IntegrationSummary
 from datapilot_defer.client.token_expiry import describe_expiry
 from datapilot_defer.doctor.network_checks import connect_to_storage
@@ -242,6 +243,8 @@ class InstanceChecks:
             urls.append(target.url)
         if not urls:
             return skipped(StepName.STORAGE_HOST, _NO_INTEGRATION)
+        for url in urls:
+            check_storage_url(url, self._client.url, "checking where artifacts are stored")
         hosts = {urlsplit(url)[:2]: urlsplit(url) for url in urls}
         details = [connect_to_storage(url) for url in hosts.values()]
         return passed(StepName.STORAGE_HOST, "; ".join(details))
