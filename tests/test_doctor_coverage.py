@@ -10,6 +10,7 @@ import pytest
 from tests.support.commands import Outcome, access, create_integration, datapilot
 from tests.support.fault_proxy import fault_proxy
 from tests.support.fault_runner import World
+from tests.support.instances import RunningInstance
 from tests.support.protocol_server import TOKEN, ProtocolServer
 
 
@@ -62,3 +63,16 @@ def test_signed_urls_without_tls_fail_as_in_other_commands(
     assert (onboarded.exit_code, done.exit_code) == (2, 2), done.output
     assert statuses(done)["storage_host"] == "failed"
     assert f"{proxy.url} returns a URL without TLS" in details(done)["storage_host"]
+
+
+def test_an_environment_is_found_by_its_id(instance: RunningInstance, artifacts: Path) -> None:
+    integration_id = create_integration(instance)
+    words = ("--integration-id", integration_id, "--environment", 1)
+    manifest = ("--manifest-path", artifacts / "manifest.json")
+    onboarded = datapilot("dbt", "onboard", *words, *manifest, env=access(instance))
+    assert onboarded.exit_code == 0, onboarded.output
+    done = datapilot("doctor", *words, "--json", env=access(instance))
+    assert (done.exit_code, statuses(done)["integration"]) == (0, "passed"), done.output
+    assert "environment PROD" in details(done)["manifest"]
+    unknown = datapilot("doctor", *words[:3], 99, "--json", env=access(instance))
+    assert (unknown.exit_code, statuses(unknown)["integration"]) == (4, "failed")

@@ -174,10 +174,7 @@ class InstanceChecks:
 
     def _check_environment(self, integration: IntegrationSummary) -> None:
         """Raise NotFound when the integration does not have the environment."""
-        if self._environment is None or not integration.environments:
-            return
-        names = {name.casefold() for name in integration.environments}
-        if self._environment.casefold() not in names:
+        if self._environment is not None and not integration.may_have(self._environment):
             raise NotFound(
                 f"integration {integration.id} has no environment {self._environment!r}; "
                 f"it has: {', '.join(integration.environments)}"
