@@ -11,7 +11,7 @@ from tests.support.commands import Outcome, access, create_integration, datapilo
 from tests.support.fault_proxy import fault_proxy
 from tests.support.fault_runner import World
 from tests.support.instances import RunningInstance
-from tests.support.protocol_server import TOKEN, ProtocolServer
+from tests.support.protocol_server import TOKEN, ProtocolServer, Reply
 
 
 def statuses(done: Outcome) -> dict[str, str]:
@@ -76,3 +76,17 @@ def test_an_environment_is_found_by_its_id(instance: RunningInstance, artifacts:
     assert "environment PROD" in details(done)["manifest"]
     unknown = datapilot("doctor", *words[:3], 99, "--json", env=access(instance))
     assert (unknown.exit_code, statuses(unknown)["integration"]) == (4, "failed")
+
+
+@pytest.mark.parametrize(("words", "exit_code"), [(("--integration-name", "shop"), 3), ((), 0)])
+def test_without_the_list_of_integrations_a_name_fails(
+    words: tuple[str, ...], exit_code: int, hosted: ProtocolServer
+) -> None:
+    hosted.answers["GET /dbt/v1/project_integrations/"] = lambda _: Reply({"detail": "no"}, 403)
+    done = datapilot("doctor", *words, "--json", env=hosted.access)
+    assert done.exit_code == exit_code, done.output
+    if words:
+        assert "'shop' can't be found" in details(done)["integration"]
+    assert details(done)["reading"] == (
+        "not tried: the integrations could not be listed; give --integration-id"
+    )

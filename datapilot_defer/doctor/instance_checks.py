@@ -71,6 +71,7 @@ class InstanceChecks:
         self._wanted = integration
         self._environment = environment
         self._date: str | None = None
+        self._is_listed = False
         self._target: IntegrationSummary | None = None
         self._any_integration: IntegrationSummary | None = None
         self._location: ArtifactLocation | None = None
@@ -145,9 +146,15 @@ class InstanceChecks:
         try:
             integrations = self._client.list_integrations()
         except AccessDenied as error:
-            if isinstance(self._wanted, int):
+            if isinstance(self._wanted, str):
+                raise AccessDenied(
+                    f"{self._wanted!r} can't be found, because the token may not list the "
+                    f"integrations: give --integration-id instead ({error})"
+                ) from None
+            if self._wanted is not None:
                 self._target = IntegrationSummary(id=self._wanted)
             return warned(StepName.INTEGRATION, f"the token may not list them: {error}")
+        self._is_listed = True
         self._any_integration = next(iter(integrations), None)
         if self._wanted is None:
             return skipped(StepName.INTEGRATION, _NO_INTEGRATION)
@@ -184,7 +191,7 @@ class InstanceChecks:
         name = StepName.READING
         integration = self._target or self._any_integration
         if integration is None:
-            return skipped(name, "the instance has no integration to try it with")
+            return skipped(name, self._why_reading_is_not_tried())
         environment = None
         if self._target is not None:
             environment = self._environment
@@ -199,6 +206,11 @@ class InstanceChecks:
             self._missing = error
         self._may_read = True
         return passed(name, "the token may read")
+
+    def _why_reading_is_not_tried(self) -> str:
+        if self._is_listed:
+            return "the instance has no integration to try it with"
+        return "not tried: the integrations could not be listed; give --integration-id"
 
     def _check_uploading(self) -> Step:
         name = StepName.UPLOADING
