@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,23 @@ def test_without_the_list_of_integrations_a_name_fails(
     assert details(done)["reading"] == (
         "not tried: the integrations could not be listed; give --integration-id"
     )
+
+
+def test_a_project_that_a_variable_names_must_exist(hosted: ProtocolServer, tmp_path: Path) -> None:
+    env = {**hosted.access, "DBT_PROJECT_DIR": str(tmp_path / "nothing")}
+    done = datapilot("doctor", "--json", env=env)
+    assert (done.exit_code, statuses(done)["project"]) == (2, "failed")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+@pytest.mark.parametrize("make", [os.mkdir, getattr(os, "mkfifo", os.mkdir)])
+def test_a_project_file_that_is_no_file_is_found(
+    make: Callable[[Path], None],
+    hosted: ProtocolServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "dbt_project.yml")
+    done = datapilot("doctor", "--json", env=hosted.access)
+    assert (done.exit_code, statuses(done)["project"]) == (2, "failed")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from datapilot_defer import credential_store
 from datapilot_defer.config import SettingSource
 from datapilot_defer.dbt_installation import find_dbt
-from datapilot_defer.dbt_project import PROJECT_FILE, find_project
+from datapilot_defer.dbt_project import NotInProject, find_project
 from datapilot_defer.defer.project_settings import read_settings
 from datapilot_defer.defer.settings_file import read_settings_files
 from datapilot_defer.defer.state import prepare_state
@@ -68,9 +68,9 @@ class MachineChecks:
             directory = Path(self._project_dir)
         try:
             self._project = find_project(directory, self._environ)
+        except NotInProject as error:
+            return skipped(StepName.PROJECT, str(error))
         except UsageError as error:
-            if directory is None and not _is_inside_project():
-                return skipped(StepName.PROJECT, str(error))
             return failed(StepName.PROJECT, error)
         return passed(StepName.PROJECT, f"{self._project.name} in {self._project.folder}")
 
@@ -165,11 +165,6 @@ class MachineChecks:
         if self._token.source is SettingSource.KEYRING:
             return f"the token is in {keyring}"
         return f"{keyring} is not needed: the token comes from {self._token.origin}"
-
-
-def _is_inside_project() -> bool:
-    current = Path.cwd()
-    return any((directory / PROJECT_FILE).is_file() for directory in (current, *current.parents))
 
 
 def _describe_switch(settings: DeferSettings) -> str:
