@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -112,3 +113,52 @@ def test_a_project_file_that_is_no_file_is_found(
     make(tmp_path / "dbt_project.yml")
     done = datapilot("doctor", "--json", env=hosted.access)
     assert (done.exit_code, statuses(done)["project"]) == (2, "failed")
+
+
+# The age of the manifest: the one of these tests was written long ago.
+
+
+def test_a_max_age_holds_for_a_folder(
+    hosted: ProtocolServer, artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dbt_project.yml").write_text("name: shop\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    state = tmp_path / "prod"
+    state.mkdir()
+    shutil.copy(artifacts / "manifest.json", state)
+    enabled = datapilot("dbt", "defer", "enable", "--manifest-path", state)
+    assert enabled.exit_code == 0, enabled.output
+    done = datapilot("doctor", "--json", env={**hosted.access, "DATAPILOT_MAX_AGE": "10s"})
+    assert (done.exit_code, statuses(done)["manifest_source"]) == (1, "failed")
+    assert "allowed is 10" in details(done)["manifest_source"]
+    unreadable = datapilot("doctor", env={**hosted.access, "DATAPILOT_MAX_AGE": "abc"})
+    assert unreadable.exit_code == 2
+
+
+def test_a_max_age_holds_for_what_the_instance_has(
+    instance: RunningInstance, artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dbt_project.yml").write_text("name: shop\n", encoding="utf-8")
+    (tmp_path / ".vscode").mkdir()
+    monkeypatch.chdir(tmp_path)
+    words = ("--integration-id", create_integration(instance))
+    manifest = ("--manifest-path", artifacts / "manifest.json")
+    assert datapilot("dbt", "onboard", *words, *manifest, env=access(instance)).exit_code == 0
+    assert datapilot("dbt", "defer", "enable", *words, env=access(instance)).exit_code == 0
+    done = datapilot("doctor", "--max-age", "60s", "--json", env=access(instance))
+    assert (done.exit_code, statuses(done)["manifest"]) == (1, "failed"), done.output
+    assert statuses(done)["manifest_source"] == "warning"
+    accepted = datapilot("doctor", "--max-age", "9000w", "--json", env=access(instance))
+    assert accepted.exit_code == 0, accepted.output
+
+
+def test_a_max_age_holds_for_what_was_uploaded_long_ago(hosted: ProtocolServer) -> None:
+    location = {"url": f"{hosted.url}/f", "dbt_core_integration_file_id": 1}
+    hosted.answers["GET /dbt/v1/fetch_artifact_url"] = lambda _: Reply(
+        {**location, "uploaded_at": "2026-01-01T00:00:00Z"}
+    )
+    done = datapilot(
+        "doctor", "--integration-id", 7, "--max-age", "1d", "--json", env=hosted.access
+    )
+    assert (done.exit_code, statuses(done)["manifest"]) == (1, "failed"), done.output
+    assert "the manifest is too old: file 1, uploaded " in details(done)["manifest"]

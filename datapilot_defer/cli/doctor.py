@@ -13,6 +13,7 @@ from datapilot_defer.cli.options import (
     dbt_option,
     environment_option,
     integration_options,
+    max_age_option,
     project_dir_option,
     require_integration,
 )
@@ -34,6 +35,7 @@ _MARKS = {"passed": "ok", "failed": "FAILED", "warning": "warning", "skipped": "
 @click.command("doctor", cls=Command)
 @integration_options
 @environment_option(default=None)
+@max_age_option
 @project_dir_option
 @dbt_option
 @connection_options
@@ -41,6 +43,7 @@ def doctor(
     integration_id: int | None,
     integration_name: str | None,
     environment: str | None,
+    max_age: float | None,
     project_dir: str | None,
     dbt_path: str | None,
     connection: ConnectionOptions,
@@ -65,7 +68,12 @@ def doctor(
         integration = require_integration(integration_id, integration_name)
     instance = Connection(connection, environ=os.environ, console=output)
     machine = MachineChecks(
-        instance, project_dir=project_dir, dbt_path=dbt_path, environ=os.environ, console=output
+        instance,
+        project_dir=project_dir,
+        dbt_path=dbt_path,
+        max_age_s=max_age,
+        environ=os.environ,
+        console=output,
     )
     steps = [*machine.run(), *check_way(instance)]
     findings = skip_instance_checks()
@@ -73,7 +81,10 @@ def doctor(
         integration, environment = _select_integration(machine.settings, environment)
     client = machine.client or _open_without_token(instance)
     if client is not None:
-        findings = InstanceChecks(client, integration, environment).run()
+        checks = InstanceChecks(
+            client, integration, environment, max_age_s=max_age, outdated=machine.outdated
+        )
+        findings = checks.run()
     _print_steps(output, [*steps, *findings.steps], findings)
 
 

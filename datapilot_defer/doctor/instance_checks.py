@@ -16,16 +16,17 @@ from datapilot_defer.artifact import Kind
 from datapilot_defer.client.allowed_urls import check_storage_url
 from datapilot_defer.client.responses import IntegrationSummary
 from datapilot_defer.client.token_expiry import describe_expiry
+from datapilot_defer.doctor.manifest_location import check_upload_age, describe_location
 from datapilot_defer.doctor.network_checks import connect_to_storage
 from datapilot_defer.doctor.steps import Step, StepName, failed, passed, skipped, warned
 from datapilot_defer.errors import (
     AccessDenied,
+    ArtifactRefused,
     DatapilotError,
     NotFound,
     Unavailable,
     UsageError,
 )
-from datapilot_defer.formatting import format_duration, utc_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,16 +61,25 @@ class InstanceChecks:
     """The steps for one instance.
 
     client: without a token, only what needs none is checked. integration: id or name; None for
-    none. environment: None for the one that the instance takes.
+    none. environment: None for the one that the instance takes. outdated: the sha256 of a manifest
+    that is too old, and the error for it.
     """
 
     def __init__(
-        self, client: InstanceClient, integration: int | str | None, environment: str | None
+        self,
+        client: InstanceClient,
+        integration: int | str | None,
+        environment: str | None,
+        *,
+        max_age_s: float | None = None,
+        outdated: tuple[str, ArtifactRefused] | None = None,
     ) -> None:
         self._client = client
         self._has_token = bool(client.credentials.token.value)
         self._wanted = integration
         self._environment = environment
+        self._max_age_s = max_age_s
+        self._outdated = outdated
         self._date: str | None = None
         self._is_listed = False
         self._target: IntegrationSummary | None = None
@@ -234,12 +244,19 @@ class InstanceChecks:
         if self._target is None:
             return skipped(name, "not tried: the integration was not found")
         if self._location is not None:
-            return passed(name, _describe_location(self._location))
+            self._check_age(self._location)
+            return passed(name, describe_location(self._location))
         if self._missing is None:
             return skipped(name, "the token may not read")
         if not self._may_upload:
             raise self._missing
         return warned(name, f"there is none yet: {self._missing}")
+
+    def _check_age(self, location: ArtifactLocation) -> None:
+        """Raise ArtifactRefused when the manifest is too old."""
+        if self._outdated is not None and self._outdated[0] == location.sha256:
+            raise self._outdated[1]
+        check_upload_age(location, self._max_age_s)
 
     def _check_storage_host(self) -> Step:
         urls = []
@@ -266,14 +283,3 @@ def _obstacle(name: StepName, error: DatapilotError) -> str:
     if name is StepName.CREDENTIALS:
         return _REJECTED
     return ""
-
-
-def _describe_location(location: ArtifactLocation) -> str:
-    detail = f"file {location.file_id}"
-    if location.environment:
-        detail += f" of environment {location.environment}"
-    uploaded_at = utc_timestamp(location.uploaded_at)
-    if uploaded_at is None:
-        return f"{detail}; the instance does not say when it was uploaded"
-    age = datetime.now(UTC) - datetime.fromisoformat(uploaded_at)
-    return f"{detail}, uploaded {format_duration(max(0.0, age.total_seconds()))} ago"
