@@ -71,6 +71,16 @@ def resolve_address(
     sources: Sequence[CredentialSource], *, console: Console, allow_http: bool
 ) -> tuple[Setting, Setting]:
     """Return URL and instance name, which need no token. Raises as `resolve_credentials`."""
+    url = resolve_url(sources, allow_http=allow_http)
+    name = next((source.instance_name for source in sources if source.instance_name), None)
+    if name is None:
+        token_missing = not any(source.token for source in sources)
+        name = _ask_instance_name(console, token_missing=token_missing)
+    return url, _validate_header_value("instance name", name)
+
+
+def resolve_url(sources: Sequence[CredentialSource], *, allow_http: bool) -> Setting:
+    """Return the URL, which needs nothing else. Raises as `resolve_credentials`."""
     url_source = next((source for source in sources if source.url), CredentialSource())
     token_source = next((source for source in sources if source.token), CredentialSource())
     token = token_source.token
@@ -78,10 +88,7 @@ def resolve_address(
     if token is not None:
         _reject_mixed_sources(token_source, token, url_source, url, allow_http)
         _reject_self_hosted_token(token, url_source)
-    name = next((source.instance_name for source in sources if source.instance_name), None)
-    if name is None:
-        name = _ask_instance_name(console, token_missing=token is None)
-    return url, _validate_header_value("instance name", name)
+    return url
 
 
 def _ask_instance_name(console: Console, *, token_missing: bool) -> Setting:

@@ -30,6 +30,10 @@ _MAX_ENTRIES = 100_000
 _MAX_WALK_S = 5.0
 
 
+class NotInProject(UsageError):
+    """No directory is named, and the current one is not inside of a dbt project."""
+
+
 @dataclass(frozen=True)
 class DbtProject:
     """A dbt project.
@@ -72,10 +76,13 @@ def find_project(start: Path | None, environ: Mapping[str, str]) -> DbtProject:
     for directory in candidates:
         if _has_project_file(directory):
             return read_project(directory, environ)
-    raise UsageError(
+    message = (
         f"no {PROJECT_FILE} in {searched}: change into a dbt project, "
         "or say where it is with --project-dir"
     )
+    if named is None:
+        raise NotInProject(message)
+    raise UsageError(message)
 
 
 def read_project(folder: Path, environ: Mapping[str, str]) -> DbtProject:

@@ -69,7 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "doctor": {
         *("artifact", "client", "config", "console", "credential_store", "credentials"),
-        *("dbt_installation", "dbt_project", "deadline", "defer", "formatting"),
+        *("dbt_installation", "dbt_project", "deadline", "defer", "formatting", "pull"),
     },
     "storage": {"artifact", "files"},
     "instance/__init__": set(),

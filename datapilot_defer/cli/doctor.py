@@ -13,15 +13,18 @@ from datapilot_defer.cli.options import (
     dbt_option,
     environment_option,
     integration_options,
+    max_age_option,
     project_dir_option,
     require_integration,
 )
 from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.client.connection import Connection, ConnectionOptions
+from datapilot_defer.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from datapilot_defer.client.instance_client import InstanceClient
     from datapilot_defer.defer.project_settings import DeferSettings
     from datapilot_defer.doctor.instance_checks import InstanceFindings
     from datapilot_defer.doctor.steps import Step
@@ -32,6 +35,7 @@ _MARKS = {"passed": "ok", "failed": "FAILED", "warning": "warning", "skipped": "
 @click.command("doctor", cls=Command)
 @integration_options
 @environment_option(default=None)
+@max_age_option
 @project_dir_option
 @dbt_option
 @connection_options
@@ -39,13 +43,14 @@ def doctor(
     integration_id: int | None,
     integration_name: str | None,
     environment: str | None,
+    max_age: float | None,
     project_dir: str | None,
     dbt_path: str | None,
     connection: ConnectionOptions,
 ) -> None:
     """Check everything between this machine and an instance, step by step.
 
-    Without credentials, the steps for this machine are still made, and the exit code is 2. Without
+    Without credentials, the steps that need none are still made, and the exit code is 2. Without
     an integration, the one that the dbt project defers to is checked.
 
     A token that may only read or only upload is no failure: the result says which. A missing
@@ -63,15 +68,32 @@ def doctor(
         integration = require_integration(integration_id, integration_name)
     instance = Connection(connection, environ=os.environ, console=output)
     machine = MachineChecks(
-        instance, project_dir=project_dir, dbt_path=dbt_path, environ=os.environ, console=output
+        instance,
+        project_dir=project_dir,
+        dbt_path=dbt_path,
+        max_age_s=max_age,
+        environ=os.environ,
+        console=output,
     )
     steps = [*machine.run(), *check_way(instance)]
     findings = skip_instance_checks()
     if integration is None:
         integration, environment = _select_integration(machine.settings, environment)
-    if machine.client is not None:
-        findings = InstanceChecks(machine.client, integration, environment).run()
+    client = machine.client or _open_without_token(instance)
+    if client is not None:
+        checks = InstanceChecks(
+            client, integration, environment, max_age_s=max_age, outdated=machine.outdated
+        )
+        findings = checks.run()
     _print_steps(output, [*steps, *findings.steps], findings)
+
+
+def _open_without_token(instance: Connection) -> InstanceClient | None:
+    """Return a client for the steps that need no token; None when no URL is known."""
+    try:
+        return instance.open_without_token()
+    except UsageError:
+        return None
 
 
 def _select_integration(

@@ -132,7 +132,8 @@ def environment_option(*, default: str | None = "PROD") -> Callable[[F], F]:
         metavar="NAME",
         default=default,
         show_default=True,
-        help="Environment of the integration, such as PROD; upper and lower case are the same.",
+        help="Environment of the integration, such as PROD; upper and lower case are the same. An"
+        " existing one can be given by its id.",
     )
 
 

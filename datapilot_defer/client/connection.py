@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from datapilot_defer import ci, config
-from datapilot_defer.config import SettingSource
+from datapilot_defer.config import Setting, SettingSource
 from datapilot_defer.credential_sources import CredentialSource, collect_sources
-from datapilot_defer.credentials import Credentials, resolve_address, resolve_token
+from datapilot_defer.credentials import Credentials, resolve_address, resolve_token, resolve_url
 from datapilot_defer.deadline import DEFAULT_TIMEOUT_S, Deadline
 from datapilot_defer.errors import Unavailable, UsageError
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from datapilot_defer.client.instance_client import InstanceClient
-    from datapilot_defer.config import Setting
     from datapilot_defer.console import Console
 
 # For a command that can continue with what was pulled before.
@@ -68,6 +67,17 @@ class Connection:
         return Deadline(command_timeout_s(self._options.timeout_s, self._environ))
 
     @cached_property
+    def url(self) -> str:
+        """Return the URL, which may be known without the rest.
+
+        Raises UsageError when nothing is set at all: the default URL is then only a guess.
+        """
+        sources = self._sources
+        if not any(source.url or source.instance_name or source.token for source in sources):
+            raise UsageError("nothing says which instance: set environment variable ALTIMATE_URL")
+        return resolve_url(sources, allow_http=self._options.allow_http).value
+
+    @cached_property
     def address(self) -> InstanceAddress:
         """Return URL and instance name. They need no token, so that `pull --offline` needs none."""
         url, instance_name = self._address_settings
@@ -103,6 +113,17 @@ class Connection:
             console=self._console,
             deadline=deadline,
             retry_s=retry_s,
+        )
+
+    def open_without_token(self) -> InstanceClient:
+        """Return a client that can only ask whether the instance can be reached."""
+        nothing = Setting("", "nowhere")
+        return open_instance(
+            Credentials(Setting(self.url, "the URL"), nothing, nothing),
+            environ=self._environ,
+            console=self._console,
+            timeout_s=self._options.timeout_s,
+            retry_s=0,
         )
 
     def open_briefly(self) -> InstanceClient:

@@ -24,8 +24,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 # Of ids and sizes: what a signed number of 64 bits can be.
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
-# Enough for the reasons of all failed checks.
-_MAX_DETAIL_LENGTH = 2000
+_MAX_DETAIL_LENGTH = 2000  # enough for the reasons of all failed checks
 _EXTRA_FIELD_ERRORS = ("extra_forbidden", "value_error.extra")  # pydantic 2 and 1
 _RENAMED = {
     "file_id": "dbt_core_integration_file_id",
@@ -38,6 +37,7 @@ _RENAMED = {
 class EnvironmentSummary(msgspec.Struct, frozen=True):
     """One environment of an integration."""
 
+    id: Id | None = None
     environment_type: str | None = None
 
 
@@ -63,6 +63,12 @@ class IntegrationSummary(
         """Return the names of its environments."""
         names = [environment.environment_type for environment in self._environments]
         return tuple(name for name in names if name is not None)
+
+    def may_have(self, wanted: str) -> bool:
+        """Return whether it has an environment of this name or id; True when it lists none."""
+        known = {name.casefold() for name in self.environments}
+        known.update(str(environment.id) for environment in self._environments)
+        return not known or wanted.casefold() in known
 
     def to_json(self) -> dict[str, object]:
         """Return what the command line shows of it."""

@@ -17,10 +17,15 @@ from datapilot_defer.version import program_version
 
 
 class TokenAuth(requests.auth.AuthBase):
-    """Token and instance name of every API call. As `auth` it also keeps ~/.netrc out."""
+    """Token and instance name of every API call. As `auth` it also keeps ~/.netrc out.
+
+    token: "" sends neither.
+    """
 
     def __init__(self, token: str, instance_name: str) -> None:
-        self._headers = {"Authorization": f"Bearer {token}", "x-tenant": instance_name}
+        self._headers: dict[str, str] = {}
+        if token:
+            self._headers = {"Authorization": f"Bearer {token}", "x-tenant": instance_name}
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Add the headers."""

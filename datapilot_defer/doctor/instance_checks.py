@@ -13,26 +13,29 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from datapilot_defer.artifact import Kind
+from datapilot_defer.client.allowed_urls import check_storage_url
 from datapilot_defer.client.responses import IntegrationSummary
 from datapilot_defer.client.token_expiry import describe_expiry
+from datapilot_defer.doctor.manifest_location import check_upload_age, describe_location
 from datapilot_defer.doctor.network_checks import connect_to_storage
 from datapilot_defer.doctor.steps import Step, StepName, failed, passed, skipped, warned
 from datapilot_defer.errors import (
     AccessDenied,
+    ArtifactRefused,
     DatapilotError,
     NotFound,
     Unavailable,
     UsageError,
 )
-from datapilot_defer.formatting import format_duration, utc_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from datapilot_defer.client.instance_client import InstanceClient
     from datapilot_defer.client.responses import ArtifactLocation
 
 MAX_CLOCK_OFFSET_S = 300  # signed URLs of object stores stop working at 5 to 15 minutes
+_INCOMPLETE = "not tried: the configuration is not complete"
 _UNREACHABLE = "not tried: the instance can't be reached"
 _REJECTED = "not tried: the instance does not accept the credentials"
 _NO_INTEGRATION = "give --integration-id or --integration-name to check it"
@@ -51,23 +54,34 @@ def skip_instance_checks() -> InstanceFindings:
     """Return the steps as they are when the instance cannot be asked."""
     names = list(StepName)
     names = names[names.index(StepName.CONNECTION) :]
-    reason = "not tried: the configuration is not complete"
-    return InstanceFindings(tuple(skipped(name, reason) for name in names))
+    return InstanceFindings(tuple(skipped(name, _INCOMPLETE) for name in names))
 
 
 class InstanceChecks:
     """The steps for one instance.
 
-    integration: id or name; None for none. environment: None for the one that the instance takes.
+    client: without a token, only what needs none is checked. integration: id or name; None for
+    none. environment: None for the one that the instance takes. outdated: the sha256 of a manifest
+    that is too old, and the error for it.
     """
 
     def __init__(
-        self, client: InstanceClient, integration: int | str | None, environment: str | None
+        self,
+        client: InstanceClient,
+        integration: int | str | None,
+        environment: str | None,
+        *,
+        max_age_s: float | None = None,
+        outdated: tuple[str, ArtifactRefused] | None = None,
     ) -> None:
         self._client = client
+        self._has_token = bool(client.credentials.token.value)
         self._wanted = integration
         self._environment = environment
+        self._max_age_s = max_age_s
+        self._outdated = outdated
         self._date: str | None = None
+        self._is_listed = False
         self._target: IntegrationSummary | None = None
         self._any_integration: IntegrationSummary | None = None
         self._location: ArtifactLocation | None = None
@@ -81,7 +95,21 @@ class InstanceChecks:
         return InstanceFindings(steps, self._may_read, self._may_upload)
 
     def _run_steps(self) -> Iterator[Step]:
-        checks = {
+        obstacle = ""
+        for name, check in self._checks().items():
+            if not obstacle and name is StepName.CREDENTIALS and not self._has_token:
+                obstacle = _INCOMPLETE
+            if obstacle:
+                yield skipped(name, obstacle)
+                continue
+            try:
+                yield check()
+            except DatapilotError as error:
+                obstacle = _obstacle(name, error)
+                yield failed(name, error)
+
+    def _checks(self) -> dict[StepName, Callable[[], Step]]:
+        return {
             StepName.CONNECTION: self._check_connection,
             StepName.CLOCK: self._check_clock,
             StepName.CREDENTIALS: self._check_credentials,
@@ -91,16 +119,6 @@ class InstanceChecks:
             StepName.MANIFEST: self._check_manifest,
             StepName.STORAGE_HOST: self._check_storage_host,
         }
-        obstacle = ""
-        for name, check in checks.items():
-            if obstacle:
-                yield skipped(name, obstacle)
-                continue
-            try:
-                yield check()
-            except DatapilotError as error:
-                obstacle = _obstacle(name, error)
-                yield failed(name, error)
 
     def _check_connection(self) -> Step:
         self._date = self._client.health()
@@ -138,9 +156,15 @@ class InstanceChecks:
         try:
             integrations = self._client.list_integrations()
         except AccessDenied as error:
-            if isinstance(self._wanted, int):
+            if isinstance(self._wanted, str):
+                raise AccessDenied(
+                    f"{self._wanted!r} can't be found, because the token may not list the "
+                    f"integrations: give --integration-id instead ({error})"
+                ) from None
+            if self._wanted is not None:
                 self._target = IntegrationSummary(id=self._wanted)
             return warned(StepName.INTEGRATION, f"the token may not list them: {error}")
+        self._is_listed = True
         self._any_integration = next(iter(integrations), None)
         if self._wanted is None:
             return skipped(StepName.INTEGRATION, _NO_INTEGRATION)
@@ -167,10 +191,7 @@ class InstanceChecks:
 
     def _check_environment(self, integration: IntegrationSummary) -> None:
         """Raise NotFound when the integration does not have the environment."""
-        if self._environment is None or not integration.environments:
-            return
-        names = {name.casefold() for name in integration.environments}
-        if self._environment.casefold() not in names:
+        if self._environment is not None and not integration.may_have(self._environment):
             raise NotFound(
                 f"integration {integration.id} has no environment {self._environment!r}; "
                 f"it has: {', '.join(integration.environments)}"
@@ -180,7 +201,7 @@ class InstanceChecks:
         name = StepName.READING
         integration = self._target or self._any_integration
         if integration is None:
-            return skipped(name, "the instance has no integration to try it with")
+            return skipped(name, self._why_reading_is_not_tried())
         environment = None
         if self._target is not None:
             environment = self._environment
@@ -195,6 +216,11 @@ class InstanceChecks:
             self._missing = error
         self._may_read = True
         return passed(name, "the token may read")
+
+    def _why_reading_is_not_tried(self) -> str:
+        if self._is_listed:
+            return "the instance has no integration to try it with"
+        return "not tried: the integrations could not be listed; give --integration-id"
 
     def _check_uploading(self) -> Step:
         name = StepName.UPLOADING
@@ -218,12 +244,19 @@ class InstanceChecks:
         if self._target is None:
             return skipped(name, "not tried: the integration was not found")
         if self._location is not None:
-            return passed(name, _describe_location(self._location))
+            self._check_age(self._location)
+            return passed(name, describe_location(self._location))
         if self._missing is None:
             return skipped(name, "the token may not read")
         if not self._may_upload:
             raise self._missing
         return warned(name, f"there is none yet: {self._missing}")
+
+    def _check_age(self, location: ArtifactLocation) -> None:
+        """Raise ArtifactRefused when the manifest is too old."""
+        if self._outdated is not None and self._outdated[0] == location.sha256:
+            raise self._outdated[1]
+        check_upload_age(location, self._max_age_s)
 
     def _check_storage_host(self) -> Step:
         urls = []
@@ -236,6 +269,8 @@ class InstanceChecks:
             urls.append(target.url)
         if not urls:
             return skipped(StepName.STORAGE_HOST, _NO_INTEGRATION)
+        for url in urls:
+            check_storage_url(url, self._client.url, "checking where artifacts are stored")
         hosts = {urlsplit(url)[:2]: urlsplit(url) for url in urls}
         details = [connect_to_storage(url) for url in hosts.values()]
         return passed(StepName.STORAGE_HOST, "; ".join(details))
@@ -248,14 +283,3 @@ def _obstacle(name: StepName, error: DatapilotError) -> str:
     if name is StepName.CREDENTIALS:
         return _REJECTED
     return ""
-
-
-def _describe_location(location: ArtifactLocation) -> str:
-    detail = f"file {location.file_id}"
-    if location.environment:
-        detail += f" of environment {location.environment}"
-    uploaded_at = utc_timestamp(location.uploaded_at)
-    if uploaded_at is None:
-        return f"{detail}; the instance does not say when it was uploaded"
-    age = datetime.now(UTC) - datetime.fromisoformat(uploaded_at)
-    return f"{detail}, uploaded {format_duration(max(0.0, age.total_seconds()))} ago"

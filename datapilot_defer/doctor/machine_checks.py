@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from datapilot_defer import credential_store
 from datapilot_defer.config import SettingSource
 from datapilot_defer.dbt_installation import find_dbt
-from datapilot_defer.dbt_project import PROJECT_FILE, find_project
+from datapilot_defer.dbt_project import NotInProject, find_project
 from datapilot_defer.defer.project_settings import read_settings
 from datapilot_defer.defer.settings_file import read_settings_files
 from datapilot_defer.defer.state import prepare_state
 from datapilot_defer.doctor.steps import Step, StepName, failed, passed, skipped, warned
 from datapilot_defer.errors import ArtifactRefused, DatapilotError, Unavailable, UsageError
+from datapilot_defer.pull.request import check_age
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
     from datapilot_defer.dbt_installation import DbtInstallation
     from datapilot_defer.dbt_project import DbtProject
     from datapilot_defer.defer.project_settings import DeferSettings
+    from datapilot_defer.pull.record import PulledArtifact
 
 
 class MachineChecks:
     """The steps for one machine and the dbt project in which the command runs.
 
-    project_dir, dbt_path: as given; a problem with what was given is a failure. After `run`,
-    settings are those of the project, and client is the instance; None when there are none.
+    project_dir, dbt_path, max_age_s: as given; a problem with what was given is a failure. After
+    `run`, settings are those of the project, and client is the instance; None when there are none.
+    outdated: the sha256 of what was pulled before, and why it is too old; None when it is not.
     """
 
     def __init__(
@@ -40,18 +43,21 @@ class MachineChecks:
         *,
         project_dir: str | None,
         dbt_path: str | None,
+        max_age_s: float | None,
         environ: Mapping[str, str],
         console: Console,
     ) -> None:
         self._connection = connection
         self._project_dir = project_dir
         self._dbt_path = dbt_path
+        self._max_age_s = max_age_s
         self._environ = environ
         self._console = console
         self._project: DbtProject | None = None
         self._dbt: DbtInstallation | None = None
         self._token: Setting | None = None
         self.settings: DeferSettings | None = None
+        self.outdated: tuple[str, ArtifactRefused] | None = None
         self.client: InstanceClient | None = None
 
     def run(self) -> Iterator[Step]:
@@ -68,9 +74,9 @@ class MachineChecks:
             directory = Path(self._project_dir)
         try:
             self._project = find_project(directory, self._environ)
+        except NotInProject as error:
+            return skipped(StepName.PROJECT, str(error))
         except UsageError as error:
-            if directory is None and not _is_inside_project():
-                return skipped(StepName.PROJECT, str(error))
             return failed(StepName.PROJECT, error)
         return passed(StepName.PROJECT, f"{self._project.name} in {self._project.folder}")
 
@@ -112,13 +118,24 @@ class MachineChecks:
             offline=True,
             environ=self._environ,
         )
+        self._check_age(state.artifact, settings)
         source = f"folder {state.directory}"
         if settings.mode == "integration":
             source = f"pulled from {_describe_integration(settings)}"
         return f"{_describe_switch(settings)}; {source}; {state.artifact.describe_age()}"
 
+    def _check_age(self, manifest: PulledArtifact, settings: DeferSettings) -> None:
+        try:
+            check_age(manifest, self._max_age_s)
+        except ArtifactRefused as error:
+            if settings.mode == "integration":
+                self.outdated = (manifest.metadata.sha256, error)
+            raise
+
     def _judge_source(self, settings: DeferSettings, error: DatapilotError) -> Step:
         name = StepName.MANIFEST_SOURCE
+        if self.outdated is not None:  # the instance may have a newer one
+            return warned(name, f"{_describe_switch(settings)}; pulled before: {error}")
         if settings.enabled and (settings.mode == "local" or isinstance(error, ArtifactRefused)):
             return failed(name, error)
         if isinstance(error, Unavailable):
@@ -165,11 +182,6 @@ class MachineChecks:
         if self._token.source is SettingSource.KEYRING:
             return f"the token is in {keyring}"
         return f"{keyring} is not needed: the token comes from {self._token.origin}"
-
-
-def _is_inside_project() -> bool:
-    current = Path.cwd()
-    return any((directory / PROJECT_FILE).is_file() for directory in (current, *current.parents))
 
 
 def _describe_switch(settings: DeferSettings) -> str:

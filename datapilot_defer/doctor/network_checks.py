@@ -26,7 +26,7 @@ _TIMEOUT_S = 10.0  # for one name or one connection
 def check_way(connection: Connection) -> list[Step]:
     """Check proxy and name of the instance, which need its URL only."""
     try:
-        url = urlsplit(connection.address.url)
+        url = urlsplit(connection.url)
     except UsageError:
         reason = "not tried: it is not known which instance"
         return [skipped(StepName.PROXY, reason), skipped(StepName.DNS, reason)]

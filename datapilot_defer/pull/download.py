@@ -13,8 +13,6 @@ from datapilot_defer.files import flush_to_disk
 from datapilot_defer.pull.record import PulledArtifact
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from datapilot_defer.client.instance_client import InstanceClient
     from datapilot_defer.client.responses import ArtifactLocation, IntegrationSummary
     from datapilot_defer.console import Console
@@ -171,7 +169,7 @@ def _explain_within(
     integration: IntegrationSummary, kind: Kind, request: PullOptions, error: NotFound
 ) -> NotFound:
     environments = integration.environments
-    if request.environment and not _has_environment(environments, request.environment):
+    if request.environment and not integration.may_have(request.environment):
         return NotFound(
             f"integration {integration.id} ({integration.name}) has no environment "
             f"{request.environment}; it has: {', '.join(environments)}"
@@ -187,12 +185,6 @@ def _explain_within(
         f"({integration.name}), environment {environment} yet; "
         f"the production job does that with `datapilot dbt onboard {options}`"
     )
-
-
-def _has_environment(environments: Sequence[str], environment: str) -> bool:
-    """Return whether it exists; an instance that lists none may have any."""
-    names = {name.lower() for name in environments}
-    return not names or environment.lower() in names
 
 
 def _earlier_artifact_not_found(

@@ -1,0 +1,164 @@
+"""doctor finds what makes other commands fail, as far as what is set goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import Outcome, access, create_integration, datapilot
+from tests.support.fault_proxy import fault_proxy
+from tests.support.fault_runner import World
+from tests.support.instances import RunningInstance
+from tests.support.protocol_server import TOKEN, ProtocolServer, Reply
+
+
+def statuses(done: Outcome) -> dict[str, str]:
+    """The status of each step by its name."""
+    return {step["name"]: step["status"] for step in done.json["steps"]}
+
+
+def details(done: Outcome) -> dict[str, str]:
+    """The detail of each step by its name."""
+    return {step["name"]: step["detail"] for step in done.json["steps"]}
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        {"ALTIMATE_API_KEY": ""},
+        {"ALTIMATE_INSTANCE_NAME": ""},
+        {"ALTIMATE_API_KEY": "", "ALTIMATE_INSTANCE_NAME": ""},
+    ],
+)
+def test_what_needs_only_the_url_is_checked_with_only_the_url(
+    missing: dict[str, str], hosted: ProtocolServer
+) -> None:
+    done = datapilot("doctor", "--json", env={**hosted.access, **missing})
+    assert (done.exit_code, statuses(done)["configuration"]) == (2, "failed")
+    assert {statuses(done)[name] for name in ("proxy", "dns", "connection")} == {"passed"}
+    assert "does not say what time it is" in details(done)["clock"]
+    assert details(done)["credentials"] == "not tried: the configuration is not complete"
+    assert hosted.asked == ["GET /health"]
+    assert "Authorization" not in hosted.seen[0].headers
+    assert TOKEN not in done.output
+
+
+def test_signed_urls_without_tls_fail_as_in_other_commands(
+    world: World, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.folder / "ca.pem"))
+    integration_id = create_integration(world.instance)
+
+    def accept(client: socket.socket) -> socket.socket:
+        return world.contexts["good"].wrap_socket(client, server_side=True)
+
+    with fault_proxy(world.instance.url, scheme="https", accept=accept) as proxy:
+        env = {**access(world.instance), "ALTIMATE_URL": proxy.url}
+        words = ("--integration-id", integration_id)
+        manifest = ("--manifest-path", artifacts / "manifest.json")
+        onboarded = datapilot("dbt", "onboard", *words, *manifest, env=env)
+        done = datapilot("doctor", *words, "--json", env=env)
+    assert (onboarded.exit_code, done.exit_code) == (2, 2), done.output
+    assert statuses(done)["storage_host"] == "failed"
+    assert f"{proxy.url} returns a URL without TLS" in details(done)["storage_host"]
+
+
+def test_an_environment_is_found_by_its_id(instance: RunningInstance, artifacts: Path) -> None:
+    integration_id = create_integration(instance)
+    words = ("--integration-id", integration_id, "--environment", 1)
+    manifest = ("--manifest-path", artifacts / "manifest.json")
+    onboarded = datapilot("dbt", "onboard", *words, *manifest, env=access(instance))
+    assert onboarded.exit_code == 0, onboarded.output
+    done = datapilot("doctor", *words, "--json", env=access(instance))
+    assert (done.exit_code, statuses(done)["integration"]) == (0, "passed"), done.output
+    assert "environment PROD" in details(done)["manifest"]
+    unknown = datapilot("doctor", *words[:3], 99, "--json", env=access(instance))
+    assert (unknown.exit_code, statuses(unknown)["integration"]) == (4, "failed")
+
+
+@pytest.mark.parametrize(("words", "exit_code"), [(("--integration-name", "shop"), 3), ((), 0)])
+def test_without_the_list_of_integrations_a_name_fails(
+    words: tuple[str, ...], exit_code: int, hosted: ProtocolServer
+) -> None:
+    hosted.answers["GET /dbt/v1/project_integrations/"] = lambda _: Reply({"detail": "no"}, 403)
+    done = datapilot("doctor", *words, "--json", env=hosted.access)
+    assert done.exit_code == exit_code, done.output
+    if words:
+        assert "'shop' can't be found" in details(done)["integration"]
+    assert details(done)["reading"] == (
+        "not tried: the integrations could not be listed; give --integration-id"
+    )
+
+
+def test_a_project_that_a_variable_names_must_exist(hosted: ProtocolServer, tmp_path: Path) -> None:
+    env = {**hosted.access, "DBT_PROJECT_DIR": str(tmp_path / "nothing")}
+    done = datapilot("doctor", "--json", env=env)
+    assert (done.exit_code, statuses(done)["project"]) == (2, "failed")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+@pytest.mark.parametrize("make", [os.mkdir, getattr(os, "mkfifo", os.mkdir)])
+def test_a_project_file_that_is_no_file_is_found(
+    make: Callable[[Path], None],
+    hosted: ProtocolServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "dbt_project.yml")
+    done = datapilot("doctor", "--json", env=hosted.access)
+    assert (done.exit_code, statuses(done)["project"]) == (2, "failed")
+
+
+# The age of the manifest: the one of these tests was written long ago.
+
+
+def test_a_max_age_holds_for_a_folder(
+    hosted: ProtocolServer, artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dbt_project.yml").write_text("name: shop\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    state = tmp_path / "prod"
+    state.mkdir()
+    shutil.copy(artifacts / "manifest.json", state)
+    enabled = datapilot("dbt", "defer", "enable", "--manifest-path", state)
+    assert enabled.exit_code == 0, enabled.output
+    done = datapilot("doctor", "--json", env={**hosted.access, "DATAPILOT_MAX_AGE": "10s"})
+    assert (done.exit_code, statuses(done)["manifest_source"]) == (1, "failed")
+    assert "allowed is 10" in details(done)["manifest_source"]
+    unreadable = datapilot("doctor", env={**hosted.access, "DATAPILOT_MAX_AGE": "abc"})
+    assert unreadable.exit_code == 2
+
+
+def test_a_max_age_holds_for_what_the_instance_has(
+    instance: RunningInstance, artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dbt_project.yml").write_text("name: shop\n", encoding="utf-8")
+    (tmp_path / ".vscode").mkdir()
+    monkeypatch.chdir(tmp_path)
+    words = ("--integration-id", create_integration(instance))
+    manifest = ("--manifest-path", artifacts / "manifest.json")
+    assert datapilot("dbt", "onboard", *words, *manifest, env=access(instance)).exit_code == 0
+    assert datapilot("dbt", "defer", "enable", *words, env=access(instance)).exit_code == 0
+    done = datapilot("doctor", "--max-age", "60s", "--json", env=access(instance))
+    assert (done.exit_code, statuses(done)["manifest"]) == (1, "failed"), done.output
+    assert statuses(done)["manifest_source"] == "warning"
+    accepted = datapilot("doctor", "--max-age", "9000w", "--json", env=access(instance))
+    assert accepted.exit_code == 0, accepted.output
+
+
+def test_a_max_age_holds_for_what_was_uploaded_long_ago(hosted: ProtocolServer) -> None:
+    location = {"url": f"{hosted.url}/f", "dbt_core_integration_file_id": 1}
+    hosted.answers["GET /dbt/v1/fetch_artifact_url"] = lambda _: Reply(
+        {**location, "uploaded_at": "2026-01-01T00:00:00Z"}
+    )
+    done = datapilot(
+        "doctor", "--integration-id", 7, "--max-age", "1d", "--json", env=hosted.access
+    )
+    assert (done.exit_code, statuses(done)["manifest"]) == (1, "failed"), done.output
+    assert "the manifest is too old: file 1, uploaded " in details(done)["manifest"]
