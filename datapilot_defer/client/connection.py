@@ -122,7 +122,7 @@ class Connection:
             Credentials(Setting(self.url, "the URL"), nothing, nothing),
             environ=self._environ,
             console=self._console,
-            timeout_s=self._options.timeout_s,
+            deadline=self.deadline,
             retry_s=0,
         )
 
