@@ -194,3 +194,20 @@ def test_with_a_cached_manifest_a_pull_gives_up_soon_with_one_warning(
     warnings = re.findall(r"Warning: .*Using what was pulled before", done.stderr)
     assert len(warnings) == 1
     assert "--timeout" not in done.stderr
+
+
+def test_a_newer_manifest_that_does_not_arrive_does_not_stop_a_pull(
+    world: World, tmp_path: Path
+) -> None:
+    integration = world.integration("stalls")
+    arguments = ("dbt", "pull", "--integration-id", integration, "--output", tmp_path / "state")
+    with fault_proxy(world.instance.url) as proxy:
+        done, _ = datapilot(*arguments, world=world, url=proxy.url, home=tmp_path)
+        assert done.returncode == 0, done.stderr
+        world.put(integration, world.new)
+        proxy.faults = (At("GET /files/", act.stall),)
+        done, seconds = datapilot(*arguments, world=world, url=proxy.url, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert seconds < 40
+    assert (tmp_path / "state" / "manifest.json").read_bytes() == world.old.read_bytes()
+    assert len(re.findall(r"Warning: .*Using what was pulled before", done.stderr)) == 1
