@@ -465,7 +465,8 @@ def _make_states(shop: Shop) -> None:
     make("copy", text)
     make("other", text.replace('"prod"', '"other"').replace('\\"prod\\"', '\\"other\\"'))
     make("foreign", _renamed(text))
-    make("namesake", re.sub(r"\b(model|seed|snapshot)\.shop\.", r"\1.shop.their_", text))
+    namesake = re.sub(r"\b(model|seed|snapshot)\.shop\.", r"\1.shop.their_", text)
+    make("namesake", re.sub(r'("original_file_path": ")', r"\1their_", namesake))
     for version in (3, 11, 13, 20):
         make(f"v{version}", text.replace("manifest/v12.json", f"manifest/v{version}.json"))
     make(
