@@ -260,5 +260,5 @@ def rejected_credentials_error(credentials: Credentials) -> AccessDenied:
         f"{credentials.url.value} does not accept the token (from {credentials.token.origin}) for "
         f"instance name {credentials.instance_name.value!r} "
         f"(from {credentials.instance_name.origin}); "
-        "check that both belong together and that the token is not revoked"
+        "check that both belong together and that the token is not revoked or expired"
     )

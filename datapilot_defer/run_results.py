@@ -33,7 +33,7 @@ def check_run(artifacts: Sequence[Artifact], *, require_success: bool) -> list[s
     if outcome.unknown is not None:
         reason = (
             f"it is not known whether the run of dbt succeeded, as {outcome.unknown}. "
-            "Give the run results of the build with --run-results-path"
+            "Build again, or give a copy of the build's run results with --run-results-path"
         )
     if reason is not None:
         raise ArtifactRefused(f"nothing was uploaded, because of --require-success: {reason}")
@@ -43,31 +43,39 @@ def check_run(artifacts: Sequence[Artifact], *, require_success: bool) -> list[s
 def _judge(artifacts: Sequence[Artifact]) -> RunOutcome:
     """Return the outcome by all run results: one failure counts, else one success."""
     manifest, *others = artifacts
-    outcomes = [judge_run(manifest, other) for other in others if other.kind is Kind.RUN_RESULTS]
-    outcomes += _judge_file_beside(manifest, others)
-    for outcome in outcomes:
-        if outcome.failure is not None:
-            return outcome
-    reasons = [outcome.unknown for outcome in outcomes if outcome.unknown is not None]
-    if len(reasons) < len(outcomes):
-        return RunOutcome()
-    return RunOutcome(unknown="; ".join(reasons))
-
-
-def _judge_file_beside(manifest: Artifact, others: Sequence[Artifact]) -> list[RunOutcome]:
-    """Return the outcome by the file beside the manifest, unless it is among the artifacts."""
     path = Path(manifest.path).parent / Kind.RUN_RESULTS.file_name
-    if any(_is_same_file(path, other) for other in others):
-        return []
+    outcomes: list[RunOutcome] = []
+    beside: Artifact | None = None
+    for other in others:
+        if _is_same_file(path, other):
+            beside = other
+        elif other.kind is Kind.RUN_RESULTS:
+            outcomes.append(judge_run(manifest, other))
+    outcomes.append(_judge_file_beside(manifest, path, beside))
+    failures = [outcome for outcome in outcomes if outcome.failure is not None]
+    successes = [outcome for outcome in outcomes if outcome == RunOutcome()]
+    decisive = failures + successes
+    if decisive:
+        return decisive[0]
+    return RunOutcome(unknown="; ".join(str(outcome.unknown) for outcome in outcomes))
+
+
+def _judge_file_beside(manifest: Artifact, path: Path, run_results: Artifact | None) -> RunOutcome:
+    """Return the outcome by the file beside the manifest, which may have been read already.
+
+    dbt may have ended before it replaced an earlier one: only the invocation tells them apart.
+    """
     try:
-        # A pipe would wait for its writer, and nobody asked for this file.
-        if not path.is_file():
-            return [RunOutcome(unknown=f"there is no {path}")]
-        if path.stat().st_size > _MAX_BYTES:
-            return [RunOutcome(unknown=f"{path} is larger than {format_size(_MAX_BYTES)}")]
-        return [judge_run(manifest, read_artifact(path, Kind.RUN_RESULTS))]
+        if run_results is None:
+            # A pipe would wait for its writer, and nobody asked for this file.
+            if not path.is_file():
+                return RunOutcome(unknown=f"there is no {path}")
+            if path.stat().st_size > _MAX_BYTES:
+                return RunOutcome(unknown=f"{path} is larger than {format_size(_MAX_BYTES)}")
+            run_results = read_artifact(path, Kind.RUN_RESULTS)
     except (OSError, UsageError) as error:
-        return [RunOutcome(unknown=f"{path} can't be read: {error}")]
+        return RunOutcome(unknown=f"{path} can't be read: {error}")
+    return judge_run(manifest, run_results, same_invocation=True)
 
 
 def _is_same_file(path: Path, artifact: Artifact) -> bool:

@@ -28,7 +28,9 @@ def repository(artifacts: Path, tmp_path: Path) -> Path:
         target = folder / "projects" / name / "target"
         target.mkdir(parents=True)
         (target.parent / "dbt_project.yml").write_text(f"name: {name}\n", encoding="utf-8")
-        shutil.copy(artifacts / "manifest.json", target)
+        manifest = (artifacts / "manifest.json").read_text(encoding="utf-8")
+        own = manifest.replace('"project_name": "shop"', f'"project_name": "{name}"')
+        (target / "manifest.json").write_text(own, encoding="utf-8")
     page = (REPOSITORY / "docs" / "ci.md").read_text(encoding="utf-8")
     (script,) = re.findall(r"^```bash\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
     (folder / "onboard.sh").write_text(script, encoding="utf-8")
@@ -75,6 +77,19 @@ def test_all_projects_are_onboarded(instance: RunningInstance, repository: Path)
     assert "Not onboarded" not in done.stderr
     again = run(repository, access(instance))
     assert (again.returncode, again.stdout.count("Unchanged in integration")) == (0, 3)
+
+
+def test_no_project_is_onboarded_with_the_manifest_of_another(
+    instance: RunningInstance, repository: Path
+) -> None:
+    for name in PROJECTS:
+        create_integration(instance, name)
+    shared = repository / "projects" / "marketing" / "target"
+    done = run(repository, {**access(instance), "DBT_TARGET_PATH": str(shared)})
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1] == "Not onboarded: finance (1) shop (1)"
+    assert f"{shared / 'manifest.json'} is of project 'marketing'" in done.stderr
+    assert f"the project in {repository / 'projects' / 'shop'} is 'shop'" in done.stderr
 
 
 def test_the_highest_exit_code_counts(instance: RunningInstance, repository: Path) -> None:

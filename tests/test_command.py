@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -163,7 +164,50 @@ def test_datapilot_debug_acts_like_verbose(value: str, is_shown: bool) -> None:
     assert "detail of" in run(talk, "--name", "you", "-v", env={"DATAPILOT_DEBUG": value}).stderr
 
 
-def test_datapilot_debug_is_a_switch() -> None:
+def test_datapilot_debug_stops_no_command() -> None:
     result = run(talk, "--name", "you", env={"DATAPILOT_DEBUG": "loud"})
-    assert result.exit_code == 2
-    assert "DATAPILOT_DEBUG" in result.stderr
+    assert result.exit_code == 0
+    assert "detail of" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["bogus"],
+        ["--bogus"],
+        ["dbt", "bogus"],
+        ["dbt", "defer", "--bogus"],
+        ["config", "show", "--bogus"],
+    ],
+)
+def test_a_usage_error_reaches_the_job_page_and_the_reader_of_json(
+    words: list[str], tmp_path: Path
+) -> None:
+    summary = tmp_path / "summary.md"
+    env = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
+    for arguments in (words, [*words, "--json"]):
+        outcome = datapilot(*arguments, env=env)
+        assert outcome.exit_code == 2
+        (annotation,) = [line for line in outcome.stderr.splitlines() if line.startswith("::")]
+        assert annotation.startswith("::error title=datapilot::No such ")
+        assert "bogus" in annotation
+    details = outcome.json
+    assert find_problems("dbt.onboard", details) == []
+    assert (details["exit_code"], details["error"]["kind"]) == (2, "usage_error")
+    assert "bogus" in details["error"]["message"]
+    path = " ".join(["datapilot", *(word for word in words if "bogus" not in word)])
+    assert f"### {path}: failed" in summary.read_text(encoding="utf-8")
+
+
+def test_a_setting_that_is_no_switch_reaches_the_job_page() -> None:
+    env = {"GITHUB_ACTIONS": "true", "DATAPILOT_REQUIRE_SUCCESS": "x"}
+    outcome = datapilot("dbt", "onboard", env=env)
+    assert outcome.exit_code == 2
+    assert "::error title=datapilot::Invalid value for '--require-success'" in outcome.stderr
+
+
+def test_a_group_without_a_command_shows_its_help() -> None:
+    outcome = datapilot("dbt", env={"GITHUB_ACTIONS": "true"})
+    assert outcome.exit_code == 2
+    assert "::error" not in outcome.stderr
+    assert "onboard" in outcome.output

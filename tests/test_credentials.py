@@ -304,6 +304,7 @@ def test_a_denial_says_where_each_part_came_from() -> None:
     said = str(rejected_credentials_error(mine))
     assert "token (from keyring)" in said
     assert "'acme' (from the file)" in said
+    assert said.endswith("the token is not revoked or expired")
     assert "s3cret" not in said + repr(mine)
 
 

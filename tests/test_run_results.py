@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def test_these_statuses_are_failures(status: str, hosted: ProtocolServer, target
     assert f"({status})" in onboard(hosted, target).stderr
 
 
-@pytest.mark.parametrize("status", ["success", "pass", "warn", "skipped", "no-op"])
+@pytest.mark.parametrize("status", ["success", "pass", "warn", "skipped", "no-op", "reused"])
 def test_these_statuses_are_no_failures(status: str, hosted: ProtocolServer, target: Path) -> None:
     change(target, status_of={FAILED_MODEL: status})
     done = onboard(hosted, target, "--require-success")
@@ -118,6 +119,67 @@ def test_a_manifest_of_dbt_parse_after_a_failed_build_is_of_the_failed_run(
     )
     assert failure_in(target) in onboard(hosted, target).stderr
     assert onboard(hosted, target, "--require-success").exit_code == 1
+
+
+def test_the_results_of_the_build_before_a_dead_one_show_no_success(
+    hosted: ProtocolServer, target: Path, tmp_path: Path
+) -> None:
+    earlier = time_of_manifest(target) - timedelta(minutes=20)
+    change(target, invocation_id="another", generated_at=earlier.isoformat())
+    path = target / "run_results.json"
+    assert_unknown(onboard(hosted, target, "--require-success"), "different invocations of dbt")
+    named = onboard(hosted, target, "--require-success", "--run-results-path", path)
+    assert_unknown(named, "different invocations of dbt")
+    assert onboard(hosted, target).exit_code == 0
+    change(target, invocation_id=None)
+    assert_unknown(onboard(hosted, target, "--require-success"), "different invocations of dbt")
+    copy = tmp_path / "build.json"
+    shutil.copy(path, copy)
+    kept = onboard(hosted, target, "--require-success", "--run-results-path", copy)
+    assert kept.exit_code == 0, kept.output
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("test", "test"),
+        ("seed", "seed"),
+        ("snapshot", "snapshot"),
+        ("clone", "clone"),
+        ("compile", "compile"),
+        ("freshness", "source freshness"),
+        ("run-operation", "run-operation"),
+        ("x\ny", "x y"),
+    ],
+)
+def test_only_a_command_that_builds_models_shows_a_success(
+    command: str, shown: str, hosted: ProtocolServer, target: Path
+) -> None:
+    change(target, command=command)
+    assert_unknown(onboard(hosted, target, "--require-success"), f"is of `dbt {shown}`")
+    for builds in ("build", "run", "retry"):
+        change(target, command=builds)
+        assert onboard(hosted, target, "--require-success").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("results", "reason"),
+    [
+        ([], "no node was built"),
+        ([{"unique_id": FAILED_MODEL, "status": "skipped"}], "no node was built"),
+        ([{"unique_id": FAILED_MODEL, "status": "canceled"}], "the unknown status 'canceled'"),
+        ([5], "the unknown status 'none'"),
+    ],
+)
+def test_only_nodes_that_were_built_show_a_success(
+    results: list[Any], reason: str, hosted: ProtocolServer, target: Path
+) -> None:
+    change(target)
+    path = target / "run_results.json"
+    document = {**json.loads(path.read_bytes()), "results": results}
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert_unknown(onboard(hosted, target, "--require-success"), reason)
+    assert failures_in(onboard(hosted, target)) == []
 
 
 def test_run_results_of_last_week_say_nothing(hosted: ProtocolServer, target: Path) -> None:
@@ -249,3 +311,12 @@ def test_docs_generate_without_compile_keeps_the_run_results_of_a_failed_build(s
     shop.run("build", "--target", "prod", "--select", "stg_orders")
     built = datapilot(*onboard, "--require-success")
     assert built.exit_code == 0, built.output
+    shop.run("docs", "generate", "--no-compile", "--target", "prod")
+    documented = datapilot(*onboard, "--require-success")
+    assert documented.exit_code == 0, documented.output
+    unreachable = replace(shop, duckdb=shop.duckdb.parent / "missing" / shop.duckdb.name)
+    unreachable.run("build", "--target", "prod", check=False)
+    shop.run("docs", "generate", "--no-compile", "--target", "prod")
+    dead = datapilot(*onboard, "--require-success")
+    assert dead.exit_code == 1
+    assert "come from different invocations of dbt" in dead.stderr

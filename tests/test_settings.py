@@ -31,6 +31,15 @@ def test_each_value_is_shown_with_the_place_it_comes_from(home: Path) -> None:
     assert "t0ken-t0ken" not in done.output
 
 
+def test_the_switches_that_ci_sets_are_shown() -> None:
+    env = {"DATAPILOT_REQUIRE_SUCCESS": "1", "DATAPILOT_DEBUG": "true"}
+    rows = datapilot("config", "show", "--origin", env=env).stdout.splitlines()
+    shown = [" ".join(row.split()) for row in rows]
+    for name, value in env.items():
+        label = name.removeprefix("DATAPILOT_").lower().replace("_", " ")
+        assert f"{label} {value} environment variable {name}" in shown
+
+
 def test_a_proxy_is_shown_without_its_password() -> None:
     done = datapilot(
         "config", "show", env={"HTTPS_PROXY": "http://user:pa55word@proxy.example.com:3128"}

@@ -68,6 +68,13 @@ def test_another_invocation_at_an_unknown_time_is_said() -> None:
     ]
 
 
+@pytest.mark.parametrize("unique_id", ["macro.shop.load_raw", "operation.shop.load_raw"])
+def test_run_results_of_an_operation_are_of_no_other_project(unique_id: str) -> None:
+    results = [{"unique_id": unique_id, "status": "success"}]
+    other = artifact("run_results", Kind.RUN_RESULTS, results=results)
+    assert find_inconsistencies([MANIFEST, other]) == []
+
+
 def test_an_artifact_with_no_node_of_the_manifest_is_of_another_project() -> None:
     others = [
         artifact("catalog", Kind.CATALOG, nodes={"model.other.a": {}, "model.other.b": {}}),

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -49,18 +49,12 @@ class Command(click.Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """Parse the arguments. With --json, print a usage error as a JSON object too."""
+        """Parse the arguments. Report a usage error as JSON and in CI too."""
         wants_json = _wants_json(args)
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            shown = _printable_error(error)
-            if not wants_json:
-                raise shown from None
-            shown.show()
-            output = Output(json=True, quiet=True, log_format="json")
-            output.print_result(_usage_error_json(shown), "")
-            raise SystemExit(shown.exit_code) from None
+            _report(error, wants_json=wants_json)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. Print expected errors as messages and exit with their exit codes."""
@@ -84,7 +78,7 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group whose usage errors repeat no token: it may stand where a command's name belongs."""
+    """A group whose usage errors are reported as those of a command."""
 
     def make_context(
         self,
@@ -94,10 +88,11 @@ class Group(click.Group):
         **extra: Any,
     ) -> click.Context:
         """Parse the arguments."""
+        wants_json = _wants_json(args)
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            raise _printable_error(error) from None
+            _report(error, wants_json=wants_json)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -106,7 +101,18 @@ class Group(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            raise _printable_error(error) from None
+            _report(error, wants_json=_wants_json(args))
+
+
+class _Switch(click.types.BoolParamType):
+    """A switch that any value turns on that does not turn it off: it must stop no command."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
+        """Return whether the switch is on."""
+        try:
+            return bool(super().convert(value, param, ctx))
+        except click.BadParameter:
+            return True
 
 
 def _create_output(ctx: click.Context) -> Output:
@@ -135,11 +141,26 @@ def _wants_json(args: Sequence[str]) -> bool:
     return "--json" in options
 
 
+def _report(error: click.UsageError, *, wants_json: bool) -> NoReturn:
+    """End with a usage error of Click. GitHub and the reader of the JSON result get it too."""
+    if error.ctx is not None and error.format_message() == error.ctx.get_help():
+        raise error  # a group without a command
+    shown = _printable_error(error)
+    output = Output(json=wants_json, ci_run=ci.detect_ci(os.environ))
+    context = error.ctx or click.Context(click.Command("datapilot"))
+    with context.scope(cleanup=False):
+        output.annotate_error(shown.format_message())
+        output.summarize("failed", shown.format_message())
+    if not wants_json:
+        raise shown from None
+    shown.show()
+    output.print_result(_usage_error_json(shown), "")
+    raise SystemExit(shown.exit_code) from None
+
+
 def _printable_error(error: click.UsageError) -> click.UsageError:
     """Return an error that repeats no token, command or line break that an argument holds."""
     message = error.format_message()
-    if error.ctx is not None and message == error.ctx.get_help():
-        return error  # a group without a command
     shown = as_one_line(ci_log.neutralize(hide_tokens(message)))
     if shown == message:
         return error
@@ -166,6 +187,7 @@ def _common_options() -> list[click.Option]:
         click.Option(
             ["-v", "--verbose", "--debug", "output_verbose"],
             is_flag=True,
+            type=_Switch(),
             envvar="DATAPILOT_DEBUG",
             show_envvar=True,
             help="Say every step.",

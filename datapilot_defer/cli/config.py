@@ -18,11 +18,13 @@ from datapilot_defer.deadline import DEFAULT_TIMEOUT_S
 # Settings with environment variables only: their variables and defaults.
 _DOCUMENTED_VARIABLES = {
     "timeout in seconds": (("DATAPILOT_TIMEOUT",), f"{DEFAULT_TIMEOUT_S:g}"),
+    "require success": (("DATAPILOT_REQUIRE_SUCCESS",), "0"),
     "soft fail": (("DATAPILOT_SOFT_FAIL",), "0"),
     "readable by": (("DATAPILOT_READABLE_BY",), "onboard: any dbt; pull: the dbt that is used"),
     "dbt": (("DATAPILOT_DBT",), "the one on PATH"),
     "offline": (("DATAPILOT_OFFLINE",), "0"),
     "max age": (("DATAPILOT_MAX_AGE",), "any"),
+    "debug": (("DATAPILOT_DEBUG",), "0"),
     "instance data": (("DATAPILOT_INSTANCE_DATA",), "none"),
     "system certificates": (("DATAPILOT_SYSTEM_CERTIFICATES",), "0"),
     "certificate authorities": (

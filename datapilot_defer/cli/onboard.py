@@ -26,9 +26,12 @@ from datapilot_defer.cli.options import (
 )
 from datapilot_defer.cli.output import Output, current_output
 from datapilot_defer.client.connection import Connection, ConnectionOptions
-from datapilot_defer.errors import Unavailable
+from datapilot_defer.errors import ArtifactRefused, Unavailable
+from datapilot_defer.formatting import as_one_line
 
 if TYPE_CHECKING:
+    from datapilot_defer.artifact import Artifact
+    from datapilot_defer.dbt_project import DbtProject
     from datapilot_defer.deadline import Deadline
     from datapilot_defer.onboard import OnboardRequest, OnboardResult, ValidatedArtifacts
     from datapilot_defer.validation.result import ValidationOptions
@@ -223,8 +226,11 @@ def _validate(
     from datapilot_defer.onboard import validate_artifacts
 
     paths = dict(files.paths)
+    project: DbtProject | None = None
     if Kind.MANIFEST not in paths:
-        paths[Kind.MANIFEST] = _default_manifest_path(output, files.project_dir)
+        project = _find_project(files.project_dir)
+        paths[Kind.MANIFEST] = str(project.target / Kind.MANIFEST.file_name)
+        output.note(f"Reading {paths[Kind.MANIFEST]}")
     max_problems = None if output.verbose else 10
     artifacts = validate_artifacts(
         paths,
@@ -233,6 +239,8 @@ def _validate(
         require_success=require_success,
         deadline=deadline,
     )
+    if project is not None:
+        _check_project(artifacts.artifacts[0], project)
     for line in artifacts.drift:
         output.detail(line)
     for warning in artifacts.warnings:
@@ -240,14 +248,27 @@ def _validate(
     return artifacts
 
 
-def _default_manifest_path(output: Output, project_dir: str | None) -> str:
+def _find_project(project_dir: str | None) -> DbtProject:
     from datapilot_defer.dbt_project import find_project
 
     directory = Path(project_dir) if project_dir else None
-    project = find_project(directory, os.environ)
-    path = project.target / Kind.MANIFEST.file_name
-    output.note(f"Reading {path}")
-    return str(path)
+    return find_project(directory, os.environ)
+
+
+def _check_project(manifest: Artifact, project: DbtProject) -> None:
+    """Raise ArtifactRefused if a manifest that was not named is of another project.
+
+    DBT_TARGET_PATH may be one directory for several projects.
+    """
+    name = manifest.metadata.project_name
+    expected = as_one_line(project.name)
+    if name in (None, expected):
+        return
+    raise ArtifactRefused(
+        f"nothing was uploaded: {manifest.path} is of project {name!r}, but the project in "
+        f"{project.folder} is {expected!r}; build that project into a target folder of its own, "
+        "or name the manifest with --manifest-path"
+    )
 
 
 def _upload(

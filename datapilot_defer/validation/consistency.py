@@ -24,6 +24,8 @@ _SECTIONS_WITH_UNIQUE_IDS = {
     Kind.RUN_RESULTS: ("results",),
     Kind.SOURCES: ("results",),
 }
+# What `dbt run-operation` and hooks write into the run results. A manifest does not list all.
+_NO_NODES = ("macro.", "operation.")
 _MANIFEST_SECTIONS = (
     "nodes",
     "sources",
@@ -67,7 +69,8 @@ def _find_inconsistency(first: Artifact, other: Artifact, manifest_ids: set[str]
 
 def _find_foreign_id(artifact: Artifact, manifest_ids: set[str]) -> str | None:
     """Return one of the artifact's nodes if the manifest has none of them."""
-    unique_ids = _unique_ids(artifact, _SECTIONS_WITH_UNIQUE_IDS.get(artifact.kind, ()))
+    stated = _unique_ids(artifact, _SECTIONS_WITH_UNIQUE_IDS.get(artifact.kind, ()))
+    unique_ids = {unique_id for unique_id in stated if not unique_id.startswith(_NO_NODES)}
     if not manifest_ids or not unique_ids or unique_ids & manifest_ids:
         return None
     return as_one_line(min(unique_ids))

@@ -10,17 +10,18 @@ from datapilot_defer.formatting import plural, to_single_line
 from datapilot_defer.validation.consistency import find_inconsistencies
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from datapilot_defer.artifact import Artifact
 
 # What is skipped because of an error is listed beside the error.
 _FAILED = frozenset({"error", "fail", "runtime error", "partial success"})
-# They overwrite the run results of a build. `generate` is `dbt docs generate`.
-_COMMANDS_THAT_BUILD_NOTHING = {
-    "compile": "`dbt compile`, which builds nothing",
-    "generate": "`dbt docs generate`, which overwrites those of the build without --no-compile",
-    "run-operation": "`dbt run-operation`, which builds no node",
-    "show": "`dbt show`, which builds nothing",
-}
+_SUCCEEDED = frozenset({"success", "pass", "warn", "no-op", "reused"})
+_SKIPPED = "skipped"
+# Others, such as `dbt test`, overwrite the run results of a build. A retry writes the name of the
+# command that it repeats.
+_COMMANDS_THAT_BUILD = frozenset({"build", "run", "retry"})
+_COMMAND_NAMES = {"generate": "docs generate", "freshness": "source freshness"}
 _MAX_SHOWN = 300
 
 
@@ -35,27 +36,52 @@ class RunOutcome:
     unknown: str | None = None
 
 
-def judge_run(manifest: Artifact, run_results: Artifact) -> RunOutcome:
-    """Return the outcome of the manifest's run. The run results need not be valid."""
+def judge_run(
+    manifest: Artifact, run_results: Artifact, *, same_invocation: bool = False
+) -> RunOutcome:
+    """Return the outcome of the manifest's run. The run results need not be valid.
+
+    same_invocation: they show a success only if the manifest's invocation of dbt wrote them.
+    """
     path = run_results.path
     try:
-        statuses = _statuses(run_results)
-        inconsistencies = find_inconsistencies([manifest, run_results])
+        results = _read_results(run_results)
         command = _find_command(run_results)
+        inconsistencies = find_inconsistencies([manifest, run_results])
     except dbt_json.NotJsonError:
         return RunOutcome(unknown=f"{path} does not hold dbt's run results")
     if inconsistencies:
         return RunOutcome(unknown=inconsistencies[0])
-    failed = [result for result in statuses if result.status in _FAILED]
+    failed = [result for result in results if result.status in _FAILED]
     if failed:
-        nodes = plural(len(statuses), "node")
+        nodes = plural(len(results), "node")
         return RunOutcome(
             failure=f"{path}: {len(failed):,} of {nodes} failed, the first is "
             f"{failed[0].unique_id} ({failed[0].status})"
         )
-    if command in _COMMANDS_THAT_BUILD_NOTHING:
-        return RunOutcome(unknown=f"{path} is of {_COMMANDS_THAT_BUILD_NOTHING[command]}")
-    return RunOutcome()
+    if same_invocation and not _are_of_one_invocation(manifest, run_results):
+        return RunOutcome(
+            unknown=f"{path} and {manifest.path} come from different invocations of dbt"
+        )
+    return RunOutcome(unknown=_find_doubt(path, command, results))
+
+
+def _are_of_one_invocation(manifest: Artifact, run_results: Artifact) -> bool:
+    invocation_id = manifest.metadata.invocation_id
+    return invocation_id is not None and invocation_id == run_results.metadata.invocation_id
+
+
+def _find_doubt(path: str, command: str, results: Sequence[_Result]) -> str | None:
+    """Return why results without a failure do not show that the build succeeded."""
+    if command not in _COMMANDS_THAT_BUILD:
+        name = to_single_line(_COMMAND_NAMES.get(command, command), _MAX_SHOWN)
+        return f"{path} is of `dbt {name}`, not of `dbt build` or `dbt run`"
+    for result in results:
+        if result.status not in _SUCCEEDED and result.status != _SKIPPED:
+            return f"{path}: {result.unique_id} has the unknown status {result.status!r}"
+    if all(result.status == _SKIPPED for result in results):
+        return f"{path}: no node was built"
+    return None
 
 
 @dataclass(frozen=True)
@@ -66,7 +92,7 @@ class _Result:
     status: str
 
 
-def _statuses(run_results: Artifact) -> list[_Result]:
+def _read_results(run_results: Artifact) -> list[_Result]:
     """Return the result of each node. Raises NotJsonError when there is no list of them."""
     raw = run_results.sections.get("results")
     if raw is None or bytes(memoryview(raw)[:1]) != b"[":
