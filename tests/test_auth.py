@@ -306,6 +306,18 @@ def test_status_of_an_expired_token(instance: RunningInstance) -> None:
     token = instance.new_token("admin", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
     done = datapilot("auth", "status", "--json", env=access(instance, token))
     assert (done.exit_code, done.json["accepted"], done.json["ok"]) == (3, False, False)
+    assert "does not accept the token" in done.json["problem"]
+
+
+def test_rejected_credentials_are_shown_on_the_page_of_a_job(
+    instance: RunningInstance, tmp_path: Path
+) -> None:
+    summary = tmp_path / "summary.md"
+    env = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
+    done = datapilot("auth", "status", env={**access(instance, "wrong-token-0000"), **env})
+    assert done.exit_code == 3
+    assert f"::error title=datapilot::{instance.url} does not accept the token" in done.stderr
+    assert "does not accept the token" in summary.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -328,7 +340,7 @@ def test_status_warns_of_a_token_that_expires_soon(
     token = instance.new_token("read", expires_at=expires_at)
     env = access(instance, token)
     done = datapilot("auth", "status", "--json", env=env)
-    assert (done.exit_code, done.json["ok"]) == (0, True)
+    assert (done.exit_code, done.json["ok"], done.json["problem"]) == (0, True, None)
     if expires_at is None:
         assert done.json["token_expires_at"] is None
         assert "token expires:" not in datapilot("auth", "status", env=env).stdout
@@ -362,6 +374,7 @@ def test_status_of_a_dead_instance_leaves_it_open_whether_the_token_is_good() ->
     }
     done = datapilot("auth", "status", "--json", "--timeout", "1", env=env)
     assert (done.exit_code, done.json["accepted"]) == (5, None)
+    assert "connection refused" in done.json["problem"]
 
 
 class Locked(MemoryKeyring):

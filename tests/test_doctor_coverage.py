@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,31 @@ def test_a_max_age_holds_for_what_was_uploaded_long_ago(hosted: ProtocolServer) 
     )
     assert (done.exit_code, statuses(done)["manifest"]) == (1, "failed"), done.output
     assert "the manifest is too old: file 1, uploaded " in details(done)["manifest"]
+
+
+# The page of a CI job
+
+
+def test_a_failed_step_is_shown_on_the_page_of_a_job(
+    hosted: ProtocolServer, tmp_path: Path
+) -> None:
+    summary = tmp_path / "summary.md"
+    env = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
+    words = ("doctor", "--integration-id", 8)
+    done = datapilot(*words, env={**hosted.access, **env})
+    assert done.exit_code == 4
+    assert "::error title=datapilot::integration: no integration has the id 8" in done.stderr
+    assert done.stderr.count("::error") == 1
+    assert "FAILED  integration: no integration has the id 8" in summary.read_text(encoding="utf-8")
+
+
+def test_a_token_that_expires_soon_is_shown_on_the_page_of_a_job(
+    instance: RunningInstance, tmp_path: Path
+) -> None:
+    token = instance.new_token("read", expires_at=datetime.now(UTC) + timedelta(days=3))
+    summary = tmp_path / "summary.md"
+    env = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
+    done = datapilot("doctor", env={**access(instance, token), **env})
+    assert done.exit_code == 0, done.output
+    assert "::warning title=datapilot::credentials: accepted, but the token expires" in done.stderr
+    assert not summary.exists()

@@ -102,6 +102,20 @@ def test_the_name_of_a_deleted_integration_stays_reserved(
     assert names(instance, "--deleted") == ["shop"]
 
 
+def test_show_states_the_last_upload_to_its_own_environment(
+    instance: RunningInstance, integration: int, tmp_path: Path
+) -> None:
+    assert onboard(instance, tmp_path, manifest()).exit_code == 0
+    words = ("--integration-id", integration, "--environment", "dev2")
+    added = datapilot(
+        *("dbt", "integrations", "create", "--name", "shop", "--environment", "dev2"),
+        env=access(instance),
+    )
+    assert added.exit_code == 0, added.output
+    shown = datapilot("dbt", "integrations", "show", *words, env=access(instance))
+    assert "Last upload: nothing uploaded yet" in shown.stdout, shown.output
+
+
 def test_a_disabled_check_rejects_nothing_until_it_is_enabled(
     instance: RunningInstance, integration: int, tmp_path: Path
 ) -> None:
@@ -115,6 +129,7 @@ def test_a_disabled_check_rejects_nothing_until_it_is_enabled(
         "dbt", "integrations", "show", "--integration-id", integration, env=access(instance)
     )
     assert "Disabled checks: older, relations" in shown.stdout
+    assert "Last upload: 20" in shown.stdout
     enabled = integrations(instance, *checks, "--enable", "older", "--enable", "relations")
     assert enabled.json["disabled_checks"] == []
     assert onboard(instance, tmp_path, manifest()).exit_code == 1

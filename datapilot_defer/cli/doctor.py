@@ -114,10 +114,26 @@ def _print_steps(output: Output, steps: Sequence[Step], findings: InstanceFindin
         "may_upload": findings.may_upload,
         "steps": [step.to_json() for step in steps],
     }
-    output.print_result(data, "\n".join(_format_step(step) for step in steps))
+    text = "\n".join(_format_step(step) for step in steps)
+    _annotate_steps(output, steps)
+    if exit_code:
+        output.summarize("failed", text)
+    output.print_result(data, text)
     output.exit(exit_code)
 
 
+def _annotate_steps(output: Output, steps: Sequence[Step]) -> None:
+    """Show on the page of a GitHub job what failed, and a token that will expire soon."""
+    for step in steps:
+        if step.error is not None:
+            output.annotate_error(f"{_format_label(step)}: {step.detail}")
+        elif (step.name.value, step.status.value) == ("credentials", "warning"):
+            output.annotate_warning(f"{_format_label(step)}: {step.detail}")
+
+
 def _format_step(step: Step) -> str:
-    label = step.name.value.replace("_", " ")
-    return f"{_MARKS[step.status]:7} {label}: {step.detail}"
+    return f"{_MARKS[step.status]:7} {_format_label(step)}: {step.detail}"
+
+
+def _format_label(step: Step) -> str:
+    return step.name.value.replace("_", " ")

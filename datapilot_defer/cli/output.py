@@ -140,9 +140,16 @@ class Output:
 
         file: the file that it is about, relative to the repository.
         """
+        self._annotate("error", text, file)
+
+    def annotate_warning(self, text: str) -> None:
+        """Show a warning of the result on the page of a GitHub job; do nothing elsewhere."""
+        self._annotate("warning", text)
+
+    def _annotate(self, level: str, text: str, file: str | None = None) -> None:
         if self._on_github:
             shown = self._sanitize(text)[:_MAX_ANNOTATION_LENGTH]
-            click.echo(ci_log.format_annotation("error", shown, file), err=True)
+            click.echo(ci_log.format_annotation(level, shown, file), err=True)
 
     def summarize(self, outcome: str, text: str) -> None:
         """Add the command, its outcome and a text to the summary of a GitHub job."""

@@ -42,6 +42,7 @@ def status(connection: ConnectionOptions) -> None:
         "ok": access.error is None,
         "exit_code": access.exit_code,
         "accepted": access.accepted,
+        "problem": access.problem,
         "may_upload": access.may_upload,
         "token_expires_at": None,
     }
@@ -58,6 +59,9 @@ def status(connection: ConnectionOptions) -> None:
     expiry_warning = describe_expiry(access.token_expires_at, effective.url.value)
     if expiry_warning is not None:
         output.warn(expiry_warning)
+    if access.problem is not None:
+        output.annotate_error(access.problem)
+        output.summarize("failed", access.problem)
     output.print_result(data, "\n".join(lines))
     output.exit(access.exit_code)
 
@@ -78,6 +82,12 @@ class _Access:
         if isinstance(self.error, Unavailable):
             return None
         return self.error is None
+
+    @property
+    def problem(self) -> str | None:
+        if self.error is None:
+            return None
+        return str(self.error)
 
     @property
     def exit_code(self) -> int:
@@ -101,8 +111,8 @@ def _check_access(client: InstanceClient) -> _Access:
 
 
 def _format_access(access: _Access) -> str:
-    if access.error:
-        return str(access.error)
+    if access.problem is not None:
+        return access.problem
     if access.may_upload:
         return "yes, and the token may upload"
     return "yes; it may not upload"

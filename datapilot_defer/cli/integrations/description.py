@@ -87,14 +87,6 @@ def parse_description(
         if integration[name] is None:
             integration[name] = asked
     environments = _objects(answer, "environments")
-    disabled_checks = answer.get("disabled_checks")
-    if not isinstance(disabled_checks, list):
-        disabled_checks = []
-    integration = _rename(answer, _INTEGRATION)
-    for name, asked in (("id", integration_id), ("environment", environment)):
-        if integration[name] is None:
-            integration[name] = asked
-    environments = _objects(answer, "environments")
     return Description(
         integration,
         _texts(entry.get("environment_type") for entry in environments),

@@ -55,7 +55,10 @@ def show(
 
 def _format_description(description: Description, status_url: str) -> str:
     integration = description.integration
-    last_upload = strip_fraction(format_value(integration, "last_upload_at"))
+    # Not `last_upload_at` of the integration: that is the last one to any environment.
+    syncs = description.sync_history
+    times = [format_value(sync, "time") for sync in syncs if sync["type"] != "Failed"]
+    last_upload = strip_fraction(max(times, default=""))
     lines = [
         f"Integration {integration['id']}, {integration['name']!r}, "
         f"environment {integration['environment']}",
@@ -64,9 +67,9 @@ def _format_description(description: Description, status_url: str) -> str:
     ]
     if description.disabled_checks:
         lines.append(f"Disabled checks: {', '.join(description.disabled_checks)}")
-    syncs = description.sync_history[:_MAX_SHOWN_UPLOADS]
     if syncs:
-        lines.append(format_table(("time", "status", "page"), [_sync_row(sync) for sync in syncs]))
+        rows = [_sync_row(sync) for sync in syncs[:_MAX_SHOWN_UPLOADS]]
+        lines.append(format_table(("time", "status", "page"), rows))
     return "\n".join(lines)
 
 
