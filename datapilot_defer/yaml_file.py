@@ -39,6 +39,8 @@ def read_yaml_file(path: Path) -> object:
     # 2024-02-30 in YAML is a ValueError.
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         reason = textwrap.shorten(str(error), _MAX_REASON_LENGTH)
+    except (AttributeError, LookupError, TypeError):  # of PyYAML, for `!!bool maybe`
+        reason = "a value does not fit its tag, such as !!bool or !!int"
     raise UsageError(f"{path} can't be read: {reason}")
 
 

@@ -63,6 +63,10 @@ def test_a_document_that_would_grow_is_refused_at_once(text: str, tmp_path: Path
         ("x: " + "1:" * 100_000 + "1", "a value of 200,001 characters is not in quotes"),
         ("x: " + "9" * 5_000, "4300 digits"),
         ("x: !<" + LONG + "> 1", "could not determine a constructor"),
+        ("model-paths: [!!bool maybe]", "does not fit its tag"),
+        ('x: !!int ""', "does not fit its tag"),
+        ('x: !!float ""', "does not fit its tag"),
+        ("x: !!timestamp foo", "does not fit its tag"),
     ],
 )
 def test_a_document_that_can_not_be_read_is_said_in_short(

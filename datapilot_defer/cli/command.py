@@ -69,6 +69,8 @@ class Command(click.Command):
             failure = UsageError(error.format_message())
         except DatapilotError as error:
             failure = error
+        except MemoryError:
+            failure = UsageError("the files and answers need more memory than this process gets")
         except _Terminated:
             failure = Interrupted(signal.SIGTERM)
         except (KeyboardInterrupt, click.Abort):

@@ -11,12 +11,16 @@ import math
 import re
 from contextlib import suppress
 
+from datapilot_defer.dbt_json.limits import has_more_values
+
 _LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BYTE = re.compile(r"\(byte (\d+)\)")
 _CONFLICT_MARKERS = re.compile(rb"\s*<<<<<<< |.*?\n<<<<<<< ", re.DOTALL)
 _CONFLICT_SEARCH_BYTES = 4096
 _NON_FINITE_NUMBERS = (b"NaN", b"Infinity")
 _CONTEXT_BYTES = 24
+# Of a file that is decoded as a whole.
+_MAX_VALUES = 5_000_000
 _TYPE_NAMES = {"array": "a list", "str": "a string", "int": "a number", "float": "a number"}
 
 
@@ -50,6 +54,10 @@ def reencode_with_python(content: bytes, error: Exception) -> bytes:
     error: the fast parser's. Raises NotJsonError if dbt cannot read the bytes either.
     """
     if _may_be_python_only_json(content, error):
+        if has_more_values(content, _MAX_VALUES):
+            raise NotJsonError(
+                f"holds over {_MAX_VALUES:,} values, and NaN, infinities or half a surrogate pair"
+            )
         with suppress(ValueError, RecursionError):
             document = json.loads(
                 content.decode().strip(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from datapilot_defer.dbt_json.diagnosis import (
     NotJsonError,
@@ -12,6 +12,7 @@ from datapilot_defer.dbt_json.diagnosis import (
     describe_non_object,
     reencode_with_python,
 )
+from datapilot_defer.dbt_json.limits import has_more_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 1 << 20
 _EDGE_BYTES = 64
 _MAX_SECTIONS = 10_000
+# Of one section: the largest projects have a tenth of it.
+_MAX_ENTRIES = 1_000_000
+# Of one entry: the node of a table with 10,000 columns has a tenth of it.
+_MAX_VALUES = 1_000_000
+_MAX_KEY_LENGTH = 100
+_NO_DBT = "no dbt writes so many"
 
 
 def split(content: bytes) -> Mapping[str, Raw]:
@@ -35,34 +42,22 @@ def split(content: bytes) -> Mapping[str, Raw]:
     _check_utf8(content)
     text = _strip_unicode_whitespace(content)
     try:
-        return _top_level(text)
+        return _decode_mapping(text, _MAX_SECTIONS)
     except RecursionError:
         raise NotJsonError(
             "is nested too deeply: dbt's loader gives up on it, and no dbt wrote it"
         ) from None
-    except _TooManyKeysError:
-        raise NotJsonError(
-            f"is an object with over {_MAX_SECTIONS:,} keys; an artifact of dbt has about 20"
-        ) from None
     except msgspec.ValidationError as error:
         raise NotJsonError(describe_non_object(error)) from None
     except msgspec.DecodeError as error:
-        return _top_level(reencode_with_python(content, error))
+        return _decode_mapping(reencode_with_python(content, error), _MAX_SECTIONS)
 
 
-def _top_level(text: bytes | memoryview) -> Mapping[str, Raw]:
+def decode(raw: Raw | bytes, place: str = "one value") -> Any:
+    """Return one value as Python objects. place: what it is, for messages. Raises NotJsonError."""
     import msgspec
 
-    sections: Mapping[str, Raw] = msgspec.json.decode(
-        text, type=dict[_Section, msgspec.Raw], dec_hook=_section_name_hook()
-    )
-    return sections
-
-
-def decode(raw: Raw | bytes) -> Any:
-    """Return one value as Python objects. Raises NotJsonError."""
-    import msgspec
-
+    _check_value_count(raw, place)
     try:
         return msgspec.json.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -74,35 +69,19 @@ def decode(raw: Raw | bytes) -> Any:
 
 
 def count(raw: Raw) -> int:
-    """Return the number of entries of a mapping, without keeping them.
-
-    Raises NotJsonError, also when it is not a mapping.
-    """
-    import msgspec
-
-    entry_count = 0
-
-    def hook(_: type, __: Any) -> Any:
-        nonlocal entry_count
-        entry_count += 1
-        return _KEY
-
-    try:
-        msgspec.json.decode(raw, type=dict[_Key, msgspec.Raw], dec_hook=hook)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise NotJsonError(str(error)) from None
-    return entry_count
+    """Return the number of entries of a mapping; raises the same as `entries`."""
+    return len(entries(raw))
 
 
 def entries(raw: Raw) -> dict[str, Raw]:
-    """Return the entries of one mapping, such as the manifest's nodes.
+    """Return the entries of one mapping, such as the manifest's nodes, as views on the same bytes.
 
-    Raises NotJsonError, also when it is not a mapping.
+    Raises NotJsonError, also when it is not a mapping or has too many entries.
     """
     import msgspec
 
     try:
-        return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        return _decode_mapping(raw, _MAX_ENTRIES)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise NotJsonError(str(error)) from None
 
@@ -110,27 +89,10 @@ def entries(raw: Raw) -> dict[str, Raw]:
 def walk(raw: Raw, visit: Callable[[str, Any], None]) -> None:
     """Call `visit` with each key and value of one mapping, holding one value at a time.
 
-    A repeated key is visited again: the last visit counts. Raises NotJsonError, also when it is
-    not a mapping, and all that `visit` raises.
+    Raises what `entries` raises, NotJsonError for a value, and all that `visit` raises.
     """
-    import msgspec
-
-    key = ""
-
-    def hook(decoded_type: type, decoded: Any) -> Any:
-        nonlocal key
-        if decoded_type is _Key:
-            key = decoded
-            return _KEY
-        visit(key, decoded)
-        return _VALUE
-
-    try:
-        # Each key decodes to the same object, so that the result never has more than one entry.
-        msgspec.json.decode(raw, type=dict[_Key, _Value], dec_hook=hook)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        for name, value in entries(raw).items():
-            visit(name, decode(value))
+    for key, value in entries(raw).items():
+        visit(key, decode(value, f"entry {key[:_MAX_KEY_LENGTH]!r}"))
 
 
 def walk_list(raw: Raw, visit: Callable[[int, Any], None]) -> None:
@@ -140,53 +102,72 @@ def walk_list(raw: Raw, visit: Callable[[int, Any], None]) -> None:
     """
     import msgspec
 
-    index = -1
+    _check_item_count(raw)
+    try:
+        items = msgspec.json.decode(raw, type=list[msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise NotJsonError(str(error)) from None
+    for index, item in enumerate(items):
+        visit(index, decode(item, f"item {index}"))
 
-    def hook(_: type, decoded: Any) -> Any:
-        nonlocal index
-        index += 1
-        visit(index, decoded)
-        return _VALUE
+
+def _check_item_count(raw: Raw) -> None:
+    """Raise NotJsonError if a list has too many items to keep a view on each."""
+    import msgspec
+
+    if memoryview(raw).nbytes <= _MAX_ENTRIES:
+        return
+    item_count = 0
+
+    class Item(msgspec.Struct, gc=False):
+        """An object, whose properties are skipped."""
+
+        def __post_init__(self) -> None:
+            nonlocal item_count
+            item_count += 1
+            if item_count > _MAX_ENTRIES:
+                raise _TooManyError
 
     try:
-        msgspec.json.decode(raw, type=list[_Value], dec_hook=hook)
+        msgspec.json.decode(raw, type=list[Item])
+    except _TooManyError:
+        raise NotJsonError(f"holds a list with over {_MAX_ENTRIES:,} items; {_NO_DBT}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        for position, value in enumerate(decode(raw)):
-            visit(position, value)
+        # A list of something else, whose items nothing skips.
+        _check_value_count(raw, "one list")
 
 
-class _TooManyKeysError(Exception):
+def _check_value_count(raw: Raw | bytes, place: str) -> None:
+    if memoryview(raw).nbytes > _MAX_VALUES and has_more_values(bytes(raw), _MAX_VALUES):
+        raise NotJsonError(f"holds over {_MAX_VALUES:,} values in {place}; {_NO_DBT}")
+
+
+class _TooManyError(Exception):
     pass
 
 
-class _Section(str):
+class _Key(str):
     __slots__ = ()
 
 
-def _section_name_hook() -> Callable[[type, Any], _Section]:
-    """Return a hook that counts the keys, and stops at more than an artifact can have."""
+def _decode_mapping(content: Raw | bytes | memoryview, max_keys: int) -> dict[str, Raw]:
+    """Return the entries of an object. Raises NotJsonError if it has more than `max_keys`."""
+    import msgspec
+
     key_count = 0
 
-    def hook(_: type, key: Any) -> _Section:
+    def hook(_: type, key: Any) -> _Key:
         nonlocal key_count
         key_count += 1
-        if key_count > _MAX_SECTIONS:
-            raise _TooManyKeysError
-        return _Section(key)
+        if key_count > max_keys:
+            raise _TooManyError
+        return _Key(key)
 
-    return hook
-
-
-class _Key:
-    pass
-
-
-class _Value:
-    pass
-
-
-_KEY = _Key()
-_VALUE = _Value()
+    decoder = msgspec.json.Decoder(dict[_Key, msgspec.Raw], dec_hook=hook)
+    try:
+        return cast("dict[str, Raw]", decoder.decode(content))
+    except _TooManyError:
+        raise NotJsonError(f"holds an object with over {max_keys:,} keys; {_NO_DBT}") from None
 
 
 def _check_utf8(content: bytes) -> None:

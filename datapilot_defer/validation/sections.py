@@ -53,12 +53,10 @@ class _ProblemCollector:
     is_truncated: bool = False
 
     def record(self, section: str, key: str, problems: list[Problem]) -> None:
-        """Record the problems of one entry. Of a repeated key the last value counts, as for dbt.
+        """Record the problems of one entry.
 
         Raises TooManyProblems when there are too many violations of the schema.
         """
-        replaced = self.problems.pop((section, key), [])
-        self.total -= len(replaced)
         if not problems:
             return
         violates_schema = _violates_schema(problems)
@@ -200,8 +198,7 @@ def _entry_visitor(
         if check_node:
             unsafe = list(check_node(str(key), entry))  # it also counts the nodes
             problems = problems or unsafe
-        if problems or collector.problems:
-            collector.record(name, str(key), problems)
+        collector.record(name, str(key), problems)
 
     return visit
 
