@@ -21,7 +21,6 @@ from datapilot_defer.cli.options import (
     environment_option,
     integration_options,
     require_integration,
-    start_deadline,
     validation_options,
 )
 from datapilot_defer.cli.output import Output, current_output
@@ -189,15 +188,15 @@ def onboard(
         upload.force,
         upload.allow,
     )
-    deadline = start_deadline(connection.timeout_s)
+    instance = Connection(connection, environ=os.environ, console=output)
     artifacts = _validate(
-        output, files, validation, deadline, require_success=upload.require_success
+        output, files, validation, instance.deadline, require_success=upload.require_success
     )
     if upload.dry_run:
         print_dry_run(output, artifacts, request)
         return
     try:
-        result = _upload(output, artifacts, request, connection)
+        result = _upload(output, artifacts, request, instance)
     except Unavailable as error:
         if not upload.soft_fail:
             raise
@@ -275,9 +274,8 @@ def _upload(
     output: Output,
     artifacts: ValidatedArtifacts,
     request: OnboardRequest,
-    options: ConnectionOptions,
+    instance: Connection,
 ) -> OnboardResult:
     from datapilot_defer.onboard import onboard
 
-    client = Connection(options, environ=os.environ, console=output).open()
-    return onboard(client, artifacts, request, console=output)
+    return onboard(instance.open(), artifacts, request, console=output)
