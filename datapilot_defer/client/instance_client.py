@@ -57,6 +57,7 @@ class InstanceClient:
     ) -> None:
         self.credentials = credentials
         self.url = credentials.url.value
+        self.deadline = deadline
         self._transport = Transport(
             credentials, deadline=deadline, log=log, ci_name=ci_name, retry_s=retry_s
         )

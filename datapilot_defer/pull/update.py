@@ -21,6 +21,7 @@ from datapilot_defer.pull.download import (
 )
 from datapilot_defer.pull.record import PulledArtifact, StateRecord
 from datapilot_defer.pull.request import PullOptions, PullResult, check_age, describe_age
+from datapilot_defer.pull.state_directory import LOCK_TIMEOUT_S
 
 if TYPE_CHECKING:
     from datapilot_defer.artifact import Kind
@@ -121,15 +122,18 @@ def _update(
     force: bool,
 ) -> PullResult:
     retry_s = None
+    lock_timeout_s = LOCK_TIMEOUT_S
     if usable is not None:
         retry_s = BRIEF_TIMEOUT_S
+        lock_timeout_s = BRIEF_TIMEOUT_S
     try:
         if usable is not None and _is_current(usable, request, connection):
             return usable
         origin = request.origin(connection.address)
         client = connection.open(retry_s=retry_s)
         context = PullContext(request, client, directory, console, origin)
-        return _download_changed(context, force=force)
+        lock_timeout_s = min(lock_timeout_s, client.deadline.remaining())
+        return _download_changed(context, lock_timeout_s, force=force)
     except Unavailable as error:
         if usable is None:
             raise
@@ -156,11 +160,11 @@ def _is_same_artifact(artifact: PulledArtifact, location: ArtifactLocation) -> b
     return artifact.file_id == location.file_id
 
 
-def _download_changed(context: PullContext, *, force: bool) -> PullResult:
+def _download_changed(context: PullContext, lock_timeout_s: float, *, force: bool) -> PullResult:
     request = context.request
     directory = context.directory
     locate(context.client, request.kinds[0], request)  # may raise; then no directory is created
-    with directory.lock():
+    with directory.lock(lock_timeout_s):
         previous = None
         if not force:
             previous = directory.read_record()
