@@ -133,7 +133,7 @@ class Output:
 
         file: the file that it is about, relative to the repository.
         """
-        if self._on_github:
+        if self._on_github and self.log_format == "text":
             shown = self._sanitize(text)[:_MAX_ANNOTATION_LENGTH]
             click.echo(ci_log.format_annotation("error", shown, file), err=True)
 
