@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from datapilot_defer.files import read_regular_file
 from datapilot_defer.formatting import replace_unprintable, to_single_line
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # An instance stores these facts and shows them. No real one is longer.
 _MAX_NAME_LENGTH = 250
 _MAX_URL_LENGTH = 1000
+# GitHub sends no event that is larger than 25 MB.
+_MAX_EVENT_BYTES = 25_000_000
 # Everything before the last @ of a URL's authority; \1 is the scheme with its slashes.
 _USER_INFO = re.compile(r"^((?:[a-z][a-z0-9+.-]*:(?=[/\\]))?[/\\]*)[^/?#\\]*@", re.IGNORECASE)
 
@@ -178,7 +181,7 @@ def _pull_request_commit(environ: Mapping[str, str]) -> str | None:
     if not path or not environ.get("GITHUB_EVENT_NAME", "").startswith("pull_request"):
         return None
     try:
-        event = json.loads(Path(path).read_text(encoding="utf-8"))
+        event = json.loads(read_regular_file(Path(path), _MAX_EVENT_BYTES))
         sha = event["pull_request"]["head"]["sha"]
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return None  # an upload works without it

@@ -130,8 +130,11 @@ def append_outputs(environ: Mapping[str, str], values: Mapping[str, str]) -> Non
 def _append_to_file(environ: Mapping[str, str], variable: str, text: str) -> None:
     if not environ.get(variable) or not is_github(environ):
         return
+    path = Path(environ[variable])
     try:
-        with Path(environ[variable]).open("a", encoding="utf-8", newline="\n") as file:
+        if path.exists() and not path.is_file():
+            return  # writing to a pipe may never end
+        with path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except (OSError, ValueError):
         # A full or read-only disk of the runner must not fail an upload that succeeded.

@@ -172,16 +172,18 @@ def read_regular_file(path: Path, limit_bytes: int) -> bytes:
         return file.read(size_bytes)  # read(limit_bytes) would reserve that much memory
 
 
-def sha256_of_file(path: Path) -> str:
-    """Return the sha256 of a file's content, 64 lowercase hex digits.
+def has_content(path: Path, sha256: str, size_bytes: int) -> bool:
+    """Return whether a file has this content: a hash of 64 lowercase hex digits, and a size.
 
-    Raises OSError, also for a pipe or a device.
+    A file of another size is not read. Raises OSError, also for a pipe or a device.
     """
     digest = hashlib.sha256()
     with _open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size != size_bytes:
+            return False
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
-    return digest.hexdigest()
+    return digest.hexdigest() == sha256
 
 
 def _open_regular(path: Path) -> BinaryIO:

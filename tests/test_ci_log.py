@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from datapilot_defer import ci_log
+from datapilot_defer import ci, ci_log
 from tests.support.ci_readers import ATTACK, find_commands
 
 
@@ -48,6 +49,23 @@ def test_an_annotation_is_one_line_whatever_it_says() -> None:
         ci_log.format_annotation("error", "50% of\r\nit: a::b, c")
         == "::error title=datapilot::50%25 of%0D%0Ait: a::b, c"
     )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes with a path")
+def test_a_pipe_in_the_place_of_a_file_of_the_job_is_left_alone(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    environ = {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_SHA": "merge",
+        "GITHUB_EVENT_NAME": "pull_request",
+        "GITHUB_STEP_SUMMARY": str(pipe),
+    }
+    ci_log.append_summary(environ, "# x")
+    for path in (str(pipe), "/dev/zero"):
+        run = ci.detect_ci({**environ, "GITHUB_EVENT_PATH": path})
+        assert run is not None
+        assert run.commit == "merge"
 
 
 def test_outside_github_no_file_is_written(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -200,6 +201,10 @@ def test_a_file_of_authorities_is_looked_at_first(name: str, tmp_path: Path) -> 
     (tmp_path / "notes").write_text("no certificate", encoding="utf-8")
     with pytest.raises(UsageError, match=r"which holds no certificate to read \(PEM\)"):
         find_ca_bundle({name: str(tmp_path / "notes")})
+    if os.name == "posix":
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(UsageError, match=f"{name} names .*, which is not a file"):
+            find_ca_bundle({name: str(tmp_path / "pipe")})
 
 
 def test_without_truststore_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,8 +54,10 @@ def test_deep_results_of_a_run_are_left_to_dbt(tmp_path: Path) -> None:
     check_retry(["retry"], DbtProject(tmp_path, "shop", tmp_path))
 
 
-@pytest.mark.parametrize("names", [DEEP, f'{{"shop": {DEEP}}}', f'{{"shop": {"9" * 5000}}}'])
-def test_a_deep_cache_of_names_is_not_used(names: str) -> None:
+@pytest.mark.parametrize(
+    "names", [DEEP, f'{{"shop": {DEEP}}}', f'{{"shop": {"9" * 5000}}}', '{"shop": -3}']
+)
+def test_a_corrupt_cache_of_names_is_not_used(names: str) -> None:
     address = InstanceAddress(URL, "acme")
     directory = instance_cache_directory(address)
     directory.mkdir(parents=True)

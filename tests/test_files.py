@@ -88,7 +88,9 @@ def test_an_own_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     path.write_bytes(b"12345")
     assert files.read_regular_file(path, 5) == b"12345"
-    assert files.sha256_of_file(path) == hashlib.sha256(b"12345").hexdigest()
+    sha256 = hashlib.sha256(b"12345").hexdigest()
+    assert files.has_content(path, sha256, 5)
+    assert not files.has_content(path, "0" * 64, 5)
     with pytest.raises(OSError, match="it is larger than"):
         files.read_regular_file(path, 4)
 
@@ -103,7 +105,7 @@ def test_an_own_file_is_no_pipe_and_no_device(kind: str, tmp_path: Path) -> None
     with pytest.raises(OSError, match="is not a regular file"):
         files.read_regular_file(path, 5)
     with pytest.raises(OSError, match="is not a regular file"):
-        files.sha256_of_file(path)
+        files.has_content(path, "0" * 64, 5)
 
 
 def test_reading_a_small_file_reserves_little_memory(tmp_path: Path) -> None:

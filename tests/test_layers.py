@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "formatting": set(),
     "dbt_json": set(),
     "files": set(),
-    "ci": {"formatting"},
+    "ci": {"files", "formatting"},
     "ci_log": {"ci", "formatting"},
     "deadline": set(),
     "config": {"files"},

@@ -10,6 +10,9 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -643,14 +646,13 @@ def test_a_lock_that_a_killed_process_left_behind_does_not_hold(
     assert not (out / ".datapilot-half.tmp").exists()
 
 
-def test_a_lock_that_another_process_holds_too_long_is_said(
-    instance: RunningInstance, integration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("datapilot_defer.pull.state_directory.LOCK_TIMEOUT_S", 0.05)
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a state directory, as another process does."""
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with StateDirectory(tmp_path / "out").lock():
+        with StateDirectory(path).lock():
             held.set()
             done.wait()
 
@@ -658,12 +660,35 @@ def test_a_lock_that_another_process_holds_too_long_is_said(
     holder.start()
     held.wait()
     try:
-        outcome = pull(instance, integration, "--output", tmp_path / "out")
+        yield
     finally:
         done.set()
         holder.join()
+
+
+def test_a_lock_is_waited_for_as_long_as_the_command_has_time(
+    instance: RunningInstance, integration: int, tmp_path: Path
+) -> None:
+    start = time.monotonic()
+    with locked(tmp_path / "out"):
+        outcome = pull(instance, integration, "--output", tmp_path / "out", "--timeout", 1)
+    assert time.monotonic() - start < 20
     assert outcome.exit_code == 5
     assert "another process has been writing" in outcome.stderr
+
+
+def test_a_lock_is_waited_for_briefly_if_a_manifest_is_there(
+    instance: RunningInstance, integration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pull(instance, integration, "--output", tmp_path / "out").exit_code == 0
+    monkeypatch.setattr("datapilot_defer.pull.update._is_current", lambda *_: False)
+    monkeypatch.setattr("datapilot_defer.pull.update.BRIEF_TIMEOUT_S", 1.0)
+    start = time.monotonic()
+    with locked(tmp_path / "out"):
+        outcome = pull(instance, integration, "--output", tmp_path / "out")
+    assert time.monotonic() - start < 20
+    assert outcome.exit_code == 0
+    assert "Using what was pulled before" in outcome.stderr
 
 
 def test_the_names_of_the_default_folder_are_safe_on_every_system() -> None:

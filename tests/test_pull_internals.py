@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -219,6 +221,18 @@ def test_a_changed_or_missing_manifest_is_not_intact(
     path.unlink()
     assert directory.read_intact(artifact) is None
     assert not directory.is_intact(artifact)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the file would need its size on the disk")
+def test_a_huge_file_in_the_place_of_a_manifest_is_not_read(
+    pulled: tuple[StateDirectory, PulledArtifact],
+) -> None:
+    directory, artifact = pulled
+    os.truncate(directory.artifact_path(Kind.MANIFEST), 12 << 30)
+    start = time.monotonic()
+    assert not directory.is_intact(artifact)
+    assert directory.read_intact(artifact) is None
+    assert time.monotonic() - start < 2
 
 
 def test_the_age_of_a_manifest_names_its_commit(

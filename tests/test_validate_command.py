@@ -124,6 +124,17 @@ def test_without_a_file_there_is_nothing_to_validate() -> None:
     assert datapilot("dbt", "validate").exit_code == 2
 
 
+def test_on_github_every_line_is_json_if_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    (tmp_path / "bad.json").write_text("{}", encoding="utf-8")
+    done = datapilot("dbt", "validate", tmp_path / "bad.json", "--log-format", "json")
+    assert done.exit_code == 1
+    for line in done.stderr.splitlines():
+        assert line.startswith("{")
+
+
 def test_on_github_a_refused_file_is_an_annotation_and_in_the_summary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

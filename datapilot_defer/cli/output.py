@@ -147,7 +147,7 @@ class Output:
         self._annotate("warning", text)
 
     def _annotate(self, level: str, text: str, file: str | None = None) -> None:
-        if self._on_github:
+        if self._on_github and self.log_format == "text":
             shown = self._sanitize(text)[:_MAX_ANNOTATION_LENGTH]
             click.echo(ci_log.format_annotation(level, shown, file), err=True)
 

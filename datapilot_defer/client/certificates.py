@@ -33,6 +33,8 @@ def _check_ca_bundle(name: str, path: str) -> None:
     """Raise UsageError for a file without certificates: every handshake would fail with it."""
     if os.path.isdir(path):  # noqa: PTH112
         return
+    if not os.path.isfile(path):  # noqa: PTH113 - the end of a pipe or a device may never come
+        raise UsageError(f"environment variable {name} names {path}, which is not a file")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except OSError:  # ssl.SSLError is one

@@ -58,6 +58,7 @@ class InstanceClient:
     ) -> None:
         self.credentials = credentials
         self.url = credentials.url.value
+        self.deadline = limits.deadline
         self._transport = Transport(credentials, limits=limits, log=log, ci_name=ci_name)
 
     def status_url(self, integration_id: int, environment: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from datapilot_defer.errors import NotFound, Unavailable, UsageError
 from datapilot_defer.files import read_regular_file, write_atomically
@@ -90,8 +90,9 @@ def _cache_path(address: InstanceAddress) -> Path:
 def _read_cache(path: Path) -> dict[str, int]:
     import msgspec
 
+    positive = Annotated[int, msgspec.Meta(ge=1)]
     try:
         content = read_regular_file(path, _MAX_CACHE_BYTES)
-        return msgspec.json.decode(content, type=dict[str, int])
+        return msgspec.json.decode(content, type=dict[str, positive])
     except (OSError, msgspec.MsgspecError):
         return {}

@@ -25,9 +25,9 @@ from datapilot_defer.files import (
     TEMPORARY_SUFFIX,
     acquire_lock,
     create_temporary,
+    has_content,
     read_regular_file,
     retry_while_busy,
-    sha256_of_file,
     write_temporary,
 )
 from datapilot_defer.pull.record import (
@@ -84,17 +84,17 @@ class StateDirectory:
 
     def is_intact(self, artifact: PulledArtifact) -> bool:
         """Return whether the file on disk is still what was pulled."""
+        path = self.artifact_path(artifact.kind)
         try:
-            sha256 = sha256_of_file(self.artifact_path(artifact.kind))
+            return has_content(path, artifact.metadata.sha256, artifact.metadata.size_bytes)
         except OSError:
             return False
-        return sha256 == artifact.metadata.sha256
 
     def read_intact(self, artifact: PulledArtifact) -> Artifact | None:
         """Read an artifact; None when the file on disk is no longer what was pulled."""
         path = self.artifact_path(artifact.kind)
         try:
-            content = read_regular_file(path, MAX_FILE_BYTES)
+            content = read_regular_file(path, min(artifact.metadata.size_bytes, MAX_FILE_BYTES))
         except OSError:
             return None
         found = parse_artifact(content, path=str(path), kind=artifact.kind)
@@ -114,18 +114,19 @@ class StateDirectory:
         return [path for path in paths if path.exists()]
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
         """Lock the directory against other processes; create it when it does not exist.
 
-        The operating system releases the lock of a process that dies. Raises UsageError when the
-        directory cannot be written to, Unavailable when another process holds it for too long.
+        timeout_s: how long to wait for another process. The operating system releases the lock of
+        a process that dies. Raises UsageError when the directory cannot be written to, Unavailable
+        when another process holds it for too long.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = acquire_lock(self.path / _LOCK_FILE, LOCK_TIMEOUT_S)
+            lock = acquire_lock(self.path / _LOCK_FILE, timeout_s)
         except TimeoutError:
             raise Unavailable(
-                f"another process has been writing to {self.path} for {LOCK_TIMEOUT_S:g} s"
+                f"another process has been writing to {self.path} for over {timeout_s:.0f} s"
             ) from None
         except OSError as error:
             raise self.not_writable_error(error) from None

@@ -20,6 +20,7 @@ from datapilot_defer.pull.download import (
 )
 from datapilot_defer.pull.record import PulledArtifact, StateRecord
 from datapilot_defer.pull.request import PullOptions, PullResult, check_age, describe_age
+from datapilot_defer.pull.state_directory import LOCK_TIMEOUT_S
 
 if TYPE_CHECKING:
     from datapilot_defer.artifact import Kind
@@ -125,10 +126,13 @@ def _update(
             return current
         origin = request.origin(connection.address)
         client = connection.open()
+        lock_timeout_s = LOCK_TIMEOUT_S
         if usable is not None:
             client = connection.open_for_update()
+            lock_timeout_s = BRIEF_TIMEOUT_S
         context = PullContext(request, client, directory, console, origin)
-        return _download_changed(context, force=force)
+        lock_timeout_s = min(lock_timeout_s, client.deadline.remaining())
+        return _download_changed(context, lock_timeout_s, force=force)
     except Unavailable as error:
         if usable is None:
             raise
@@ -164,11 +168,11 @@ def _is_same_artifact(artifact: PulledArtifact, location: ArtifactLocation) -> b
     return artifact.file_id == location.file_id
 
 
-def _download_changed(context: PullContext, *, force: bool) -> PullResult:
+def _download_changed(context: PullContext, lock_timeout_s: float, *, force: bool) -> PullResult:
     request = context.request
     directory = context.directory
     locate(context.client, request.kinds[0], request)  # may raise; then no directory is created
-    with directory.lock():
+    with directory.lock(lock_timeout_s):
         previous = None
         if not force:
             previous = directory.read_record()
