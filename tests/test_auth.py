@@ -189,6 +189,30 @@ def test_a_variable_that_wins_is_named_at_login(
     assert "wins" not in same.stderr
 
 
+def test_every_variable_that_wins_is_named(instance: RunningInstance) -> None:
+    where = ["--backend-url", instance.url, "--instance-name", instance.instance_name]
+    contradicting = {
+        "ALTIMATE_API_KEY": "another-token",
+        "DATAPILOT_TOKEN": "one-more-token",
+        "ALTIMATE_URL": "https://other.example.com",
+        "DATAPILOT_INSTANCE_NAME": "other",
+    }
+    words = ("auth", "login", "--token-stdin", *where)
+    done = datapilot(*words, env=contradicting, stdin=instance.token)
+    assert done.exit_code == 0, done.output
+    for variable in contradicting:
+        assert f"in environment variable {variable} wins over this one" in done.stderr
+    out = datapilot("auth", "logout", env=contradicting)
+    assert "is still used; unset DATAPILOT_TOKEN and ALTIMATE_API_KEY to stop that" in out.stderr
+
+
+def test_a_variable_that_agrees_hides_the_next_one(instance: RunningInstance) -> None:
+    env = {**place(instance), "DATAPILOT_TOKEN": instance.token, "ALTIMATE_API_KEY": "another"}
+    done = datapilot("auth", "login", "--token-stdin", env=env, stdin=instance.token)
+    assert done.exit_code == 0, done.output
+    assert "wins" not in done.stderr
+
+
 @pytest.mark.parametrize("variable", ["ALTIMATE_API_KEY", "DATAPILOT_TOKEN"])
 def test_a_variable_that_still_applies_is_named_at_logout(
     variable: str, instance: RunningInstance

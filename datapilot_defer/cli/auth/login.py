@@ -184,16 +184,13 @@ def _confirm_config_file(output: Output, error: Unavailable) -> None:
 
 def _warn_about_precedence(output: Output, login_credentials: Credentials) -> None:
     """Warn if the next command uses other credentials than those that were stored."""
-    variables = CredentialSource.from_environment(os.environ)
     url = login_credentials.url.value
-    if variables.token and variables.token.value != login_credentials.token.value:
-        _warn_about_variable(output, "token", variables.token)
-        return
-    if variables.url and normalize_url(variables.url.value) != url:
-        _warn_about_variable(output, "URL", variables.url)
     name = login_credentials.instance_name.value
-    if variables.instance_name and variables.instance_name.value != name:
-        _warn_about_variable(output, "instance name", variables.instance_name)
+    token = login_credentials.token.value
+    _warn_about_variables(output, "url", "URL", url)
+    _warn_about_variables(output, "instance_name", "instance name", name)
+    if _warn_about_variables(output, "token", "token", token):
+        return  # a token from a variable wins over the config file too
     in_config_file = credential_store.find_in_config_file(os.environ)
     if in_config_file and in_config_file != (name, url):
         _, url_in_file = in_config_file
@@ -203,5 +200,20 @@ def _warn_about_precedence(output: Output, login_credentials: Credentials) -> No
         )
 
 
-def _warn_about_variable(output: Output, label: str, variable: Setting) -> None:
-    output.warn(f"the {label} in {variable.origin} wins over this one; unset it to use this one")
+def _warn_about_variables(output: Output, part: str, label: str, stored: str) -> bool:
+    """Warn of each variable that wins over a stored value. Return whether there is one."""
+    has_warned = False
+    for name in config.CREDENTIAL_VARIABLES[part]:  # the first one that is set wins
+        variable = config.read_variable(os.environ, (name,))
+        if variable is None:
+            continue
+        value = variable.value
+        if part == "url":
+            value = normalize_url(value)
+        if value == stored:
+            break
+        output.warn(
+            f"the {label} in {variable.origin} wins over this one; unset it to use this one"
+        )
+        has_warned = True
+    return has_warned
