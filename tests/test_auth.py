@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 from keyring.errors import NoKeyringError
 
 from datapilot_defer import credential_store
+from datapilot_defer.client.hosted_pages import find_site
 from tests.conftest import MemoryKeyring
 from tests.support import fault_actions as act
 from tests.support.commands import access, datapilot
@@ -183,6 +187,30 @@ def test_a_variable_that_wins_is_named_at_login(
         *words, env={**place(instance), "ALTIMATE_URL": f"{instance.url}/"}, stdin=instance.token
     )
     assert "wins" not in same.stderr
+
+
+def test_every_variable_that_wins_is_named(instance: RunningInstance) -> None:
+    where = ["--backend-url", instance.url, "--instance-name", instance.instance_name]
+    contradicting = {
+        "ALTIMATE_API_KEY": "another-token",
+        "DATAPILOT_TOKEN": "one-more-token",
+        "ALTIMATE_URL": "https://other.example.com",
+        "DATAPILOT_INSTANCE_NAME": "other",
+    }
+    words = ("auth", "login", "--token-stdin", *where)
+    done = datapilot(*words, env=contradicting, stdin=instance.token)
+    assert done.exit_code == 0, done.output
+    for variable in contradicting:
+        assert f"in environment variable {variable} wins over this one" in done.stderr
+    out = datapilot("auth", "logout", env=contradicting)
+    assert "is still used; unset DATAPILOT_TOKEN and ALTIMATE_API_KEY to stop that" in out.stderr
+
+
+def test_a_variable_that_agrees_hides_the_next_one(instance: RunningInstance) -> None:
+    env = {**place(instance), "DATAPILOT_TOKEN": instance.token, "ALTIMATE_API_KEY": "another"}
+    done = datapilot("auth", "login", "--token-stdin", env=env, stdin=instance.token)
+    assert done.exit_code == 0, done.output
+    assert "wins" not in done.stderr
 
 
 @pytest.mark.parametrize("variable", ["ALTIMATE_API_KEY", "DATAPILOT_TOKEN"])
@@ -441,3 +469,47 @@ def test_a_timeout_from_the_environment_bounds_the_command() -> None:
         done = datapilot("auth", "status", env={**env, "DATAPILOT_TIMEOUT": "1.5"})
     assert done.exit_code == 5
     assert "did not end within 1.5 s" in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+@pytest.mark.parametrize(
+    ("words", "origin"),
+    [(["--token-file", "{pipe}"], "the file {pipe}"), (["--token-stdin"], "standard input")],
+)
+def test_a_token_that_never_arrives_does_not_hang(
+    words: list[str], origin: str, instance: RunningInstance, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    filled = [word.format(pipe=pipe) for word in words]
+    silent, writer = os.pipe()
+    done = subprocess.run(
+        [sys.executable, "-m", "datapilot_defer", "auth", "login", *filled, "--timeout", "1"],
+        env={**os.environ, **place(instance)},
+        stdin=silent,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    os.close(silent)
+    os.close(writer)
+    assert done.returncode == 5
+    assert f"reading the token from {origin.format(pipe=pipe)} did not end within" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def test_a_token_from_a_pipe_is_kept(instance: RunningInstance, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(instance.token,))
+    writer.start()
+    done = datapilot("auth", "login", "--token-file", pipe, env=place(instance))
+    writer.join()
+    assert done.exit_code == 0, done.output
+
+
+def test_a_hosted_instance_has_its_pages_elsewhere_with_a_written_port_too() -> None:
+    for url in ("https://api.getaltimate.com", "https://api.getaltimate.com:443"):
+        assert find_site(url, "acme") == "https://acme.app.getaltimate.com"
+    assert find_site("https://a.example:443", "acme") == "https://a.example:443"

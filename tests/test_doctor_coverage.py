@@ -49,6 +49,15 @@ def test_what_needs_only_the_url_is_checked_with_only_the_url(
     assert TOKEN not in done.output
 
 
+@pytest.mark.parametrize("year", ["9" * 30, "9999", "0"])
+def test_an_impossible_date_of_the_instance_is_a_finding(year: str, hosted: ProtocolServer) -> None:
+    date = f"Fri, 31 Dec {year} 23:59:59 -2359"
+    hosted.answers["GET /health"] = lambda _: Reply({}, headers={"Date": date})
+    done = datapilot("doctor", "--json", env=hosted.access)
+    assert statuses(done)["clock"] in ("skipped", "failed")
+    assert statuses(done)["credentials"] == "passed"
+
+
 def test_signed_urls_without_tls_fail_as_in_other_commands(
     world: World, artifacts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ _HOSTED_SITES = {
 
 def find_site(url: str, instance_name: str) -> str:
     """Return the URL of an instance's web pages from that of its API, without a trailing slash."""
-    site = _HOSTED_SITES.get(url)
+    site = _HOSTED_SITES.get(url.removesuffix(":443"))  # the port of https may be written out
     if site is None:
         return url
     return f"https://{quote(instance_name, safe='')}.{site}"

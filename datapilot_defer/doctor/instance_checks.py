@@ -131,7 +131,7 @@ class InstanceChecks:
         """Compare the clock with the Date header of the instance."""
         try:
             server_time = parsedate_to_datetime(self._date or "")
-        except ValueError:
+        except (ValueError, OverflowError):
             return skipped(StepName.CLOCK, "the instance does not say what time it is")
         if server_time.tzinfo is None:
             server_time = server_time.replace(tzinfo=UTC)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -18,6 +19,7 @@ from datapilot_defer.client.connection import ConnectionOptions, open_instance
 from datapilot_defer.config import DEFAULT_URL, Setting, SettingSource
 from datapilot_defer.credential_sources import CredentialSource, normalize_url
 from datapilot_defer.credentials import Credentials
+from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import Unavailable, UsageError
 
 _MAX_TOKEN_LENGTH = 16 * 1024
@@ -43,7 +45,7 @@ def login(
     source = CredentialSource.from_options(
         token=None, instance_name=connection.instance_name, url=connection.backend_url
     )
-    token = _read_token(output, connection.token, token_stdin=token_stdin, token_file=token_file)
+    token = _read_token(output, connection, token_stdin=token_stdin, token_file=token_file)
     source = replace(source, token=token)
     if output.interactive:
         source = _ask_for_missing(source)
@@ -67,9 +69,10 @@ def login(
 
 
 def _read_token(
-    output: Output, token: str | None, *, token_stdin: bool, token_file: str | None
+    output: Output, connection: ConnectionOptions, *, token_stdin: bool, token_file: str | None
 ) -> Setting | None:
     """Read the token from the given source. Raise UsageError if there are several sources."""
+    token = connection.token
     sources = [source for source in (token, token_stdin, token_file) if source]
     if len(sources) > 1:
         raise UsageError("give the token in one way only: --token-stdin, --token-file or --token")
@@ -78,17 +81,21 @@ def _read_token(
             "--token shows the token in process lists and in the shell's history; use --token-stdin"
         )
         return Setting(token, "option --token", SettingSource.OPTION)
+    deadline = start_deadline(connection.timeout_s)
     if token_file:
-        return _read_token_from(f"the file {token_file}", Path(token_file))
+        return _read_token_from(
+            f"the file {token_file}", partial(_read_file, Path(token_file)), deadline
+        )
     if token_stdin:
-        return _read_token_from("standard input", None)
+        read = partial(sys.stdin.read, _MAX_TOKEN_LENGTH + 1)
+        return _read_token_from("standard input", read, deadline)
     return None
 
 
-def _read_token_from(origin: str, file: Path | None) -> Setting | None:
-    """Read the token from a file, or else from standard input; None when there is nothing."""
+def _read_token_from(origin: str, read: Callable[[], str], deadline: Deadline) -> Setting | None:
+    """Read the token; None when there is nothing. A pipe may have no writer, or a silent one."""
     try:
-        text = _read_text(file)
+        text = deadline.run(read, f"reading the token from {origin}")
     except UnicodeDecodeError:
         raise UsageError(f"what {origin} holds as token is no text") from None
     except OSError as error:
@@ -101,10 +108,8 @@ def _read_token_from(origin: str, file: Path | None) -> Setting | None:
     return Setting(token, origin)
 
 
-def _read_text(file: Path | None) -> str:
+def _read_file(file: Path) -> str:
     """Return the text, or one character more than a token may have."""
-    if file is None:
-        return sys.stdin.read(_MAX_TOKEN_LENGTH + 1)
     with file.open(encoding="utf-8-sig") as stream:
         return stream.read(_MAX_TOKEN_LENGTH + 1)
 
@@ -182,16 +187,13 @@ def _confirm_config_file(output: Output, error: Unavailable) -> None:
 
 def _warn_about_precedence(output: Output, login_credentials: Credentials) -> None:
     """Warn if the next command uses other credentials than those that were stored."""
-    variables = CredentialSource.from_environment(os.environ)
     url = login_credentials.url.value
-    if variables.token and variables.token.value != login_credentials.token.value:
-        _warn_about_variable(output, "token", variables.token)
-        return
-    if variables.url and normalize_url(variables.url.value) != url:
-        _warn_about_variable(output, "URL", variables.url)
     name = login_credentials.instance_name.value
-    if variables.instance_name and variables.instance_name.value != name:
-        _warn_about_variable(output, "instance name", variables.instance_name)
+    token = login_credentials.token.value
+    _warn_about_variables(output, "url", "URL", url)
+    _warn_about_variables(output, "instance_name", "instance name", name)
+    if _warn_about_variables(output, "token", "token", token):
+        return  # a token from a variable wins over the config file too
     in_config_file = credential_store.find_in_config_file(os.environ)
     if in_config_file and in_config_file != (name, url):
         _, url_in_file = in_config_file
@@ -201,5 +203,20 @@ def _warn_about_precedence(output: Output, login_credentials: Credentials) -> No
         )
 
 
-def _warn_about_variable(output: Output, label: str, variable: Setting) -> None:
-    output.warn(f"the {label} in {variable.origin} wins over this one; unset it to use this one")
+def _warn_about_variables(output: Output, part: str, label: str, stored: str) -> bool:
+    """Warn of each variable that wins over a stored value. Return whether there is one."""
+    has_warned = False
+    for name in config.CREDENTIAL_VARIABLES[part]:  # the first one that is set wins
+        variable = config.read_variable(os.environ, (name,))
+        if variable is None:
+            continue
+        value = variable.value
+        if part == "url":
+            value = normalize_url(value)
+        if value == stored:
+            break
+        output.warn(
+            f"the {label} in {variable.origin} wins over this one; unset it to use this one"
+        )
+        has_warned = True
+    return has_warned

@@ -9,7 +9,7 @@ import click
 from datapilot_defer import credential_store
 from datapilot_defer.cli.command import Command
 from datapilot_defer.cli.output import Output, current_output
-from datapilot_defer.config import Setting, SettingSource
+from datapilot_defer.config import CREDENTIAL_VARIABLES, Setting, SettingSource
 from datapilot_defer.credential_sources import (
     CredentialSource,
     collect_sources,
@@ -65,7 +65,8 @@ def _nothing_removed_message(remaining: Setting | None) -> str:
 
 def _remedy(remaining: Setting) -> str:
     if remaining.source is SettingSource.VARIABLE:
-        return "unset the variable to stop that"
+        variables = [name for name in CREDENTIAL_VARIABLES["token"] if os.environ.get(name)]
+        return f"unset {' and '.join(variables)} to stop that"
     return "`datapilot auth logout` without options removes it"
 
 
