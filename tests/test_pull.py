@@ -681,7 +681,7 @@ def test_a_lock_is_waited_for_briefly_if_a_manifest_is_there(
     instance: RunningInstance, integration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert pull(instance, integration, "--output", tmp_path / "out").exit_code == 0
-    monkeypatch.setattr("datapilot_defer.pull.update._is_current", lambda *_: False)
+    monkeypatch.setattr("datapilot_defer.pull.update._confirm", lambda *_: None)
     monkeypatch.setattr("datapilot_defer.pull.update.BRIEF_TIMEOUT_S", 1.0)
     start = time.monotonic()
     with locked(tmp_path / "out"):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from datapilot_defer.artifact import read_artifact
+from datapilot_defer.client.connection import BRIEF_TIMEOUT_S
 from datapilot_defer.errors import NotFound, Unavailable, UsageError
 from datapilot_defer.pull.download import (
     Download,
