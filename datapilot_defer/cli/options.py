@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -33,18 +34,19 @@ UPLOAD_CHECKS = {
 MAX_ID = 2**63 - 1
 
 
-class IdType(click.IntRange):
+class IdType(click.ParamType):
     """An id. A token that is given by mistake is not repeated in the message."""
 
-    def __init__(self) -> None:
-        super().__init__(min=1, max=MAX_ID)
+    name = "id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the id. Fails for a text that is not a whole number from 1 to MAX_ID."""
-        try:
-            return int(super().convert(value, param, ctx))
-        except click.BadParameter:
+        number = 0
+        with suppress(ValueError):
+            number = int(value)
+        if not 1 <= number <= MAX_ID:
             self.fail(f"an id is a whole number from 1 to {MAX_ID}.", param, ctx)
+        return number
 
 
 class NameType(click.types.StringParamType):
