@@ -34,7 +34,7 @@ UPLOAD_CHECKS = {
 MAX_ID = 2**63 - 1
 
 
-class IdType(click.ParamType):
+class IdType(click.types.IntParamType):
     """An id. A token that is given by mistake is not repeated in the message."""
 
     name = "id"
