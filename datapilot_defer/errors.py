@@ -34,7 +34,9 @@ class DatapilotError(Exception):
     @property
     def kind(self) -> str:
         """Return the word that machines compare, such as "access_denied": stable, for `--json`."""
-        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+        # Of the class in the tree above: a subclass elsewhere is a detail of the program.
+        name = next(each.__name__ for each in type(self).__mro__ if each.__module__ == __name__)
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 class ArtifactRefused(DatapilotError):

@@ -169,7 +169,8 @@ def read_regular_file(path: Path, limit_bytes: int) -> bytes:
         size_bytes = os.fstat(file.fileno()).st_size
         if size_bytes > limit_bytes:
             raise OSError(errno.EFBIG, f"it is larger than {limit_bytes >> 20} MB", str(path))
-        return file.read(size_bytes)  # read(limit_bytes) would reserve that much memory
+        # What the system makes up has no size. `read` reserves as much memory as it may return.
+        return file.read(size_bytes or min(limit_bytes, MAX_SMALL_FILE_BYTES))
 
 
 def has_content(path: Path, sha256: str, size_bytes: int) -> bool:

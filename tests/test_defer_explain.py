@@ -287,7 +287,7 @@ def test_a_dbt_that_answers_something_else_is_said(
     script.chmod(0o755)
     done = run_explain(replace(shops[False], dbt=script))
     assert done.exit_code == 2
-    assert "did not say which relations exist; it said:\n  installed: 1.11.16" in done.stderr
+    assert "did not say which relations exist; it said:\n    installed: 1.11.16" in done.stderr
 
 
 @pytest.mark.parametrize("reader", [nodes.read_nodes, nodes.list_unique_ids])

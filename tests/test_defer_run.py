@@ -476,7 +476,7 @@ def test_dbt_gets_no_token(
 ) -> None:
     dbt = recorded_dbt(tmp_path / "bin")
     for name in ("ALTIMATE_API_KEY", "DATAPILOT_TOKEN", "ALTIMATE_INSTANCE_NAME", "WAREHOUSE_KEY"):
-        monkeypatch.setenv(name, "secret-of-this-test")
+        monkeypatch.setenv(name, f"secret of {name}")
     name, *words = command
     origin = ("--dbt", dbt.path, "--manifest-path", artifacts, "--project-dir", PROJECT)
     done = datapilot("dbt", "defer", name, *origin, *words)

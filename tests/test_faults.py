@@ -144,7 +144,7 @@ def test_a_storage_that_takes_no_more_is_given_up_and_tried_again(
 def test_an_instance_that_is_silent_is_given_up_and_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(retries, "READ_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(retries, "READ_TIMEOUT_S", 0.1)
     monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.01)
     answers = act.answer(200, b'{"ok": true}')
     with fault_proxy("http://127.0.0.1:1", At("GET", act.stall, 2), At("GET", answers)) as proxy:

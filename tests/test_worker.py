@@ -199,8 +199,8 @@ def test_content_that_needs_too_much_memory_is_rejected() -> None:
     with running_worker(WorkerLimits(memory_bytes=300_000_000)) as worker:
         before = process_id(worker)
         verification = verify(worker, with_section(manifest(), "nodes", nodes))
-        assert verification.problem == "verification needs more memory than the instance allows"
-        assert process_id(worker) != before
+        assert "over 1,000,000 values" in str(verification.problem)
+        assert process_id(worker) == before  # it was rejected before it was decoded
         verification = worker.verify(Kind.MANIFEST, RepeatedContent(b" " * 2**20, 512), None)
         assert verification.problem == "verification needs more memory than the instance allows"
         assert_works(worker)
@@ -222,12 +222,11 @@ def test_a_comparison_that_needs_too_much_memory_does_not_reject_an_upload() -> 
 
 
 def test_content_that_takes_too_long_is_rejected() -> None:
-    slow = with_section(manifest(), "nodes", slow_nodes(2_000_000))
-    with running_worker(WorkerLimits(seconds=5)) as worker:
+    slow = with_section(manifest(), "nodes", slow_nodes(900_000))
+    with running_worker(WorkerLimits(seconds=0.2)) as worker:
         before = process_id(worker)
-        assert verify(worker, slow).problem == "verification took longer than 5 s"
+        assert verify(worker, slow).problem == "verification took longer than 0.2 s"
         assert process_id(worker) != before
-        assert_works(worker)
 
 
 def test_time_that_the_store_takes_does_not_count() -> None:

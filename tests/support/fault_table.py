@@ -240,7 +240,7 @@ REDIRECTS = [
         "http://localhost:{port}{target}")), 2, "where the token does not go",
         {CREDENTIALS: exactly(1)}),
     Row("of the API to http", At(CREDENTIALS, act.redirect(302, "http://127.0.0.1:{port}{target}")),
-        2, "where the token does not go", {CREDENTIALS: exactly(1)}, tls="good",
+        2, "returns a URL without TLS", {CREDENTIALS: exactly(1)}, tls="good",
         environ={"REQUESTS_CA_BUNDLE": "{ca}"}),
     onboards("of the upload to another host", At(PUT, act.redirect(307,
         "http://localhost:{port}{target}"), 1), {PUT: exactly(2)}),
