@@ -76,7 +76,7 @@ def _escape_data(text: str) -> str:
 def path_in_checkout(environ: Mapping[str, str], path: Path) -> str | None:
     """Return the path of a file relative to the checkout of this GitHub job.
 
-    None for what is no file, or not in the checkout: an artifact may name any path.
+    Returns None for a path that is not a file, or is outside the checkout.
     """
     checkout = environ.get("GITHUB_WORKSPACE")
     if not checkout:

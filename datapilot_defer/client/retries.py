@@ -80,7 +80,7 @@ class RetryBudget:
         return wait_s
 
     def describe_end(self, failure: RequestFailure) -> str:
-        """Return why there is no further try, to append to the message of the last failure."""
+        """Return why the request is not sent again, to append to the last failure's message."""
         description = ""
         if failure.retry_after_s is not None and self._seconds:
             description = f"; it asks to wait {format_duration(failure.retry_after_s)}"

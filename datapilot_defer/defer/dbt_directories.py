@@ -59,7 +59,7 @@ def _take_option(words: Sequence[str], name: str) -> tuple[str | None, list[str]
     remaining = iter(words)
     for word in remaining:
         option, equals, rest = word.partition("=")
-        if word == "--":  # the words after it are no options
+        if word == "--":  # the words after it are arguments, not options
             others += [word, *remaining]
         elif option != name:
             others.append(word)

@@ -135,7 +135,7 @@ def _read_packages(file: Path) -> Iterator[tuple[str, ...]]:
     """Yield what identifies each package, the same in both kinds of files."""
     try:
         content = read_yaml_file(file)
-    except UsageError:  # there is no such file, or dbt reports it
+    except UsageError:  # the file does not exist, or dbt reports the problem
         return
     if not isinstance(content, dict) or not isinstance(content.get("packages"), list):
         return

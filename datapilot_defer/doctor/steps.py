@@ -29,7 +29,7 @@ class StepName(StrEnum):
 
 
 class Status(StrEnum):
-    """The status of a step. WARNING: not wrong for everybody. SKIPPED: the step was not made."""
+    """The status of a step. WARNING: a problem only for some users. SKIPPED: it did not run."""
 
     PASSED = "passed"
     FAILED = "failed"
