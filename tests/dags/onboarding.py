@@ -30,7 +30,7 @@ with DAG("faults", schedule=None, catchup=False):
     )
     DatapilotOperator(
         task_id="unavailable",
-        bash_command=f"{ONBOARD} --manifest-path {FOLDER}/new.json --timeout 1",
+        bash_command=f"{ONBOARD} --manifest-path {FOLDER}/new.json --timeout 5",
         **{**COMMON, "env": {**CREDENTIALS, "ALTIMATE_URL": os.environ["DEAD_URL"]}},
         **RETRIED,
     )
