@@ -65,7 +65,7 @@ class Airflow:
         return {task: (state, tries) for task, state, tries in rows}
 
     def xcom(self, dag: str, task: str) -> Any:
-        """What a task left for others."""
+        """Return what a task left for others."""
         ((value,),) = self.rows(
             "select value from xcom where dag_id = ? and task_id = ? and key = 'return_value'",
             dag,
@@ -74,12 +74,12 @@ class Airflow:
         return json.loads(value)
 
     def rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
-        """What Airflow's own database holds."""
+        """Return what Airflow's own database holds."""
         with closing(sqlite3.connect(self.home / "airflow.db")) as database:
             return database.execute(query, values).fetchall()
 
     def said(self, task: str) -> str:
-        """What the tasks printed, without Airflow's own decoration."""
+        """Return what the tasks printed, without Airflow's own decoration."""
         text = self.log.read_text(encoding="utf-8", errors="replace")
         return text[
             text.index(f"starting task_id={task} ") : text.index(f"end task task_id={task} ")

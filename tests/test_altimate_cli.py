@@ -136,7 +136,7 @@ def create_integration(instance: RunningInstance, name: str) -> int:
 
 
 def fetch(instance: RunningInstance, integration: int, kind: str) -> bytes:
-    """An artifact's bytes, as the npm client gets them."""
+    """Return an artifact's bytes, as the npm client gets them."""
     query = {"artifact_type": kind, "dbt_core_integration_id": str(integration)}
     answer = requests.get(
         f"{instance.url}/dbt/v1/fetch_artifact_url",

@@ -185,7 +185,7 @@ def onboard(manifest: Path, *more: str) -> list[str]:
 
 @pytest.fixture
 def github(tmp_path: Path) -> dict[str, str]:
-    """The environment variables of a job on GitHub, with its two files."""
+    """Return the environment variables of a job on GitHub, with its two files."""
     files = {"GITHUB_OUTPUT": tmp_path / "output", "GITHUB_STEP_SUMMARY": tmp_path / "summary"}
     return {**GITHUB, **{name: str(path) for name, path in files.items()}}
 

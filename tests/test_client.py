@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("no_retry_delay")
 
 
 def refused(what: Act | At, error: type[DatapilotError] = Unavailable) -> str:
-    """What `check_credentials` says of this fault."""
+    """Return the message of `check_credentials` for this fault."""
     at = what if isinstance(what, At) else At("", what)
     with fault_proxy(NOBODY, at) as proxy, pytest.raises(error) as raised:
         instance_at(proxy.url).check_credentials()
@@ -223,7 +223,7 @@ def test_a_name_that_nobody_knows() -> None:
 
 
 def unreachable() -> requests.ConnectionError:
-    """What requests raises where there is no way to a host."""
+    """Return what requests raises where there is no way to a host."""
     error = urllib3.exceptions.NewConnectionError(
         urllib3.connection.HTTPConnection("h"), "Failed to establish"
     )

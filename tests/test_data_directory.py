@@ -26,7 +26,7 @@ LOG = "removed the access of other users to"
 
 @pytest.fixture
 def data() -> Iterator[Path]:
-    """A data directory with an instance, in a directory that every user can enter."""
+    """Yield a data directory with an instance, in a directory that every user can enter."""
     with tempfile.TemporaryDirectory() as parent:
         Path(parent).chmod(0o755)
         path = Path(parent) / "data"

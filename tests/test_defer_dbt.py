@@ -310,7 +310,7 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def shops(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, tuple[Shop, Shop]]:
-    """The shop with an empty development schema (False), and with the model's parents in it (True).
+    """Return the shop with an empty development schema (False) and with the parents built (True).
 
     Each twice: one for dbt alone, one for `defer run`, so that both run at the same time.
     """
@@ -355,7 +355,7 @@ def test_the_documentation_shows_these_rows() -> None:
 
 
 def table() -> str:
-    """The rows for people, as a table in Markdown."""
+    """Return the rows for people, as a table in Markdown."""
     lines = ["| Situation | dbt alone | `datapilot dbt defer run` |", "|---|---|---|"]
     for row in ROWS:
         alone, ours = _cell(row.alone_expected), _cell(row.ours_expected)
@@ -422,7 +422,7 @@ def _clear(shop: Shop) -> None:
 
 
 def _schema(shop: Shop) -> str | None:
-    """The schema that the compiled SQL of the model reads its parents from."""
+    """Return the schema that the compiled SQL of the model reads its parents from."""
     found = [file for folder in _compiled(shop) for file in folder.rglob(f"{MODEL}.sql")]
     schemas = (
         set(re.findall(r'"warehouse"."(\w+)"."orders"', found[0].read_text(encoding="utf-8")))
@@ -433,12 +433,12 @@ def _schema(shop: Shop) -> str | None:
 
 
 def words(text: str, shop: Shop) -> list[str]:
-    """The words of a row, with the model and the folders put in."""
+    """Return the words of a row, with the model and the folders put in."""
     return [MODEL if word == "M" else _filled(word, shop) for word in text.split()]
 
 
 def environ(row: Row, shop: Shop) -> dict[str, str]:
-    """The environment of a row."""
+    """Return the environment of a row."""
     return shop.environment | {name: _filled(value, shop) for name, value in row.environ.items()}
 
 
@@ -453,7 +453,7 @@ def _folder(shop: Shop, name: str) -> Path:
 
 
 def _make_states(shop: Shop) -> None:
-    """The folders that rows defer to, all made from production's manifest."""
+    """Return the folders that rows defer to, all made from production's manifest."""
     production = json.loads((shop.prod_artifacts / "manifest.json").read_bytes())
     text = (shop.prod_artifacts / "manifest.json").read_text(encoding="utf-8")
 
@@ -486,7 +486,7 @@ def _make_states(shop: Shop) -> None:
 
 
 def _renamed(text: str) -> str:
-    """The same project under another name: every unique id differs."""
+    """Return the same project under another name: every unique id differs."""
     return re.sub(r'(?<=")(\w+)\.shop\.', r"\1.warehouse.", text).replace(
         '"project_name": "shop"', '"project_name": "warehouse"'
     )

@@ -59,7 +59,7 @@ fs.writeFileSync(file, JSON.stringify(settings, null, 4));
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A workspace with the shop in it, which is the working folder. No dbt on PATH."""
+    """Return a workspace with the shop in it, which is the working folder. No dbt on PATH."""
     (tmp_path / "work" / ".vscode").mkdir(parents=True)
     shutil.copytree(PROJECT, tmp_path / "work" / "dbt" / "shop")
     monkeypatch.chdir(tmp_path / "work" / "dbt" / "shop")
@@ -71,7 +71,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def onboarded(
     instance: RunningInstance, artifacts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> RunningInstance:
-    """An instance in the environment variables, with production's manifest in integration 1."""
+    """Set the environment variables of an instance whose integration 1 has the manifest."""
     for name, value in access(instance).items():
         monkeypatch.setenv(name, value)
     datapilot("dbt", "integrations", "create", "--name", "shop", "--environment", "PROD")

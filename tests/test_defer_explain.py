@@ -61,7 +61,7 @@ CONFIGURATIONS = [
 
 @pytest.fixture(scope="module")
 def shops(tmp_path_factory: pytest.TempPathFactory) -> Mapping[bool, Shop]:
-    """The larger shop with an empty development schema (False), and with half of it (True)."""
+    """Return the larger shop with an empty development schema (False) and half built (True)."""
     empty = extended_shop(tmp_path_factory.mktemp("empty"))
     half = fork(empty, tmp_path_factory.mktemp("half") / "shop")
     deferred = ("--defer", "--state", str(half.prod_artifacts))
@@ -105,13 +105,13 @@ def _selected(configuration: Configuration) -> list[str]:
 
 
 def _relations(node: Mapping[str, Any]) -> set[str]:
-    """The relations in the compiled SQL but the node's own, and the CTEs of ephemeral models."""
+    """Return the relations and ephemeral CTEs in the compiled SQL, without the node's own."""
     sql = re.sub(r"--.*", "", node["compiled_code"])
     return set(re.findall(r'"\w+"\."\w+"\."\w+"|__dbt__cte__\w+', sql)) - {node["relation_name"]}
 
 
 def explained(shop: Shop, *arguments: str) -> Any:
-    """The object that `explain --json` prints for the shop, deferring to production."""
+    """Return the object that `explain --json` prints for the shop, deferring to production."""
     done = run_explain(shop, "--json", *arguments)
     assert done.exit_code == 0, done.output
     return done.json

@@ -158,7 +158,7 @@ def _with(before: dict[str, object], path: list[str], value: object) -> dict[str
 
 
 def _random_object(chance: random.Random, depth: int) -> str:
-    """An object of up to three members, with comments, line breaks and commas where they may be."""
+    """Return an object of up to three members, with comments, line breaks and commas."""
 
     def gap() -> str:
         return chance.choice(["", " ", "\n", "\n  ", f"// c{chance.randint(0, 99)}\n", "/* d */"])

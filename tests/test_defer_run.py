@@ -34,13 +34,13 @@ SLOW = (
 
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """The larger shop with an empty development schema."""
+    """Return the larger shop with an empty development schema."""
     return extended_shop(tmp_path_factory.mktemp("larger"))
 
 
 @pytest.fixture
 def dev(larger: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    """A copy of it for this test alone; its project is the working folder."""
+    """Return a copy of it for this test alone; its project is the working folder."""
     return _entered(fork(larger, tmp_path / "copy"), monkeypatch)
 
 
@@ -58,7 +58,7 @@ def run(shop: Shop, *words: str) -> Outcome:
 
 
 def compiled(shop: Shop, model: str) -> str:
-    """The SQL that dbt compiled for a model."""
+    """Return the SQL that dbt compiled for a model."""
     [file] = (shop.project / "target" / "compiled").rglob(f"{model}.sql")
     return file.read_text(encoding="utf-8")
 
@@ -490,7 +490,7 @@ def test_dbt_gets_no_token(
     [
         ("", "no dbt command given"),
         ("--debug", "no dbt command given"),
-        ("biuld -s m", "'biuld' is no command of dbt"),
+        ("bulid -s m", "'bulid' is no command of dbt"),
         ("--target run", "no dbt command given"),
         ("dbt build", "leave the word dbt out"),
     ],

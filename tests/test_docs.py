@@ -32,7 +32,7 @@ VARIABLE = re.compile(r"\b(?:DATAPILOT|ALTIMATE)_[A-Z_]*[A-Z]\b")
 
 
 def variables_of_the_program() -> set[str]:
-    """The environment variables that string literals of the package name."""
+    """Return the environment variables that string literals of the package name."""
     found: set[str] = set()
     for path in (REPOSITORY / "datapilot_defer").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -180,7 +180,7 @@ def test_the_program_understands_every_command_line_that_it_prints(line: str) ->
 
 
 def quick_start() -> list[str]:
-    """The command lines of the README's quick start, in order."""
+    """Return the command lines of the README's quick start, in order."""
     section = README.partition("## Quick start")[2].partition("\n## ")[0]
     blocks = re.findall(r"^```bash\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line]
@@ -226,7 +226,7 @@ def test_the_quick_start_onboards_with_four_commands_and_defers_with_two(
 
 
 def shown_by(instance: subprocess.Popen[str]) -> list[str]:
-    """The lines to paste that the instance shows when it is up."""
+    """Return the lines to paste that the instance shows when it is up."""
     assert instance.stdout is not None
     lines: list[str] = []
     for line in instance.stdout:
@@ -237,7 +237,7 @@ def shown_by(instance: subprocess.Popen[str]) -> list[str]:
 
 
 def pasted(lines: str, shop: Shop, terminal: dict[str, str]) -> str:
-    """What a terminal in the project's folder shows, on either stream, for lines pasted into it."""
+    """Return both streams of lines that are pasted into a terminal in the project's directory."""
     done = subprocess.run(
         ["bash", "-euc", lines],
         cwd=shop.project,

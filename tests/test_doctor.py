@@ -29,12 +29,12 @@ MANIFEST_URL = "GET /dbt/v1/fetch_artifact_url"
 
 
 def statuses(done: Outcome) -> dict[str, str]:
-    """The status of each step by its name."""
+    """Return the status of each step by its name."""
     return {step["name"]: step["status"] for step in done.json["steps"]}
 
 
 def details(done: Outcome) -> dict[str, str]:
-    """The detail of each step by its name."""
+    """Return the detail of each step by its name."""
     return {step["name"]: step["detail"] for step in done.json["steps"]}
 
 
@@ -48,7 +48,7 @@ def onboard(instance: RunningInstance, artifacts: Path) -> int:
 
 
 def closed_url() -> str:
-    """A URL where nothing listens."""
+    """Return a URL where nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 

@@ -19,12 +19,12 @@ from tests.support.protocol_server import TOKEN, ProtocolServer, Reply
 
 
 def statuses(done: Outcome) -> dict[str, str]:
-    """The status of each step by its name."""
+    """Return the status of each step by its name."""
     return {step["name"]: step["status"] for step in done.json["steps"]}
 
 
 def details(done: Outcome) -> dict[str, str]:
-    """The detail of each step by its name."""
+    """Return the detail of each step by its name."""
     return {step["name"]: step["detail"] for step in done.json["steps"]}
 
 

@@ -41,7 +41,7 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def world(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """An instance that the whole table shares; each row has an integration of its own."""
+    """Yield an instance that the whole table shares; each row has an integration of its own."""
     folder = tmp_path_factory.mktemp("faults")
     with running_instance(folder / "instance", settings=BEHIND_PROXY) as instance:
         yield make_world(instance, artifacts / "manifest.json", folder / "world")

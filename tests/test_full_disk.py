@@ -19,7 +19,7 @@ DISK_BYTES = 8 * 1024 * 1024
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB. Only root on Linux can make one."""
+    """Yield a file system of 8 MB. Only root on Linux can make one."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("a file system of a given size can only be mounted by root on Linux")
     folder = tmp_path / "small"
@@ -71,7 +71,7 @@ def test_the_current_manifest_stays_when_the_disk_is_full(
 
 
 def onboard(instance: RunningInstance, integration: int, path: Path) -> int:
-    """The exit code of an onboarding; no traceback, no secret."""
+    """Return the exit code of an onboarding; no traceback, no secret."""
     done = datapilot(
         *("dbt", "onboard", "--integration-id", integration, "--manifest-path", path),
         env=access(instance),

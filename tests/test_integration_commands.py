@@ -32,7 +32,7 @@ def answer(hosted: ProtocolServer, route: str, body: object, status: int = 200) 
 
 
 def sent(hosted: ProtocolServer, method: str) -> list[object]:
-    """The bodies of the requests with this method."""
+    """Return the bodies of the requests with this method."""
     return [seen.json for seen in hosted.seen if seen.method == method and seen.body]
 
 

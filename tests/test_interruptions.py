@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 
 @contextmanager
 def started(command: list[str], environ: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A running command."""
+    """Yield a running command."""
     with subprocess.Popen(
         command,
         env=environ,
@@ -127,7 +127,7 @@ def _ended_by(number: signal.Signals, code: int, stdout: str, stderr: str) -> No
 
 @contextmanager
 def served(data: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """An instance as a process of its own, and its URL."""
+    """Yield an instance as a process of its own, and its URL."""
     command = [sys.executable, "-m", "datapilot_defer", "instance", "serve", "--data", str(data)]
     with started([*command, "--port", "0", "--json"], dict(os.environ)) as process:
         assert process.stdout is not None

@@ -29,7 +29,7 @@ SLOW = {
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment that holds the wheel and its dependencies, no extra and nothing of ours."""
+    """Return an environment with the wheel and its dependencies, without extras."""
     environment = tmp_path_factory.mktemp("installed")
     venv.create(environment, with_pip=True)
     run([executable(environment, "python"), "-m", "pip", "install", "--quiet", wheel])

@@ -20,7 +20,7 @@ GROUP = "datapilot.plugins"
 
 
 def declared() -> dict[str, str]:
-    """The entry points as setup.cfg declares them: what an installation would find."""
+    """Return the entry points as setup.cfg declares them: what an installation would find."""
     setup = configparser.ConfigParser()
     setup.read(REPOSITORY / "setup.cfg", encoding="utf-8")
     points = configparser.ConfigParser(delimiters="=")

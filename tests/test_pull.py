@@ -44,7 +44,7 @@ def _no_dbt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def integration(instance: RunningInstance, artifacts: Path) -> int:
-    """An integration with production's manifest in PROD."""
+    """Return an integration with production's manifest in PROD."""
     made = create_integration(instance, "shop")
     onboard(instance, made, artifacts / "manifest.json")
     return made
@@ -74,7 +74,7 @@ def pull_by_name(instance: RunningInstance, name: str, *more: object) -> Outcome
 
 
 def changed(manifest: Path, folder: Path, **metadata: object) -> Path:
-    """A copy of a manifest with other metadata."""
+    """Return a copy of a manifest with other metadata."""
     content = json.loads(manifest.read_bytes())
     content["metadata"].update(metadata)
     copy = folder / f"changed-{len(list(folder.glob('changed-*')))}.json"

@@ -54,7 +54,7 @@ COMMANDS: Mapping[str, list[str]] = {
 def echo(
     status: int, body: Callable[[str], object] = lambda said: {"detail": said}
 ) -> Callable[[Seen], Reply]:
-    """An answer that repeats every secret."""
+    """Return an answer that repeats every secret."""
 
     def reply(seen: Seen) -> Reply:
         said = f"bad {seen.headers.get('Authorization')} at https://s.example.com/f?signature={SIGNATURE}"
@@ -268,7 +268,7 @@ def test_no_argument_list_of_dbt_holds_the_token(
 
 
 def _family(pid: int) -> list[int]:
-    """A process and its descendants."""
+    """Return a process and its descendants."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     return [pid, *(descendant for child in children for descendant in _family(int(child)))]
 

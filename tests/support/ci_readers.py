@@ -62,17 +62,17 @@ def gitlab(line: str) -> bool:
 
 
 def buildkite(line: str) -> bool:
-    """Groups are lines that begin with these characters."""
+    """Return whether the line begins a group."""
     return re.match(r"(---|\+\+\+|~~~|\^\^\^)", line) is not None
 
 
 def airflow(line: str) -> bool:
-    """The page of a log begins and ends groups."""
+    """Return whether the line begins or ends a group."""
     return re.search(r"::(end)?group::", line) is not None
 
 
 def travis(line: str) -> bool:
-    """Of the systems that only set CI."""
+    """Return whether the line folds the log of Travis CI, one of the systems that only set CI."""
     return re.search(r"travis_\w+:[^\r]*\r", line) is not None
 
 

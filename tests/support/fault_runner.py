@@ -248,7 +248,7 @@ def run(command: Sequence[str], environ: Mapping[str, str], *, kill_after_s: flo
 
 
 def instance_at(url: str, instance_name: str = "acme", token: str = "") -> InstanceClient:
-    """An instance in this process, with 20 s for everything and 0.5 s for repeated requests."""
+    """Return an instance in this process. It allows 20 s in all and retries for 0.5 s."""
     found = Credentials(*(Setting(value, "the test") for value in (url, instance_name, token)))
     limits = TimeLimits(Deadline(20), retry_s=0.5, read_timeout_s=retries.READ_TIMEOUT_S)
     return InstanceClient(found, limits=limits, log=RecordingConsole())

@@ -80,7 +80,7 @@ class ProtocolServer:
         return [f"{request.method} {request.path}" for request in self.seen]
 
     def reply(self, request: Seen) -> Reply:
-        """The answer to one request."""
+        """Return the answer to one request."""
         route = f"{request.method} {request.path}"
         if route in self.answers:
             return self.answers[route](request)

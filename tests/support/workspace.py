@@ -19,7 +19,7 @@ SETTINGS = """\
 
 
 def entry(workspace: Path, key: str = "shop") -> object:
-    """The project's entry in the settings file, read as JSON without comments."""
+    """Return the project's entry in the settings file, read as JSON without comments."""
     text = "\n".join(
         line.partition("//")[0] for line in settings_file(workspace).read_text("utf-8").splitlines()
     )
@@ -37,7 +37,7 @@ def write(workspace: Path, value: object, key: str = "shop") -> None:
 
 
 def local(folder: object, **more: object) -> dict[str, object]:
-    """An entry of local mode."""
+    """Return an entry of local mode."""
     return {
         "deferToProduction": True,
         "favorState": False,
