@@ -490,7 +490,7 @@ def test_dbt_gets_no_token(
     [
         ("", "no dbt command given"),
         ("--debug", "no dbt command given"),
-        ("bulid -s m", "'bulid' is no command of dbt"),
+        ("biuld -s m", "'bulid' is no command of dbt"),
         ("--target run", "no dbt command given"),
         ("dbt build", "leave the word dbt out"),
     ],
