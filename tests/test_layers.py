@@ -33,7 +33,7 @@ _APPLICATION = {
     *("instance/upload_turns", "version"),
 }
 MAY_IMPORT: dict[str, set[str]] = {
-    "__init__": set(),
+    "__init__": {"version"},
     "errors": set(),
     "version": set(),
     "console": set(),

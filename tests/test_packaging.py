@@ -6,10 +6,12 @@ import subprocess
 import sys
 import venv
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+import datapilot_defer
 from tests.support.environments import REPOSITORY, executable, run
 
 SLOW = {
@@ -127,3 +129,9 @@ def test_the_changelog_has_a_heading_for_this_version() -> None:
         r"^## (\S+)", (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE
     )
     assert headings[0] in ("Unreleased", setup["metadata"]["version"])
+
+
+def test_the_package_states_its_version() -> None:
+    assert datapilot_defer.__version__ == version("datapilot-defer")
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = datapilot_defer.nothing

@@ -18,12 +18,15 @@ from typing import Any, NoReturn
 import click
 
 from datapilot_defer import ci, ci_log
+from datapilot_defer.cli.help import suggest_commands, write_options
 from datapilot_defer.cli.output import Output, hide_tokens, set_output
 from datapilot_defer.errors import DatapilotError, Interrupted, UsageError
 from datapilot_defer.formatting import as_one_line
 
 # The modes of devnull, which replaces a stream that the parent process has closed.
 _STREAM_MODES = {"stdin": "r", "stdout": "w", "stderr": "w"}
+
+_HELP_OPTIONS = ["-h", "--help"]
 
 
 class _Terminated(BaseException):
@@ -41,6 +44,11 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         self.own_signals = own_signals
         self.params.extend(_common_options())
+        self.context_settings.setdefault("help_option_names", _HELP_OPTIONS)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options in groups."""
+        write_options(self, ctx, formatter)
 
     def make_context(
         self,
@@ -82,6 +90,10 @@ class Command(click.Command):
 class Group(click.Group):
     """A group whose usage errors are reported as those of a command."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.context_settings.setdefault("help_option_names", _HELP_OPTIONS)
+
     def make_context(
         self,
         info_name: str | None,
@@ -99,11 +111,20 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command of the first argument."""
+        """Find the command of the first argument. Suggest others if there is none."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            _report(error, wants_json=_wants_json(args))
+            _report(_with_suggestions(error, ctx, args[0]), wants_json=_wants_json(args))
+
+
+def _with_suggestions(error: click.UsageError, ctx: click.Context, name: str) -> click.UsageError:
+    """Return an error that names similar commands, if there are any."""
+    suggestions = suggest_commands(ctx, name)
+    if not suggestions:
+        return error
+    commands = " or ".join(f"`{command}`" for command in suggestions)
+    return click.UsageError(f"No such command {name!r}. Did you mean {commands}?", ctx)
 
 
 class _Switch(click.types.BoolParamType):

@@ -12,8 +12,8 @@ from datapilot_defer.cli.options import (
     connection_options,
     dbt_option,
     environment_option,
-    integration_options,
     max_age_option,
+    optional_integration_options,
     project_dir_option,
     require_integration,
 )
@@ -33,7 +33,7 @@ _MARKS = {"passed": "ok", "failed": "FAILED", "warning": "warning", "skipped": "
 
 
 @click.command("doctor", cls=Command)
-@integration_options
+@optional_integration_options
 @environment_option(default=None)
 @max_age_option
 @project_dir_option

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from datapilot_defer.cli.help import Option
 from datapilot_defer.client.connection import ConnectionOptions, command_timeout_s
 from datapilot_defer.config import DEFAULT_URL
 from datapilot_defer.deadline import DEFAULT_TIMEOUT_S, Deadline
@@ -127,9 +128,9 @@ def environment_option(*, default: str | None = "PROD") -> Callable[[F], F]:
     """Add --environment with its aliases."""
     return click.option(
         "--environment",
-        "--dbt_core_integration_environment",
-        "--dbt_integration_environment",
         "environment",
+        cls=Option,
+        hidden_names=("--dbt_core_integration_environment", "--dbt_integration_environment"),
         type=NameType(),
         metavar="NAME",
         default=default,
@@ -140,23 +141,34 @@ def environment_option(*, default: str | None = "PROD") -> Callable[[F], F]:
 
 
 def integration_options(command: F) -> F:
-    """Add --integration-id and --integration-name with their aliases."""
+    """Add --integration-id and --integration-name, one of which must be given."""
+    return _add_integration_options(command, one_required=True)
+
+
+def optional_integration_options(command: F) -> F:
+    """Add --integration-id and --integration-name."""
+    return _add_integration_options(command, one_required=False)
+
+
+def _add_integration_options(command: F, *, one_required: bool) -> F:
     by_id = click.option(
         "--integration-id",
-        "--dbt_core_integration_id",
-        "--dbt_integration_id",
         "integration_id",
+        cls=Option,
+        hidden_names=("--dbt_core_integration_id", "--dbt_integration_id"),
+        one_required=one_required,
         type=IdType(),
-        help="Id of the integration.",
+        help="ID of the integration.",
     )
     by_name = click.option(
         "--integration-name",
-        "--dbt_core_integration_name",
-        "--dbt_integration_name",
         "integration_name",
+        cls=Option,
+        hidden_names=("--dbt_core_integration_name", "--dbt_integration_name"),
+        one_required=one_required,
         type=NameType(),
         metavar="NAME",
-        help="Name of the integration, instead of its id.",
+        help="Name of the integration, instead of its ID.",
     )
     return by_id(by_name(command))
 

@@ -15,9 +15,9 @@ from datapilot_defer.cli.options import (
     connection_options,
     dbt_option,
     environment_option,
-    integration_options,
     max_age_option,
     offline_option,
+    optional_integration_options,
     project_dir_option,
     require_integration,
 )
@@ -81,7 +81,7 @@ def defer_options(command: F) -> F:
 
 
 _DEFER_OPTIONS = [
-    integration_options,
+    optional_integration_options,
     environment_option(default=None),
     click.option(
         "--manifest-path", metavar="FOLDER", help="Folder that holds production's manifest.json."
