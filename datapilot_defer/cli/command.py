@@ -1,4 +1,4 @@
-"""The classes of all commands and groups: common options, exit codes, messages and signals.
+"""Classes of all commands and groups: common options, exit codes, messages and signals.
 
 Another program may mount a command without our root group, so nothing essential lives there.
 """
@@ -23,7 +23,7 @@ from datapilot_defer.cli.output import Output, hide_tokens, set_output
 from datapilot_defer.errors import DatapilotError, Interrupted, UsageError
 from datapilot_defer.formatting import as_one_line
 
-# The modes of devnull, which replaces a stream that the parent process has closed.
+# Modes to open devnull with, for a stream that the parent process has closed.
 _STREAM_MODES = {"stdin": "r", "stdout": "w", "stderr": "w"}
 
 _HELP_OPTIONS = ["-h", "--help"]
@@ -78,7 +78,7 @@ class Command(click.Command):
         except DatapilotError as error:
             failure = error
         except MemoryError:
-            failure = UsageError("the files and answers need more memory than this process gets")
+            failure = UsageError("not enough memory for the files and responses")
         except _Terminated:
             failure = Interrupted(signal.SIGTERM)
         except (KeyboardInterrupt, click.Abort):
@@ -88,7 +88,7 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group whose usage errors are reported as those of a command."""
+    """A group that reports usage errors as a command does."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -128,7 +128,7 @@ def _with_suggestions(error: click.UsageError, ctx: click.Context, name: str) ->
 
 
 class _Switch(click.types.BoolParamType):
-    """A switch that any value turns on that does not turn it off: it must stop no command."""
+    """A switch that is on for any value except those that mean off, and never an error."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
         """Return whether the switch is on."""
@@ -139,7 +139,7 @@ class _Switch(click.types.BoolParamType):
 
 
 def _create_output(ctx: click.Context) -> Output:
-    """Create the output of a command from the options that `Command` has added to its own."""
+    """Create the output of a command from the options that `Command` adds."""
     return Output(
         json=ctx.params.pop("output_json"),
         quiet=ctx.params.pop("output_quiet"),
@@ -150,13 +150,11 @@ def _create_output(ctx: click.Context) -> Output:
 
 
 def _check_current_directory() -> None:
-    """Raise UsageError if the current directory was deleted: every relative path would fail."""
+    """Raise UsageError if the current directory was deleted: relative paths would fail."""
     try:
         os.getcwd()  # noqa: PTH109 - only whether it works
     except FileNotFoundError:
-        raise UsageError(
-            "the working folder does not exist any more; change into one that does"
-        ) from None
+        raise UsageError("the current directory no longer exists. Change to another one") from None
 
 
 def _wants_json(args: Sequence[str]) -> bool:
@@ -165,7 +163,7 @@ def _wants_json(args: Sequence[str]) -> bool:
 
 
 def _report(error: click.UsageError, *, wants_json: bool) -> NoReturn:
-    """End with a usage error of Click. GitHub and the reader of the JSON result get it too."""
+    """Exit with a usage error of Click, also as JSON and as an annotation."""
     if error.ctx is not None and error.format_message() == error.ctx.get_help():
         raise error  # a group without a command
     shown = _printable_error(error)
@@ -182,7 +180,7 @@ def _report(error: click.UsageError, *, wants_json: bool) -> NoReturn:
 
 
 def _printable_error(error: click.UsageError) -> click.UsageError:
-    """Return an error that repeats no token, command or line break that an argument holds."""
+    """Return the error without tokens, commands of CI systems and line breaks."""
     message = error.format_message()
     shown = as_one_line(ci_log.neutralize(hide_tokens(message)))
     if shown == message:
@@ -200,12 +198,12 @@ def _common_options() -> list[click.Option]:
         click.Option(
             ["--json", "output_json"],
             is_flag=True,
-            help="Print the result as one JSON object, as last line.",
+            help="Print the result as a JSON object in the last line.",
         ),
         click.Option(
             ["-q", "--quiet", "output_quiet"],
             is_flag=True,
-            help="Say only warnings, errors and the result.",
+            help="Print only warnings, errors and the result.",
         ),
         click.Option(
             ["-v", "--verbose", "--debug", "output_verbose"],
@@ -213,13 +211,13 @@ def _common_options() -> list[click.Option]:
             type=_Switch(),
             envvar="DATAPILOT_DEBUG",
             show_envvar=True,
-            help="Say every step.",
+            help="Print every step.",
         ),
         click.Option(
             ["--log-format", "output_log_format"],
             type=click.Choice(["text", "json"]),
             default="text",
-            help="How lines on stderr are written.",
+            help="Format of messages on stderr.",
         ),
     ]
 
@@ -242,9 +240,9 @@ def _raise_on_sigterm(*, enabled: bool) -> Iterator[None]:
 
 
 def configure_streams() -> None:
-    """Make every character printable, also in a Windows console or a log with an old encoding.
+    """Make every character printable, also in a Windows console and in other encodings.
 
-    A closed stream, as some schedulers pass on, is replaced by an empty one.
+    A stream that the parent process has closed is replaced by devnull.
     """
     for name, mode in _STREAM_MODES.items():
         if getattr(sys, name) is None:

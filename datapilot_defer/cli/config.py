@@ -20,8 +20,8 @@ _DOCUMENTED_VARIABLES = {
     "timeout in seconds": (("DATAPILOT_TIMEOUT",), f"{DEFAULT_TIMEOUT_S:g}"),
     "require success": (("DATAPILOT_REQUIRE_SUCCESS",), "0"),
     "soft fail": (("DATAPILOT_SOFT_FAIL",), "0"),
-    "readable by": (("DATAPILOT_READABLE_BY",), "onboard: any dbt; pull: the dbt that is used"),
-    "dbt": (("DATAPILOT_DBT",), "the one on PATH"),
+    "readable by": (("DATAPILOT_READABLE_BY",), "any for onboard, dbt on PATH for pull"),
+    "dbt": (("DATAPILOT_DBT",), "dbt on PATH"),
     "offline": (("DATAPILOT_OFFLINE",), "0"),
     "max age": (("DATAPILOT_MAX_AGE",), "any"),
     "debug": (("DATAPILOT_DEBUG",), "0"),
@@ -38,9 +38,17 @@ _DOCUMENTED_VARIABLES = {
 
 
 @click.command("show", cls=Command)
-@click.option("--origin", is_flag=True, help="Say where each value comes from.")
+@click.option("--origin", is_flag=True, help="Print where each value comes from.")
 def show(origin: bool) -> None:
-    """List every effective setting; the token is masked."""
+    """Print the effective settings.
+
+    The token is masked.
+
+    \b
+    Examples:
+      datapilot config show
+      datapilot config show --origin --json
+    """
     output = current_output()
     settings = {**_connection_settings(os.environ, output), **_other_settings(os.environ)}
     head = ["setting", "value"]

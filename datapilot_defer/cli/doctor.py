@@ -48,21 +48,26 @@ def doctor(
     dbt_path: str | None,
     connection: ConnectionOptions,
 ) -> None:
-    """Check everything between this machine and an instance, step by step.
+    """Diagnose the connection, credentials and dbt.
 
-    Without credentials, the steps that need none are still made, and the exit code is 2. Without
-    an integration, the one that the dbt project defers to is checked.
+    Runs every check that is possible and exits with the exit code of the first one that failed.
+    Changes nothing on the instance.
 
-    A token that may only read or only upload is no failure: the result says which. A missing
-    manifest is a failure unless the token may upload it. The exit code is that of the first step
-    that failed. What is current on the instance stays.
+    Without credentials, the exit code is 2. Without an integration, the one that the dbt project
+    defers to is checked. A token may permit only reading or only uploading: the result reports
+    both. A missing manifest is a failure unless the token may upload it.
+
+    \b
+    Examples:
+      datapilot doctor
+      datapilot doctor --integration-id 7 --json
     """
     from datapilot_defer.doctor.instance_checks import InstanceChecks, skip_instance_checks
     from datapilot_defer.doctor.machine_checks import MachineChecks
     from datapilot_defer.doctor.network_checks import check_way
 
     output = current_output()
-    output.may_ask = False  # what is missing is a finding
+    output.may_ask = False  # the steps report what is missing
     integration = None
     if integration_id is not None or integration_name:
         integration = require_integration(integration_id, integration_name)
@@ -89,7 +94,7 @@ def doctor(
 
 
 def _open_without_token(instance: Connection) -> InstanceClient | None:
-    """Return a client for the steps that need no token; None when no URL is known."""
+    """Return a client for the steps that need no token; None without a URL."""
     try:
         return instance.open_without_token()
     except UsageError:
@@ -123,7 +128,7 @@ def _print_steps(output: Output, steps: Sequence[Step], findings: InstanceFindin
 
 
 def _annotate_steps(output: Output, steps: Sequence[Step]) -> None:
-    """Show on the page of a GitHub job what failed, and a token that will expire soon."""
+    """Add annotations to a GitHub job for failed steps and for a token that expires soon."""
     for step in steps:
         if step.error is not None:
             output.annotate_error(f"{_format_label(step)}: {step.detail}")

@@ -40,7 +40,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class _ArtifactOptions:
-    """Options that select the artifacts. Without the path of a manifest, it is the project's."""
+    """Options that select the artifacts. The default manifest is that of the project."""
 
     paths: dict[Kind, str]
     project_dir: str | None
@@ -70,7 +70,7 @@ def _artifact_options(command: F) -> F:
     project_dir_option = click.option(
         "--project-dir",
         metavar="DIR",
-        help="The dbt project whose target folder holds the manifest.",
+        help="Directory of the dbt project. Its target directory contains the manifest.",
     )
     decorated = project_dir_option(wrapper)
     for kind in reversed(Kind):
@@ -82,7 +82,7 @@ def _path_option(kind: Kind) -> Callable[[F], F]:
     name = kind.value.replace("_", "-")
     default = "not uploaded"
     if kind is Kind.MANIFEST:
-        default = "dbt's target folder"
+        default = "in dbt's target directory"
     return click.option(
         f"--{name}-path",
         kind.value,
@@ -121,36 +121,36 @@ _UPLOAD_OPTIONS = [
         "--allow",
         type=click.Choice(tuple(UPLOAD_CHECKS)),
         multiple=True,
-        help="Skip this safety check of the server. Can be repeated. Skipping `project` changes "
-        "the project that the integration accepts from then on.",
+        help="Skip this safety check of the server. Can be repeated. `project` also "
+        "moves the integration to the new dbt project.",
     ),
+    click.option("--force", is_flag=True, help="Skip all safety checks of the server."),
     click.option(
-        "--force", is_flag=True, help="Skip all safety checks of the server, as --allow for each."
-    ),
-    click.option(
-        "--dry-run", is_flag=True, help="Do everything up to the network: find, read and validate."
+        "--dry-run", is_flag=True, help="Find and validate the artifacts, and upload nothing."
     ),
     click.option(
         "--require-success",
         is_flag=True,
         envvar="DATAPILOT_REQUIRE_SUCCESS",
         show_envvar=True,
-        help="Reject the manifest of a failed run of dbt. run_results.json beside the manifest or "
-        "--run-results-path must show that the run succeeded. [default: warn of a failed run]",
+        help="Reject the manifest unless run_results.json beside it, or "
+        "--run-results-path, shows that the dbt run succeeded. [default: warn about "
+        "a failed run]",
     ),
     click.option(
         "--soft-fail",
         is_flag=True,
         envvar="DATAPILOT_SOFT_FAIL",
         show_envvar=True,
-        help="Exit 0 with a warning when the instance is unavailable; never when it refuses.",
+        help="Exit with 0 and a warning when the instance is unavailable. A rejected "
+        "artifact still fails.",
     ),
     click.option(
         "--exit-code-unchanged",
         type=click.IntRange(0, 255),
         default=0,
         metavar="N",
-        help="Exit with N when the instance held these bytes already (99 skips an Airflow task).",
+        help="Exit code for artifacts that the instance already has. 99 skips an Airflow task.",
     ),
 ]
 
@@ -171,12 +171,17 @@ def onboard(
     upload: _UploadOptions,
     connection: ConnectionOptions,
 ) -> None:
-    """Onboard dbt's artifacts to an integration.
+    """Upload dbt artifacts to an integration.
 
-    Others can defer to them from then on.
+    Every artifact is validated before the first one is uploaded. The instance verifies them and
+    then publishes them: from then on, others can defer to the new manifest. A rejected or
+    interrupted upload changes nothing.
 
-    Every artifact is validated before the first is uploaded. What was current on the instance stays
-    current until the new manifest has arrived whole.
+    \b
+    Examples:
+      datapilot dbt onboard --integration-id 7
+      datapilot dbt onboard --integration-name shop --environment PROD --require-success
+      datapilot dbt onboard --integration-id 7 --manifest-path target/manifest.json --dry-run
     """
     from datapilot_defer.onboard import OnboardRequest
 
@@ -221,7 +226,7 @@ def _validate(
     *,
     require_success: bool,
 ) -> ValidatedArtifacts:
-    """Read and validate the artifacts; print warnings. Raise ArtifactRefused for invalid ones."""
+    """Validate the artifacts and print warnings. Raise ArtifactRefused for invalid ones."""
     from datapilot_defer.onboard import validate_artifacts
 
     paths = dict(files.paths)
@@ -255,7 +260,7 @@ def _find_project(project_dir: str | None) -> DbtProject:
 
 
 def _check_project(manifest: Artifact, project: DbtProject) -> None:
-    """Raise ArtifactRefused if a manifest that was not named is of another project.
+    """Raise ArtifactRefused if a manifest that was found, not given, is of another project.
 
     DBT_TARGET_PATH may be one directory for several projects.
     """

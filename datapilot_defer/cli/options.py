@@ -1,4 +1,4 @@
-"""Options that several commands share.
+"""Options of several commands.
 
 A decorator that builds an options object consumes its parameters and passes the object on.
 """
@@ -36,22 +36,22 @@ MAX_ID = 2**63 - 1
 
 
 class IdType(click.types.IntParamType):
-    """An id. A token that is given by mistake is not repeated in the message."""
+    """An ID. The message for an invalid one does not repeat it, because it may be a token."""
 
     name = "id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the id. Fails for a text that is not a whole number from 1 to MAX_ID."""
+        """Return the ID. Fails for a text that is not an integer from 1 to MAX_ID."""
         number = 0
         with suppress(ValueError):
             number = int(value)
         if not 1 <= number <= MAX_ID:
-            self.fail(f"an id is a whole number from 1 to {MAX_ID}.", param, ctx)
+            self.fail(f"an ID is an integer from 1 to {MAX_ID}.", param, ctx)
         return number
 
 
 class NameType(click.types.StringParamType):
-    """A name that can be sent. Arguments that are not UTF-8 cannot."""
+    """A name in UTF-8, the encoding of requests."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the name. Fails for a text with bytes that are not UTF-8."""
@@ -59,7 +59,7 @@ class NameType(click.types.StringParamType):
         try:
             name.encode()
         except UnicodeEncodeError:
-            self.fail("a name is text in UTF-8.", param, ctx)
+            self.fail("the name must be text in UTF-8.", param, ctx)
         return name
 
 
@@ -89,12 +89,12 @@ timeout_option = click.option(
     "--timeout",
     type=click.FloatRange(min=1, max=86400),
     metavar="SECONDS",
-    help=f"Time for the whole command. [DATAPILOT_TIMEOUT; default: {DEFAULT_TIMEOUT_S:g}]",
+    help=f"Time limit of the command. [env var: DATAPILOT_TIMEOUT; default: {DEFAULT_TIMEOUT_S:g}]",
 )
 
 
 def start_deadline(timeout_s: float | None) -> Deadline:
-    """Start the time limit of a command. timeout_s: of the option --timeout. Raises UsageError."""
+    """Start the time limit of a command. timeout_s: the value of --timeout. Raises UsageError."""
     return Deadline(command_timeout_s(timeout_s, os.environ))
 
 
@@ -102,30 +102,30 @@ _CONNECTION_OPTIONS = [
     click.option(
         "--token",
         metavar="TOKEN",
-        help="Token that admits you; better: environment variable ALTIMATE_API_KEY "
-        "or DATAPILOT_TOKEN.",
+        help="API token. Prefer the environment variable. [env var: ALTIMATE_API_KEY, "
+        "DATAPILOT_TOKEN]",
     ),
     click.option(
         "--instance-name",
         metavar="NAME",
-        help="Instance name. [ALTIMATE_INSTANCE_NAME, DATAPILOT_INSTANCE_NAME]",
+        help="Instance name. [env var: ALTIMATE_INSTANCE_NAME, DATAPILOT_INSTANCE_NAME]",
     ),
     click.option(
         "--backend-url",
         metavar="URL",
-        help=f"URL of the instance. [ALTIMATE_URL, DATAPILOT_URL; default: {DEFAULT_URL}]",
+        help=f"URL of the instance. [env var: ALTIMATE_URL, DATAPILOT_URL; default: {DEFAULT_URL}]",
     ),
     click.option(
         "--allow-http",
         is_flag=True,
-        help="Allow a URL without TLS for a host that is not this machine.",
+        help="Allow plain HTTP to a non-loopback host.",
     ),
     timeout_option,
 ]
 
 
 def environment_option(*, default: str | None = "PROD") -> Callable[[F], F]:
-    """Add --environment with its aliases."""
+    """Add --environment."""
     return click.option(
         "--environment",
         "environment",
@@ -135,8 +135,7 @@ def environment_option(*, default: str | None = "PROD") -> Callable[[F], F]:
         metavar="NAME",
         default=default,
         show_default=True,
-        help="Environment of the integration, such as PROD; upper and lower case are the same. An"
-        " existing one can be given by its id.",
+        help="Environment of the integration, by name (in any case) or ID.",
     )
 
 
@@ -188,14 +187,14 @@ def validation_options(command: F) -> F:
 _strict_option = click.option(
     "--strict",
     is_flag=True,
-    help="Hold the artifacts to dbt's published schema, to the letter.",
+    help="Reject every difference from dbt's published schemas.",
 )
 _readable_by_option = click.option(
     "--readable-by",
     metavar="VERSION",
     envvar="DATAPILOT_READABLE_BY",
     show_envvar=True,
-    help="Refuse a manifest that this dbt, such as 1.11, can't defer to.",
+    help="Reject a manifest that this version of dbt, such as 1.11, cannot defer to.",
 )
 
 
@@ -209,9 +208,7 @@ def _parse_duration(ctx: click.Context, param: click.Parameter, value: str | Non
         return None
     match = _DURATION.fullmatch(value.strip().lower())
     if match is None:
-        raise click.BadParameter(
-            f"{value!r} is no length of time: write 90m, 24h or 7d", ctx, param
-        )
+        raise click.BadParameter(f"{value!r} is not a duration; use 90m, 24h or 7d", ctx, param)
     return float(match.group(1)) * _SECONDS_PER_UNIT[match.group(2)]
 
 
@@ -221,14 +218,14 @@ max_age_option = click.option(
     metavar="AGE",
     envvar="DATAPILOT_MAX_AGE",
     show_envvar=True,
-    help="Refuse a manifest that dbt wrote longer ago, such as 24h or 7d.",
+    help="Reject a manifest that dbt wrote longer ago, such as 24h or 7d.",
 )
 offline_option = click.option(
     "--offline",
     is_flag=True,
     envvar="DATAPILOT_OFFLINE",
     show_envvar=True,
-    help="Do not ask the instance; use what was pulled before.",
+    help="Use the artifacts of an earlier pull, without a request.",
 )
 dbt_option = click.option(
     "--dbt",
@@ -236,23 +233,24 @@ dbt_option = click.option(
     metavar="FILE",
     envvar="DATAPILOT_DBT",
     show_envvar=True,
-    help="The dbt to use. [default: the one on PATH]",
+    help="Path to dbt. [default: dbt on PATH]",
 )
 project_dir_option = click.option(
     "--project-dir",
     metavar="DIR",
-    help="Folder of the dbt project. [default: the working folder or one above]",
+    help="Directory of the dbt project. [default: the nearest one from the current "
+    "directory upwards]",
 )
 
 
 def require_integration(integration_id: int | None, integration_name: str | None) -> int | str:
-    """Return the id or the name. Raises UsageError unless exactly one of them is given."""
+    """Return the ID or the name. Raises UsageError unless exactly one of them is given."""
     if integration_id is not None and integration_name:
-        raise UsageError("give --integration-id or --integration-name, not both")
+        raise UsageError("use --integration-id or --integration-name, not both")
     integration = integration_id or integration_name
     if not integration:
         raise UsageError(
-            "say which integration: --integration-id or --integration-name; "
-            "`datapilot dbt integrations list` shows them"
+            "no integration given. Use --integration-id or --integration-name. "
+            "`datapilot dbt integrations list` lists them"
         )
     return integration

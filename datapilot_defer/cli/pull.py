@@ -52,23 +52,25 @@ _MANIFEST_FIELDS = (
     "-o",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="State directory to pull into, made if needed. "
-    "[default: one that persists in the user's cache folder]",
+    help="State directory to write, created if missing. [default: one in the per-user "
+    "cache directory]",
 )
 @click.option(
     "--kind",
     "kinds",
     type=click.Choice([kind.value for kind in Kind]),
     multiple=True,
-    help="What to pull; may be given several times. [default: manifest]",
+    help="Kind of artifact. Can be repeated. [default: manifest]",
 )
 @click.option(
-    "--at", metavar="TIME", help="Pull what was current then: ISO time, such as 2026-11-22T09:00Z."
+    "--at",
+    metavar="TIME",
+    help="Download what was current at this time, such as 2026-11-22T09:00Z.",
 )
 @click.option(
     "--file-id",
     type=IdType(),
-    help="Pull this earlier artifact; see `integrations history`.",
+    help="Download this earlier artifact. `integrations history` lists them.",
 )
 @max_age_option
 @offline_option
@@ -77,11 +79,13 @@ _MANIFEST_FIELDS = (
     metavar="VERSION",
     envvar="DATAPILOT_READABLE_BY",
     show_envvar=True,
-    help="Refuse a manifest that this dbt, such as 1.11, can't read. "
-    "[default: the version of the dbt on PATH]",
+    help="Reject a manifest that this version of dbt, such as 1.11, cannot read. "
+    "[default: the version of dbt on PATH]",
 )
 @dbt_option
-@click.option("--force", is_flag=True, help="Pull anew, and over files that no pull put there.")
+@click.option(
+    "--force", is_flag=True, help="Download again, and overwrite files that no earlier pull wrote."
+)
 @connection_options
 def pull(
     integration_id: int | None,
@@ -98,12 +102,19 @@ def pull(
     force: bool,
     connection: ConnectionOptions,
 ) -> None:
-    """Pull artifacts into a state directory.
+    """Download artifacts into a state directory.
 
-    They are those of one environment. The folder, which is printed, is for `dbt --state`.
+    Prints the directory, which is the value for `dbt --state`. Either all artifacts are replaced,
+    or none.
 
-    What is there already costs one small request. When the instance can't be reached, what was
-    pulled before is used, with a warning; --max-age bounds how old it may be.
+    Artifacts that are still current are not downloaded again. When the instance is unavailable,
+    those of an earlier pull are used, with a warning. --max-age limits their age.
+
+    \b
+    Examples:
+      datapilot dbt pull --integration-id 7
+      datapilot dbt pull --integration-name shop --environment PROD --output state
+      datapilot dbt pull --integration-id 7 --kind manifest --kind catalog --max-age 24h
     """
     from datapilot_defer.pull.integration_names import resolve_integration_id
     from datapilot_defer.pull.request import PullOptions
@@ -125,7 +136,7 @@ def pull(
     )
     directory = _open_directory(output, request, instance)
     if file_id and len(request.kinds) > 1:
-        raise UsageError("--file-id names one artifact: give at most one --kind with it")
+        raise UsageError("--file-id selects one artifact. Use at most one --kind with it")
     result = update_state_directory(
         request, instance, directory, console=console, force=force, offline=offline
     )
@@ -137,7 +148,7 @@ def pull(
 def _open_directory(
     output: Path | None, request: PullOptions, instance: Connection
 ) -> StateDirectory:
-    """Return the directory to pull into. Raises UsageError when it is dbt's own target."""
+    """Return the directory to write. Raises UsageError if it is dbt's target directory."""
     from datapilot_defer.pull.state_directory import StateDirectory, default_state_directory
 
     if output is None:
@@ -153,9 +164,9 @@ def _open_directory(
 
 
 def _check_not_target(output: Path) -> None:
-    """Raise UsageError for dbt's own target directory.
+    """Raise UsageError for dbt's target directory.
 
-    dbt writes its manifest there before it reads the state, and then defers nothing.
+    dbt overwrites the manifest there before it reads the state, and then defers nothing.
     """
     from datapilot_defer.dbt_project import is_target_directory
 
@@ -163,8 +174,9 @@ def _check_not_target(output: Path) -> None:
         project = _enclosing_project(start)
         if project is not None and is_target_directory(output, project):
             raise UsageError(
-                f"{output} is dbt's own target folder: dbt would overwrite the manifest before it "
-                "defers to it, and silently not defer; take another folder"
+                f"{output} is dbt's target directory: dbt would overwrite the manifest "
+                "before it defers to it, and silently defer nothing. Use another "
+                "directory"
             )
 
 
@@ -178,7 +190,7 @@ def _enclosing_project(start: Path) -> DbtProject | None:
 
 
 def _parse_time(at: str | None) -> str | None:
-    """Return a time as the instance expects it: ISO, in UTC. Without a time zone it is UTC."""
+    """Return a time in ISO format and in UTC. A time without a time zone is in UTC."""
     from datetime import datetime
 
     if at is None:
@@ -187,7 +199,7 @@ def _parse_time(at: str | None) -> str | None:
         moment = datetime.fromisoformat(at.replace("Z", "+00:00"))
     except ValueError:
         raise UsageError(
-            f"--at {at} is no ISO time: write 2026-11-22T09:00Z or 2026-11-22"
+            f"--at {at} is not an ISO timestamp; use 2026-11-22T09:00Z or 2026-11-22"
         ) from None
     if not moment.tzinfo:
         moment = moment.replace(tzinfo=UTC)
@@ -198,7 +210,7 @@ def _parse_time(at: str | None) -> str | None:
 
 
 def _installed_dbt_version(console: Output, dbt_path: str | None) -> str | None:
-    """Return the version of the dbt that will read it; a machine that only pulls needs none."""
+    """Return the version of the dbt that will read the manifest; None without a dbt."""
     from datapilot_defer import dbt_installation
 
     if not dbt_path and dbt_installation.locate_executable(None, os.environ) is None:
@@ -208,7 +220,7 @@ def _installed_dbt_version(console: Output, dbt_path: str | None) -> str | None:
     except UsageError as error:
         if dbt_path:
             raise
-        console.detail(f"{error}; so the manifest is not checked against a version of dbt")
+        console.detail(f"{error}. The manifest is not checked against a version of dbt")
         return None
 
 

@@ -30,18 +30,22 @@ _MAX_LISTED_PROBLEMS = 10
 @click.option(
     "--kind",
     type=click.Choice([kind.value for kind in Kind]),
-    help="What the files must be. [default: whatever dbt artifact each of them is]",
+    help="Kind that each file must be. [default: any]",
 )
 @validation_options
 @timeout_option
 def validate(
     files: tuple[str, ...], kind: str | None, validation: ValidationOptions, timeout: float | None
 ) -> None:
-    """Check artifacts of dbt as onboard does, without a network.
+    """Validate dbt artifacts offline, as `dbt onboard` does.
 
-    Says of each file whether it is whole, and which dbt can defer to it: what dbt's own loader
-    takes is accepted, what it does not take is refused. Ends with 1 when any file is refused. -v
-    lists every problem.
+    Prints for each file whether it is valid, and which versions of dbt can defer to it. Exits with
+    1 if a file is rejected. -v lists every problem.
+
+    \b
+    Examples:
+      datapilot dbt validate target/manifest.json
+      datapilot dbt validate target/*.json --readable-by 1.11 --json
     """
     from datapilot_defer.validation import validate as validate_artifact
 
@@ -63,7 +67,7 @@ def validate(
 
 
 def _print_results(output: Output, results: Sequence[ValidationResult]) -> None:
-    """Print the results, and end the command with their exit code."""
+    """Print the results and exit with their exit code."""
     for result in results:
         _annotate_refusal(output, result)
     text = "\n".join(line for result in results for line in _format_result(result))
@@ -89,14 +93,14 @@ def _print_warnings(output: Output, result: ValidationResult) -> None:
 
 
 def _annotate_refusal(output: Output, result: ValidationResult) -> None:
-    """Show a refused file on the page of a GitHub job, at the source of its first problem."""
+    """Add an annotation to a GitHub job, at the source of the first problem."""
     if result.is_accepted:
         return
     output.annotate_error("\n".join(_format_result(result)), _find_source(result))
 
 
 def _find_source(result: ValidationResult) -> str | None:
-    """Return the source of the first problem, if it is a file of the repository."""
+    """Return the source file of the first problem, if it is in the repository."""
     source = result.problems[0].file
     if source is None:
         return None
@@ -112,7 +116,7 @@ def _format_result(result: ValidationResult) -> list[str]:
     path = as_one_line(result.artifact.path)
     if result.is_accepted:
         return [f"{path}: accepted: {_format_accepted(result)}"]
-    return [*result.format_problems(), f"{path}: refused"]
+    return [*result.format_problems(), f"{path}: rejected"]
 
 
 def _format_accepted(result: ValidationResult) -> str:
