@@ -1,4 +1,4 @@
-"""The commands of altimate-datapilot-cli, if it is installed too: both install `datapilot`."""
+"""Commands of altimate-datapilot-cli, which also installs the program `datapilot`."""
 
 from __future__ import annotations
 
@@ -77,5 +77,5 @@ def _load_foreign_root() -> Any:
         return EntryPoint("datapilot", _SCRIPT, "console_scripts").load()
     except (ImportError, AttributeError) as error:
         raise click.UsageError(
-            f"altimate-datapilot-cli is installed, but does not load: {error}"
+            f"altimate-datapilot-cli is installed but cannot be imported: {error}"
         ) from None

@@ -34,22 +34,22 @@ from datapilot_defer.cli.validate import validate
 
 _AUTH = Group(
     "auth",
-    help="Credentials of instances, kept in the system's keyring.",
+    help="Manage credentials in the system keyring.",
     commands=[login, logout, auth_status],
 )
 _CONFIG = Group(
     "config",
-    help="The settings that are in effect.",
+    help="Print the effective settings.",
     commands=[config.show],
 )
 _DEFER = Group(
     "defer",
-    help="Run a few models against production's others: where defer leads, on or off, and why.",
+    help="Configure and run dbt with --defer.",
     commands=[enable, disable, defer_status, env, run, explain],
 )
 _INTEGRATIONS = Group(
     "integrations",
-    help="The places on an instance that receive a dbt project's artifacts.",
+    help="Manage integrations and the artifacts in them.",
     commands=[
         manage.list_,
         manage.create,
@@ -65,17 +65,17 @@ _INTEGRATIONS = Group(
 )
 _DBT = DelegatingGroup(
     "dbt",
-    help="Onboard, validate, pull and defer.",
+    help="Onboard, validate and pull dbt artifacts, and defer to them.",
     commands=[_DEFER, _INTEGRATIONS, onboard, pull, validate],
 )
 _INSTANCE = Group(
     "instance",
-    help="An instance of your own, with the API of the hosted one.",
+    help="Host an instance with the API of the hosted service.",
     commands=[audit, init, migrate, rotate_key, serve, token],
 )
 _ROOT = DelegatingGroup(
     "datapilot",
-    help="Get production's dbt manifest to every laptop and CI job, and defer to it.",
+    help="Deliver production's dbt manifest to laptops and CI jobs, and defer to it.",
     commands=[_AUTH, _CONFIG, _DBT, _INSTANCE, doctor],
 )
 

@@ -33,14 +33,23 @@ _MAX_TOKEN_LENGTH = 16 * 1024
     type=click.Choice(["keyring", "file"]),
     default="keyring",
     show_default=True,
-    help="Where to keep it: the system's keyring, or ~/.altimate/altimate.json,"
-    " readable by you only.",
+    help="Where to store the token: the system keyring, or ~/.altimate/altimate.json "
+    "with access for your user only.",
 )
 @connection_options
 def login(
     token_stdin: bool, token_file: str | None, store: str, connection: ConnectionOptions
 ) -> None:
-    """Keep the credentials of an instance, once it has accepted them."""
+    """Verify credentials and store them in the system keyring.
+
+    Asks for each value that no option or environment variable contains.
+
+    \b
+    Examples:
+      datapilot auth login
+      datapilot auth login --instance-name acme --backend-url https://datapilot.example.com
+      datapilot auth login --instance-name acme --token-file token.txt --store file
+    """
     output = current_output()
     source = CredentialSource.from_options(
         token=None, instance_name=connection.instance_name, url=connection.backend_url
@@ -64,7 +73,7 @@ def login(
     url = login_credentials.url.value
     output.print_result(
         {"ok": True, "instance_name": name, "url": url, "stored_in": location},
-        f"Logged in to {url} as instance name {name!r}; the credentials are in {location}.",
+        f"Logged in to {url} with instance name {name!r}. The credentials are in {location}.",
     )
 
 
@@ -75,10 +84,10 @@ def _read_token(
     token = connection.token
     sources = [source for source in (token, token_stdin, token_file) if source]
     if len(sources) > 1:
-        raise UsageError("give the token in one way only: --token-stdin, --token-file or --token")
+        raise UsageError("use only one of --token-stdin, --token-file and --token")
     if token:
         output.warn(
-            "--token shows the token in process lists and in the shell's history; use --token-stdin"
+            "--token is visible in process lists and in the shell history. Use --token-stdin"
         )
         return Setting(token, "option --token", SettingSource.OPTION)
     deadline = start_deadline(connection.timeout_s)
@@ -93,15 +102,15 @@ def _read_token(
 
 
 def _read_token_from(origin: str, read: Callable[[], str], deadline: Deadline) -> Setting | None:
-    """Read the token; None when there is nothing. A pipe may have no writer, or a silent one."""
+    """Read the token; None for an empty source. Reading from a pipe may take forever."""
     try:
         text = deadline.run(read, f"reading the token from {origin}")
     except UnicodeDecodeError:
-        raise UsageError(f"what {origin} holds as token is no text") from None
+        raise UsageError(f"the token in {origin} is not text") from None
     except OSError as error:
-        raise UsageError(f"can't read the token from {origin}: {error.strerror}") from None
+        raise UsageError(f"cannot read the token from {origin}: {error.strerror}") from None
     if len(text) > _MAX_TOKEN_LENGTH:
-        raise UsageError(f"what {origin} holds is too long for a token")
+        raise UsageError(f"the text in {origin} is too long for a token")
     token = text.strip()
     if not token:
         return None
@@ -109,13 +118,13 @@ def _read_token_from(origin: str, read: Callable[[], str], deadline: Deadline) -
 
 
 def _read_file(file: Path) -> str:
-    """Return the text, or one character more than a token may have."""
+    """Return the text, limited to one character more than a token may have."""
     with file.open(encoding="utf-8-sig") as stream:
         return stream.read(_MAX_TOKEN_LENGTH + 1)
 
 
 def _ask_for_missing(source: CredentialSource) -> CredentialSource:
-    """Ask for the values that no option gives, with those of environment variables as defaults."""
+    """Ask for each value without an option. Environment variables are the defaults."""
     defaults = CredentialSource.from_environment(os.environ)
     default_url = defaults.url or Setting(DEFAULT_URL, "default")
     return replace(
@@ -136,7 +145,7 @@ def _prompt(label: str, default: Setting | None, *, hidden: bool = False) -> Set
 
 
 def _resolve_login(output: Output, source: CredentialSource, *, allow_http: bool) -> Credentials:
-    """Return the credentials to store. They always have a token, so the keyring is not read."""
+    """Return the credentials to store, without reading the keyring: the token is known."""
     return credentials.resolve_credentials(
         source, environ=_login_environment(source), console=output, allow_http=allow_http
     )
@@ -151,36 +160,32 @@ def _login_environment(source: CredentialSource) -> Mapping[str, str]:
     if source.token:
         return {name: value for name, value in os.environ.items() if name not in variables}
     if config.read_variable(os.environ, variables) is None:
-        raise UsageError(
-            "no token: pipe it in with --token-stdin, or name a file with --token-file"
-        )
+        raise UsageError("no token given. Use --token-stdin or --token-file")
     return os.environ
 
 
 def _store_credentials(output: Output, login_credentials: Credentials, store: str) -> str:
-    """Store the credentials. Return the location, as text for people."""
+    """Store the credentials. Return the location for a message."""
     stored = login_credentials.to_stored()
     if store == "file":
         return str(credential_store.save_to_config_file(stored, os.environ))
     if not credential_store.is_keyring_enabled(os.environ):
-        raise UsageError(
-            "in CI the keyring is not used: set ALTIMATE_API_KEY there, or give --store file"
-        )
+        raise UsageError("the keyring is not used in CI. Set ALTIMATE_API_KEY, or use --store file")
     try:
         credential_store.save_to_keyring(stored)
     except Unavailable as error:
         _confirm_config_file(output, error)
         return str(credential_store.save_to_config_file(stored, os.environ))
-    return "the system's keyring"
+    return "the system keyring"
 
 
 def _confirm_config_file(output: Output, error: Unavailable) -> None:
     """Ask whether to use the config file instead of the keyring. Raise UsageError if not."""
     if not output.interactive:
         raise UsageError(
-            f"{error}; nothing was stored. --store file keeps them in a file instead"
+            f"{error}. Nothing was stored. Use --store file to store them in a file"
         ) from None
-    question = f"{error}; keep the credentials in ~/.altimate/altimate.json, readable by you only?"
+    question = f"{error}. Store the credentials in the config file, which only you can read?"
     if not click.confirm(question[0].upper() + question[1:], err=True):
         raise UsageError("nothing was stored") from None
 
@@ -193,20 +198,21 @@ def _warn_about_precedence(output: Output, login_credentials: Credentials) -> No
     _warn_about_variables(output, "url", "URL", url)
     _warn_about_variables(output, "instance_name", "instance name", name)
     if _warn_about_variables(output, "token", "token", token):
-        return  # a token from a variable wins over the config file too
+        return  # a token in a variable takes precedence over the config file too
     in_config_file = credential_store.find_in_config_file(os.environ)
     if in_config_file and in_config_file != (name, url):
         _, url_in_file = in_config_file
         output.warn(
-            f"{config.config_file_path(os.environ)} holds credentials for {url_in_file} that win, "
-            f"unless --backend-url or --instance-name asks for these"
+            f"{config.config_file_path(os.environ)} contains credentials for "
+            f"{url_in_file}, which take precedence. Use --backend-url or --instance-name "
+            "to select the stored ones"
         )
 
 
 def _warn_about_variables(output: Output, part: str, label: str, stored: str) -> bool:
-    """Warn of each variable that wins over a stored value. Return whether there is one."""
+    """Warn about each variable that overrides a stored value. Return whether there is one."""
     has_warned = False
-    for name in config.CREDENTIAL_VARIABLES[part]:  # the first one that is set wins
+    for name in config.CREDENTIAL_VARIABLES[part]:  # the first one that is set takes precedence
         variable = config.read_variable(os.environ, (name,))
         if variable is None:
             continue
@@ -216,7 +222,8 @@ def _warn_about_variables(output: Output, part: str, label: str, stored: str) ->
         if value == stored:
             break
         output.warn(
-            f"the {label} in {variable.origin} wins over this one; unset it to use this one"
+            f"the {label} in {variable.origin} takes precedence over the stored one. "
+            "Unset it to use the stored one"
         )
         has_warned = True
     return has_warned

@@ -20,13 +20,18 @@ from datapilot_defer.errors import NotFound, Unavailable
 
 @click.command("logout", cls=Command)
 @click.option(
-    "--instance-name", metavar="NAME", help="Instance name. [default: the one logged in to last]"
+    "--instance-name", metavar="NAME", help="Instance name. [default: that of the last login]"
 )
 @click.option("--backend-url", metavar="URL", help="URL of the instance.")
 def logout(instance_name: str | None, backend_url: str | None) -> None:
-    """Forget the credentials of an instance.
+    """Remove stored credentials of an instance.
 
     They are removed from the keyring and from the config file.
+
+    \b
+    Examples:
+      datapilot auth logout
+      datapilot auth logout --instance-name acme
     """
     output = current_output()
     url = None
@@ -41,7 +46,7 @@ def logout(instance_name: str | None, backend_url: str | None) -> None:
     if not removed_from:
         raise NotFound(_nothing_removed_message(remaining))
     if remaining is not None and remaining.source is not SettingSource.KEYRING:
-        output.warn(f"the token from {remaining.origin} is still used; {_remedy(remaining)}")
+        output.warn(f"the token from {remaining.origin} is still used. {_remedy(remaining)}")
     data = {
         "ok": True,
         "removed_from": removed_from,
@@ -57,21 +62,21 @@ def _find_remaining_token(output: Output) -> Setting | None:
 
 
 def _nothing_removed_message(remaining: Setting | None) -> str:
-    message = "no such credentials are kept here; `datapilot auth status` shows what is used"
+    message = "no such credentials are stored. `datapilot auth status` shows what is used"
     if remaining is None:
         return message
-    return f"{message}. The token from {remaining.origin} is still used; {_remedy(remaining)}"
+    return f"{message}. The token from {remaining.origin} is still used. {_remedy(remaining)}"
 
 
 def _remedy(remaining: Setting) -> str:
     if remaining.source is SettingSource.VARIABLE:
         variables = [name for name in CREDENTIAL_VARIABLES["token"] if os.environ.get(name)]
-        return f"unset {' and '.join(variables)} to stop that"
+        return f"Unset {' and '.join(variables)} to stop that"
     return "`datapilot auth logout` without options removes it"
 
 
 def _remove_from_keyring(output: Output, url: str | None, instance_name: str | None) -> str | None:
-    """Remove the matching credentials. Return their location, as text for people."""
+    """Remove the matching credentials. Return their location for a message."""
     if not credential_store.is_keyring_enabled(os.environ):
         return None
     try:
@@ -82,7 +87,7 @@ def _remove_from_keyring(output: Output, url: str | None, instance_name: str | N
     except Unavailable as error:
         output.warn(str(error))
         return None
-    return f"the system's keyring ({stored.instance_name} at {stored.url})"
+    return f"the system keyring ({stored.instance_name} at {stored.url})"
 
 
 def _remove_from_config_file(url: str | None, instance_name: str | None) -> str | None:

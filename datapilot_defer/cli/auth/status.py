@@ -25,9 +25,14 @@ if TYPE_CHECKING:
 @click.command("status", cls=Command)
 @connection_options
 def status(connection: ConnectionOptions) -> None:
-    """Show which credentials would be used.
+    """Print the credentials in use and their permissions.
 
-    Says where each part comes from, whether the instance accepts them, and what they allow.
+    Prints the origin of each part, and asks the instance whether it accepts them.
+
+    \b
+    Examples:
+      datapilot auth status
+      datapilot auth status --json
     """
     output = current_output()
     instance = Connection(connection, environ=os.environ, console=output)
@@ -68,9 +73,10 @@ def status(connection: ConnectionOptions) -> None:
 
 @dataclass(frozen=True)
 class _Access:
-    """What an instance allows. A permission that could not be determined is None.
+    """Access to an instance. An unknown permission is None.
 
-    error: why the credentials cannot be used. token_expires_at: None for never, or not known.
+    error: why the credentials cannot be used. token_expires_at: None if it never expires or is
+    unknown.
     """
 
     error: DatapilotError | None = None

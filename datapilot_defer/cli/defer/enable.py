@@ -30,16 +30,19 @@ if TYPE_CHECKING:
 
 
 @click.command("enable", cls=Command)
-@click.option(
-    "--user", is_flag=True, help="Keep the settings in a file of your own, not in the workspace."
-)
+@click.option("--user", is_flag=True, help="Use your own settings file instead of the workspace's.")
 @defer_options
 def enable(user: bool, options: DeferOptions) -> None:
-    """Turn defer on for this project, after checking that it will work.
+    """Turn defer on for the dbt project.
 
-    Without an integration or a folder, what was set before is turned on again. The settings are
-    those of the VS Code extension's panel (.vscode/settings.json), so that the editor shows the
-    same switch.
+    Checks the manifest first. The settings are those of the VS Code extension's panel
+    (.vscode/settings.json), so the editor shows the same switch. Without an integration or a
+    directory, the stored ones are used.
+
+    \b
+    Examples:
+      datapilot dbt defer enable --integration-name shop
+      datapilot dbt defer enable --manifest-path ../production --favor-state
     """
     from datapilot_defer.defer.project_settings import relocate_path
 
@@ -57,7 +60,7 @@ def enable(user: bool, options: DeferOptions) -> None:
     state = session.prepare_state(settings, dbt)
     target.update(_settings_changes(settings, stored), deadline)
     session.console.note(
-        f"Defer is on for {project.name}. Deferring to {state.describe()}; set in {target.path}"
+        f"Defer is on for {project.name}, in {target.path}. Deferring to {state.describe()}"
     )
     _remove_duplicate_settings(session.console, project, files, target, deadline)
     data = status_json(Evaluation(settings, settings, project, dbt, state))
@@ -65,14 +68,16 @@ def enable(user: bool, options: DeferOptions) -> None:
 
 
 @click.command("disable", cls=Command)
-@click.option(
-    "--user", is_flag=True, help="Turn it off in your own settings file, not in the workspace."
-)
+@click.option("--user", is_flag=True, help="Use your own settings file instead of the workspace's.")
 @project_dir_option
 def disable(user: bool, project_dir: str | None) -> None:
-    """Turn defer off for this project.
+    """Turn defer off for the dbt project.
 
-    Where the manifest comes from stays set.
+    The source of the manifest stays stored.
+
+    \b
+    Example:
+      datapilot dbt defer disable
     """
     from datapilot_defer.defer.settings_file import read_settings_files
 
@@ -90,14 +95,14 @@ def disable(user: bool, project_dir: str | None) -> None:
 
 
 def _choose_target(files: SettingsFiles, *, user: bool) -> SettingsFile:
-    """Return the file to write to. Raises UsageError for one that would have no effect."""
+    """Return the file to write. Raises UsageError for one that would have no effect."""
     if user:
         return choose_stored_file(files, user=True)
     return files.shared
 
 
 def _settings_changes(settings: DeferSettings, stored: DeferSettings) -> dict[str, object]:
-    """Return the keys to set, as the panel writes them; those of the other mode stay."""
+    """Return the keys to set, as the panel writes them. Keys of the other mode stay."""
     changes: dict[str, object] = {
         "deferToProduction": True,
         "favorState": settings.favor_state,
@@ -131,13 +136,14 @@ def _remove_duplicate_settings(
 ) -> None:
     """Remove the user's own settings once the workspace has them.
 
-    Report when there is no workspace, so that VS Code sees neither.
+    Warn when there is no workspace, because VS Code then reads neither file.
     """
     workspace = files.workspace
     if workspace is None:
         console.note(
-            f"VS Code does not see this: there is no .vscode folder in {project.folder} "
-            "or above it; `mkdir .vscode` and enable again to share the switch"
+            "VS Code does not use this setting, because there is no directory .vscode in "
+            f"{project.folder} or above it. Create it and run `enable` again to share the "
+            "switch"
         )
     elif target.path == workspace.path != files.user.path:
         files.user.remove_project(deadline)

@@ -16,18 +16,24 @@ from datapilot_defer.errors import UsageError
 @click.option(
     "--shell",
     type=click.Choice(["bash", "zsh", "fish", "powershell", "github", "dotenv"]),
-    help="For which shell; github: lines for $GITHUB_ENV. [default: the shell that you use]",
+    help="Syntax of the output. github prints lines for $GITHUB_ENV. [default: the current shell]",
 )
-@click.option("--unset", is_flag=True, help="Take them away again.")
+@click.option("--unset", is_flag=True, help="Print commands that remove the variables.")
 @defer_options
 def env(shell: str | None, unset: bool, options: DeferOptions) -> None:
-    """Print dbt's variables for deferring.
+    """Print environment variables that make dbt defer.
 
-    They are environment variables; your shell takes them with: eval "$(datapilot dbt defer env)".
+    The checks of `defer run` are made once, when the variables are printed. dbt then defers
+    whatever program runs it.
 
-    dbt then defers also when something else runs it. The checks of `defer run` are made once, now.
-    A bare `dbt retry` looks for the last run in DBT_STATE: retry with
-    `datapilot dbt defer run retry`.
+    `dbt retry` then looks for the last run in DBT_STATE, where there is none. Use `datapilot dbt
+    defer run retry`.
+
+    \b
+    Examples:
+      eval "$(datapilot dbt defer env)"
+      datapilot dbt defer env --shell github >> "$GITHUB_ENV"
+      eval "$(datapilot dbt defer env --unset)"
     """
     from datapilot_defer.defer import shell_variables
 
@@ -40,9 +46,9 @@ def env(shell: str | None, unset: bool, options: DeferOptions) -> None:
     output = current_output()
     if not output.prints_as_is(script):
         raise UsageError(
-            f"the path of the state directory, {values['DBT_STATE']}, contains what looks like a "
-            "secret or a command of a CI system, which is never printed as it is; "
-            "use another folder"
+            f"the path of the state directory, {values['DBT_STATE']}, contains text that "
+            "looks like a secret or a command of a CI system, and is therefore not "
+            "printed. Use another directory"
         )
     data = {"ok": True, "set": values, "unset": removed, "script": script}
     output.print_result(data, script)

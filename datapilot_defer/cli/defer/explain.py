@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datapilot_defer.defer.explain import Reference
     from datapilot_defer.defer.state import PreparedState
 
-# Selections that may be empty: they are of what has changed, or of an earlier run's results.
+# Selections that may be empty: by changes, or by results of an earlier run.
 _METHODS_THAT_MAY_SELECT_NOTHING = ("state:", "result:", "source_status:")
 _GRAPH_OPERATORS = re.compile(r"^@?\d*\+?|\+\d*$")
 
@@ -34,19 +34,19 @@ _GRAPH_OPERATORS = re.compile(r"^@?\d*\+?|\+\d*$")
     "select",
     multiple=True,
     metavar="SELECTION",
-    help="Models to explain, as for dbt.",
+    help="Models to explain, in dbt's syntax.",
 )
 @click.option(
-    "--exclude", multiple=True, metavar="SELECTION", help="Models to leave out, as for dbt."
+    "--exclude", multiple=True, metavar="SELECTION", help="Models to exclude, in dbt's syntax."
 )
-@click.option("--selector", metavar="NAME", help="A selector of selectors.yml, as for dbt.")
+@click.option("--selector", metavar="NAME", help="Selector of selectors.yml.")
 @click.option(
     "--for",
     "command",
     type=click.Choice(["build", "run", "compile"]),
     default="build",
     show_default=True,
-    help="The dbt command to explain: build and run build what is selected, compile does not.",
+    help="dbt command to explain. build and run build the selected models, compile does not.",
 )
 @click.option("--target", "-t", metavar="NAME", help="As for dbt.")
 @click.option("--profile", metavar="NAME", help="As for dbt.")
@@ -66,11 +66,15 @@ def explain(
     more: tuple[str, ...],
     options: DeferOptions,
 ) -> None:
-    """Say where each reference will lead, and why.
+    """Print where each reference resolves, and why.
 
-    This is known before anything runs. Without a selection every model is explained as if it were
-    built alone. dbt itself is asked which models are selected and which relations exist; nothing in
-    your project or database changes.
+    Asks dbt which models are selected and which relations exist. Nothing in the project or the
+    database changes. Without a selection, every model is explained as if it were built alone.
+
+    \b
+    Examples:
+      datapilot dbt defer explain -s my_model
+      datapilot dbt defer explain -s state:modified+ --json
     """
     from datapilot_defer.defer.dbt_directories import fallback_profiles_directory
     from datapilot_defer.defer.dbt_queries import DbtQuery
@@ -107,7 +111,7 @@ def explain(
 def _ask_dbt(
     console: Output, query: DbtQuery, selection: Sequence[str], state: PreparedState
 ) -> QueryResult:
-    """Run the dbt commands. Raises UsageError when the selection matches nothing."""
+    """Run the dbt commands. Raises UsageError for a selection that matches nothing."""
     console.detail(f"Asking {query.dbt.path}, which writes to {query.work_directory}")
     answer = query.run(selection, state.directory)
     if answer.selected is not None:
@@ -144,7 +148,7 @@ def _selection_arguments(
 def _check_selection_not_empty(
     selected: Collection[str], selection: Sequence[str], names: Iterable[str]
 ) -> None:
-    """Raise UsageError for a selection of nothing, unless it may be empty."""
+    """Raise UsageError for an empty selection, unless it may be empty."""
     methods = [word for word in selection if not word.startswith("--")]
     if selected or any(
         name in method for method in methods for name in _METHODS_THAT_MAY_SELECT_NOTHING
@@ -165,7 +169,7 @@ def _quote_selection(selection: Sequence[str]) -> str:
 
 
 def _suggest_names(methods: Sequence[str], names: Iterable[str]) -> Iterator[str]:
-    """Yield names of nodes that are similar to what was selected."""
+    """Yield names of nodes that are similar to the selection."""
     from difflib import get_close_matches
 
     possibilities = sorted(set(names))
@@ -198,11 +202,11 @@ def _explanation_json(
 def _format_references(
     references: Sequence[Reference], names: Mapping[str, str], favor_state: bool
 ) -> str:
-    """Return one block per model with its references in columns, and the rule."""
+    """Return a block for each model: its references in columns, and the rules."""
     from datapilot_defer.defer.explain import favor_state_rule
 
     if not references:
-        return "The selection has no model or snapshot that refers to anything."
+        return "No selected model or snapshot has a reference."
     rows = [_reference_row(reference, names) for reference in references]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines: list[str] = []

@@ -1,4 +1,4 @@
-"""Options of the `defer` commands, and what all of them do first."""
+"""Options of the `defer` commands, and the steps that all of them begin with."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class DeferOptions:
-    """Options of one call: where the manifest is, and how it is used."""
+    """Options of one call: the source of the manifest, and how to use it."""
 
     overrides: SettingsOverrides
     connection: ConnectionOptions
@@ -84,14 +84,14 @@ _DEFER_OPTIONS = [
     optional_integration_options,
     environment_option(default=None),
     click.option(
-        "--manifest-path", metavar="FOLDER", help="Folder that holds production's manifest.json."
+        "--manifest-path", metavar="FOLDER", help="Directory of production's manifest.json."
     ),
     click.option(
         "--favor-state/--no-favor-state",
         "favor_state",
         default=None,
-        help="Take production's relation even where one exists in development. "
-        "[default: as set; else no]",
+        help="Prefer production's relation even if it exists in development. [default: "
+        "as stored, else no]",
     ),
     max_age_option,
     offline_option,
@@ -112,20 +112,20 @@ class DeferSession:
 
     @cached_property
     def settings_files(self) -> SettingsFiles:
-        """The settings files of the project, as they were when first asked for."""
+        """The settings files of the project, as they were at the first access."""
         from datapilot_defer.defer.settings_file import read_settings_files
 
         return read_settings_files(self.project.folder, os.environ)
 
     def read_settings(self) -> DeferSettings:
-        """Return the stored settings with the options of this call in their place."""
+        """Return the stored settings, overridden by the options of this call."""
         return self.apply_overrides(self.read_stored_settings())
 
     def read_stored_settings(self, *, user: bool = False) -> DeferSettings:
         """Return the stored settings without the options of this call.
 
-        user: those that --user means. What cannot be read counts as not set, with a warning, when
-        the options say where the manifest is.
+        user: use the file that --user selects. A file that cannot be read counts as empty, with a
+        warning, if the options select the manifest.
         """
         from datapilot_defer.defer.project_settings import DeferSettings, read_settings
 
@@ -136,13 +136,13 @@ class DeferSession:
         except UsageError as error:
             if not self.options.overrides.has_source:
                 raise
-            self.console.warn(f"{error}; so no stored settings are used")
+            self.console.warn(f"{error}. No stored settings are used")
             return DeferSettings(files.workspace or files.user)
         warn_of_problem(self.console, files, file)
         return stored
 
     def apply_overrides(self, stored: DeferSettings) -> DeferSettings:
-        """Return settings with the options of this call in their place."""
+        """Return settings, overridden by the options of this call."""
         from datapilot_defer.defer.project_settings import apply_overrides
 
         return apply_overrides(
@@ -153,22 +153,22 @@ class DeferSession:
         )
 
     def find_dbt(self) -> DbtInstallation:
-        """Return the user's dbt. Raises UsageError when it cannot be used."""
+        """Return the user's dbt. Raises UsageError if it cannot be used."""
         from datapilot_defer import dbt_installation
 
         return dbt_installation.find_dbt(self.options.dbt_path, os.environ)
 
     def find_dbt_or_warn(self) -> DbtInstallation | None:
-        """Return the user's dbt, or warn: defer can be set up before dbt is installed.
+        """Return the user's dbt, or warn: defer can be enabled before dbt is installed.
 
-        Raises UsageError when the dbt that was given as an option cannot be used.
+        Raises UsageError if the dbt that was given as an option cannot be used.
         """
         try:
             return self.find_dbt()
         except UsageError as error:
             if self.options.dbt_path:
                 raise
-            self.console.warn(f"{error}; so it is not checked that this dbt can read the manifest")
+            self.console.warn(f"{error}. It is not checked whether dbt can read the manifest")
             return None
 
     def prepare_state(
@@ -177,7 +177,9 @@ class DeferSession:
         dbt: DbtInstallation | None,
         dbt_options: Sequence[str] = (),
     ) -> PreparedState:
-        """Return the checked state of these settings. dbt_options: of the dbt command to run."""
+        """Return the state of these settings, checked. dbt_options: those of the dbt command to
+        run.
+        """
         from datapilot_defer.defer import state
 
         return state.prepare_state(
@@ -194,33 +196,34 @@ class DeferSession:
 
 
 def start_session(options: DeferOptions) -> DeferSession:
-    """Find the dbt project of a command. Raises UsageError when there is none."""
+    """Find the dbt project of a command. Raises UsageError if there is none."""
     console = current_output()
     connection = Connection(options.connection, environ=os.environ, console=console)
     return DeferSession(options, console, find_project(options.project_dir), connection)
 
 
 def choose_stored_file(files: SettingsFiles, *, user: bool) -> SettingsFile:
-    """Return the settings file to read from. user: whether --user was given.
+    """Return the settings file to read. user: whether --user was given.
 
-    Raises UsageError for one that cannot be read, and with --user when the workspace's wins.
+    Raises UsageError for a file that cannot be read, and for --user if the workspace's file takes
+    precedence.
     """
     if not user:
         return files.effective
     workspace = files.workspace
     if workspace is not None and workspace.has_project and workspace.path != files.user.path:
         raise UsageError(
-            f"{workspace.path} has settings for this project, and they win over your own: "
-            "leave --user out, or remove them there"
+            f"{workspace.path} has settings for this project, which take precedence over "
+            "your own. Omit --user, or remove them there"
         )
     return files.own
 
 
 def warn_of_problem(console: Output, files: SettingsFiles, used: SettingsFile) -> None:
-    """Warn that one of the settings files cannot be read, so that only the other one is used."""
+    """Warn that one of the settings files cannot be read, and only the other one is used."""
     for file in (files.workspace, files.user):
         if file is not None and file.problem is not None and file.path != used.path:
-            console.warn(f"{file.problem}; so only the settings in {used.path} are used")
+            console.warn(f"{file.problem}. Only the settings in {used.path} are used")
 
 
 def find_project(project_dir: str | None) -> DbtProject:

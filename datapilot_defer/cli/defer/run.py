@@ -31,18 +31,22 @@ if TYPE_CHECKING:
     context_settings={"allow_interspersed_args": False},
     no_args_is_help=True,
 )
-@click.option("--profiles-dir", metavar="DIR", help="Directory of profiles.yml, as for dbt.")
+@click.option("--profiles-dir", metavar="DIR", help="Directory of profiles.yml.")
 @defer_options
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--] DBT_COMMAND...")
 def run(words: tuple[str, ...], profiles_dir: str | None, options: DeferOptions) -> None:
-    """Run dbt so that it defers.
+    """Run a dbt command deferred to production.
 
-    Write the command as for dbt itself: `datapilot dbt defer run build -s my_model`.
+    Downloads the current manifest, checks everything that would make dbt silently defer nothing,
+    and runs dbt with --defer and --state if the command accepts them. Output, input, signals and
+    exit code are dbt's own. --project-dir and --profiles-dir may also be among dbt's options; the
+    last one counts.
 
-    Pulls what is new, refuses whatever would make dbt silently not defer, and then runs your dbt
-    with --defer and --state where its command takes them. Its output, input, signals and exit code
-    are dbt's own. --project-dir and --profiles-dir may also stand among the words for dbt; the last
-    one counts.
+    \b
+    Examples:
+      datapilot dbt defer run build -s my_model
+      datapilot dbt defer run --favor-state compile -s my_model
+      datapilot dbt defer run --integration-id 7 -- build --select state:modified+
     """
     from datapilot_defer.defer import command_line, dbt_directories, dbt_process
 
@@ -61,7 +65,7 @@ def run(words: tuple[str, ...], profiles_dir: str | None, options: DeferOptions)
 
 
 def _prepare_command(session: DeferSession, directories: DirectoryOptions) -> CommandLine:
-    """Return dbt's command line. The manifest is out of memory again when dbt starts."""
+    """Return dbt's command line. The manifest no longer uses memory when dbt starts."""
     from datapilot_defer.defer import command_line, last_run
     from datapilot_defer.defer.dbt_directories import directory_flags
     from datapilot_defer.defer.project_settings import require_enabled
@@ -88,7 +92,7 @@ def _prepare_command(session: DeferSession, directories: DirectoryOptions) -> Co
         directories=flags,
     )
     if state is None:
-        session.console.note(f"`dbt {' '.join(command)}` takes no state: it runs as it is")
+        session.console.note(f"`dbt {' '.join(command)}` does not use state. Running it unchanged")
         return line
     _warn_about_variables(session.console, line, state)
     session.console.note(_describe_command(line, state))
@@ -102,24 +106,27 @@ def _describe_command(line: CommandLine, state: PreparedState) -> str:
     command = f"`dbt {' '.join(line.command)}`"
     if line.command in STATE_ONLY_COMMANDS:
         if find_option(line.words, "--state") != str(state.directory):
-            return f"{command} resolves nothing; it keeps the --state that you gave"
-        return f"{command} resolves nothing; its --state is {state.describe()}"
+            return f"{command} resolves no references. Running it with your --state"
+        return f"{command} resolves no references. Its --state is {state.describe()}"
     message = f"Deferring to {state.describe()}"
-    if line.favor_state and line.command != RETRY_COMMAND:  # it does as the last run did
-        message += ", favoring it"
+    if line.favor_state and line.command != RETRY_COMMAND:  # it repeats the last run
+        message += ", favor state on"
     return message
 
 
 def _warn_about_variables(console: Output, line: CommandLine, state: PreparedState) -> None:
-    """Warn about variables that dbt does not get, unless they have the values of `defer env`."""
+    """Warn about variables that are removed, unless they have the values of `defer env`."""
     from datapilot_defer.defer import shell_variables
 
     values = shell_variables.defer_variables(state.directory, favor_state=line.favor_state)
     names = [name for name in line.removed if os.environ[name] not in ("", values.get(name))]
     if len(names) == 1:
-        console.warn(f"{names[0]} is set and would decide where dbt defers to; dbt does not get it")
+        console.warn(
+            f"{names[0]} is set and would change where dbt defers to. It is "
+            "removed from dbt's environment"
+        )
     elif names:
         console.warn(
-            f"{', '.join(names)} are set and would decide where dbt defers to; "
-            "dbt does not get them"
+            f"{', '.join(names)} are set and would change where dbt defers to. They are "
+            "removed from dbt's environment"
         )

@@ -50,7 +50,7 @@ class Evaluation:
 
     @property
     def is_usable(self) -> bool:
-        """Return whether defer is on and works."""
+        """Return whether defer is on and usable."""
         return self.stored.enabled and self.works
 
     @property
@@ -71,16 +71,21 @@ class Evaluation:
 @click.command("status", cls=Command)
 @defer_options
 def status(options: DeferOptions) -> None:
-    """Say whether defer is on and usable.
+    """Print whether defer is on and usable.
 
-    Says also where it leads, how old the manifest is and what is wrong.
+    Prints also the manifest's source and age, and every problem. With options, it reports what
+    `run` with the same options would do.
 
-    Exit code 0: on and usable; 2 when it is off, whatever the options; otherwise that of the
-    problem. The options say what `run` with the same options would do.
+    Exit codes: 0 if defer is on and usable, 2 if it is off, otherwise that of the problem.
+
+    \b
+    Examples:
+      datapilot dbt defer status
+      datapilot dbt defer status --integration-id 7 --json
     """
     session = start_session(options)
     evaluation = _evaluate(session)
-    # Nothing in a name or a path looks like a line of its own; a problem may have several.
+    # A name or path has one line. A problem may have several.
     lines = [as_one_line(line) for line in _describe_status(evaluation)]
     for problem in evaluation.problems:
         lines.append(f"Problem: {problem}".replace("\n", "\n  "))
@@ -92,7 +97,7 @@ def status(options: DeferOptions) -> None:
 def _evaluate(session: DeferSession) -> Evaluation:
     """Do what `run` does before it starts dbt, but continue after a problem.
 
-    A missing dbt is not a problem: the editor, which shares the switch, uses its own.
+    A missing dbt is not a problem: the editor, which shares the switch, has its own.
     """
     from datapilot_defer.dbt_installation import locate_executable
 
@@ -193,12 +198,12 @@ def _describe_source(settings: DeferSettings, state: PreparedState | None) -> st
     if settings.mode == "integration":
         source = _describe_integration(settings, state)
     elif settings.mode == "local":
-        source = f"folder {settings.manifest_path}"
+        source = f"directory {settings.manifest_path}"
     return f"{source}; favor state {_on_or_off(settings.favor_state)}"
 
 
 def _describe_integration(settings: DeferSettings, state: PreparedState | None) -> str:
-    """Return the integration with its name, as far as it is known, and the environment."""
+    """Return the integration, its name if it is known, and the environment."""
     description = f"integration {settings.integration_id}"
     environment = settings.environment
     if state is not None and state.pulled is not None:

@@ -41,10 +41,15 @@ def checks(
     enable: tuple[str, ...],
     connection: ConnectionOptions,
 ) -> None:
-    """Show, disable or enable the safety checks of an environment.
+    """Print, disable or enable safety checks of an environment.
 
-    A disabled check rejects no upload to this environment. To skip a check for one upload, use
-    `datapilot dbt onboard --allow CHECK`.
+    A disabled check does not reject uploads to this environment. To skip a check for one upload,
+    use `datapilot dbt onboard --allow CHECK`.
+
+    \b
+    Examples:
+      datapilot dbt integrations checks --integration-id 7
+      datapilot dbt integrations checks --integration-id 7 --environment CI --disable relations
     """
     from datapilot_defer.client import integration_calls
 

@@ -1,7 +1,7 @@
-"""The answer to "describe this environment", with the names that JSON results have for its fields.
+"""The response to "describe this environment", with the field names of JSON results.
 
-The API has other names for some of them. An instance may leave a field out, send another type or
-add fields: such a value is null, and an unknown field is left out.
+The API has other names for some fields. A field that is missing or has another type is null, and an
+unknown field is omitted.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _TYPES: Mapping[str, type] = {"integer": int, "text": str, "time": str, "switch"
 
 @dataclass(frozen=True)
 class Description:
-    """An environment: its integration, its uploads and what was current. Names are of results."""
+    """An environment: its integration, its uploads and its publications."""
 
     integration: Mapping[str, object]
     environments: list[str]
@@ -73,7 +73,7 @@ class Description:
     publications: list[dict[str, object]]
 
     def to_json(self) -> dict[str, object]:
-        """Return everything as one object, that of the integration."""
+        """Return everything as one object."""
         facts = {name: value for name, value in vars(self).items() if name != "integration"}
         return {**self.integration, **facts}
 
@@ -81,7 +81,7 @@ class Description:
 def parse_description(
     answer: Mapping[str, object], *, integration_id: int, environment: str
 ) -> Description:
-    """Return the answer of an instance, with what was asked for where it does not repeat it."""
+    """Return the response, completed with the requested values that it does not repeat."""
     integration = _rename(answer, _INTEGRATION)
     for name, asked in (("id", integration_id), ("environment", environment)):
         if integration[name] is None:
@@ -98,7 +98,7 @@ def parse_description(
 
 
 def format_value(fields: Mapping[str, object], name: str) -> str:
-    """Return one field as text; "" when it is null."""
+    """Return one field as text; "" for null."""
     value = fields.get(name)
     if value is None:
         return ""
@@ -114,7 +114,7 @@ def _objects(answer: Mapping[str, object], name: str) -> list[Mapping[str, objec
 
 
 def _entries(answer: Mapping[str, object], name: str) -> list[object]:
-    """Return the list in one field of an answer; [] when it is something else."""
+    """Return the list in one field of a response; [] for another type."""
     entries = answer.get(name)
     if not isinstance(entries, list):
         return []
@@ -129,7 +129,7 @@ def _rename(answer: Mapping[str, object], fields: _Fields) -> dict[str, object]:
 
 
 def _read_value(answer: Mapping[str, object], name: str, type_name: str) -> object:
-    """Return the value of a field; None when it does not have this type."""
+    """Return the value of a field; None for another type."""
     value = answer.get(name)
     if type(value) is not _TYPES[type_name]:
         return None

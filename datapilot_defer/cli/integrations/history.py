@@ -1,4 +1,4 @@
-"""`datapilot dbt integrations`: show what was uploaded; restore or accept an upload."""
+"""`datapilot dbt integrations`: show uploads, and restore or accept one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HISTORY_HEAD = (
     *("", "file id", "kind", "received", "status"),
     *("dbt", "models", "bytes", "commit", "sha256"),
 )
-# The reasons of a publication that a person has decided.
+# Publications that a person decided on.
 _DECISIONS = {"restore": "restored", "accept": "accepted"}
 
 
@@ -42,7 +42,12 @@ def show(
     environment: str,
     connection: ConnectionOptions,
 ) -> None:
-    """Show an environment and its last uploads."""
+    """Print an environment and its last uploads.
+
+    \b
+    Example:
+      datapilot dbt integrations show --integration-id 7 --environment PROD
+    """
     from datapilot_defer.client import integration_calls
 
     client, found_id = open_integration(integration_id, integration_name, connection)
@@ -55,7 +60,7 @@ def show(
 
 def _format_description(description: Description, status_url: str) -> str:
     integration = description.integration
-    # Not `last_upload_at` of the integration: that is the last one to any environment.
+    # `last_upload_at` of the integration is the last one to any environment.
     syncs = description.sync_history
     times = [format_value(sync, "time") for sync in syncs if sync["type"] != "Failed"]
     last_upload = strip_fraction(max(times, default=""))
@@ -76,7 +81,7 @@ def _format_description(description: Description, status_url: str) -> str:
 @click.command("history", cls=Command)
 @integration_options
 @environment_option()
-@click.option("--rejected", is_flag=True, help="List rejected uploads too, with the reason.")
+@click.option("--rejected", is_flag=True, help="Include rejected uploads, with the reason.")
 @connection_options
 def history(
     integration_id: int | None,
@@ -87,8 +92,13 @@ def history(
 ) -> None:
     """List the uploads of an environment, newest first.
 
-    `*` marks what is current. Restores and accepted uploads are listed below, with the token that
+    `*` marks the current ones. Restored and accepted uploads are listed below, with the token that
     was used.
+
+    \b
+    Examples:
+      datapilot dbt integrations history --integration-id 7
+      datapilot dbt integrations history --integration-id 7 --rejected --json
     """
     from datapilot_defer.client import integration_calls
 
@@ -109,7 +119,7 @@ def history(
 
 def _format_history(description: Description) -> str:
     uploads = description.history
-    lines = ["No history: nothing was uploaded yet, or this instance keeps no history."]
+    lines = ["No uploads yet, or this instance does not record them."]
     if uploads:
         lines = [format_table(_HISTORY_HEAD, [_history_row(upload) for upload in uploads])]
     lines += [_format_rejection(upload) for upload in uploads if upload["refusal"]]
@@ -124,7 +134,7 @@ def _format_history(description: Description) -> str:
 @click.command("restore", cls=Command)
 @integration_options
 @environment_option()
-@click.option("--file-id", type=IdType(), required=True, help="The file id that `history` shows.")
+@click.option("--file-id", type=IdType(), required=True, help="File ID. `history` lists them.")
 @connection_options
 def restore(
     integration_id: int | None,
@@ -133,9 +143,13 @@ def restore(
     file_id: int,
     connection: ConnectionOptions,
 ) -> None:
-    """Make an earlier artifact the current one again.
+    """Make an earlier artifact current again.
 
-    All who defer to this environment get it with the next pull.
+    Everyone who defers to this environment gets it with the next pull.
+
+    \b
+    Example:
+      datapilot dbt integrations restore --integration-id 7 --file-id 1200
     """
     from datapilot_defer.client import integration_calls
 
@@ -156,10 +170,14 @@ def restore(
 @click.argument("file_id", type=IdType())
 @connection_options
 def accept(file_id: int, connection: ConnectionOptions) -> None:
-    """Make an upload current that a safety check rejected.
+    """Publish an upload that a safety check rejected.
 
-    FILE_ID is shown by `datapilot dbt integrations history --rejected`. Requires an admin token. An
+    `datapilot dbt integrations history --rejected` lists the file IDs. Requires an admin token. An
     invalid artifact cannot be accepted.
+
+    \b
+    Example:
+      datapilot dbt integrations accept 1234
     """
     from datapilot_defer.client import integration_calls
 
@@ -192,7 +210,7 @@ def _history_row(upload: Mapping[str, object]) -> tuple[str, ...]:
         mark,
         format_value(upload, "file_id"),
         format_value(upload, "kind"),
-        # Instances without `created_at` keep no rejected uploads.
+        # Instances without `created_at` store no rejected uploads.
         strip_fraction(format_value(upload, "created_at") or format_value(upload, "uploaded_at")),
         status,
         format_value(upload, "dbt_version"),

@@ -28,16 +28,22 @@ _NO_UPLOAD = "nothing uploaded yet"
 
 
 @click.command("list", cls=Command)
-@click.option("--deleted", is_flag=True, help="List the deleted integrations instead.")
+@click.option("--deleted", is_flag=True, help="List deleted integrations instead.")
 @connection_options
 def list_(deleted: bool, connection: ConnectionOptions) -> None:
-    """List the integrations of an instance."""
+    """List the integrations of an instance.
+
+    \b
+    Examples:
+      datapilot dbt integrations list
+      datapilot dbt integrations list --deleted --json
+    """
     client = open_client(connection)
     if deleted:
         _list_deleted(client)
         return
     integrations = client.list_integrations()
-    text = "No integrations yet: `datapilot dbt integrations create --name NAME` makes one."
+    text = "No integrations yet. Create one with `datapilot dbt integrations create`."
     if integrations:
         rows = [_integration_row(integration) for integration in integrations]
         text = format_table(("id", "name", "environments", "last upload"), rows)
@@ -49,7 +55,7 @@ def _list_deleted(client: InstanceClient) -> None:
     from datapilot_defer.client import integration_calls
 
     integrations = integration_calls.list_deleted_integrations(client)
-    text = "No deleted integrations, or this instance does not keep them."
+    text = "No deleted integrations, or this instance does not store them."
     if integrations:
         rows = [
             (*_integration_row(integration), strip_fraction(integration.purge_at or ""))
@@ -68,12 +74,20 @@ def _list_deleted(client: InstanceClient) -> None:
     "--name",
     required=True,
     metavar="NAME",
-    help="Name of the integration, such as the dbt project's.",
+    help="Name of the integration, such as that of the dbt project.",
 )
 @environment_option()
 @connection_options
 def create(name: str, environment: str, connection: ConnectionOptions) -> None:
-    """Create an integration, to receive one dbt project's artifacts."""
+    """Create an integration for one dbt project.
+
+    With the name of an existing integration, adds an environment to it.
+
+    \b
+    Examples:
+      datapilot dbt integrations create --name shop
+      datapilot dbt integrations create --name shop --environment CI
+    """
     from datapilot_defer.client import integration_calls
 
     name = name.strip()
@@ -101,7 +115,11 @@ def rename(
 ) -> None:
     """Rename an integration.
 
-    Commands that use --integration-name need the new name. The id stays the same.
+    Commands that use --integration-name need the new name. The ID stays the same.
+
+    \b
+    Example:
+      datapilot dbt integrations rename --integration-name shop --to store
     """
     from datapilot_defer.client import integration_calls
 
@@ -117,7 +135,7 @@ def rename(
 
 @click.command("delete", cls=Command)
 @integration_options
-@click.option("--yes", is_flag=True, help="Delete without typing the name, such as in a script.")
+@click.option("--yes", is_flag=True, help="Delete without confirmation.")
 @connection_options
 def delete(
     integration_id: int | None,
@@ -127,8 +145,12 @@ def delete(
 ) -> None:
     """Delete an integration with all its environments.
 
-    Onboarding to it and pulling from it fail from then on. It can be undeleted for 30 days, during
-    which its name stays reserved. After that the instance removes it with its artifacts.
+    Onboarding to it and pulling from it fail from then on. It can be undeleted for 30 days, and its
+    name stays reserved during this time. After that the instance removes it with its artifacts.
+
+    \b
+    Example:
+      datapilot dbt integrations delete --integration-name store
     """
     from datapilot_defer.client import integration_calls
 
@@ -161,7 +183,7 @@ def delete(
 
 
 def _confirm_deletion(output: Output, integration: IntegrationSummary) -> None:
-    """Ask for the name. Raises UsageError when another one is typed."""
+    """Ask for the name. Raises UsageError for another one."""
     environments = ", ".join(integration.environments) or "none"
     output.warn(
         f"this deletes integration {integration.id}, {integration.name!r}, "
@@ -184,6 +206,10 @@ def undelete(
     """Restore a deleted integration.
 
     Its environments and artifacts are as before.
+
+    \b
+    Example:
+      datapilot dbt integrations undelete --integration-name store
     """
     from datapilot_defer.client import integration_calls
 

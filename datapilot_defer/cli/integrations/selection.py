@@ -1,4 +1,4 @@
-"""The instance and the integration of a command."""
+"""The instance and the integration that a command selects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def open_client(options: ConnectionOptions) -> InstanceClient:
 def open_integration(
     integration_id: int | None, integration_name: str | None, options: ConnectionOptions
 ) -> tuple[InstanceClient, int]:
-    """Return the selected instance and the id of the selected integration."""
+    """Return the selected instance and the ID of the selected integration."""
     integration = require_integration(integration_id, integration_name)
     client = open_client(options)
     if isinstance(integration, str):
