@@ -1,4 +1,4 @@
-"""dbt's command line and environment, so that dbt defers to one state directory and nothing else.
+"""The command line and environment that make dbt defer to one state directory.
 
 Source: `dbt <command> --help` of dbt-core 1.5.12, 1.6.19, 1.8.10, 1.10.23 and 1.11.16, and
 `dbt/cli/params.py`.
@@ -14,7 +14,7 @@ from datapilot_defer.config import without_tokens
 from datapilot_defer.dbt_installation import DbtInstallation
 from datapilot_defer.errors import UsageError
 
-# Commands that resolve references, so that deferral has an effect; all take --defer since dbt 1.5.
+# Commands that resolve references, so deferral affects them. All accept --defer since dbt 1.5.
 DEFERRING_COMMANDS = {
     ("build",),
     ("run",),
@@ -24,7 +24,7 @@ DEFERRING_COMMANDS = {
     ("snapshot",),
     ("docs", "generate"),
 }
-# Commands that only select by state (clone also copies from it).
+# Commands that use state only for selection. clone also copies from it.
 STATE_ONLY_COMMANDS = {("list",), ("ls",), ("seed",), ("clone",), ("source", "freshness")}
 RETRY_COMMAND = ("retry",)
 _TWO_WORDS = {"docs", "source"}
@@ -42,7 +42,7 @@ _OTHER_COMMANDS = {
     "man",
 }
 _COMMANDS = {words[0] for words in DEFERRING_COMMANDS | STATE_ONLY_COMMANDS} | _OTHER_COMMANDS
-# Options before the command that take a value. The value may look like a command.
+# Options that precede the command and have a value, which may look like a command.
 _OPTIONS_WITH_VALUE = {
     "--log-format",
     "--log-format-file",
@@ -64,7 +64,7 @@ _OPTIONS_WITH_VALUE = {
     "--state",
     "--defer-state",
 }
-# Besides the flags, these decide about deferral. DBT_DEFER_STATE takes precedence over --state in
+# These variables change deferral. DBT_DEFER_STATE takes precedence over --state in
 # dbt 1.x, and DBT_NO_FAVOR_STATE over --favor-state in dbt 2.x.
 _DEFER_SETTINGS = (
     "DEFER",
@@ -83,11 +83,11 @@ DEFER_VARIABLES = tuple(
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What to run.
+    """A command line of dbt.
 
     words: the program and its arguments. command: dbt's own command, such as ("docs", "generate").
-    favor_state: whether dbt favors the state when it defers; `dbt retry` does as the last run did.
-    removed: variables that decide about deferral, which the child process does not get.
+    favor_state: whether dbt favors the state when it defers; None for `dbt retry`, which repeats
+    the last run. removed: variables that change deferral and are removed from dbt's environment.
     """
 
     words: tuple[str, ...]
@@ -98,7 +98,7 @@ class CommandLine:
 
 
 def find_option(words: Sequence[str], *names: str) -> str | None:
-    """Return the value of an option as dbt takes it, the last one given; None when not given."""
+    """Return the last value of an option, which is the one that dbt uses; None without one."""
     last_value = None
     for index, word in enumerate(words):
         name, equals, value = word.partition("=")
@@ -124,8 +124,9 @@ def compose_command(
 ) -> CommandLine:
     """Return the command line and environment that make dbt defer to `state`.
 
-    words: the arguments that the user would give to dbt. state: None for a command that takes none.
-    directories: the flags of `directory_flags`.
+    words: dbt's command and options, as the user wrote them. state: None for a command that does
+    not use state. directories: the flags of `directory_flags`.
+
     Raises UsageError for flags that contradict deferring to `state`.
     """
     end, command = find_command(words)
@@ -146,7 +147,7 @@ def compose_command(
 def dbt_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables for dbt.
 
-    They include none that decides about deferral, and no token of ours.
+    They contain none that changes deferral, and no token of an instance.
     """
     variables = without_tokens(environ)
     return {name: value for name, value in variables.items() if name not in DEFER_VARIABLES}
@@ -187,12 +188,12 @@ def _deferral_flags(
 
 
 def _state_flags(words: Sequence[str], dbt: DbtInstallation, state: Path) -> list[str]:
-    """Return the flag for deferral; a --state of the user's keeps selecting (state:modified)."""
+    """Return the flag for deferral. A --state of the user still applies to state:modified."""
     if find_option(words, "--state") is None:
         return ["--state", str(state)]
     if dbt.major_minor < (1, 6):
         raise UsageError(
-            f"dbt {dbt.version} can't select by one --state and defer to another: leave --state out"
+            f"dbt {dbt.version} cannot select by one state and defer to another. Omit --state"
         )
     return ["--defer-state", str(state)]
 
@@ -205,11 +206,11 @@ def _is_state_favored(words: Sequence[str], favor_state: bool) -> bool:
 
 def _check_conflicting_flags(words: Sequence[str]) -> None:
     if "--no-defer" in words:
-        raise UsageError("--no-defer contradicts `defer run`: leave it out, or run dbt itself")
+        raise UsageError("--no-defer contradicts `defer run`. Omit it, or run dbt directly")
     if find_option(words, "--defer-state"):
         raise UsageError(
-            "--defer-state contradicts `defer run`, which defers to what is set for this project "
-            "(see `datapilot dbt defer status`): leave it out, or run dbt itself"
+            "--defer-state contradicts `defer run`, which defers to the stored source "
+            "(see `datapilot dbt defer status`). Omit it, or run dbt directly"
         )
 
 
@@ -218,7 +219,7 @@ def find_command(words: Sequence[str]) -> tuple[int, tuple[str, ...]]:
     index = _skip_options(words, 0)
     if index == len(words):
         raise UsageError(
-            "no dbt command given: add one, such as `datapilot dbt defer run build -s my_model`"
+            "no dbt command given. Add one, such as `datapilot dbt defer run build -s my_model`"
         )
     word = words[index]
     if word not in _COMMANDS:
@@ -244,12 +245,11 @@ def _skip_options(words: Sequence[str], start: int) -> int:
 
 def _unknown_command_error(word: str) -> UsageError:
     if word == "dbt":
-        return UsageError("leave the word dbt out: `datapilot dbt defer run build -s my_model`")
+        return UsageError("omit the word dbt: `datapilot dbt defer run build -s my_model`")
     if " " in word:
         return UsageError(
-            f"{word!r} is one word for dbt: write the words without quotes, "
-            "`defer run build -s my_model`"
+            f"{word!r} is a single argument. Omit the quotes: `defer run build -s my_model`"
         )
     return UsageError(
-        f"{word!r} is no command of dbt; write it as for dbt itself: `defer run build -s my_model`"
+        f"{word!r} is not a command of dbt. Use one, such as `defer run build -s my_model`"
     )

@@ -1,6 +1,6 @@
-"""The project directory and the profiles directory of one dbt command.
+"""The project directory and the profiles directory of a dbt command.
 
-Their options may stand before or after dbt's command. dbt 1.x takes them only after it.
+Their options may precede or follow dbt's command. dbt 1.x accepts them only after it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from datapilot_defer.dbt_project import DbtProject
 from datapilot_defer.errors import UsageError
 
 PROFILES_FILE = "profiles.yml"
-# They run outside any project, or only print their help.
+# Commands that need no project, or only print help.
 _COMMANDS_WITHOUT_PROJECT = {("docs",), ("source",), ("system",), ("man",)}
 
 
 @dataclass(frozen=True)
 class DirectoryOptions:
-    """The directories that the user gave, absolute; None where none was given.
+    """The directories that the user gave, as absolute paths; None for a directory that was not
+    given.
 
     words: the arguments for dbt without these options.
     """
@@ -34,9 +35,11 @@ class DirectoryOptions:
 def take_directory_options(
     words: Sequence[str], *, project_dir: str | None, profiles_dir: str | None
 ) -> DirectoryOptions:
-    """Take the options for directories out of the arguments for dbt.
+    """Remove the options for directories from the arguments for dbt.
 
-    project_dir, profiles_dir: what was given before them. The last one given counts.
+    project_dir, profiles_dir: options that precede dbt's command. The last occurrence of an option
+    counts.
+
     Raises UsageError for an option without a directory.
     """
     project_value, without_project = _take_option(words, "--project-dir")
@@ -53,7 +56,7 @@ def take_directory_options(
 
 
 def _take_option(words: Sequence[str], name: str) -> tuple[str | None, list[str]]:
-    """Return the last value of an option, None when it is not given, and the other words."""
+    """Return the last value of an option, or None, and the other words."""
     value = None
     others: list[str] = []
     remaining = iter(words)
@@ -74,7 +77,7 @@ def _absolute_directory(name: str, value: str | None) -> Path | None:
     if value is None:
         return None
     if not value:
-        raise UsageError(f"{name} has no value: add the path of a directory")
+        raise UsageError(f"{name} has no value. Add the path of a directory")
     return Path(value).absolute()
 
 
@@ -84,11 +87,11 @@ def directory_flags(
     project: DbtProject,
     environ: Mapping[str, str],
 ) -> list[str]:
-    """Return the flags for dbt that name the directories."""
+    """Return dbt's flags for the directories."""
     if command in _COMMANDS_WITHOUT_PROJECT:
         return []
     flags: list[str] = []
-    # `dbt clean` rejects a project that a flag names, unless it is the current directory.
+    # `dbt clean` rejects --project-dir for any directory except the current one.
     if command != ("clean",) or given.project is not None:
         flags += ["--project-dir", str(project.folder)]
     profiles = given.profiles or fallback_profiles_directory(project, environ)
@@ -98,7 +101,7 @@ def directory_flags(
 
 
 def fallback_profiles_directory(project: DbtProject, environ: Mapping[str, str]) -> Path | None:
-    """Return the project's directory when it has the profiles.yml that dbt does not find."""
+    """Return the project's directory if only it has a profiles.yml, which dbt would not find."""
     if _find_as_dbt(environ) is not None or not _has_profiles(project.folder):
         return None
     return project.folder
@@ -110,7 +113,7 @@ def find_profiles_directory(project: DbtProject, environ: Mapping[str, str]) -> 
 
 
 def _find_as_dbt(environ: Mapping[str, str]) -> Path | None:
-    """Return where dbt finds profiles.yml: as the environment names it, here, or in ~/.dbt.
+    """Return where dbt finds profiles.yml: DBT_PROFILES_DIR, the current directory, or ~/.dbt.
 
     dbt does not look in the project's directory.
     """
@@ -125,5 +128,5 @@ def _find_as_dbt(environ: Mapping[str, str]) -> Path | None:
 
 
 def _has_profiles(directory: Path) -> bool:
-    # Unlike Path.exists, it never raises: the home directory may be any text, or not accessible.
+    # Path.exists would raise for a home directory that is invalid or not accessible.
     return os.path.exists(directory / PROFILES_FILE)  # noqa: PTH110

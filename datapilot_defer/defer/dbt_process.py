@@ -1,4 +1,4 @@
-"""Run dbt as a child process with our standard streams and signals, and time to finish."""
+"""dbt as a child process that shares our standard streams and receives our signals."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from typing import Any
 
 from datapilot_defer.errors import UsageError
 
-GRACE_S = 45.0  # Airflow kills 60 s after its SIGTERM; dbt needs the time to cancel its queries
+GRACE_S = (
+    45.0  # Airflow sends SIGKILL 60 s after SIGTERM. dbt needs the time to cancel its queries.
+)
 _FORWARDED_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 def run_dbt(
     words: Sequence[str], environment: Mapping[str, str], *, grace_s: float = GRACE_S
 ) -> int:
-    """Run dbt and return its exit code; 128 + n after this process received signal n.
+    """Run dbt and return its exit code, or 128 + n after this process received signal n.
 
-    dbt gets SIGINT for SIGTERM and cancels its queries. It is killed when it is still running
-    `grace_s` later. Raises UsageError when dbt cannot be started.
+    SIGTERM is forwarded as SIGINT, on which dbt cancels its queries. dbt is killed if it is still
+    running `grace_s` later. Raises UsageError if dbt cannot be started.
     """
     # A terminal sends Ctrl-C to both processes. Elsewhere dbt gets its own process group: a
     # SIGTERM to our complete group, which Airflow sends, would end dbt before it can cancel.
@@ -31,7 +33,7 @@ def run_dbt(
     with _SignalForwarder(own_group, grace_s) as forwarder:
         child = _start(words, environment, own_group=own_group)
         forwarder.child = child
-        if forwarder.received_signal is not None:  # while it was starting
+        if forwarder.received_signal is not None:  # during the start
             child.terminate()
         exit_code = child.wait()
     if forwarder.received_signal is not None:
@@ -55,11 +57,11 @@ def _start(
             creationflags=creation_flags,
         )
     except OSError as error:
-        raise UsageError(f"can't start {words[0]}: {error.strerror}") from None
+        raise UsageError(f"cannot start {words[0]}: {error.strerror}") from None
 
 
 class _SignalForwarder:
-    """Forwards signals while dbt runs, and restores the previous handlers."""
+    """Handlers that forward signals to dbt while it runs."""
 
     def __init__(self, own_process_group: bool, grace_s: float) -> None:
         self._own_process_group = own_process_group
@@ -74,8 +76,8 @@ class _SignalForwarder:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._previous_handlers[number] = signal.signal(number, self._forward)
             elif self._own_process_group and number == signal.SIGINT:
-                # Ignored too, but by a handler: dbt would inherit SIG_IGN, and SIGINT is how it
-                # is told to end. Other ignored signals (nohup, background jobs) stay ignored.
+                # SIGINT is ignored by a handler. dbt would inherit SIG_IGN, and could then not be
+                # interrupted. Other ignored signals (nohup, background jobs) stay ignored.
                 self._previous_handlers[number] = signal.signal(number, lambda *_: None)
         return self
 
@@ -106,7 +108,7 @@ def _available_signals() -> Iterator[int]:
 
 
 def _is_terminal_foreground() -> bool:
-    """Return whether a terminal delivers its signals to this process."""
+    """Return whether a terminal sends its signals to this process."""
     if sys.platform == "win32":
         return sys.stdin.isatty()
     for descriptor in (0, 1, 2):

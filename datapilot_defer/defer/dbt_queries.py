@@ -1,6 +1,6 @@
-"""Questions to dbt: which nodes a selection means, and which relations exist in development.
+"""Queries of dbt: which nodes a selection contains, and which relations exist in development.
 
-dbt runs with its own target and log directories in the cache, so that the project stays unchanged.
+dbt uses target and log directories in the cache, so that the project stays unchanged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from datapilot_defer.defer.nodes import ManifestNode, read_nodes
 from datapilot_defer.errors import UsageError
 
 _OUTPUT_MARKER = "datapilot-found:"
-# Asks the adapter what dbt asks it when it resolves a reference: one listing per schema, which dbt
+# The query of the adapter with which dbt resolves a reference: one listing per schema, which dbt
 # caches.
 _EXISTING_RELATIONS_SQL = """
 {%- if execute -%}
@@ -48,10 +48,10 @@ _SHOWN_LINES = 12
 
 @dataclass(frozen=True)
 class QueryResult:
-    """Answers of dbt.
+    """Results of the queries.
 
-    nodes: the project's own nodes. exists: unique ids of those with a relation in the development
-    database. selected: unique ids of the selected nodes; None when no selection was given.
+    nodes: the project's own nodes. exists: unique IDs of those with a relation in the development
+    database. selected: unique IDs of the selected nodes; None without a selection.
     """
 
     nodes: Mapping[str, ManifestNode]
@@ -66,7 +66,7 @@ class QueryResult:
 
 @dataclass(frozen=True)
 class DbtQuery:
-    """dbt, the project to ask about, and the flags for target, profile and variables."""
+    """Queries of dbt for one project, with the flags for target, profile and variables."""
 
     dbt: DbtInstallation
     project: DbtProject
@@ -88,7 +88,7 @@ class DbtQuery:
         selection: --select, --exclude and --selector as dbt takes them; empty to select nothing.
         Raises UsageError with dbt's output when dbt fails.
         """
-        with ExitStack() as children:  # no dbt keeps running, however this ends
+        with ExitStack() as children:  # ends every dbt process, also after an error
             compiling = self._start_dbt(children, "compile", "--inline", _EXISTING_RELATIONS_SQL)
             listing = None
             if selection:
@@ -111,8 +111,8 @@ class DbtQuery:
         unique_ids = next(answers, None)
         if unique_ids is None:
             raise UsageError(
-                f"dbt {self.dbt.version} did not say which relations exist; it said:\n"
-                f"{_last_lines(output)}"
+                f"dbt {self.dbt.version} did not report which relations exist. Its output "
+                f"was:\n{_last_lines(output)}"
             )
         return frozenset(unique_ids)
 
@@ -140,7 +140,7 @@ class DbtQuery:
                 stderr=subprocess.STDOUT,
             )
         except OSError as error:
-            raise UsageError(f"can't start {self.dbt.path}: {error.strerror}") from None
+            raise UsageError(f"cannot start {self.dbt.path}: {error.strerror}") from None
         children.callback(_kill, child)
         return child
 
@@ -150,18 +150,19 @@ def _create_directory(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"can't make folder {directory} for what dbt writes: {error.strerror}; "
-            "set XDG_CACHE_HOME to a folder that can be written to"
+            f"cannot create the directory {directory} for dbt's output: {error.strerror}. "
+            "Set XDG_CACHE_HOME to a writable directory"
         ) from None
 
 
 def _wait_for_output(command: str, child: subprocess.Popen[bytes]) -> str:
-    """Return what dbt printed. Raises UsageError when it failed."""
+    """Return the output of dbt. Raises UsageError if dbt failed."""
     content, _ = child.communicate()
     output = content.decode("utf-8", "replace")
     if child.returncode:
         raise UsageError(
-            f"`dbt {command}` ended with {child.returncode}; it said:\n{_last_lines(output)}"
+            f"`dbt {command}` exited with {child.returncode}. Its output "
+            f"was:\n{_last_lines(output)}"
         )
     return output
 
@@ -178,7 +179,7 @@ def _parse_selected(output: str) -> frozenset[str]:
 
 
 def _parse_json_lines(lines: Iterable[str]) -> Iterator[Any]:
-    """Yield the lines that are JSON: warnings on stderr come in between and may look like it."""
+    """Yield the lines that are JSON. Warnings on stderr are between them and may look similar."""
     for line in lines:
         with suppress(ValueError):
             yield json.loads(line)

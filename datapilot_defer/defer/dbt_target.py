@@ -1,4 +1,4 @@
-"""The target of a dbt command, as far as it is known without running dbt."""
+"""The target of a dbt command, as far as it can be determined without running dbt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datapilot_defer.defer.dbt_directories import PROFILES_FILE, find_profiles_d
 from datapilot_defer.errors import UsageError
 from datapilot_defer.yaml_file import read_yaml_file
 
-# Settings of a target that name no relation. Any other one may: adapters differ.
+# Settings of a target that do not change relations. Any other setting may: adapters differ.
 _CONNECTION_SETTINGS = {
     *("type", "threads", "host", "port", "server", "account", "http_path", "warehouse", "role"),
     *("user", "username", "pass", "password", "token", "client_id", "client_secret"),
@@ -25,7 +25,7 @@ _ENVIRONMENT_OR_VARIABLE = re.compile(r"var\s*\(")  # env_var(…) or var(…)
 
 @dataclass(frozen=True)
 class DbtTarget:
-    """What selects the target of a dbt command.
+    """The options that select the target of a dbt command.
 
     name, profile: None selects the default. profiles: the directory of profiles.yml.
     """
@@ -55,9 +55,9 @@ def _read_variable(environ: Mapping[str, str], name: str) -> str | None:
 
 
 def find_constant_target(target: DbtTarget, project: DbtProject) -> tuple[str, str] | None:
-    """Return the names of the profile and of the target, the defaults filled in.
+    """Return the names of the profile and of the target, including defaults.
 
-    Returns None when they are unknown, or when the target's relations may change with environment
+    Returns None if they are unknown, or if the target's relations may change with environment
     variables or `--vars`.
     """
     settings = _read_settings(project.folder / PROJECT_FILE)
@@ -80,7 +80,7 @@ def _has_changing_relations(output: Mapping[object, object]) -> bool:
 def _read_settings(file: Path) -> Mapping[object, object]:
     try:
         return _as_mapping(read_yaml_file(file))
-    except UsageError:  # dbt reports it
+    except UsageError:  # dbt reports the problem
         return {}
 
 

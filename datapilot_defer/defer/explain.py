@@ -1,4 +1,4 @@
-"""Where each reference of a model resolves to, and why: dbt's rule, applied before a run.
+"""dbt's rule for where a reference resolves, applied before a run.
 
 Source of the rule: `RuntimeRefResolver.create_relation` of dbt-core 1.8 to 1.11, and
 `Manifest.merge_from_artifact` of dbt-core 1.5 to 1.7, which resolves once, before the first model
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from datapilot_defer.defer.nodes import BUILDABLE, ManifestNode
 
-# What each command builds, and what counts as selected for it.
+# The resource types that each command builds, and those that count as selected.
 BUILT_BY_COMMAND: Mapping[str, frozenset[str]] = {
     "build": frozenset(BUILDABLE),
     "run": frozenset({"model"}),
@@ -30,10 +30,10 @@ _REFERENCED_TYPES = frozenset({*BUILDABLE, "source"})
 class Reference:
     """One reference of a node.
 
-    relation: as the compiled SQL will have it. resolution: "selected" (built before it in this
+    relation: as the compiled SQL will contain it. resolution: "selected" (built before it in this
     run), "built_here" (exists in development, or needs no relation), "deferred" (production's,
     because development has none), "favored" (production's, although development has one), or
-    "missing" (in neither). via: the ephemeral model whose SQL holds the reference.
+    "missing" (in neither). via: the ephemeral model whose SQL contains the reference.
     """
 
     node: str
@@ -46,7 +46,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Resolution:
-    """What one reference resolves to; see Reference."""
+    """The resolution of one reference, as in Reference."""
 
     relation: str
     resolution: str
@@ -55,9 +55,9 @@ class Resolution:
 
 @dataclass(frozen=True)
 class DeferContext:
-    """What the rule depends on.
+    """The facts that the rule depends on.
 
-    project_nodes and state_nodes: by unique id. existing_relations: unique ids with a relation in
+    project_nodes and state_nodes: by unique ID. existing_relations: unique IDs with a relation in
     the development database. resolves_before_run: dbt before 1.8. age: the state's, in words.
     """
 
@@ -70,7 +70,7 @@ class DeferContext:
     age: str = ""
 
     def state_relation(self, unique_id: str) -> str | None:
-        """Return the relation to defer to; None when the state has none."""
+        """Return the relation to defer to; None if the state has none."""
         node = self.state_nodes.get(unique_id)
         if node is None or node.ephemeral:
             return None
@@ -100,12 +100,12 @@ def favor_state_rule(favor_state: bool) -> str:
     """Return the rule for favor state in one sentence."""
     if favor_state:
         return (
-            "Favor state is on: what is not selected is read from production, "
-            "even where development has it."
+            "Favor state is on: models that are not selected are read from production, "
+            "even if they exist in development."
         )
     return (
-        "Favor state is off: production is read only where development has no relation "
-        "of that name."
+        "Favor state is off: production is read only for relations that do not exist in "
+        "development."
     )
 
 
@@ -134,7 +134,9 @@ def _resolve(context: DeferContext, target: ManifestNode, selected: Set[str]) ->
     has_state_relation = bool(context.state_relation(target.unique_id))
     if target.ephemeral and not (context.resolves_before_run and has_state_relation):
         name = target.name.replace(".", "_")
-        return Resolution(f"__dbt__cte__{name}", "built_here", "ephemeral: its SQL is put in here")
+        return Resolution(
+            f"__dbt__cte__{name}", "built_here", "ephemeral: its SQL is inserted here"
+        )
     is_selected = (
         target.unique_id in selected
         and target.resource_type in SELECTED_BY_COMMAND[context.command]
@@ -151,23 +153,23 @@ def _resolve_source(context: DeferContext, source: ManifestNode) -> Resolution:
     relation = _own_relation(source)
     if source.unique_id in context.existing_relations:
         return Resolution(relation, "built_here", "a source: never deferred")
-    reason = "a source that is not in the database; sources are never deferred"
+    reason = "a source that is not in the database. Sources are never deferred"
     return Resolution(relation, "missing", reason)
 
 
 def _resolve_to_state(
     context: DeferContext, target: ManifestNode, *, is_selected: bool
 ) -> Resolution | None:
-    """Return production's relation when dbt uses it."""
+    """Return production's relation if dbt uses it."""
     relation = context.state_relation(target.unique_id)
     if not relation:
         return None
     exists = target.unique_id in context.existing_relations
     if not exists and not (is_selected and context.resolves_before_run):
-        reason = f"not in development; the manifest is {context.age}"
+        reason = f"not in development. The manifest is {context.age}"
         return Resolution(relation, "deferred", reason)
     if context.favor_state and not is_selected:
-        reason = f"favored over the one in development; the manifest is {context.age}"
+        reason = f"favored over the one in development. The manifest is {context.age}"
         return Resolution(relation, "favored", reason)
     return None
 
@@ -178,17 +180,17 @@ def _resolve_to_development(context: DeferContext, target: ManifestNode) -> Reso
         return Resolution(relation, "missing", _missing_reason(context, target))
     reason = "in development"
     if not context.state_relation(target.unique_id):
-        reason = "in development; not in the state"
+        reason = "in development, and not in the state"
     return Resolution(relation, "built_here", reason)
 
 
 def _missing_reason(context: DeferContext, target: ManifestNode) -> str:
     if target.unique_id in context.state_nodes:
         return (
-            "not in development, and ephemeral in the state: there is nothing to defer to; "
-            "build it, or select it too"
+            "not in development, and ephemeral in the state, so there is no relation to "
+            "defer to. Build it, or select it too"
         )
-    return "not in development, and not in the state; build it, or select it too"
+    return "not in development, and not in the state. Build it, or select it too"
 
 
 def _own_relation(node: ManifestNode) -> str:

@@ -1,7 +1,7 @@
 """JSON with comments, as VS Code reads it, and edits that change no other byte of the text.
 
-Comments, trailing commas, a byte order mark and any line ending survive. The last one of a
-repeated key counts, as in VS Code.
+Comments, trailing commas, a byte order mark and every line ending are preserved. The last
+occurrence of a repeated key counts, as in VS Code.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _DEFAULT_INDENT = "    "  # VS Code's
 
 
 class NotJsoncError(ValueError):
-    """The text is not JSON with comments; its message gives position and cause."""
+    """The text is not JSON with comments. The message contains position and cause."""
 
 
 @dataclass(frozen=True)
 class JsoncValue:
     """One value and its position, `text[start:end]`.
 
-    members: those of an object, in order, repeated keys included; None when it is not an object.
+    members: those of an object, in order, including repeated keys; None for any other value.
     """
 
     start: int
@@ -35,13 +35,13 @@ class JsoncValue:
     members: tuple[JsoncMember, ...] | None = None
 
     def member(self, key: str) -> JsoncMember | None:
-        """Return the member that counts for a key."""
+        """Return the member of a key that counts."""
         return next((member for member in reversed(self.members or ()) if member.key == key), None)
 
 
 @dataclass(frozen=True)
 class JsoncMember:
-    """`"key": value` of an object; `start` is the position of the key."""
+    """A pair `"key": value` of an object. start: the position of the key."""
 
     key: str
     start: int
@@ -49,7 +49,7 @@ class JsoncMember:
 
 
 def parse(text: str) -> JsoncValue:
-    """Parse a text. One without any value is an empty object at its end. Raises NotJsoncError."""
+    """Parse a text. A text without a value is an empty object. Raises NotJsoncError."""
     start = _skip_whitespace(text, 0)
     if start == len(text):
         return JsoncValue(start, start, {}, ())
@@ -59,17 +59,18 @@ def parse(text: str) -> JsoncValue:
         raise NotJsoncError("is nested too deeply") from None
     rest = _skip_whitespace(text, root.end)
     if rest != len(text):
-        raise _syntax_error(text, rest, "something follows the end of the value")
+        raise _syntax_error(text, rest, "there is text after the end of the value")
     return root
 
 
 def set_members(
     text: str, root: JsoncValue, path: Sequence[str], values: Mapping[str, object]
 ) -> str:
-    """Return the text with these members of the object at `path` set; all other bytes stay.
+    """Return the text with these members of the object at `path`. All other bytes stay.
 
-    root: the parsed text. Objects that are missing on the path are created.
-    Raises NotJsoncError when a value on the path is not an object.
+    root: the parsed text. Missing objects on the path are created.
+
+    Raises NotJsoncError if a value on the path is not an object.
     """
     if root.start == root.end:
         return _insert_into_empty(text, _wrap_in_objects(path, values))
@@ -86,7 +87,7 @@ def set_members(
 
 
 def remove_member(text: str, root: JsoncValue, path: Sequence[str]) -> str:
-    """Return the text without the member at `path`, which exists, and the comment behind it."""
+    """Return the text without the member at `path`, which exists, and without its comment."""
     parent = root
     for key in path[:-1]:
         parent = next(m for m in reversed(parent.members or ()) if m.key == key).node
@@ -102,7 +103,7 @@ def _remove_at(text: str, members: Sequence[JsoncMember], index: int) -> str:
     following = _skip_whitespace(text, end)
     if text[following] == ",":
         end = following + 1
-    elif index > 0:  # the comma before the last member goes with it
+    elif index > 0:  # the last member is removed with the comma that precedes it
         comma = _skip_whitespace(text, members[index - 1].node.end)
         before = (text[:comma] + text[comma + 1 : member.start]).rstrip(" \t")
     rest = text[_end_of_trailing_comment(text, end) :]
@@ -114,7 +115,7 @@ def _remove_at(text: str, members: Sequence[JsoncMember], index: int) -> str:
 
 def _check_object(text: str, node: JsoncValue, path: Sequence[str]) -> None:
     if node.members is None:
-        name = ".".join(path) or "the whole"
+        name = ".".join(path) or "the text"
         raise _syntax_error(text, node.start, f"{name} is not an object")
 
 
@@ -127,7 +128,7 @@ def _update_members(text: str, parent: JsoncValue, values: Mapping[str, object])
             missing[key] = value
         else:
             existing.append((member.node, value))
-    if missing:  # behind the last member, so that the other positions stay valid
+    if missing:  # after the last member, so that the other positions stay valid
         text = _insert_members(text, parent, missing)
     for node, value in sorted(existing, key=lambda change: change[0].start, reverse=True):
         text = _replace_value(text, node, value)
@@ -147,7 +148,7 @@ def _wrap_in_objects(path: Sequence[str], value: object) -> object:
 
 
 def _insert_into_empty(text: str, value: object) -> str:
-    """Add the first value to a text, below its comments."""
+    """Add the first value to a text, after its comments."""
     newline = _newline(text)
     separator = newline
     if not text.strip("\ufeff") or text.endswith("\n"):
@@ -156,7 +157,7 @@ def _insert_into_empty(text: str, value: object) -> str:
 
 
 def _insert_members(text: str, parent: JsoncValue, values: Mapping[str, object]) -> str:
-    """Add members behind the last one, formatted like the others."""
+    """Add members after the last one, formatted like the others."""
     if parent.members:
         return _append_members(text, parent.members[-1], values)
     outer = _indentation_at(text, parent.start)
@@ -202,7 +203,7 @@ def _is_first_on_line(text: str, position: int) -> bool:
 
 
 def _end_of_trailing_comment(text: str, position: int) -> int:
-    """Return the end of a comment on the same line: it belongs to what precedes it."""
+    """Return the end of a comment on the same line, which belongs to the preceding value."""
     match = _COMMENT_ON_LINE.match(text, position)
     return match.end() if match else position
 
@@ -218,7 +219,7 @@ def _dump_indented(value: object, margin: str, unit: str, newline: str) -> str:
 
 
 def _indentation_at(text: str, position: int) -> str:
-    """Return the whitespace at the beginning of the line of a position."""
+    """Return the indentation of the line of a position."""
     line_start = text.rfind("\n", 0, position) + 1
     line = text[line_start:position].lstrip("\ufeff")
     return line[: len(line) - len(line.lstrip(" \t"))]
@@ -284,7 +285,7 @@ def _parse_array(text: str, start: int) -> JsoncValue:
 
 
 def _skip_separator(text: str, position: int, closing: str) -> int:
-    """Return the position behind the comma, or that of the closing bracket."""
+    """Return the position after the comma, or that of the closing bracket."""
     position = _skip_whitespace(text, position)
     if text[position : position + 1] == ",":
         return _skip_whitespace(text, position + 1)

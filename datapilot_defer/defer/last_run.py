@@ -1,4 +1,4 @@
-"""What dbt recorded about its last command, in the target directory."""
+"""The record that dbt keeps of its last command, in the target directory."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _MAX_PATH_LENGTH = 500
 
 @dataclass(frozen=True)
 class LastRun:
-    """The command that wrote run_results.json. arguments: its options, as dbt names them."""
+    """The command that wrote run_results.json. arguments: its options by dbt's names."""
 
     invocation_id: str | None
     arguments: Mapping[str, Any]
 
 
 def read_last_run(file: Path) -> LastRun | None:
-    """Return what a run_results.json records; None when it cannot be read."""
+    """Return the record in a run_results.json; None if it cannot be read."""
     run_results = read_own_artifact(file, Kind.RUN_RESULTS)
     if run_results is None:
         return None
@@ -42,7 +42,7 @@ def read_last_run(file: Path) -> LastRun | None:
 
 
 def read_own_artifact(file: Path, kind: Kind) -> Artifact | None:
-    """Return an artifact that dbt wrote; None when it is missing, too large or unreadable."""
+    """Return an artifact that dbt wrote; None if it is missing, too large or unreadable."""
     try:
         if not file.is_file() or file.stat().st_size > _MAX_BYTES:
             return None
@@ -54,15 +54,15 @@ def read_own_artifact(file: Path, kind: Kind) -> Artifact | None:
 def check_retry(
     words: Sequence[str], project: DbtProject, *, favor_state: bool | None = None
 ) -> None:
-    """Raise UsageError if `dbt retry` would not defer: it repeats the last run with its own flags.
+    """Raise UsageError if `dbt retry`, which repeats the last run with its flags, would not defer.
 
-    It would not when the last run was not deferred, or when its state directory no longer exists.
-    favor_state: what the user asks for; None for what the last run did.
+    This is the case if the last run was not deferred, or if its state directory no longer exists.
+    favor_state: None keeps the setting of the last run.
     """
     target = Path(find_option(words, "--state") or project.target)
     file = project.folder / target / Kind.RUN_RESULTS.file_name
     last_run = read_last_run(file)
-    if last_run is None:  # dbt itself reports that there is none
+    if last_run is None:  # dbt reports that there is none
         return
     arguments = last_run.arguments
     deferring_commands = [command[-1] for command in DEFERRING_COMMANDS]
@@ -70,13 +70,14 @@ def check_retry(
         return
     if not arguments.get("defer"):
         raise UsageError(
-            f"the last run ({file}) was not deferred, and `dbt retry` repeats it as it was: "
-            "it would not defer either; run the same again with `datapilot dbt defer run`"
+            f"the last run ({file}) was not deferred, and `dbt retry` would repeat it "
+            "without defer. Run the original command with `datapilot dbt defer run`"
         )
     if favor_state not in (None, bool(arguments.get("favor_state"))):
         raise UsageError(
-            "`dbt retry` repeats the last run, which had the other setting of --favor-state: "
-            "leave the option out, or run the same again with `datapilot dbt defer run`"
+            "`dbt retry` repeats the last run, which had the other setting of "
+            "--favor-state. Omit the option, or run the original command with `datapilot "
+            "dbt defer run`"
         )
     state = arguments.get("state")
     if not isinstance(state, str):
@@ -84,7 +85,7 @@ def check_retry(
     # Unlike Path.is_file, it never raises: the path may be any text.
     if not os.path.isfile(project.folder / state / Kind.MANIFEST.file_name):  # noqa: PTH113
         raise UsageError(
-            f"the last run deferred to {to_single_line(state, _MAX_PATH_LENGTH)}, which holds no "
-            "manifest.json any more, and `dbt retry` needs it there; run the same again with "
-            "`datapilot dbt defer run`"
+            f"the last run deferred to {to_single_line(state, _MAX_PATH_LENGTH)}, which "
+            "no longer contains a manifest.json, and `dbt retry` needs it. Run the "
+            "original command with `datapilot dbt defer run`"
         )

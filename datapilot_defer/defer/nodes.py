@@ -1,4 +1,4 @@
-"""Nodes of a manifest, as deferral needs them: their relations and their parents."""
+"""Nodes of a manifest with their relations and parents."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class ManifestNode:
 
 
 def read_nodes(manifest: Artifact) -> dict[str, ManifestNode]:
-    """Return nodes, sources and functions by unique id.
+    """Return nodes, sources and functions by unique ID.
 
-    Raises ArtifactRefused when it is not a manifest of dbt.
+    Raises ArtifactRefused for a file that is not a manifest of dbt.
     """
     sections = _sections_of(manifest)
     names = ["nodes", *(name for name in _OPTIONAL_SECTIONS if name in sections)]
@@ -55,7 +55,7 @@ def read_nodes(manifest: Artifact) -> dict[str, ManifestNode]:
 
 
 def list_unique_ids(manifest: Artifact) -> list[str]:
-    """Return the unique ids of the nodes, much faster than `read_nodes`; raises the same."""
+    """Return the unique IDs of the nodes, much faster than `read_nodes`. Raises the same."""
     sections = _sections_of(manifest)
     try:
         return list(dbt_json.entries(sections["nodes"]))
@@ -64,9 +64,9 @@ def list_unique_ids(manifest: Artifact) -> list[str]:
 
 
 def read_defining_files(manifest: Artifact, package: str) -> Iterator[str]:
-    """Yield the paths in a package of the files that define its models, seeds and snapshots.
+    """Yield the paths of the files that define a package's models, seeds and snapshots.
 
-    Raises ArtifactRefused when it is not a manifest of dbt.
+    Raises ArtifactRefused for a file that is not a manifest of dbt.
     """
     prefixes = tuple(f"{resource_type}.{package}." for resource_type in _DEFINED_IN_OWN_FILES)
     try:
@@ -84,7 +84,7 @@ def _sections_of(manifest: Artifact) -> Mapping[str, Raw]:
 
 
 def _not_a_manifest_error(path: str, error: Exception) -> ArtifactRefused:
-    return ArtifactRefused(f"{path} is no manifest of dbt: {error}")
+    return ArtifactRefused(f"{path} is not a manifest of dbt: {error}")
 
 
 def _parse_node(unique_id: str, fields: Mapping[str, Any]) -> ManifestNode:

@@ -1,6 +1,6 @@
-"""Whether a manifest and a project, with its packages, have a node in common.
+"""The check that a manifest has a node in common with a project or its packages.
 
-dbt matches nodes by unique id alone, `model.<package>.<model>`. Without a common one it silently
+dbt matches nodes by unique ID alone, `model.<package>.<model>`. Without a common node it silently
 defers nothing.
 """
 
@@ -18,7 +18,7 @@ from datapilot_defer.errors import ArtifactRefused, UsageError
 from datapilot_defer.yaml_file import read_yaml_file
 
 _PACKAGE_FILES = ("packages.yml", "dependencies.yml")
-# dbt 1.7 and later write it: all packages that they install, also those of other packages.
+# dbt 1.7 and later record all installed packages in it, including indirect ones.
 _PACKAGE_LOCK = "package-lock.yml"
 _PACKAGE_KEYS = ("package", "git", "local", "tarball", "private", "subdirectory")
 # dbt 2.x reads them, dbt 1.x does not.
@@ -30,7 +30,7 @@ def check_overlap(
 ) -> None:
     """Raise ArtifactRefused for a manifest without a node of the project or of its packages.
 
-    Warns when only a package is common that is not the manifest's own project.
+    Warn if all common nodes are in a package that is not the manifest's own project.
     """
     nodes = _ManifestNodes(manifest)
     if nodes.are_in(project):
@@ -39,22 +39,22 @@ def check_overlap(
     shared = [package.name for package in _find_shared_packages(project, nodes, environ)]
     if not shared and _lacks_packages(project, environ):
         console.warn(
-            f"{_describe_mismatch(project, manifest_project)}, and not all packages of this "
-            "project are installed, so it is not checked whether the manifest is of one of them. "
-            "Run `dbt deps`."
+            f"{_describe_mismatch(project, manifest_project)}. It is not checked whether "
+            "the manifest is of a package of this project, because not all of them are "
+            "installed. Run `dbt deps`."
         )
     elif not shared:
         is_namesake = project.name in nodes.names_by_package
         raise _no_overlap_error(project, manifest_project, is_namesake=is_namesake)
     elif manifest_project not in (None, *shared):
         console.warn(
-            f"{_describe_mismatch(project, manifest_project)}: only models of the "
-            f"package {', '.join(sorted(shared))} can be deferred"
+            f"{_describe_mismatch(project, manifest_project)}. Only models of the package "
+            f"{', '.join(sorted(shared))} can be deferred"
         )
 
 
 class _ManifestNodes:
-    """The nodes of a manifest: their names by package, each also without its version."""
+    """The nodes of a manifest. Their names by package, with and without version."""
 
     def __init__(self, manifest: Artifact) -> None:
         self._manifest = manifest
@@ -69,7 +69,7 @@ class _ManifestNodes:
     def are_in(self, project: DbtProject) -> bool:
         """Return whether some are models, seeds or snapshots of this project.
 
-        A project without files of its own shares what has its name.
+        For a project without files of its own, its name decides.
         """
         names = self.names_by_package.get(project.name)
         if names is None:
@@ -77,13 +77,13 @@ class _ManifestNodes:
         project_names = {path.stem for path in project.sources}
         if not project_names or not project_names.isdisjoint(names):
             return True
-        # The name of a snapshot, or of a version with `defined_in`, is not that of its file.
+        # A snapshot, or a version with `defined_in`, may have another name than its file.
         paths = read_defining_files(self._manifest, project.name)
         return any(_has_file(project.folder, path) for path in paths)
 
 
 def _has_file(folder: Path, path: str) -> bool:
-    """Return whether a file exists in a folder. path: as dbt writes it on any system."""
+    """Return whether a file exists in a directory. path: as dbt writes it on any system."""
     file = os.path.normpath(folder / path.replace("\\", "/"))
     return Path(file).is_relative_to(folder) and os.path.isfile(file)  # noqa: PTH113 - never raises
 
@@ -97,14 +97,14 @@ def _find_shared_packages(
             continue
         try:
             package = read_project(directory, environ)
-        except UsageError:  # dbt reports it
+        except UsageError:  # dbt reports the problem
             continue
         if nodes.are_in(package):
             yield package
 
 
 def _list_installed_packages(project: DbtProject, environ: Mapping[str, str]) -> list[Path]:
-    """Return the directories of the packages that `dbt deps` has installed, each with its name."""
+    """Return the directories of the packages that `dbt deps` has installed."""
     installed = project.packages
     # Path.is_dir raises an error for a name that is too long.
     if not os.path.isdir(installed):  # noqa: PTH112
@@ -120,7 +120,7 @@ def _list_installed_packages(project: DbtProject, environ: Mapping[str, str]) ->
 def _lacks_packages(project: DbtProject, environ: Mapping[str, str]) -> bool:
     """Return whether the project declares packages that `dbt deps` has not installed.
 
-    A package may have any name, so they are counted, with those that packages depend on.
+    Packages are counted, including indirect ones, because a package may have any name.
     """
     packages: set[tuple[str, ...]] = set()
     for name in _PACKAGE_FILES:
@@ -132,7 +132,7 @@ def _lacks_packages(project: DbtProject, environ: Mapping[str, str]) -> bool:
 
 
 def _read_packages(file: Path) -> Iterator[tuple[str, ...]]:
-    """Yield what identifies each package, the same in both kinds of files."""
+    """Yield the identity of each package, which is the same in both kinds of files."""
     try:
         content = read_yaml_file(file)
     except UsageError:  # the file does not exist, or dbt reports the problem
@@ -149,14 +149,14 @@ def _no_overlap_error(
 ) -> ArtifactRefused:
     if is_namesake:
         return ArtifactRefused(
-            f"the manifest is of a project that is also called {project.name!r}, "
-            f"but shares no model or seed with {project.folder}: "
-            "dbt would silently defer nothing; use the integration or folder of this project"
+            f"the manifest is of a project that is also called {project.name!r}, but "
+            f"shares no model or seed with {project.folder}, so dbt would silently defer "
+            "nothing. Use the integration or directory of this project"
         )
     return ArtifactRefused(
-        f"{_describe_mismatch(project, manifest_project)} or of its installed packages: dbt "
-        "matches models by project name and model name, so it would silently defer nothing; "
-        "use the integration or folder of this project"
+        f"{_describe_mismatch(project, manifest_project)} or of its installed packages. "
+        "dbt matches models by project name and model name, so it would silently defer "
+        "nothing. Use the integration or directory of this project"
     )
 
 
@@ -165,6 +165,6 @@ def _describe_mismatch(project: DbtProject, manifest_project: str | None) -> str
     if manifest_project:
         origin = f"is of project {manifest_project!r}"
     return (
-        f"the manifest {origin} and has nothing of this one, {project.name!r} "
+        f"the manifest {origin} and contains no node of {project.name!r} "
         f"({project.folder / PROJECT_FILE})"
     )

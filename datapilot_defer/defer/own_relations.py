@@ -1,9 +1,9 @@
-"""Whether a manifest's relations are those of the reader's own target.
+"""The check that a manifest's relations are not those of the reader's own target.
 
 Deferring to such a manifest reads the tables that the reader builds, not production's. dbt's own
-files in the target directory answer this, without another dbt command: manifest.json has the
-relations, and run_results.json of the same command names the target. Without both, nothing is
-known.
+files in the target directory answer this without another dbt command: manifest.json contains the
+relations, and run_results.json of the same command names the target. Without both, the result is
+unknown.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from datapilot_defer.artifact import Artifact, Kind
 from datapilot_defer.dbt_project import DbtProject
 from datapilot_defer.defer.dbt_target import DbtTarget, find_constant_target
 from datapilot_defer.defer.last_run import LastRun, read_last_run, read_own_artifact
+from datapilot_defer.formatting import plural
 
 if TYPE_CHECKING:
     from datapilot_defer.dbt_json.parser import Raw
 
 _WITH_RELATION = ("model", "seed", "snapshot")
-# When they defer, they write the relations that they defer to into their own manifest.
+# When these versions defer, their own manifest contains the relations of the state.
 _WRITERS_OF_DEFERRED_RELATIONS = ("1.5.", "1.6.", "1.7.")
 
 
@@ -31,7 +32,7 @@ _WRITERS_OF_DEFERRED_RELATIONS = ("1.5.", "1.6.", "1.7.")
 class OwnRelations:
     """Relations that a manifest has in common with the reader's own target.
 
-    manifest: the file that dbt wrote for the own target. example: one of the relations.
+    manifest: the file that dbt wrote for that target. example: one of the relations.
     """
 
     manifest: Path
@@ -40,9 +41,10 @@ class OwnRelations:
 
     def describe(self) -> str:
         """Return a warning for the user."""
+        relations = plural(self.count, "relation")
         return (
-            f"the manifest is of your own target: all {self.count} relations that it has in "
-            f"common with {self.manifest} are the same, such as {self.example}. Deferring to it "
+            f"the manifest is of your own target: it has {relations} in common with "
+            f"{self.manifest}, all with the same name, such as {self.example}. Deferring to it "
             "reads your own tables. Use the manifest of the production target"
         )
 
@@ -50,9 +52,9 @@ class OwnRelations:
 def find_own_relations(
     state: Artifact, project: DbtProject, target: DbtTarget
 ) -> OwnRelations | None:
-    """Return the common relations when all of them are the same; else None.
+    """Return the common relations if all of them are the same, otherwise None.
 
-    state: the manifest to defer to. target: the one of the command that will defer.
+    state: the manifest to defer to. target: that of the command that will defer.
     """
     last_run = read_last_run(project.target / Kind.RUN_RESULTS.file_name)
     if last_run is None or not _is_of_target(last_run, target, project):
@@ -84,7 +86,7 @@ def _is_of_target(last_run: LastRun, target: DbtTarget, project: DbtProject) -> 
 
 
 def _without_links(directory: Path) -> str:
-    """Return the path without links; as it is when no path can be so, such as with NUL.
+    """Return the path without links, or an invalid path unchanged.
 
     `Path.resolve` raises an error for a loop of links.
     """
@@ -104,7 +106,7 @@ def _read_argument(last_run: LastRun, name: str) -> str | None:
 def _compare_relations(
     state: Artifact, own: Artifact, file: Path, project: str
 ) -> OwnRelations | None:
-    """Return None at the first relation that differs, which is usually the first one.
+    """Return the common relations, or None if one differs, which is usually the first one.
 
     Relations of packages do not count: building them may be another team's task, on any target.
     """

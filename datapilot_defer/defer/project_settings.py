@@ -1,8 +1,8 @@
 """The defer settings of a project, and the options of one call that override them.
 
 They are those of the VS Code extension's panel, so that both show the same switch. `environment` is
-our own key in the project's entry: the panel changes one key at a time and keeps the others, and
-the extension ignores unknown keys.
+a key of this program in the project's entry. The panel changes one key at a time, and the extension
+ignores unknown keys.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class DeferSettings:
 
 @dataclass(frozen=True)
 class SettingsOverrides:
-    """Options of one call that override stored settings. integration: id or name."""
+    """Options of one call that override stored settings. integration: ID or name."""
 
     integration: int | str | None = None
     environment: str | None = None
@@ -59,14 +59,15 @@ class SettingsOverrides:
 
     @property
     def has_source(self) -> bool:
-        """Return whether they say where the manifest is, whatever is stored."""
+        """Return whether they select the manifest, whatever is stored."""
         return self.integration is not None or bool(self.manifest_path)
 
 
 def read_settings(file: SettingsFile) -> DeferSettings:
-    """Return the project's settings; all off when the file has none.
+    """Return the project's settings; all off if the file has none.
 
-    Those of the other mode are not read: `enable` does not replace them.
+    Settings of the other mode are not read, because `enable` does not replace them.
+
     Raises UsageError for a wrong type or value.
     """
     path_type = _read_value(file, "manifestPathType", str)
@@ -94,7 +95,7 @@ def read_settings(file: SettingsFile) -> DeferSettings:
 
 
 def _read_environment(file: SettingsFile) -> str | None:
-    """Return the environment, which is sent to the instance: JSON can hold half a character."""
+    """Return the environment. JSON can contain half a character, which cannot be sent."""
     environment = _read_value(file, "environment", str) or ""
     try:
         environment.encode()
@@ -114,25 +115,28 @@ def _read_value(file: SettingsFile, name: str, expected: type[T]) -> T | None:
 
 def _wrong_value_error(file: SettingsFile, name: str, expected: str) -> UsageError:
     return UsageError(
-        f"{file.location}.{name} must be {expected}; mend it, or replace it with "
-        "`datapilot dbt defer enable` and --integration-id, --integration-name or --manifest-path"
+        f"{file.location}.{name} must be {expected}. Fix it, or replace it with "
+        "`datapilot dbt defer enable` and --integration-id, --integration-name or "
+        "--manifest-path"
     )
 
 
 def apply_overrides(
     stored: DeferSettings, overrides: SettingsOverrides, *, connection: Connection, offline: bool
 ) -> DeferSettings:
-    """Return the settings with the options of this call in their place.
+    """Return the settings, overridden by the options of this call.
 
     offline: look up the name of an integration in the cache only.
-    Raises UsageError for options that exclude each other, and as `resolve_integration_id` does.
+
+    Raises UsageError for options that exclude each other, and the errors of
+    `resolve_integration_id`.
     """
     settings = stored
     if overrides.favor_state is not None:
         settings = replace(settings, favor_state=overrides.favor_state)
     if overrides.integration is not None:
         if overrides.manifest_path:
-            raise UsageError("give an integration or --manifest-path, not both")
+            raise UsageError("use an integration or --manifest-path, not both")
         return replace(
             settings,
             enabled=True,
@@ -151,19 +155,19 @@ def apply_overrides(
 
 
 def _absolute_path(written: str) -> str:
-    """Return the directory that a path on the command line refers to; variables stay in it."""
+    """Return the directory of a path on the command line. Variables in it are not expanded."""
     if "${" in written:
         return written
     return str(manifest_directory(Path(os.path.normpath(Path.cwd() / written))))
 
 
 def require_enabled(settings: DeferSettings, project: DbtProject) -> DeferSettings:
-    """Return the settings. Raises UsageError when defer is off."""
+    """Return the settings. Raises UsageError if defer is off."""
     if not settings.enabled:
         raise UsageError(
-            f"defer is off for {project.name} ({settings.file.path}): turn it on with "
-            "`datapilot dbt defer enable`, or say for this once where the manifest is, "
-            "with --integration-id, --integration-name or --manifest-path"
+            f"defer is off for {project.name} ({settings.file.path}). Turn it on with "
+            "`datapilot dbt defer enable`, or select the manifest for this call with "
+            "--integration-id, --integration-name or --manifest-path"
         )
     return settings
 
@@ -171,14 +175,14 @@ def require_enabled(settings: DeferSettings, project: DbtProject) -> DeferSettin
 def resolve_manifest_directory(settings: DeferSettings, environ: Mapping[str, str]) -> Path:
     """Return the absolute directory of local mode, with variables expanded.
 
-    Raises UsageError when none is set, for an environment variable that is not set, and for a
+    Raises UsageError if none is set, if an environment variable in it is not set, and for a
     directory that cannot be read.
     """
     file = settings.file
     if not settings.manifest_path:
         raise UsageError(
-            f"{file.location}.manifestPathForDeferral is missing: "
-            "say which folder holds manifest.json"
+            f"{file.location}.manifestPathForDeferral is missing. Set it to the directory "
+            "of manifest.json"
         )
     expand = partial(_expand_variable, file, environ)
     path = _ENVIRONMENT_VARIABLE.sub(expand, settings.manifest_path)
@@ -189,32 +193,32 @@ def resolve_manifest_directory(settings: DeferSettings, environ: Mapping[str, st
 
 
 def _check_accessible(directory: Path) -> None:
-    """Raise UsageError when the system cannot say whether a manifest is there."""
+    """Raise UsageError if the directory cannot be accessed."""
     try:
         (directory / "manifest.json").stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return
     except OSError as error:
-        raise UsageError(f"{directory} can't be read: {error.strerror}") from None
+        raise UsageError(f"{directory} cannot be read: {error.strerror}") from None
 
 
 def _expand_variable(file: SettingsFile, environ: Mapping[str, str], match: re.Match[str]) -> str:
     name = match.group(1)
     reason = None
     if is_protected_variable(name):
-        reason = "may hold a secret"
+        reason = "may contain a secret"
     elif not environ.get(name):
         reason = "is not set"
     if reason:
         raise UsageError(
-            f"{file.location}.manifestPathForDeferral names environment variable {name}, "
-            f"which {reason}"
+            f"{file.location}.manifestPathForDeferral contains the environment variable "
+            f"{name}, which {reason}"
         )
     return environ[name]
 
 
 def manifest_directory(path: Path) -> Path:
-    """Return the directory that a path means: itself, or that of the manifest.json it names."""
+    """Return the directory of a path, which may be the path of the manifest.json in it."""
     # Path.is_dir raises an error for a name that is too long.
     if path.name == "manifest.json" and not os.path.isdir(path):  # noqa: PTH112
         return path.parent
@@ -222,14 +226,14 @@ def manifest_directory(path: Path) -> Path:
 
 
 def to_portable_path(path: Path, file: SettingsFile) -> str:
-    """Return a path as a shared settings file should have it: relative to its workspace."""
+    """Return a path for a shared settings file: relative to its workspace."""
     if not path.is_relative_to(file.base):
         return str(path)
     return f"{_WORKSPACE_VARIABLE}/{path.relative_to(file.base).as_posix()}"
 
 
 def relocate_path(written: str, source: SettingsFile, target: SettingsFile) -> str:
-    """Return a path of local mode in one settings file as it should be in another."""
+    """Return a path of local mode from one settings file for another one."""
     if source.base == target.base or written.startswith("${env:"):
         return written
     path = source.base / written.replace(_WORKSPACE_VARIABLE, str(source.base))

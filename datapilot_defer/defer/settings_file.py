@@ -1,8 +1,9 @@
 """Files with the defer settings of projects, shared with the panel of the VS Code extension.
 
-They are `dbt.deferConfigPerProject` in the workspace's `.vscode/settings.json`; outside a workspace
-the same in a file in the user's config directory. The key of a project is its directory relative to
-the workspace, "" when they are the same.
+They are `dbt.deferConfigPerProject` in the workspace's `.vscode/settings.json`. Outside a
+workspace, they are in a file in the user's config directory. The key of a project is its directory
+relative to the workspace, "" if they are the same.
+
 Source: `insightsPanel.ts` and `deferToProdService.ts` of the extension vscode-dbt-power-user 0.64.
 """
 
@@ -32,8 +33,8 @@ _EMPTY = jsonc.parse("")
 class SettingsFile:
     """A settings file, read once, and the key of one project in it.
 
-    base: the directory that relative paths in the file refer to. text and root: content, also
-    parsed; empty when the file does not exist. problem: why it cannot be read; None when it can.
+    base: the directory of relative paths in the file. text and root: content, also parsed; empty if
+    the file does not exist. problem: why the file cannot be read, or None.
     """
 
     path: Path
@@ -50,13 +51,13 @@ class SettingsFile:
 
     @property
     def entry(self) -> Mapping[str, object]:
-        """Return the project's settings; {} when there are none. Raises UsageError."""
+        """Return the project's settings; {} without any. Raises UsageError."""
         projects = _sections(self.root).get(SETTINGS_KEY, {})
         entry = projects
         if isinstance(projects, dict):
             entry = projects.get(self.key, {})
         if not isinstance(entry, dict):
-            raise UsageError(f"{self.location} must be an object, {{…}}; mend or delete it")
+            raise UsageError(f"{self.location} must be an object, {{…}}. Fix or delete it")
         return entry
 
     @property
@@ -65,10 +66,10 @@ class SettingsFile:
         return f'{self.path}: "{SETTINGS_KEY}"."{self.key}"'
 
     def update(self, changes: Mapping[str, object], deadline: Deadline | None = None) -> None:
-        """Set these keys of the project's settings; every other byte of the file stays.
+        """Set these keys of the project's settings. Every other byte of the file stays.
 
-        deadline: of the command. Raises UsageError when the file cannot be parsed (it stays
-        unchanged) or written, Unavailable when another process keeps it locked.
+        deadline: of the command. Raises UsageError if the file cannot be parsed, which leaves it
+        unchanged, or cannot be written. Raises Unavailable if another process keeps it locked.
         """
         try:
             Path(os.path.realpath(self.path)).parent.mkdir(parents=True, exist_ok=True)
@@ -83,9 +84,9 @@ class SettingsFile:
             self._write(updated)
 
     def remove_project(self, deadline: Deadline | None = None) -> None:
-        """Remove the project's settings; those of other projects stay, with their comments.
+        """Remove the project's settings. Those of other projects stay, with their comments.
 
-        Raises as `update` does.
+        Raises the errors of `update`.
         """
         if not self.has_project:
             return
@@ -95,7 +96,7 @@ class SettingsFile:
                 self._write(jsonc.remove_member(text, root, [SETTINGS_KEY, self.key]))
 
     def _read_again(self) -> tuple[str, JsoncValue]:
-        """Return the content as it is now: an editor may have written the file in the meantime."""
+        """Read the content again: an editor may have written the file in the meantime."""
         text = _read_text(self.path)
         if text == self.text:
             return text, self.root
@@ -103,21 +104,21 @@ class SettingsFile:
 
     def _write(self, text: str) -> None:
         try:
-            # A character that UTF-8 does not have, as in some file names, stays a JSON escape.
+            # A file name may contain a character that UTF-8 cannot encode. It stays a JSON escape.
             write_atomically(self.path, text.encode("utf-8", "backslashreplace"))
         except OSError as error:
             raise self._not_writable_error(error) from None
 
     def _not_writable_error(self, error: OSError) -> UsageError:
-        return UsageError(f"can't write the settings to {self.path}: {error.strerror}")
+        return UsageError(f"cannot write the settings to {self.path}: {error.strerror}")
 
 
 @dataclass(frozen=True)
 class SettingsFiles:
     """The settings files of one project.
 
-    user: the user's own, outside any workspace. workspace: the one that VS Code reads, whether or
-    not it exists; None outside a workspace.
+    user: the user's own, outside any workspace. workspace: the one that VS Code reads, whether it
+    exists or not; None outside a workspace.
     """
 
     user: SettingsFile
@@ -125,20 +126,20 @@ class SettingsFiles:
 
     @property
     def own(self) -> SettingsFile:
-        """Return the user's own file. Raises UsageError when it cannot be read."""
+        """Return the user's own file. Raises UsageError if it cannot be read."""
         if self.user.problem is not None:
             raise self.user.problem
         return self.user
 
     @property
     def shared(self) -> SettingsFile:
-        """Return the file to write the project's settings to. Raises UsageError for a problem."""
+        """Return the file for the project's settings. Raises UsageError if it cannot be read."""
         if self.workspace is None:
             return self.own
         if self.workspace.problem is not None:
             raise UsageError(
-                f"{self.workspace.problem}, or keep settings of your own with "
-                "`datapilot dbt defer enable --user`"
+                f"{self.workspace.problem}, or use your own settings with `datapilot dbt "
+                "defer enable --user`"
             )
         return self.workspace
 
@@ -146,8 +147,8 @@ class SettingsFiles:
     def effective(self) -> SettingsFile:
         """Return the file that has the project's settings, the workspace's before the user's.
 
-        When neither has them, return the one to write them to. A file that cannot be read is a
-        UsageError, unless the project's settings are in the other one.
+        If neither has them, return the one to write. Raises UsageError for a file that cannot be
+        read, unless the other one has the settings.
         """
         if self.workspace is not None and self.workspace.has_project:
             return self.workspace
@@ -171,7 +172,8 @@ def read_settings_files(project: Path, environ: Mapping[str, str]) -> SettingsFi
 def user_settings_file(project: Path) -> SettingsFile:
     """Read the user's own settings file."""
     directory = user_config_directory()
-    if directory is None:  # no home: a file beside the project persists as long as the project
+    # Without a home directory, a file in the project persists as long as the project.
+    if directory is None:
         return _in_workspace(project, project)
     path = directory / "defer.json"
     try:
@@ -183,7 +185,7 @@ def user_settings_file(project: Path) -> SettingsFile:
 
 
 def _find_workspaces(project: Path, environ: Mapping[str, str]) -> list[Path]:
-    """Return the directories with a `.vscode`, nearest first, up to the git root.
+    """Return the directories with a `.vscode`, nearest first, up to the root of the git repository.
 
     `.vscode` in the home directory is VS Code's own.
     """
@@ -211,9 +213,9 @@ def _in_workspace(workspace: Path, project: Path) -> SettingsFile:
 
 
 def _project_key(workspace: Path, project: Path, root: JsoncValue) -> str:
-    """Return the key as the extension writes it: path.relative(workspace, project).
+    """Return the key that the extension writes: path.relative(workspace, project).
 
-    A colleague's operating system may have another separator.
+    A colleague's operating system may use another separator.
     """
     native = os.path.relpath(project, workspace)
     if native == ".":
@@ -254,8 +256,8 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError:
         raise _unreadable_error(path, "it is not UTF-8 text") from None
     except OSError as error:
-        raise _unreadable_error(path, error.strerror or "it can't be read") from None
+        raise _unreadable_error(path, error.strerror or "it cannot be read") from None
 
 
 def _unreadable_error(path: Path, reason: str) -> UsageError:
-    return UsageError(f"{path}: {reason}; mend it (it was left as it is)")
+    return UsageError(f"{path}: {reason}. Fix it. The file was not changed")

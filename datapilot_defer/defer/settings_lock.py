@@ -1,4 +1,4 @@
-"""The lock that keeps commands from overwriting each other's changes of a settings file."""
+"""A lock for changes of a settings file."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ _RETRY_INTERVAL_S = 0.02
 
 @contextmanager
 def lock_settings(path: Path, deadline: Deadline | None = None) -> Iterator[None]:
-    """Keep other commands from changing this settings file, whose directory exists.
+    """Prevent other commands from changing this settings file, whose directory exists.
 
-    deadline: of the command; None allows LOCK_TIMEOUT_S. The change is made without a lock where
-    none can be taken, such as on a file system without locks.
-    Raises Unavailable when another process holds the lock for too long.
+    deadline: of the command; None allows LOCK_TIMEOUT_S. On a file system without locks, the change
+    is made without one.
+
+    Raises Unavailable if another process holds the lock for too long.
     """
     timeout_s = LOCK_TIMEOUT_S
     if deadline is not None:
@@ -44,7 +45,7 @@ def lock_settings(path: Path, deadline: Deadline | None = None) -> Iterator[None
         release = _acquire(Path(os.path.realpath(path)), timeout_s)
     except TimeoutError:
         raise Unavailable(
-            f"another process has been changing {path} for {timeout_s:.3g} s; try again"
+            f"another process has been changing {path} for {timeout_s:.3g} s. Try again"
         ) from None
     try:
         yield
@@ -53,13 +54,13 @@ def lock_settings(path: Path, deadline: Deadline | None = None) -> Iterator[None
 
 
 def _lock_nothing() -> None:
-    """Stand for the release of a lock that could not be taken."""
+    """Do nothing, as the release of a lock that could not be taken."""
 
 
 if sys.platform == "win32":
 
     def _acquire(target: Path, timeout_s: float) -> Callable[[], object]:
-        """Lock a file in the user's cache: one beside the settings would be committed with them."""
+        """Lock a file in the user's cache: one beside the settings would be committed."""
         digest = hashlib.sha256(os.fsencode(os.path.normcase(target))).hexdigest()[:32]
         try:
             lock_file = user_cache_directory() / "locks" / f"{digest}.lock"
@@ -76,7 +77,7 @@ if sys.platform == "win32":
 else:
 
     def _acquire(target: Path, timeout_s: float) -> Callable[[], object]:
-        """Lock the directory of the settings: other users and containers see that too."""
+        """Lock the directory of the settings, which other users and containers use too."""
         try:
             descriptor = os.open(target.parent, os.O_RDONLY)
         except OSError:
@@ -90,7 +91,7 @@ else:
         return release
 
     def _wait_for_lock(descriptor: int, timeout_s: float) -> None:
-        """Lock an open file. Raises TimeoutError when another process holds it for too long."""
+        """Lock an open file. Raises TimeoutError if another process holds the lock for too long."""
         end = time.monotonic() + timeout_s
         while True:
             try:

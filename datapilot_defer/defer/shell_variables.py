@@ -1,4 +1,4 @@
-"""dbt's environment variables for deferral, in the syntax of each shell."""
+"""Environment variables that make dbt defer, in the syntax of each shell."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SWITCHES = ("_DEFER", "_FAVOR_STATE")
 
 
 def defer_variables(state: Path, *, favor_state: bool) -> dict[str, str]:
-    """Return the variables that make any dbt from 1.5 on defer to this state directory."""
+    """Return the variables that make dbt 1.5 and later defer to this state directory."""
     return {
         "DBT_DEFER": "true",
         "DBT_STATE": str(state),
@@ -27,12 +27,12 @@ def defer_variables(state: Path, *, favor_state: bool) -> dict[str, str]:
 
 
 def conflicting_variables(environ: Mapping[str, str], values: Mapping[str, str]) -> list[str]:
-    """Return the set variables that affect deferral and are not among `values`."""
+    """Return the names of set variables that change deferral and are not among `values`."""
     return [name for name in DEFER_VARIABLES if name in environ and name not in values]
 
 
 def detect_shell(environ: Mapping[str, str]) -> str:
-    """Return the shell that the user most likely has."""
+    """Return the shell that the user most likely uses."""
     name = Path(environ.get("SHELL", "")).name
     if name in ("bash", "zsh", "fish"):
         return name
@@ -46,8 +46,8 @@ def format_script(shell: str, values: Mapping[str, str], removed: Sequence[str])
     """
     if not all(value.isprintable() for value in values.values()):
         raise UsageError(
-            "the state directory's name has a line break or another character that can't be "
-            "printed, so no shell can read it back; use another folder"
+            "the name of the state directory contains a line break or another character "
+            "that cannot be printed, so a shell cannot read it. Use another directory"
         )
     set_line, unset_line, quote = _SYNTAX[shell]
     lines = [set_line.format(name, quote(value)) for name, value in values.items()]
@@ -56,7 +56,7 @@ def format_script(shell: str, values: Mapping[str, str], removed: Sequence[str])
 
 
 def _quote_posix(value: str) -> str:
-    """Quote for bash and zsh. `shlex.quote` leaves `:=` as it is, and zsh expands it."""
+    """Quote for bash and zsh. `shlex.quote` does not quote `:=`, which zsh expands."""
     if _PLAIN.fullmatch(value):
         return value
     escaped = value.replace("'", "'\"'\"'")
@@ -64,7 +64,7 @@ def _quote_posix(value: str) -> str:
 
 
 def _value_when_unset(name: str) -> str:
-    """Return the value for dbt that stands for an unset variable, where none can be removed."""
+    """Return the value that dbt treats as an unset variable, for files that cannot unset one."""
     if name.endswith(_SWITCHES):
         return "false"
     return ""
@@ -75,18 +75,18 @@ def _no_quotes(value: str) -> str:
 
 
 def _quote_with_backslashes(value: str) -> str:
-    """Quote for fish and dotenv files: python-dotenv and docker agree on nothing else."""
+    """Quote for fish and dotenv files, in the only syntax that python-dotenv and docker share."""
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 
 def _quote_powershell(value: str) -> str:
-    """Quote for PowerShell, which takes typographic quotes for the ASCII one."""
+    """Quote for PowerShell, which treats typographic quotes like the ASCII one."""
     escaped = _POWERSHELL_QUOTES.sub(r"\g<0>\g<0>", value)
     return f"'{escaped}'"
 
 
-# How each shell sets a variable, removes one, and quotes a value.
+# The syntax of each shell for setting and removing a variable, and for quoting a value.
 _SYNTAX = {
     "bash": ("export {}={}", "unset {}", _quote_posix),
     "zsh": ("export {}={}", "unset {}", _quote_posix),

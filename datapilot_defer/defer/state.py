@@ -35,8 +35,8 @@ class PreparedState:
     """A state directory that dbt can defer to.
 
     artifact: its manifest, as a record describes it. manifest: the same file with its content.
-    source: where it comes from, for people: integration and environment, or a local directory.
-    pulled: None for a local directory.
+    source: integration and environment, or a local directory, for messages. pulled: None for a
+    local directory.
     """
 
     directory: Path
@@ -47,7 +47,7 @@ class PreparedState:
 
     @property
     def integration_name(self) -> str | None:
-        """Return the name of the integration; None when it is not known."""
+        """Return the name of the integration, or None."""
         if self.pulled is None:
             return None
         return self.pulled.integration_name
@@ -61,7 +61,7 @@ class PreparedState:
         return f"{self.source} ({age}{commit})"
 
     def describe_directory(self) -> str:
-        """Return directory, writer and age in one line."""
+        """Return directory, dbt version and age in one line."""
         writer = ""
         if self.artifact.metadata.dbt_version:
             writer = f"written by dbt {self.artifact.metadata.dbt_version}, "
@@ -82,11 +82,12 @@ def prepare_state(
 ) -> PreparedState:
     """Return the state of these settings after checking that dbt defers to it.
 
-    dbt: the one that will read it; None skips the check that it can. dbt_options: those of the
-    command that will defer. Warns when the manifest has the relations of that command's target.
-    Raises UsageError when nothing is set or the directory cannot be used, ArtifactRefused for a
-    manifest that this dbt cannot read, that is of another project or too old, and what
-    `update_state_directory` raises.
+    dbt: the one that will read it; None skips this check. dbt_options: those of the command that
+    will defer. Warns if the manifest has the relations of that command's target.
+
+    Raises UsageError without a source and for a directory that cannot be used, ArtifactRefused for
+    a manifest that this dbt cannot read, that is of another project or too old, and the errors of
+    `update_state_directory`.
     """
     readable_by = None
     if dbt is not None:
@@ -112,9 +113,8 @@ def prepare_state(
 
 def _nothing_set_error() -> UsageError:
     return UsageError(
-        "nothing is set to defer to: say where the manifest is with "
-        "`datapilot dbt defer enable --integration-id N`, `--integration-name NAME` "
-        "or `--manifest-path FOLDER`"
+        "no manifest source is configured. Set one with `datapilot dbt defer enable "
+        "--integration-id ID`, `--integration-name NAME` or `--manifest-path DIR`"
     )
 
 
@@ -150,7 +150,7 @@ def _pull_state(
 
 
 def _describe_source(request: PullOptions, result: PullResult) -> str:
-    """Return integration and environment, such as "shop PROD"; the id when the name is unknown."""
+    """Return integration, by ID if the name is unknown, and environment: "shop PROD"."""
     name = result.integration_name or f"integration {request.integration_id}"
     environment = result.environment or request.environment or ""
     return f"{name} {to_single_line(environment, _MAX_NAME_LENGTH)}".rstrip()
@@ -159,12 +159,12 @@ def _describe_source(request: PullOptions, result: PullResult) -> str:
 def _read_local_state(directory: Path, readable_by: str | None) -> PreparedState:
     path = directory / Kind.MANIFEST.file_name
     if not path.is_file():
-        problem = "is no folder"
+        problem = "is not a directory"
         if directory.is_dir():
-            problem = "holds no manifest.json"
+            problem = "contains no manifest.json"
         raise UsageError(
-            f"{directory} {problem}: copy manifest.json there, "
-            "from the target folder of the production job"
+            f"{directory} {problem}. Copy manifest.json into it, from the target "
+            "directory of the production job"
         )
     artifact = read_artifact(path)
     pulled_artifact = _validate_manifest(artifact, readable_by)
@@ -172,7 +172,7 @@ def _read_local_state(directory: Path, readable_by: str | None) -> PreparedState
 
 
 def _validate_manifest(artifact: Artifact, readable_by: str | None) -> PulledArtifact:
-    """Describe a manifest as a record does. Raises ArtifactRefused when dbt cannot read it."""
+    """Return the record of a manifest. Raises ArtifactRefused if dbt cannot read it."""
     from datapilot_defer.validation import ValidationOptions, validate
 
     validation = validate(artifact, ValidationOptions(readable_by=readable_by))
@@ -181,16 +181,16 @@ def _validate_manifest(artifact: Artifact, readable_by: str | None) -> PulledArt
         if readable_by:
             reader = f"dbt {readable_by}"
         raise ArtifactRefused(
-            "\n".join([f"{reader} can't defer to {artifact.path}:", *validation.format_problems()])
+            "\n".join([f"{reader} cannot defer to {artifact.path}:", *validation.format_problems()])
         )
     return PulledArtifact(artifact.metadata, readable_by=validation.readable_by)
 
 
 def check_not_target(directory: Path, project: DbtProject) -> None:
-    """Raise UsageError when the directory is dbt's own target directory."""
+    """Raise UsageError for dbt's target directory."""
     if is_target_directory(directory, project):
         raise UsageError(
-            f"the state directory {directory} is dbt's own target folder: dbt overwrites the "
-            "manifest there before it looks at it, and silently defers nothing; "
-            "copy production's manifest to another folder"
+            f"the state directory {directory} is dbt's target directory: dbt overwrites "
+            "the manifest before it reads it, and silently defers nothing. Copy "
+            "production's manifest to another directory"
         )

@@ -1,4 +1,4 @@
-"""Locate, download and validate one artifact."""
+"""Location, download and validation of one artifact."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAX_LISTED = 20
 
 @dataclass(frozen=True)
 class PullContext:
-    """One pull: what, from where, to where. origin: the record's line for it."""
+    """One pull: its request, client and state directory. origin: as in the record."""
 
     request: PullOptions
     client: InstanceClient
@@ -35,7 +35,7 @@ class PullContext:
 
 @dataclass(frozen=True)
 class Download:
-    """One downloaded artifact. location: where it was. path: its temporary file."""
+    """One downloaded artifact. location: its location on the instance. path: its temporary file."""
 
     location: ArtifactLocation
     artifact: Artifact
@@ -43,14 +43,14 @@ class Download:
 
     @property
     def is_undamaged(self) -> bool:
-        """Return whether these are the bytes that the instance has, as far as it states them."""
+        """Return whether size and hash are those that the instance states, if it does."""
         metadata = self.artifact.metadata
         has_stated_size = self.location.size_bytes in (None, 0, metadata.size_bytes)
         return has_stated_size and self.location.sha256 in (None, metadata.sha256)
 
 
 def locate(client: InstanceClient, kind: Kind, request: PullOptions) -> ArtifactLocation:
-    """Locate an artifact. Raises NotFound, which lists what exists."""
+    """Locate an artifact. Raises NotFound with a message that lists what exists."""
     try:
         return client.locate_artifact(
             kind,
@@ -64,10 +64,11 @@ def locate(client: InstanceClient, kind: Kind, request: PullOptions) -> Artifact
 
 
 def download_artifact(context: PullContext, kind: Kind, location: ArtifactLocation) -> Download:
-    """Download an artifact, from a new location when the first attempt fails.
+    """Download an artifact, from a new location if the first attempt fails.
 
-    A signed URL may expire while waiting, and bytes may be changed on the way.
-    Raises Unavailable when the bytes are damaged again.
+    A signed URL may expire, and bytes may be changed on the way.
+
+    Raises Unavailable if the bytes are damaged again.
     """
     try:
         download = _download_once(context, kind, location)
@@ -89,24 +90,25 @@ def _damaged_error(download: Download, request: PullOptions) -> Unavailable:
         actual = f"{metadata.size_bytes:,} bytes"
         expected = f"{location.size_bytes:,}"
     return Unavailable(
-        f"the {metadata.kind.value} of {request.description} arrived damaged "
-        f"({actual}, the instance has {expected}); what was pulled before is untouched"
+        f"the {metadata.kind.value} of {request.description} was damaged on the way "
+        f"({actual}, but the instance has {expected}). The files of an earlier pull are "
+        "unchanged"
     )
 
 
 def _check_stated_size(request: PullOptions, kind: Kind, location: ArtifactLocation) -> None:
-    """Raise Unavailable before a download that would be larger than any file of dbt."""
+    """Raise Unavailable for a size that no artifact of dbt has."""
     size_bytes = location.size_bytes or 0
     if size_bytes > MAX_FILE_BYTES:
         raise Unavailable(
             f"the instance states that the {kind.value} of {request.description} has "
-            f"{size_bytes:,} bytes. datapilot-defer downloads up to {MAX_FILE_BYTES:,} bytes. "
-            "Onboard a smaller one, or ask whoever operates the instance."
+            f"{size_bytes:,} bytes. datapilot-defer downloads up to {MAX_FILE_BYTES:,} "
+            "bytes. Onboard a smaller one, or ask the operator of the instance."
         )
 
 
 def _download_once(context: PullContext, kind: Kind, location: ArtifactLocation) -> Download:
-    """Download an artifact into a temporary file that only needs to be renamed."""
+    """Download an artifact into a temporary file in the state directory."""
     _check_stated_size(context.request, kind, location)
     directory = context.directory
     try:
@@ -125,7 +127,7 @@ def _download_once(context: PullContext, kind: Kind, location: ArtifactLocation)
 
 
 def validate_download(download: Download, request: PullOptions) -> PulledArtifact:
-    """Return the artifact for the record. Raises ArtifactRefused when dbt cannot read it."""
+    """Return the artifact for the record. Raises ArtifactRefused if dbt cannot read it."""
     from datapilot_defer.validation import ValidationOptions, validate
 
     artifact = download.artifact
@@ -139,8 +141,8 @@ def validate_download(download: Download, request: PullOptions) -> PulledArtifac
             reader = f" that dbt {request.readable_by} can read"
         problems = "\n".join(validation.format_problems())
         raise ArtifactRefused(
-            f"{request.description} has no {artifact.kind.value}{reader}; "
-            f"nothing was changed here:\n{problems}"
+            f"{request.description} has no valid {artifact.kind.value}{reader}. Nothing "
+            f"was changed:\n{problems}"
         )
     location = download.location
     return PulledArtifact(
@@ -155,14 +157,14 @@ def validate_download(download: Download, request: PullOptions) -> PulledArtifac
 def _explain_not_found(
     client: InstanceClient, kind: Kind, request: PullOptions, error: NotFound
 ) -> NotFound:
-    """Return the error for an artifact that the instance does not have. error: its answer."""
+    """Return the error for an artifact that the instance does not have. error: its response."""
     integrations = client.list_integrations()
     for integration in integrations:
         if integration.id == request.integration_id:
             return _explain_within(integration, kind, request, error)
     listed = [f"{integration.id} ({integration.name})" for integration in integrations]
     names = ", ".join(listed[:_MAX_LISTED]) or "none yet"
-    return NotFound(f"no integration {request.integration_id} on {client.url}; there are: {names}")
+    return NotFound(f"no integration {request.integration_id} on {client.url}. It has: {names}")
 
 
 def _explain_within(
@@ -172,7 +174,7 @@ def _explain_within(
     if request.environment and not integration.may_have(request.environment):
         return NotFound(
             f"integration {integration.id} ({integration.name}) has no environment "
-            f"{request.environment}; it has: {', '.join(environments)}"
+            f"{request.environment}. It has: {', '.join(environments)}"
         )
     environment = request.environment or next(iter(environments), "PROD")
     options = f"--integration-id {integration.id} --environment {environment}"
@@ -181,9 +183,9 @@ def _explain_within(
     if kind is not Kind.MANIFEST:  # the manifest is onboarded without an option
         options += f" --{kind.value.replace('_', '-')}-path target/{kind.file_name}"
     return NotFound(
-        f"{kind.file_name} was not onboarded to integration {integration.id} "
-        f"({integration.name}), environment {environment} yet; "
-        f"the production job does that with `datapilot dbt onboard {options}`"
+        f"integration {integration.id} ({integration.name}), environment {environment} "
+        f"has no {kind.file_name} yet. The production job uploads it with `datapilot dbt "
+        f"onboard {options}`"
     )
 
 
@@ -192,6 +194,6 @@ def _earlier_artifact_not_found(
 ) -> NotFound:
     history = f"`datapilot dbt integrations history {options}`"
     if request.file_id is None:
-        return NotFound(f"{str(error).rstrip('.')}. {history} lists the artifacts that are kept.")
-    problem = f"file {request.file_id} of {request.description} is no {kind.value}"
-    return NotFound(f"{problem}; {history} lists them")
+        return NotFound(f"{str(error).rstrip('.')}. {history} lists the stored artifacts.")
+    problem = f"file {request.file_id} of {request.description} is not a {kind.value}"
+    return NotFound(f"{problem}. {history} lists them")

@@ -1,4 +1,4 @@
-"""The ids of integrations by name, cached for when the instance cannot be asked."""
+"""A cache of the IDs of integrations by name, for use without the instance."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ _MAX_CACHE_BYTES = 16 * 1024 * 1024
 
 
 def resolve_integration_id(connection: Connection, integration: int | str, *, offline: bool) -> int:
-    """Return the id of an integration, given by id or name.
+    """Return the ID of an integration, given by ID or name.
 
-    The instance resolves a name. When it is unavailable, the id that the name had before counts,
-    and the connection states why it is unavailable. offline: use the cached id only.
-    Raises NotFound for an unknown name, Unavailable.
+    The instance resolves a name. If it is unavailable, the cached ID is used, and the connection
+    keeps the reason. offline: use the cached ID only.
+
+    Raises NotFound for an unknown name, and Unavailable.
     """
     if isinstance(integration, int):
         return integration
@@ -31,8 +32,8 @@ def resolve_integration_id(connection: Connection, integration: int | str, *, of
     if offline:
         if cached_id is None:
             raise NotFound(
-                f"integration {integration!r}: offline, a name that was never looked up can't be; "
-                "give --integration-id"
+                f"integration {integration!r} was never looked up before, and cannot be "
+                "looked up offline. Use --integration-id"
             )
         return cached_id
     try:
@@ -55,26 +56,26 @@ def _look_up_id(connection: Connection, name: str, *, is_cached: bool) -> int:
 
 
 def find_cached_name(address: InstanceAddress, integration_id: int) -> str | None:
-    """Return the name by which an integration was last looked up; None when it never was."""
+    """Return the name by which an integration was last looked up, or None."""
     try:
         ids = _read_cache(_cache_path(address))
-    except UsageError:  # no home directory: there is no cache
+    except UsageError:  # without a home directory there is no cache
         return None
     return next((name for name in reversed(ids) if ids[name] == integration_id), None)
 
 
 def _read_cached_id(address: InstanceAddress, name: str) -> int | None:
-    """Return the id that a name had when it was last looked up."""
+    """Return the ID that a name had when it was last looked up."""
     try:
         return _read_cache(_cache_path(address)).get(name)
-    except UsageError:  # no home directory: there is no cache
+    except UsageError:  # without a home directory there is no cache
         return None
 
 
 def _cache_id(address: InstanceAddress, name: str, integration_id: int) -> None:
-    """Cache the id of a name. When the cache cannot be written, the name is looked up again.
+    """Cache the ID of a name. An error is ignored: the name is then looked up again.
 
-    The last one of two concurrent writers wins. A lost name is looked up again.
+    Of two concurrent writers, the last one wins, and the name of the other one is looked up again.
     """
     with suppress(OSError, UsageError):
         path = _cache_path(address)

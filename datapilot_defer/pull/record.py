@@ -1,4 +1,4 @@
-"""The record of a state directory: which artifacts it holds and where they came from."""
+"""The record of a state directory: its artifacts and their origin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from datapilot_defer.formatting import as_one_line, format_duration, map_strings
 
 RECORD_VERSION = 1
 _COMMIT_LENGTH = 10
-# The fields that are not of the record are skipped, which is recursive: deep nesting fails.
+# Unknown fields are skipped recursively, so deep nesting fails.
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -22,8 +22,8 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 class PulledArtifact:
     """One pulled artifact.
 
-    metadata: only the facts that the record stores, when it was read from there.
-    uploaded_at: ISO timestamp. readable_by: dbt versions that can read it.
+    metadata: only the facts that the record stores, if it was read from there. uploaded_at: ISO
+    timestamp. readable_by: versions of dbt that can read it.
     """
 
     metadata: ArtifactMetadata
@@ -34,14 +34,14 @@ class PulledArtifact:
 
     @property
     def kind(self) -> Kind:
-        """Return which of dbt's files it is."""
+        """Return the kind of artifact."""
         return self.metadata.kind
 
     @property
     def age_s(self) -> float | None:
-        """Return the seconds since dbt wrote it; None when the artifact does not state when.
+        """Return the seconds since dbt wrote it; None if the artifact has no timestamp.
 
-        A time in the future counts as now: `request.check_age` rejects one that is far ahead.
+        A time in the future counts as now. `request.check_age` rejects one that is far ahead.
         """
         if self.metadata.generated_at is None:
             return None
@@ -54,13 +54,13 @@ class PulledArtifact:
         return None if self.age_s is None else round(self.age_s)
 
     def describe_age(self) -> str:
-        """Return its age in words, with its commit when that is known."""
+        """Return its age in words, with its commit if that is known."""
         if self.age_s is None:
             return "of unknown age"
         return f"{format_duration(self.age_s)} old{self.describe_commit()}"
 
     def describe_commit(self) -> str:
-        """Return ", commit 0123456789", or "" when the commit is not known."""
+        """Return ", commit 0123456789", or "" for an unknown commit."""
         if not self.provenance.commit:
             return ""
         return f", commit {self.provenance.commit[:_COMMIT_LENGTH]}"
@@ -87,10 +87,10 @@ class PulledArtifact:
 
 @dataclass(frozen=True)
 class StateRecord:
-    """What a state directory holds.
+    """The contents of a state directory.
 
-    origin: instance, integration and environment, in one line. environment, integration_name:
-    their names on the instance.
+    origin: instance, integration and environment, in one line. environment, integration_name: their
+    names on the instance.
     """
 
     origin: str
@@ -113,11 +113,11 @@ class StateRecord:
         if self.integration_name is not None:
             record["integration_name"] = self.integration_name
         text = json.dumps(record, indent=2, ensure_ascii=False)
-        return text.encode(errors="replace")  # the answer of an instance can hold half a character
+        return text.encode(errors="replace")  # a response can contain half a character
 
 
 def parse_record_version(content: bytes) -> int:
-    """Return the version of a record; 0 when it cannot be read."""
+    """Return the version of a record; 0 if it cannot be read."""
     try:
         return msgspec.json.decode(content, type=_StoredVersion).version
     except _UNREADABLE:
@@ -125,7 +125,7 @@ def parse_record_version(content: bytes) -> int:
 
 
 def parse_record(content: bytes) -> StateRecord | None:
-    """Return a record of the current version; None when it cannot be read."""
+    """Return a record of the current version; None if it cannot be read."""
     try:
         lines = map_strings(msgspec.json.decode(content), as_one_line)
         stored = msgspec.convert(lines, _StoredRecord)
@@ -136,13 +136,13 @@ def parse_record(content: bytes) -> StateRecord | None:
 
 
 class _StoredVersion(msgspec.Struct):
-    """The part of a record that every version has."""
+    """The fields that a record of every version has."""
 
     version: int
 
 
 class _StoredArtifact(msgspec.Struct):
-    """One artifact as the record stores it: flat."""
+    """The fields that the record stores for one artifact."""
 
     kind: Kind
     sha256: str

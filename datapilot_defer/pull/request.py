@@ -1,4 +1,4 @@
-"""What to pull, the result of a pull, and the age limit."""
+"""The request for a pull, its result, and the age limit."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MAX_CLOCK_DIFFERENCE = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class PullOptions:
-    """What to pull.
+    """A request for artifacts.
 
     environment: None lets the instance choose. file_id or at (ISO timestamp): an earlier artifact.
-    readable_by: the version of dbt that will read it, such as "1.8"; None when it is not known.
-    max_age_s: maximum age of the manifest, in seconds.
+    readable_by: the version of dbt that will read it, such as "1.8", or None. max_age_s: maximum
+    age of the manifest, in seconds.
     """
 
     integration_id: int
@@ -39,7 +39,7 @@ class PullOptions:
 
     @property
     def pin(self) -> str | None:
-        """Return what identifies the requested earlier artifact, if one is requested."""
+        """Return the identity of the requested earlier artifact, if one is requested."""
         if self.file_id is not None:
             return str(self.file_id)
         return self.at
@@ -52,7 +52,7 @@ class PullOptions:
         return f"integration {self.integration_id}, environment {self.environment}"
 
     def origin(self, address: InstanceAddress) -> str:
-        """Return one line that identifies where the artifacts come from, for the record."""
+        """Return the origin of the artifacts in one line, for the record."""
         environment = (self.environment or "").lower()
         origin = (
             f"{address.url} instance {address.instance_name!r} "
@@ -63,9 +63,9 @@ class PullOptions:
         return origin
 
     def accepts(self, artifact: PulledArtifact) -> bool:
-        """Return whether the dbt that will read the artifact can read it.
+        """Return whether the requested version of dbt can read the artifact.
 
-        Raises UsageError when `readable_by` is not a version.
+        Raises UsageError if `readable_by` is not a version.
         """
         from datapilot_defer.validation.dbt_versions import includes_version
 
@@ -76,11 +76,11 @@ class PullOptions:
 
 @dataclass(frozen=True)
 class PullResult:
-    """What the state directory holds after a pull.
+    """The contents of the state directory after a pull.
 
-    artifacts: in the order of the requested kinds. unchanged: nothing was downloaded.
-    offline: the instance was not asked. contents: the artifacts whose
-    content was read, as far as it was kept. integration_name: None when it is not known.
+    artifacts: in the order of the requested kinds. unchanged: nothing was downloaded. offline: no
+    request was sent to the instance. contents: the artifacts whose content was read and kept.
+    integration_name: None if it is not known.
     """
 
     directory: Path
@@ -106,9 +106,9 @@ def describe_age(manifest: PulledArtifact | None) -> str:
 
 
 def check_age(manifest: PulledArtifact | None, max_age_s: float | None) -> None:
-    """Raise ArtifactRefused when the manifest is too old, or was written in the future.
+    """Raise ArtifactRefused for a manifest that is too old or was written in the future.
 
-    max_age_s: None accepts every age, also an unknown one.
+    max_age_s: None accepts every age, including an unknown one.
     """
     if manifest is None:
         return
@@ -118,9 +118,9 @@ def check_age(manifest: PulledArtifact | None, max_age_s: float | None) -> None:
     if manifest.age_s is not None and manifest.age_s <= max_age_s:
         return
     raise ArtifactRefused(
-        f"the manifest is too old: {manifest.describe_age()}, "
-        f"allowed is {format_duration(max_age_s)}; "
-        "has the production job failed to onboard a new one? A higher --max-age accepts it"
+        f"the manifest is too old: it is {manifest.describe_age()}, and the limit is "
+        f"{format_duration(max_age_s)}. Check that the production job onboards a new one, "
+        "or use a higher --max-age"
     )
 
 

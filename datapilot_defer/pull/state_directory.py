@@ -1,8 +1,8 @@
-"""A state directory: what `dbt --state` gets, with a record of where its artifacts came from.
+"""A state directory for `dbt --state`, with a record of the origin of its artifacts.
 
-Several processes may use one at the same time. Writers hold its lock. Readers need none: a file
-appears complete, by renaming. All files of a set are checked before the first one appears, and the
-record appears last.
+Several processes may use one at the same time. Writers hold its lock. Readers need no lock, because
+a file appears complete, by renaming. All files of a set are checked before the first one appears,
+and the record appears last.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _MAX_COMPONENT_LENGTH = 80
 class StateDirectory:
     """A state directory.
 
-    protect_foreign_files: do not overwrite files that no pull has put there.
+    protect_foreign_files: do not overwrite files that were not pulled.
     """
 
     def __init__(self, path: Path, *, protect_foreign_files: bool = False) -> None:
@@ -67,9 +67,9 @@ class StateDirectory:
         return self.path / kind.file_name
 
     def read_record(self) -> StateRecord | None:
-        """Return the record; None when there is none that can be read.
+        """Return the record; None if there is none, or if it cannot be read.
 
-        Raises UsageError when a newer version of datapilot-defer wrote it.
+        Raises UsageError for a record of a newer version of datapilot-defer.
         """
         try:
             content = read_regular_file(self.path / RECORD_FILE, _MAX_RECORD_BYTES)
@@ -77,13 +77,13 @@ class StateDirectory:
             return None
         if parse_record_version(content) > RECORD_VERSION:
             raise UsageError(
-                f"{self.path} was written by a newer datapilot-defer: upgrade this one, "
-                "or write over it with --force"
+                f"{self.path} was written by a newer datapilot-defer. Upgrade this one, "
+                "or overwrite the directory with --force"
             )
         return parse_record(content)
 
     def is_intact(self, artifact: PulledArtifact) -> bool:
-        """Return whether the file on disk is still what was pulled."""
+        """Return whether the file on disk is still the one that was pulled."""
         path = self.artifact_path(artifact.kind)
         try:
             return has_content(path, artifact.metadata.sha256, artifact.metadata.size_bytes)
@@ -91,7 +91,7 @@ class StateDirectory:
             return False
 
     def read_intact(self, artifact: PulledArtifact) -> Artifact | None:
-        """Read an artifact; None when the file on disk is no longer what was pulled."""
+        """Read an artifact; None if the file on disk is no longer the one that was pulled."""
         path = self.artifact_path(artifact.kind)
         try:
             content = read_regular_file(path, min(artifact.metadata.size_bytes, MAX_FILE_BYTES))
@@ -103,9 +103,9 @@ class StateDirectory:
         return found
 
     def find_foreign_files(self, kinds: Sequence[Kind], record: StateRecord | None) -> list[Path]:
-        """Return the files that a pull of these kinds would overwrite and no pull has put there.
+        """Return the files that a pull of these kinds would overwrite, and that were not pulled.
 
-        A file that was changed after it was pulled is one of them.
+        A file that was changed after a pull is one of them.
         """
         pulled: set[Kind] = set()
         if record is not None:
@@ -115,11 +115,11 @@ class StateDirectory:
 
     @contextmanager
     def lock(self, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
-        """Lock the directory against other processes; create it when it does not exist.
+        """Lock the directory against other processes. Create it if it does not exist.
 
-        timeout_s: how long to wait for another process. The operating system releases the lock of
-        a process that dies. Raises UsageError when the directory cannot be written to, Unavailable
-        when another process holds it for too long.
+        timeout_s: how long to wait for another process. The operating system releases the lock of a
+        process that dies. Raises UsageError if the directory is not writable, and Unavailable if
+        another process holds the lock for too long.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ class StateDirectory:
         except OSError as error:
             raise self.not_writable_error(error) from None
         try:
-            # Without locks, renaming alone still never shows an incomplete file.
+            # Without locks, a file still appears complete, because it is renamed.
             if lock is not None:
                 self._remove_leftovers()
             yield
@@ -149,11 +149,12 @@ class StateDirectory:
     def replace_artifacts(
         self, new: Mapping[Kind, Path], record: StateRecord, *, removed: Sequence[Kind] = ()
     ) -> None:
-        """Make these files the directory's artifacts, all or none; call it while it is locked.
+        """Replace the artifacts of the directory, all or none. Requires the lock.
 
-        new: complete temporary files in this directory. removed: kinds that leave the directory.
-        The manifest appears last of the artifacts, because readers look for it first.
-        Raises UsageError when the directory cannot be written to.
+        new: complete temporary files in this directory. removed: kinds to remove. The manifest
+        appears last of the artifacts, because readers look for it first.
+
+        Raises UsageError if the directory is not writable.
         """
         kinds = sorted(new, key=lambda kind: kind is Kind.MANIFEST)
         try:
@@ -170,10 +171,10 @@ class StateDirectory:
             self._remove_temporary_files()
 
     def not_writable_error(self, error: OSError) -> UsageError:
-        """Return the error for a directory that cannot be written to."""
+        """Return the error for a directory that is not writable."""
         return UsageError(
-            f"can't write to {self.path}: {error.strerror or error}; pull to another folder with "
-            "`datapilot dbt pull --output DIR`"
+            f"cannot write to {self.path}: {error.strerror or error}. Use another "
+            "directory with `datapilot dbt pull --output DIR`"
         )
 
     def _remove_temporary_files(self) -> None:
@@ -181,7 +182,7 @@ class StateDirectory:
             _remove_temporary_file(self._temporary_files.pop())
 
     def _remove_leftovers(self) -> None:
-        """Remove files of processes that were killed. No other process writes: we hold the lock."""
+        """Remove temporary files of killed processes. Requires the lock."""
         with suppress(OSError):
             for path in self.path.iterdir():
                 if path.name.startswith(TEMPORARY_PREFIX) and path.suffix == TEMPORARY_SUFFIX:
@@ -189,7 +190,7 @@ class StateDirectory:
 
 
 def _remove_temporary_file(path: Path) -> None:
-    """Remove a file if possible. The next process that takes the lock tries again."""
+    """Remove a file if possible. The next process with the lock tries again."""
     with suppress(OSError):
         retry_while_busy(partial(path.unlink, missing_ok=True))
 
@@ -199,8 +200,9 @@ def default_state_directory(
 ) -> Path:
     """Return the directory in the user's cache for one environment of an integration.
 
-    pin: identifies one earlier artifact, which gets its own directory.
-    Raises UsageError when there is no home directory.
+    pin: identifies one earlier artifact, which has its own directory.
+
+    Raises UsageError without a home directory.
     """
     name = environment or "default"
     if pin:
@@ -218,10 +220,9 @@ def instance_cache_directory(address: InstanceAddress) -> Path:
 
 
 def _path_component(name: str) -> str:
-    """Return a name as one lowercase component of a path, on every system.
+    """Return a name as one lowercase component of a path, valid on every system.
 
-    It ends with a hash where it would not differ from that of another name, such as "Acme" and
-    "acme".
+    A hash is appended if other names would have the same component, such as "Acme" and "acme".
     """
     component = re.sub(r"[^a-z0-9._@+-]", "_", name.lower())
     if component.startswith(".") or _RESERVED_WINDOWS_NAMES.fullmatch(component):

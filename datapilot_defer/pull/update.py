@@ -1,4 +1,4 @@
-"""Bring a state directory up to date with the artifacts of an environment.
+"""Updates of a state directory from an environment.
 
 All new artifacts are downloaded and validated before the first one appears.
 """
@@ -41,14 +41,15 @@ def update_state_directory(
     offline: bool = False,
     keep_content: bool = False,
 ) -> PullResult:
-    """Bring the state directory up to date. This takes one small request when it already is.
+    """Update the state directory. If it is current, this takes one small request.
 
-    force: download again, and overwrite files that no pull has put there. offline: use what was
-    pulled before; this needs no token. keep_content: return the content of every requested
-    artifact, so that the caller need not read the files again.
-    Raises NotFound when nothing was onboarded, ArtifactRefused for what dbt cannot read or is too
-    old, UsageError for a directory that cannot be used, Unavailable when the instance cannot be
-    reached and nothing usable was pulled before.
+    force: download again, and overwrite files that were not pulled. offline: use the artifacts of
+    an earlier pull, without a token. keep_content: return the content of every requested artifact,
+    so that the caller need not read the files again.
+
+    Raises NotFound if there is no such artifact, ArtifactRefused for one that dbt cannot read or
+    that is too old, UsageError for a directory that cannot be used, and Unavailable if neither the
+    instance nor an earlier pull is usable.
     """
     usable = None
     if not force:
@@ -59,8 +60,8 @@ def update_state_directory(
         result = replace(usable, offline=True)
     else:
         raise Unavailable(
-            f"offline, and nothing usable was pulled from {request.description} "
-            f"to {directory.path} before"
+            f"no usable artifacts of {request.description} were pulled to "
+            f"{directory.path} before, and none can be downloaded offline"
         )
     check_age(result.manifest, request.max_age_s)
     if keep_content:
@@ -75,7 +76,7 @@ def _read_usable(
     *,
     keep_content: bool,
 ) -> PullResult | None:
-    """Return what the directory holds when it is complete, intact and from the right origin."""
+    """Return the contents of the directory if it is complete, intact and of the right origin."""
     record = _same_origin(directory.read_record(), request.origin(address))
     if record is None:
         return None
@@ -138,14 +139,14 @@ def _update(
         if usable is None:
             raise
         age = describe_age(usable.manifest)
-        console.warn(f"{error}. Using what was pulled before ({age}).")
+        console.warn(f"{error}. Using the artifacts of an earlier pull ({age}).")
         return replace(usable, offline=True)
 
 
 def _confirm(
     usable: PullResult | None, request: PullOptions, connection: Connection
 ) -> PullResult | None:
-    """Return what is there, as the instance names it now; None when it is not current."""
+    """Return the contents with the current names of the instance; None if they are outdated."""
     if usable is None:
         return None
     if connection.unavailable is not None:
@@ -163,7 +164,7 @@ def _confirm(
 
 
 def _is_same_artifact(artifact: PulledArtifact, location: ArtifactLocation) -> bool:
-    """Compare by content, or by file id when the instance does not state a hash."""
+    """Compare by hash, or by file ID if the instance does not state a hash."""
     if location.sha256:
         return artifact.metadata.sha256 == location.sha256
     return artifact.file_id == location.file_id
@@ -172,7 +173,8 @@ def _is_same_artifact(artifact: PulledArtifact, location: ArtifactLocation) -> b
 def _download_changed(context: PullContext, lock_timeout_s: float, *, force: bool) -> PullResult:
     request = context.request
     directory = context.directory
-    locate(context.client, request.kinds[0], request)  # may raise; then no directory is created
+    # This may raise an error before the directory is created.
+    locate(context.client, request.kinds[0], request)
     with directory.lock(lock_timeout_s):
         previous = None
         if not force:
@@ -187,10 +189,10 @@ def _download_changed(context: PullContext, lock_timeout_s: float, *, force: boo
 def _replace_changed(
     context: PullContext, previous: StateRecord | None
 ) -> tuple[PullResult, ArtifactLocation]:
-    """Download and replace what has changed. Returns also the location of the first kind."""
+    """Download and replace changed artifacts. Return also the location of the first kind."""
     request = context.request
     known = _same_origin(previous, context.origin)
-    # Located again: the first answer may be older than what another process has pulled since.
+    # Another process may have pulled a newer artifact since the first response.
     locations = _locate_all(context, known)
     unchanged = _find_unchanged(context, known, locations)
     downloads: dict[Kind, Download] = {}
@@ -226,7 +228,7 @@ def _same_origin(record: StateRecord | None, origin: str) -> StateRecord | None:
 
 
 def _locate_all(context: PullContext, known: StateRecord | None) -> dict[Kind, ArtifactLocation]:
-    """Locate the requested artifacts and those pulled before, so that all stay one set."""
+    """Locate the requested artifacts and those of the earlier pull, so that all are of one set."""
     request = context.request
     locations = {kind: locate(context.client, kind, request) for kind in request.kinds}
     if known is None or request.file_id is not None:
@@ -236,7 +238,7 @@ def _locate_all(context: PullContext, known: StateRecord | None) -> dict[Kind, A
             continue
         try:
             locations[artifact.kind] = locate(context.client, artifact.kind, request)
-        except NotFound:  # it no longer exists and leaves the set
+        except NotFound:  # it no longer exists and is removed from the set
             continue
     return locations
 
@@ -262,7 +264,7 @@ def _find_unchanged(
 def _removed_kinds(
     previous: StateRecord | None, artifacts: Mapping[Kind, PulledArtifact]
 ) -> Sequence[Kind]:
-    """Return the kinds that were pulled before and leave the set."""
+    """Return the kinds of the earlier pull that are removed from the set."""
     if previous is None:
         return []
     return [artifact.kind for artifact in previous.artifacts if artifact.kind not in artifacts]
@@ -274,17 +276,16 @@ def _check_foreign_files(
     foreign_files = directory.find_foreign_files(request.kinds, record)
     if foreign_files:
         raise UsageError(
-            f"{foreign_files[0]} was not put there by a pull; take another folder, "
-            "or write over it with --force"
+            f"{foreign_files[0]} was not pulled. Use another directory, or overwrite it "
+            "with --force"
         )
 
 
 def _warn_if_environment_unconfirmed(context: PullContext, location: ArtifactLocation) -> None:
-    """Warn when the instance may have ignored the environment and returned another one's."""
+    """Warn if the response may be of another environment."""
     environment = context.request.environment
     if environment and location.environment is None:
         context.console.warn(
-            f"{context.client.url} does not say which environment it answers for, "
-            f"so this may not be {environment}'s; "
-            "it may not tell environments apart when an artifact is fetched"
+            f"{context.client.url} does not report the environment of an artifact, so "
+            f"this one may not be of {environment}"
         )
