@@ -59,6 +59,29 @@ def test_json_that_is_too_deep_is_no_traceback() -> None:
     assert "was cut off" in refused(act.answer(200, b"[" * 200_000))
 
 
+def test_a_chunk_of_less_than_nothing_is_no_traceback() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert "does not speak HTTP" in refused(act.raw(head + b"-2\r\n{}\r\n0\r\n\r\n"))
+
+
+def test_the_limit_of_an_artifact_is_not_that_of_other_answers() -> None:
+    page = b"<html>" + b" " * 6000
+    there = {"Location": "/there"}
+    steps = [
+        At("GET /f", act.answer(503, page), times=1),
+        At("GET /f", act.answer(302, page, there)),
+        At("GET /there", act.answer(200, b"{}"), times=1),
+        At("GET /there", act.answer(403, page)),
+    ]
+    with fault_proxy(NOBODY, *steps) as proxy:
+        location = ArtifactLocation(f"{proxy.url}/f", 1, size_bytes=2)
+        destination = io.BytesIO()
+        instance_at(proxy.url).download(location, destination, "manifest")
+        assert destination.getvalue() == b"{}"
+        with pytest.raises(AccessDenied):
+            instance_at(proxy.url).download(location, io.BytesIO(), "manifest")
+
+
 def test_an_answer_has_a_limit() -> None:
     with fault_proxy(NOBODY, At("", act.never_ending)) as proxy:
         place = ArtifactLocation(f"{proxy.url}/f", 1, None, 50, None, None, None, None, None)
@@ -335,6 +358,15 @@ DETAILS = [
 @pytest.mark.parametrize(("answer", "said"), DETAILS)
 def test_a_reason_is_one_printable_line(answer: object, said: str) -> None:
     assert responses.error_detail(answer) == said
+
+
+@pytest.mark.parametrize("field", ["detail", "message"])
+def test_a_reason_that_is_too_deep_is_none(field: str) -> None:
+    reason: object = "x"
+    for _ in range(5000):
+        reason = {"more": reason}
+    assert responses.error_detail({field: reason}) == ""
+    assert responses.error_detail({field: [{"msg": reason}], "detail": [{"msg": reason}]}) == ""
 
 
 FORBIDDEN = [

@@ -92,10 +92,12 @@ def truncated_response(url: str) -> RequestFailure:
 
 
 def failure_from_exception(
-    error: requests.RequestException | urllib3.exceptions.HTTPError, url: str
+    error: requests.RequestException | urllib3.exceptions.HTTPError | ValueError, url: str
 ) -> RequestFailure:
-    """Return the failure that an exception of requests or urllib3 stands for."""
+    """Return the failure that an exception of requests, urllib3 or http.client stands for."""
     origin = url_origin(url)
+    if not isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError):
+        return _malformed_response(origin)
     max_retry_s = math.inf
     if _is_unknown_host(error):  # of a proxy
         max_retry_s = _SHORT_RETRY_S
@@ -209,12 +211,16 @@ def _wrong_address_failure(causes: list[BaseException], origin: str) -> RequestF
             max_retry_s=_SHORT_RETRY_S,
         )
     if any(_is_not_http(cause) for cause in causes):
-        return RequestFailure(
-            f"{origin} does not speak HTTP: is that the instance's port?",
-            retryable=True,
-            max_retry_s=_SHORT_RETRY_S,
-        )
+        return _malformed_response(origin)
     return None
+
+
+def _malformed_response(origin: str) -> RequestFailure:
+    return RequestFailure(
+        f"{origin} does not speak HTTP: is that the instance's port?",
+        retryable=True,
+        max_retry_s=_SHORT_RETRY_S,
+    )
 
 
 def _is_unknown_host(error: BaseException) -> bool:
