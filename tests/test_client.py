@@ -117,6 +117,21 @@ def test_a_proxy_that_cannot_be_used_is_a_wrong_setting(monkeypatch: pytest.Monk
         instance_at("http://instance.invalid").check_permissions()
 
 
+@pytest.mark.parametrize("proxy", ["http://pro xy", "http://p:99999", "http://u:p/w@p", "ftp://p"])
+def test_a_proxy_that_is_no_url_is_not_blamed_on_the_instance(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(UsageError, match="HTTP_PROXY or ALL_PROXY can't be used"):
+        instance_at("http://instance.invalid").check_credentials()
+
+
+def test_a_name_that_cannot_exist_is_an_unknown_name() -> None:
+    url = f"https://{'a' * 64}.invalid/f"
+    with pytest.raises(Unavailable, match="can't be resolved"):
+        instance_at(NOBODY).upload(UploadTarget(url, 1), MANIFEST, NoProgress())
+
+
 def test_a_request_id_that_is_no_word_is_not_shown() -> None:
     answer = act.answer(404, headers={"X-Request-ID": "::error::x y"})
     assert "::error" not in refused(answer, NotFound)

@@ -56,6 +56,8 @@ _CERTIFICATE_PROBLEMS = {
     0x800B0101: _EXPIRED,
     0x800B010F: _OTHER_HOST,
 }
+# The second one: a name that cannot exist, such as one with a part of 64 characters.
+_UNKNOWN_HOST_ERRORS = (socket.gaierror, urllib3.exceptions.LocationParseError)
 _NOT_TLS_REASONS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
 
 
@@ -109,7 +111,7 @@ def failure_from_exception(
                 not_sent=not_sent,
                 max_retry_s=max_retry_s,
             )
-    if isinstance(error, exceptions.InvalidSchema | exceptions.InvalidProxyURL):
+    if _is_invalid_proxy(error):
         return RequestFailure(
             "the proxy of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY can't be used: it must be a URL; "
             "for one that begins with socks, `pip install pysocks`",
@@ -203,7 +205,7 @@ def _connection_failure(error: Exception, origin: str) -> RequestFailure:
 
 def _wrong_address_failure(causes: list[BaseException], origin: str) -> RequestFailure | None:
     """Return the failure for a URL that is probably wrong; None for other failures."""
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
+    if any(isinstance(cause, _UNKNOWN_HOST_ERRORS) for cause in causes):
         return RequestFailure(
             f"the name of {origin} can't be resolved: is it spelled right, and is the network up?",
             retryable=True,
@@ -223,8 +225,15 @@ def _malformed_response(origin: str) -> RequestFailure:
     )
 
 
+def _is_invalid_proxy(error: Exception) -> bool:
+    """Return whether the proxy cannot be used. A request whose own URL is invalid is not made."""
+    if isinstance(error, exceptions.InvalidSchema | exceptions.InvalidProxyURL):
+        return True
+    return isinstance(error, exceptions.InvalidURL) and error.request is not None
+
+
 def _is_unknown_host(error: BaseException) -> bool:
-    return any(isinstance(cause, socket.gaierror) for cause in _causes(error))
+    return any(isinstance(cause, _UNKNOWN_HOST_ERRORS) for cause in _causes(error))
 
 
 def _is_not_http(cause: BaseException) -> bool:

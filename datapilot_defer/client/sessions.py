@@ -79,6 +79,13 @@ def create_session(auth: requests.auth.AuthBase, *, ci_name: str | None) -> requ
     return session
 
 
+def find_proxy(url: str) -> str | None:
+    """Return the URL of the proxy that a session uses for a URL; None when it uses none."""
+    if is_loopback(urlsplit(url).hostname or ""):
+        return None
+    return requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+
+
 def user_agent(ci_name: str | None = None) -> str:
     """Return program, Python, system and CI: what the log of an instance may show."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
