@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -62,6 +63,24 @@ def test_json_that_is_too_deep_is_no_traceback() -> None:
 def test_a_chunk_of_less_than_nothing_is_no_traceback() -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert "does not speak HTTP" in refused(act.raw(head + b"-2\r\n{}\r\n0\r\n\r\n"))
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "zstd"])
+def test_a_compression_that_was_not_asked_for_is_not_decompressed(encoding: str) -> None:
+    body = gzip.compress(gzip.compress(b'{"ok": true}'))
+    fault = act.answer(200, body, {"Content-Encoding": encoding})
+    assert "uses a compression that was not asked for" in refused(fault)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "X-GZIP", "identity"])
+def test_a_compressed_answer_is_read(encoding: str) -> None:
+    body = b'{"ok": true}'
+    if encoding != "identity":
+        body = gzip.compress(body)
+    fault = act.answer(200, body, {"Content-Encoding": encoding})
+    with fault_proxy(NOBODY, At("", fault)) as proxy:
+        instance_at(proxy.url).check_credentials()
+        assert "accept-encoding: gzip, deflate\r\n" in proxy.heads[0].lower()
 
 
 def test_the_limit_of_an_artifact_is_not_that_of_other_answers() -> None:

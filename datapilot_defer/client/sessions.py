@@ -71,6 +71,7 @@ def create_session(auth: requests.auth.AuthBase, *, ci_name: str | None) -> requ
     session.auth = auth
     session.headers["User-Agent"] = user_agent(ci_name)
     session.headers["Accept"] = "application/json, */*"
+    session.headers["Accept-Encoding"] = "gzip, deflate"
     bundle = certificates.find_ca_bundle(os.environ)
     if bundle:
         session.verify = bundle

@@ -39,6 +39,9 @@ MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REDIRECTS_KEEPING_METHOD = (307, 308)
 _CHUNK_BYTES = 256 * 1024
+# urllib3 before 2.6 decompresses all that it has read at once, to up to 1,032 times its size.
+_COMPRESSED_CHUNK_BYTES = 8 * 1024
+_COMPRESSIONS = ("gzip", "x-gzip", "deflate")
 
 
 class Transport:
@@ -163,7 +166,7 @@ class Transport:
     ) -> Iterator[bytes]:
         """Yield the body. Raises Unavailable at the deadline and beyond `limit_bytes`."""
         size = 0
-        for chunk in response.iter_content(_CHUNK_BYTES):
+        for chunk in response.iter_content(_chunk_bytes(response, request.action)):
             self._deadline.check(request.action)
             size += len(chunk)
             if size > limit_bytes:
@@ -172,6 +175,20 @@ class Transport:
                     f"{request.action}: {origin} sends more than {limit_bytes:,} bytes"
                 )
             yield chunk
+
+
+def _chunk_bytes(response: requests.Response, action: str) -> int:
+    """Return how much of a body to read at once, so that little memory is enough.
+
+    Raises Unavailable for a compression that was not asked for, such as two at a time.
+    """
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        return _CHUNK_BYTES
+    if encoding in _COMPRESSIONS:
+        return _COMPRESSED_CHUNK_BYTES
+    origin = failures.url_origin(response.url)
+    raise Unavailable(f"{action}: {origin} uses a compression that was not asked for")
 
 
 def _final_error(
