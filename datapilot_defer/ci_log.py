@@ -134,7 +134,8 @@ def _append_to_file(environ: Mapping[str, str], variable: str, text: str) -> Non
     try:
         if path.exists() and not path.is_file():
             return  # writing to a pipe may never end
-        with path.open("a", encoding="utf-8", newline="\n") as file:
+        # The name of a file may hold bytes that are no text.
+        with path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             file.write(text)
     except (OSError, ValueError):
         # A full or read-only disk of the runner must not fail an upload that succeeded.

@@ -327,7 +327,7 @@ def test_status_says_where_each_part_comes_from(instance: RunningInstance) -> No
 def test_status_of_a_token_that_may_only_read(instance: RunningInstance) -> None:
     done = datapilot("auth", "status", env=access(instance, instance.new_token("read")))
     assert done.exit_code == 0
-    assert "accepted:      yes; it may not upload" in done.stdout
+    assert "accepted:      yes, but the token may not upload" in done.stdout
 
 
 def test_status_of_an_expired_token(instance: RunningInstance) -> None:
@@ -444,7 +444,9 @@ def test_status_where_the_instance_does_not_say_what_the_token_may_do() -> None:
     with protocol_server() as hosted:
         hosted.answers["GET /dbt/v1/validate-permissions"] = lambda _: Reply({}, 404)
         done = datapilot("auth", "status", "--json", env=hosted.access)
+        text = datapilot("auth", "status", env=hosted.access).stdout
     assert (done.exit_code, done.json["accepted"], done.json["may_upload"]) == (0, True, None)
+    assert "accepted:      yes; the instance did not say whether the token may upload\n" in text
 
 
 @pytest.mark.parametrize("seconds", ["soon", "0", "-1", "nan", "1e9"])

@@ -140,6 +140,17 @@ def test_a_token_of_the_environment_in_the_wrong_place_is_not_repeated(words: li
     assert token not in outcome.output
 
 
+def test_a_password_with_an_at_sign_is_hidden_whole() -> None:
+    outcome = run(talk, "--name", "https://ann:pa@ss@host/x and a@b")
+    assert outcome.stdout == "hello https://***@host/x and a@b, ***\n"
+
+
+def test_not_a_number_is_no_time_limit() -> None:
+    outcome = datapilot("dbt", "validate", "x", "--timeout", "nan")
+    assert outcome.exit_code == 2
+    assert "'nan' is not a number" in outcome.stderr
+
+
 def test_a_usage_error_is_a_line_of_json_where_lines_are_json() -> None:
     for words in (("--log-format", "json"), ("--log-format=json", "--json")):
         outcome = datapilot("dbt", "onboard", "--bogus", *words)

@@ -37,7 +37,8 @@ _META_KEY = "datapilot_defer.report"
 _SIGNED_QUERY = re.compile(
     r"([?&][\w.-]*(?:signature|sig|credential|token|secret|key)[\w.-]*=)[^&\s\"'<>]+", re.IGNORECASE
 )
-_USER_INFO = re.compile(r"://[^/\s\"'<>@]+@")
+# Up to the last @, as a password may hold one.
+_USER_INFO = re.compile(r"://[^/\s\"'<>]+@")
 _COLORS = {"warning": "yellow", "error": "red"}
 
 
