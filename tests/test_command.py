@@ -145,6 +145,11 @@ def test_a_password_with_an_at_sign_is_hidden_whole() -> None:
     assert outcome.stdout == "hello https://***@host/x and a@b, ***\n"
 
 
+def test_the_choices_of_a_missing_option_are_listed_in_its_line() -> None:
+    outcome = datapilot("instance", "token", "create", "--data", "x", "--name", "x")
+    assert "Missing option '--scope'. Choose from: read, upload, admin\n" in outcome.stderr
+
+
 def test_not_a_number_is_no_time_limit() -> None:
     outcome = datapilot("dbt", "validate", "x", "--timeout", "nan")
     assert outcome.exit_code == 2

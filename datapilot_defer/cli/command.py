@@ -164,7 +164,8 @@ class _PrintableError(click.UsageError):
     """A usage error whose message repeats no token, command or line break of an argument."""
 
     def __init__(self, error: click.UsageError, output: Output) -> None:
-        super().__init__(as_one_line(output.sanitize(error.format_message())), error.ctx)
+        message = error.format_message().replace("\n\t", " ")  # Click lists choices in lines
+        super().__init__(as_one_line(output.sanitize(message)), error.ctx)
         self._output = output
 
     def show(self, file: IO[Any] | None = None) -> None:
