@@ -242,6 +242,28 @@ def test_a_config_file_that_still_applies_is_named_at_logout(
         assert "still used" not in last.stderr
 
 
+def test_logout_removes_nothing_when_the_config_file_is_broken(
+    instance: RunningInstance, home: Path
+) -> None:
+    log_in(instance)
+    config_file(home).parent.mkdir(exist_ok=True)
+    config_file(home).write_text("{bad", encoding="utf-8")
+    assert datapilot("auth", "logout").exit_code == 2
+    config_file(home).unlink()
+    assert datapilot("auth", "status").exit_code == 0
+
+
+def test_logout_is_done_when_the_config_file_names_a_variable_that_is_not_set(
+    instance: RunningInstance, home: Path
+) -> None:
+    log_in(instance)
+    config_file(home).parent.mkdir(exist_ok=True)
+    content = {"altimateApiKey": "${env:NOT_SET}", "altimateInstanceName": "other"}
+    config_file(home).write_text(json.dumps(content), encoding="utf-8")
+    done = datapilot("auth", "logout", "--instance-name", "acme", "--json")
+    assert (done.exit_code, done.json["remaining_token_origin"]) == (0, None), done.output
+
+
 def test_without_a_keyring_the_file_is_offered(instance: RunningInstance, home: Path) -> None:
     keyring.set_keyring(NoKeyring())
     done = datapilot("auth", "login", "--token-stdin", env=place(instance), stdin=instance.token)
