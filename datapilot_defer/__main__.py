@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
 
 def main() -> None:
     """Run the command line."""
+    # Ctrl-C during the imports ends without a traceback. A scheduler may have turned it off.
+    handles_ctrl_c = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if handles_ctrl_c:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from datapilot_defer.cli.command import configure_streams
     from datapilot_defer.cli.main import root
 
+    if handles_ctrl_c:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     configure_streams()
     # Usage messages show the invoked name: where altimate-datapilot-cli owns `datapilot`, ours is
     # `datapilot-defer`.

@@ -73,6 +73,8 @@ def _are_of_one_invocation(manifest: Artifact, run_results: Artifact) -> bool:
 
 def _find_doubt(path: str, command: str, results: Sequence[_Result]) -> str | None:
     """Return why results without a failure do not show that the build succeeded."""
+    if not command:
+        return f"{path} does not state which command of dbt wrote it"
     if command not in _COMMANDS_THAT_BUILD:
         name = to_single_line(_COMMAND_NAMES.get(command, command), _MAX_SHOWN)
         return f"{path} is of `dbt {name}`, not of `dbt build` or `dbt run`"
