@@ -75,11 +75,9 @@ def find_own_relations(
         return None
     try:
         found = _compare_relations(state, own, file, project.name)
-        if found is not None and _may_change(own, project):
-            return None
+        return _unless_changing(found, own, project)
     except (KeyError, dbt_json.NotJsonError):
         return None
-    return found
 
 
 def _is_of_target(last_run: LastRun, target: DbtTarget, project: DbtProject) -> bool:
@@ -152,6 +150,14 @@ def _read_fields(entry: Raw) -> Mapping[str, Any]:
     if not isinstance(fields, dict):
         return {}
     return fields
+
+
+def _unless_changing(
+    found: OwnRelations | None, own: Artifact, project: DbtProject
+) -> OwnRelations | None:
+    if found is None or _may_change(own, project):
+        return None
+    return found
 
 
 def _may_change(own: Artifact, project: DbtProject) -> bool:
