@@ -15,6 +15,8 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from datapilot_defer.cli.command import configure_streams
     from datapilot_defer.cli.main import root
+    from datapilot_defer.cli.output import discard_stdout
+    from datapilot_defer.errors import UsageError
 
     if handles_ctrl_c:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -24,7 +26,12 @@ def main() -> None:
     program = Path(sys.argv[0]).stem
     if program != "datapilot-defer":
         program = "datapilot"
-    root(prog_name=program)
+    try:
+        root(prog_name=program)
+    except OSError as error:  # of --help and --version: a command reports its own errors
+        discard_stdout()
+        print(f"Error: cannot write to standard output: {error.strerror}", file=sys.stderr)
+        sys.exit(UsageError.exit_code)
 
 
 if __name__ == "__main__":

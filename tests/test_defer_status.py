@@ -237,4 +237,4 @@ def test_a_project_directory_without_a_name_is_rejected(workspace: Path, command
     write(workspace, local("../prod"))
     done = defer(command, "--project-dir", "")
     assert done.exit_code == 2
-    assert "--project-dir has no value" in done.stderr
+    assert "Invalid value for '--project-dir': the value is empty" in done.stderr

@@ -57,6 +57,10 @@ def test_a_reader_that_has_enough_causes_no_traceback() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
 def test_a_result_that_can_not_be_written_is_an_error_of_its_own() -> None:
+    for words in ("--help", "--version", "dbt onboard --help"):
+        done = shell(f"$DATAPILOT {words} > /dev/full")
+        assert done.returncode == 2
+        assert done.stderr == "Error: cannot write to standard output: No space left on device\n"
     for words in ("config show", "config show --json"):
         done = shell(f"$DATAPILOT {words} > /dev/full")
         assert done.returncode == 2

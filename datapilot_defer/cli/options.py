@@ -240,9 +240,19 @@ dbt_option = click.option(
     show_envvar=True,
     help="The dbt to use. [default: the one on PATH]",
 )
+
+
+def require_value(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return the value. Fails for an empty one, such as a shell variable that is not set."""
+    if value == "":
+        raise click.BadParameter("the value is empty. Add the path of a directory.", ctx, param)
+    return value
+
+
 project_dir_option = click.option(
     "--project-dir",
     metavar="DIR",
+    callback=require_value,
     help="Folder of the dbt project. [default: the working folder or one above]",
 )
 

@@ -112,8 +112,7 @@ class Output:
         except BrokenPipeError:  # the reader has read enough: Click ends the command silently
             raise
         except OSError as error:
-            # Python would fail again when it closes the broken stream at exit.
-            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+            discard_stdout()
             raise UsageError(
                 f"can't write the result to standard output: {error.strerror}"
             ) from None
@@ -278,3 +277,8 @@ def current_output() -> Output:
 def set_output(ctx: click.Context, output: Output) -> None:
     """Make this the output of the command that `ctx` belongs to."""
     ctx.meta[_META_KEY] = output
+
+
+def discard_stdout() -> None:
+    """Replace a broken standard output. Python would fail again when it closes it at exit."""
+    sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115

@@ -230,8 +230,6 @@ def find_project(project_dir: str | None) -> DbtProject:
     """
     from datapilot_defer import dbt_project
 
-    if project_dir == "":  # such as a shell variable that is not set
-        raise UsageError("--project-dir has no value: add the path of a directory")
     start = None
     if project_dir is not None:
         start = Path(project_dir)
