@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
 
 def main() -> None:
     """Run the command line."""
+    # Ctrl-C during the imports ends without a traceback. A scheduler may have turned it off.
+    handles_ctrl_c = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if handles_ctrl_c:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from datapilot_defer.cli.command import configure_streams
     from datapilot_defer.cli.main import root
+    from datapilot_defer.cli.output import discard_stdout
+    from datapilot_defer.errors import UsageError
 
+    if handles_ctrl_c:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     configure_streams()
     # Usage messages show the invoked name: where altimate-datapilot-cli owns `datapilot`, ours is
     # `datapilot-defer`.
     program = Path(sys.argv[0]).stem
     if program != "datapilot-defer":
         program = "datapilot"
-    root(prog_name=program)
+    try:
+        root(prog_name=program)
+    except OSError as error:  # of --help and --version: a command reports its own errors
+        discard_stdout()
+        print(f"Error: cannot write to standard output: {error.strerror}", file=sys.stderr)
+        sys.exit(UsageError.exit_code)
 
 
 if __name__ == "__main__":

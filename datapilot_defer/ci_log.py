@@ -27,7 +27,8 @@ _MARKER_AT_START = re.compile(r"^([^\S\n]*)(?:(:)(?=:)|([-+~^])(?=\3\3))", re.MU
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _BACKTICKS = re.compile(r"`+")
 _SAFE_IN_URL = ":/?#@!$&'*+,;=%~"
-# GitHub drops a summary that is larger than 1 MiB.
+# GitHub drops a summary that is larger than 1 MiB, with what earlier commands of the step added.
+_MAX_FILE_BYTES = 1024 * 1024
 _MAX_SUMMARY_LENGTH = 20_000
 _MAX_CELL_LENGTH = 250
 
@@ -134,8 +135,12 @@ def _append_to_file(environ: Mapping[str, str], variable: str, text: str) -> Non
     try:
         if path.exists() and not path.is_file():
             return  # writing to a pipe may never end
-        with path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        # The name of a file may hold bytes that are no text.
+        added = text.encode(errors="backslashreplace")
+        with path.open("ab") as file:
+            if file.tell() + len(added) > _MAX_FILE_BYTES:
+                return
+            file.write(added)
     except (OSError, ValueError):
         # A full or read-only disk of the runner must not fail an upload that succeeded.
         return

@@ -78,13 +78,16 @@ def read_variable(environ: Mapping[str, str], names: tuple[str, ...]) -> Setting
     return None
 
 
-def is_protected_variable(name: str) -> bool:
+def is_protected_variable(name: str, environ: Mapping[str, str]) -> bool:
     """Return whether an environment variable is a credential of ours or a secret of dbt's.
 
-    No path contains one: paths are printed. Windows ignores the case of the name.
+    No path contains one: paths are printed. Windows ignores the case of the name. The config file
+    may name any variable that holds the token.
     """
     credentials = {each for names in CREDENTIAL_VARIABLES.values() for each in names}
-    return name.upper() in credentials or _SECRET_NAME.fullmatch(name) is not None
+    if name.upper() in credentials or _SECRET_NAME.fullmatch(name):
+        return True
+    return name in environ and name not in without_tokens(environ)
 
 
 def read_boolean_variable(environ: Mapping[str, str], name: str) -> bool | None:

@@ -185,7 +185,7 @@ def _validate_url(setting: Setting, allow_http: bool) -> Setting:
 
 
 def _find_url_problem(url: str, *, allow_http: bool) -> str | None:
-    """Return why an instance URL cannot be used. It is quoted only if it cannot hold a secret.
+    """Return why an instance URL cannot be used. It is not quoted, as it may hold a secret.
 
     allow_http: accept http also for another machine.
     """
@@ -197,15 +197,15 @@ def _find_url_problem(url: str, *, allow_http: bool) -> str | None:
     except ValueError:
         return "it is malformed; it looks like https://host or https://host:port"
     return (
-        _find_part_problem(url, parts)
+        _find_part_problem(parts)
         or _find_text_problem(url)
         or _find_encryption_problem(parts, allow_http=allow_http)
     )
 
 
-def _find_part_problem(url: str, parts: SplitResult) -> str | None:
+def _find_part_problem(parts: SplitResult) -> str | None:
     if parts.scheme not in ("http", "https"):
-        return f"it has to begin with https:// (it is {url.split('?')[0]!r})"
+        return "it has to begin with https://"  # not quoted: it may be the token
     if not parts.hostname:
         return "it names no host; it looks like https://host or https://host:port"
     if parts.path.strip("/") or parts.query or parts.fragment:

@@ -154,7 +154,7 @@ def _render_env_vars(value: str, location: str, environ: Mapping[str, str]) -> s
 
     def render(match: re.Match[str]) -> str:
         name = match["name"]
-        if is_protected_variable(name):
+        if is_protected_variable(name, environ):
             raise UsageError(
                 f"{location} names environment variable {name}, which may hold a secret; "
                 "name another one"

@@ -242,6 +242,28 @@ def test_a_config_file_that_still_applies_is_named_at_logout(
         assert "still used" not in last.stderr
 
 
+def test_logout_removes_nothing_when_the_config_file_is_broken(
+    instance: RunningInstance, home: Path
+) -> None:
+    log_in(instance)
+    config_file(home).parent.mkdir(exist_ok=True)
+    config_file(home).write_text("{bad", encoding="utf-8")
+    assert datapilot("auth", "logout").exit_code == 2
+    config_file(home).unlink()
+    assert datapilot("auth", "status").exit_code == 0
+
+
+def test_logout_is_done_when_the_config_file_names_a_variable_that_is_not_set(
+    instance: RunningInstance, home: Path
+) -> None:
+    log_in(instance)
+    config_file(home).parent.mkdir(exist_ok=True)
+    content = {"altimateApiKey": "${env:NOT_SET}", "altimateInstanceName": "other"}
+    config_file(home).write_text(json.dumps(content), encoding="utf-8")
+    done = datapilot("auth", "logout", "--instance-name", "acme", "--json")
+    assert (done.exit_code, done.json["remaining_token_origin"]) == (0, None), done.output
+
+
 def test_without_a_keyring_the_file_is_offered(instance: RunningInstance, home: Path) -> None:
     keyring.set_keyring(NoKeyring())
     done = datapilot("auth", "login", "--token-stdin", env=place(instance), stdin=instance.token)
@@ -327,7 +349,7 @@ def test_status_says_where_each_part_comes_from(instance: RunningInstance) -> No
 def test_status_of_a_token_that_may_only_read(instance: RunningInstance) -> None:
     done = datapilot("auth", "status", env=access(instance, instance.new_token("read")))
     assert done.exit_code == 0
-    assert "accepted:      yes; it may not upload" in done.stdout
+    assert "accepted:      yes, but the token may not upload" in done.stdout
 
 
 def test_status_of_an_expired_token(instance: RunningInstance) -> None:
@@ -444,7 +466,9 @@ def test_status_where_the_instance_does_not_say_what_the_token_may_do() -> None:
     with protocol_server() as hosted:
         hosted.answers["GET /dbt/v1/validate-permissions"] = lambda _: Reply({}, 404)
         done = datapilot("auth", "status", "--json", env=hosted.access)
+        text = datapilot("auth", "status", env=hosted.access).stdout
     assert (done.exit_code, done.json["accepted"], done.json["may_upload"]) == (0, True, None)
+    assert "accepted:      yes; the instance did not say whether the token may upload\n" in text
 
 
 @pytest.mark.parametrize("seconds", ["soon", "0", "-1", "nan", "1e9"])

@@ -90,6 +90,22 @@ def test_a_property_of_an_annotation_ends_neither_itself_nor_the_command() -> No
     )
 
 
+def test_a_name_that_is_no_text_is_in_the_summary(tmp_path: Path) -> None:
+    environ = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+    ci_log.append_summary(environ, "\udcff.json: refused")
+    assert (tmp_path / "summary").read_text(encoding="utf-8") == "\\udcff.json: refused\n\n"
+
+
+def test_a_summary_that_is_full_stays_as_it_is(tmp_path: Path) -> None:
+    summary = tmp_path / "summary"
+    environ = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
+    summary.write_bytes(b"x" * (1024 * 1024 - 4))
+    ci_log.append_summary(environ, "abc")
+    assert summary.stat().st_size == 1024 * 1024 - 4
+    ci_log.append_summary(environ, "ab")
+    assert summary.read_bytes()[-4:] == b"ab\n\n"
+
+
 def test_an_output_is_one_line_whatever_it_holds(tmp_path: Path) -> None:
     environ = {"GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": str(tmp_path / "output")}
     ci_log.append_outputs(environ, {"a": "b\r\nc<<EOF\nd=e"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -59,6 +60,47 @@ def test_json_that_is_too_deep_is_no_traceback() -> None:
     assert "was cut off" in refused(act.answer(200, b"[" * 200_000))
 
 
+def test_a_chunk_of_less_than_nothing_is_no_traceback() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert "does not speak HTTP" in refused(act.raw(head + b"-2\r\n{}\r\n0\r\n\r\n"))
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "zstd"])
+def test_a_compression_that_was_not_asked_for_is_not_decompressed(encoding: str) -> None:
+    body = gzip.compress(gzip.compress(b'{"ok": true}'))
+    fault = act.answer(200, body, {"Content-Encoding": encoding})
+    assert "uses a compression that was not asked for" in refused(fault)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "X-GZIP", "identity"])
+def test_a_compressed_answer_is_read(encoding: str) -> None:
+    body = b'{"ok": true}'
+    if encoding != "identity":
+        body = gzip.compress(body)
+    fault = act.answer(200, body, {"Content-Encoding": encoding})
+    with fault_proxy(NOBODY, At("", fault)) as proxy:
+        instance_at(proxy.url).check_credentials()
+        assert "accept-encoding: gzip, deflate\r\n" in proxy.heads[0].lower()
+
+
+def test_the_limit_of_an_artifact_is_not_that_of_other_answers() -> None:
+    page = b"<html>" + b" " * 6000
+    there = {"Location": "/there"}
+    steps = [
+        At("GET /f", act.answer(503, page), times=1),
+        At("GET /f", act.answer(302, page, there)),
+        At("GET /there", act.answer(200, b"{}"), times=1),
+        At("GET /there", act.answer(403, page)),
+    ]
+    with fault_proxy(NOBODY, *steps) as proxy:
+        location = ArtifactLocation(f"{proxy.url}/f", 1, size_bytes=2)
+        destination = io.BytesIO()
+        instance_at(proxy.url).download(location, destination, "manifest")
+        assert destination.getvalue() == b"{}"
+        with pytest.raises(AccessDenied):
+            instance_at(proxy.url).download(location, io.BytesIO(), "manifest")
+
+
 def test_an_answer_has_a_limit() -> None:
     with fault_proxy(NOBODY, At("", act.never_ending)) as proxy:
         place = ArtifactLocation(f"{proxy.url}/f", 1, None, 50, None, None, None, None, None)
@@ -92,6 +134,21 @@ def test_a_proxy_that_cannot_be_used_is_a_wrong_setting(monkeypatch: pytest.Monk
     monkeypatch.setenv("ALL_PROXY", "socks9://127.0.0.1:1")
     with pytest.raises(UsageError, match="the proxy of HTTPS_PROXY"):
         instance_at("http://instance.invalid").check_permissions()
+
+
+@pytest.mark.parametrize("proxy", ["http://pro xy", "http://p:99999", "http://u:p/w@p", "ftp://p"])
+def test_a_proxy_that_is_no_url_is_not_blamed_on_the_instance(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(UsageError, match="HTTP_PROXY or ALL_PROXY can't be used"):
+        instance_at("http://instance.invalid").check_credentials()
+
+
+def test_a_name_that_cannot_exist_is_an_unknown_name() -> None:
+    url = f"https://{'a' * 64}.invalid/f"
+    with pytest.raises(Unavailable, match="can't be resolved"):
+        instance_at(NOBODY).upload(UploadTarget(url, 1), MANIFEST, NoProgress())
 
 
 def test_a_request_id_that_is_no_word_is_not_shown() -> None:
@@ -335,6 +392,15 @@ DETAILS = [
 @pytest.mark.parametrize(("answer", "said"), DETAILS)
 def test_a_reason_is_one_printable_line(answer: object, said: str) -> None:
     assert responses.error_detail(answer) == said
+
+
+@pytest.mark.parametrize("field", ["detail", "message"])
+def test_a_reason_that_is_too_deep_is_none(field: str) -> None:
+    reason: object = "x"
+    for _ in range(5000):
+        reason = {"more": reason}
+    assert responses.error_detail({field: reason}) == ""
+    assert responses.error_detail({field: [{"msg": reason}], "detail": [{"msg": reason}]}) == ""
 
 
 FORBIDDEN = [

@@ -76,6 +76,25 @@ def test_a_proxy_between_sees_a_host_and_no_token(
         assert world.instance.token not in between.heads[0]
 
 
+def test_the_authorities_of_the_system_are_asked_behind_a_proxy_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATAPILOT_SYSTEM_CERTIFICATES", "1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(world.folder / "ca.pem"))  # OpenSSL's system store
+    monkeypatch.setattr("datapilot_defer.client.certificates.find_ca_bundle", lambda _: None)
+    target = fault_proxy(
+        world.instance.url,
+        scheme="https",
+        host="instance.invalid",
+        accept=handshake(world, "good"),
+    )
+    with target as instance, fault_proxy(NOBODY, At("CONNECT", act.tunnel)) as between:
+        monkeypatch.setenv("HTTPS_PROXY", between.url)
+        instance_at(
+            instance.url, world.instance.instance_name, world.instance.token
+        ).check_credentials()
+
+
 CERTIFICATES = {
     "good": "it is not signed by an authority known here",
     "expired": "it has expired",

@@ -119,6 +119,51 @@ def test_no_group_repeats_a_token_in_the_place_of_a_command(place: list[str], to
     assert "\n::error" not in outcome.output
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["{token}"],
+        ["dbt", "{token}"],
+        ["dbt", "onboard", "{token}"],
+        ["dbt", "onboard", "--timeout", "{token}"],
+        ["dbt", "validate", "{token}"],
+        ["dbt", "validate", "{token}", "--json"],
+    ],
+)
+def test_a_token_of_the_environment_in_the_wrong_place_is_not_repeated(words: list[str]) -> None:
+    token = "A9" * 16  # as those of the hosted service, without a prefix that gives it away
+    outcome = datapilot(
+        *(word.format(token=token) for word in words), env={"ALTIMATE_API_KEY": token}
+    )
+    assert outcome.exit_code == 2
+    assert "***" in outcome.output
+    assert token not in outcome.output
+
+
+def test_a_password_with_an_at_sign_is_hidden_whole() -> None:
+    outcome = run(talk, "--name", "https://ann:pa@ss@host/x and a@b")
+    assert outcome.stdout == "hello https://***@host/x and a@b, ***\n"
+
+
+def test_the_choices_of_a_missing_option_are_listed_in_its_line() -> None:
+    outcome = datapilot("instance", "token", "create", "--data", "x", "--name", "x")
+    assert "Missing option '--scope'. Choose from: read, upload, admin\n" in outcome.stderr
+
+
+def test_not_a_number_is_no_time_limit() -> None:
+    outcome = datapilot("dbt", "validate", "x", "--timeout", "nan")
+    assert outcome.exit_code == 2
+    assert "'nan' is not a number" in outcome.stderr
+
+
+def test_a_usage_error_is_a_line_of_json_where_lines_are_json() -> None:
+    for words in (("--log-format", "json"), ("--log-format=json", "--json")):
+        outcome = datapilot("dbt", "onboard", "--bogus", *words)
+        assert outcome.exit_code == 2
+        (line,) = outcome.stderr.splitlines()
+        assert json.loads(line)["level"] == "error"
+
+
 def test_colour_is_for_terminals_and_only_where_wanted() -> None:
     def coloured(env: Mapping[str, str]) -> bool:
         return "\x1b[" in CliRunner().invoke(talk, ["--name", "ann"], env=env, color=True).stderr

@@ -203,6 +203,7 @@ def test_the_same_url_in_another_spelling_is_no_mixture(home: Path) -> None:
 URLS = {
     "a.example.com": "has to begin with https://",
     "ftp://a.example.com": "has to begin with https://",
+    "s3cret": "has to begin with https://",
     "https://": "names no host",
     "https://user:s3cret@a.example.com": "holds a user or a password",
     "https://s3cret@a.example.com": "holds a user or a password",

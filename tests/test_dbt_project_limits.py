@@ -189,3 +189,14 @@ def test_a_project_folder_that_can_not_be_looked_at_is_said(tmp_path: Path) -> N
         find_project(tmp_path / "fifo", {})
     with pytest.raises(UsageError, match="can't be read: File name too long"):
         find_project(None, {"DBT_PROJECT_DIR": LONG})
+
+
+def test_the_variable_that_the_config_file_names_is_not_expanded(tmp_path: Path) -> None:
+    write(tmp_path, "target-path: \"{{ env_var('ACME_ACCESS') }}\"")
+    config = tmp_path / "home" / ".altimate" / "altimate.json"
+    config.parent.mkdir(parents=True)
+    config.write_text('{"altimateApiKey": "${env:ACME_ACCESS}"}', encoding="utf-8")
+    home = str(tmp_path / "home")
+    environ = {"HOME": home, "USERPROFILE": home, "ACME_ACCESS": "t0ken-t0ken"}
+    with pytest.raises(UsageError, match="ACME_ACCESS, which may hold a secret"):
+        read_project(tmp_path, environ)

@@ -109,6 +109,7 @@ def test_the_last_of_repeated_keys_counts_and_is_the_one_that_is_changed() -> No
         ('{"a": }', "line 1, column 7"),
         ('{"a": tru}', "line 1, column 7"),
         ('{"a": "\\x"}', "line 1, column 7"),
+        ('{"\\x": 1}', "line 1, column 2"),
         ('{\n"a": 1} x', "line 2, column 9"),
         ('{"a": [1 2]}', "line 1, column 10"),
         ("{/* never closed", "line 1, column 2"),

@@ -387,6 +387,12 @@ def test_the_installed_dbt_is_asked_without_running_it() -> None:
         ("ls -s state:new", "1.8.0", "ls --state /s -s state:new"),
         ("seed --state=/o", "1.8.0", "seed --state=/o"),
         ("source freshness", "1.5.0", "source freshness --state /s"),
+        ("source snapshot-freshness", "1.5.0", "source snapshot-freshness --state /s"),
+        (
+            "--indirect-selection cautious run",
+            "1.11.0",
+            "--indirect-selection cautious run --defer --state /s",
+        ),
         ("clone", "2.0.1", "clone --state /s"),
         ("retry", "1.7.0", "retry"),
         ("retry", "1.8.0", "retry --defer-state /s"),

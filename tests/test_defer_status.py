@@ -230,3 +230,11 @@ def test_half_a_character_as_environment_is_said(workspace: Path, command: str) 
     done = datapilot("dbt", "defer", command, env={**env, "ALTIMATE_API_KEY": "t0ken-t0ken"})
     assert done.exit_code == 2, done.output
     assert '"shop".environment must be text in UTF-8; mend it' in done.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "enable", "env", "explain", "disable"])
+def test_a_project_directory_without_a_name_is_rejected(workspace: Path, command: str) -> None:
+    write(workspace, local("../prod"))
+    done = defer(command, "--project-dir", "")
+    assert done.exit_code == 2
+    assert "Invalid value for '--project-dir': the value is empty" in done.stderr

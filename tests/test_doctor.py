@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import keyring
 import pytest
+import requests
 from keyring.backend import KeyringBackend
 from keyring.backends.fail import Keyring as NoKeyring
 
 from datapilot_defer import credential_store
 from datapilot_defer.credential_store import StoredCredentials
+from datapilot_defer.doctor.network_checks import check_proxy
 from datapilot_defer.doctor.steps import StepName
 from tests.conftest import MemoryKeyring
 from tests.support.commands import Outcome, access, create_integration, datapilot
@@ -198,6 +203,29 @@ def test_an_integration_by_id_and_by_name_is_a_contradiction(hosted: ProtocolSer
 # The network
 
 
+def test_a_fault_of_one_answer_hides_no_other_finding(hosted: ProtocolServer) -> None:
+    hosted.answers[MANIFEST_URL] = lambda _: Reply({"detail": "no key"}, 500)
+    done = datapilot("doctor", "--integration-id", 7, "--json", env=hosted.access)
+    assert (done.exit_code, statuses(done)["reading"]) == (5, "failed")
+    assert (done.json["may_read"], done.json["may_upload"]) == (None, True)
+    assert statuses(done)["uploading"] == statuses(done)["storage_host"] == "passed"
+    assert details(done)["manifest"] == "not tried: reading has failed"
+    hosted.answers["GET /dbt/v1/validate-permissions"] = hosted.answers[MANIFEST_URL]
+    done = datapilot("doctor", "--integration-id", 7, "--json", env=hosted.access)
+    assert details(done)["storage_host"] == "not tried: the instance has signed no URL"
+
+
+def test_credentials_that_cannot_be_checked_are_not_said_to_be_rejected(
+    hosted: ProtocolServer,
+) -> None:
+    for status in (404, 500):
+        route = "GET /dbt/v3/validate-credentials"
+        hosted.answers[route] = lambda _, status=status: Reply({}, status)  # type: ignore[misc]
+        done = datapilot("doctor", "--json", env=hosted.access)
+        assert statuses(done)["credentials"] == "failed"
+        assert details(done)["reading"] == "not tried: the credentials could not be checked"
+
+
 def test_what_needs_an_instance_is_not_tried_without_one() -> None:
     env = {"ALTIMATE_URL": closed_url(), "ALTIMATE_API_KEY": "t", "ALTIMATE_INSTANCE_NAME": "acme"}
     done = datapilot("doctor", "--json", env=env)
@@ -243,6 +271,44 @@ def test_a_storage_host_that_is_blocked_is_found(route: str, hosted: ProtocolSer
     assert done.exit_code == 5
     assert "FAILED  storage host: 127.0.0.1, where artifacts are stored, can't be" in done.stdout
     assert "s3cret" not in done.output
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "store.invalid"])
+def test_a_resolver_that_is_silent_does_not_outlast_the_time_limit(
+    host: str, hosted: ProtocolServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = socket.getaddrinfo
+
+    def wait(name: str, *arguments: Any, **options: Any) -> Any:
+        if name == host:
+            time.sleep(8)
+        return resolve(name, *arguments, **options)
+
+    answer = {"url": "https://store.invalid/f", "dbt_core_integration_file_id": 1}
+    hosted.answers[MANIFEST_URL] = lambda _: Reply(answer)
+    monkeypatch.setattr(socket, "getaddrinfo", wait)
+    start = time.monotonic()
+    done = datapilot(
+        *("doctor", "--integration-id", 7, "--timeout", 2, "--json"), env=hosted.access
+    )
+    assert time.monotonic() - start < 6
+    assert done.exit_code == 5
+    assert "did not end within 2 s; try again, or give it more time" in done.stdout
+
+
+@pytest.mark.parametrize("no_proxy", ["10.0.0.0/8", "10.1.2.3", "10.1.2.3:8585"])
+def test_the_proxy_is_the_one_that_requests_use(
+    no_proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    for host in ("10.1.2.3:8585", "11.1.2.3:8585"):
+        url = urlsplit(f"http://{host}")
+        settings = requests.Session().merge_environment_settings(
+            url.geturl(), {}, stream=None, verify=None, cert=None
+        )
+        is_used = "http" in settings["proxies"]
+        assert ("127.0.0.1:9 is used" in check_proxy(url).detail) is is_used
 
 
 def test_a_proxy_is_named_without_its_password() -> None:

@@ -613,3 +613,9 @@ def test_integrations_are_listed_and_shown(instance: RunningInstance, manifest: 
     )
     assert unknown.exit_code == 4
     assert "STAGING" in unknown.stderr
+
+
+def test_an_empty_project_directory_is_rejected() -> None:
+    done = datapilot("dbt", "onboard", "--integration-id", 7, "--project-dir", "")
+    assert done.exit_code == 2
+    assert "Invalid value for '--project-dir': the value is empty" in done.stderr

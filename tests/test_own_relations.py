@@ -212,6 +212,38 @@ def test_a_target_that_the_environment_may_change_tells_nothing(
     assert compare(project) is None
 
 
+NAMING_MACRO = {"macro_sql": "{{ find_schema() }}", "depends_on": {"macros": ["macro.shop.find"]}}
+
+
+@pytest.mark.parametrize(
+    ("node", "called"),
+    [
+        ({}, "{{ env_var('SHOP_SCHEMA', target.schema) }}"),
+        ({}, "{{ var ('schema', target.schema) }}"),
+        ({"raw_code": "{{ config(schema=env_var('SHOP_SCHEMA')) }} select 1"}, ""),
+        ({"patch_path": "shop://orders.yml"}, ""),
+        ({"original_file_path": "orders.yml"}, ""),
+    ],
+)
+def test_a_name_that_the_environment_may_change_tells_nothing(
+    node: Mapping[str, str], called: str, project: DbtProject
+) -> None:
+    (project.folder / "orders.yml").write_text("schema: \"{{ env_var('SHOP_SCHEMA') }}\"")
+    content = json.loads(manifest(OWN, invocation_id="1"))
+    content["nodes"]["model.shop.orders"].update(package_name="shop", **node)
+    content["macros"] = {
+        "macro.shop.generate_schema_name": NAMING_MACRO,
+        "macro.shop.find": {"macro_sql": called, "depends_on": {"macros": []}},
+        "macro.shop.other": {"macro_sql": "{{ var('start') }}", "depends_on": {"macros": []}},
+    }
+    (project.target / "manifest.json").write_text(json.dumps(content))
+    assert compare(project) is None
+    content["nodes"]["model.shop.orders"] = {"relation_name": OWN["model.shop.orders"]}
+    content["macros"]["macro.shop.find"]["macro_sql"] = "{{ target.schema }}"
+    (project.target / "manifest.json").write_text(json.dumps(content))
+    assert compare(project) is not None
+
+
 @pytest.mark.parametrize("content", ["", "- 1", "shop: 1", "shop: {outputs: {dev: 1}}", "[" * 5000])
 def test_profiles_that_cannot_be_read_tell_nothing(content: str, project: DbtProject) -> None:
     (project.folder / "profiles.yml").write_text(content, encoding="utf-8")

@@ -160,6 +160,9 @@ def test_only_a_command_that_builds_models_shows_a_success(
     for builds in ("build", "run", "retry"):
         change(target, command=builds)
         assert onboard(hosted, target, "--require-success").exit_code == 0
+    change(target, command="")
+    done = onboard(hosted, target, "--require-success")
+    assert_unknown(done, "does not state which command of dbt wrote it")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,10 @@ def test_a_reader_that_has_enough_causes_no_traceback() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
 def test_a_result_that_can_not_be_written_is_an_error_of_its_own() -> None:
+    for words in ("--help", "--version", "dbt onboard --help"):
+        done = shell(f"$DATAPILOT {words} > /dev/full")
+        assert done.returncode == 2
+        assert done.stderr == "Error: cannot write to standard output: No space left on device\n"
     for words in ("config show", "config show --json"):
         done = shell(f"$DATAPILOT {words} > /dev/full")
         assert done.returncode == 2
@@ -67,3 +72,60 @@ def test_a_result_that_can_not_be_written_is_an_error_of_its_own() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("Error: no instance name and no token")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+@pytest.mark.parametrize("words", ["", "--bogus", "--log-format json"])
+def test_messages_that_can_not_be_written_change_no_exit_code(words: str) -> None:
+    done = shell(f"$DATAPILOT dbt onboard --json {words} 2> /dev/full")
+    assert done.returncode == 2
+    check_output(["dbt", "onboard", "--json"], done.stdout, done.returncode)
+    assert shell(f"$DATAPILOT dbt onboard {words} 2> /dev/full").returncode == 2
+
+
+@pytest.mark.parametrize("lost", ["2> /dev/full", "2>&1 > result | true"])
+def test_messages_that_can_not_be_written_stop_no_work(
+    lost: str, instance: RunningInstance, tmp_path: Path
+) -> None:
+    script = f'cd "{tmp_path}"; $DATAPILOT dbt integrations create -v --name shop {lost}'
+    shell(script, access(instance))
+    assert '"shop"' in shell("$DATAPILOT dbt integrations list --json", access(instance)).stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_a_usage_error_that_can_not_be_written_causes_no_traceback() -> None:
+    done = shell("$DATAPILOT dbt validate --json > /dev/full")
+    assert done.returncode == 2
+    assert "Missing argument" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_result_is_json_in_an_old_encoding_too(tmp_path: Path) -> None:
+    name = "é😀.json"
+    (tmp_path / name).write_text("{", encoding="utf-8")
+    script = f'cd "{tmp_path}"; $DATAPILOT dbt validate --json {name}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script.replace("$DATAPILOT", f'"{sys.executable}" -m datapilot_defer')],
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        stdout=subprocess.PIPE,
+    )
+    assert json.loads(done.stdout.decode("cp1252"))["files"][0]["path"] == name
+
+
+def test_ctrl_c_during_the_start_causes_no_traceback(tmp_path: Path) -> None:
+    # An import that takes long, as from a slow disk.
+    (tmp_path / "click.py").write_text(
+        "import time\nprint('importing', flush=True)\ntime.sleep(60)\n", encoding="utf-8"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "datapilot_defer"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path[1:]])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    _, messages = process.communicate(timeout=30)
+    assert (process.returncode, messages) == (-signal.SIGINT, "")

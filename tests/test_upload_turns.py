@@ -115,10 +115,11 @@ def test_a_repeated_upload_ends_the_earlier_one(
     assert "another upload of file 1 has started: it was not stored" in answer
 
 
+@pytest.mark.parametrize("later_count", [1, 2])
 def test_the_bytes_of_the_last_upload_are_kept(
-    instance: RunningInstance, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+    instance: RunningInstance, monkeypatch: pytest.MonkeyPatch, later_count: int
 ) -> None:
-    """The earlier one is about to store its bytes, which cannot be cancelled."""
+    """The first one is about to store its bytes, which cannot be cancelled."""
     about_to_store, may_store = threading.Event(), threading.Event()
 
     def store(*arguments: Any) -> None:
@@ -130,15 +131,17 @@ def test_the_bytes_of_the_last_upload_are_kept(
 
     monkeypatch.setattr(signed_urls, "receive_upload", store)
     url = new_url(instance)
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(3) as pool:
         pool.submit(requests.put, url, data=CONTENT, timeout=SECONDS)
         about_to_store.wait(SECONDS)
-        later = pool.submit(requests.put, url, data=CONTENT + b" ", timeout=SECONDS)
-        time.sleep(0.5)
+        for number in range(1, later_count + 1):
+            content = CONTENT + b" " * number
+            later = pool.submit(requests.put, url, data=content, timeout=SECONDS)
+            time.sleep(0.5)
         may_store.set()
         assert later.result().status_code == 200
     assert verify(instance, 1).status_code == 200
-    assert pull(instance, 1) == CONTENT + b" "
+    assert pull(instance, 1) == content
 
 
 def test_uploads_of_one_file_take_one_turn(instance: RunningInstance, stack: ExitStack) -> None:

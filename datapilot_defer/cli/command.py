@@ -10,16 +10,17 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import takewhile
+from contextlib import contextmanager, suppress
+from itertools import pairwise, takewhile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import click
 
-from datapilot_defer import ci, ci_log
+from datapilot_defer import ci
 from datapilot_defer.cli.help import suggest_commands, write_options
-from datapilot_defer.cli.output import Output, hide_tokens, set_output
+from datapilot_defer.cli.output import Output, lossy_stderr, set_output
+from datapilot_defer.config import CREDENTIAL_VARIABLES
 from datapilot_defer.errors import DatapilotError, Interrupted, UsageError
 from datapilot_defer.formatting import as_one_line
 
@@ -58,11 +59,11 @@ class Command(click.Command):
         **extra: Any,
     ) -> click.Context:
         """Parse the arguments. Report a usage error as JSON and in CI too."""
-        wants_json = _wants_json(args)
+        output = _create_early_output(args)
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            _report(error, wants_json=wants_json)
+            _report(error, output)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. Print expected errors as messages and exit with their exit codes."""
@@ -102,11 +103,11 @@ class Group(click.Group):
         **extra: Any,
     ) -> click.Context:
         """Parse the arguments."""
-        wants_json = _wants_json(args)
+        output = _create_early_output(args)
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            _report(error, wants_json=wants_json)
+            _report(error, output)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -115,7 +116,7 @@ class Group(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            _report(_with_suggestions(error, ctx, args[0]), wants_json=_wants_json(args))
+            _report(_with_suggestions(error, ctx, args[0]), _create_early_output(args))
 
 
 def _with_suggestions(error: click.UsageError, ctx: click.Context, name: str) -> click.UsageError:
@@ -140,13 +141,34 @@ class _Switch(click.types.BoolParamType):
 
 def _create_output(ctx: click.Context) -> Output:
     """Create the output of a command from the options that `Command` adds."""
-    return Output(
+    output = Output(
         json=ctx.params.pop("output_json"),
         quiet=ctx.params.pop("output_quiet"),
         verbose=ctx.params.pop("output_verbose"),
         log_format=ctx.params.pop("output_log_format"),
         ci_run=ci.detect_ci(os.environ),
     )
+    _hide_tokens_of_environment(output)
+    return output
+
+
+def _create_early_output(args: Sequence[str]) -> Output:
+    """Create the output for an error in the arguments, which are not parsed yet."""
+    options = list(takewhile(lambda argument: argument != "--", args))
+    log_format = "text"
+    if "--log-format=json" in options or ("--log-format", "json") in pairwise(options):
+        log_format = "json"
+    output = Output(
+        json="--json" in options, log_format=log_format, ci_run=ci.detect_ci(os.environ)
+    )
+    _hide_tokens_of_environment(output)
+    return output
+
+
+def _hide_tokens_of_environment(output: Output) -> None:
+    """Hide the tokens before a message can repeat one that was given in the wrong place."""
+    for name in CREDENTIAL_VARIABLES["token"]:
+        output.hide_secret(os.environ.get(name, ""))
 
 
 def _check_current_directory() -> None:
@@ -157,39 +179,42 @@ def _check_current_directory() -> None:
         raise UsageError("the current directory no longer exists. Change to another one") from None
 
 
-def _wants_json(args: Sequence[str]) -> bool:
-    options = takewhile(lambda argument: argument != "--", args)
-    return "--json" in options
+class _PrintableError(click.UsageError):
+    """A usage error whose message repeats no token, command or line break of an argument."""
+
+    def __init__(self, error: click.UsageError, output: Output) -> None:
+        message = error.format_message().replace("\n\t", " ")  # Click lists choices in lines
+        super().__init__(as_one_line(output.sanitize(message)), error.ctx)
+        self._output = output
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the message with the usage of the command, or as a line of JSON."""
+        if self._output.log_format == "json":
+            self._output.error(self.message)
+            return
+        with lossy_stderr():
+            super().show(file)
 
 
-def _report(error: click.UsageError, *, wants_json: bool) -> NoReturn:
+def _report(error: click.UsageError, output: Output) -> NoReturn:
     """Exit with a usage error of Click, also as JSON and as an annotation."""
     if error.ctx is not None and error.format_message() == error.ctx.get_help():
         raise error  # a group without a command
-    shown = _printable_error(error)
-    output = Output(json=wants_json, ci_run=ci.detect_ci(os.environ))
+    shown = _PrintableError(error, output)
     context = error.ctx or click.Context(click.Command("datapilot"))
     with context.scope(cleanup=False):
-        output.annotate_error(shown.format_message())
-        output.summarize("failed", shown.format_message())
-    if not wants_json:
+        output.annotate_error(shown.message)
+        output.summarize("failed", shown.message)
+    if not output.json:
         raise shown from None
     shown.show()
-    output.print_result(_usage_error_json(shown), "")
+    with suppress(UsageError):  # stdout is not writable; stderr has the message
+        output.print_result(_usage_error_json(shown), "")
     raise SystemExit(shown.exit_code) from None
 
 
-def _printable_error(error: click.UsageError) -> click.UsageError:
-    """Return the error without tokens, commands of CI systems and line breaks."""
-    message = error.format_message()
-    shown = as_one_line(ci_log.neutralize(hide_tokens(message)))
-    if shown == message:
-        return error
-    return click.UsageError(shown, error.ctx)
-
-
 def _usage_error_json(error: click.UsageError) -> dict[str, object]:
-    details = {"kind": "usage_error", "message": error.format_message()}
+    details = {"kind": "usage_error", "message": error.message}
     return {"ok": False, "exit_code": error.exit_code, "error": details}
 
 

@@ -33,7 +33,7 @@ _DOCUMENTED_VARIABLES = {
     ),
     "proxy": (("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"), "none"),
     "no proxy": (("NO_PROXY", "no_proxy"), "none"),
-    "colour": (("NO_COLOR",), "on a terminal"),
+    "color": (("NO_COLOR",), "on a terminal"),
 }
 
 

@@ -21,6 +21,7 @@ from datapilot_defer.cli.options import (
     environment_option,
     integration_options,
     require_integration,
+    require_value,
     validation_options,
 )
 from datapilot_defer.cli.output import Output, current_output
@@ -70,6 +71,7 @@ def _artifact_options(command: F) -> F:
     project_dir_option = click.option(
         "--project-dir",
         metavar="DIR",
+        callback=require_value,
         help="Directory of the dbt project. Its target directory contains the manifest.",
     )
     decorated = project_dir_option(wrapper)

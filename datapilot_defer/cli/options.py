@@ -5,6 +5,7 @@ A decorator that builds an options object consumes its parameters and passes the
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable
@@ -85,9 +86,22 @@ def connection_options(command: F) -> F:
     return cast("F", with_options)
 
 
+class _SecondsType(click.FloatRange):
+    """Seconds in a range. `nan` is in none, but passes every comparison with its limits."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the seconds."""
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return seconds
+
+
 timeout_option = click.option(
     "--timeout",
-    type=click.FloatRange(min=1, max=86400),
+    type=_SecondsType(min=1, max=86400),
     metavar="SECONDS",
     help=f"Time limit of the command. [env var: DATAPILOT_TIMEOUT; default: {DEFAULT_TIMEOUT_S:g}]",
 )
@@ -235,9 +249,19 @@ dbt_option = click.option(
     show_envvar=True,
     help="Path to dbt. [default: dbt on PATH]",
 )
+
+
+def require_value(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return the value. Fails for an empty one, such as a shell variable that is not set."""
+    if value == "":
+        raise click.BadParameter("the value is empty. Add the path of a directory.", ctx, param)
+    return value
+
+
 project_dir_option = click.option(
     "--project-dir",
     metavar="DIR",
+    callback=require_value,
     help="Directory of the dbt project. [default: the nearest one from the current "
     "directory upwards]",
 )

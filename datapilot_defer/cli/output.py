@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
 
@@ -37,7 +37,8 @@ _META_KEY = "datapilot_defer.report"
 _SIGNED_QUERY = re.compile(
     r"([?&][\w.-]*(?:signature|sig|credential|token|secret|key)[\w.-]*=)[^&\s\"'<>]+", re.IGNORECASE
 )
-_USER_INFO = re.compile(r"://[^/\s\"'<>@]+@")
+# Up to the last @, as a password may hold one.
+_USER_INFO = re.compile(r"://[^/\s\"'<>]+@")
 _COLORS = {"warning": "yellow", "error": "red"}
 
 
@@ -99,10 +100,11 @@ class Output:
 
     def print_result(self, data: Mapping[str, object], text: str) -> None:
         """Print the result: the text, or with --json the object as the last line. Call it once."""
-        sys.stderr.flush()
-        result = self._sanitize(text)
+        with lossy_stderr():
+            sys.stderr.flush()
+        result = self.sanitize(text)
         if self.json:
-            result = self._format_json(data)
+            result = self._format_json(data, sys.stdout)
         try:
             if result:
                 click.echo(result)
@@ -110,15 +112,14 @@ class Output:
         except BrokenPipeError:  # the reader has read enough: Click ends the command silently
             raise
         except OSError as error:
-            # Python would fail again when it closes the broken stream at exit.
-            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+            discard_stdout()
             raise UsageError(
                 f"can't write the result to standard output: {error.strerror}"
             ) from None
 
     def prints_as_is(self, text: str) -> bool:
         """Return whether a text is printed without a change, as a script has to be."""
-        return self._sanitize(text) == text
+        return self.sanitize(text) == text
 
     def print_error(self, error: DatapilotError) -> None:
         """Print an error; with --json also as the result object."""
@@ -148,8 +149,9 @@ class Output:
 
     def _annotate(self, level: str, text: str, file: str | None = None) -> None:
         if self._on_github and self.log_format == "text":
-            shown = self._sanitize(text)[:_MAX_ANNOTATION_LENGTH]
-            click.echo(ci_log.format_annotation(level, shown, file), err=True)
+            shown = self.sanitize(text)[:_MAX_ANNOTATION_LENGTH]
+            with lossy_stderr():
+                click.echo(ci_log.format_annotation(level, shown, file), err=True)
 
     def summarize(self, outcome: str, text: str) -> None:
         """Add the command, its outcome and a text to the summary of a GitHub job."""
@@ -187,24 +189,29 @@ class Output:
     def _write_line(self, level: str, text: str, annotated: str | None = None) -> None:
         if self.log_format == "json":
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            line = self._format_json({"time": now, "level": level, "message": text})
+            entry = {"time": now, "level": level, "message": text}
+            line = self._format_json(entry, sys.stderr)
         elif self._on_github and annotated is not None:
-            line = ci_log.format_annotation(level, self._sanitize(annotated))
+            line = ci_log.format_annotation(level, self.sanitize(annotated))
         else:
             # Indented, so that no text from outside looks like a message of its own.
-            line = self._sanitize(text).replace("\n", "\n  ")
+            line = self.sanitize(text).replace("\n", "\n  ")
             if level in _COLORS and not os.environ.get("NO_COLOR"):
                 line = click.style(line, fg=_COLORS[level])
-        click.echo(line, err=True)
+        with lossy_stderr():
+            click.echo(line, err=True)
 
-    def _format_json(self, data: Mapping[str, object]) -> str:
-        """Return an object in one line, without secrets."""
+    def _format_json(self, data: Mapping[str, object], stream: TextIO) -> str:
+        """Return an object in one line, without secrets and as this stream can encode it."""
         plain = json.loads(json.dumps(data, default=str))
         # Not in the JSON text, where what looks like a secret may end within an escape sequence.
         shown = map_strings(plain, self._hide_secrets)
-        return ci_log.escape_json(json.dumps(shown, ensure_ascii=False))
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        # What the stream itself puts in the place of a character that it lacks is no JSON.
+        ensure_ascii = not encoding.lower().startswith("utf")
+        return ci_log.escape_json(json.dumps(shown, ensure_ascii=ensure_ascii))
 
-    def _sanitize(self, text: str) -> str:
+    def sanitize(self, text: str) -> str:
         """Return a text without secrets, control characters and commands of CI systems."""
         return ci_log.neutralize(self._hide_secrets(text))
 
@@ -215,6 +222,16 @@ class Output:
             text = hide_tokens(text)
         without_signatures = _SIGNED_QUERY.sub(r"\1***", text)
         return _USER_INFO.sub("://***@", without_signatures)
+
+
+@contextmanager
+def lossy_stderr() -> Iterator[None]:
+    """Drop messages that cannot be written: a full disk of a log must not stop an upload."""
+    try:
+        yield
+    except OSError:
+        # Python would fail again when it closes the broken stream at exit.
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
 
 
 @dataclass(frozen=True)
@@ -260,3 +277,8 @@ def current_output() -> Output:
 def set_output(ctx: click.Context, output: Output) -> None:
     """Make this the output of the command that `ctx` belongs to."""
     ctx.meta[_META_KEY] = output
+
+
+def discard_stdout() -> None:
+    """Replace a broken standard output. Python would fail again when it closes it at exit."""
+    sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115

@@ -65,4 +65,9 @@ def create_system_store_adapter() -> HTTPAdapter:
             context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             super().init_poolmanager(connections, maxsize, block, ssl_context=context, **pool)
 
+        def proxy_manager_for(self, proxy: str, **proxy_options: Any) -> Any:
+            """Return the connections through a proxy, which have a context of their own."""
+            context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            return super().proxy_manager_for(proxy, ssl_context=context, **proxy_options)
+
     return SystemStoreAdapter()

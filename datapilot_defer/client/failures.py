@@ -56,6 +56,8 @@ _CERTIFICATE_PROBLEMS = {
     0x800B0101: _EXPIRED,
     0x800B010F: _OTHER_HOST,
 }
+# The second one: a name that cannot exist, such as one with a part of 64 characters.
+_UNKNOWN_HOST_ERRORS = (socket.gaierror, urllib3.exceptions.LocationParseError)
 _NOT_TLS_REASONS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
 
 
@@ -92,10 +94,12 @@ def truncated_response(url: str) -> RequestFailure:
 
 
 def failure_from_exception(
-    error: requests.RequestException | urllib3.exceptions.HTTPError, url: str
+    error: requests.RequestException | urllib3.exceptions.HTTPError | ValueError, url: str
 ) -> RequestFailure:
-    """Return the failure that an exception of requests or urllib3 stands for."""
+    """Return the failure that an exception of requests, urllib3 or http.client stands for."""
     origin = url_origin(url)
+    if not isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError):
+        return _malformed_response(origin)
     max_retry_s = math.inf
     if _is_unknown_host(error):  # of a proxy
         max_retry_s = _SHORT_RETRY_S
@@ -107,7 +111,7 @@ def failure_from_exception(
                 not_sent=not_sent,
                 max_retry_s=max_retry_s,
             )
-    if isinstance(error, exceptions.InvalidSchema | exceptions.InvalidProxyURL):
+    if _is_invalid_proxy(error):
         return RequestFailure(
             "the proxy of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY can't be used: it must be a URL; "
             "for one that begins with socks, `pip install pysocks`",
@@ -201,7 +205,7 @@ def _connection_failure(error: Exception, origin: str) -> RequestFailure:
 
 def _wrong_address_failure(causes: list[BaseException], origin: str) -> RequestFailure | None:
     """Return the failure for a URL that is probably wrong; None for other failures."""
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
+    if any(isinstance(cause, _UNKNOWN_HOST_ERRORS) for cause in causes):
         return RequestFailure(
             f"the name of {origin} can't be resolved: is it spelled right, and is the network up?",
             retryable=True,
@@ -209,16 +213,27 @@ def _wrong_address_failure(causes: list[BaseException], origin: str) -> RequestF
             max_retry_s=_SHORT_RETRY_S,
         )
     if any(_is_not_http(cause) for cause in causes):
-        return RequestFailure(
-            f"{origin} does not speak HTTP: is that the instance's port?",
-            retryable=True,
-            max_retry_s=_SHORT_RETRY_S,
-        )
+        return _malformed_response(origin)
     return None
 
 
+def _malformed_response(origin: str) -> RequestFailure:
+    return RequestFailure(
+        f"{origin} does not speak HTTP: is that the instance's port?",
+        retryable=True,
+        max_retry_s=_SHORT_RETRY_S,
+    )
+
+
+def _is_invalid_proxy(error: Exception) -> bool:
+    """Return whether the proxy cannot be used. A request whose own URL is invalid is not made."""
+    if isinstance(error, exceptions.InvalidSchema | exceptions.InvalidProxyURL):
+        return True
+    return isinstance(error, exceptions.InvalidURL) and error.request is not None
+
+
 def _is_unknown_host(error: BaseException) -> bool:
-    return any(isinstance(cause, socket.gaierror) for cause in _causes(error))
+    return any(isinstance(cause, _UNKNOWN_HOST_ERRORS) for cause in _causes(error))
 
 
 def _is_not_http(cause: BaseException) -> bool:

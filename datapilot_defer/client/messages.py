@@ -80,7 +80,7 @@ class Request:
 
     action: for messages, such as "checking the credentials". url: of an API call, its path.
     body: sent as JSON. content: an upload. destination: receives the body of a response with
-    status 200. limit_bytes: of the response.
+    status 200. limit_bytes: of that body.
     """
 
     action: str

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=msgspec.Struct)
 # Of ids and sizes: what a signed number of 64 bits can be.
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-
 _MAX_DETAIL_LENGTH = 2000  # enough for the reasons of all failed checks
 _EXTRA_FIELD_ERRORS = ("extra_forbidden", "value_error.extra")  # pydantic 2 and 1
 _RENAMED = {
+    "_environments": "environments",
     "file_id": "dbt_core_integration_file_id",
     "integration_id": "dbt_core_integration_id",
     "last_upload_at": "last_file_upload_time",
@@ -41,9 +41,7 @@ class EnvironmentSummary(msgspec.Struct, frozen=True):
     environment_type: str | None = None
 
 
-class IntegrationSummary(
-    msgspec.Struct, frozen=True, rename=_RENAMED | {"_environments": "environments"}
-):
+class IntegrationSummary(msgspec.Struct, frozen=True, rename=_RENAMED):
     """An integration: it receives the artifacts of one dbt project. Timestamps are ISO.
 
     purge_at: when the instance removes a deleted one.
@@ -226,10 +224,12 @@ def error_detail(content: object) -> str:
     if not isinstance(content, dict):
         return ""
     reason = content.get("detail") or content.get("message") or ""
-    if isinstance(reason, list):
-        errors = _field_errors(content)
-        reason = "; ".join(f"{_location(error)}: {error.get('msg', '')}" for error in errors)
-    return to_single_line(str(reason), _MAX_DETAIL_LENGTH)
+    with suppress(RecursionError):  # what a decoder can follow may be too deep to be formatted
+        if isinstance(reason, list):
+            errors = _field_errors(content)
+            reason = "; ".join(f"{_location(error)}: {error.get('msg', '')}" for error in errors)
+        return to_single_line(str(reason), _MAX_DETAIL_LENGTH)
+    return ""
 
 
 def forbids_fields(content: object, names: Collection[str]) -> bool:

@@ -82,7 +82,7 @@ class RetryBudget:
     def describe_end(self, failure: RequestFailure) -> str:
         """Return why the request is not sent again, to append to the last failure's message."""
         description = ""
-        if failure.retry_after_s is not None and self._seconds:
+        if failure.retry_after_s and self._seconds:
             description = f"; it asks to wait {format_duration(failure.retry_after_s)}"
         if self._failures > 1 and self._started_at is not None:
             elapsed_s = time.monotonic() - self._started_at

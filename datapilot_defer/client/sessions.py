@@ -71,12 +71,20 @@ def create_session(auth: requests.auth.AuthBase, *, ci_name: str | None) -> requ
     session.auth = auth
     session.headers["User-Agent"] = user_agent(ci_name)
     session.headers["Accept"] = "application/json, */*"
+    session.headers["Accept-Encoding"] = "gzip, deflate"
     bundle = certificates.find_ca_bundle(os.environ)
     if bundle:
         session.verify = bundle
     if read_boolean_variable(os.environ, "DATAPILOT_SYSTEM_CERTIFICATES"):
         session.mount("https://", certificates.create_system_store_adapter())
     return session
+
+
+def find_proxy(url: str) -> str | None:
+    """Return the URL of the proxy that a session uses for a URL; None when it uses none."""
+    if is_loopback(urlsplit(url).hostname or ""):
+        return None
+    return requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
 
 
 def user_agent(ci_name: str | None = None) -> str:

@@ -18,7 +18,7 @@ from datapilot_defer.client.allowed_urls import (
     check_storage_url,
     redirect_target,
 )
-from datapilot_defer.client.messages import Request, Response, parse_body
+from datapilot_defer.client.messages import MAX_ANSWER_BYTES, Request, Response, parse_body
 from datapilot_defer.client.responses import error_detail
 from datapilot_defer.client.retries import RetryBudget, TimeLimits
 from datapilot_defer.client.status_errors import with_request
@@ -39,6 +39,9 @@ MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REDIRECTS_KEEPING_METHOD = (307, 308)
 _CHUNK_BYTES = 256 * 1024
+# urllib3 before 2.6 decompresses all that it has read at once, to up to 1,032 times its size.
+_COMPRESSED_CHUNK_BYTES = 8 * 1024
+_COMPRESSIONS = ("gzip", "x-gzip", "deflate")
 
 
 class Transport:
@@ -111,7 +114,7 @@ class Transport:
         try:
             perform = partial(self._perform, session, request, read_timeout_s)
             response = self._deadline.run(perform, request.action)
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             failure = failures.failure_from_exception(error, request.url)
             self._log.detail(f"{label}: {failure.message}")
             return Response(0, requests.structures.CaseInsensitiveDict()), failure
@@ -143,7 +146,7 @@ class Transport:
             if request.destination is not None and response.status_code == 200:
                 self._receive(response, request, request.destination)
                 return Response(response.status_code, response.headers)
-            body = b"".join(self._chunks(response, request))
+            body = b"".join(self._chunks(response, request, MAX_ANSWER_BYTES))
             # Parsed here, because the time limit counts for it too.
             return Response(response.status_code, response.headers, body, parse_body(body))
 
@@ -154,22 +157,38 @@ class Transport:
         request.progress.advance(-destination.seek(0, os.SEEK_END))
         destination.seek(0)
         destination.truncate()
-        for chunk in self._chunks(response, request):
+        for chunk in self._chunks(response, request, request.limit_bytes):
             destination.write(chunk)
             request.progress.advance(len(chunk))
 
-    def _chunks(self, response: requests.Response, request: Request) -> Iterator[bytes]:
+    def _chunks(
+        self, response: requests.Response, request: Request, limit_bytes: int
+    ) -> Iterator[bytes]:
         """Yield the body. Raises Unavailable at the deadline and beyond `limit_bytes`."""
         size = 0
-        for chunk in response.iter_content(_CHUNK_BYTES):
+        for chunk in response.iter_content(_chunk_bytes(response, request.action)):
             self._deadline.check(request.action)
             size += len(chunk)
-            if size > request.limit_bytes:
+            if size > limit_bytes:
                 origin = failures.url_origin(response.url)
                 raise Unavailable(
-                    f"{request.action}: {origin} sends more than {request.limit_bytes:,} bytes"
+                    f"{request.action}: {origin} sends more than {limit_bytes:,} bytes"
                 )
             yield chunk
+
+
+def _chunk_bytes(response: requests.Response, action: str) -> int:
+    """Return how much of a body to read at once, so that little memory is enough.
+
+    Raises Unavailable for a compression that was not asked for, such as two at a time.
+    """
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        return _CHUNK_BYTES
+    if encoding in _COMPRESSIONS:
+        return _COMPRESSED_CHUNK_BYTES
+    origin = failures.url_origin(response.url)
+    raise Unavailable(f"{action}: {origin} uses a compression that was not asked for")
 
 
 def _final_error(

@@ -25,7 +25,14 @@ DEFERRING_COMMANDS = {
     ("docs", "generate"),
 }
 # Commands that use state only for selection. clone also copies from it.
-STATE_ONLY_COMMANDS = {("list",), ("ls",), ("seed",), ("clone",), ("source", "freshness")}
+STATE_ONLY_COMMANDS = {
+    ("list",),
+    ("ls",),
+    ("seed",),
+    ("clone",),
+    ("source", "freshness"),
+    ("source", "snapshot-freshness"),  # its former name
+}
 RETRY_COMMAND = ("retry",)
 _TWO_WORDS = {"docs", "source"}
 _OTHER_COMMANDS = {
@@ -61,6 +68,7 @@ _OPTIONS_WITH_VALUE = {
     "--record-timing-info",
     "-r",
     "--partial-parse-file-path",
+    "--indirect-selection",
     "--state",
     "--defer-state",
 }

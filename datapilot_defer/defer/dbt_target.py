@@ -20,7 +20,7 @@ _CONNECTION_SETTINGS = {
     *("private_key", "private_key_path", "private_key_passphrase"),
 }
 _NODE_SETTINGS = ("models", "seeds", "snapshots")
-_ENVIRONMENT_OR_VARIABLE = re.compile(r"var\s*\(")  # env_var(…) or var(…)
+ENVIRONMENT_OR_VARIABLE = re.compile(r"var\s*\(")  # env_var(…) or var(…)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def find_constant_target(target: DbtTarget, project: DbtProject) -> tuple[str, s
     variables or `--vars`.
     """
     settings = _read_settings(project.folder / PROJECT_FILE)
-    if any(_ENVIRONMENT_OR_VARIABLE.search(str(settings.get(name))) for name in _NODE_SETTINGS):
+    if any(ENVIRONMENT_OR_VARIABLE.search(str(settings.get(name))) for name in _NODE_SETTINGS):
         return None
     profile_name = str(target.profile or settings.get("profile"))
     profile = _as_mapping(_read_settings(target.profiles / PROFILES_FILE).get(profile_name))

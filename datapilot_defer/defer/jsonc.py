@@ -267,8 +267,9 @@ def _parse_object(text: str, start: int) -> JsoncValue:
         colon = _skip_whitespace(text, key.end())
         if text[colon : colon + 1] != ":":
             raise _syntax_error(text, colon, '":" is expected')
+        name = str(_parse_value(text, position).value)
         node = _parse_value(text, _skip_whitespace(text, colon + 1))
-        members.append(JsoncMember(str(json.loads(key.group())), position, node))
+        members.append(JsoncMember(name, position, node))
         position = _skip_separator(text, node.end, "}")
     value = {member.key: member.node.value for member in members}
     return JsoncValue(start, position + 1, value, tuple(members))

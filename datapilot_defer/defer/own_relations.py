@@ -9,15 +9,22 @@ unknown.
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from datapilot_defer import dbt_json
 from datapilot_defer.artifact import Artifact, Kind
 from datapilot_defer.dbt_project import DbtProject
-from datapilot_defer.defer.dbt_target import DbtTarget, find_constant_target
+from datapilot_defer.defer.dbt_target import (
+    ENVIRONMENT_OR_VARIABLE,
+    DbtTarget,
+    find_constant_target,
+)
 from datapilot_defer.defer.last_run import LastRun, read_last_run, read_own_artifact
+from datapilot_defer.files import read_small_file
 from datapilot_defer.formatting import plural
 
 if TYPE_CHECKING:
@@ -26,6 +33,8 @@ if TYPE_CHECKING:
 _WITH_RELATION = ("model", "seed", "snapshot")
 # When these versions defer, their own manifest contains the relations of the state.
 _WRITERS_OF_DEFERRED_RELATIONS = ("1.5.", "1.6.", "1.7.")
+_NAMING_MACRO = re.compile(r"\b(\w+__)?generate_(schema|database|alias)_name(_for_env)?$")
+_CONFIG_WITH_VARIABLE = re.compile(r"config\s*\((?:(?!\}\}).)*?var\s*\(", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,8 @@ def find_own_relations(
     if last_run.arguments.get("defer") and version.startswith(_WRITERS_OF_DEFERRED_RELATIONS):
         return None
     try:
-        return _compare_relations(state, own, file, project.name)
+        found = _compare_relations(state, own, file, project.name)
+        return _unless_changing(found, own, project)
     except (KeyError, dbt_json.NotJsonError):
         return None
 
@@ -131,10 +141,72 @@ def _compare_relations(
 
 
 def _read_relation(node: Raw) -> str | None:
-    fields = dbt_json.decode(node)
-    if not isinstance(fields, dict):
-        return None
-    relation = fields.get("relation_name")
+    relation = _read_fields(node).get("relation_name")
     if not isinstance(relation, str):
         return None
     return relation
+
+
+def _read_fields(entry: Raw) -> Mapping[str, Any]:
+    fields = dbt_json.decode(entry)
+    if not isinstance(fields, dict):
+        return {}
+    return fields
+
+
+def _unless_changing(
+    found: OwnRelations | None, own: Artifact, project: DbtProject
+) -> OwnRelations | None:
+    if found is None or _may_change(own, project):
+        return None
+    return found
+
+
+def _may_change(own: Artifact, project: DbtProject) -> bool:
+    """Return whether environment variables or `--vars` may change the project's relations.
+
+    The macros that name relations may read them, and the configuration of a node.
+    """
+    if any(ENVIRONMENT_OR_VARIABLE.search(sql) for sql in _read_naming_macros(own)):
+        return True
+    files = set()
+    for unique_id, entry in dbt_json.entries(own.sections["nodes"]).items():
+        node = _read_fields(entry)
+        if node.get("package_name") != project.name or not unique_id.startswith(_WITH_RELATION):
+            continue
+        if _CONFIG_WITH_VARIABLE.search(str(node.get("raw_code"))):
+            return True
+        files.add(str(node.get("patch_path")).partition("://")[2])
+        if str(node.get("original_file_path")).endswith((".yml", ".yaml")):  # a snapshot
+            files.add(str(node.get("original_file_path")))
+    return any(_reads_variable(project.folder / file) for file in files if file)
+
+
+def _read_naming_macros(own: Artifact) -> Iterator[str]:
+    """Yield the text of the macros that name relations, and of those that they call."""
+    if "macros" not in own.sections:
+        return
+    macros = dbt_json.entries(own.sections["macros"])
+    waiting = [unique_id for unique_id in macros if _NAMING_MACRO.search(unique_id)]
+    seen = set(waiting)
+    while waiting:
+        macro = _read_fields(macros[waiting.pop()])
+        yield str(macro.get("macro_sql"))
+        called = _list_called_macros(macro)
+        waiting += (called & macros.keys()) - seen
+        seen |= called
+
+
+def _list_called_macros(macro: Mapping[str, Any]) -> set[str]:
+    depends_on = macro.get("depends_on")
+    if not isinstance(depends_on, dict) or not isinstance(depends_on.get("macros"), list):
+        return set()
+    return {str(unique_id) for unique_id in depends_on["macros"]}
+
+
+def _reads_variable(file: Path) -> bool:
+    try:
+        text = read_small_file(file).decode(errors="replace")
+    except OSError:
+        return False
+    return ENVIRONMENT_OR_VARIABLE.search(text) is not None

@@ -205,7 +205,7 @@ def _check_accessible(directory: Path) -> None:
 def _expand_variable(file: SettingsFile, environ: Mapping[str, str], match: re.Match[str]) -> str:
     name = match.group(1)
     reason = None
-    if is_protected_variable(name):
+    if is_protected_variable(name, environ):
         reason = "may contain a secret"
     elif not environ.get(name):
         reason = "is not set"

@@ -38,6 +38,7 @@ MAX_CLOCK_OFFSET_S = 300  # signed URLs of object stores stop working at 5 to 15
 _INCOMPLETE = "not tried: the configuration is not complete"
 _UNREACHABLE = "not tried: the instance can't be reached"
 _REJECTED = "not tried: the instance does not accept the credentials"
+_UNCHECKED = "not tried: the credentials could not be checked"
 _NO_INTEGRATION = "give --integration-id or --integration-name to check it"
 
 
@@ -246,6 +247,8 @@ class InstanceChecks:
         if self._location is not None:
             self._check_age(self._location)
             return passed(name, describe_location(self._location))
+        if self._may_read is None:
+            return skipped(name, "not tried: reading has failed")
         if self._missing is None:
             return skipped(name, "the token may not read")
         if not self._may_upload:
@@ -258,6 +261,11 @@ class InstanceChecks:
             raise self._outdated[1]
         check_upload_age(location, self._max_age_s)
 
+    def _why_no_url_is_known(self) -> str:
+        if self._wanted is None:
+            return _NO_INTEGRATION
+        return "not tried: the instance has signed no URL"
+
     def _check_storage_host(self) -> Step:
         urls = []
         if self._location is not None:
@@ -268,18 +276,21 @@ class InstanceChecks:
             )
             urls.append(target.url)
         if not urls:
-            return skipped(StepName.STORAGE_HOST, _NO_INTEGRATION)
+            return skipped(StepName.STORAGE_HOST, self._why_no_url_is_known())
         for url in urls:
             check_storage_url(url, self._client.url, "checking where artifacts are stored")
         hosts = {urlsplit(url)[:2]: urlsplit(url) for url in urls}
-        details = [connect_to_storage(url) for url in hosts.values()]
+        deadline = self._client.deadline
+        details = [connect_to_storage(url, deadline) for url in hosts.values()]
         return passed(StepName.STORAGE_HOST, "; ".join(details))
 
 
 def _obstacle(name: StepName, error: DatapilotError) -> str:
     """Return why the steps after a failed one are not tried; "" when they are."""
-    if isinstance(error, Unavailable):
+    if name is StepName.CONNECTION and isinstance(error, Unavailable):
         return _UNREACHABLE
-    if name is StepName.CREDENTIALS:
+    if name is not StepName.CREDENTIALS:
+        return ""
+    if isinstance(error, AccessDenied):
         return _REJECTED
-    return ""
+    return _UNCHECKED

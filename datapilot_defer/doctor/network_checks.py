@@ -6,10 +6,9 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
+from datapilot_defer.client import sessions
 from datapilot_defer.config import strip_user_info
-from datapilot_defer.credentials import is_loopback
 from datapilot_defer.deadline import Deadline
 from datapilot_defer.doctor.steps import Step, StepName, failed, passed, skipped
 from datapilot_defer.errors import NotFound, Unavailable, UsageError
@@ -30,7 +29,14 @@ def check_way(connection: Connection) -> list[Step]:
     except UsageError:
         reason = "not tried: it is not known which instance"
         return [skipped(StepName.PROXY, reason), skipped(StepName.DNS, reason)]
-    return [check_proxy(url), check_dns(url)]
+    return [check_proxy(url), check_dns(url, _time_limit(connection))]
+
+
+def _time_limit(connection: Connection) -> Deadline:
+    try:
+        return connection.deadline
+    except UsageError:  # another step has reported it
+        return Deadline(_TIMEOUT_S)
 
 
 def check_proxy(url: SplitResult) -> Step:
@@ -43,22 +49,22 @@ def check_proxy(url: SplitResult) -> Step:
 
 def _find_proxy(url: SplitResult) -> str | None:
     """Return host and port of the proxy for a URL, without its user and password."""
-    host = url.hostname or ""
-    proxies = getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    if not proxy or is_loopback(host) or proxy_bypass(host):
+    proxy = sessions.find_proxy(url.geturl())
+    if not proxy:
         return None
     return strip_user_info(proxy).rpartition("://")[2].rstrip("/")
 
 
-def check_dns(url: SplitResult) -> Step:
-    """Resolve the host name of a URL, unless a proxy does it."""
+def check_dns(url: SplitResult, deadline: Deadline) -> Step:
+    """Resolve the host name of a URL, unless a proxy does it. deadline: of the command."""
     if _find_proxy(url):
         return skipped(StepName.DNS, "the proxy resolves the name")
     host, port = _host_and_port(url)
     resolve = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        entries = Deadline(_TIMEOUT_S).run(resolve, f"resolving {host}")
+        if deadline.remaining() > _TIMEOUT_S:
+            deadline = Deadline(_TIMEOUT_S, is_option=False)
+        entries = deadline.run(resolve, f"resolving {host}")
     except Unavailable as error:
         return failed(StepName.DNS, error)
     except (OSError, UnicodeError):
@@ -68,8 +74,8 @@ def check_dns(url: SplitResult) -> Step:
     return passed(StepName.DNS, f"{host} is {', '.join(addresses)}")
 
 
-def connect_to_storage(url: SplitResult) -> str:
-    """Connect to the host of a signed URL and return what was found.
+def connect_to_storage(url: SplitResult, deadline: Deadline) -> str:
+    """Connect to the host of a signed URL and return what was found. deadline: of the command.
 
     Raises Unavailable when it cannot be reached, NotFound for a URL without a host.
     """
@@ -78,9 +84,10 @@ def connect_to_storage(url: SplitResult) -> str:
         raise NotFound("the instance signed a URL without a host")
     if _find_proxy(url):
         return f"{host}, through the proxy"
+    connect = partial(socket.create_connection, (host, port), timeout=_TIMEOUT_S)
     try:
-        with socket.create_connection((host, port), timeout=_TIMEOUT_S):
-            return f"{host} takes connections"
+        deadline.run(connect, f"connecting to {host}, where artifacts are stored,").close()
+        return f"{host} takes connections"
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise Unavailable(

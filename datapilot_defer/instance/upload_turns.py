@@ -23,10 +23,10 @@ _SLOW_S = 60.0
 class Pace:
     """How fast an upload has to be. The upload is cancelled when it is too slow.
 
-    earlier: when the previous upload of the same file has ended; None when there is none.
+    earlier: the ends of the uploads of the same file that had not ended when this one started.
     """
 
-    def __init__(self, scope: CancelScope, earlier: Event | None) -> None:
+    def __init__(self, scope: CancelScope, earlier: list[Event]) -> None:
         self._scope = scope
         self._earlier = earlier
         self._started_at = current_time()
@@ -39,12 +39,12 @@ class Pace:
     async def finish(self) -> None:
         """Stop to measure: the server has all bytes.
 
-        Waits for the end of the earlier upload. It may be storing its bytes already, which cannot
-        be cancelled, and the bytes of the last upload have to be the ones that are kept.
+        Waits for the ends of the earlier uploads. One may be storing its bytes already, which
+        cannot be cancelled, and the bytes of the last upload have to be the ones that are kept.
         """
         self._scope.deadline = math.inf
-        if self._earlier is not None:
-            await self._earlier.wait()
+        for ended in self._earlier:
+            await ended.wait()
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ class UploadTurns:
     def __init__(self, at_once: int, per_token: int) -> None:
         self._running = CapacityLimiter(at_once)
         self._of_token = TokenSlots(per_token)
-        self._uploads: dict[int, _Upload] = {}
+        # By file. All but the last one are cancelled, and have not ended yet.
+        self._uploads: dict[int, list[_Upload]] = {}
 
     @asynccontextmanager
     async def take(self, file_id: int, token_id: int) -> AsyncIterator[Pace]:
@@ -87,24 +88,24 @@ class UploadTurns:
         raise _ended(409, f"another upload of file {file_id} has started")
 
     @contextmanager
-    def _newest_of(self, file_id: int) -> Iterator[tuple[CancelScope, Event | None]]:
-        """Cancel the upload of a file that runs or waits, and open the scope of the next one.
+    def _newest_of(self, file_id: int) -> Iterator[tuple[CancelScope, list[Event]]]:
+        """Cancel the uploads of a file that run or wait, and open the scope of the next one.
 
-        Yields also when the cancelled one has ended.
+        Yields also the ends of the cancelled ones.
         """
-        earlier = self._uploads.get(file_id)
-        earlier_end = None
-        if earlier is not None:
+        uploads = self._uploads.setdefault(file_id, [])
+        for earlier in uploads:
             earlier.scope.cancel()
-            earlier_end = earlier.ended
+        earlier_ends = [earlier.ended for earlier in uploads]
         with CancelScope() as scope:
             upload = _Upload(scope, Event())
-            self._uploads[file_id] = upload
+            uploads.append(upload)
             try:
-                yield scope, earlier_end
+                yield scope, earlier_ends
             finally:
                 upload.ended.set()
-                if self._uploads.get(file_id) is upload:
+                uploads.remove(upload)
+                if not uploads:
                     del self._uploads[file_id]
 
     async def _wait(self, slots: AsyncExitStack, limiter: CapacityLimiter) -> None:

@@ -73,6 +73,8 @@ def _are_of_one_invocation(manifest: Artifact, run_results: Artifact) -> bool:
 
 def _find_doubt(path: str, command: str, results: Sequence[_Result]) -> str | None:
     """Return why results without a failure do not show that the build succeeded."""
+    if not command:
+        return f"{path} does not state which command of dbt wrote it"
     if command not in _COMMANDS_THAT_BUILD:
         name = to_single_line(_COMMAND_NAMES.get(command, command), _MAX_SHOWN)
         return f"{path} is of `dbt {name}`, not of `dbt build` or `dbt run`"
@@ -97,18 +99,18 @@ def _read_results(run_results: Artifact) -> list[_Result]:
     raw = run_results.sections.get("results")
     if raw is None or bytes(memoryview(raw)[:1]) != b"[":
         raise dbt_json.NotJsonError("there is no list of results")
-    results: dict[int, _Result] = {}  # a list that is read in two ways is visited twice
+    results: list[_Result] = []
 
-    def visit(index: int, item: Any) -> None:
+    def visit(_: int, item: Any) -> None:
         fields: dict[str, Any] = {}
         if isinstance(item, dict):
             fields = item
         unique_id = to_single_line(str(fields.get("unique_id")), _MAX_SHOWN)
         status = to_single_line(str(fields.get("status")), _MAX_SHOWN)
-        results[index] = _Result(unique_id, status.casefold())
+        results.append(_Result(unique_id, status.casefold()))
 
     dbt_json.walk_list(raw, visit)
-    return list(results.values())
+    return results
 
 
 def _find_command(run_results: Artifact) -> str:

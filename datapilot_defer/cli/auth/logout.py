@@ -15,7 +15,7 @@ from datapilot_defer.credential_sources import (
     collect_sources,
     normalize_url,
 )
-from datapilot_defer.errors import NotFound, Unavailable
+from datapilot_defer.errors import NotFound, Unavailable, UsageError
 
 
 @click.command("logout", cls=Command)
@@ -37,9 +37,11 @@ def logout(instance_name: str | None, backend_url: str | None) -> None:
     url = None
     if backend_url:
         url = normalize_url(backend_url)
+    # Read first: an invalid file ends the command, and nothing may be removed by then.
+    in_config_file = credential_store.find_in_config_file(os.environ)
     locations = [
         _remove_from_keyring(output, url, instance_name),
-        _remove_from_config_file(url, instance_name),
+        _remove_from_config_file(in_config_file, url, instance_name),
     ]
     removed_from = [location for location in locations if location]
     remaining = _find_remaining_token(output)
@@ -57,7 +59,10 @@ def logout(instance_name: str | None, backend_url: str | None) -> None:
 
 def _find_remaining_token(output: Output) -> Setting | None:
     """Return the token that the next command would use."""
-    sources = collect_sources(CredentialSource(), os.environ, output)
+    try:
+        sources = collect_sources(CredentialSource(), os.environ, output)
+    except UsageError:  # the config file names a variable that is not set
+        return None
     return next((source.token for source in sources if source.token), None)
 
 
@@ -90,9 +95,10 @@ def _remove_from_keyring(output: Output, url: str | None, instance_name: str | N
     return f"the system keyring ({stored.instance_name} at {stored.url})"
 
 
-def _remove_from_config_file(url: str | None, instance_name: str | None) -> str | None:
+def _remove_from_config_file(
+    stored: tuple[str, str] | None, url: str | None, instance_name: str | None
+) -> str | None:
     """Remove the credentials if they match. Return the path of the config file."""
-    stored = credential_store.find_in_config_file(os.environ)
     if stored is None:
         return None
     stored_name, stored_url = stored

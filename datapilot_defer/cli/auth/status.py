@@ -119,6 +119,8 @@ def _check_access(client: InstanceClient) -> _Access:
 def _format_access(access: _Access) -> str:
     if access.problem is not None:
         return access.problem
+    if access.may_upload is None:
+        return "yes; the instance did not say whether the token may upload"
     if access.may_upload:
         return "yes, and the token may upload"
-    return "yes; it may not upload"
+    return "yes, but the token may not upload"

@@ -227,10 +227,13 @@ def warn_of_problem(console: Output, files: SettingsFiles, used: SettingsFile) -
 
 
 def find_project(project_dir: str | None) -> DbtProject:
-    """Return the dbt project in this directory, or else that of the current directory."""
+    """Return the dbt project in this directory; None: that of the current directory.
+
+    Raises UsageError when there is none.
+    """
     from datapilot_defer import dbt_project
 
     start = None
-    if project_dir:
+    if project_dir is not None:
         start = Path(project_dir)
     return dbt_project.find_project(start, os.environ)
