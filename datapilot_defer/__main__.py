@@ -1,4 +1,4 @@
-"""`python -m datapilot_defer`, and both console scripts."""
+"""Entry point of `python -m datapilot_defer` and of both console scripts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 def main() -> None:
     """Run the command line."""
-    # Ctrl-C during the imports ends without a traceback. A scheduler may have turned it off.
+    # Ctrl-C during the imports ends without a traceback. A scheduler may have disabled it.
     handles_ctrl_c = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if handles_ctrl_c:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

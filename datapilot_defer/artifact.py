@@ -1,4 +1,4 @@
-"""dbt artifacts: the JSON files that dbt writes, their bytes and their metadata."""
+"""dbt artifacts: the JSON files that dbt writes, with their bytes and metadata."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datapilot_defer.dbt_json import NotJsonError
     from datapilot_defer.dbt_json.parser import Raw
 
-# dbt writes about 1 kB. Decoding more would cost memory before anything is validated.
+# dbt writes about 1 kB. Decoding more would use memory before anything is validated.
 MAX_METADATA_BYTES = 64 * 1024
 _TIMESTAMP = re.compile(r"(?P<base>.*?)(?P<fraction>\.\d+)?(?P<zone>Z|[+-]\d\d:\d\d)?")
 # The scheme of a URL, and the user-info after it.
@@ -30,7 +30,7 @@ _MAX_PROVENANCE_LENGTH = 2000
 
 
 class Kind(StrEnum):
-    """Which of dbt's files an artifact is. The value is the API's `file_type`."""
+    """The kind of an artifact. The value is the API's `file_type`."""
 
     MANIFEST = "manifest"
     CATALOG = "catalog"
@@ -40,11 +40,11 @@ class Kind(StrEnum):
 
     @property
     def file_name(self) -> str:
-        """Return the name under which dbt writes it, such as "run_results.json"."""
+        """Return dbt's name of the file, such as "run_results.json"."""
         return f"{self.value}.json"
 
 
-# Sections that only one kind has, the most telling first.
+# Sections that only one kind has, the most specific first.
 _SECTION_MARKS = (
     (Kind.SEMANTIC_MANIFEST, {"semantic_models", "project_configuration"}),
     (Kind.MANIFEST, {"nodes", "macros"}),
@@ -55,11 +55,11 @@ _SECTION_MARKS = (
 
 @dataclass(frozen=True)
 class ArtifactMetadata:
-    """Facts about one artifact: what its bytes are and what its section `metadata` states.
+    """Facts about one artifact: its bytes and its section `metadata`.
 
     sha256: 64 lowercase hex digits. schema_version: the number in `metadata.dbt_schema_version`.
     generated_at: aware, in UTC. node_count: manifests only. model_count: manifests only, and only
-    an instance counts them. A fact that the file does not state, or states unreadably, is None.
+    an instance counts them. A fact that the file does not state, or that cannot be read, is None.
     """
 
     kind: Kind
@@ -86,14 +86,14 @@ class ArtifactMetadata:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Commit, branch and build URL of the job that uploads an artifact; None where unknown."""
+    """Commit, branch and build URL of the job that uploads an artifact; None if unknown."""
 
     commit: str | None = None
     branch: str | None = None
     build_url: str | None = None
 
     def cleaned(self) -> Provenance:
-        """Return the facts as single lines; the build URL without user name and password."""
+        """Return the facts as single lines, and the build URL without user name and password."""
         build_url = _clean_text(self.build_url)
         if build_url is not None:
             build_url = _USER_INFO.sub(r"\1", build_url)
@@ -106,10 +106,10 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Artifact:
-    """One artifact, read, hashed and split once: these bytes are validated and uploaded.
+    """One artifact, read, hashed and split once. The same bytes are validated and uploaded.
 
-    path: as the user named it. sections: the top level of the file, as views on `content`; empty
-    when it is not a JSON object. not_json: why there are no sections.
+    path: as the user specified it. sections: the top level of the file, as views on `content`;
+    empty if it is not a JSON object. not_json: why there are no sections.
     """
 
     path: str
@@ -120,19 +120,20 @@ class Artifact:
 
     @property
     def kind(self) -> Kind:
-        """Return which of dbt's files it is."""
+        """Return the kind of artifact."""
         return self.metadata.kind
 
 
 def read_artifact(
     path: str | Path, kind: Kind | None = Kind.MANIFEST, *, deadline: Deadline | None = None
 ) -> Artifact:
-    """Read one of dbt's files, once.
+    """Read an artifact once.
 
-    kind: the expected kind; None detects it by the content, then by the file name.
-    deadline: for a pipe or a stalled file system; None allows DEFAULT_TIMEOUT_S.
-    Raises UsageError when the file does not exist, is a directory or a device, is too large or
-    cannot be read; Unavailable when it cannot be read in time.
+    kind: the expected kind; None detects it by the content, then by the file name. deadline: for a
+    pipe or a stalled file system; None allows DEFAULT_TIMEOUT_S.
+
+    Raises UsageError if the file does not exist, is a directory or a device, is too large or cannot
+    be read, and Unavailable if it cannot be read in time.
     """
     expected_kind = kind or Kind.MANIFEST
     if deadline is None:
@@ -144,8 +145,8 @@ def read_artifact(
 def parse_artifact(content: bytes, *, path: str, kind: Kind | None) -> Artifact:
     """Hash and split the content of a file.
 
-    path: a name for messages. kind: as for `read_artifact`.
-    Never raises for what the bytes hold: validation reports it.
+    path: a name for messages. kind: as for `read_artifact`. Never raises for invalid content, which
+    validation reports.
     """
     sections: Mapping[str, Raw] = {}
     not_json = None
@@ -182,9 +183,9 @@ def _describe(
 
 
 def detect_kind(sections: Mapping[str, Any], metadata: Mapping[str, Any]) -> Kind | None:
-    """Return which artifact this is, by its schema URL or by sections that only one kind has.
+    """Return the kind, by the schema URL or by sections that only one kind has.
 
-    metadata: the decoded section `metadata`. Returns None when neither decides.
+    metadata: the decoded section `metadata`. Returns None if neither decides.
     """
     schema_url = str(metadata.get("dbt_schema_version"))
     match = re.fullmatch(r".*/dbt/([a-z-]+)/v\d+\.json", schema_url)
@@ -196,7 +197,7 @@ def detect_kind(sections: Mapping[str, Any], metadata: Mapping[str, Any]) -> Kin
 
 
 def parse_schema_version(schema_url: object) -> int | None:
-    """Return the number in ".../dbt/manifest/v12.json"; None when there is none."""
+    """Return the number in ".../dbt/manifest/v12.json", or None."""
     if not isinstance(schema_url, str):
         return None
     match = re.search(r"/v(\d{1,6})\.json$", schema_url)
@@ -206,7 +207,7 @@ def parse_schema_version(schema_url: object) -> int | None:
 
 
 def decode_metadata(sections: Mapping[str, Raw]) -> dict[str, Any]:
-    """Return the section `metadata`; {} when it is missing, too large or unreadable."""
+    """Return the section `metadata`; {} if it is missing, too large or unreadable."""
     if has_oversized_metadata(sections):
         return {}
     try:
@@ -240,9 +241,9 @@ def _get_string(metadata: Mapping[str, Any], key: str) -> str | None:
 
 
 def _parse_timestamp(value: object) -> datetime | None:
-    """Return a timestamp as dbt writes it, "2026-11-22T10:00:00.123456Z", in UTC.
+    """Return the time in UTC of a timestamp such as "2026-11-22T10:00:00.123456Z".
 
-    A missing time zone means UTC. Some writers give nine decimals; Python reads six.
+    A missing time zone means UTC. Some writers use nine decimals; Python reads six.
     """
     if not isinstance(value, str):
         return None

@@ -1,8 +1,8 @@
 """The CI system or orchestrator that runs this process.
 
-It tells commit, branch and build URL of an upload. Each row of CI_SYSTEMS holds the predefined
-environment variables that the product documents (2026). `ci_log` has what the product reads from
-the output of a job.
+It provides commit, branch and build URL of an upload. Each row of CI_SYSTEMS contains the
+predefined environment variables that the product documents (2026). `ci_log` handles what the
+product reads from the output of a job.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class CiSystem:
     """One CI system or orchestrator and its environment variables.
 
     marker: set in every run. commits, branches and build_urls: the first variable that is set
-    counts. build_url_template: the build URL of a product that gives only its parts.
+    counts. build_url_template: the build URL of a product that provides only its parts.
     """
 
     name: str
@@ -110,15 +110,15 @@ CI_SYSTEMS = (
         build_url_template="airflow://{AIRFLOW_CTX_DAG_ID}/{AIRFLOW_CTX_TASK_ID}"
         "/{AIRFLOW_CTX_DAG_RUN_ID}",
     ),
-    CiSystem("CI", "CI"),  # any other product; the ones above set this variable too
+    CiSystem("CI", "CI"),  # any other product. The products above set this variable too
 )
 
 
 @dataclass(frozen=True)
 class CiRun:
-    """One run of a CI system or orchestrator. A fact that it does not give is None.
+    """One run of a CI system or orchestrator. A fact that it does not provide is None.
 
-    The facts have no control characters and limited lengths; the URL has no user-info.
+    The facts have no control characters and limited lengths, and the URL has no user-info.
     """
 
     system: CiSystem
@@ -128,7 +128,7 @@ class CiRun:
 
 
 def detect_ci(environ: Mapping[str, str]) -> CiRun | None:
-    """Return the run that this process is part of; None on a laptop."""
+    """Return the run that this process belongs to; None on a laptop."""
     for system in CI_SYSTEMS:
         if _is_set(environ, system.marker):
             return _describe_run(system, environ)
@@ -136,7 +136,7 @@ def detect_ci(environ: Mapping[str, str]) -> CiRun | None:
 
 
 def is_github(environ: Mapping[str, str]) -> bool:
-    """Return whether this is a job of GitHub Actions, or of a product that takes its commands."""
+    """Return whether this is a job of GitHub Actions, or of a product with the same commands."""
     return _is_set(environ, GITHUB_ACTIONS.marker)
 
 
@@ -156,7 +156,7 @@ def _clean_url(url: str | None) -> str | None:
     """Return a URL without user-info, which may be a password. None for an invalid URL."""
     if url is None:
         return None
-    # Truncated last: a cut before the @ would leave a part of the password.
+    # The URL is truncated last: a cut before the @ would leave a part of the password.
     shown = _USER_INFO.sub(r"\1", replace_unprintable(url, "").strip())
     try:
         _ = urlsplit(shown).port  # of user-info with an unescaped slash, a part is still there
@@ -166,7 +166,7 @@ def _clean_url(url: str | None) -> str | None:
 
 
 def _clean_text(text: str | None, max_length: int) -> str | None:
-    """Return text in one line without control characters; None when nothing is left."""
+    """Return text in one line without control characters; None if nothing remains."""
     if text is None:
         return None
     return to_single_line(text, max_length) or None

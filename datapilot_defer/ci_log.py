@@ -1,7 +1,7 @@
-"""What a CI system reads from a job: commands in its log, annotations, a summary, step outputs.
+"""Output that a CI system interprets: commands in a log, annotations, a summary, step outputs.
 
-A line of a log is a command where it begins in a certain way, and on some systems wherever it
-holds certain characters. Text from outside must not become one: an uploader chooses dbt's version,
+A line of a log is a command if it begins in a certain way, and on some systems if it contains
+certain characters. Text from outside must not become a command: an uploader chooses dbt's version,
 an instance its error messages. Only `format_annotation` writes a command.
 """
 
@@ -34,16 +34,16 @@ _MAX_CELL_LENGTH = 250
 
 
 def neutralize(text: str) -> str:
-    """Return text in which no line is a command, and without control characters.
+    """Return text without control characters in which no line is a command.
 
-    A space separates the characters of a marker, so that it can still be read: `: :error::`.
+    A space separates the characters of a marker, so that it remains readable: `: :error::`.
     """
     separated = _MARKER_ANYWHERE.sub(r"\g<0> ", escape_controls(text))
     return _MARKER_AT_START.sub(r"\1\2\3 ", separated)
 
 
 def escape_json(text: str) -> str:
-    """Return JSON of the same meaning in one line that holds no marker of a command."""
+    """Return JSON with the same value, in one line without a marker of a command."""
     escaped = _MARKER_ANYWHERE.sub(_escape_character, text)
     characters = list(escaped)
     for index, character in enumerate(characters):
@@ -92,7 +92,7 @@ def path_in_checkout(environ: Mapping[str, str], path: Path) -> str | None:
 
 
 def escape_markdown(text: str) -> str:
-    """Return text as Markdown that shows it in one line, without links, markup or HTML."""
+    """Return Markdown that shows the text in one line, without links, markup or HTML."""
     line = as_one_line(text)
     if len(line) > _MAX_CELL_LENGTH:
         line = f"{line[:_MAX_CELL_LENGTH]}…"
@@ -100,7 +100,7 @@ def escape_markdown(text: str) -> str:
 
 
 def format_markdown_link(text: str, url: str) -> str:
-    """Return a link whose text and URL come from outside; only the text for other schemes."""
+    """Return a link whose text and URL come from outside. Only http and https become links."""
     label = escape_markdown(text)
     if not url.startswith(("https://", "http://")):
         return label
@@ -108,7 +108,7 @@ def format_markdown_link(text: str, url: str) -> str:
 
 
 def format_code_block(text: str) -> str:
-    """Return text as a block of Markdown that shows it as it is, shortened if it is long."""
+    """Return a block of Markdown that shows the text unchanged, shortened if it is long."""
     shown = escape_controls(text)
     if len(shown) > _MAX_SUMMARY_LENGTH:
         shown = f"{shown[:_MAX_SUMMARY_LENGTH]}\n… (the log has the rest)"

@@ -49,7 +49,7 @@ CREDENTIAL_OPTIONS = {
 
 
 class SettingSource(Enum):
-    """Where a setting can come from. OTHER is a default, a prompt or an input of `auth login`."""
+    """The source of a setting. OTHER is a default, a prompt or an input of `auth login`."""
 
     OPTION = auto()
     VARIABLE = auto()
@@ -60,9 +60,9 @@ class SettingSource(Enum):
 
 @dataclass(frozen=True)
 class Setting:
-    """A value and where it comes from.
+    """A value and its origin.
 
-    value: not in the repr, because it may be a secret. origin: the exact place, as text for people.
+    value: not in the repr, because it may be a secret. origin: the exact place, for messages.
     """
 
     value: str = field(repr=False)
@@ -91,9 +91,9 @@ def is_protected_variable(name: str, environ: Mapping[str, str]) -> bool:
 
 
 def read_boolean_variable(environ: Mapping[str, str], name: str) -> bool | None:
-    """Return an environment variable as a switch; None when it is not set.
+    """Return an environment variable as a switch; None if it is not set.
 
-    Raises UsageError for anything but 1, true, yes, on and their opposites.
+    Raises UsageError for any value except 1, true, yes, on and their opposites.
     """
     value = environ.get(name, "").lower()
     if not value:
@@ -102,17 +102,17 @@ def read_boolean_variable(environ: Mapping[str, str], name: str) -> bool | None:
         return True
     if value in ("0", "false", "no", "off"):
         return False
-    raise UsageError(f"environment variable {name} is {environ[name]!r}: set it to 1 or 0")
+    raise UsageError(f"the environment variable {name} is {environ[name]!r}. Set it to 1 or 0")
 
 
 def strip_user_info(url: str) -> str:
-    """Return a URL without user and password. It may lack a scheme, as those of proxies do."""
+    """Return a URL without user and password. The URL of a proxy may have no scheme."""
     scheme, separator, rest = url.rpartition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def home_directory(environ: Mapping[str, str]) -> Path | None:
-    """Return the user's home directory; None in a container that has none."""
+    """Return the user's home directory; None in a container without one."""
     variable = "USERPROFILE" if os.name == "nt" else "HOME"
     if environ.get(variable):
         return Path(environ[variable])
@@ -140,7 +140,8 @@ def user_cache_directory() -> Path:
         if directory is not None:
             return directory
     raise UsageError(
-        "there is no home folder to keep things in: set HOME or XDG_CACHE_HOME, or name a folder"
+        "there is no home directory for the cache. Set HOME or XDG_CACHE_HOME, or "
+        "specify a directory"
     )
 
 
@@ -159,7 +160,7 @@ def config_file_path(environ: Mapping[str, str]) -> Path | None:
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """The config file as it was read. A value is checked only when it is needed."""
+    """The content of the config file. A value is checked only when it is needed."""
 
     path: Path
     values: Mapping[str, object] = field(default_factory=dict, repr=False)
@@ -168,7 +169,7 @@ class ConfigFile:
     def get(self, key: str, environ: Mapping[str, str]) -> Setting | None:
         """Return one value, with each `${env:NAME}` in it replaced.
 
-        Raises UsageError when it is not a string, or names a variable that is not set.
+        Raises UsageError if it is not a string, or contains a variable that is not set.
         """
         value = self.values.get(key)
         if value is None or value == "":
@@ -184,8 +185,8 @@ class ConfigFile:
             name = match.group(1)
             if not environ.get(name):
                 raise UsageError(
-                    f"{self._location(key)}: {key} names environment variable {name}, "
-                    "which is not set"
+                    f"{self._location(key)}: {key} contains the environment variable "
+                    f"{name}, which is not set"
                 )
             return environ[name]
 
@@ -198,17 +199,17 @@ class ConfigFile:
         return str(self.path)
 
     def is_readable_by_others(self) -> bool:
-        """Return whether other users can read it; False on Windows, where directories decide."""
+        """Return whether other users can read it; False on Windows, where the directory decides."""
         if os.name == "nt" or not self.text:
             return False
         return bool(self.path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
 
 
 def read_config_file(environ: Mapping[str, str]) -> ConfigFile:
-    """Return the config file, empty when it does not exist.
+    """Return the config file; an empty one if it does not exist.
 
-    Raises UsageError when it cannot be read or is not a JSON object. The message never quotes the
-    content, which is a secret.
+    Raises UsageError if it cannot be read or is not a JSON object. The message does not contain the
+    content, which is secret.
     """
     path = config_file_path(environ)
     if path is None:
@@ -218,16 +219,16 @@ def read_config_file(environ: Mapping[str, str]) -> ConfigFile:
     except FileNotFoundError:
         return ConfigFile(path)
     except OSError as error:
-        raise UsageError(f"can't read the config file {path}: {error.strerror}") from None
+        raise UsageError(f"cannot read the config file {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"can't read the config file {path}: it is not UTF-8 text") from None
+        raise UsageError(f"cannot read the config file {path}: it is not UTF-8 text") from None
     return ConfigFile(path, _parse_config(path, text), text)
 
 
 def without_tokens(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return environment variables without those that hold a token of ours.
+    """Return environment variables without those that contain a token of an instance.
 
-    That are the ones that we read, the ones that the config file names, and copies of both.
+    These are the ones that we read, the ones in the config file, and copies of both.
     """
     names = set(CREDENTIAL_VARIABLES["token"])
     with suppress(UsageError):  # reported where a token is needed
@@ -246,15 +247,15 @@ def _parse_config(path: Path, text: str) -> dict[str, object]:
         values = json.loads(text)
     except json.JSONDecodeError as error:
         raise UsageError(
-            f"{path}:{error.lineno}: the config file is not JSON ({error.msg}); mend or delete it"
+            f"{path}:{error.lineno}: the config file is not JSON ({error.msg}). Fix or delete it"
         ) from None
     except (ValueError, RecursionError):  # a number of 5,000 digits, 100,000 brackets
         raise UsageError(
-            f"{path}: the config file is not JSON of ours (a number is too long, or it is nested "
-            "too deeply); mend or delete it"
+            f"{path}: the config file contains a number that is too long, or is nested "
+            "too deeply. Fix or delete it"
         ) from None
     if not isinstance(values, dict):
         raise UsageError(
-            f"{path}: the config file must be one JSON object, {{…}}; mend or delete it"
+            f"{path}: the config file must be one JSON object, {{…}}. Fix or delete it"
         )
     return values

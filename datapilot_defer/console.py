@@ -1,7 +1,6 @@
-"""Protocols for what a command offers to the code below it: messages, prompts and progress.
+"""Protocols for messages, prompts and progress of a command.
 
-`cli.output.Output` implements them. Nothing below `cli` imports it; functions take one of these
-instead.
+`cli.output.Output` implements them. Code below `cli` takes one of these instead of importing it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class Progress(Protocol):
     """Progress of one transfer."""
 
     def advance(self, size_bytes: int) -> None:
-        """Advance by a number of bytes. A negative number takes progress back."""
+        """Advance by a number of bytes. A negative number moves back."""
 
 
 class NoProgress:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CredentialSource:
-    """One place with credentials; each of the three may be missing.
+    """One source of credentials. Each of the three values may be missing.
 
     stored: saved earlier, as one set. pasted: given as options, perhaps for another instance.
     """
@@ -39,7 +39,7 @@ class CredentialSource:
     def from_options(
         cls, *, token: str | None, instance_name: str | None, url: str | None
     ) -> CredentialSource:
-        """Return the values of command-line options; an empty one counts as missing."""
+        """Return the values of command-line options. An empty one counts as missing."""
         return cls(
             url=_option_setting("url", url),
             instance_name=_option_setting("instance_name", instance_name),
@@ -49,7 +49,7 @@ class CredentialSource:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> CredentialSource:
-        """Return the environment variables; `DATAPILOT_*` wins over `ALTIMATE_*`."""
+        """Return the environment variables. `DATAPILOT_*` takes precedence over `ALTIMATE_*`."""
         return cls(
             url=config.read_variable(environ, CREDENTIAL_VARIABLES["url"]),
             instance_name=config.read_variable(environ, CREDENTIAL_VARIABLES["instance_name"]),
@@ -58,7 +58,7 @@ class CredentialSource:
 
     @classmethod
     def from_config_file(cls, environ: Mapping[str, str]) -> CredentialSource:
-        """Return the set in the config file. Raises UsageError when the file is not valid."""
+        """Return the set in the config file. Raises UsageError for an invalid file."""
         file = config.read_config_file(environ)
         return cls(
             url=file.get(CONFIG_FILE_KEYS["url"], environ),
@@ -97,7 +97,7 @@ def _option_setting(part: str, value: str | None) -> Setting | None:
 
 
 def _keyring_setting(value: str) -> Setting:
-    return Setting(value, "the system's keyring", SettingSource.KEYRING)
+    return Setting(value, "the system keyring", SettingSource.KEYRING)
 
 
 def collect_sources(
@@ -126,7 +126,7 @@ def collect_sources(
 
 
 def _is_complete(sources: Sequence[CredentialSource]) -> bool:
-    """Return whether all three are known. A missing URL may be in the config file."""
+    """Return whether all three values are known. A missing URL may be in the config file."""
     return (
         any(source.url for source in sources)
         and any(source.instance_name for source in sources)
@@ -154,6 +154,6 @@ def _first_instance_name(sources: Sequence[CredentialSource]) -> str | None:
 
 
 def normalize_url(url: str) -> str:
-    """Return a URL in lower case and without trailing slash, to compare it."""
+    """Return a URL for comparisons: in lower case and without trailing slash."""
     scheme, separator, rest = url.partition("://")
     return f"{scheme.lower()}{separator}{rest.rstrip('/').lower()}"

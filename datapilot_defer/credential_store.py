@@ -1,4 +1,4 @@
-"""Stored credentials: in the system's keyring, or in the config file where there is none.
+"""Stored credentials, in the system keyring or in the config file.
 
 In the keyring each set is one entry, a JSON object under the user name "<instance name> <URL>".
 Keyrings cannot be listed, so one more entry, "index", lists the sets, the last used first.
@@ -38,15 +38,15 @@ class StoredCredentials:
 
 @dataclass(frozen=True)
 class _KeyringEntry:
-    """The part of a keyring entry that the index does not hold."""
+    """The part of a keyring entry that is not in the index."""
 
     token: str = field(repr=False)
 
 
 def is_keyring_enabled(environ: Mapping[str, str]) -> bool:
-    """Return whether to use the keyring: by DATAPILOT_KEYRING, else not in CI.
+    """Return whether to use the keyring: as DATAPILOT_KEYRING says, otherwise not in CI.
 
-    Nothing can unlock a keyring in CI.
+    In CI, no user can unlock a keyring.
     """
     setting = config.read_boolean_variable(environ, "DATAPILOT_KEYRING")
     if setting is not None:
@@ -55,9 +55,9 @@ def is_keyring_enabled(environ: Mapping[str, str]) -> bool:
 
 
 def find_in_keyring(url: str | None, instance_name: str | None) -> StoredCredentials | None:
-    """Return the set in the keyring that was used last, of this URL and instance name.
+    """Return the last used set in the keyring with this URL and instance name.
 
-    None matches any URL or instance name. Raises Unavailable when the keyring cannot be used.
+    None matches any URL or instance name. Raises Unavailable if the keyring cannot be used.
     """
     for stored_name, stored_url in _read_index():
         if url in (None, stored_url) and instance_name in (None, stored_name):
@@ -70,7 +70,7 @@ def find_in_keyring(url: str | None, instance_name: str | None) -> StoredCredent
 def describe_keyring() -> str:
     """Return the name of the keyring that would be used, without reading it.
 
-    Raises Unavailable when there is none.
+    Raises Unavailable without a keyring.
     """
     import keyring
     from keyring.backends import fail, null
@@ -85,7 +85,7 @@ def describe_keyring() -> str:
 def save_to_keyring(credentials: StoredCredentials) -> None:
     """Store this set beside those of other instances.
 
-    Raises Unavailable when the keyring cannot be used.
+    Raises Unavailable if the keyring cannot be used.
     """
     key = (credentials.instance_name, credentials.url)
     others = [stored for stored in _read_index() if stored != key]
@@ -94,9 +94,9 @@ def save_to_keyring(credentials: StoredCredentials) -> None:
 
 
 def remove_from_keyring(instance_name: str, url: str) -> bool:
-    """Remove one set; return False when it is not stored.
+    """Remove one set. Return False if it is not stored.
 
-    Raises Unavailable when the keyring cannot be used.
+    Raises Unavailable if the keyring cannot be used.
     """
     key = (instance_name, url)
     index = _read_index()
@@ -108,9 +108,9 @@ def remove_from_keyring(instance_name: str, url: str) -> bool:
 
 
 def save_to_config_file(credentials: StoredCredentials, environ: Mapping[str, str]) -> Path:
-    """Write this set to the config file, readable by its owner only; keep its other settings.
+    """Write this set to the config file, which only its owner can read. Keep its other settings.
 
-    Returns the file. Raises UsageError when it cannot be written, or is not valid.
+    Returns the path. Raises UsageError if the file cannot be written, or is invalid.
     """
     file = config.read_config_file(environ)
     values = {CONFIG_FILE_KEYS[part]: value for part, value in asdict(credentials).items()}
@@ -118,9 +118,9 @@ def save_to_config_file(credentials: StoredCredentials, environ: Mapping[str, st
 
 
 def remove_from_config_file(environ: Mapping[str, str]) -> Path | None:
-    """Remove the credentials from the config file; return None when it holds no token.
+    """Remove the credentials from the config file. Return None if it contains no token.
 
-    Raises UsageError when it cannot be written, or is not valid.
+    Raises UsageError if the file cannot be written, or is invalid.
     """
     file = config.read_config_file(environ)
     if CONFIG_FILE_KEYS["token"] not in file.values:
@@ -131,7 +131,7 @@ def remove_from_config_file(environ: Mapping[str, str]) -> Path | None:
 
 
 def find_in_config_file(environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return instance name and URL of the set in the config file; None when it holds no token."""
+    """Return instance name and URL of the set in the config file; None if it has no token."""
     file = config.read_config_file(environ)
     name = file.get(CONFIG_FILE_KEYS["instance_name"], environ)
     url = file.get(CONFIG_FILE_KEYS["url"], environ)
@@ -145,14 +145,14 @@ def find_in_config_file(environ: Mapping[str, str]) -> tuple[str, str] | None:
 def _write_config_file(values: Mapping[str, object], environ: Mapping[str, str]) -> Path:
     path = config.config_file_path(environ)
     if path is None:
-        raise UsageError("there is no home folder to keep the config file in; set HOME")
+        raise UsageError("there is no home directory for the config file. Set HOME")
     try:
         path = path.resolve()  # a link to a file elsewhere stays a link
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         content = json.dumps(values, indent=2) + "\n"
         write_atomically(path, content.encode(), mode=0o600)
     except OSError as error:
-        raise UsageError(f"can't write the config file {path}: {error.strerror}") from None
+        raise UsageError(f"cannot write the config file {path}: {error.strerror}") from None
     return path
 
 
@@ -208,7 +208,7 @@ def _delete_password(user: str) -> None:
 
 @contextmanager
 def _unusable_keyring_as_unavailable() -> Iterator[None]:
-    """Raise Unavailable for any error of the keyring: its back ends raise arbitrary exceptions."""
+    """Raise Unavailable for any error of the keyring, whose back ends raise any exception."""
     from keyring.errors import NoKeyringError
 
     try:
@@ -217,7 +217,7 @@ def _unusable_keyring_as_unavailable() -> Iterator[None]:
         raise Unavailable("there is no keyring on this system") from None
     except Unavailable:
         raise Unavailable(
-            f"the system's keyring did not answer within {KEYRING_TIMEOUT_S:g} s"
+            f"the system keyring did not respond within {KEYRING_TIMEOUT_S:g} s"
         ) from None
-    except Exception as error:  # noqa: BLE001 - a back end of unknown origin
-        raise Unavailable(f"the system's keyring can't be used ({type(error).__name__})") from None
+    except Exception as error:  # noqa: BLE001 - a back end may raise anything
+        raise Unavailable(f"the system keyring cannot be used ({type(error).__name__})") from None

@@ -1,8 +1,8 @@
-"""Instance URL, instance name and token: always as one set.
+"""Instance URL, instance name and token, as one set.
 
-A token is sent to the URL that it was stored with and nowhere else. Each of the three is looked up
-as option, environment variable, config file, keyring; the first one wins. A combination in which a
-token would reach a URL that it does not belong to is rejected.
+A token is sent only to the URL that it was stored with. Each of the three values is looked up as
+option, environment variable, config file and keyring, and the first one counts. A combination in
+which a token would be sent to the URL of another instance is rejected.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 # An IPv4 address in one of the forms that inet_aton reads: parts in decimal, octal or hexadecimal.
 _NUMERIC_HOST = re.compile(r"(0x[0-9a-f]+|[0-9]+)(\.(0x[0-9a-f]+|[0-9]+)){0,3}")
-# What the tokens of a self-hosted instance begin with. The prefix is public.
+# The prefix of tokens of a self-hosted instance, which is public.
 _SELF_HOSTED_TOKEN_PREFIX = "dpd_"  # noqa: S105
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What one instance needs to authenticate a caller. `url` has no trailing slash."""
+    """The credentials for one instance. `url` has no trailing slash."""
 
     url: Setting
     instance_name: Setting
@@ -56,11 +56,12 @@ def resolve_credentials(
     console: Console,
     allow_http: bool = False,
 ) -> Credentials:
-    """Return the credentials of one call; ask for what is missing on a terminal.
+    """Return the credentials of one call. Ask for missing values on a terminal.
 
     allow_http: accept a URL without TLS.
-    Raises UsageError when a part is missing or malformed, or when a token would be sent to an
-    instance that it does not belong to.
+
+    Raises UsageError if a value is missing or malformed, or if a token would be sent to another
+    instance.
     """
     sources = collect_sources(options, environ, console)
     url, instance_name = resolve_address(sources, console=console, allow_http=allow_http)
@@ -70,7 +71,7 @@ def resolve_credentials(
 def resolve_address(
     sources: Sequence[CredentialSource], *, console: Console, allow_http: bool
 ) -> tuple[Setting, Setting]:
-    """Return URL and instance name, which need no token. Raises as `resolve_credentials`."""
+    """Return URL and instance name, without a token. Raises as `resolve_credentials`."""
     url = resolve_url(sources, allow_http=allow_http)
     name = next((source.instance_name for source in sources if source.instance_name), None)
     if name is None:
@@ -80,7 +81,7 @@ def resolve_address(
 
 
 def resolve_url(sources: Sequence[CredentialSource], *, allow_http: bool) -> Setting:
-    """Return the URL, which needs nothing else. Raises as `resolve_credentials`."""
+    """Return the URL. Raises as `resolve_credentials`."""
     url_source = next((source for source in sources if source.url), CredentialSource())
     token_source = next((source for source in sources if source.token), CredentialSource())
     token = token_source.token
@@ -124,14 +125,15 @@ def _reject_mixed_sources(
         home = _validate_url(token_source.url or _default_url(), allow_http)
         if home.value != url.value:
             raise UsageError(
-                f"the token from {token.origin} belongs to {home.value}, so it is not sent to "
-                f"{url.value} ({url.origin}); give the token of that instance too, with --token "
-                "or DATAPILOT_TOKEN"
+                f"the token from {token.origin} belongs to {home.value}, so it is not "
+                f"sent to {url.value} ({url.origin}). Set the token of that instance too, "
+                "with --token or DATAPILOT_TOKEN"
             )
     elif token_source.pasted and url_source.stored and _has_different_token(url_source, token):
         raise UsageError(
-            f"the token from {token.origin} would go to {url.value}, which comes from {url.origin} "
-            "together with another token; say with --backend-url which instance it is for"
+            f"the token from {token.origin} would be sent to {url.value}, which comes "
+            f"from {url.origin} together with another token. Specify the instance of the "
+            "token with --backend-url"
         )
 
 
@@ -142,8 +144,9 @@ def _has_different_token(source: CredentialSource, token: Setting) -> bool:
 def _reject_self_hosted_token(token: Setting, url_source: CredentialSource) -> None:
     if url_source.url is None and token.value.startswith(_SELF_HOSTED_TOKEN_PREFIX):
         raise UsageError(
-            f"the token from {token.origin} is of a self-hosted instance, but no URL says which, "
-            f"and {DEFAULT_URL} is none: set environment variable ALTIMATE_URL (or --backend-url)"
+            f"the token from {token.origin} is of a self-hosted instance, and "
+            f"{DEFAULT_URL} is not one. Set the environment variable ALTIMATE_URL (or "
+            "--backend-url)"
         )
 
 
@@ -160,8 +163,8 @@ def _missing_parts_error(*, name_missing: bool, token_missing: bool) -> UsageErr
         f"{CREDENTIAL_VARIABLES[part][-1]} (or {CREDENTIAL_OPTIONS[part]})" for part in parts
     ]
     return UsageError(
-        f"no {' and no '.join(labels)}: set environment variable {' and '.join(remedies)}, "
-        "or run `datapilot auth login`"
+        f"no {' and no '.join(labels)}. Set the environment variable "
+        f"{' and '.join(remedies)}, or run `datapilot auth login`"
     )
 
 
@@ -169,17 +172,18 @@ def _validate_header_value(label: str, setting: Setting) -> Setting:
     value = setting.value
     if not value.isascii() or not value.isprintable() or value != value.strip():
         raise UsageError(
-            f"the {label} from {setting.origin} holds a line break, a blank at an end or a "
-            "character that is not ASCII: was it pasted whole, and nothing else?"
+            f"the {label} from {setting.origin} contains a line break, a space at an end "
+            "or a character that is not ASCII. Check that it was pasted completely, "
+            "without other text"
         )
     return setting
 
 
 def _validate_url(setting: Setting, allow_http: bool) -> Setting:
-    """Return the URL in its normal form. Raises UsageError when it cannot be used."""
+    """Return the URL in its normal form. Raises UsageError if it cannot be used."""
     problem = _find_url_problem(setting.value, allow_http=allow_http)
     if problem:
-        raise UsageError(f"the instance URL from {setting.origin} can't be used: {problem}")
+        raise UsageError(f"the instance URL from {setting.origin} cannot be used: {problem}")
     parts = urlsplit(setting.value)
     return replace(setting, value=f"{parts.scheme}://{parts.netloc.lower()}")
 
@@ -190,12 +194,12 @@ def _find_url_problem(url: str, *, allow_http: bool) -> str | None:
     allow_http: accept http also for another machine.
     """
     if "@" in url:
-        return "it holds a user or a password; give only https://host"
+        return "it contains a user or a password. Use only https://host"
     try:
         parts = urlsplit(url)
         _ = parts.port, (parts.hostname or "").encode("idna")
     except ValueError:
-        return "it is malformed; it looks like https://host or https://host:port"
+        return "it is malformed. It must look like https://host or https://host:port"
     return (
         _find_part_problem(parts)
         or _find_text_problem(url)
@@ -207,29 +211,26 @@ def _find_part_problem(parts: SplitResult) -> str | None:
     if parts.scheme not in ("http", "https"):
         return "it has to begin with https://"  # not quoted: it may be the token
     if not parts.hostname:
-        return "it names no host; it looks like https://host or https://host:port"
+        return "it has no host. It must look like https://host or https://host:port"
     if parts.path.strip("/") or parts.query or parts.fragment:
-        return f"it has a path or more; give only {parts.scheme}://{parts.netloc}"
+        return f"it has a path, a query or a fragment. Use only {parts.scheme}://{parts.netloc}"
     return None
 
 
 def _find_text_problem(url: str) -> str | None:
     if url.isascii() and url.isprintable() and " " not in url:
         return None
-    return "it holds a blank or a character that is not ASCII"
+    return "it contains a space or a character that is not ASCII"
 
 
 def _find_encryption_problem(parts: SplitResult, *, allow_http: bool) -> str | None:
     if parts.scheme == "https" or allow_http or is_loopback(parts.hostname or ""):
         return None
-    return (
-        "http would send the token unencrypted: write https://, or add --allow-http if that is "
-        "meant"
-    )
+    return "http would send the token unencrypted. Use https://, or add --allow-http"
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether this host is the local machine, in any spelling that needs no DNS."""
+    """Return whether this host is the local machine, in any spelling that resolves without DNS."""
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -240,7 +241,7 @@ def is_loopback(host: str) -> bool:
     mapped = getattr(address, "ipv4_mapped", None)
     if mapped is not None:
         address = mapped
-    # A connection to 0.0.0.0 or [::] reaches this machine.
+    # A connection to 0.0.0.0 or [::] goes to this machine.
     return address.is_loopback or address.is_unspecified
 
 
@@ -257,8 +258,8 @@ def _standard_address(name: str) -> str:
 def rejected_credentials_error(credentials: Credentials) -> AccessDenied:
     """Return the error for credentials that the instance rejects, with the origin of each part."""
     return AccessDenied(
-        f"{credentials.url.value} does not accept the token (from {credentials.token.origin}) for "
-        f"instance name {credentials.instance_name.value!r} "
-        f"(from {credentials.instance_name.origin}); "
-        "check that both belong together and that the token is not revoked or expired"
+        f"{credentials.url.value} does not accept the token (from "
+        f"{credentials.token.origin}) for the instance name "
+        f"{credentials.instance_name.value!r} (from {credentials.instance_name.origin}). "
+        "Check that both belong together, and that the token is not revoked or expired"
     )

@@ -50,10 +50,10 @@ class DbtInstallation:
 
 
 def find_dbt(executable: str | None, environ: Mapping[str, str]) -> DbtInstallation:
-    """Return the dbt with this path or name; None: the one on PATH.
+    """Return the dbt with this path or name; None selects the one on PATH.
 
-    Raises UsageError when it does not exist, does not report its version, is older than 1.5, or is
-    the dbt Cloud CLI, which does not take a state directory.
+    Raises UsageError if it does not exist, does not report its version, is older than 1.5, or is
+    the dbt Cloud CLI, which does not accept a state directory.
     """
     path = locate_executable(executable, environ)
     if path is None:
@@ -61,19 +61,17 @@ def find_dbt(executable: str | None, environ: Mapping[str, str]) -> DbtInstallat
         if executable:
             problem = f"no dbt at {executable}"
         raise UsageError(
-            f"{problem}: activate the environment that has it, "
-            "or name it with --dbt (or DATAPILOT_DBT)"
+            f"{problem}. Activate the environment of dbt, or set its path with --dbt (or "
+            "DATAPILOT_DBT)"
         )
     dbt = DbtInstallation(path, _detect_version(path, environ))
     if dbt.major_minor < OLDEST_SUPPORTED:
-        raise UsageError(
-            f"{path} is dbt {dbt.version}, which can't be used here: dbt 1.5 or newer is needed"
-        )
+        raise UsageError(f"{path} is dbt {dbt.version}. dbt 1.5 or newer is required")
     return dbt
 
 
 def locate_executable(executable: str | None, environ: Mapping[str, str]) -> Path | None:
-    """Return the absolute path of the executable; None when it does not exist. Runs nothing."""
+    """Return the absolute path of the executable, without running it; None if it does not exist."""
     path = shutil.which(executable or "dbt", path=environ.get("PATH"))
     if path is None:
         return None
@@ -103,19 +101,17 @@ def _ask_dbt(path: Path, environ: Mapping[str, str]) -> str:
     output = _capture_output([str(path), "--version"], environ)
     if "Cloud CLI" in output:
         raise UsageError(
-            f"{path} is the dbt Cloud CLI, which defers on the platform by itself; "
-            "name a dbt Core with --dbt"
+            f"{path} is the dbt Cloud CLI, which defers on the platform. Set the path of "
+            "dbt Core with --dbt"
         )
     match = _INSTALLED.search(output)
     if match is None:
-        raise UsageError(
-            f"{path} does not say which version of dbt it is; does `{path} --version` work?"
-        )
+        raise UsageError(f"{path} does not report its version. Check that `{path} --version` works")
     return match.group(1)
 
 
 def _find_interpreter(path: Path) -> str | None:
-    """Return the Python that runs an executable which pip has installed."""
+    """Return the Python of an executable that pip has installed."""
     if path.suffix.lower() == ".exe":
         python = path.with_name("python.exe")
     else:
@@ -126,7 +122,7 @@ def _find_interpreter(path: Path) -> str | None:
 
 
 def _read_shebang(path: Path) -> str:
-    """Return the interpreter in the first line of a script; "" when it is not Python."""
+    """Return the interpreter in the first line of a script; "" if it is not Python."""
     try:
         with path.open("rb") as file:
             match = _SHEBANG.search(file.read(_SHEBANG_BYTES))
@@ -141,7 +137,7 @@ def _read_shebang(path: Path) -> str:
 def _capture_output(
     command: list[str], environ: Mapping[str, str], directory: Path | None = None
 ) -> str:
-    """Return what a command prints; "" when it cannot be run or takes too long."""
+    """Return the output of a command; "" if it cannot be run or takes too long."""
     try:
         result = subprocess.run(
             command,

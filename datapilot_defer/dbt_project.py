@@ -16,7 +16,7 @@ from datapilot_defer.yaml_file import read_yaml_file
 
 PROJECT_FILE = "dbt_project.yml"
 DEFAULT_PACKAGES_PATH = "dbt_packages"
-_DIRECTORY_VARIABLES = ("DBT_ENGINE_PROJECT_DIR", "DBT_PROJECT_DIR")  # the first one wins
+_DIRECTORY_VARIABLES = ("DBT_ENGINE_PROJECT_DIR", "DBT_PROJECT_DIR")  # the first one counts
 _ENV_VAR = re.compile(
     r"\{\{\s*env_var\(\s*(['\"])(?P<name>\w+)\1\s*"
     r"(?:,\s*(['\"])(?P<default>[^'\"]*)\3\s*)?\)\s*\}\}"
@@ -31,15 +31,15 @@ _MAX_WALK_S = 5.0
 
 
 class NotInProject(UsageError):
-    """No directory is named, and the current one is not inside of a dbt project."""
+    """No directory is specified, and the current one is not in a dbt project."""
 
 
 @dataclass(frozen=True)
 class DbtProject:
     """A dbt project.
 
-    folder: absolute, links resolved. target: where dbt writes its own artifacts, absolute.
-    sources: the files of its models and seeds; none when its directories are too large to look at.
+    folder: absolute, links resolved. target: the directory of dbt's own artifacts, absolute.
+    sources: the files of its models and seeds; empty if its directories are too large to search.
     packages_path: relative to the folder.
     """
 
@@ -56,10 +56,11 @@ class DbtProject:
 
 
 def find_project(start: Path | None, environ: Mapping[str, str]) -> DbtProject:
-    """Return the project in `start`, else in DBT_PROJECT_DIR, else in the current directory.
+    """Return the project in `start`, in DBT_PROJECT_DIR or in the current directory.
 
-    Only the current directory may be inside of a project; the others must be its directory.
-    Raises UsageError when there is none, or its dbt_project.yml cannot be read.
+    The current directory may be inside a project. The others must be its directory.
+
+    Raises UsageError if there is none, or if its dbt_project.yml cannot be read.
     """
     variable = _find_directory_variable(environ)
     named = start
@@ -70,15 +71,15 @@ def find_project(start: Path | None, environ: Mapping[str, str]) -> DbtProject:
     searched = str(first)
     if named is None:
         candidates += first.parents
-        searched += " or any folder above it"
+        searched += " or any directory above it"
     elif start is None:
-        searched += f", which {variable} names"
+        searched += f" (from {variable})"
     for directory in candidates:
         if _has_project_file(directory):
             return read_project(directory, environ)
     message = (
-        f"no {PROJECT_FILE} in {searched}: change into a dbt project, "
-        "or say where it is with --project-dir"
+        f"no {PROJECT_FILE} in {searched}. Change to the directory of a dbt project, or "
+        "use --project-dir"
     )
     if named is None:
         raise NotInProject(message)
@@ -86,7 +87,7 @@ def find_project(start: Path | None, environ: Mapping[str, str]) -> DbtProject:
 
 
 def read_project(folder: Path, environ: Mapping[str, str]) -> DbtProject:
-    """Return the project in exactly this directory. Raises UsageError when it cannot be read."""
+    """Return the project in exactly this directory. Raises UsageError if it cannot be read."""
     file = folder / PROJECT_FILE
     settings = read_yaml_file(file)
     if not isinstance(settings, dict) or not isinstance(settings.get("name"), str):
@@ -102,7 +103,7 @@ def read_project(folder: Path, environ: Mapping[str, str]) -> DbtProject:
 
 
 def is_target_directory(directory: Path, project: DbtProject) -> bool:
-    """Return whether dbt writes its own artifacts there: before it reads the state in it."""
+    """Return whether dbt writes its own artifacts there, which it does before it reads a state."""
     if _resolve(directory) == _resolve(project.target):
         return True
     try:
@@ -117,19 +118,19 @@ def _resolve(path: Path) -> Path:
 
 
 def _find_directory_variable(environ: Mapping[str, str]) -> str | None:
-    """Return the name of the environment variable that says where the project is."""
+    """Return the name of the environment variable with the project's directory."""
     return next((name for name in _DIRECTORY_VARIABLES if environ.get(name)), None)
 
 
 def _has_project_file(directory: Path) -> bool:
-    """Return whether something has the name of a project file, even if it cannot be read."""
+    """Return whether the directory has a project file, even if it cannot be read."""
     file = directory / PROJECT_FILE
     try:
         file.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise UsageError(f"{file} can't be read: {error.strerror}") from None
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
     return True
 
 
@@ -156,8 +157,8 @@ def _render_env_vars(value: str, location: str, environ: Mapping[str, str]) -> s
         name = match["name"]
         if is_protected_variable(name, environ):
             raise UsageError(
-                f"{location} names environment variable {name}, which may hold a secret; "
-                "name another one"
+                f"{location} contains the environment variable {name}, which may contain "
+                "a secret. Use another one"
             )
         return environ.get(name, match["default"] or "")
 
@@ -174,7 +175,7 @@ def _find_packages_path(
 
 
 def _find_source_files(folder: Path, settings: Mapping[str, object]) -> tuple[Path, ...]:
-    """Return the files whose names are the names of models and seeds; none if they are too many."""
+    """Return the files whose names are those of models and seeds; none if they are too many."""
     sources: list[Path] = []
     walk = _Walk()
     for setting, default, suffixes in _SOURCE_DIRECTORIES:
@@ -191,7 +192,7 @@ def _find_source_files(folder: Path, settings: Mapping[str, object]) -> tuple[Pa
 
 
 class _Walk:
-    """A walk through directories that ends early when they are too large: `/` may be one."""
+    """A walk through directories that ends early if they are too large, such as `/`."""
 
     def __init__(self) -> None:
         self.is_incomplete = False

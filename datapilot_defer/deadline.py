@@ -1,4 +1,4 @@
-"""Time limits that hold whatever a server, a DNS resolver or a keyring does."""
+"""Time limits for calls that may never return: of a server, a DNS resolver or a keyring."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
-# For a whole command, unless --timeout or DATAPILOT_TIMEOUT gives another.
+# For a command, unless --timeout or DATAPILOT_TIMEOUT sets another one.
 DEFAULT_TIMEOUT_S = 600.0
-# Short waits, because Ctrl-C does not end a long one on Windows.
+# Waits are short, because Ctrl-C does not end a long one on Windows.
 _MAX_WAIT_S = 0.2
 _MIN_WAIT_S = 0.001
 
@@ -31,7 +31,7 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def remaining(self) -> float:
-        """Return the seconds left; 0 when it has passed."""
+        """Return the remaining seconds; 0 if it has passed."""
         return max(0.0, self._end - time.monotonic())
 
     def check(self, action: str) -> None:
@@ -43,14 +43,14 @@ class Deadline:
         """Return the error for work that was not done in time."""
         message = f"{action} did not end within {self.seconds:g} s"
         if self._is_option:
-            message += "; try again, or give it more time with --timeout"
+            message += ". Try again, or use a longer --timeout"
         return Unavailable(message)
 
     def run(self, call: Callable[[], T], action: str) -> T:
-        """Return the result of `call`. Raises Unavailable when it does not return in time.
+        """Return the result of `call`. Raises Unavailable if it does not return in time.
 
-        The call runs in its own thread, because neither a DNS lookup nor a stalled TLS handshake
-        can be interrupted; the main thread remains able to handle signals.
+        The call runs in its own thread, because a DNS lookup or a stalled TLS handshake cannot be
+        interrupted. The main thread can still handle signals.
         """
         worker = _WorkerThread(call)
         worker.start()

@@ -20,9 +20,9 @@ from collections.abc import Mapping
 
 
 class DatapilotError(Exception):
-    """Anything that a user, a file or a network can cause. `str()` of it is for people.
+    """An error that a user, a file or a network causes. `str()` returns its message.
 
-    details: facts for machines, which the JSON of an error contains too.
+    details: facts for programs, which the JSON of an error contains too.
     """
 
     exit_code = 1
@@ -33,14 +33,14 @@ class DatapilotError(Exception):
 
     @property
     def kind(self) -> str:
-        """Return the word that machines compare, such as "access_denied": stable, for `--json`."""
-        # Of the class in the tree above: a subclass elsewhere is a detail of the program.
+        """Return a stable word for `--json`, such as "access_denied"."""
+        # The class in the tree above decides. Its subclasses are details of the program.
         name = next(each.__name__ for each in type(self).__mro__ if each.__module__ == __name__)
         return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 class ArtifactRefused(DatapilotError):
-    """The artifact is not what dbt wrote, dbt could not use it, or the instance refuses it."""
+    """The artifact is invalid, unusable for dbt, or rejected by the instance."""
 
     exit_code = 1
 
@@ -52,7 +52,7 @@ class UsageError(DatapilotError):
 
 
 class AccessDenied(DatapilotError):
-    """The instance does not admit this token, this instance name, or this action."""
+    """The instance denies access to this token, this instance name, or this action."""
 
     exit_code = 3
 
@@ -64,7 +64,7 @@ class NotFound(DatapilotError):
 
 
 class Unavailable(DatapilotError):
-    """The instance, or the way to it, does not work now; trying again may help."""
+    """The instance, or the network, does not work now. Trying again may help."""
 
     exit_code = 5
 
@@ -73,5 +73,5 @@ class Interrupted(DatapilotError):
     """Ended by a signal."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"ended by {signal.Signals(number).name} before it was done")
+        super().__init__(f"ended by {signal.Signals(number).name} before it was finished")
         self.exit_code = 128 + number

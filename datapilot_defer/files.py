@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, reading with a limit, and lock files."""
+"""Atomic writing, reading with a limit, and lock files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from filelock import BaseFileLock
 
-# Windows does not let a file be replaced or removed while another process reads it.
+# Windows does not allow replacing or removing a file while another process reads it.
 BUSY_TIMEOUT_S = 0.0
 if os.name == "nt":
     BUSY_TIMEOUT_S = 2.0
@@ -28,21 +28,22 @@ MAX_SMALL_FILE_BYTES = 2 << 20  # far above any settings file or dbt_project.yml
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 TEMPORARY_PREFIX = ".datapilot-"
 TEMPORARY_SUFFIX = ".tmp"
-# Of a new file: the umask of the process removes permissions from them.
+# The mode of a new file, from which the umask of the process removes permissions.
 _NEW_FILE_MODE = 0o666
 _PRIVATE_MODE = 0o600
 _OWNER_READ_WRITE = 0o600
-# A pipe does not wait for its writer, and a terminal is not taken over. Windows has no such flags.
+# These flags prevent waiting for the writer of a pipe, and control by a terminal. Windows has no
+# such flags.
 _WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> None:
-    """Write a file by renaming a temporary one: a reader sees the old content or the new.
+    """Write a file by renaming a temporary one, so that readers see the old or the new content.
 
-    mode: permission bits; None keeps those of an existing file and gives a new one those that the
-    umask leaves.
-    Raises OSError; the old file is unchanged then.
+    mode: permission bits; None keeps those of an existing file, and uses the umask for a new one.
+
+    Raises OSError, and leaves the old file unchanged then.
     """
     target = path.resolve()  # a link, for example into a repository of dotfiles, stays a link
     if mode is None:
@@ -57,13 +58,15 @@ def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> 
 
 
 def write_temporary(directory: Path, content: bytes, *, mode: int | None = None) -> Path:
-    """Write a temporary file, flushed to disk, under a name that no reader knows.
+    """Write a temporary file with an unpredictable name, flushed to disk.
 
-    mode: permission bits; None gives those that the umask leaves. Raises OSError.
+    mode: permission bits; None uses the umask. Raises OSError.
     """
     created_mode = _NEW_FILE_MODE
     if mode is not None:
-        created_mode = _PRIVATE_MODE  # nobody else reads a secret before the file has its own
+        created_mode = (
+            _PRIVATE_MODE  # no other user can read a secret before the file has its own mode
+        )
     file, path = create_temporary(directory, mode=created_mode)
     try:
         with file:
@@ -81,22 +84,22 @@ def write_temporary(directory: Path, content: bytes, *, mode: int | None = None)
 def create_temporary(directory: Path, *, mode: int = _NEW_FILE_MODE) -> tuple[BinaryIO, Path]:
     """Create an empty temporary file, open for writing. Raises OSError.
 
-    mode: permission bits, from which the umask removes some. Unlike the files of the module
-    tempfile, it needs no later chmod, for which the umask would have to be read: that can only be
-    done by changing it for all threads.
+    mode: permission bits, from which the umask removes some. Files of the module tempfile would
+    need a later chmod, for which the umask would have to be read. That is only possible by changing
+    it for all threads.
     """
     path = directory / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
     return os.fdopen(os.open(path, _CREATE, mode), "w+b"), path
 
 
 def flush_to_disk(file: BinaryIO) -> None:
-    """Write what was written to a file to the disk itself, so that it survives a power failure."""
+    """Flush a file to the disk, so that it survives a power failure."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def sync_to_disk(path: Path) -> None:
-    """Write a file, or the names in a directory, to the disk itself. Windows does so on its own.
+    """Flush a file, or the names in a directory, to the disk. Windows needs no flush.
 
     Raises OSError.
     """
@@ -110,7 +113,7 @@ def sync_to_disk(path: Path) -> None:
 
 
 def retry_while_busy(action: Callable[[], object]) -> None:
-    """Run an action, again for BUSY_TIMEOUT_S while the system denies it."""
+    """Run an action, and repeat it for BUSY_TIMEOUT_S while the system denies it."""
     end = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
@@ -126,13 +129,14 @@ def retry_while_busy(action: Callable[[], object]) -> None:
 def acquire_lock(path: Path, timeout_s: float) -> BaseFileLock | None:
     """Lock a lock file against other processes; None on a file system without locks.
 
-    The caller releases it; the operating system releases the lock of a process that dies.
-    Raises TimeoutError when another process holds it for too long, other OSErrors for a file that
+    The caller releases it. The operating system releases the lock of a process that dies.
+
+    Raises TimeoutError if another process holds it for too long, and other OSErrors for a file that
     cannot be written.
     """
     from filelock import FileLock
 
-    # With the mode that the file has: some releases of filelock set 0o644 otherwise.
+    # The file keeps its mode: some releases of filelock would set 0o644.
     lock = FileLock(path, timeout=timeout_s, mode=_ensure_file(path) | _OWNER_READ_WRITE)
     try:
         lock.acquire()
@@ -146,7 +150,7 @@ def acquire_lock(path: Path, timeout_s: float) -> BaseFileLock | None:
 
 
 def _ensure_file(path: Path) -> int:
-    """Create an empty file if there is none, and return its permission bits. Raises OSError."""
+    """Create an empty file if it does not exist. Return its permission bits. Raises OSError."""
     flags = os.O_RDONLY | os.O_CREAT | _WITHOUT_WAITING
     descriptor = os.open(path, flags, _NEW_FILE_MODE)
     try:
@@ -156,7 +160,7 @@ def _ensure_file(path: Path) -> int:
 
 
 def read_small_file(path: Path) -> bytes:
-    """Return the content of a file that a person writes, such as a settings file.
+    """Return the content of a small file, such as a settings file.
 
     Raises OSError, also for anything but a regular file of at most MAX_SMALL_FILE_BYTES.
     """
@@ -169,7 +173,7 @@ def read_regular_file(path: Path, limit_bytes: int) -> bytes:
         size_bytes = os.fstat(file.fileno()).st_size
         if size_bytes > limit_bytes:
             raise OSError(errno.EFBIG, f"it is larger than {limit_bytes >> 20} MB", str(path))
-        # What the system makes up has no size. `read` reserves as much memory as it may return.
+        # A file of the system has no size. `read` reserves as much memory as it may return.
         return file.read(size_bytes or min(limit_bytes, MAX_SMALL_FILE_BYTES))
 
 
@@ -188,7 +192,7 @@ def has_content(path: Path, sha256: str, size_bytes: int) -> bool:
 
 
 def _open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading. A pipe fails at once, where it would wait for a writer."""
+    """Open a file for reading. A pipe fails immediately instead of waiting for a writer."""
     try:
         file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
     except ValueError:  # a NUL character, or one that the file system cannot encode

@@ -1,4 +1,4 @@
-"""Text for people: outside text made harmless, plurals, durations, sizes and timestamps."""
+"""Formatting of text: control characters, plurals, durations, sizes and timestamps."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def escape_controls(text: str) -> str:
 
 
 def as_one_line(text: str) -> str:
-    """Replace the control characters of a text from outside, tabs and line breaks included.
+    """Replace the control characters of a text from outside, including tabs and line breaks.
 
-    Its other characters stay, so that a name still finds what has that name.
+    Other characters stay, so that a name can still be found.
     """
     return _LINE_CONTROLS.sub(REPLACEMENT, text)
 
 
 def map_strings(value: object, change: Callable[[str], str]) -> object:
-    """Return a JSON value with each of its strings changed, keys included."""
+    """Return a JSON value in which each string is changed, including keys."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, list):
@@ -44,7 +44,7 @@ def map_strings(value: object, change: Callable[[str], str]) -> object:
 
 
 def replace_unprintable(text: str, replacement: str = REPLACEMENT) -> str:
-    """Replace each character that cannot be printed in one line, line breaks and tabs included."""
+    """Replace each character that cannot be printed in one line, including line breaks and tabs."""
     characters = list(text)
     for index, character in enumerate(characters):
         if not character.isprintable():
@@ -76,7 +76,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_time_ago(moment: datetime) -> str:
-    """Return how long ago a moment was, in its largest unit: "3 days ago", "just now"."""
+    """Return the time since a moment in its largest unit: "3 days ago", "just now"."""
     seconds = int((datetime.now(UTC) - moment).total_seconds())
     for unit, length in _AGE_UNITS:
         if seconds >= length:
@@ -103,7 +103,7 @@ def strip_fraction(timestamp: str) -> str:
 
 
 def utc_timestamp(timestamp: str | None) -> str | None:
-    """Return an ISO timestamp in UTC, as JSON results have it; None when it is not one.
+    """Return an ISO timestamp in UTC for a JSON result; None for any other text.
 
     A missing time zone means UTC.
     """

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OnboardRequest:
-    """Where to upload artifacts, and what to report about them.
+    """The destination of an onboarding, and what to report with it.
 
-    integration: its id or its name. force: skip all safety checks of the instance. allow: the
-    names of those to skip.
+    integration: ID or name. force: skip all safety checks of the instance. allow: the names of
+    checks to skip.
     """
 
     integration: int | str
@@ -38,9 +38,10 @@ class OnboardRequest:
 
 @dataclass(frozen=True)
 class ValidatedArtifacts:
-    """Artifacts that may be uploaded, the manifest first.
+    """Valid artifacts, the manifest first.
 
-    drift: what a current dbt writes beside its published schema; not worth a warning.
+    drift: differences from the published schema that a current dbt writes, which are not worth a
+    warning.
     """
 
     artifacts: tuple[Artifact, ...]
@@ -50,7 +51,7 @@ class ValidatedArtifacts:
 
 @dataclass(frozen=True)
 class OnboardResult:
-    """What the instance has confirmed. warnings: what was noticed on the way."""
+    """The confirmed uploads. warnings: those of all steps."""
 
     integration_id: int
     environment: str
@@ -60,7 +61,7 @@ class OnboardResult:
 
     @property
     def unchanged(self) -> bool:
-        """Return whether the instance held every artifact before."""
+        """Return whether the instance already had every artifact."""
         return all(receipt.unchanged for _, receipt in self.files)
 
 
@@ -75,9 +76,10 @@ def validate_artifacts(
     """Read each file once and validate it, before anything is uploaded.
 
     max_problems: of each file; None for all. require_success: reject the manifest of a run of dbt
-    that is not known to have succeeded; otherwise a failed run is a warning. deadline: for reading
-    all files.
-    Raises ArtifactRefused with every problem of every file; UsageError for a missing file, and
+    that did not succeed, or whose outcome is unknown; otherwise a failed run is a warning.
+    deadline: for reading all files.
+
+    Raises ArtifactRefused with every problem of every file, UsageError for a missing file, and
     Unavailable for one that cannot be read in time.
     """
     artifacts = [
@@ -106,10 +108,11 @@ def onboard(
     *,
     console: Console,
 ) -> OnboardResult:
-    """Upload every artifact, have each verified, and report the end of the onboarding.
+    """Upload every artifact, have each one verified, and report the end of the onboarding.
 
-    All are uploaded before the first is verified, and the manifest is verified first. When anything
-    fails until then, what was current on the instance is still current.
+    All are uploaded before the first one is verified, and the manifest is verified first. If
+    anything fails before that, the instance stays unchanged.
+
     Raises AccessDenied, NotFound, ArtifactRefused or Unavailable.
     """
     warnings = _check_token(client, console)
@@ -123,7 +126,7 @@ def onboard(
     try:
         client.start_ingestion(integration_id, request.environment)
     except Unavailable as error:
-        raise Unavailable(f"what was sent is current, but {error}") from None
+        raise Unavailable(f"the uploaded artifacts are current, but {error}") from None
     return OnboardResult(
         integration_id,
         request.environment,
@@ -134,7 +137,7 @@ def onboard(
 
 
 def _check_token(client: InstanceClient, console: Console) -> tuple[str, ...]:
-    """Check that the token may upload. Return the warnings about it, which are printed already."""
+    """Check that the token permits uploads. Print and return the warnings about it."""
     expiry_warning = describe_expiry(client.check_credentials(), client.url)
     client.check_permissions()
     if expiry_warning is None:
@@ -145,7 +148,7 @@ def _check_token(client: InstanceClient, console: Console) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Destination:
-    """Where the uploads of one call go."""
+    """The destination of the uploads of one call."""
 
     client: InstanceClient
     integration_id: int
@@ -160,7 +163,7 @@ def _find_integration_id(client: InstanceClient, integration: int | str) -> int:
 
 
 def _upload_with_retry(destination: _Destination, artifact: Artifact) -> UploadTarget:
-    """Upload one artifact; once more with a new signed URL, as a URL may expire during a wait."""
+    """Upload one artifact. Repeat it once with a new signed URL, because a URL may expire."""
     target, error = _upload_once(destination, artifact)
     if error is not None:
         target, error = _upload_once(destination, artifact)
@@ -190,7 +193,7 @@ def _verify_upload(
     sha256 = artifact.metadata.sha256
     if receipt.sha256 is not None and receipt.sha256 != sha256:
         raise Unavailable(
-            f"the instance holds other bytes than {artifact.path}: "
-            f"sha256 {receipt.sha256}, not {sha256}; onboard it again"
+            f"the instance has other bytes than {artifact.path}: sha256 {receipt.sha256}, "
+            f"not {sha256}. Onboard it again"
         )
     return receipt

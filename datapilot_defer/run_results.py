@@ -1,4 +1,4 @@
-"""The run results beside a manifest: did the run of dbt that it comes from succeed?"""
+"""The check that the dbt run of a manifest succeeded, by the run results beside it."""
 
 from __future__ import annotations
 
@@ -13,27 +13,31 @@ from datapilot_defer.validation import RunOutcome, judge_run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Those of 100,000 nodes, with the compiled SQL of each.
+# The run results of 100,000 nodes have this size, with the compiled SQL of each.
 _MAX_BYTES = 512 * 1024 * 1024
 
 
 def check_run(artifacts: Sequence[Artifact], *, require_success: bool) -> list[str]:
-    """Return a warning when the run of dbt that the manifest comes from has failed.
+    """Return a warning if the dbt run of the manifest failed.
 
-    artifacts: accepted ones, the manifest first. The run results are those among them, and the
-    file beside the manifest.
-    Raises ArtifactRefused with require_success, also when the outcome of the run is not known.
+    artifacts: valid ones, the manifest first. The run results are those among them, and the file
+    beside the manifest.
+
+    With require_success, raises ArtifactRefused for a failed run and for an unknown outcome.
     """
     outcome = _judge(artifacts)
     if not require_success:
         if outcome.failure is None:
             return []
-        return [f"{outcome.failure}. Others defer to it nevertheless; --require-success rejects it"]
+        return [
+            f"{outcome.failure}. The manifest is uploaded nevertheless. Use "
+            "--require-success to reject it"
+        ]
     reason = outcome.failure
     if outcome.unknown is not None:
         reason = (
-            f"it is not known whether the run of dbt succeeded, as {outcome.unknown}. "
-            "Build again, or give a copy of the build's run results with --run-results-path"
+            f"it is unknown whether the dbt run succeeded: {outcome.unknown}. Build "
+            "again, or use --run-results-path with a copy of the build's run results"
         )
     if reason is not None:
         raise ArtifactRefused(f"nothing was uploaded, because of --require-success: {reason}")
@@ -41,7 +45,7 @@ def check_run(artifacts: Sequence[Artifact], *, require_success: bool) -> list[s
 
 
 def _judge(artifacts: Sequence[Artifact]) -> RunOutcome:
-    """Return the outcome by all run results: one failure counts, else one success."""
+    """Return the outcome of all run results. A failure counts before a success."""
     manifest, *others = artifacts
     path = Path(manifest.path).parent / Kind.RUN_RESULTS.file_name
     outcomes: list[RunOutcome] = []
@@ -61,20 +65,20 @@ def _judge(artifacts: Sequence[Artifact]) -> RunOutcome:
 
 
 def _judge_file_beside(manifest: Artifact, path: Path, run_results: Artifact | None) -> RunOutcome:
-    """Return the outcome by the file beside the manifest, which may have been read already.
+    """Return the outcome by the file beside the manifest, which may have been read before.
 
-    dbt may have ended before it replaced an earlier one: only the invocation tells them apart.
+    dbt may have ended before it replaced an older file, so the invocation must be the same.
     """
     try:
         if run_results is None:
-            # A pipe would wait for its writer, and nobody asked for this file.
+            # A pipe would wait for its writer.
             if not path.is_file():
                 return RunOutcome(unknown=f"there is no {path}")
             if path.stat().st_size > _MAX_BYTES:
                 return RunOutcome(unknown=f"{path} is larger than {format_size(_MAX_BYTES)}")
             run_results = read_artifact(path, Kind.RUN_RESULTS)
     except (OSError, UsageError) as error:
-        return RunOutcome(unknown=f"{path} can't be read: {error}")
+        return RunOutcome(unknown=f"{path} cannot be read: {error}")
     return judge_run(manifest, run_results, same_invocation=True)
 
 

@@ -7,7 +7,7 @@ from functools import cache
 
 @cache
 def program_version() -> str:
-    """Return the version, such as "1.2.3"; "0" when the program runs without being installed."""
+    """Return the version, such as "1.2.3"; "0" if the program is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -1,4 +1,4 @@
-"""YAML files of dbt projects, read with limits: a project may be anyone's."""
+"""Reading of YAML files with limits, because a dbt project may come from anyone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _MAX_NODES = 100_000
 _MAX_DEPTH = 100
-# The time that YAML needs for a number grows with the square of its length.
+# The time for parsing a number grows with the square of its length.
 _MAX_UNQUOTED_LENGTH = 10_000
 _MAX_REASON_LENGTH = 300
 
@@ -24,10 +24,10 @@ class _TooLargeError(ValueError):
 
 
 def read_yaml_file(path: Path) -> object:
-    """Return the content of a YAML file. Raises UsageError when it cannot be read."""
+    """Return the content of a YAML file. Raises UsageError if it cannot be read."""
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times as fast
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
     try:
         text = read_small_file(path).decode("utf-8")
         size = _DocumentSize()
@@ -36,12 +36,12 @@ def read_yaml_file(path: Path) -> object:
         return yaml.load(text, Loader=loader)  # noqa: S506 - both are safe
     except OSError as error:
         reason = str(error.strerror or error)
-    # 2024-02-30 in YAML is a ValueError.
+    # An invalid date such as 2024-02-30 raises ValueError.
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         reason = textwrap.shorten(str(error), _MAX_REASON_LENGTH)
-    except (AttributeError, LookupError, TypeError):  # of PyYAML, for `!!bool maybe`
+    except (AttributeError, LookupError, TypeError):  # PyYAML raises these for `!!bool maybe`
         reason = "a value does not fit its tag, such as !!bool or !!int"
-    raise UsageError(f"{path} can't be read: {reason}")
+    raise UsageError(f"{path} cannot be read: {reason}")
 
 
 class _DocumentSize:
@@ -56,7 +56,7 @@ class _DocumentSize:
         self._open: list[tuple[str | None, int]] = []
 
     def add(self, event: Event) -> None:
-        """Count one event of the parser. Raises ValueError when the document is too large."""
+        """Count one event of the parser. Raises ValueError if the document is too large."""
         from yaml import events
 
         if isinstance(event, events.AliasEvent):

@@ -1,4 +1,4 @@
-"""Which URLs a token, an artifact or a signature may be sent to."""
+"""Checks of the URLs to which a token, an artifact or a signature is sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datapilot_defer.errors import Unavailable, UsageError
 
 
 def check_api_url(url: str, base_url: str, action: str) -> None:
-    """Raise unless a URL is on the instance itself: the token goes nowhere else."""
+    """Raise unless a URL is on the instance, the only host to which the token is sent."""
     _check_form(url, base_url, action)
     origin = url_origin(url)
     if origin.lower() == base_url:
@@ -18,16 +18,16 @@ def check_api_url(url: str, base_url: str, action: str) -> None:
     if f"https{origin.lower().removeprefix('http')}" == base_url:
         raise _no_tls_error(origin, base_url, action)
     raise UsageError(
-        f"{action}: {base_url} redirects to {origin}, where the token does "
-        "not go; if that is the instance's address, give it as --backend-url"
+        f"{action}: {base_url} redirects to {origin}, to which the token is not sent. If "
+        "that is the address of the instance, set it with --backend-url"
     )
 
 
 def check_storage_url(url: str, base_url: str, action: str) -> None:
-    """Raise when an artifact or a signature would be sent without TLS.
+    """Raise if an artifact or a signature would be sent without TLS.
 
-    An instance with TLS must return https URLs. Without TLS, only the instance's own host and
-    this machine are accepted.
+    An instance with TLS must return https URLs. Without TLS, only the instance's own host and this
+    machine are accepted.
     """
     _check_form(url, base_url, action)
     parts = urlsplit(url)
@@ -39,25 +39,25 @@ def check_storage_url(url: str, base_url: str, action: str) -> None:
         raise _no_tls_error(origin, base_url, action)
     if not is_loopback(parts.hostname or "") and parts.netloc.lower() != base.netloc:
         raise Unavailable(
-            f"{action}: {origin} is not https, so no artifact goes there or comes from there"
+            f"{action}: {origin} is not https, so no artifact is sent to or accepted from it"
         )
 
 
 def _check_form(url: str, base_url: str, action: str) -> None:
-    """Raise Unavailable for a URL in which two programs may see two different hosts."""
+    """Raise Unavailable for a URL whose host two programs may parse differently."""
     is_plain = url.isascii() and url.isprintable() and not set(url) & set(" \\")
     if not is_plain or "@" in urlsplit(url).netloc:
         raise Unavailable(
-            f"{action}: {base_url} returns a URL with a blank, a backslash, user-info or a "
-            "character that does not belong into a URL, so it is not used"
+            f"{action}: {base_url} returned an unsafe URL, which contains a space, a "
+            "backslash, user-info or an invalid character"
         )
 
 
 def _no_tls_error(origin: str, base_url: str, action: str) -> UsageError:
     return UsageError(
-        f"{action}: {base_url} returns a URL without TLS, {origin}, which is not used. "
-        "The operator of the instance corrects that: start it with "
-        f"`--public-url {base_url}`, or with `--behind-proxy` when a reverse proxy ends TLS."
+        f"{action}: {base_url} returned a URL without TLS, {origin}, which is not used. "
+        f"The operator must start the instance with `--public-url {base_url}`, or with "
+        "`--behind-proxy` behind a reverse proxy."
     )
 
 
@@ -65,14 +65,18 @@ def redirect_target(url: str, location: str, action: str, *, possible: bool) -> 
     """Return the URL that a redirect leads to.
 
     location: of the response. possible: whether the request can be sent there unchanged.
-    Raises Unavailable when it is not, or the location is not a URL.
+
+    Raises Unavailable if it cannot, or if the location is not a URL.
     """
     origin = url_origin(url)
     if not possible:
-        raise Unavailable(f"{action}: {origin} redirects in a way that would lose the request")
+        raise Unavailable(
+            f"{action}: {origin} sent a redirect that would drop the body "
+            "of the request. Check the URL of the instance"
+        )
     try:
         target = urljoin(url, location)
         _ = urlsplit(target).port
     except ValueError:
-        raise Unavailable(f"{action}: {origin} redirects to something that is no URL") from None
+        raise Unavailable(f"{action}: {origin} sent a redirect to an invalid URL") from None
     return target

@@ -1,4 +1,4 @@
-"""The way from options, environment variables and stored credentials to an instance."""
+"""The instance that options, environment variables and stored credentials select."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datapilot_defer.client.instance_client import InstanceClient
     from datapilot_defer.console import Console
 
-# For a command that can continue with what was pulled before.
+# For a command that can continue with the artifacts of an earlier pull.
 BRIEF_TIMEOUT_S = 5.0
 UPDATE_TIMEOUT_S = 120.0
 _MAX_TIMEOUT_S = 86_400
@@ -39,17 +39,17 @@ class ConnectionOptions:
 
 @dataclass(frozen=True)
 class InstanceAddress:
-    """URL and instance name: everything but the token. `url` has no trailing slash."""
+    """URL and instance name, without a token. `url` has no trailing slash."""
 
     url: str
     instance_name: str
 
 
 class Connection:
-    """The instance of one command. Credentials are looked up when they are first needed.
+    """The instance of one command. Credentials are looked up at the first access.
 
-    `address` and `credentials` raise UsageError when a part is missing, malformed, or belongs to
-    another instance. Each missing part is asked for at most once.
+    `address` and `credentials` raise UsageError if a value is missing, malformed, or belongs to
+    another instance. The user is asked for each missing value at most once.
     """
 
     def __init__(
@@ -58,34 +58,34 @@ class Connection:
         self._options = options
         self._environ = environ
         self._console = console
-        # Why the instance did not answer a short request, so that nothing waits for it twice.
+        # Why the instance was unavailable for a short request, so that no other call waits for it.
         self.unavailable: Unavailable | None = None
 
     @cached_property
     def deadline(self) -> Deadline:
-        """Return the time limit of the command. It starts when it is first needed."""
+        """Return the time limit of the command. It starts at the first access."""
         return Deadline(command_timeout_s(self._options.timeout_s, self._environ))
 
     @cached_property
     def url(self) -> str:
-        """Return the URL, which may be known without the rest.
+        """Return the URL, which may be known without the other values.
 
-        Raises UsageError when nothing is set at all: the default URL is then only a guess.
+        Raises UsageError if no value is set: the default URL would only be a guess.
         """
         sources = self._sources
         if not any(source.url or source.instance_name or source.token for source in sources):
-            raise UsageError("nothing says which instance: set environment variable ALTIMATE_URL")
+            raise UsageError("no instance is configured. Set the environment variable ALTIMATE_URL")
         return resolve_url(sources, allow_http=self._options.allow_http).value
 
     @cached_property
     def address(self) -> InstanceAddress:
-        """Return URL and instance name. They need no token, so that `pull --offline` needs none."""
+        """Return URL and instance name, without a token, as `pull --offline` needs them."""
         url, instance_name = self._address_settings
         return InstanceAddress(url.value, instance_name.value)
 
     @cached_property
     def credentials(self) -> Credentials:
-        """Return the credentials; the token is hidden in all output from then on."""
+        """Return the credentials. The token is hidden in all later output."""
         url, instance_name = self._address_settings
         token = resolve_token(self._sources, console=self._console)
         self._console.hide_secret(token.value)
@@ -99,10 +99,10 @@ class Connection:
     def open(
         self, max_timeout_s: float = math.inf, *, retry_s: float | None = None
     ) -> InstanceClient:
-        """Return a client whose calls take at most `max_timeout_s` seconds together.
+        """Return a client whose calls take at most `max_timeout_s` seconds in total.
 
-        max_timeout_s: --timeout, which is of the whole command, may end them earlier. retry_s: as
-        for `open_instance`.
+        max_timeout_s: --timeout, which is of the complete command, may end them earlier. retry_s:
+        as for `open_instance`.
         """
         deadline = self.deadline
         if max_timeout_s < deadline.remaining():
@@ -116,7 +116,7 @@ class Connection:
         )
 
     def open_without_token(self) -> InstanceClient:
-        """Return a client that can only ask whether the instance can be reached."""
+        """Return a client for checks that need no token."""
         nothing = Setting("", "nowhere")
         return open_instance(
             Credentials(Setting(self.url, "the URL"), nothing, nothing),
@@ -127,13 +127,13 @@ class Connection:
         )
 
     def open_briefly(self) -> InstanceClient:
-        """Return a client that gives up after 5 seconds, for a command that can do without."""
+        """Return a client that gives up after 5 seconds, for a command that works without."""
         return self.open(BRIEF_TIMEOUT_S, retry_s=BRIEF_TIMEOUT_S)
 
     def open_for_update(self) -> InstanceClient:
-        """Return a client for a newer version of what is there already.
+        """Return a client for updates of artifacts that were pulled before.
 
-        It gives up after 5 seconds in which the instance sends nothing.
+        It gives up if the instance sends nothing for 5 seconds.
         """
         return self.open(UPDATE_TIMEOUT_S, retry_s=BRIEF_TIMEOUT_S)
 
@@ -143,7 +143,7 @@ class Connection:
         if options.token:
             self._console.hide_secret(options.token)
             self._console.warn(
-                "--token shows the token in process lists and CI logs; set ALTIMATE_API_KEY instead"
+                "--token is visible in process lists and CI logs. Set ALTIMATE_API_KEY instead"
             )
         source = CredentialSource.from_options(
             token=options.token, instance_name=options.instance_name, url=options.backend_url
@@ -162,7 +162,8 @@ class Connection:
         file = config.read_config_file(self._environ)
         if file.is_readable_by_others():
             self._console.warn(
-                f"others on this machine can read the token in {file.path}: chmod 600 {file.path}"
+                f"other users of this machine can read the token in {file.path}. Run "
+                f"`chmod 600 {file.path}`"
             )
 
 
@@ -176,8 +177,8 @@ def open_instance(
 ) -> InstanceClient:
     """Return a client of the instance with these credentials.
 
-    retry_s: how long a failed request is sent again, and how long the instance may send nothing;
-    None takes 30 s when a user is at a terminal, else 5 minutes.
+    retry_s: how long to repeat a failed request, and how long to wait for a response; None means 30
+    s for a user at a terminal, otherwise 5 minutes.
     """
     from datapilot_defer.client import retries
     from datapilot_defer.client.instance_client import InstanceClient
@@ -200,13 +201,13 @@ def open_instance(
 def command_timeout_s(timeout_s: float | None, environ: Mapping[str, str]) -> float:
     """Return the time limit of a command in seconds.
 
-    timeout_s: of the option --timeout. Raises UsageError when DATAPILOT_TIMEOUT is out of range.
+    timeout_s: the value of --timeout. Raises UsageError if DATAPILOT_TIMEOUT is out of range.
     """
     return timeout_s or _timeout_from_environment(environ) or DEFAULT_TIMEOUT_S
 
 
 def _timeout_from_environment(environ: Mapping[str, str]) -> float | None:
-    """Return DATAPILOT_TIMEOUT in seconds. Raises UsageError when it is out of range."""
+    """Return DATAPILOT_TIMEOUT in seconds. Raises UsageError if it is out of range."""
     setting = config.read_variable(environ, ("DATAPILOT_TIMEOUT",))
     if setting is None:
         return None
@@ -216,6 +217,6 @@ def _timeout_from_environment(environ: Mapping[str, str]) -> float | None:
         seconds = 0.0
     if not 1 <= seconds <= _MAX_TIMEOUT_S:
         raise UsageError(
-            f"{setting.origin} is {setting.value!r}: set it to a number of seconds, 1 to 86400"
+            f"{setting.origin} is {setting.value!r}. Set it to a number of seconds from 1 to 86400"
         )
     return seconds

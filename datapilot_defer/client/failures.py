@@ -1,6 +1,6 @@
-"""Failures between this machine and an instance: their message, and whether to try again.
+"""Failures between this machine and an instance: their messages, and whether to retry.
 
-No message of requests is shown: it holds URLs with their secrets.
+Messages of requests are not shown, because they contain URLs with secrets.
 """
 
 from __future__ import annotations
@@ -23,29 +23,30 @@ from urllib3.util.ssl_match_hostname import CertificateError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# For what is rarely temporary: an unknown host name, another program at the port.
+# For failures that are rarely temporary: an unknown host name, another program at the port.
 _SHORT_RETRY_S = 10.0
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504, 507, 520, 521, 522, 523, 524})
-# Exceptions of requests: message, and whether the request surely did not reach the server.
+# Exceptions of requests: message, and whether the request certainly did not reach the server.
 _REQUEST_FAILURES = (
     (
         exceptions.ProxyError,
-        "the proxy on the way to {origin} refuses or is not there; see HTTPS_PROXY and NO_PROXY",
+        "the proxy for {origin} is unavailable or denies the request. Check HTTPS_PROXY, "
+        "ALL_PROXY and NO_PROXY",
         False,
     ),
-    (exceptions.ConnectTimeout, "{origin} did not answer the connection in time", True),
-    (exceptions.Timeout, "{origin} accepted the request and then fell silent", False),
-    (exceptions.ChunkedEncodingError, "the answer of {origin} was cut off", False),
-    (exceptions.ContentDecodingError, "the answer of {origin} was cut off", False),
+    (exceptions.ConnectTimeout, "timed out connecting to {origin}", True),
+    (exceptions.Timeout, "timed out waiting for a response of {origin}", False),
+    (exceptions.ChunkedEncodingError, "the response of {origin} was incomplete", False),
+    (exceptions.ContentDecodingError, "the response of {origin} was incomplete", False),
 )
 # The same for what caused a ConnectionError.
 _CONNECTION_FAILURES = (
     (ConnectionRefusedError, "nothing listens at {origin} (connection refused)", True),
-    (TimeoutError, "{origin} stopped taking what is sent", False),
+    (TimeoutError, "timed out sending the request to {origin}", False),
 )
 _EXPIRED = "it has expired"
 _OTHER_HOST = "it is for another host"
-_UNKNOWN_AUTHORITY = "it is not signed by an authority known here"
+_UNKNOWN_AUTHORITY = "it is not signed by a trusted authority"
 # Source: X509_V_ERR_* of OpenSSL; with truststore errSec* of macOS and CERT_E_* of Windows.
 _CERTIFICATE_PROBLEMS = {
     10: _EXPIRED,
@@ -63,11 +64,11 @@ _NOT_TLS_REASONS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
 
 @dataclass(frozen=True)
 class RequestFailure:
-    """One failed try.
+    """One failed attempt.
 
-    retryable: another try may help. not_sent: the request surely did not reach the server.
-    retry_after_s: how long the server asks to wait. max_retry_s: how long another try may help.
-    is_setting: a setting of the user is wrong.
+    retryable: another attempt may succeed. not_sent: the request certainly did not reach the
+    server. retry_after_s: how long the server asks to wait. max_retry_s: how long other attempts
+    may help. is_setting: a setting of the user is wrong.
     """
 
     message: str
@@ -85,9 +86,9 @@ def url_origin(url: str) -> str:
 
 
 def truncated_response(url: str) -> RequestFailure:
-    """Return the failure for a response of which only a part arrived."""
+    """Return the failure for an incomplete response."""
     return RequestFailure(
-        f"the answer of {url_origin(url)} was cut off",
+        f"the response of {url_origin(url)} was incomplete",
         retryable=True,
         max_retry_s=_SHORT_RETRY_S,
     )
@@ -96,7 +97,7 @@ def truncated_response(url: str) -> RequestFailure:
 def failure_from_exception(
     error: requests.RequestException | urllib3.exceptions.HTTPError | ValueError, url: str
 ) -> RequestFailure:
-    """Return the failure that an exception of requests, urllib3 or http.client stands for."""
+    """Return the failure for an exception of requests, urllib3 or http.client."""
     origin = url_origin(url)
     if not isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError):
         return _malformed_response(origin)
@@ -113,8 +114,8 @@ def failure_from_exception(
             )
     if _is_invalid_proxy(error):
         return RequestFailure(
-            "the proxy of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY can't be used: it must be a URL; "
-            "for one that begins with socks, `pip install pysocks`",
+            "the value of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is not a usable URL. A "
+            "SOCKS proxy needs `pip install pysocks`",
             retryable=False,
             not_sent=True,
             is_setting=True,
@@ -124,7 +125,7 @@ def failure_from_exception(
     if isinstance(error, exceptions.ConnectionError | urllib3.exceptions.HTTPError):
         return _connection_failure(error, origin)
     return RequestFailure(
-        f"the request to {origin} could not be made ({type(error).__name__})",
+        f"the request to {origin} failed ({type(error).__name__})",
         retryable=False,
         not_sent=True,
     )
@@ -133,10 +134,10 @@ def failure_from_exception(
 def failure_from_status(
     status: int, headers: requests.structures.CaseInsensitiveDict[str], url: str, reason: str
 ) -> RequestFailure:
-    """Return the failure for one of RETRIED_STATUS. reason: what the server says, may be empty."""
-    problem = "has a fault of its own"
+    """Return the failure for one of RETRIED_STATUS. reason: that of the server, may be empty."""
+    problem = "returned a server error"
     if status == requests.codes.too_many_requests:
-        problem = "asks to slow down"
+        problem = "limits the rate of requests"
     message = f"{url_origin(url)} {problem} (HTTP {status})"
     if reason:
         message += f": {reason}"
@@ -148,7 +149,7 @@ def failure_from_status(
 
 
 def parse_retry_after(value: str | None) -> float | None:
-    """Return the seconds of a Retry-After header, which holds seconds or a date; else None."""
+    """Return the seconds of a Retry-After header, which contains seconds or a date, or None."""
     if not value:
         return None
     if value.strip().isascii() and value.strip().isdigit():
@@ -171,7 +172,7 @@ def _tls_failure(error: exceptions.SSLError, origin: str) -> RequestFailure:
             return _certificate_failure(origin, _OTHER_HOST)
         if isinstance(cause, ssl.SSLError) and cause.reason in _NOT_TLS_REASONS:
             return RequestFailure(
-                f"{origin} does not speak TLS: is it http, or another port?",
+                f"{origin} does not use TLS. Check the scheme and the port",
                 retryable=False,
                 not_sent=True,
             )
@@ -180,8 +181,9 @@ def _tls_failure(error: exceptions.SSLError, origin: str) -> RequestFailure:
 
 def _certificate_failure(origin: str, problem: str) -> RequestFailure:
     return RequestFailure(
-        f"the TLS certificate of {origin} is refused: {problem}; REQUESTS_CA_BUNDLE names a file "
-        "with own authorities, DATAPILOT_SYSTEM_CERTIFICATES=1 takes the system's",
+        f"the TLS certificate of {origin} is invalid: {problem}. REQUESTS_CA_BUNDLE sets "
+        "a file of trusted authorities, DATAPILOT_SYSTEM_CERTIFICATES=1 uses those of "
+        "the system",
         retryable=False,
         not_sent=True,
     )
@@ -197,17 +199,15 @@ def _connection_failure(error: Exception, origin: str) -> RequestFailure:
             return RequestFailure(message.format(origin=origin), retryable=True, not_sent=not_sent)
     if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):
         reason = _system_message(causes) or "no route"
-        return RequestFailure(
-            f"{origin} can't be reached ({reason})", retryable=True, not_sent=True
-        )
-    return RequestFailure(f"{origin} broke the connection off", retryable=True)
+        return RequestFailure(f"cannot reach {origin} ({reason})", retryable=True, not_sent=True)
+    return RequestFailure(f"{origin} closed the connection unexpectedly", retryable=True)
 
 
 def _wrong_address_failure(causes: list[BaseException], origin: str) -> RequestFailure | None:
-    """Return the failure for a URL that is probably wrong; None for other failures."""
+    """Return the failure for a URL that is probably wrong, or None."""
     if any(isinstance(cause, _UNKNOWN_HOST_ERRORS) for cause in causes):
         return RequestFailure(
-            f"the name of {origin} can't be resolved: is it spelled right, and is the network up?",
+            f"cannot resolve the host name of {origin}. Check its spelling and the network",
             retryable=True,
             not_sent=True,
             max_retry_s=_SHORT_RETRY_S,
@@ -219,14 +219,14 @@ def _wrong_address_failure(causes: list[BaseException], origin: str) -> RequestF
 
 def _malformed_response(origin: str) -> RequestFailure:
     return RequestFailure(
-        f"{origin} does not speak HTTP: is that the instance's port?",
+        f"{origin} does not use HTTP. Check the port of the instance",
         retryable=True,
         max_retry_s=_SHORT_RETRY_S,
     )
 
 
 def _is_invalid_proxy(error: Exception) -> bool:
-    """Return whether the proxy cannot be used. A request whose own URL is invalid is not made."""
+    """Return whether the proxy cannot be used, as opposed to the URL of the request."""
     if isinstance(error, exceptions.InvalidSchema | exceptions.InvalidProxyURL):
         return True
     return isinstance(error, exceptions.InvalidURL) and error.request is not None
@@ -249,7 +249,7 @@ def _system_message(causes: list[BaseException]) -> str | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the exceptions that this one wraps, however requests and urllib3 nest them."""
+    """Yield the exception and those that it wraps, in any nesting of requests and urllib3."""
     seen: set[int] = set()
     pending: list[object] = [error]
     while pending:

@@ -1,4 +1,4 @@
-"""Where the web pages of an instance are: the hosted services have a host of their own for them."""
+"""URLs of the web pages of an instance. The hosted services have a separate host for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HOSTED_SITES = {
 
 def find_site(url: str, instance_name: str) -> str:
     """Return the URL of an instance's web pages from that of its API, without a trailing slash."""
-    site = _HOSTED_SITES.get(url.removesuffix(":443"))  # the port of https may be written out
+    site = _HOSTED_SITES.get(url.removesuffix(":443"))  # the port of https may be explicit
     if site is None:
         return url
     return f"https://{quote(instance_name, safe='')}.{site}"

@@ -67,7 +67,7 @@ class InstanceClient:
         return f"{site}/settings/integrations/{integration_id}/{quote(environment, safe='')}"
 
     def health(self) -> str | None:
-        """Return the Date header of the instance. Raises Unavailable when it cannot be reached."""
+        """Return the Date header of the instance. Raises Unavailable if it cannot be reached."""
         request = Request("reaching the instance", "GET", "/health")
         return self._transport.send_to_api(request).headers.get("Date")
 
@@ -94,41 +94,40 @@ class InstanceClient:
             raise AccessDenied(f"the token may not upload: {reason}")
 
     def list_integrations(self) -> list[responses.IntegrationSummary]:
-        """Return every integration that the token permits to see, in the instance's order."""
+        """Return every integration that the token may list, in the order of the instance."""
         request = Request("listing the integrations", "GET", f"{API_PATH}/project_integrations/")
         return responses.parse_integrations(self.call(request))
 
     def find_integration(self, name: str) -> responses.IntegrationSummary:
-        """Return the integration with exactly this name. Raises UsageError when several have it."""
+        """Return the integration with exactly this name. Raises UsageError if several have it."""
         integrations = self.list_integrations()
         matches = [integration for integration in integrations if integration.name == name]
         if not matches:
             listed = integrations[:_MAX_LISTED_INTEGRATIONS]
             names = ", ".join(repr(integration.name) for integration in listed) or "none yet"
-            raise NotFound(f"no integration is called {name!r} on {self.url}; there are: {names}")
+            raise NotFound(f"no integration is called {name!r} on {self.url}. It has: {names}")
         if len(matches) > 1:
             ids = ", ".join(str(integration.id) for integration in matches)
             raise UsageError(
-                f"{len(matches)} integrations are called {name!r} (ids {ids}): say which one with "
-                "--integration-id"
+                f"{len(matches)} integrations are called {name!r} (IDs {ids}). Use --integration-id"
             )
         return matches[0]
 
     def request_upload_url(
         self, kind: Kind, integration_id: int, environment: str
     ) -> responses.UploadTarget:
-        """Return where to upload an artifact of this kind."""
+        """Request a signed URL for an artifact of this kind."""
         params = _environment_parameters(integration_id, environment) | {"file_type": kind.value}
-        action = f"asking where to put the {kind.value}"
+        action = f"requesting an upload URL for the {kind.value}"
         content = self.call(Request(action, "GET", f"{API_PATH}/signed_url", params))
         return responses.parse_upload_target(content)
 
     def upload(
         self, target: responses.UploadTarget, artifact: Artifact, progress: Progress
     ) -> DatapilotError | None:
-        """Upload one artifact. It becomes visible only when it is verified.
+        """Upload one artifact. It becomes current only when it is verified.
 
-        Returns why the upload failed, when another signed URL may help; raises other errors.
+        Returns why the upload failed if another signed URL may help. Raises other errors.
         """
         action = f"uploading the {artifact.kind.value}"
         content = artifact.content
@@ -142,11 +141,12 @@ class InstanceClient:
         if not response.is_success:
             return storage_error(action, response)
         sha256 = artifact.metadata.sha256
-        received = response.headers.get("ETag", "").strip('"')  # our instance puts the sha256 in it
+        # An instance of this project returns the sha256 in the ETag.
+        received = response.headers.get("ETag", "").strip('"')
         if len(received) == len(sha256) and received != sha256:
             return Unavailable(
-                f"{action}: the bytes were changed on the way: sha256 {received} arrived, "
-                f"{sha256} was sent; is a proxy in between?"
+                f"{action}: the bytes were changed on the way, perhaps by a proxy: sha256 "
+                f"{received} arrived, {sha256} was sent"
             )
         return None
 
@@ -159,12 +159,12 @@ class InstanceClient:
         force: bool = False,
         allow: Collection[str] = (),
     ) -> responses.UploadReceipt:
-        """Verify that an upload is complete, which makes it the current artifact.
+        """Request the verification of an upload, which makes it the current artifact.
 
-        force: skip all safety checks of the instance. allow: the names of those to skip.
-        Raises ArtifactRefused when it is rejected.
+        force: skip all safety checks of the instance. allow: the names of checks to skip. Raises
+        ArtifactRefused if it is rejected.
         """
-        action = f"confirming the {artifact.kind.value}"
+        action = f"verifying the {artifact.kind.value}"
         path = f"{API_PATH}/verify_upload"
         body = {"dbt_core_integration_file_id": target.file_id}
         facts: dict[str, object] = {
@@ -179,7 +179,7 @@ class InstanceClient:
         request = Request(action, "POST", path, body=body | facts)
         response = self._transport.send_to_api(request)
         if response.status in (400, 422) and responses.forbids_fields(response.json(), facts):
-            # Other instances do not know the facts; some reject what they do not know.
+            # Other instances do not have these fields, and some reject unknown ones.
             response = self._transport.send_to_api(Request(action, "POST", path, body=body))
         if response.status in REJECTED_STATUS:
             raise rejection_error(artifact.kind.value, response)
@@ -187,10 +187,10 @@ class InstanceClient:
         return responses.parse_upload_receipt(content, target.file_id)
 
     def start_ingestion(self, integration_id: int, environment: str) -> None:
-        """Report the end of an onboarding; the hosted service starts its ingestion.
+        """Report the end of an onboarding. The hosted service then starts its ingestion.
 
-        Raises ArtifactRefused when the instance rejected an upload, Unavailable when the
-        instance does not confirm.
+        Raises ArtifactRefused if the instance rejected an upload, and Unavailable if it does not
+        confirm.
         """
         request = Request(
             "starting the ingestion",
@@ -216,7 +216,7 @@ class InstanceClient:
         file_id: int | None = None,
         at: str | None = None,
     ) -> responses.ArtifactLocation:
-        """Return where to download the current artifact of this kind, or an earlier one.
+        """Return the location of the current artifact of this kind, or of an earlier one.
 
         file_id: of an earlier one. at: an ISO timestamp at which the artifact was current.
         """
@@ -245,10 +245,10 @@ class InstanceClient:
     ) -> None:
         """Write an artifact to `destination`, from its beginning.
 
-        Raises AccessDenied or NotFound when the URL is no longer valid.
+        Raises AccessDenied or NotFound if the URL is no longer valid.
         """
         request = Request(
-            f"fetching the {kind}",
+            f"downloading the {kind}",
             "GET",
             location.url,
             destination=destination,
@@ -264,9 +264,9 @@ class InstanceClient:
         return self._parse_response(request, self._transport.send_to_api(request))
 
     def call_if_supported(self, request: Request, unsupported: frozenset[int]) -> object:
-        """Send a call that other instances do not have; otherwise the same as `call`.
+        """Send a call that other instances do not have. Otherwise the same as `call`.
 
-        unsupported: status codes of an instance that does not have it. They raise UsageError.
+        unsupported: status codes of an instance without this call. They raise UsageError.
         """
         response = self._transport.send_to_api(request)
         if response.status in unsupported:
@@ -282,8 +282,8 @@ class InstanceClient:
             raise api_error(request.action, response, self.credentials)
         if content is None:
             raise Unavailable(
-                f"{request.action}: {self.url} answered something that is not JSON; "
-                "is that the URL of an instance's API, and no proxy or log-in page in between?"
+                f"{request.action}: the response of {self.url} is not JSON. Check that it "
+                "is the URL of an instance's API, and not that of a proxy or login page"
             )
         return content
 

@@ -1,4 +1,4 @@
-"""API calls that describe and manage integrations, one function each.
+"""API calls for integrations, one function each.
 
 Most of them exist only on an instance of this project.
 """
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from datapilot_defer.client.instance_client import InstanceClient
 
 _METHOD_NOT_ALLOWED = frozenset({405})
-# For a call about something that is known to exist.
+# For a call about an integration that is known to exist.
 _NOT_FOUND_OR_NOT_ALLOWED = frozenset({404, 405})
 
 
 def get_integration(client: InstanceClient, integration: int | str) -> responses.IntegrationSummary:
-    """Return an integration, given by id or name. Raises NotFound, or UsageError for two names."""
+    """Return an integration, by ID or name. Raises NotFound, or UsageError for two of a name."""
     if isinstance(integration, str):
         return client.find_integration(integration)
     for candidate in client.list_integrations():
         if candidate.id == integration:
             return candidate
     raise NotFound(
-        f"no integration has the id {integration} on {client.url}; "
-        "`datapilot dbt integrations list` shows the ids"
+        f"no integration has the ID {integration} on {client.url}. `datapilot dbt "
+        "integrations list` lists the IDs"
     )
 
 
@@ -48,23 +48,23 @@ def list_deleted_integrations(client: InstanceClient) -> list[responses.Integrat
 def get_deleted_integration(
     client: InstanceClient, integration: int | str
 ) -> responses.IntegrationSummary:
-    """Return a deleted integration, given by id or name. Raises NotFound."""
+    """Return a deleted integration, by ID or name. Raises NotFound."""
     for candidate in list_deleted_integrations(client):
         if integration in (candidate.id, candidate.name):
             return candidate
-    description = f"id {integration}"
+    description = f"ID {integration}"
     if isinstance(integration, str):
         description = f"name {integration!r}"
     raise NotFound(
-        f"no deleted integration has the {description} on {client.url}; "
-        "`datapilot dbt integrations list --deleted` shows those that can be undeleted"
+        f"no deleted integration has the {description} on {client.url}. `datapilot dbt "
+        "integrations list --deleted` lists those that can be undeleted"
     )
 
 
 def create_integration(client: InstanceClient, name: str, environment: str) -> int:
-    """Create an integration for a dbt Core project; return its id.
+    """Create an integration for a dbt Core project. Return its ID.
 
-    The request is not repeated when the integration may have been created.
+    The request is not repeated if the integration may have been created.
     """
     request = Request(
         f"creating integration {name!r}",
@@ -77,7 +77,7 @@ def create_integration(client: InstanceClient, name: str, environment: str) -> i
 
 
 def rename_integration(client: InstanceClient, integration_id: int, name: str) -> None:
-    """Rename an existing integration. Raises UsageError when another one has this name."""
+    """Rename an existing integration. Raises UsageError if another one has this name."""
     request = Request(
         f"renaming integration {integration_id}",
         "PATCH",
@@ -129,14 +129,14 @@ def describe_environment(
     path = _environment_path(integration_id, environment)
     content = client.call(Request(action, "GET", path, params))
     if not isinstance(content, dict):
-        raise Unavailable("the instance's answer describes no integration")
+        raise Unavailable("the response of the instance does not describe an integration")
     return content
 
 
 def restore_artifact(
     client: InstanceClient, integration_id: int, environment: str, file_id: int
 ) -> responses.UploadReceipt:
-    """Make an earlier artifact the current one again."""
+    """Make an earlier artifact current again."""
     path = f"{_environment_path(integration_id, environment)}/restore"
     body = {"dbt_core_integration_file_id": file_id}
     content = client.call(Request(f"restoring file {file_id}", "POST", path, body=body))
@@ -144,7 +144,7 @@ def restore_artifact(
 
 
 def accept_upload(client: InstanceClient, file_id: int) -> responses.AcceptedUpload:
-    """Make an upload current that a check rejected.
+    """Publish an upload that a check rejected.
 
     The request is not repeated once it may have arrived. Raises NotFound also for an instance
     without this call.
@@ -169,7 +169,7 @@ def accept_upload(client: InstanceClient, file_id: int) -> responses.AcceptedUpl
 def read_disabled_checks(
     client: InstanceClient, integration_id: int, environment: str
 ) -> frozenset[str]:
-    """Return the checks that an environment skips. Raises UsageError for other instances."""
+    """Return the disabled checks of an environment. Raises UsageError for other instances."""
     description = describe_environment(client, integration_id, environment)
     checks = responses.parse_disabled_checks(description)
     if checks is None:
@@ -184,7 +184,7 @@ def read_disabled_checks(
 def write_disabled_checks(
     client: InstanceClient, integration_id: int, environment: str, checks: Collection[str]
 ) -> frozenset[str]:
-    """Set the checks that an existing environment skips and return them."""
+    """Set the disabled checks of an existing environment. Return them."""
     request = Request(
         f"changing the checks of integration {integration_id}, {environment}",
         "POST",

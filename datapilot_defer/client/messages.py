@@ -36,7 +36,7 @@ class Response:
     content: object = field(default=None, repr=False)
 
     def json(self) -> object:
-        """Return the body as JSON, each string in one line; None when it is not JSON."""
+        """Return the body as JSON, each string in one line; None if it is not JSON."""
         return self.content
 
     @property
@@ -46,7 +46,7 @@ class Response:
 
     @property
     def request_id(self) -> str | None:
-        """Return the id under which the log of the instance has this request, if it states one."""
+        """Return the request ID in the log of the instance, if it states one."""
         return self._header_word("X-Request-ID")
 
     @property
@@ -55,7 +55,7 @@ class Response:
         return self._header_word("X-Datapilot-Version")
 
     def describe_request(self) -> str:
-        """Return the request id and the instance's version, for a person who asks for help."""
+        """Return the request ID and the version of the instance, for support."""
         facts = []
         if self.request_id:
             facts.append(f"request {self.request_id}")
@@ -69,23 +69,23 @@ class Response:
 
     @property
     def is_truncated(self) -> bool:
-        """Return whether a body that is declared as JSON is not JSON: a part is missing."""
+        """Return whether a body that is declared as JSON is not JSON, because a part is missing."""
         is_declared_json = self.headers.get("Content-Type", "").startswith("application/json")
         return is_declared_json and self.json() is None and self.body.strip() != b"null"
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request, repeatable as often as needed.
+    """One request, which can be repeated.
 
-    action: for messages, such as "checking the credentials". url: of an API call, its path.
-    body: sent as JSON. content: an upload. destination: receives the body of a response with
-    status 200. limit_bytes: of that body.
+    action: for messages, such as "checking the credentials". url: of an API call, its path. body:
+    sent as JSON. content: an upload. destination: receives the body of a response with status 200.
+    limit_bytes: of that body.
     """
 
     action: str
     method: str
-    url: str = field(repr=False)  # it may be signed
+    url: str = field(repr=False)  # it may contain a signature
     params: Mapping[str, str | int] | None = None
     body: object = None
     content: bytes | None = field(default=None, repr=False)
@@ -96,7 +96,7 @@ class Request:
 
 
 def parse_body(body: bytes) -> object:
-    """Return a body as JSON, each string in one line; None when it is not JSON."""
+    """Return a body as JSON, each string in one line; None if it is not JSON."""
     try:
         content = json.loads(body)
         if _MAY_NEED_CHANGE.search(body) is None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 T = TypeVar("T", bound=msgspec.Struct)
-# Of ids and sizes: what a signed number of 64 bits can be.
+# The maximum of IDs and sizes: that of a signed 64-bit integer.
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _MAX_DETAIL_LENGTH = 2000  # enough for the reasons of all failed checks
 _EXTRA_FIELD_ERRORS = ("extra_forbidden", "value_error.extra")  # pydantic 2 and 1
@@ -42,9 +42,9 @@ class EnvironmentSummary(msgspec.Struct, frozen=True):
 
 
 class IntegrationSummary(msgspec.Struct, frozen=True, rename=_RENAMED):
-    """An integration: it receives the artifacts of one dbt project. Timestamps are ISO.
+    """An integration, which receives the artifacts of one dbt project. Timestamps are ISO.
 
-    purge_at: when the instance removes a deleted one.
+    purge_at: when the instance removes a deleted integration.
     """
 
     id: Id
@@ -63,13 +63,13 @@ class IntegrationSummary(msgspec.Struct, frozen=True, rename=_RENAMED):
         return tuple(name for name in names if name is not None)
 
     def may_have(self, wanted: str) -> bool:
-        """Return whether it has an environment of this name or id; True when it lists none."""
+        """Return whether it has an environment with this name or ID; True if it lists none."""
         known = {name.casefold() for name in self.environments}
         known.update(str(environment.id) for environment in self._environments)
         return not known or wanted.casefold() in known
 
     def to_json(self) -> dict[str, object]:
-        """Return what the command line shows of it."""
+        """Return the values that commands print."""
         return {
             "id": self.id,
             "name": self.name,
@@ -81,7 +81,7 @@ class IntegrationSummary(msgspec.Struct, frozen=True, rename=_RENAMED):
 
 
 class UploadTarget(msgspec.Struct, frozen=True, rename=_RENAMED):
-    """Where to upload one artifact, and the id to verify it by. The URL is a secret."""
+    """The upload URL of one artifact, which is a secret, and its file ID."""
 
     url: str
     file_id: Id
@@ -91,7 +91,7 @@ class UploadTarget(msgspec.Struct, frozen=True, rename=_RENAMED):
 
 
 class ArtifactLocation(msgspec.Struct, frozen=True, rename=_RENAMED):
-    """Where to download an artifact, and what the instance knows about it. The URL is a secret."""
+    """The download URL of an artifact, which is a secret, and the facts about it."""
 
     url: str
     file_id: Id
@@ -106,7 +106,7 @@ class ArtifactLocation(msgspec.Struct, frozen=True, rename=_RENAMED):
 
     @property
     def provenance(self) -> Provenance:
-        """Return where the upload comes from."""
+        """Return the provenance of the upload."""
         return Provenance(self.commit, self.branch, self.build_url)
 
     def __repr__(self) -> str:
@@ -121,7 +121,7 @@ class DeletedIntegration(msgspec.Struct, frozen=True):
 
 
 class AcceptedUpload(msgspec.Struct, frozen=True, rename=_RENAMED):
-    """An upload that became current although a check had rejected it."""
+    """A rejected upload that was accepted and became current."""
 
     file_id: Id
     integration_id: Id
@@ -130,16 +130,16 @@ class AcceptedUpload(msgspec.Struct, frozen=True, rename=_RENAMED):
 
 
 class _Checks(msgspec.Struct, frozen=True):
-    """The checks that the uploads of an environment skip."""
+    """The disabled checks of an environment."""
 
     disabled_checks: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class UploadReceipt:
-    """What the instance confirms to hold. sha256: None when it does not report one.
+    """The confirmation of an upload. sha256: None if the instance does not report it.
 
-    unchanged: it held these bytes before.
+    unchanged: the instance already had these bytes.
     """
 
     file_id: int
@@ -148,7 +148,7 @@ class UploadReceipt:
 
 
 def parse_integrations(content: object, *, deleted: bool = False) -> list[IntegrationSummary]:
-    """Return the integrations that are not deleted, or only those that are.
+    """Return the integrations that are not deleted, or only the deleted ones.
 
     Raises Unavailable for anything but a list.
     """
@@ -159,12 +159,12 @@ def parse_integrations(content: object, *, deleted: bool = False) -> list[Integr
 
 
 def parse_created_integration(content: object) -> int:
-    """Return the id of a new integration. Raises Unavailable when the response has none."""
+    """Return the ID of a new integration. Raises Unavailable if the response has none."""
     if isinstance(content, dict):
         with suppress(msgspec.ValidationError):
             return msgspec.convert(content.get("dbt_core_integration_id"), Id)
     reason = error_detail(content) or "no reason"
-    raise Unavailable(f"the instance did not say that it made the integration: {reason}")
+    raise Unavailable(f"the instance did not confirm that it created the integration: {reason}")
 
 
 def parse_deleted_integration(content: object) -> DeletedIntegration:
@@ -173,12 +173,12 @@ def parse_deleted_integration(content: object) -> DeletedIntegration:
 
 
 def parse_accepted_upload(content: object) -> AcceptedUpload:
-    """Return the response to accept_upload. Raises Unavailable when a part is missing."""
+    """Return the response to accept_upload. Raises Unavailable if a field is missing."""
     return _decode(content, AcceptedUpload)
 
 
 def parse_disabled_checks(content: object) -> frozenset[str] | None:
-    """Return the disabled checks in a response; None when it does not state them."""
+    """Return the disabled checks in a response; None if it does not state them."""
     checks = _decode(content, _Checks).disabled_checks
     if checks is None:
         return None
@@ -186,14 +186,14 @@ def parse_disabled_checks(content: object) -> frozenset[str] | None:
 
 
 def parse_upload_target(content: object) -> UploadTarget:
-    """Return the response to signed_url. Raises Unavailable when a part is missing."""
+    """Return the response to signed_url. Raises Unavailable if a field is missing."""
     target = _decode(content, UploadTarget)
     _check_url(target.url)
     return target
 
 
 def parse_artifact_location(content: object) -> ArtifactLocation:
-    """Return the response to fetch_artifact_url. Raises Unavailable when a part is missing."""
+    """Return the response to fetch_artifact_url. Raises Unavailable if a field is missing."""
     location = _decode(content, ArtifactLocation)
     _check_url(location.url)
     return location
@@ -202,11 +202,11 @@ def parse_artifact_location(content: object) -> ArtifactLocation:
 def parse_upload_receipt(content: object, file_id: int) -> UploadReceipt:
     """Return the response to verify_upload.
 
-    Any JSON confirms the upload unless it holds `"ok": false`, which raises Unavailable.
+    Any JSON confirms the upload, except for `"ok": false`, which raises Unavailable.
     """
     fields: Mapping[str, object] = content if isinstance(content, dict) else {}
     if fields.get("ok") is False:
-        reason = error_detail(content) or "it gives no reason"
+        reason = error_detail(content) or "no reason given"
         raise Unavailable(f"the instance did not confirm the upload: {reason}")
     sha256 = fields.get("sha256")
     if not isinstance(sha256, str):
@@ -215,12 +215,12 @@ def parse_upload_receipt(content: object, file_id: int) -> UploadReceipt:
 
 
 def is_denied(content: object) -> bool:
-    """Return whether the instance denies what was checked."""
+    """Return whether the instance denies the request."""
     return isinstance(content, dict) and content.get("ok") is False
 
 
 def error_detail(content: object) -> str:
-    """Return the reason that an error response gives, in one line; "" when it gives none."""
+    """Return the reason in an error response, in one line; "" without one."""
     if not isinstance(content, dict):
         return ""
     reason = content.get("detail") or content.get("message") or ""
@@ -235,7 +235,7 @@ def error_detail(content: object) -> str:
 def forbids_fields(content: object, names: Collection[str]) -> bool:
     """Return whether an error response rejects one of these fields of the request as unknown."""
     for error in _field_errors(content):
-        error_type = error.get("type", "extra_forbidden")  # some servers leave it out
+        error_type = error.get("type", "extra_forbidden")  # some servers omit it
         if error_type in _EXTRA_FIELD_ERRORS and _location(error) in names:
             return True
     return False
@@ -260,7 +260,7 @@ def _location(error: Mapping[str, object]) -> str:
 
 
 def _decode(content: object, response_type: type[T]) -> T:
-    """Return a JSON object as a typed value. null and "" count as missing; ids may be digits."""
+    """Return a JSON object as a typed value. null and "" count as missing. IDs may be strings."""
     if not isinstance(content, dict):
         raise _unexpected_response_error("an object")
     fields = {name: value for name, value in content.items() if value not in (None, "")}
@@ -295,6 +295,6 @@ def _check_url(url: str) -> None:
 
 def _unexpected_response_error(missing: str) -> Unavailable:
     return Unavailable(
-        f"the instance's answer lacks {missing}: is the URL that of an instance, and not of its "
-        "web page or of a proxy?"
+        f"the response of the instance has no valid {missing}. Check that the URL is that "
+        "of an instance, and not of a web page or a proxy"
     )

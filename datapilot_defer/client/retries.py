@@ -1,4 +1,4 @@
-"""How long a request that failed is sent again, and how long to wait before each try."""
+"""The retry budget of a request, and the waits between attempts."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ READ_TIMEOUT_S = 60.0
 # Full jitter: a wait is random between 0 and its bound, which doubles from FIRST to LONGEST.
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 10.0
-# A try that begins later than this before the deadline could not succeed.
+# An attempt that begins later than this before the deadline could not succeed.
 _SHORTEST_TRY_S = 1.0
-# A slow server gets this long, also at the end of the budget.
+# A slow server has this time to respond, also at the end of the budget.
 _SHORTEST_LIMIT_S = 5.0
 
 
 @dataclass(frozen=True)
 class TimeLimits:
-    """How long the requests of one command may take.
+    """The time limits of the requests of one command.
 
-    deadline: of all of them. retry_s: how long a failed one is sent again. read_timeout_s: how long
-    a server may send nothing.
+    deadline: of all of them. retry_s: how long a failed request is repeated. read_timeout_s: how
+    long to wait for data of a server.
     """
 
     deadline: Deadline
@@ -42,9 +42,9 @@ class TimeLimits:
 
 
 class RetryBudget:
-    """The tries of one request. It starts with the first failure, or with `start`.
+    """The attempts of one request. The budget starts with the first failure, or with `start`.
 
-    seconds: 0 for a single try.
+    seconds: 0 for a single attempt.
     """
 
     def __init__(self, seconds: float, deadline: Deadline) -> None:
@@ -59,13 +59,13 @@ class RetryBudget:
 
     @property
     def max_try_s(self) -> float:
-        """Return how long the next try may wait for an answer; the first one has no limit."""
+        """Return how long the next attempt may wait for a response. The first one has no limit."""
         if self._failures == 0 or self._started_at is None:
             return math.inf
         return max(_SHORTEST_LIMIT_S, self._started_at + self._seconds - time.monotonic())
 
     def next_wait(self, failure: RequestFailure) -> float | None:
-        """Return the seconds to wait before the next try; None when there is none."""
+        """Return the seconds to wait before the next attempt; None if there is none."""
         now = time.monotonic()
         if self._started_at is None:
             self._started_at = now
@@ -74,13 +74,14 @@ class RetryBudget:
         left_s = min(budget_end - now, self._deadline.remaining() - _SHORTEST_TRY_S)
         wait_s = min(self._random_wait(), left_s)
         if failure.retry_after_s is not None:
-            wait_s = max(wait_s, failure.retry_after_s)  # 0 must not mean without a pause
+            # A server that asks for 0 seconds still gets a pause.
+            wait_s = max(wait_s, failure.retry_after_s)
         if left_s <= 0 or wait_s > left_s:
             return None
         return wait_s
 
     def describe_end(self, failure: RequestFailure) -> str:
-        """Return why the request is not sent again, to append to the last failure's message."""
+        """Return why the request is not repeated, to append to the message of the last failure."""
         description = ""
         if failure.retry_after_s and self._seconds:
             description = f"; it asks to wait {format_duration(failure.retry_after_s)}"

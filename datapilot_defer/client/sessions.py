@@ -17,7 +17,8 @@ from datapilot_defer.version import program_version
 
 
 class TokenAuth(requests.auth.AuthBase):
-    """Token and instance name of every API call. As `auth` it also keeps ~/.netrc out.
+    """Authentication of API calls by token and instance name. As `auth`, it also prevents the use
+    of ~/.netrc.
 
     token: "" sends neither.
     """
@@ -34,7 +35,7 @@ class TokenAuth(requests.auth.AuthBase):
 
 
 class NoAuth(requests.auth.AuthBase):
-    """No authentication: a signed URL carries its own permission. It keeps ~/.netrc out."""
+    """No authentication, for signed URLs. It prevents the use of ~/.netrc."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Add nothing."""
@@ -42,14 +43,14 @@ class NoAuth(requests.auth.AuthBase):
 
 
 class _Session(requests.Session):
-    """A session that leaves redirects alone and uses no proxy for this machine.
+    """A session that does not follow redirects and uses no proxy for this machine.
 
     requests would read the bodies of redirects without a limit. A proxy on another machine could
     not reach this one, but would read the token.
     """
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Return no target."""
+        """Return None."""
         return None
 
     def merge_environment_settings(
@@ -65,7 +66,7 @@ class _Session(requests.Session):
 def create_session(auth: requests.auth.AuthBase, *, ci_name: str | None) -> requests.Session:
     """Return a session with our headers and the certificate authorities of the environment.
 
-    Raises UsageError when the environment names unusable certificate authorities.
+    Raises UsageError if the environment specifies unusable certificate authorities.
     """
     session = _Session()
     session.auth = auth
@@ -81,14 +82,14 @@ def create_session(auth: requests.auth.AuthBase, *, ci_name: str | None) -> requ
 
 
 def find_proxy(url: str) -> str | None:
-    """Return the URL of the proxy that a session uses for a URL; None when it uses none."""
+    """Return the URL of the proxy that a session uses for a URL, or None."""
     if is_loopback(urlsplit(url).hostname or ""):
         return None
     return requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
 
 
 def user_agent(ci_name: str | None = None) -> str:
-    """Return program, Python, system and CI: what the log of an instance may show."""
+    """Return program, Python, system and CI for the User-Agent header."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     agent = f"datapilot-defer/{program_version()} python/{python} {platform.system().lower()}"
     if ci_name:

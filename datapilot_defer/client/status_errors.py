@@ -1,4 +1,4 @@
-"""Errors for the status codes of an instance and of the storage that it names."""
+"""Errors for the status codes of an instance and of its storage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Error = TypeVar("Error", bound=DatapilotError)
 
 
 def with_request(error: Error, response: Response) -> Error:
-    """Add the request id and the version of the instance to an error, if the response has them."""
+    """Add the request ID and the version of the instance to an error, if they are known."""
     if response.request_id is None:
         return error
     error.details["request_id"] = response.request_id
@@ -49,20 +49,20 @@ def _api_error(action: str, response: Response, credentials: Credentials) -> Dat
     if status == 401:
         return rejected_credentials_error(credentials)
     if status == 402:
-        return AccessDenied(f"{action}: the quota of the instance is used up{suffix}")
+        return AccessDenied(f"{action}: the quota of the instance is exceeded{suffix}")
     if status == 403:
         return AccessDenied(f"{action}: not allowed{suffix}")
     if status == 404:
         return NotFound(f"{action}: not found on {url}{suffix}")
     if status in REJECTED_STATUS:
         return UsageError(f"{action}: rejected{suffix}")
-    return _unexpected_status_error(f"{action}: {url} answered HTTP {status}", reason)
+    return _unexpected_status_error(f"{action}: {url} returned HTTP {status}", reason)
 
 
 def rejection_error(kind: str, response: Response) -> ArtifactRefused:
     """Return the error for an upload that the instance rejected.
 
-    Its details are the file id and the names of the failed checks, if the instance states them.
+    Its details are the file ID and the names of the failed checks, if the instance states them.
     """
     content = response.json()
     reason = error_detail(content) or f"HTTP {response.status}"
@@ -92,16 +92,15 @@ def storage_error(action: str, response: Response) -> DatapilotError:
 def _storage_error(action: str, response: Response) -> DatapilotError:
     if response.status == 402:
         reason = error_detail(response.json()) or f"HTTP {response.status}"
-        return AccessDenied(f"{action}: the quota of the instance is used up: {reason}")
+        return AccessDenied(f"{action}: the quota of the instance is exceeded: {reason}")
     message = (
-        f"{action}: the storage answered HTTP {response.status} at a URL that the instance has "
-        "just signed"
+        f"{action}: the storage returned HTTP {response.status} for a URL that the "
+        "instance has just signed"
     )
     if response.status == 404:
         return NotFound(message)
     if response.status in (400, 401, 403, 410):
         return AccessDenied(
-            f"{message}; is a proxy in between, or the clock of this machine or of the storage "
-            "wrong?"
+            f"{message}. Check for a proxy, and check the clocks of this machine and of the storage"
         )
     return Unavailable(message)

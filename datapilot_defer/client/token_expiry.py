@@ -1,4 +1,4 @@
-"""When a token expires, and the warning before that."""
+"""The expiry of a token, and the warning before it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HOUR = timedelta(hours=1)
 def parse_expiry(content: object) -> datetime | None:
     """Return when the token expires, in UTC, from the response that confirms it.
 
-    Returns None when it never expires, and for an instance that does not state it.
+    Returns None if it never expires, and for an instance that does not state it.
     """
     if not isinstance(content, dict):
         return None
@@ -33,7 +33,7 @@ def parse_expiry(content: object) -> datetime | None:
 def describe_expiry(expires_at: datetime | None, url: str) -> str | None:
     """Return the warning that a token of the instance at this URL expires soon.
 
-    Returns None when it expires after WARNING_PERIOD, or never.
+    Returns None if it expires after WARNING_PERIOD, or never.
     """
     if expires_at is None:
         return None
@@ -41,8 +41,9 @@ def describe_expiry(expires_at: datetime | None, url: str) -> str | None:
     if remaining > WARNING_PERIOD:
         return None
     return (
-        f"the token expires {_format_remaining(remaining)}, on {expires_at:%Y-%m-%d}; create a "
-        f"new one at {url}/settings/tokens or with `datapilot instance token create`"
+        f"the token expires {_format_remaining(remaining)}, on {expires_at:%Y-%m-%d}. "
+        f"Create a new one at {url}/settings/tokens or with `datapilot instance token "
+        "create`"
     )
 
 

@@ -39,13 +39,13 @@ MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REDIRECTS_KEEPING_METHOD = (307, 308)
 _CHUNK_BYTES = 256 * 1024
-# urllib3 before 2.6 decompresses all that it has read at once, to up to 1,032 times its size.
+# urllib3 before 2.6 decompresses all data at once, to up to 1,032 times its size.
 _COMPRESSED_CHUNK_BYTES = 8 * 1024
 _COMPRESSIONS = ("gzip", "x-gzip", "deflate")
 
 
 class Transport:
-    """Sends the requests of one command to one instance and to the storage that it names."""
+    """Requests of one command to one instance and to its storage."""
 
     def __init__(
         self,
@@ -85,14 +85,15 @@ class Transport:
                 check_api_url(url, self._base_url, request.action)
             else:
                 check_storage_url(url, self._base_url, request.action)
-            request = replace(request, url=url, params=None)  # the target has its own parameters
+            # The location contains its own parameters.
+            request = replace(request, url=url, params=None)
         origin = failures.url_origin(request.url)
         raise Unavailable(f"{request.action}: {origin} redirects in a circle")
 
     def _send_with_retries(self, session: requests.Session, request: Request) -> Response:
         budget = RetryBudget(self._limits.retry_s, self._deadline)
         if request.content is None:
-            budget.start()  # a long upload that fails is sent again
+            budget.start()  # a long upload that fails is repeated
         while True:
             read_timeout_s = min(self._limits.read_timeout_s, budget.max_try_s)
             response, failure = self._send_once(session, request, read_timeout_s)
@@ -103,7 +104,7 @@ class Transport:
                 wait_s = budget.next_wait(failure)
             if wait_s is None:
                 raise _final_error(request, response, failure, budget)
-            self._log.note(f"{request.action}: {failure.message}; next try in {wait_s:.1f} s")
+            self._log.note(f"{request.action}: {failure.message}. Next attempt in {wait_s:.1f} s")
             time.sleep(wait_s)
 
     def _send_once(
@@ -126,7 +127,8 @@ class Transport:
     def _perform(
         self, session: requests.Session, request: Request, read_timeout_s: float
     ) -> Response:
-        # Longer than the time left: then the deadline ends the command, with its own message.
+        # One second more than the remaining time, so that the deadline ends the command with its
+        # own message.
         read_timeout_s = min(read_timeout_s, self._deadline.remaining() + 1)
         connect_timeout_s = CONNECT_TIMEOUT_S
         upload = None
@@ -147,13 +149,13 @@ class Transport:
                 self._receive(response, request, request.destination)
                 return Response(response.status_code, response.headers)
             body = b"".join(self._chunks(response, request, MAX_ANSWER_BYTES))
-            # Parsed here, because the time limit counts for it too.
+            # The time limit includes parsing.
             return Response(response.status_code, response.headers, body, parse_body(body))
 
     def _receive(
         self, response: requests.Response, request: Request, destination: BinaryIO
     ) -> None:
-        """Write the body to the destination, over what an earlier try left in it."""
+        """Write the body to the destination, and overwrite the bytes of an earlier attempt."""
         request.progress.advance(-destination.seek(0, os.SEEK_END))
         destination.seek(0)
         destination.truncate()
@@ -178,9 +180,9 @@ class Transport:
 
 
 def _chunk_bytes(response: requests.Response, action: str) -> int:
-    """Return how much of a body to read at once, so that little memory is enough.
+    """Return how many bytes of a body to read at once, so that little memory is enough.
 
-    Raises Unavailable for a compression that was not asked for, such as two at a time.
+    Raises Unavailable for a compression that was not requested, such as two at a time.
     """
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding in ("", "identity"):
@@ -188,13 +190,13 @@ def _chunk_bytes(response: requests.Response, action: str) -> int:
     if encoding in _COMPRESSIONS:
         return _COMPRESSED_CHUNK_BYTES
     origin = failures.url_origin(response.url)
-    raise Unavailable(f"{action}: {origin} uses a compression that was not asked for")
+    raise Unavailable(f"{action}: {origin} used a compression that was not requested")
 
 
 def _final_error(
     request: Request, response: Response, failure: RequestFailure, budget: RetryBudget
 ) -> DatapilotError:
-    """Return the error for a request that is not sent again."""
+    """Return the error for a request that is not repeated."""
     message = f"{request.action}: {failure.message}{budget.describe_end(failure)}"
     if failure.is_setting:
         return UsageError(message)
@@ -202,7 +204,7 @@ def _final_error(
 
 
 def _failure_of_response(request: Request, response: Response) -> RequestFailure | None:
-    """Return why a response is worth another try; None when it is not."""
+    """Return why to repeat a request after this response, or None."""
     if response.status in failures.RETRIED_STATUS:
         reason = error_detail(response.json())
         return failures.failure_from_status(response.status, response.headers, request.url, reason)
@@ -213,7 +215,7 @@ def _failure_of_response(request: Request, response: Response) -> RequestFailure
 
 
 class _UploadBody:
-    """The content of an upload: stopped at the deadline, counted, never copied entirely."""
+    """The content of an upload, which reports progress and stops at the deadline."""
 
     def __init__(self, content: bytes, progress: Progress, deadline: Deadline) -> None:
         self._view = memoryview(content)

@@ -19,23 +19,20 @@ _CONFLICT_MARKERS = re.compile(rb"\s*<<<<<<< |.*?\n<<<<<<< ", re.DOTALL)
 _CONFLICT_SEARCH_BYTES = 4096
 _NON_FINITE_NUMBERS = (b"NaN", b"Infinity")
 _CONTEXT_BYTES = 24
-# Of a file that is decoded as a whole.
+# Of a file that is decoded in one step.
 _MAX_VALUES = 5_000_000
 _TYPE_NAMES = {"array": "a list", "str": "a string", "int": "a number", "float": "a number"}
 
 
 class NotJsonError(ValueError):
-    """The bytes are not what dbt's loader can read; `str()` of it states why, and where."""
+    """The bytes cannot be read by dbt's loader. The message contains cause and position."""
 
 
 def describe_encoding(content: bytes) -> str:
     """Describe bytes that are not UTF-8."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return (
-            "is UTF-16; dbt writes and reads UTF-8 "
-            "(PowerShell's > does this: copy the file instead)"
-        )
-    return "is not UTF-8 text; dbt writes and reads nothing else"
+        return "is UTF-16, but dbt uses UTF-8. PowerShell's > writes UTF-16. Copy the file instead"
+    return "is not UTF-8 text, the encoding of dbt's files"
 
 
 def describe_non_object(error: Exception) -> str:
@@ -45,18 +42,19 @@ def describe_non_object(error: Exception) -> str:
     if match:
         type_name = match.group(1)
         description = _TYPE_NAMES.get(type_name, type_name)
-    return f"holds {description} where an artifact of dbt is an object"
+    return f"contains {description}, but an artifact of dbt is an object"
 
 
 def reencode_with_python(content: bytes, error: Exception) -> bytes:
-    """Return the same object written for the fast parser, if dbt's parser can read it.
+    """Return the same object in a form for the fast parser, if dbt's parser can read it.
 
     error: the fast parser's. Raises NotJsonError if dbt cannot read the bytes either.
     """
     if _may_be_python_only_json(content, error):
         if has_more_values(content, _MAX_VALUES):
             raise NotJsonError(
-                f"holds over {_MAX_VALUES:,} values, and NaN, infinities or half a surrogate pair"
+                f"contains over {_MAX_VALUES:,} values, and NaN, infinities or half a "
+                "surrogate pair"
             )
         with suppress(ValueError, RecursionError):
             document = json.loads(
@@ -70,7 +68,7 @@ def reencode_with_python(content: bytes, error: Exception) -> bytes:
 
 
 def _replace_non_finite(text: str) -> float:
-    """Return a number that JSON can hold: another one of the same type for NaN and infinities."""
+    """Return the number, or another one of the same type for NaN and infinities."""
     number = float(text)
     if math.isfinite(number):
         return number
@@ -92,31 +90,34 @@ def _find_offset(error: Exception) -> int | None:
 
 
 def _diagnose(content: bytes, error: Exception) -> str:
-    """Return what is wrong with the bytes, as the rest of a sentence: "the file …"."""
+    """Return the problem of the bytes, as the rest of a sentence that begins with "the file"."""
     if not content:
         return "is empty"
     if not content.strip():
-        return "is empty but for white space"
+        return "contains only white space"
     if content.startswith(codecs.BOM_UTF8):
         return (
-            "begins with a byte order mark, which dbt's loader refuses: "
-            "save it as UTF-8 without BOM"
+            "begins with a byte order mark, which dbt's loader rejects. Save it as UTF-8 "
+            "without BOM"
         )
     if _CONFLICT_MARKERS.match(content[:_CONFLICT_SEARCH_BYTES]):
         return (
-            "holds git's merge conflict markers (<<<<<<<): "
-            "solve the conflict, or take dbt's own file"
+            "contains merge conflict markers of git (<<<<<<<). Resolve the conflict, or "
+            "use dbt's own file"
         )
     offset = _find_offset(error)
     if offset is None or "truncated" in str(error):
-        return f"breaks off after {len(content):,} bytes: it was not written or copied whole"
+        return (
+            f"ends after {len(content):,} bytes, before the JSON is complete. It was "
+            "not written or copied completely"
+        )
     return _describe_location(content, offset, str(error))
 
 
 def _describe_location(content: bytes, offset: int, error: str) -> str:
     has_trailing_characters = "trailing characters" in error
     if has_trailing_characters or content[offset - 1 : offset] in (b"t", b"f", b"n"):
-        offset -= 1  # the parser has read the next character already
+        offset -= 1  # the parser has already read the next character
     line = content.count(b"\n", 0, offset) + 1
     column = offset - content.rfind(b"\n", 0, offset)
     reason = error.removeprefix("JSON is malformed: ").split(" (byte")[0]

@@ -1,16 +1,16 @@
-"""How much of JSON is decoded: Python needs up to a hundred times its size for small values."""
+"""Limits for decoding JSON: Python needs up to a hundred times its size for small values."""
 
 from __future__ import annotations
 
 import re
 
-# The quantifiers are possessive: the others need memory for each escaped character.
+# The quantifiers are possessive. Others would need memory for each escaped character.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _VALUE_STARTS = (b",", b"[", b"{")
 
 
 def has_more_values(content: bytes, max_values: int) -> bool:
-    """Return whether JSON holds more values than this; soon, if it does.
+    """Return whether JSON contains more values than this. Stops at the first one beyond.
 
     Commas and brackets in strings, such as those of SQL, do not count.
     """

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 1 << 20
 _EDGE_BYTES = 64
 _MAX_SECTIONS = 10_000
-# Of one section: the largest projects have a tenth of it.
+# Of one section. The largest projects have a tenth of it.
 _MAX_ENTRIES = 1_000_000
-# Of one entry: the node of a table with 10,000 columns has a tenth of it.
+# Of one entry. The node of a table with 10,000 columns has a tenth of it.
 _MAX_VALUES = 1_000_000
 _MAX_KEY_LENGTH = 100
-_NO_DBT = "no dbt writes so many"
+_NO_DBT = "more than dbt ever writes"
 
 
 def split(content: bytes) -> Mapping[str, Raw]:
@@ -44,9 +44,7 @@ def split(content: bytes) -> Mapping[str, Raw]:
     try:
         return _decode_mapping(text, _MAX_SECTIONS)
     except RecursionError:
-        raise NotJsonError(
-            "is nested too deeply: dbt's loader gives up on it, and no dbt wrote it"
-        ) from None
+        raise NotJsonError("is nested too deeply for dbt's loader") from None
     except msgspec.ValidationError as error:
         raise NotJsonError(describe_non_object(error)) from None
     except msgspec.DecodeError as error:
@@ -54,14 +52,16 @@ def split(content: bytes) -> Mapping[str, Raw]:
 
 
 def decode(raw: Raw | bytes, place: str = "one value") -> Any:
-    """Return one value as Python objects. place: what it is, for messages. Raises NotJsonError."""
+    """Return one value as Python objects. place: its description, for messages. Raises
+    NotJsonError.
+    """
     import msgspec
 
     _check_value_count(raw, place)
     try:
         return msgspec.json.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        # Such as numbers beyond 64 bits: the parser that dbt uses decides.
+        # For values such as numbers beyond 64 bits, the parser that dbt uses decides.
         try:
             return json.loads(bytes(raw))
         except (ValueError, RecursionError) as error:
@@ -69,7 +69,7 @@ def decode(raw: Raw | bytes, place: str = "one value") -> Any:
 
 
 def count(raw: Raw) -> int:
-    """Return the number of entries of a mapping; raises the same as `entries`."""
+    """Return the number of entries of a mapping. Raises the same as `entries`."""
     return len(entries(raw))
 
 
@@ -87,18 +87,18 @@ def entries(raw: Raw) -> dict[str, Raw]:
 
 
 def walk(raw: Raw, visit: Callable[[str, Any], None]) -> None:
-    """Call `visit` with each key and value of one mapping, holding one value at a time.
+    """Call `visit` with each key and value of one mapping, with one value in memory.
 
-    Raises what `entries` raises, NotJsonError for a value, and all that `visit` raises.
+    Raises what `entries` raises, NotJsonError for a value, and the errors of `visit`.
     """
     for key, value in entries(raw).items():
         visit(key, decode(value, f"entry {key[:_MAX_KEY_LENGTH]!r}"))
 
 
 def walk_list(raw: Raw, visit: Callable[[int, Any], None]) -> None:
-    """Call `visit` with each index and value of one list, holding one value at a time.
+    """Call `visit` with each index and value of one list, with one value in memory.
 
-    Raises NotJsonError, and all that `visit` raises.
+    Raises NotJsonError, and the errors of `visit`.
     """
     import msgspec
 
@@ -112,7 +112,7 @@ def walk_list(raw: Raw, visit: Callable[[int, Any], None]) -> None:
 
 
 def _check_item_count(raw: Raw) -> None:
-    """Raise NotJsonError if a list has too many items to keep a view on each."""
+    """Raise NotJsonError if a list has too many items."""
     import msgspec
 
     if memoryview(raw).nbytes <= _MAX_ENTRIES:
@@ -131,15 +131,15 @@ def _check_item_count(raw: Raw) -> None:
     try:
         msgspec.json.decode(raw, type=list[Item])
     except _TooManyError:
-        raise NotJsonError(f"holds a list with over {_MAX_ENTRIES:,} items; {_NO_DBT}") from None
+        raise NotJsonError(f"contains a list with over {_MAX_ENTRIES:,} items, {_NO_DBT}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        # A list of something else, whose items nothing skips.
+        # A list of other values cannot be counted this way.
         _check_value_count(raw, "one list")
 
 
 def _check_value_count(raw: Raw | bytes, place: str) -> None:
     if memoryview(raw).nbytes > _MAX_VALUES and has_more_values(bytes(raw), _MAX_VALUES):
-        raise NotJsonError(f"holds over {_MAX_VALUES:,} values in {place}; {_NO_DBT}")
+        raise NotJsonError(f"contains over {_MAX_VALUES:,} values in {place}, {_NO_DBT}")
 
 
 class _TooManyError(Exception):
@@ -167,7 +167,7 @@ def _decode_mapping(content: Raw | bytes | memoryview, max_keys: int) -> dict[st
     try:
         return cast("dict[str, Raw]", decoder.decode(content))
     except _TooManyError:
-        raise NotJsonError(f"holds an object with over {max_keys:,} keys; {_NO_DBT}") from None
+        raise NotJsonError(f"contains an object with over {max_keys:,} keys, {_NO_DBT}") from None
 
 
 def _check_utf8(content: bytes) -> None:
@@ -184,7 +184,7 @@ def _check_utf8(content: bytes) -> None:
 
 
 def _strip_unicode_whitespace(content: bytes) -> bytes | memoryview:
-    """Remove the whitespace that `str.strip` removes and JSON does not allow: no-break spaces."""
+    """Remove no-break spaces at both ends, which JSON does not allow and `str.strip` removes."""
     head = content[:_EDGE_BYTES].decode("utf-8", "ignore")
     tail = content[-_EDGE_BYTES:].decode("utf-8", "ignore")
     leading = head[: len(head) - len(head.lstrip())]

@@ -1,4 +1,4 @@
-"""A lock for changes of a settings file."""
+"""A lock that prevents concurrent changes of a settings file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Steps that ask an instance: connection, clock, credentials, permissions, manifest, storage.
+"""Steps with requests to an instance: connection, clock, credentials, permissions, manifest,
+storage.
 
-They only read, except that a signed URL for an upload is requested when an integration is given.
-What is current on the instance stays.
+They only read, except that a signed URL for an upload is requested if an integration is given. The
+instance stays unchanged.
 """
 
 from __future__ import annotations
@@ -34,17 +35,17 @@ if TYPE_CHECKING:
     from datapilot_defer.client.instance_client import InstanceClient
     from datapilot_defer.client.responses import ArtifactLocation
 
-MAX_CLOCK_OFFSET_S = 300  # signed URLs of object stores stop working at 5 to 15 minutes
+MAX_CLOCK_OFFSET_S = 300  # signed URLs of object stores fail at a difference of 5 to 15 minutes
 _INCOMPLETE = "not tried: the configuration is not complete"
-_UNREACHABLE = "not tried: the instance can't be reached"
+_UNREACHABLE = "not tried: the instance cannot be reached"
 _REJECTED = "not tried: the instance does not accept the credentials"
 _UNCHECKED = "not tried: the credentials could not be checked"
-_NO_INTEGRATION = "give --integration-id or --integration-name to check it"
+_NO_INTEGRATION = "not tried: use --integration-id or --integration-name"
 
 
 @dataclass(frozen=True)
 class InstanceFindings:
-    """The steps, and what the token permits; None when that is not known."""
+    """The steps, and what the token permits; None if that is unknown."""
 
     steps: tuple[Step, ...]
     may_read: bool | None = None
@@ -52,7 +53,7 @@ class InstanceFindings:
 
 
 def skip_instance_checks() -> InstanceFindings:
-    """Return the steps as they are when the instance cannot be asked."""
+    """Return the steps for a machine without a configured instance."""
     names = list(StepName)
     names = names[names.index(StepName.CONNECTION) :]
     return InstanceFindings(tuple(skipped(name, _INCOMPLETE) for name in names))
@@ -61,9 +62,9 @@ def skip_instance_checks() -> InstanceFindings:
 class InstanceChecks:
     """The steps for one instance.
 
-    client: without a token, only what needs none is checked. integration: id or name; None for
-    none. environment: None for the one that the instance takes. outdated: the sha256 of a manifest
-    that is too old, and the error for it.
+    client: without a token, only the steps that need none are run. integration: ID, name or None.
+    environment: None for the default of the instance. outdated: the sha256 of a manifest that is
+    too old, and the error for it.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class InstanceChecks:
         self._may_upload: bool | None = None
 
     def run(self) -> InstanceFindings:
-        """Make every step; skip those that cannot work after an earlier one has failed."""
+        """Run every step. Skip those that cannot work because an earlier one failed."""
         steps = tuple(self._run_steps())
         return InstanceFindings(steps, self._may_read, self._may_upload)
 
@@ -123,9 +124,9 @@ class InstanceChecks:
 
     def _check_connection(self) -> Step:
         self._date = self._client.health()
-        detail = f"{self._client.url} answers, without TLS"
+        detail = f"{self._client.url} responds, without TLS"
         if self._client.url.startswith("https:"):
-            detail = f"{self._client.url} answers, and its TLS certificate is accepted"
+            detail = f"{self._client.url} responds, and its TLS certificate is valid"
         return passed(StepName.CONNECTION, detail)
 
     def _check_clock(self) -> Step:
@@ -133,17 +134,17 @@ class InstanceChecks:
         try:
             server_time = parsedate_to_datetime(self._date or "")
         except (ValueError, OverflowError):
-            return skipped(StepName.CLOCK, "the instance does not say what time it is")
+            return skipped(StepName.CLOCK, "the instance does not state its time")
         if server_time.tzinfo is None:
             server_time = server_time.replace(tzinfo=UTC)
         offset_s = abs((datetime.now(UTC) - server_time).total_seconds())
         if offset_s > MAX_CLOCK_OFFSET_S:
             message = (
-                f"the clocks are {offset_s:.0f} s apart; signed URLs will be refused: "
-                "set this machine's clock"
+                f"the clocks differ by {offset_s:.0f} s, so signed URLs will be rejected. "
+                "Set the clock of this machine"
             )
             return failed(StepName.CLOCK, Unavailable(message))
-        return passed(StepName.CLOCK, f"within {offset_s:.0f} s of the instance's")
+        return passed(StepName.CLOCK, f"within {offset_s:.0f} s of the instance's clock")
 
     def _check_credentials(self) -> Step:
         expires_at = self._client.check_credentials()
@@ -159,8 +160,8 @@ class InstanceChecks:
         except AccessDenied as error:
             if isinstance(self._wanted, str):
                 raise AccessDenied(
-                    f"{self._wanted!r} can't be found, because the token may not list the "
-                    f"integrations: give --integration-id instead ({error})"
+                    f"cannot look up {self._wanted!r}, because the token may not list the "
+                    f"integrations. Use --integration-id ({error})"
                 ) from None
             if self._wanted is not None:
                 self._target = IntegrationSummary(id=self._wanted)
@@ -186,16 +187,16 @@ class InstanceChecks:
             if integration.id == integration_id:
                 return integration
         raise NotFound(
-            f"no integration has the id {integration_id} on {self._client.url}, or the token may "
-            "not see it; `datapilot dbt integrations list` shows the ids"
+            f"no integration has the ID {integration_id} on {self._client.url}, or the "
+            "token may not list it. `datapilot dbt integrations list` lists the IDs"
         )
 
     def _check_environment(self, integration: IntegrationSummary) -> None:
-        """Raise NotFound when the integration does not have the environment."""
+        """Raise NotFound if the integration does not have the environment."""
         if self._environment is not None and not integration.may_have(self._environment):
             raise NotFound(
-                f"integration {integration.id} has no environment {self._environment!r}; "
-                f"it has: {', '.join(integration.environments)}"
+                f"integration {integration.id} has no environment {self._environment!r}. "
+                f"It has: {', '.join(integration.environments)}"
             )
 
     def _check_reading(self) -> Step:
@@ -220,8 +221,8 @@ class InstanceChecks:
 
     def _why_reading_is_not_tried(self) -> str:
         if self._is_listed:
-            return "the instance has no integration to try it with"
-        return "not tried: the integrations could not be listed; give --integration-id"
+            return "the instance has no integration to check this with"
+        return "not tried: the integrations could not be listed. Use --integration-id"
 
     def _check_uploading(self) -> Step:
         name = StepName.UPLOADING
@@ -233,12 +234,12 @@ class InstanceChecks:
                 raise AccessDenied(f"the token may neither read nor upload: {error}") from None
             return warned(name, f"the token may not upload: {error}")
         except NotFound:
-            return skipped(name, "the instance does not say whether the token may upload")
+            return skipped(name, "the instance does not report whether the token may upload")
         self._may_upload = True
         return passed(name, "the token may upload")
 
     def _check_manifest(self) -> Step:
-        """Check that there is a manifest: needed by all but those who upload the first one."""
+        """Check that there is a manifest, unless the token may upload the first one."""
         name = StepName.MANIFEST
         if self._wanted is None:
             return skipped(name, _NO_INTEGRATION)
@@ -256,7 +257,7 @@ class InstanceChecks:
         return warned(name, f"there is none yet: {self._missing}")
 
     def _check_age(self, location: ArtifactLocation) -> None:
-        """Raise ArtifactRefused when the manifest is too old."""
+        """Raise ArtifactRefused for a manifest that is too old."""
         if self._outdated is not None and self._outdated[0] == location.sha256:
             raise self._outdated[1]
         check_upload_age(location, self._max_age_s)
@@ -264,7 +265,7 @@ class InstanceChecks:
     def _why_no_url_is_known(self) -> str:
         if self._wanted is None:
             return _NO_INTEGRATION
-        return "not tried: the instance has signed no URL"
+        return "not tried: the instance did not sign a URL"
 
     def _check_storage_host(self) -> Step:
         urls = []
@@ -286,7 +287,7 @@ class InstanceChecks:
 
 
 def _obstacle(name: StepName, error: DatapilotError) -> str:
-    """Return why the steps after a failed one are not tried; "" when they are."""
+    """Return why the next steps are not tried; "" if they are."""
     if name is StepName.CONNECTION and isinstance(error, Unavailable):
         return _UNREACHABLE
     if name is not StepName.CREDENTIALS:

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 
 class MachineChecks:
-    """The steps for one machine and the dbt project in which the command runs.
+    """The steps for this machine and the dbt project.
 
-    project_dir, dbt_path, max_age_s: as given; a problem with what was given is a failure. After
-    `run`, settings are those of the project, and client is the instance; None when there are none.
-    outdated: the sha256 of what was pulled before, and why it is too old; None when it is not.
+    project_dir, dbt_path, max_age_s: as given. A problem with a given value is a failure. After
+    `run`, settings are those of the project, and client is the instance; None without any.
+    outdated: the sha256 of the pulled manifest, and why it is too old, or None.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class MachineChecks:
         self.client: InstanceClient | None = None
 
     def run(self) -> Iterator[Step]:
-        """Make every step."""
+        """Run every step."""
         yield self._check_project()
         yield self._check_dbt()
         yield self._check_manifest_source()
@@ -86,11 +86,13 @@ class MachineChecks:
         except UsageError as error:
             if self._dbt_path:
                 return failed(StepName.DBT, error)
-            return warned(StepName.DBT, f"{error}; `onboard` and `pull` work without it")
+            return warned(StepName.DBT, f"{error}. `onboard` and `pull` work without it")
         return passed(StepName.DBT, f"{self._dbt.version} at {self._dbt.path}")
 
     def _check_manifest_source(self) -> Step:
-        """Check what is set to defer to, without a network: a folder, or what was pulled before."""
+        """Check the manifest of the project's settings without a network: a directory or an earlier
+        pull.
+        """
         name = StepName.MANIFEST_SOURCE
         if self._project is None:
             return skipped(name, "needs a dbt project")
@@ -107,7 +109,7 @@ class MachineChecks:
             return self._judge_source(self.settings, error)
 
     def _describe_state(self, project: DbtProject, settings: DeferSettings) -> str:
-        """Return what `defer run` would use without asking the instance."""
+        """Return the state that `defer run` would use offline."""
         state = prepare_state(
             project,
             settings,
@@ -119,7 +121,7 @@ class MachineChecks:
             environ=self._environ,
         )
         self._check_age(state.artifact, settings)
-        source = f"folder {state.directory}"
+        source = f"directory {state.directory}"
         if settings.mode == "integration":
             source = f"pulled from {_describe_integration(settings)}"
         return f"{_describe_switch(settings)}; {source}; {state.artifact.describe_age()}"
@@ -159,7 +161,7 @@ class MachineChecks:
         )
 
     def _check_keyring(self) -> Step:
-        """Check the keyring. It is read only when it is needed: it may ask to be unlocked."""
+        """Check the keyring. It is read only if it is needed, because it may ask for a password."""
         name = StepName.KEYRING
         try:
             if not credential_store.is_keyring_enabled(self._environ):
@@ -168,20 +170,20 @@ class MachineChecks:
         except UsageError as error:
             return failed(name, error)
         except Unavailable as error:
-            reason = f"{error}; environment variables and the config file work without it"
+            reason = f"{error}. Environment variables and the config file work without it"
             if self._token is None:
                 return warned(name, reason)
             return skipped(name, reason)
 
     def _describe_keyring(self) -> str:
-        """Return what the keyring is used for. Raises Unavailable when it cannot be used."""
+        """Return the use of the keyring. Raises Unavailable if it cannot be used."""
         keyring = credential_store.describe_keyring()
         if self._token is None:
             credential_store.find_in_keyring(None, None)
-            return f"{keyring} works, and has no credentials for this"
+            return f"{keyring} works, and contains no credentials for this instance"
         if self._token.source is SettingSource.KEYRING:
             return f"the token is in {keyring}"
-        return f"{keyring} is not needed: the token comes from {self._token.origin}"
+        return f"{keyring} is not needed, because the token comes from {self._token.origin}"
 
 
 def _describe_switch(settings: DeferSettings) -> str:

@@ -1,4 +1,4 @@
-"""What an instance says about its current manifest: file, environment and age."""
+"""File, environment and age of the current manifest of an instance."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def check_upload_age(location: ArtifactLocation, max_age_s: float | None) -> None:
-    """Raise ArtifactRefused for a manifest that was uploaded, and so written, too long ago."""
+    """Raise ArtifactRefused for a manifest that was uploaded, so also written, too long ago."""
     age_s = _age_s(location)
     if age_s is None or max_age_s is None or age_s <= max_age_s:
         return
     raise ArtifactRefused(
-        f"the manifest is too old: {describe_location(location)}, "
-        f"allowed is {format_duration(max_age_s)}"
+        f"the manifest is too old: {describe_location(location)}, and the limit is "
+        f"{format_duration(max_age_s)}"
     )
 
 
@@ -30,12 +30,12 @@ def describe_location(location: ArtifactLocation) -> str:
         detail += f" of environment {location.environment}"
     age_s = _age_s(location)
     if age_s is None:
-        return f"{detail}; the instance does not say when it was uploaded"
+        return f"{detail}, uploaded at an unknown time"
     return f"{detail}, uploaded {format_duration(age_s)} ago"
 
 
 def _age_s(location: ArtifactLocation) -> float | None:
-    """Return how long ago an artifact was uploaded; None when the instance does not say it."""
+    """Return the seconds since an artifact was uploaded; None if that is unknown."""
     uploaded_at = utc_timestamp(location.uploaded_at)
     if uploaded_at is None:
         return None

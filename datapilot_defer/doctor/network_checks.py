@@ -1,4 +1,4 @@
-"""Steps on the way to a host: proxy, name and port."""
+"""Steps for the network: proxy, name and port."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from datapilot_defer.client.connection import Connection
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_TIMEOUT_S = 10.0  # for one name or one connection
+_TIMEOUT_S = 10.0  # for each name and each connection
 
 
 def check_way(connection: Connection) -> list[Step]:
-    """Check proxy and name of the instance, which need its URL only."""
+    """Check proxy and host name, which need only the URL of the instance."""
     try:
         url = urlsplit(connection.url)
     except UsageError:
-        reason = "not tried: it is not known which instance"
+        reason = "not tried: no instance is configured"
         return [skipped(StepName.PROXY, reason), skipped(StepName.DNS, reason)]
     return [check_proxy(url), check_dns(url, _time_limit(connection))]
 
@@ -35,7 +35,7 @@ def check_way(connection: Connection) -> list[Step]:
 def _time_limit(connection: Connection) -> Deadline:
     try:
         return connection.deadline
-    except UsageError:  # another step has reported it
+    except UsageError:  # another step reports it
         return Deadline(_TIMEOUT_S)
 
 
@@ -56,7 +56,7 @@ def _find_proxy(url: SplitResult) -> str | None:
 
 
 def check_dns(url: SplitResult, deadline: Deadline) -> Step:
-    """Resolve the host name of a URL, unless a proxy does it. deadline: of the command."""
+    """Resolve the host name of a URL, unless a proxy does that. deadline: of the command."""
     if _find_proxy(url):
         return skipped(StepName.DNS, "the proxy resolves the name")
     host, port = _host_and_port(url)
@@ -68,16 +68,16 @@ def check_dns(url: SplitResult, deadline: Deadline) -> Step:
     except Unavailable as error:
         return failed(StepName.DNS, error)
     except (OSError, UnicodeError):
-        message = f"the name {host} can't be resolved: is it spelled right, and is the network up?"
+        message = f"cannot resolve the name {host}. Check its spelling and the network"
         return failed(StepName.DNS, Unavailable(message))
     addresses = sorted({str(entry[4][0]) for entry in entries})
     return passed(StepName.DNS, f"{host} is {', '.join(addresses)}")
 
 
 def connect_to_storage(url: SplitResult, deadline: Deadline) -> str:
-    """Connect to the host of a signed URL and return what was found. deadline: of the command.
+    """Connect to the host of a signed URL and return the result. deadline: of the command.
 
-    Raises Unavailable when it cannot be reached, NotFound for a URL without a host.
+    Raises Unavailable if it cannot be reached, and NotFound for a URL without a host.
     """
     host, port = _host_and_port(url)
     if not host:
@@ -86,13 +86,12 @@ def connect_to_storage(url: SplitResult, deadline: Deadline) -> str:
         return f"{host}, through the proxy"
     connect = partial(socket.create_connection, (host, port), timeout=_TIMEOUT_S)
     try:
-        deadline.run(connect, f"connecting to {host}, where artifacts are stored,").close()
-        return f"{host} takes connections"
+        deadline.run(connect, f"connecting to the storage {host}").close()
+        return f"{host} accepts connections"
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise Unavailable(
-            f"{host}, where artifacts are stored, can't be reached from here ({reason}): "
-            "is it blocked?"
+            f"cannot reach the storage {host} ({reason}). Check that no firewall blocks it"
         ) from None
 
 

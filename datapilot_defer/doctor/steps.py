@@ -9,7 +9,7 @@ from datapilot_defer.errors import DatapilotError
 
 
 class StepName(StrEnum):
-    """Every step, in the order in which they are made. The value is stable, for `--json`."""
+    """Every step, in the order of running. The value is stable, for `--json`."""
 
     PROJECT = "project"
     DBT = "dbt"
@@ -39,7 +39,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """The result of one step. detail: what was found, in words. error: why it failed."""
+    """The result of one step. detail: a description. error: why it failed."""
 
     name: StepName
     status: Status
@@ -52,20 +52,20 @@ class Step:
 
 
 def passed(name: StepName, detail: str) -> Step:
-    """Return the result of a step that found nothing wrong."""
+    """Return the result of a step that found no problem."""
     return Step(name, Status.PASSED, detail)
 
 
 def failed(name: StepName, error: DatapilotError) -> Step:
-    """Return the result of a step that found what does not work."""
+    """Return the result of a step that failed."""
     return Step(name, Status.FAILED, str(error), error)
 
 
 def warned(name: StepName, detail: str) -> Step:
-    """Return the result of a step that found what is wrong only for some."""
+    """Return the result of a step with a problem for some users."""
     return Step(name, Status.WARNING, detail)
 
 
 def skipped(name: StepName, reason: str) -> Step:
-    """Return the result of a step that was not made."""
+    """Return the result of a step that did not run."""
     return Step(name, Status.SKIPPED, reason)

@@ -1,8 +1,8 @@
-"""Checks whether an artifact is complete, as dbt writes it, and which dbt versions can read it.
+"""Validation of an artifact, and the dbt versions that can read it.
 
 dbt's own loader decides, not the published schema: a current dbt-core violates the schema that it
-generates, and its loader accepts more than the schema allows. What differs from the published
-schema and still loads is counted as drift. `strict` requires the published schema exactly.
+generates, and its loader accepts more than the schema allows. Differences from the published schema
+that still load are counted as drift. `strict` requires the published schema exactly.
 """
 
 from datapilot_defer.validation.bundled_schemas import warm_up

@@ -48,7 +48,7 @@ _NULLABLE_SECTIONS = (
 
 @lru_cache(maxsize=1)
 def minimal_manifest_schema() -> ArtifactSchema:
-    """Return the schema of any manifest, also of dbt 2.x or of a dbt newer than this program.
+    """Return the schema of any manifest, including those of dbt 2.x and of newer versions.
 
     It allows null where dbt 1.x requires objects, but requires each node's identity.
     """
@@ -72,7 +72,7 @@ def list_schemas() -> list[dict[str, Any]]:
 
 
 def loader_schema(schema_version: int) -> ArtifactSchema:
-    """Return what dbt-core 1.11's loader accepts as a manifest of schema version 4 to 12."""
+    """Return the schema of manifests that the loader of dbt-core 1.11 accepts, version 4 to 12."""
     oldest_variant = 9
     return _load_loader_schema(str(max(schema_version, oldest_variant)))
 
@@ -87,10 +87,10 @@ def _load_loader_schema(variant: str) -> ArtifactSchema:
 def published_schema(
     kind: str, schema_version: int | None, dbt_version: str | None
 ) -> ArtifactSchema | None:
-    """Return the schema that dbt published for this version; None when there is none.
+    """Return the schema that dbt published for this version, or None.
 
-    Version 12 of the manifest grew from dbt 1.8 on under one number: the schema of the release
-    that wrote the artifact is taken, by default the newest.
+    Version 12 of the manifest changed from dbt 1.8 on without a new number. The schema of the
+    release that wrote the artifact is used, by default the newest.
     """
     candidates = [
         schema
@@ -120,9 +120,9 @@ def _version_key(version: str) -> list[int]:
 
 
 def warm_up() -> Iterator[None]:
-    """Load and compile what current manifests need, for a process that validates many.
+    """Load and compile the schemas for current manifests, for a process that validates many.
 
-    Works in steps, so that the caller can stop: everything is also compiled on first use.
+    Works in steps, so that the caller can stop. Without it, everything is compiled on first use.
     """
     for schema in (
         loader_schema(_NEWEST_DBT1_SCHEMA),
@@ -130,7 +130,7 @@ def warm_up() -> Iterator[None]:
     ):
         if schema is not None:
             yield from schema.compile_entries()
-    # Searching the place of a violation needs another library, which is slow to import.
+    # Locating a violation needs another library, which is slow to import.
     list(minimal_manifest_schema().own_errors({}, None))
 
 

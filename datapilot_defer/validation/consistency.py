@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datapilot_defer.artifact import Artifact
     from datapilot_defer.dbt_json.parser import Raw
 
-# A job runs dbt more than once: `build`, then `docs generate`. Its artifacts are of one night.
+# A job runs dbt more than once, such as `build` and then `docs generate`, within a day.
 _MAX_TIME_APART = timedelta(days=1)
 # Sections with the unique IDs of nodes, as keys of an object or as a property of each list item.
 _SECTIONS_WITH_UNIQUE_IDS = {
@@ -24,7 +24,7 @@ _SECTIONS_WITH_UNIQUE_IDS = {
     Kind.RUN_RESULTS: ("results",),
     Kind.SOURCES: ("results",),
 }
-# What `dbt run-operation` and hooks write into the run results. A manifest does not list all.
+# Types that `dbt run-operation` and hooks write into the run results. A manifest may not list them.
 _NO_NODES = ("macro.", "operation.")
 _MANIFEST_SECTIONS = (
     "nodes",
@@ -40,9 +40,9 @@ _MANIFEST_SECTIONS = (
 def find_inconsistencies(artifacts: Sequence[Artifact]) -> list[str]:
     """Describe each artifact that does not belong to the first one.
 
-    It is of another project or target, or dbt wrote it more than a day earlier or later.
-    artifacts: the manifest first. It is normal that some nodes differ (only a selection was built,
-    a package was removed). No common node means another project. Raises NotJsonError.
+    It is of another project or target, or dbt wrote it more than a day earlier or later. artifacts:
+    the manifest first. Some nodes may differ, because only a selection was built or a package was
+    removed. No common node means another project. Raises NotJsonError.
     """
     first, *others = artifacts
     manifest_ids: set[str] = set()
@@ -56,7 +56,7 @@ def _find_inconsistency(first: Artifact, other: Artifact, manifest_ids: set[str]
     foreign_id = _find_foreign_id(other, manifest_ids)
     if foreign_id is not None:
         return (
-            f"{other.path} is of another project: {first.path} has no {foreign_id}, "
+            f"{other.path} is of another project: {first.path} has neither {foreign_id} "
             "nor any other node of it"
         )
     if not _are_of_different_invocations(first, other):

@@ -58,7 +58,8 @@ def schema_version_problem(message: str) -> Problem:
 def newer_version_warning(schema_version: int | None) -> str:
     """Return the warning for a schema version that is newer than the bundled schemas."""
     return (
-        f"schema version {schema_version} is newer than this program: only its outline was checked"
+        f"schema version {schema_version} is newer than this program, so only its outline "
+        "was checked"
     )
 
 
@@ -95,7 +96,7 @@ def is_written_by_dbt2(artifact: Artifact) -> bool:
 def describe_versions(readers: tuple[str, ...]) -> str:
     """Return "dbt 1.8 and later", "dbt 1.0 to 1.12" or "dbt 2.x"."""
     if not readers:
-        return "no dbt that is known today"
+        return "no known version of dbt"
     core = [reader for reader in readers if reader != "2"]
     if not core:
         return "dbt 2.x"
@@ -105,7 +106,7 @@ def describe_versions(readers: tuple[str, ...]) -> str:
 
 
 def includes_version(readers: tuple[str, ...], version: str) -> bool:
-    """Return whether an installed version, such as "1.11", "1.11.16", "1" or "2", is a reader.
+    """Return whether a version, such as "1.11", "1.11.16", "1" or "2", is among the readers.
 
     A minor version of dbt-core that is newer than this program counts as the newest known one.
     Raises UsageError if it is not a version.
@@ -113,7 +114,7 @@ def includes_version(readers: tuple[str, ...], version: str) -> bool:
     match = re.fullmatch(r"v?(\d{1,4})(?:\.(\d{1,4}))?([.\-+a-z].*)?", version.strip())
     if not match:
         raise UsageError(
-            f"--readable-by {version!r} is not a version of dbt: give one such as 1.11 or 2"
+            f"--readable-by {version!r} is not a version of dbt. Use one such as 1.11 or 2"
         )
     major = match.group(1)
     minor = match.group(2)

@@ -22,7 +22,7 @@ class DeferChecks:
     referable: int = 0
 
     def check_node(self, key: str, node: Any) -> Iterator[Problem]:
-        """Find what makes one node useless or harmful."""
+        """Find problems that make one node unsafe to defer to."""
         if not isinstance(node, dict):
             return
         if "unique_id" in node and node["unique_id"] != key:
@@ -34,9 +34,9 @@ class DeferChecks:
             yield from _check_relation(key, node)
 
     def check_whole_manifest(self) -> Iterator[Problem]:
-        """Find what makes the complete manifest useless, after all nodes were checked."""
+        """Find problems of the complete manifest, after all nodes were checked."""
         if not self.referable:
-            message = "holds no model, seed or snapshot: there is nothing to defer to"
+            message = "contains no model, seed or snapshot to defer to"
             yield Problem("$.nodes", message, code=ProblemCode.UNSAFE_TO_DEFER)
 
 
@@ -48,8 +48,8 @@ def _check_relation(key: str, node: dict[str, Any]) -> Iterator[Problem]:
         value = node.get(name)
         if not isinstance(value, str) or not value:
             message = (
-                f"a {node['resource_type']} without {name}: "
-                f"nobody can find its relation (got {describe_value(value)})"
+                f"a {node['resource_type']} without {name}, so its relation cannot be "
+                f"found (got {describe_value(value)})"
             )
             yield _node_problem(node, ("nodes", key, name), message)
 
@@ -67,8 +67,8 @@ def check_metadata(metadata: Mapping[str, Any], schema_version: int) -> Iterator
         value = metadata.get(name)
         if not isinstance(value, str) or not value:
             message = (
-                f"expected the project's {name.removeprefix('project_')}, "
-                f"got {describe_value(value)}: whose manifest is it?"
+                f"expected the project's {name.removeprefix('project_')}, got "
+                f"{describe_value(value)}"
             )
             path = format_path(("metadata", name))
             yield Problem(path, message, code=ProblemCode.UNSAFE_TO_DEFER)

@@ -1,4 +1,4 @@
-"""Descriptions of values, schemas and places in an artifact, for messages."""
+"""Descriptions of values, schemas and locations in an artifact, for messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TYPE_NAMES = {
     "array": "a list",
     "string": "a string",
     "number": "a number",
-    "integer": "a whole number",
+    "integer": "an integer",
     "boolean": "true or false",
     "null": "null",
 }
@@ -38,7 +38,7 @@ def _format_step(step: str | int) -> str:
 
 
 def quote(text: str) -> str:
-    """Return the text in quotes, without anything that a terminal would obey."""
+    """Return the text in quotes, without control characters."""
     return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
@@ -98,7 +98,7 @@ def describe_unknown_properties(value: dict[str, Any], schema: JsonSchema) -> st
     """Describe the properties that a schema with `additionalProperties: false` does not allow."""
     unknown = sorted(value.keys() - schema.get("properties", {}).keys())
     names = ", ".join(quote(name) for name in unknown[:_MAX_NAMED_PROPERTIES])
-    description = f"the schema knows no {names}"
+    description = f"the schema does not allow {names}"
     hidden_count = len(unknown) - _MAX_NAMED_PROPERTIES
     if hidden_count > 0:
         description += f" and {hidden_count} more"

@@ -1,4 +1,4 @@
-"""Checks of a manifest: who wrote it, who can read it, and what is wrong with it."""
+"""Checks of a manifest: its dbt version, the versions that can read it, and its problems."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _JAVASCRIPT = b'"javascript"'
 # dbt-adapters adds this language to dbt-core before 1.12 when dbt starts. Without it the loader
 # rejects the macro.
 _NEEDS_ADAPTERS = (
-    "a macro supports javascript: "
-    "dbt before 1.12 reads that with the dbt-adapters that wrote it, or later"
+    "a macro supports javascript. dbt before 1.12 needs the dbt-adapters that wrote it, "
+    "or a later one"
 )
 
 
 def check_manifest(artifact: Artifact, metadata: Mapping[str, Any], *, strict: bool) -> Findings:
-    """Check a file that is meant to be a manifest.
+    """Check a file that should be a manifest.
 
     metadata: the decoded section `metadata`.
     """
@@ -44,19 +44,19 @@ def check_manifest(artifact: Artifact, metadata: Mapping[str, Any], *, strict: b
 def _read_supported_version(artifact: Artifact, schema_url: object) -> int | Problem:
     if schema_url is None:
         return dbt_versions.schema_version_problem(
-            "is missing: no dbt writes a manifest without it, and none reads one"
+            "is missing, although every manifest of dbt has it"
         )
     version = dbt_versions.read_schema_version(artifact, schema_url)
     if isinstance(version, Problem) or version >= dbt_versions.OLDEST_SCHEMA_VERSION:
         return version
     return dbt_versions.schema_version_problem(
-        f"schema version {version} is of dbt before 1.0: no dbt that is maintained reads it; "
-        "build with dbt 1.0 or later"
+        f"schema version {version} is of dbt before 1.0, which no maintained dbt reads. "
+        "Build with dbt 1.0 or later"
     )
 
 
 def _check_supported_version(artifact: Artifact, version: int, *, strict: bool) -> Findings:
-    """Check schema versions 4 to 12, by dbt's loader; by the outline if only dbt 2.x reads it."""
+    """Check schema versions 4 to 12 by dbt's loader, or by the outline if only dbt 2.x reads it."""
     dbt_version = artifact.metadata.dbt_version
     published = bundled_schemas.published_schema("manifest", version, dbt_version)
     schema = bundled_schemas.loader_schema(version)
@@ -73,7 +73,7 @@ def _check_supported_version(artifact: Artifact, version: int, *, strict: bool) 
 
 def _describe_loadable_drift(artifact: Artifact, drift_counts: Mapping[str, int]) -> list[str]:
     drift = [
-        f"{describe_drift(section, count)}; dbt reads them"
+        f"{describe_drift(section, count)}, which dbt reads"
         for section, count in drift_counts.items()
     ]
     if "macros" in drift_counts and _JAVASCRIPT in artifact.content:
@@ -91,7 +91,7 @@ def _check_dbt2_manifest(artifact: Artifact, obstacle: Problem | None) -> Findin
     findings.dbt1_obstacle = obstacle
     if findings.is_loadable:
         findings.readable_by = ("2",)
-    warning = "written by dbt 2.x: only dbt 2.x can defer to it, dbt 1.x can't read it"
+    warning = "written by dbt 2.x: only dbt 2.x can defer to it, and dbt 1.x cannot read it"
     if obstacle:
         warning += f", for example at {obstacle.path}: {obstacle.message}"
     findings.warnings.append(warning)
@@ -105,7 +105,8 @@ def _check_outline_only(artifact: Artifact, version: int, *, strict: bool) -> Fi
     if version == dbt_versions.DBT2_SCHEMA_VERSION:
         findings.readable_by = ("2",)
         findings.warnings.append(
-            "schema version 20 is of dbt 2.x: only dbt 2.x can defer to it, dbt 1.x can't read it"
+            "schema version 20 is of dbt 2.x: only dbt 2.x can defer to it, and dbt 1.x "
+            "cannot read it"
         )
     else:
         findings.warnings.append(dbt_versions.newer_version_warning(version))

@@ -51,7 +51,7 @@ def _find_version_problem(artifact: Artifact, schema_url: object) -> Problem | N
     if version >= min(_known_versions(artifact.kind)):
         return None
     return dbt_versions.schema_version_problem(
-        f"schema version {version} is of dbt before 1.0; build with dbt 1.0 or later"
+        f"schema version {version} is of dbt before 1.0. Build with dbt 1.0 or later"
     )
 
 
@@ -61,7 +61,7 @@ def _known_versions(kind: Kind) -> list[int]:
 
 
 def _check_outline_only(artifact: Artifact, *, strict: bool) -> Findings:
-    """Check the names of the sections by the newest schema: this version is newer."""
+    """Check only the names of the sections, by the newest schema, because this version is newer."""
     findings = Findings()
     newest_version = max(_known_versions(artifact.kind))
     newest = bundled_schemas.published_schema(artifact.kind.value, newest_version, None)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ProblemCode(Enum):
-    """What kind of problem it is. Code decides by it, never by the message."""
+    """The category of a problem, for decisions in code."""
 
     NOT_JSON = auto()
     WRONG_FILE = auto()
@@ -84,12 +84,12 @@ class Findings:
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Whether an artifact is complete and useful, and which dbt versions can read it.
+    """The result of a validation.
 
-    problems: empty when it is accepted, the most important first. drift: differences from the
-    published schema that a current dbt writes and reads; they are no reason for a warning.
-    readable_by: minor versions of dbt, oldest first, such as ("1.8", …, "1.12", "2").
-    hidden_problems: how many problems are not listed. is_truncated: whether counting stopped there.
+    problems: empty if the artifact is accepted, the most important first. drift: differences from
+    the published schema that a current dbt writes and reads, without a warning. readable_by: minor
+    versions of dbt, oldest first, such as ("1.8", …, "1.12", "2"). hidden_problems: the number of
+    problems that are not listed. is_truncated: whether counting stopped there.
     """
 
     artifact: Artifact

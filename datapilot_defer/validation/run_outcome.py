@@ -1,4 +1,4 @@
-"""Whether the run of dbt that a manifest comes from succeeded, by its run results."""
+"""The outcome of the dbt run that wrote a manifest, by its run results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from datapilot_defer.artifact import Artifact
 
-# What is skipped because of an error is listed beside the error.
+# A node that is skipped because of an error is listed in addition to the error.
 _FAILED = frozenset({"error", "fail", "runtime error", "partial success"})
 _SUCCEEDED = frozenset({"success", "pass", "warn", "no-op", "reused"})
 _SKIPPED = "skipped"
@@ -27,9 +27,9 @@ _MAX_SHOWN = 300
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """The outcome of a run. It succeeded when both are None.
+    """The outcome of a run. It succeeded if both are None.
 
-    failure: how many nodes failed, and which is the first. unknown: why the outcome is not known.
+    failure: the number of failed nodes, and the first one. unknown: why the outcome is unknown.
     """
 
     failure: str | None = None
@@ -49,14 +49,14 @@ def judge_run(
         command = _find_command(run_results)
         inconsistencies = find_inconsistencies([manifest, run_results])
     except dbt_json.NotJsonError:
-        return RunOutcome(unknown=f"{path} does not hold dbt's run results")
+        return RunOutcome(unknown=f"{path} does not contain run results of dbt")
     if inconsistencies:
         return RunOutcome(unknown=inconsistencies[0])
     failed = [result for result in results if result.status in _FAILED]
     if failed:
         nodes = plural(len(results), "node")
         return RunOutcome(
-            failure=f"{path}: {len(failed):,} of {nodes} failed, the first is "
+            failure=f"{path}: {len(failed):,} of {nodes} failed, first "
             f"{failed[0].unique_id} ({failed[0].status})"
         )
     if same_invocation and not _are_of_one_invocation(manifest, run_results):
@@ -88,14 +88,14 @@ def _find_doubt(path: str, command: str, results: Sequence[_Result]) -> str | No
 
 @dataclass(frozen=True)
 class _Result:
-    """The result of one node, in text that can be shown."""
+    """The result of one node, as printable text."""
 
     unique_id: str
     status: str
 
 
 def _read_results(run_results: Artifact) -> list[_Result]:
-    """Return the result of each node. Raises NotJsonError when there is no list of them."""
+    """Return the result of each node. Raises NotJsonError without a list of results."""
     raw = run_results.sections.get("results")
     if raw is None or bytes(memoryview(raw)[:1]) != b"[":
         raise dbt_json.NotJsonError("there is no list of results")

@@ -50,7 +50,7 @@ class ArtifactSchema:
         """Return whether the value is valid by this part of the document."""
         key = id(schema)
         if key not in self._compiled:
-            # Keeping the schema keeps its id from being reused.
+            # A reference to the schema prevents that its id() is reused.
             self._compiled[key] = (self._compile(schema), schema)
         is_valid = self._compiled[key][0]
         try:
@@ -103,18 +103,18 @@ class ArtifactSchema:
         return schema
 
     def section_names(self) -> set[str]:
-        """Return the names of the sections that are described."""
+        """Return the names of the described sections."""
         return set(self.document.get("properties", ()))
 
     def section(self, name: str) -> JsonSchema:
-        """Return the schema of a section, such as "nodes"; {} when it is not described."""
+        """Return the schema of a section, such as "nodes"; {} if it is not described."""
         schema = self.document.get("properties", {}).get(name, {})
         if isinstance(schema, dict):
             return self.resolve(schema)
         return {}
 
     def relaxed(self) -> ArtifactSchema:
-        """Return the schema without what changes from release to release."""
+        """Return the schema without the parts that change from release to release."""
         return ArtifactSchema(_relax(self.document), formats=self.formats)
 
     def alternatives_for(self, schema: JsonSchema, value: Any) -> list[JsonSchema] | None:
@@ -201,7 +201,7 @@ def _format_checker() -> Any:
 
 
 def _relax(schema: Any) -> Any:
-    """Allow unknown properties and new values, and of several forms any number."""
+    """Allow unknown properties, new values, and any number of alternatives."""
     if isinstance(schema, list):
         return [_relax(part) for part in schema]
     if not isinstance(schema, dict):

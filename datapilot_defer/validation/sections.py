@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MAX_PROBLEMS = 1000
 MAX_PROBLEMS_PER_ENTRY = 20
-# The most important first: the file as such, then what people wrote, then what follows from it.
+# The most important first: the file, then the nodes that users write, then the rest.
 _SECTION_ORDER = (
     "metadata",
     "nodes",
@@ -38,7 +38,7 @@ _COMPLETE_SECTION = ""
 
 
 class TooManyProblems(Exception):
-    """More problems would not help anyone."""
+    """The maximum number of problems is reached."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class _ProblemCollector:
             return
         violates_schema = _violates_schema(problems)
         if self.total >= MAX_PROBLEMS and not violates_schema:
-            # The search goes on: whether dbt can load the artifact is not settled yet.
+            # The search continues, because it is not yet known whether dbt can load the artifact.
             self.is_truncated = True
             return
         self.problems[section, key] = problems
@@ -149,7 +149,7 @@ def _check_section(collector: _ProblemCollector, name: str, raw: Raw) -> None:
 def _check_complete_section(collector: _ProblemCollector, name: str, raw: Raw) -> None:
     schema = collector.schema.section(name)
     if "type" in schema and "array" not in _json_types(schema) and _container_type(raw) == "array":
-        # A list in place of an object can have any size: a short one is just as wrong.
+        # A list instead of an object can have any size. A short one is equally wrong.
         value: Any = [None]
     else:
         value = dbt_json.decode(raw)
@@ -196,7 +196,7 @@ def _entry_visitor(
         elif is_as_published and not is_as_published(entry):
             collector.drift_counts[name] = collector.drift_counts.get(name, 0) + 1
         if check_node:
-            unsafe = list(check_node(str(key), entry))  # it also counts the nodes
+            unsafe = list(check_node(str(key), entry))  # this also counts the nodes
             problems = problems or unsafe
         collector.record(name, str(key), problems)
 

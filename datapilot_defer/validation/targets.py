@@ -1,6 +1,6 @@
-"""Whether an artifact is of the manifest's target: whether its nodes have the same relations.
+"""The check that an artifact is of the manifest's target, by the relations of its nodes.
 
-Only the run results name a target of dbt. The relations show it in the other artifacts too.
+Only run results name a target of dbt. The other artifacts contain relations.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _PROPERTIES = {
     Kind.RUN_RESULTS: ("relation_name",),
     Kind.CATALOG: ("database", "schema"),
 }
-# The first node with the same relation decides. Only artifacts of another target need more.
+# The first node with the same relation decides. Only artifacts of another target need more nodes.
 _MAX_COMPARED = 100
 _MAX_SHOWN = 300
 
 
 def describe_other_target(manifest: Artifact, other: Artifact) -> str | None:
-    """Describe a node that has another relation in `other`, if that is so for all common nodes.
+    """Describe a node that has another relation in `other`, if all common nodes have another one.
 
-    Returns None as well when the artifacts have no relation in common. Raises NotJsonError.
+    Returns None also if the artifacts have no relation in common. Raises NotJsonError.
     """
     names = _PROPERTIES.get(other.kind)
     if names is None or manifest.kind is not Kind.MANIFEST or "nodes" not in manifest.sections:

@@ -36,10 +36,10 @@ def validate(
     *,
     max_problems: int | None = 10,
 ) -> ValidationResult:
-    """Check whether an artifact is complete, and which dbt versions can read it.
+    """Validate an artifact, and find the dbt versions that can read it.
 
-    max_problems: how many problems the result lists; None for all, up to about a thousand.
-    Raises UsageError if `options.readable_by` is not a version of dbt.
+    max_problems: how many problems the result lists; None for all, up to about a thousand. Raises
+    UsageError if `options.readable_by` is not a version of dbt.
     """
     findings = _find_problems(artifact, strict=options.strict)
     if options.readable_by and artifact.kind is Kind.MANIFEST:
@@ -75,7 +75,7 @@ def _check_artifact(artifact: Artifact, *, strict: bool) -> Findings:
         return Findings(problems=[Problem("$.metadata", message)])
     metadata = decode_metadata(sections)
     if not metadata and "metadata" in sections:
-        dbt_json.decode(sections["metadata"])  # raises if the section is why there is no metadata
+        dbt_json.decode(sections["metadata"])  # raises an error if this section is invalid
     wrong_file = detect_foreign_file(sections, metadata, artifact.kind)
     wrong_file = wrong_file or detect_other_kind(sections, metadata, artifact.kind)
     if wrong_file:
@@ -93,10 +93,10 @@ def _unreadable_problems(artifact: Artifact, findings: Findings, version: str) -
         return []
     obstacle = findings.dbt1_obstacle
     if obstacle is not None:
-        message = f"{obstacle.message}: dbt 2.x wrote it, and dbt {version} can't read it"
+        message = f"{obstacle.message}: dbt 2.x wrote it, and dbt {version} cannot read it"
         return [Problem(obstacle.path, message, obstacle.file, ProblemCode.NOT_READABLE)]
     readers = dbt_versions.describe_versions(findings.readable_by)
     schema_version = artifact.metadata.schema_version
-    message = f"dbt {version} can't read schema version {schema_version}; {readers} can"
+    message = f"dbt {version} cannot read schema version {schema_version}, but {readers} can"
     path = dbt_versions.SCHEMA_VERSION_PATH
     return [Problem(path, message, code=ProblemCode.NOT_READABLE)]

@@ -1,4 +1,4 @@
-"""Places where a value breaks a schema."""
+"""Locations where a value violates a schema."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PYTHON_TYPES: tuple[tuple[str, Any], ...] = (
 def find_violations(
     artifact_schema: ArtifactSchema, schema: JsonSchema, value: Any, path: JsonPath = ()
 ) -> Iterator[Problem]:
-    """Find each place where the value breaks the schema, one at a time.
+    """Find each location where the value violates the schema, one at a time.
 
     The fast validator skips valid parts, so that a late error in a large entry is found soon.
     """
@@ -136,7 +136,7 @@ def _find_in_alternatives(
     if "title" in schema:
         yield _unexpected_value(path, schema["title"], value)
     elif accepting:
-        message = "fits more than one of the forms that the schema allows"
+        message = "matches more than one of the alternatives in the schema"
         yield Problem(format_path(path), f"{describe_value(value)} {message}")
     else:
         yield from _find_in_closest(artifact_schema, schema, schema[keyword], value, path)
