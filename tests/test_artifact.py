@@ -1,4 +1,4 @@
-"""What an artifact says about itself, and what reading one says when it can't be read."""
+"""What an artifact says about itself, and what reading one says when it cannot be read."""
 
 import hashlib
 import os
@@ -146,12 +146,12 @@ def test_a_missing_file_is_looked_for_in_a_folder_that_is_named(
 
 
 def test_a_folder_is_refused_with_the_file_that_was_meant(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"is a folder; it holds no manifest\.json"):
+    with pytest.raises(UsageError, match=r"is a directory. It contains no manifest\.json"):
         read_artifact(tmp_path)
     (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
     with pytest.raises(UsageError) as refused:
         read_artifact(tmp_path)
-    assert str(refused.value) == f"{tmp_path}: is a folder; give {tmp_path / 'manifest.json'}"
+    assert str(refused.value) == f"{tmp_path}: is a directory. Use {tmp_path / 'manifest.json'}"
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_what_may_not_be_read_is_refused_with_the_systems_words(closed: str, nob
         path = Path(folder) / "manifest.json"
         path.write_text("{}", encoding="utf-8")
         (path if closed == "the file" else path.parent).chmod(0)
-        with pytest.raises(UsageError, match="can't be read: Permission denied"):
+        with pytest.raises(UsageError, match="cannot be read: Permission denied"):
             read_artifact(path)
         path.parent.chmod(0o700)
 
@@ -194,7 +194,9 @@ def test_a_file_larger_than_the_memory_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False
     )
-    assert done.stdout.strip() == f"{path}: is too large for this machine's memory", done.stderr
+    assert done.stdout.strip() == f"{path}: is too large for the memory of this machine", (
+        done.stderr
+    )
 
 
 def test_a_file_that_is_too_large_for_dbt_is_refused_before_it_is_read(tmp_path: Path) -> None:
@@ -213,7 +215,7 @@ def test_a_device_is_refused(device: str, tmp_path: Path) -> None:
     link = tmp_path / "manifest.json"
     link.symlink_to(device)
     for path in (device, link):
-        with pytest.raises(UsageError, match="is a device; give the path of a file or a pipe"):
+        with pytest.raises(UsageError, match=r"is a device\. Use the path of a file or a pipe"):
             read_artifact(path)
 
 
@@ -292,7 +294,7 @@ def test_an_endless_pipe_is_refused(pipe: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_name_that_no_file_can_have_is_refused() -> None:
-    with pytest.raises(UsageError, match="can't be read: embedded null"):
+    with pytest.raises(UsageError, match="cannot be read: embedded null"):
         read_artifact("a\0b")
 
 

@@ -54,14 +54,14 @@ def test_a_token_from_standard_input_is_checked_and_kept(instance: RunningInstan
         "ok": True,
         "instance_name": "acme",
         "url": instance.url,
-        "stored_in": "the system's keyring",
+        "stored_in": "the system keyring",
     }
     assert instance.token not in done.output
     status = datapilot("auth", "status", "--json").json
     assert status["accepted"] is True
     assert status["may_upload"] is True
     assert {status[f"{part}_origin"] for part in ("url", "instance_name", "token")} == {
-        "the system's keyring"
+        "the system keyring"
     }
     assert status["token"] == f"*** ({len(instance.token)} characters)"
 
@@ -75,7 +75,10 @@ def test_a_token_from_a_file_goes_where_the_options_say(
     other = {"ALTIMATE_API_KEY": "of-another-instance", "ALTIMATE_URL": "https://other.example.com"}
     done = datapilot("auth", "login", "--token-file", file, *where, env=other)
     assert done.exit_code == 0, done.output
-    assert "the token in environment variable ALTIMATE_API_KEY wins over this one" in done.stderr
+    assert (
+        "the token in environment variable ALTIMATE_API_KEY takes precedence over the stored one"
+        in done.stderr
+    )
     assert datapilot("auth", "status").exit_code == 0
 
 
@@ -92,13 +95,13 @@ def test_a_token_that_the_instance_refuses_is_not_kept(
 @pytest.mark.parametrize(
     ("words", "stdin", "says"),
     [
-        (["--token", "a-token-1", "--token-stdin"], "b", "in one way only"),
-        (["--token-file", "{missing}"], None, "can't read the token from "),
-        (["--token-file", "{binary}"], None, "is no text"),
+        (["--token", "a-token-1", "--token-stdin"], "b", "use only one of"),
+        (["--token-file", "{missing}"], None, "cannot read the token from "),
+        (["--token-file", "{binary}"], None, "is not text"),
         (["--token-file", "{long}"], None, "is too long for a token"),
         (["--token-stdin"], "t" * 20_000, "is too long for a token"),
         (["--token-stdin"], "", "no token"),
-        (["--token-stdin"], "two\nlines\n", "holds a line break"),
+        (["--token-stdin"], "two\nlines\n", "contains a line break"),
         ([], None, "no token"),
         (["--token-stdin", "--store", "cloud"], "t", "'cloud' is not one of"),
     ],
@@ -119,7 +122,7 @@ def test_what_can_not_be_a_token_is_refused(
 def test_a_token_as_option_works_and_warns(instance: RunningInstance) -> None:
     done = datapilot("auth", "login", "--token", instance.token, env=place(instance))
     assert done.exit_code == 0
-    assert "--token shows the token in process lists" in done.stderr
+    assert "--token is visible in process lists" in done.stderr
     assert instance.token not in done.output
 
 
@@ -140,7 +143,7 @@ def test_a_file_that_others_can_read_is_warned_about(instance: RunningInstance, 
     assert "chmod" not in datapilot("auth", "status").stderr
     config_file(home).chmod(0o644)
     assert (
-        f"others on this machine can read the token in {config_file(home)}: chmod 600"
+        f"other users of this machine can read the token in {config_file(home)}. Run `chmod 600"
         in datapilot("auth", "status").stderr
     )
     assert "chmod" not in datapilot("auth", "status", env=access(instance)).stderr
@@ -155,7 +158,9 @@ def test_a_set_in_the_file_that_wins_is_said_at_login(
     )
     done = datapilot("auth", "login", "--token-stdin", env=place(instance), stdin=instance.token)
     assert done.exit_code == 0, done.output
-    assert "holds credentials for https://api.myaltimate.com that win" in done.stderr
+    assert (
+        "contains credentials for https://api.myaltimate.com, which take precedence" in done.stderr
+    )
     assert datapilot("auth", "status", "--backend-url", instance.url).exit_code == 0
 
 
@@ -182,7 +187,10 @@ def test_a_variable_that_wins_is_named_at_login(
     words = ("auth", "login", "--token-stdin", *where)
     done = datapilot(*words, env={variable: value}, stdin=instance.token)
     assert done.exit_code == 0, done.output
-    assert f"the {label} in environment variable {variable} wins over this one" in done.stderr
+    assert (
+        f"the {label} in environment variable {variable} takes precedence over the stored one"
+        in done.stderr
+    )
     same = datapilot(
         *words, env={**place(instance), "ALTIMATE_URL": f"{instance.url}/"}, stdin=instance.token
     )
@@ -201,9 +209,12 @@ def test_every_variable_that_wins_is_named(instance: RunningInstance) -> None:
     done = datapilot(*words, env=contradicting, stdin=instance.token)
     assert done.exit_code == 0, done.output
     for variable in contradicting:
-        assert f"in environment variable {variable} wins over this one" in done.stderr
+        assert (
+            f"in environment variable {variable} takes precedence over the stored one"
+            in done.stderr
+        )
     out = datapilot("auth", "logout", env=contradicting)
-    assert "is still used; unset DATAPILOT_TOKEN and ALTIMATE_API_KEY to stop that" in out.stderr
+    assert "is still used. Unset DATAPILOT_TOKEN and ALTIMATE_API_KEY to stop that" in out.stderr
 
 
 def test_a_variable_that_agrees_hides_the_next_one(instance: RunningInstance) -> None:
@@ -220,7 +231,7 @@ def test_a_variable_that_still_applies_is_named_at_logout(
     log_in(instance)
     done = datapilot("auth", "logout", "--json", env={variable: "another-token"})
     assert done.exit_code == 0, done.output
-    assert f"the token from environment variable {variable} is still used; unset" in done.stderr
+    assert f"the token from environment variable {variable} is still used. Unset" in done.stderr
     assert done.json["remaining_token_origin"] == f"environment variable {variable}"
     nothing = datapilot("auth", "logout", env={variable: "another-token"})
     assert nothing.exit_code == 4
@@ -283,7 +294,7 @@ def test_in_ci_nothing_is_stored_unless_told(
     env = {**place(instance), "CI": "true"}
     done = datapilot("auth", "login", "--token-stdin", env=env, stdin=instance.token)
     assert done.exit_code == 2
-    assert "in CI the keyring is not used" in done.stderr
+    assert "the keyring is not used in CI" in done.stderr
     assert memory_keyring.passwords == {}
     env["DATAPILOT_KEYRING"] = "1"
     assert datapilot("auth", "login", "--token-stdin", env=env, stdin=instance.token).exit_code == 0
@@ -324,7 +335,7 @@ def test_logout_forgets_in_both_places_and_only_what_was_named(
     assert datapilot("auth", "logout", "--backend-url", "https://other.example.com").exit_code == 4
     done = datapilot("auth", "logout", "--backend-url", f"{instance.url}/", "--json")
     assert done.json["removed_from"] == [
-        f"the system's keyring (acme at {instance.url})",
+        f"the system keyring (acme at {instance.url})",
         str(config_file(home)),
     ]
     assert credential_store.find_in_keyring(None, None) is None
@@ -401,7 +412,7 @@ def test_status_warns_of_a_token_that_expires_soon(
     if words is None:
         assert done.stderr == ""
     else:
-        assert f"the token expires {words}, on {expires_at:%Y-%m-%d}; create a new" in done.stderr
+        assert f"the token expires {words}, on {expires_at:%Y-%m-%d}. Create a new" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -441,7 +452,7 @@ def test_logout_where_the_keyring_fails_still_cleans_the_file(
     keyring.set_keyring(Locked())
     done = datapilot("auth", "logout")
     assert done.exit_code == 0
-    assert "the system's keyring can't be used (OSError)" in done.stderr
+    assert "the system keyring cannot be used (OSError)" in done.stderr
     assert "altimateApiKey" not in config_file(home).read_text(encoding="utf-8")
 
 
@@ -458,7 +469,7 @@ def test_a_keyring_that_fails_is_passed_over(instance: RunningInstance) -> None:
     log_in(instance, "--store", "file")
     done = datapilot("auth", "status", "--backend-url", "https://other.example.com", "-v")
     assert done.exit_code == 2
-    assert "the system's keyring can't be used (OSError)" in done.stderr
+    assert "the system keyring cannot be used (OSError)" in done.stderr
     assert "belongs to" in done.stderr
 
 

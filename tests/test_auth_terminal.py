@@ -28,7 +28,7 @@ def test_somebody_at_a_terminal_is_asked_and_the_token_is_not_shown(
     said = at_a_terminal(["auth", "login"], answers, os.environ)
     file = home / ".altimate" / "altimate.json"
     assert (
-        f"Logged in to {instance.url} as instance name 'acme'; the credentials are in {file}."
+        f"Logged in to {instance.url} with instance name 'acme'. The credentials are in {file}."
         in said
     )
     assert "There is no keyring on this system; keep the credentials" in said
@@ -45,7 +45,9 @@ def test_a_typed_token_that_is_not_accepted_comes_from_the_prompt(
         "Token: ": "wrong-token-0000",
     }
     said = at_a_terminal(["auth", "login"], answers, {**os.environ, "NO_COLOR": "1"})
-    assert "does not accept the token (from prompt) for instance name 'acme' (from prompt)" in said
+    assert (
+        "does not accept the token (from prompt) for the instance name 'acme' (from prompt)" in said
+    )
     assert "option" not in said
     assert "wrong-token-0000" not in said
 

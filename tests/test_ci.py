@@ -279,7 +279,7 @@ def test_in_ci_nobody_is_asked_and_no_keyring_is_opened(sign: str, manifest: Pat
     done = datapilot(*onboard(manifest), env={sign: "true"}, stdin="an answer\n")
     assert done.exit_code == 2
     assert (
-        "no instance name and no token: set environment variable ALTIMATE_INSTANCE_NAME"
+        "no instance name and no token. Set the environment variable ALTIMATE_INSTANCE_NAME"
         in done.stderr
     )
     assert done.stdout == ""

@@ -92,8 +92,8 @@ def test_a_property_of_an_annotation_ends_neither_itself_nor_the_command() -> No
 
 def test_a_name_that_is_no_text_is_in_the_summary(tmp_path: Path) -> None:
     environ = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
-    ci_log.append_summary(environ, "\udcff.json: refused")
-    assert (tmp_path / "summary").read_text(encoding="utf-8") == "\\udcff.json: refused\n\n"
+    ci_log.append_summary(environ, "\udcff.json: rejected")
+    assert (tmp_path / "summary").read_text(encoding="utf-8") == "\\udcff.json: rejected\n\n"
 
 
 def test_a_summary_that_is_full_stays_as_it_is(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_nothing_is_looked_up_before_it_is_needed(home: Path) -> None:
     with pytest.raises(UsageError, match="no instance name"):
         _ = opened.address
     assert console.secrets == [TOKEN]
-    assert "--token shows the token" in console.messages[0][1]
+    assert "--token is visible" in console.messages[0][1]
 
 
 def test_each_part_is_asked_for_once(home: Path) -> None:

@@ -214,7 +214,7 @@ def test_a_home_that_can_not_be_written_is_said_to_be_one(home: Path) -> None:
 
 def test_without_a_home_there_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "home_directory", lambda _: None)
-    with pytest.raises(UsageError, match="no home folder"):
+    with pytest.raises(UsageError, match="no home directory"):
         credential_store.save_to_config_file(credentials(), os.environ)
 
 
@@ -249,10 +249,10 @@ def test_a_real_keyring_keeps_and_forgets(instance: RunningInstance, home: Path)
     login, status, logout, nothing = done.stdout.splitlines()[-4:]
     assert login == (
         f"login 0 Logged in to {instance.url} as instance name 'acme'; "
-        "the credentials are in the system's keyring."
+        "the credentials are in the system keyring."
     ), done.stdout
-    assert json.loads(status.partition("status 0 ")[2])["token_origin"] == "the system's keyring"
-    assert logout.startswith("logout 0 Logged out: removed from the system's keyring")
+    assert json.loads(status.partition("status 0 ")[2])["token_origin"] == "the system keyring"
+    assert logout.startswith("logout 0 Logged out: removed from the system keyring")
     assert nothing.startswith("status 2 Error: no token")
     assert instance.token not in done.stdout
     assert not any(

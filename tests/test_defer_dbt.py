@@ -161,7 +161,7 @@ ROWS = [
         (2, None),
         "compile -s M",
         (2, None),
-        says="gone is no folder",
+        says="gone is not a directory",
         state="gone",
     ),
     Row(
@@ -170,7 +170,7 @@ ROWS = [
         (2, None),
         "compile -s M",
         (2, None),
-        says="empty holds no manifest.json",
+        says="empty contains no manifest.json",
         state="empty",
     ),
     Row(
@@ -187,7 +187,7 @@ ROWS = [
         (0, "dev"),
         "compile -s M",
         (1, None),
-        says="is of project 'warehouse' and has nothing of this one, 'shop'",
+        says="is of project 'warehouse' and contains no node of 'shop'",
         state="foreign",
     ),
     Row(
@@ -205,7 +205,7 @@ ROWS = [
         (0, "dev"),
         "compile -s M",
         (2, None),
-        says="is dbt's own target folder",
+        says="is dbt's target directory",
         state="project/target",
     ),
     Row(
@@ -214,7 +214,7 @@ ROWS = [
         (0, "dev"),
         "compile -s M",
         (2, None),
-        says="is dbt's own target folder",
+        says="is dbt's target directory",
         state="link",
     ),
     Row(
@@ -223,7 +223,7 @@ ROWS = [
         (0, "dev"),
         "compile -s M --target-path {copy}",
         (2, None),
-        says="is dbt's own target folder",
+        says="is dbt's target directory",
         state="copy",
     ),
     Row(
@@ -241,7 +241,7 @@ ROWS = [
             (2, None),
             "compile -s M",
             (1, None),
-            says="can't defer to",
+            says="cannot defer to",
             state=f"v{version}",
         )
         for version in (3, 13, 20)
@@ -278,7 +278,7 @@ ROWS = [
         (2, None),
         "compile -s M",
         (1, None),
-        says="breaks off after",
+        says="ends after",
         state="truncated",
     ),
     Row(
@@ -302,9 +302,11 @@ ROWS = [
         (0, None),
         "run-operation nop",
         (0, None),
-        "takes no state",
+        "does not use state",
     ),
-    Row("`deps`", "deps --defer --state {state}", (0, None), "deps", (0, None), "takes no state"),
+    Row(
+        "`deps`", "deps --defer --state {state}", (0, None), "deps", (0, None), "does not use state"
+    ),
 ]
 
 

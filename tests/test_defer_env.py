@@ -104,7 +104,7 @@ def test_the_same_is_refused_as_for_run(shop: Shop) -> None:
         shop.project,
     )
     assert done.exit_code == 2
-    assert "dbt's own target folder" in done.stderr
+    assert "dbt's target directory" in done.stderr
     assert done.stdout == ""
 
 
@@ -197,7 +197,7 @@ def test_zsh_expands_nothing_after_a_colon() -> None:
 @pytest.mark.parametrize("name", ["a\nEVIL=1", "a\rb", "a\x1b[2J", "a\udcff", "a\u2028b"])
 @pytest.mark.parametrize("shell", ["bash", "fish", "powershell", "github", "dotenv"])
 def test_a_folder_that_can_not_be_printed_is_refused(shell: str, name: str) -> None:
-    with pytest.raises(UsageError, match="line break or another character that can't be printed"):
+    with pytest.raises(UsageError, match="line break or another character that cannot be printed"):
         shell_variables.format_script(shell, {"DBT_STATE": name}, [])
 
 
@@ -225,5 +225,5 @@ def test_a_script_is_never_printed_with_a_change(
     words = ("--shell", "bash", "--dbt", dbt, "--manifest-path", folder, *arguments)
     done = datapilot("dbt", "defer", "env", *words)
     assert done.exit_code == 2
-    assert "which is never printed as it is; use another folder" in done.stderr
+    assert "is therefore not printed. Use another directory" in done.stderr
     assert "export" not in done.stdout

@@ -71,7 +71,7 @@ def test_no_file_of_the_working_folder_runs_when_dbts_version_is_asked(
 )
 def test_a_project_file_that_yaml_stumbles_over_is_said(content: str, tmp_path: Path) -> None:
     (tmp_path / "dbt_project.yml").write_text(content, encoding="utf-8")
-    with pytest.raises(UsageError, match=r"dbt_project\.yml can't be read: "):
+    with pytest.raises(UsageError, match=r"dbt_project\.yml cannot be read: "):
         dbt_project.read_project(tmp_path, {})
 
 
@@ -84,7 +84,7 @@ def test_settings_that_can_not_be_written_are_said_when_nothing_can_be_removed_e
     monkeypatch.setattr(Path, "replace", read_only)
     monkeypatch.setattr(Path, "unlink", read_only)
     file = SettingsFile(tmp_path / "settings.json", "", tmp_path)
-    with pytest.raises(UsageError, match="can't write the settings to"):
+    with pytest.raises(UsageError, match="cannot write the settings to"):
         file.update({"deferToProduction": True})
 
 
@@ -106,7 +106,8 @@ def test_a_cache_folder_that_can_not_be_made_is_said(
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(
-        UsageError, match=r"can't make folder .*file.*: Not a directory; set XDG_CACHE_HOME"
+        UsageError,
+        match=r"cannot create the directory .*file.*: Not a directory. Set XDG_CACHE_HOME",
     ):
         asker(tmp_path, "exit 0").run([], tmp_path)
 
@@ -139,7 +140,7 @@ def test_no_dbt_is_left_behind_when_another_question_fails(tmp_path: Path) -> No
         f'case "$*" in *" ls "*) echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 600;; esac\n'
         f"while [ ! -e {pid} ]; do sleep 0.05; done; exit 3",
     )
-    with pytest.raises(UsageError, match="`dbt compile` ended with 3"):
+    with pytest.raises(UsageError, match="`dbt compile` exited with 3"):
         failing.run(["-s", "a"], tmp_path)
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text(encoding="utf-8")), 0)

@@ -138,7 +138,7 @@ def test_a_package_that_cannot_be_read_does_not_count(reports: Path) -> None:
 def test_another_project_with_a_common_package_is_warned_of(reports: Path) -> None:
     install(reports / "dbt_packages", "dates", "calendar")
     [warning] = check(reports, [*CORE, "model.dates.calendar"])
-    assert "is of project 'core' and has nothing of this one, 'reports'" in warning
+    assert "is of project 'core' and contains no node of 'reports'" in warning
     assert "only models of the package dates can be deferred" in warning
 
 
@@ -146,7 +146,7 @@ def test_another_project_with_a_common_package_is_warned_of(reports: Path) -> No
 def test_packages_that_are_not_installed_are_warned_of(name: str, reports: Path) -> None:
     write(reports / name, "packages:\n  - local: ../core\n")
     [warning] = check(reports)
-    assert "not all packages of this project are installed" in warning
+    assert "not all of them are installed" in warning
     assert warning.endswith("Run `dbt deps`.")
     install(reports / "dbt_packages", "dates", "calendar")
     with pytest.raises(ArtifactRefused):
@@ -164,7 +164,7 @@ def test_a_new_package_that_is_not_installed_is_warned_of(reports: Path) -> None
         check(reports)
     write(reports / "packages.yml", declared + "  - local: ../core\n  - 1\n")
     [warning] = check(reports)
-    assert "not all packages of this project are installed" in warning
+    assert "not all of them are installed" in warning
 
 
 @pytest.mark.parametrize(

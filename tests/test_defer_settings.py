@@ -136,7 +136,7 @@ def test_enable_stores_nothing_when_the_manifest_can_not_be_used(
         assert done.exit_code == code, done.output
         assert str(path) in done.stderr
     assert (
-        "is no folder: copy manifest.json there, from the target folder of the production job"
+        "is not a directory. Copy manifest.json into it, from the target directory of"
         in done.stderr
     )
     assert not settings_file(workspace).exists()
@@ -145,9 +145,7 @@ def test_enable_stores_nothing_when_the_manifest_can_not_be_used(
 def test_enable_without_anything_set_says_what_to_give(workspace: Path) -> None:
     done = datapilot("dbt", "defer", "enable")
     assert done.exit_code == 2
-    assert (
-        "--integration-id N`, `--integration-name NAME` or `--manifest-path FOLDER`" in done.stderr
-    )
+    assert "--integration-id ID`, `--integration-name NAME` or `--manifest-path DIR`" in done.stderr
 
 
 def test_enable_takes_an_integration_or_a_folder_but_not_both(workspace: Path, prod: Path) -> None:
@@ -161,7 +159,7 @@ def test_enable_says_when_no_dbt_is_there_to_be_checked_against(
 ) -> None:
     done = datapilot("dbt", "defer", "enable", "--manifest-path", prod)
     assert "dbt is not on PATH" in done.stderr
-    assert "not checked that this dbt can read the manifest" in done.stderr
+    assert "not checked whether dbt can read the manifest" in done.stderr
     assert (
         datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--dbt", "/no/dbt").exit_code
         == 2
@@ -178,10 +176,7 @@ def test_outside_a_workspace_the_settings_are_the_users_own(
     assert own.path.is_relative_to(home)
     stored = json.loads(own.path.read_text("utf-8"))
     assert stored == {SETTINGS_KEY: {str(workspace / "shop"): local(prod)}}
-    assert (
-        f"VS Code does not see this: there is no .vscode folder in {workspace / 'shop'}"
-        in done.stderr
-    )
+    assert f"because there is no directory .vscode in {workspace / 'shop'}" in done.stderr
 
 
 def test_enable_moves_the_switch_to_a_workspace_that_appeared_since(
@@ -199,7 +194,7 @@ def test_enable_moves_the_switch_to_a_workspace_that_appeared_since(
     assert datapilot("dbt", "defer", "disable", "--json").json["settings_file"] == str(own)
     done = datapilot("dbt", "defer", "enable", "--json")
     assert done.json["settings_file"] == str(settings_file(workspace))
-    assert "VS Code does not see" not in done.stderr
+    assert "VS Code does not use" not in done.stderr
     assert entry(workspace) == local("${workspaceFolder}/shop/prod", favorState=True)
     assert json.loads(own.read_text("utf-8")) == {
         SETTINGS_KEY: {"/other": {"deferToProduction": True}}
@@ -234,7 +229,7 @@ def test_user_is_refused_where_the_workspace_would_win(workspace: Path, prod: Pa
     write(workspace, {"deferToProduction": False})
     done = datapilot("dbt", "defer", "enable", "--user", "--manifest-path", prod)
     assert done.exit_code == 2
-    assert "they win over your own" in done.stderr
+    assert "which take precedence over your own" in done.stderr
 
 
 def test_the_home_folders_own_vscode_folder_is_no_workspace(
@@ -376,7 +371,7 @@ def test_a_settings_file_that_can_not_be_written_is_said(
     monkeypatch.setenv("XDG_CONFIG_HOME", "/proc/self")
     done = datapilot("dbt", "defer", "enable", "--user", "--manifest-path", prod)
     assert done.exit_code == 2
-    assert "can't write the settings to /proc/self/datapilot-defer/defer.json" in done.stderr
+    assert "cannot write the settings to /proc/self/datapilot-defer/defer.json" in done.stderr
 
 
 def test_a_folder_in_the_place_of_the_settings_file_is_said(workspace: Path, prod: Path) -> None:
@@ -513,7 +508,7 @@ def test_the_project_is_the_one_that_dbt_itself_would_take(
         == workspace / "shop" / "z"
     )
     assert not dbt_project.is_target_directory(tmp_path / "no", found)
-    with pytest.raises(UsageError, match="with --project-dir"):
+    with pytest.raises(UsageError, match="or use --project-dir"):
         dbt_project.find_project(tmp_path, {})
 
 

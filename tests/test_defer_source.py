@@ -147,18 +147,20 @@ def test_a_command_that_only_selects_by_state_names_its_source(
     artifacts: Path, instance: RunningInstance, dbt: RecordedDbt
 ) -> None:
     done = defer("run", "--integration-id", 1, "ls")
-    assert done.stderr == "`dbt ls` resolves nothing; its --state is shop PROD (built 1 h ago)\n"
+    assert (
+        done.stderr == "`dbt ls` resolves no references. Its --state is shop PROD (built 1 h ago)\n"
+    )
     done = defer("run", "--integration-id", 1, "ls", "--state", artifacts)
-    assert done.stderr == "`dbt ls` resolves nothing; it keeps the --state that you gave\n"
+    assert done.stderr == "`dbt ls` resolves no references. Running it with your --state\n"
 
 
 def test_a_retry_claims_no_favor_state(artifacts: Path, dbt: RecordedDbt) -> None:
     write_last_run(Path("target"), artifacts, favor_state=False)
     defer("enable", "--manifest-path", artifacts, "--favor-state")
-    assert "favoring it" in defer("run", "build").stderr
+    assert "favor state on" in defer("run", "build").stderr
     done = defer("run", "retry")
     assert f"Deferring to {artifacts} (built" in done.stderr
-    assert "favoring it" not in done.stderr
+    assert "favor state on" not in done.stderr
     defer("run", "--no-favor-state", "retry")
 
 

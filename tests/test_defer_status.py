@@ -53,7 +53,7 @@ def test_options_that_would_not_work_are_said_while_it_is_off(workspace: Path, p
     done = defer("status", "--manifest-path", prod)
     assert done.exit_code == 2
     assert "with these options it would not be usable" in done.stdout
-    assert f"Problem: dbt can't defer to {prod}" in done.stdout
+    assert f"Problem: dbt cannot defer to {prod}" in done.stdout
 
 
 def test_off_is_exit_code_2_even_if_the_stored_source_has_a_problem(
@@ -96,8 +96,8 @@ def test_a_broken_workspace_does_not_stop_settings_of_the_users_own(
     assert done.exit_code == 0, done.output
     assert f"Warning: {settings_file(workspace)}: line 1, column 7" in done.stderr
     own = user_settings_file(workspace / "shop").path
-    assert f"so only the settings in {own} are used" in done.stderr
-    assert "VS Code does not see" not in done.stderr
+    assert f"Only the settings in {own} are used" in done.stderr
+    assert "VS Code does not use" not in done.stderr
     assert stored_by_user(workspace) == local(prod)
     assert settings_file(workspace).read_bytes() == BROKEN
     on = defer("status", "--json")
@@ -120,10 +120,10 @@ def test_a_broken_workspace_is_said_with_both_ways_out(
     settings_file(workspace).write_bytes(BROKEN)
     done = defer(*arguments)
     assert done.exit_code == 2
-    assert f"Error: {settings_file(workspace)}: line 1, column 7: a value is expected; mend it" in (
+    assert f"Error: {settings_file(workspace)}: line 1, column 7: a value is expected. Fix it" in (
         done.stderr
     )
-    assert "or keep settings of your own with `datapilot dbt defer enable --user`" in done.stderr
+    assert "or use your own settings with `datapilot dbt defer enable --user`" in done.stderr
 
 
 def test_disable_user_needs_no_workspace_that_can_be_read(workspace: Path, prod: Path) -> None:
@@ -141,7 +141,7 @@ def test_disable_user_is_refused_where_the_workspace_would_win(workspace: Path, 
     write(workspace, local(prod))
     done = defer("disable", "--user")
     assert done.exit_code == 2
-    assert "they win over your own" in done.stderr
+    assert "which take precedence over your own" in done.stderr
     assert entry(workspace) == local(prod)
 
 
@@ -169,7 +169,7 @@ def test_enable_with_a_source_replaces_settings_of_a_wrong_type(
     assert "replace it with `datapilot dbt defer enable` and --integration-id" in stopped.stderr
     done = defer("enable", "--manifest-path", prod)
     assert done.exit_code == 0, done.output
-    assert "so no stored settings are used" in done.stderr
+    assert "No stored settings are used" in done.stderr
     assert defer("status").exit_code == 0
 
 
@@ -229,7 +229,7 @@ def test_half_a_character_as_environment_is_said(workspace: Path, command: str) 
     env = {"ALTIMATE_URL": "http://127.0.0.1:9", "ALTIMATE_INSTANCE_NAME": "acme"}
     done = datapilot("dbt", "defer", command, env={**env, "ALTIMATE_API_KEY": "t0ken-t0ken"})
     assert done.exit_code == 2, done.output
-    assert '"shop".environment must be text in UTF-8; mend it' in done.stderr
+    assert '"shop".environment must be text in UTF-8. Fix it' in done.stderr
 
 
 @pytest.mark.parametrize("command", ["status", "enable", "env", "explain", "disable"])

@@ -87,7 +87,7 @@ def test_all_is_well_with_a_real_instance(instance: RunningInstance, artifacts: 
     assert list(statuses(done)) == [name.value for name in StepName]
     assert {statuses(done)[name] for name in (*REMOTE, "manifest", "storage_host")} == {"passed"}
     assert (done.json["may_read"], done.json["may_upload"]) == (True, True)
-    assert "ok      storage host: 127.0.0.1 takes connections" in (
+    assert "ok      storage host: 127.0.0.1 accepts connections" in (
         datapilot(*words, env=access(instance)).stdout
     )
 
@@ -171,7 +171,7 @@ def test_a_missing_manifest_fails_only_for_who_cannot_upload_it(instance: Runnin
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--integration-id", 99), "no integration has the id 99"),
+        (("--integration-id", 99), "no integration has the ID 99"),
         (("--integration-name", "Shop"), "no integration is called 'Shop'"),
         (("--integration-id", 1, "--environment", "DEV"), "no environment 'DEV'; it has: PROD"),
     ],
@@ -212,7 +212,7 @@ def test_a_fault_of_one_answer_hides_no_other_finding(hosted: ProtocolServer) ->
     assert details(done)["manifest"] == "not tried: reading has failed"
     hosted.answers["GET /dbt/v1/validate-permissions"] = hosted.answers[MANIFEST_URL]
     done = datapilot("doctor", "--integration-id", 7, "--json", env=hosted.access)
-    assert details(done)["storage_host"] == "not tried: the instance has signed no URL"
+    assert details(done)["storage_host"] == "not tried: the instance did not sign a URL"
 
 
 def test_credentials_that_cannot_be_checked_are_not_said_to_be_rejected(
@@ -231,7 +231,7 @@ def test_what_needs_an_instance_is_not_tried_without_one() -> None:
     done = datapilot("doctor", "--json", env=env)
     assert done.exit_code == 5
     assert "connection refused" in details(done)["connection"]
-    assert details(done)["credentials"] == "not tried: the instance can't be reached"
+    assert details(done)["credentials"] == "not tried: the instance cannot be reached"
     assert "-       credentials: not tried" in datapilot("doctor", env=env).stdout
 
 
@@ -269,7 +269,7 @@ def test_a_storage_host_that_is_blocked_is_found(route: str, hosted: ProtocolSer
     hosted.answers[route] = lambda _: Reply({"url": blocked, "dbt_core_integration_file_id": 1})
     done = datapilot("doctor", "--integration-id", 7, env=hosted.access)
     assert done.exit_code == 5
-    assert "FAILED  storage host: 127.0.0.1, where artifacts are stored, can't be" in done.stdout
+    assert "FAILED  storage host: cannot reach the storage 127.0.0.1" in done.stdout
     assert "s3cret" not in done.output
 
 
@@ -293,7 +293,7 @@ def test_a_resolver_that_is_silent_does_not_outlast_the_time_limit(
     )
     assert time.monotonic() - start < 6
     assert done.exit_code == 5
-    assert "did not end within 2 s; try again, or give it more time" in done.stdout
+    assert "did not end within 2 s. Try again, or use a longer" in done.stdout
 
 
 @pytest.mark.parametrize("no_proxy", ["10.0.0.0/8", "10.1.2.3", "10.1.2.3:8585"])
@@ -414,7 +414,7 @@ def test_the_manifest_of_a_folder_is_checked_as_defer_run_does(
     (state / "manifest.json").unlink()
     broken = datapilot("doctor", "--json", env=hosted.access)
     assert (broken.exit_code, statuses(broken)["manifest_source"]) == (2, "failed")
-    assert "holds no manifest.json" in details(broken)["manifest_source"]
+    assert "contains no manifest.json" in details(broken)["manifest_source"]
     datapilot("dbt", "defer", "disable")
     off = datapilot("doctor", "--json", env=hosted.access)
     assert (off.exit_code, statuses(off)["manifest_source"]) == (0, "warning")
@@ -472,11 +472,11 @@ no_keyring = NoKeyring()  # type: ignore[no-untyped-call]
 @pytest.mark.parametrize(
     ("backend", "env", "status", "says"),
     [
-        (MemoryKeyring(), {}, "passed", "works, and has no credentials for this"),
+        (MemoryKeyring(), {}, "passed", "works, and contains no credentials for this"),
         (Locked(), {}, "warning", "can't be used (OSError)"),
         (no_keyring, {}, "warning", "there is no keyring on this system"),
         (Locked(), {"DATAPILOT_KEYRING": "0"}, "skipped", "not used here"),
-        (Locked(), {"DATAPILOT_KEYRING": "maybe"}, "failed", "set it to 1 or 0"),
+        (Locked(), {"DATAPILOT_KEYRING": "maybe"}, "failed", "Set it to 1 or 0"),
     ],
 )
 def test_without_credentials_the_keyring_is_tried(

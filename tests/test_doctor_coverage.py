@@ -42,7 +42,7 @@ def test_what_needs_only_the_url_is_checked_with_only_the_url(
     done = datapilot("doctor", "--json", env={**hosted.access, **missing})
     assert (done.exit_code, statuses(done)["configuration"]) == (2, "failed")
     assert {statuses(done)[name] for name in ("proxy", "dns", "connection")} == {"passed"}
-    assert "does not say what time it is" in details(done)["clock"]
+    assert "does not state its time" in details(done)["clock"]
     assert details(done)["credentials"] == "not tried: the configuration is not complete"
     assert hosted.asked == ["GET /health"]
     assert "Authorization" not in hosted.seen[0].headers
@@ -75,7 +75,7 @@ def test_signed_urls_without_tls_fail_as_in_other_commands(
         done = datapilot("doctor", *words, "--json", env=env)
     assert (onboarded.exit_code, done.exit_code) == (2, 2), done.output
     assert statuses(done)["storage_host"] == "failed"
-    assert f"{proxy.url} returns a URL without TLS" in details(done)["storage_host"]
+    assert f"{proxy.url} returned a URL without TLS" in details(done)["storage_host"]
 
 
 def test_an_environment_is_found_by_its_id(instance: RunningInstance, artifacts: Path) -> None:
@@ -101,7 +101,7 @@ def test_without_the_list_of_integrations_a_name_fails(
     if words:
         assert "'shop' can't be found" in details(done)["integration"]
     assert details(done)["reading"] == (
-        "not tried: the integrations could not be listed; give --integration-id"
+        "not tried: the integrations could not be listed. Use --integration-id"
     )
 
 
@@ -185,9 +185,9 @@ def test_a_failed_step_is_shown_on_the_page_of_a_job(
     words = ("doctor", "--integration-id", 8)
     done = datapilot(*words, env={**hosted.access, **env})
     assert done.exit_code == 4
-    assert "::error title=datapilot::integration: no integration has the id 8" in done.stderr
+    assert "::error title=datapilot::integration: no integration has the ID 8" in done.stderr
     assert done.stderr.count("::error") == 1
-    assert "FAILED  integration: no integration has the id 8" in summary.read_text(encoding="utf-8")
+    assert "FAILED  integration: no integration has the ID 8" in summary.read_text(encoding="utf-8")
 
 
 def test_a_token_that_expires_soon_is_shown_on_the_page_of_a_job(

@@ -140,7 +140,7 @@ def test_undelete_names_the_list_when_nothing_of_that_name_is_deleted(
 
 def test_list_deleted_shows_only_the_deleted_ones_and_their_end(hosted: ProtocolServer) -> None:
     none = integrations(hosted, "list", "--deleted")
-    assert none.stdout == "No deleted integrations, or this instance does not keep them.\n"
+    assert none.stdout == "No deleted integrations, or this instance does not store them.\n"
     answer(hosted, f"GET {INTEGRATIONS}", [{**INTEGRATION, "id": 8, "name": "kept"}, DELETED])
     shown = integrations(hosted, "list", "--deleted").stdout
     assert "2026-12-24T10:00:00+00:00" in shown
@@ -234,7 +234,7 @@ def test_show_works_with_an_instance_that_answers_sync_history_only(
         {"type": "Completed", "log_file": "https://a/log"},
     ]
     history = integrations(hosted, "history", "--integration-id", 7)
-    assert "this instance keeps no history" in history.stdout
+    assert "this instance does not record them" in history.stdout
 
 
 # Instances without these calls
@@ -285,5 +285,5 @@ def test_an_unknown_integration_is_not_taken_for_an_unsupported_call(
     options = {"rename": ["--to", "x"], "delete": ["--yes"]}[command]
     done = integrations(hosted, command, "--integration-id", 99, *options)
     assert done.exit_code == 4
-    assert "no integration has the id 99" in done.stderr
+    assert "no integration has the ID 99" in done.stderr
     assert {seen.method for seen in hosted.seen} == {"GET"}

@@ -30,7 +30,7 @@ def test_a_token_instead_of_an_id_is_hidden(tmp_path: Path, json_option: tuple[s
     words = ("instance", "token", "revoke", "--data", tmp_path, FOREIGN_TOKEN, *json_option)
     rejected = datapilot(*words)
     assert rejected.exit_code == 2
-    assert "an id is a whole number" in rejected.output
+    assert "an ID is an integer" in rejected.output
     assert FOREIGN_TOKEN not in rejected.output
 
 

@@ -49,8 +49,8 @@ def test_onboarding_and_pulling_work(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("dbt", "pull", "--integration-id", "1"), "no home folder"),
-        (("auth", "login", "--store", "file"), "no home folder"),
+        (("dbt", "pull", "--integration-id", "1"), "no home directory"),
+        (("auth", "login", "--store", "file"), "no home directory"),
     ],
 )
 def test_what_needs_a_home_says_so(

@@ -85,7 +85,7 @@ def test_all_five_kinds_arrive_by_the_spellings_of_the_neighbouring_uploader(
     assert done.exit_code == 0, done.output
     kinds = [artifact["kind"] for artifact in done.json["artifacts"]]
     assert kinds == ["manifest", "catalog", "run_results", "sources", "semantic_manifest"]
-    assert "--token shows the token" in done.stderr
+    assert "--token is visible" in done.stderr
     assert instance.token not in done.output
 
 
@@ -532,7 +532,7 @@ def test_a_token_that_expires_soon_is_warned_about(
     done = datapilot(*onboard, "--json", env={**access(instance, token), "GITHUB_ACTIONS": "true"})
     assert done.exit_code == 0, done.output
     warning = (
-        f"the token expires in 3 days, on {expires_at:%Y-%m-%d}; create a new one at "
+        f"the token expires in 3 days, on {expires_at:%Y-%m-%d}. Create a new one at "
         f"{instance.url}/settings/tokens or with `datapilot instance token create`"
     )
     assert f"::warning title=datapilot::{warning}" in done.stderr

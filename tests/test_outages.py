@@ -112,7 +112,7 @@ def test_an_unknown_host_name_is_tried_for_ten_seconds(clock: Clock) -> None:
 
 
 def test_what_the_server_asks_for_is_respected_or_the_end(clock: Clock) -> None:
-    slow_down = RequestFailure("slow down", retryable=True, retry_after_s=20)
+    slow_down = RequestFailure("limits the rate", retryable=True, retry_after_s=20)
     budget = RetryBudget(30, Deadline(600))
     assert budget.next_wait(slow_down) == 20
     clock.now += 20
@@ -191,7 +191,7 @@ def test_with_a_cached_manifest_a_pull_gives_up_soon_with_one_warning(
         done, seconds = datapilot(*arguments, world=world, url=proxy.url, home=tmp_path)
     assert done.returncode == 0, done.stderr
     assert 4 < seconds < 30  # one command takes a second, and longer on a busy machine
-    warnings = re.findall(r"Warning: .*Using what was pulled before", done.stderr)
+    warnings = re.findall(r"Warning: .*Using the artifacts of an earlier pull", done.stderr)
     assert len(warnings) == 1
     assert "--timeout" not in done.stderr
 
@@ -210,4 +210,4 @@ def test_a_newer_manifest_that_does_not_arrive_does_not_stop_a_pull(
     assert done.returncode == 0, done.stderr
     assert seconds < 40
     assert (tmp_path / "state" / "manifest.json").read_bytes() == world.old.read_bytes()
-    assert len(re.findall(r"Warning: .*Using what was pulled before", done.stderr)) == 1
+    assert len(re.findall(r"Warning: .*Using the artifacts of an earlier pull", done.stderr)) == 1

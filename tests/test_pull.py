@@ -225,10 +225,7 @@ def test_a_kind_that_was_never_onboarded_is_named(
 ) -> None:
     done = pull(instance, integration, "--kind", "catalog")
     assert done.exit_code == 4
-    assert (
-        "catalog.json was not onboarded to integration 1 (shop), environment PROD yet"
-        in done.stderr
-    )
+    assert "integration 1 (shop), environment PROD has no catalog.json yet" in done.stderr
     options = "--integration-id 1 --environment PROD --catalog-path target/catalog.json"
     assert f"`datapilot dbt onboard {options}`" in done.stderr
     results = pull(instance, integration, "--kind", "run_results")
@@ -339,8 +336,8 @@ def test_a_time_before_the_first_upload_is_not_found(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--at", "yesterday"), "is no ISO time"),
-        (("--file-id", "1", "--kind", "manifest", "--kind", "catalog"), "names one artifact"),
+        (("--at", "yesterday"), "is not an ISO timestamp"),
+        (("--file-id", "1", "--kind", "manifest", "--kind", "catalog"), "selects one artifact"),
         (("--file-id", "1", "--at", "2026-11-22"), "select different artifacts"),
     ],
 )
@@ -357,7 +354,7 @@ def test_offline_uses_what_is_there_and_says_how_old_it_is(
 ) -> None:
     before = pull(instance, integration, "--offline")
     assert before.exit_code == 5
-    assert "nothing usable was pulled from integration 1" in before.stderr
+    assert "no usable artifacts from integration 1" in before.stderr
     pull(instance, integration)
     done = pull(instance, integration, "--offline", "-v")
     assert (done.exit_code, done.json["offline"]) == (0, True)
@@ -385,7 +382,7 @@ def test_a_rejected_download_leaves_no_temporary_file(
     hosted.uploads[1] = b'{"metadata": {}, "nodes": {}}'
     done = pull_hosted(hosted, "-o", tmp_path / "out")
     assert done.exit_code == 1
-    assert "nothing was changed here" in done.stderr
+    assert "Nothing was changed" in done.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} <= {".datapilot.lock"}
 
 
@@ -399,7 +396,7 @@ def test_an_instance_that_is_gone_is_warned_of_and_what_is_there_is_used(
     done = pull(instance, integration, "--max-age", "9w")
     assert (done.exit_code, done.json["offline"], done.json["unchanged"]) == (0, True, True)
     assert re.search(
-        r"Warning: .*nothing listens at .*Using what was pulled before \(.* old\)",
+        r"Warning: .*nothing listens at .*Using the artifacts of an earlier pull \(.* old\)",
         done.stderr,
     )
     stale = pull(instance, integration, "--max-age", "0s")
@@ -424,7 +421,10 @@ def test_a_name_that_was_looked_up_once_is_known_offline_and_when_the_instance_i
     )
     gone = pull_by_name(instance, "shop", "--max-age", "9w")
     assert (gone.exit_code, gone.json["offline"]) == (0, True)
-    assert len(re.findall(r"nothing listens at .*Using what was pulled before", gone.stderr)) == 1
+    assert (
+        len(re.findall(r"nothing listens at .*Using the artifacts of an earlier pull", gone.stderr))
+        == 1
+    )
     assert pull_by_name(instance, "shop", "--max-age", "0s").exit_code == 1
     assert pull_by_name(instance, "shop", "--environment", "STAGING").exit_code == 5
     assert pull_by_name(instance, "other").exit_code == 5
@@ -436,7 +436,7 @@ def test_a_name_that_was_never_looked_up_is_not_found_offline(
     done = pull_by_name(instance, "shop", "--offline")
     assert done.exit_code == 4
     assert (
-        "'shop': offline, a name that was never looked up can't be; give --integration-id"
+        "'shop' was never looked up before, and cannot be looked up offline. Use --integration-id"
         in done.stderr
     )
 
@@ -483,7 +483,7 @@ def test_a_manifest_that_is_too_old_is_refused(
     onboard(instance, integration, old)
     done = pull(instance, integration, "--max-age", "1d")
     assert done.exit_code == 1
-    assert "too old: 30 h old, allowed is 1 d" in done.stderr
+    assert "too old: it is 30 h old, and the limit is 1 d" in done.stderr
     assert pull(instance, integration, "--max-age", "31h").exit_code == 0
 
 
@@ -502,7 +502,7 @@ def test_a_manifest_that_the_dbt_can_not_read_is_refused_and_the_old_one_stays(
     put_by_hand(instance, integration, v20)
     done = pull(instance, integration, "--readable-by", "1.11")
     assert done.exit_code == 1
-    assert "has no manifest that dbt 1.11 can read; nothing was changed here" in done.stderr
+    assert "has no manifest that dbt 1.11 can read; Nothing was changed" in done.stderr
     assert sha256(folder / "manifest.json") == sha256(artifacts / "manifest.json")
 
 
@@ -544,7 +544,7 @@ def test_the_targets_folder_is_refused(
     for output in (tmp_path / "shop" / "target", tmp_path / "shop" / "x" / ".." / "target"):
         done = pull(instance, integration, "--output", output)
         assert done.exit_code == 2
-        assert "dbt's own target folder" in done.stderr
+        assert "dbt's target directory" in done.stderr
     monkeypatch.chdir(tmp_path / "shop")
     monkeypatch.setenv("DBT_TARGET_PATH", str(tmp_path / "elsewhere"))
     assert pull(instance, integration, "--output", tmp_path / "elsewhere").exit_code == 2
@@ -558,7 +558,7 @@ def test_files_that_no_pull_put_there_are_not_overwritten(
     (tmp_path / "out" / "manifest.json").write_text("mine", encoding="utf-8")
     done = pull(instance, integration, "--output", tmp_path / "out")
     assert done.exit_code == 2
-    assert "was not put there by a pull" in done.stderr
+    assert "was not pulled" in done.stderr
     assert (tmp_path / "out" / "manifest.json").read_text("utf-8") == "mine"
     assert pull(instance, integration, "--output", tmp_path / "out", "--force").exit_code == 0
     assert pull(instance, integration, "--output", tmp_path / "out").json["unchanged"] is True
@@ -582,7 +582,7 @@ def test_a_folder_that_can_not_be_written_to_is_said(
 ) -> None:
     done = pull(instance, integration, "--output", "/proc/self/state")
     assert done.exit_code == 2
-    assert "can't write to /proc/self/state" in done.stderr
+    assert "cannot write to /proc/self/state" in done.stderr
     assert "--output" in done.stderr
 
 
@@ -592,7 +592,7 @@ def test_a_file_in_the_place_of_the_folder_is_said(
     (tmp_path / "out").write_text("", encoding="utf-8")
     done = pull(instance, integration, "--output", tmp_path / "out")
     assert done.exit_code == 2
-    assert "can't write to" in done.stderr
+    assert "cannot write to" in done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file system of its own")
@@ -688,7 +688,7 @@ def test_a_lock_is_waited_for_briefly_if_a_manifest_is_there(
         outcome = pull(instance, integration, "--output", tmp_path / "out")
     assert time.monotonic() - start < 20
     assert outcome.exit_code == 0
-    assert "Using what was pulled before" in outcome.stderr
+    assert "Using the artifacts of an earlier pull" in outcome.stderr
 
 
 def test_the_names_of_the_default_folder_are_safe_on_every_system() -> None:
@@ -757,9 +757,12 @@ def test_an_instance_that_does_not_tell_the_environment_is_warned_of(
 ) -> None:
     done = pull_hosted(hosted, "--environment", "PROD")
     assert done.exit_code == 0
-    assert "does not say which environment it answers for, so this may not be PROD's" in done.stderr
     assert (
-        "does not say which"
+        "does not report the environment of an artifact, so this one may not be of PROD"
+        in done.stderr
+    )
+    assert (
+        "does not report the environment"
         not in pull_hosted(hosted, "--output", Path.cwd() / "o", "--offline").stderr
     )
 
@@ -768,7 +771,7 @@ def test_an_instance_that_does_not_tell_the_environment_is_warned_of(
     ("body", "code", "says"),
     [
         (b"", 1, "is empty"),
-        (b'{"metadata": {"dbt_schema_version"', 1, "breaks off"),
+        (b'{"metadata": {"dbt_schema_version"', 1, "ends after"),
         (b"<html>sign in</html>", 1, "is not JSON"),
     ],
 )
@@ -798,7 +801,7 @@ def test_bytes_that_are_not_those_of_the_sha256_are_unavailable(hosted: Protocol
     hosted.answers["GET /dbt/v1/fetch_artifact_url"] = lambda _: Reply(answer)
     done = pull_hosted(hosted)
     assert done.exit_code == 5
-    assert "arrived damaged" in done.stderr
+    assert "was damaged on the way" in done.stderr
     assert "s3cret" not in done.output
 
 
@@ -912,5 +915,5 @@ def test_a_folder_in_the_place_of_the_record_is_said(
     (tmp_path / "out" / RECORD_FILE).mkdir(parents=True)
     done = pull_hosted(hosted, "-o", tmp_path / "out")
     assert done.exit_code == 2
-    assert "can't write to" in done.stderr
+    assert "cannot write to" in done.stderr
     assert not list((tmp_path / "out").glob("*.tmp"))

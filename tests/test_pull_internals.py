@@ -47,7 +47,7 @@ def test_what_one_instance_gave_is_not_gone_on_with_for_another(
     assert pull(instance, instance.instance_name, *output, "--offline").exit_code == 0
     done = pull(instance, "other", *output, "--offline")
     assert done.exit_code == 5
-    assert "nothing usable was pulled" in done.stderr
+    assert "no usable artifacts" in done.stderr
 
 
 def test_instance_names_that_differ_in_case_alone_have_folders_that_differ_everywhere() -> None:

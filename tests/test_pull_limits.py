@@ -82,7 +82,7 @@ def test_no_download_is_larger_than_the_limit_when_no_size_is_stated(
 
 
 @pytest.mark.parametrize(
-    ("difference", "message"), [(-1, "sends more than"), (1, "arrived damaged (")]
+    ("difference", "message"), [(-1, "sends more than"), (1, "was damaged on the way (")]
 )
 def test_a_wrong_stated_size_is_a_message(
     difference: int, message: str, hosted: ProtocolServer, tmp_path: Path
@@ -115,7 +115,9 @@ def test_half_a_character_is_replaced_in_the_record() -> None:
 @pytest.mark.parametrize("command", ["pull", "onboard", "integrations show"])
 def test_a_name_is_text(command: str, option: str) -> None:
     done = datapilot("dbt", *command.split(" "), option, os.fsdecode(b"\xff"))
-    assert (done.exit_code, "a name is text in UTF-8" in done.stderr) == (2, True), done.stderr
+    assert (done.exit_code, "the name must be text in UTF-8" in done.stderr) == (2, True), (
+        done.stderr
+    )
 
 
 def test_a_folder_for_half_a_character_has_a_name() -> None:
@@ -133,7 +135,7 @@ def test_a_number_of_5000_digits_is_a_message(hosted: ProtocolServer, tmp_path: 
 
 @pytest.mark.parametrize("value", [-1, 2**63, True, "7", None, 1.5])
 def test_a_created_integration_has_an_id(value: object) -> None:
-    with pytest.raises(Unavailable, match="did not say that it made the integration"):
+    with pytest.raises(Unavailable, match="did not confirm that it created the integration"):
         responses.parse_created_integration({"dbt_core_integration_id": value})
 
 
@@ -143,7 +145,7 @@ def test_an_id_is_a_number_that_an_instance_can_store(option: str, digits: str) 
     options = {"--integration-id": "1", "--file-id": "1", option: digits}
     done = datapilot("dbt", "pull", *(word for pair in options.items() for word in pair))
     assert done.exit_code == 2
-    assert "an id is a whole number from 1 to 9223372036854775807" in done.stderr
+    assert "an ID is an integer from 1 to 9223372036854775807" in done.stderr
 
 
 @pytest.fixture(params=[0o002, 0o027, 0o077])

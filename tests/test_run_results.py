@@ -56,7 +56,7 @@ def onboard(server: ProtocolServer, folder: Path, *more: object, **env: str) -> 
 
 
 def failure_in(folder: Path) -> str:
-    return f"{folder / 'run_results.json'}: 1 of 28 nodes failed, the first is {FAILED_MODEL}"
+    return f"{folder / 'run_results.json'}: 1 of 28 nodes failed, first {FAILED_MODEL}"
 
 
 def failures_in(done: Outcome) -> list[str]:
@@ -202,7 +202,7 @@ def assert_unknown(done: Outcome, reason: str) -> None:
     """Fail unless nothing was uploaded because the outcome of the run is not known."""
     assert done.exit_code == 1, done.output
     message = done.json["error"]["message"]
-    assert "it is not known whether the run of dbt succeeded" in message
+    assert "it is unknown whether the dbt run succeeded" in message
     assert reason in message
     assert "--run-results-path" in message
 
@@ -293,7 +293,7 @@ def test_results_with_odd_values_are_read(hosted: ProtocolServer, target: Path) 
     document["results"] = [results[-1], *document["results"], {"n": int("9" * 500)}]
     (target / "run_results.json").write_text(json.dumps(document), encoding="utf-8")
     done = onboard(hosted, target)
-    assert "3 of 34 nodes failed, the first is model.a.b ::error::x (error)" in done.stderr
+    assert "3 of 34 nodes failed, first model.a.b ::error::x (error)" in done.stderr
 
 
 def test_docs_generate_without_compile_keeps_the_run_results_of_a_failed_build(shop: Shop) -> None:
@@ -304,8 +304,8 @@ def test_docs_generate_without_compile_keeps_the_run_results_of_a_failed_build(s
     shop.run("docs", "generate", "--no-compile", "--target", "prod")
     failed = datapilot(*onboard, "--require-success")
     assert failed.exit_code == 1
-    assert "nodes failed, the first is model.shop.broken (error)" in failed.stderr
-    assert "nodes failed, the first is model.shop.broken (error)" in datapilot(*onboard).stderr
+    assert "nodes failed, first model.shop.broken (error)" in failed.stderr
+    assert "nodes failed, first model.shop.broken (error)" in datapilot(*onboard).stderr
     shop.run("docs", "generate", "--target", "prod")
     hidden = datapilot(*onboard, "--require-success")
     assert hidden.exit_code == 1

@@ -90,7 +90,7 @@ def test_a_model_with_millions_of_lists_makes_a_manifest_useless(tmp_path: Path)
     path.write_bytes(b"".join(manifest_variants.with_lists_in_node(6)))
     result = validate(parse_artifact(path.read_bytes(), path=str(path), kind=Kind.MANIFEST))
     assert [problem.message for problem in result.problems] == [
-        "the file holds over 1,000,000 values in entry 'model.warehouse.model_00000'; "
+        "the file contains over 1,000,000 values in entry 'model.warehouse.model_00000'; "
         "no dbt writes so many"
     ]
     assert datapilot("dbt", "validate", path).exit_code == 1
@@ -101,7 +101,7 @@ def test_run_results_with_millions_of_lists_are_none_of_dbt() -> None:
     run_results = parse_artifact(content, path="run_results.json", kind=Kind.RUN_RESULTS)
     manifest = parse_artifact(b"{}", path="manifest.json", kind=Kind.MANIFEST)
     outcome = judge_run(manifest, run_results)
-    assert outcome.unknown == "run_results.json does not hold dbt's run results"
+    assert outcome.unknown == "run_results.json does not contain run results of dbt"
 
 
 def test_too_little_memory_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,4 +113,4 @@ def test_too_little_memory_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path.write_text("{}", encoding="utf-8")
     done = datapilot("dbt", "validate", path)
     assert done.exit_code == 2
-    assert "more memory than this process gets" in done.stderr
+    assert "not enough memory" in done.stderr

@@ -195,7 +195,7 @@ def test_onboard_reports_the_limit(tmp_path: Path, artifacts: Path) -> None:
         words = ("--integration-id", integration_id, "--manifest-path", artifacts / "manifest.json")
         done = datapilot("dbt", "onboard", *words, env=access(instance))
         assert done.exit_code == 3
-        assert "the quota of the instance is used up" in done.stderr
+        assert "the quota of the instance is exceeded" in done.stderr
         assert f"the instance stores 0 B of at most {SIZE_TEXT}" in done.stderr
         onboard(instance, integration_id, CONTENT)
         done = datapilot("dbt", "onboard", *words, env=access(instance))

@@ -94,7 +94,7 @@ def test_pull_reports_that_retention_removed_the_artifact(
     assert done.exit_code == 4
     assert "retention removed the manifest that was current in PROD at" in done.stderr
     history = "`datapilot dbt integrations history --integration-id 1 --environment PROD`"
-    assert f"{history} lists the artifacts that are kept" in done.stderr
+    assert f"{history} lists the stored artifacts" in done.stderr
 
 
 def test_a_time_before_the_first_upload_has_another_message(instance: RunningInstance) -> None:

@@ -29,7 +29,7 @@ def test_a_refused_file_ends_with_1_after_all_files_were_looked_at() -> None:
     assert outcome.stdout.splitlines() == [
         f'{BROKEN}::$.nodes["model.warehouse.orders"].config.meta: expected an object, got null '
         "(models/marts/orders.sql)",
-        f"{BROKEN}: refused",
+        f"{BROKEN}: rejected",
         f"{GOOD / 'catalog.json'}: accepted: catalog of dbt 1.11.16, schema version 1",
     ]
 
@@ -80,7 +80,7 @@ def test_a_reader_can_be_asked_for(from_environment: bool) -> None:
     env = {"DATAPILOT_READABLE_BY": "1.11"} if from_environment else {}
     outcome = datapilot("dbt", "validate", FUSION, *options, env=env)
     assert outcome.exit_code == 1
-    assert "dbt 2.x wrote it, and dbt 1.11 can't read it" in outcome.stdout
+    assert "dbt 2.x wrote it, and dbt 1.11 cannot read it" in outcome.stdout
 
 
 def test_a_reader_that_is_no_version_is_a_usage_error() -> None:
@@ -94,7 +94,7 @@ def test_strict_refuses_what_dbt_takes_and_did_not_publish() -> None:
     assert datapilot("dbt", "validate", path).exit_code == 0
     outcome = datapilot("dbt", "validate", path, "--strict")
     assert outcome.exit_code == 1
-    assert 'the schema knows no "something_new"' in outcome.stdout
+    assert 'the schema does not allow "something_new"' in outcome.stdout
 
 
 def test_a_kind_can_be_demanded() -> None:
@@ -156,7 +156,7 @@ def test_on_github_a_refused_file_is_an_annotation_and_in_the_summary(
         + "\n"
     )
     summary = (tmp_path / "summary").read_text(encoding="utf-8")
-    assert summary == f"### datapilot dbt validate: refused\n\n```text\n{plain.stdout}```\n\n"
+    assert summary == f"### datapilot dbt validate: rejected\n\n```text\n{plain.stdout}```\n\n"
     (tmp_path / "summary").unlink()
     assert datapilot("dbt", "validate", MANIFEST, env=env).stderr == ""
     assert not (tmp_path / "summary").exists()

@@ -107,11 +107,12 @@ def test_the_refusal_for_a_reader_names_the_node_that_stops_it() -> None:
     assert verdict.format_problems() == [
         'target/manifest.json::$.nodes["model.warehouse.orders"].config.meta: '
         "expected an object, got null: "
-        "dbt 2.x wrote it, and dbt 1.11 can't read it (models/marts/orders.sql)"
+        "dbt 2.x wrote it, and dbt 1.11 cannot read it (models/marts/orders.sql)"
     ]
     verdict = validate(manifest(), ValidationOptions(readable_by="1.5"))
     assert said(verdict) == [
-        "$.metadata.dbt_schema_version: dbt 1.5 can't read schema version 12; dbt 1.8 and later can"
+        "$.metadata.dbt_schema_version: dbt 1.5 cannot read schema version 12, "
+        "but dbt 1.8 and later can"
     ]
 
 
@@ -145,8 +146,8 @@ def test_what_dbt_reads_and_did_not_publish_is_drift_and_counted_with_the_warnin
 def test_strict_holds_a_manifest_to_the_published_schema() -> None:
     verdict = validate(manifest(name="manifest with unknown properties and a new language"), STRICT)
     assert said(verdict) == [
-        '$: the schema knows no "something_new"',
-        '$.nodes["model.warehouse.orders"]: the schema knows no "something_new"',
+        '$: the schema does not allow "something_new"',
+        '$.nodes["model.warehouse.orders"]: the schema does not allow "something_new"',
         '$.macros["macro.warehouse.cents"].supported_languages[1]: '
         'expected one of python, sql, got "javascript"',
     ]
@@ -169,14 +170,14 @@ def test_the_schema_of_the_writing_release_is_taken() -> None:
         document["metadata"]["dbt_version"] = "1.8.9"
 
     problems = said(validate(manifest(by_dbt_1_8), STRICT))
-    assert '$: the schema knows no "functions"' in problems
+    assert '$: the schema does not allow "functions"' in problems
     assert validate(manifest(by_dbt_1_8)).is_accepted
 
 
 def test_a_version_to_come_is_accepted_with_a_warning_when_it_makes_sense() -> None:
     verdict = validate(manifest(name="manifest of a schema version to come"))
     assert verdict.warnings == (
-        "schema version 13 is newer than this program: only its outline was checked",
+        "schema version 13 is newer than this program, so only its outline was checked",
     )
 
     def without_ids(document: dict[str, Any]) -> None:

@@ -31,9 +31,9 @@ from tests.support.oracle import Oracle
 ON_PURPOSE = {
     "its unique_id is": "dbt finds a node by its key and defers to the relation in the node: "
     "another one",
-    "nobody can find its relation": "dbt would render a relation without schema or name",
-    "whose manifest is it?": "without the project, a manifest of another project is not noticed",
-    "there is nothing to defer to": "dbt would silently defer nothing",
+    "so its relation cannot be found": "dbt would render a relation without schema or name",
+    "expected the project's": "without the project, a manifest of another project is not noticed",
+    "or snapshot to defer to": "dbt would silently defer nothing",
 }
 # What dbt's loader rejects when it is imported alone, and accepts when dbt runs, which counts.
 ALONE_REFUSES = {

@@ -86,9 +86,9 @@ def test_an_artifact_with_no_node_of_the_manifest_is_of_another_project() -> Non
     ]
     assert find_inconsistencies([MANIFEST, *others]) == [
         "catalog.json is of another project: "
-        "manifest.json has no model.other.a, nor any other node of it",
+        "manifest.json has neither model.other.a nor any other node of it",
         "run_results.json is of another project: "
-        "manifest.json has no model.other.b, nor any other node of it",
+        "manifest.json has neither model.other.b nor any other node of it",
     ]
 
 

@@ -40,7 +40,7 @@ def said(schema: dict[str, Any], value: Any) -> list[str]:
     [
         (TEXT, None, "$: expected a string, got null"),
         ({"type": ["string", "null"]}, 5, "$: expected a string or null, got 5"),
-        ({"type": "integer"}, 1.5, "$: expected a whole number, got 1.5"),
+        ({"type": "integer"}, 1.5, "$: expected an integer, got 1.5"),
         ({"type": "boolean"}, "x" * 99, f'$: expected true or false, got "{"x" * 59}…'),
         ({"title": "a date", "type": "string"}, {}, "$: expected a date, got an empty object"),
         ({"enum": ["a", "b"]}, [1], "$: expected one of a, b, got a list"),
@@ -49,11 +49,11 @@ def said(schema: dict[str, Any], value: Any) -> list[str]:
         ({"minItems": 1}, [], "$: expected a list with at least 1 entry, got an empty list"),
         ({"maxProperties": 0}, {"a": 1}, "$: expected maxProperties 0, got an object"),
         ({"required": ["a"]}, {}, '$: "a" is missing'),
-        ({"additionalProperties": False}, {"x": 1}, '$: the schema knows no "x"'),
+        ({"additionalProperties": False}, {"x": 1}, '$: the schema does not allow "x"'),
         (
             {"additionalProperties": False, "properties": {"a": {}}},
             dict.fromkeys("abcdefgh"),
-            '$: the schema knows no "b", "c", "d", "e", "f" and 2 more',
+            '$: the schema does not allow "b", "c", "d", "e", "f" and 2 more',
         ),
         ({"additionalProperties": TEXT}, {"a b": 1}, '$["a b"]: expected a string, got 1'),
         ({"items": TEXT}, ["x", 5], "$[1]: expected a string, got 5"),
@@ -71,7 +71,7 @@ def said(schema: dict[str, Any], value: Any) -> list[str]:
         (
             {"anyOf": [{"type": "integer"}, {"type": "null"}]},
             1.5,
-            "$: expected a whole number, got 1.5",
+            "$: expected an integer, got 1.5",
         ),
         (
             {"title": "one or two", "anyOf": [{"const": 1}, {"const": 2}]},
@@ -82,7 +82,7 @@ def said(schema: dict[str, Any], value: Any) -> list[str]:
         (
             {"oneOf": [TEXT, {}]},
             "x",
-            '$: "x" fits more than one of the forms that the schema allows',
+            '$: "x" matches more than one of the alternatives in the schema',
         ),
         ({"anyOf": [MODEL, TEST]}, {"resource_type": "model"}, '$: "name" is missing'),
         (
@@ -95,7 +95,7 @@ def said(schema: dict[str, Any], value: Any) -> list[str]:
         (
             {"anyOf": [TEST, GENERIC]},
             {"resource_type": "test", "limit": "x", "test_metadata": {"name": "unique"}},
-            '$.limit: expected a whole number, got "x"',
+            '$.limit: expected an integer, got "x"',
         ),
         ({"propertyNames": {"maxLength": 1}}, {"ab": 1}, '$: expected maxLength 1, got "ab"'),
         (
@@ -115,11 +115,11 @@ def test_of_two_tests_the_one_with_metadata_is_measured_as_generic() -> None:
     schema = {"anyOf": [TEST, GENERIC]}
     generic = {"resource_type": "test", "limit": "x", "test_metadata": {"name": 5}}
     assert said(schema, generic) == [
-        '$.limit: expected a whole number, got "x"',
+        '$.limit: expected an integer, got "x"',
         "$.test_metadata.name: expected a string, got 5",
     ]
     assert said(schema, {"resource_type": "test", "limit": "x"}) == [
-        '$.limit: expected a whole number, got "x"'
+        '$.limit: expected an integer, got "x"'
     ]
 
 
