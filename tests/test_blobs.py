@@ -149,5 +149,5 @@ except KeyboardInterrupt:
 
 def test_a_store_that_is_a_file_is_unavailable_and_not_broken(tmp_path: Path) -> None:
     (tmp_path / "blobs").touch()
-    with pytest.raises(Unavailable, match="blobs can't be used now"):
+    with pytest.raises(Unavailable, match="blob store is unavailable"):
         open_blobs(tmp_path / "blobs")

@@ -112,7 +112,7 @@ def test_a_directory_that_contains_other_files_keeps_its_permissions(data: Path)
     unsafe = datapilot("instance", "token", "list", "--data", data)
     assert (
         unsafe.stderr
-        == f"Warning: every user can replace the files in {data}: use a directory in it\n"
+        == f"Warning: any user can replace the files in {data}. Use a subdirectory instead.\n"
     )
 
 
@@ -210,7 +210,7 @@ def test_a_read_only_file_system_is_reported_at_once(data: Path, tmp_path: Path)
     assert result.exit_code == 2
     assert f"cannot write to {mounted}. " in result.stderr
     assert missing.exit_code == 2
-    assert "cannot be the data directory: Read-only file system" in missing.stderr
+    assert "as the data directory: Read-only file system" in missing.stderr
 
 
 @needs_root
@@ -229,7 +229,7 @@ def test_a_file_is_not_a_data_directory(tmp_path: Path, command: tuple[str, ...]
     path.touch()
     result = datapilot("instance", *command, "--data", path)
     assert result.exit_code == 2
-    assert f"{path} cannot be the data directory: not a directory" in result.stderr
+    assert f"cannot use {path} as the data directory: not a directory" in result.stderr
 
 
 @pytest.mark.parametrize(

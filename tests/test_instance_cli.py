@@ -69,7 +69,7 @@ def test_a_data_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
         "instance", "init", "--data", tmp_path / "file" / "data", "--instance-name", "acme"
     )
     assert refused.exit_code == 2
-    assert "cannot be the data directory: Not a directory" in refused.stderr
+    assert "as the data directory: Not a directory" in refused.stderr
 
 
 def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_tokens_of_a_folder_without_an_instance_are_refused_and_nothing_is_writt
     for data in (tmp_path / "not there", tmp_path):
         refused = datapilot("instance", "token", *words, "--data", data)
         assert refused.exit_code == 2
-        assert f"{data} holds no instance: is --data right?" in refused.stderr
+        assert f"{data} does not contain an instance. Check --data" in refused.stderr
         assert "datapilot instance init --data" in refused.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -98,5 +98,5 @@ def test_a_missing_data_directory_is_not_created(tmp_path: Path) -> None:
     for command in ("rotate-key", "audit", "migrate"):
         done = datapilot("instance", command, "--data", tmp_path / "none")
         assert done.exit_code == 2
-        assert "holds no instance" in done.stderr
+        assert "does not contain an instance" in done.stderr
     assert not (tmp_path / "none").exists()

@@ -61,7 +61,7 @@ def test_what_is_not_kept_is_gone(blobs: BlobStore, tmp_path: Path) -> None:
 
 
 def test_a_blob_that_is_not_there_is_unavailable(blobs: BlobStore) -> None:
-    with pytest.raises(Unavailable, match="blobs can't be used"):
+    with pytest.raises(Unavailable, match="blob store is unavailable"):
         blobs.read(OWNER, "0" * 64)
 
 
@@ -86,7 +86,7 @@ def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / "records.sqlite3").write_bytes(
         b"not a database, but long enough to be looked at" * 100
     )
-    with pytest.raises(Unavailable, match="records can't be used"):
+    with pytest.raises(Unavailable, match="database is unavailable"):
         open_database(sqlite_url(tmp_path))
 
 
