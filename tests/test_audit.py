@@ -143,7 +143,7 @@ def test_changes_on_the_page_are_recorded_with_address_and_token(
     event = newest(instance)
     assert event["action"] == "token.revoke"
     assert (event["actor"], event["token_id"], event["address"]) == ("Ann", 2, "192.0.2.7")
-    # Revoking one's own token is possible, and ends the session.
+    # Revoking one's own token is possible and ends the session.
     assert tokens.authenticate_session(instance.storage, cookie) is None
 
 
@@ -286,7 +286,7 @@ def test_since_takes_an_age_a_date_or_a_timestamp(
 def test_another_since_is_a_usage_error(instance: RunningInstance, since: str) -> None:
     done = datapilot("instance", "audit", "--data", instance.data, f"--since={since}")
     assert done.exit_code == 2
-    assert "is not a time; use 7d" in done.stderr
+    assert "is not a time. Use 7d" in done.stderr
 
 
 def test_text_from_outside_does_not_control_the_terminal(instance: RunningInstance) -> None:

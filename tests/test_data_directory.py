@@ -1,4 +1,4 @@
-"""A data directory is private, writable and local, or the command ends at once."""
+"""A data directory must be private, writable and local. Otherwise, a command fails immediately."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_the_target_of_a_link_keeps_its_permissions(data: Path, tmp_path: Path) 
 @needs_root
 @pytest.mark.parametrize("nested", ["", "nested"])
 def test_a_volume_that_kubernetes_gives_to_a_group_is_used(data: Path, nested: str) -> None:
-    """The kubelet makes everything on a volume accessible to the group, at every start."""
+    """At every start, the kubelet makes everything on a volume accessible to a group."""
     directory = data / nested
     if nested:
         directory.mkdir()
@@ -156,7 +156,7 @@ def test_a_volume_that_kubernetes_gives_to_a_group_is_used(data: Path, nested: s
 def test_access_that_cannot_be_removed_is_rejected_with_the_command_that_removes_it(
     data: Path, bits: int
 ) -> None:
-    """The database of root, which the other user reaches as a member of a group."""
+    """Root owns the database, and the other user has access as a member of a group."""
     for path in [data, *data.rglob("*")]:
         os.chown(path, 0, GROUP)
         path.chmod({True: bits, False: 0o775}[path.is_file()])

@@ -1,4 +1,4 @@
-"""The first admin token is handed over, on stdout or in a file, or it does not exist."""
+"""The first admin token is printed or stored in a file. Otherwise, it is not created."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_new_token_is_written_to_the_file_and_not_printed(tmp_path: Path) -> N
         _, stdout, stderr = running.stop()
     assert token.startswith("dpd_")
     assert token not in running.first_line + stdout + stderr
-    assert f"Created instance main. Its admin token is in {file}." in stdout
+    assert f"Created instance main. Its admin token is stored in {file}." in stdout
     if os.name == "posix":
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         command = stdout.partition("export ALTIMATE_API_KEY=")[2].splitlines()[0]
@@ -294,7 +294,8 @@ def test_a_start_without_a_valid_admin_token_prints_the_command_that_creates_one
     assert len(warnings) == 2
     for warning, name in zip(warnings, ("one", "two"), strict=True):
         assert warning.startswith(f"Warning: instance {name} has no valid admin token.")
-        words = shlex.split(warning.partition(": datapilot ")[2].replace("NAME", "me"))
+        command = warning.partition("`datapilot ")[2].partition("`")[0]
+        words = shlex.split(command.replace("NAME", "me"))
         assert datapilot(*words).exit_code == 0
     with serving(data) as running:
         assert "Warning" not in running.stop()[2]

@@ -1,4 +1,4 @@
-"""What an instance answers to the calls of one onboarding, and to those that read."""
+"""Responses to the calls of an onboarding, and to calls that read."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_an_unknown_environment_is_not_found_and_the_known_ones_are_named(
 ) -> None:
     answer = announce(instance, make_integration(instance), environment="PRDO")
     assert answer.status_code == 404
-    assert "'PRDO'; it has: PROD" in answer.json()["detail"]
+    assert "'PRDO'. Its environments: PROD." in answer.json()["detail"]
 
 
 def test_the_signed_url_leads_to_the_host_that_the_client_used(instance: RunningInstance) -> None:
@@ -342,9 +342,9 @@ def test_bytes_that_change_or_vanish_during_verification_do_not_become_current(
 def test_bytes_that_are_gone_are_said_to_be_gone(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     onboard(instance, integration_id, manifest())
-    told = fetch(instance, integration_id).json()
-    instance.storage.blobs.delete(1, told["sha256"])
-    assert requests.get(told["url"], timeout=SECONDS).status_code == 503
+    fetched = fetch(instance, integration_id).json()
+    instance.storage.blobs.delete(1, fetched["sha256"])
+    assert requests.get(fetched["url"], timeout=SECONDS).status_code == 503
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Who gets in: tokens, scopes, instance names, signed URLs."""
+"""Access control: tokens, scopes, instance names and signed URLs."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_revoked_and_an_expired_token_open_nothing(instance: RunningInstance) 
         assert call(instance, "POST", "auth_health", token=token).status_code == 401
 
 
-# Each call with the least that admits to it.
+# Each call with the scope that it requires.
 CALLS = [
     ("POST", "auth_health", "any"),
     ("GET", "dbt/v3/validate-credentials", "any"),

@@ -56,12 +56,14 @@ def test_verify_upload_without_an_upload_says_what_is_missing(instance: RunningI
     assert "PUT its bytes" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("told", [{"sha256": "0" * 64}, {"size_bytes": 1}])
+@pytest.mark.parametrize("claim", [{"sha256": "0" * 64}, {"size_bytes": 1}])
 def test_bytes_that_are_not_the_ones_that_were_sent_are_refused(
-    instance: RunningInstance, told: dict[str, Any]
+    instance: RunningInstance, claim: dict[str, Any]
 ) -> None:
     integration_id = make_integration(instance)
-    assert verify(instance, upload(instance, integration_id, manifest()), **told).status_code == 422
+    assert (
+        verify(instance, upload(instance, integration_id, manifest()), **claim).status_code == 422
+    )
     assert fetch(instance, integration_id).status_code == 404
 
 

@@ -1,4 +1,4 @@
-"""`datapilot instance`: made, served and administered from the command line."""
+"""`datapilot instance`: creating, serving and administering instances on the command line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_init_makes_an_instance_and_shows_its_token_once(tmp_path: Path) -> None
         "instance",
         "init",
         "--data",
-        tmp_path / "new" / "folder",
+        tmp_path / "new" / "directory",
         "--instance-name",
         "acme",
         "--json",
@@ -139,7 +139,7 @@ def test_where_several_instances_are_the_name_must_be_said(tmp_path: Path) -> No
     for name in ("one", "two"):
         datapilot("instance", "init", "--data", tmp_path, "--instance-name", name)
     assert datapilot(*create).exit_code == 2
-    assert "there are: one, two" in datapilot(*create).stderr
+    assert "Available instances: one, two." in datapilot(*create).stderr
     assert datapilot(*create, "--instance-name", "two").exit_code == 0
     assert datapilot(*create, "--instance-name", "three").exit_code == 4
     assert datapilot(*create, "--instance-name", "two", "--integration-id", 9).exit_code == 4
@@ -156,7 +156,7 @@ def test_an_admin_token_for_one_integration_is_refused(tmp_path: Path) -> None:
     create = ("instance", "token", "create", "--data", tmp_path, "--name", "x", "--scope", "admin")
     refused = datapilot(*create, "--integration-id", 1)
     assert refused.exit_code == 2
-    assert "the scope admin covers the complete instance" in refused.stderr
+    assert "the scope admin applies to the complete instance" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_a_port_that_is_taken_is_said_to_be(tmp_path: Path) -> None:
             "instance", "serve", "--data", tmp_path, "--port", taken.getsockname()[1]
         )
     assert refused.exit_code == 2
-    assert "can't listen on 127.0.0.1 port" in refused.stderr
+    assert "cannot listen on 127.0.0.1 port" in refused.stderr
 
 
 def test_over_https_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_a_certificate_without_its_key_and_a_key_without_its_certificate_are_ref
         "instance", "serve", "--data", tmp_path / "data", "--port", 0, option, tmp_path / "one.pem"
     )
     assert refused.exit_code == 2
-    assert "--tls-certificate and --tls-key belong together" in refused.stderr
+    assert "--tls-certificate and --tls-key must be used together" in refused.stderr
     assert not (tmp_path / "data").exists()
 
 
@@ -328,7 +328,7 @@ def test_a_public_url_is_what_signed_urls_lead_to(tmp_path: Path) -> None:
 def test_listening_on_every_address_without_tls_warns(tmp_path: Path) -> None:
     with serving(tmp_path, "--host", "0.0.0.0") as running:
         assert running.process.stderr is not None
-        assert "tokens travel unencrypted" in running.process.stderr.readline()
+        assert "tokens are sent unencrypted" in running.process.stderr.readline()
 
 
 def test_a_plain_call_still_works_while_tokens_are_made_beside_the_server(

@@ -1,4 +1,4 @@
-"""Checks that keep a wrong job from breaking defer."""
+"""Checks that prevent a misconfigured job from breaking defer."""
 
 from __future__ import annotations
 

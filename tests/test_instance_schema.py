@@ -1,4 +1,4 @@
-"""Whatever a machine can think of sending: no answer is a fault of the instance's."""
+"""Requests that are generated from the API schema. None of them causes a server error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Integrations that are renamed, deleted, undeleted and finally removed."""
+"""Renaming, deletion, undeletion and final removal of integrations."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_name_of_another_integration_is_a_conflict(instance: RunningInstance) 
     first, second = make_integration(instance, "shop"), make_integration(instance, "other")
     taken = rename(instance, second, "SHOP")
     assert taken.status_code == 409
-    assert taken.json()["detail"] == f"integration {first} has the name 'shop' already"
+    assert taken.json()["detail"] == f"integration {first} already has the name 'shop'"
     assert rename(instance, first, "Shop").json()["name"] == "Shop"
     assert rename(instance, first, "sh\u200bop").status_code == 422
     assert rename(instance, 99, "x").status_code == 404
@@ -170,7 +170,7 @@ def test_every_call_about_a_deleted_integration_is_not_found(
     delete(instance, 1)
     for token in (instance.token, bound, reader):
         answer = call(instance, method, path, token=token, params=QUERY, json=BODY)
-        # A caller without the scope admin learns first that the scope is missing.
+        # Without the scope admin, the response reports the missing scope first.
         assert answer.status_code == 404 or "may not administer" in answer.text, answer.text
     admin = call(instance, method, path, params=QUERY, json=BODY).json()["detail"]
     assert admin.startswith("integration 1 was deleted. ")
@@ -273,7 +273,7 @@ def test_after_thirty_days_nothing_can_be_restored(instance: RunningInstance) ->
     assert "can no longer be restored: this is possible for 30 days" in answer.json()["detail"]
     created = call(instance, "POST", "dbt/v1/project_integration", json={"name": "shop"})
     assert created.status_code == 409
-    assert "is removed soon" in created.json()["detail"]
+    assert "will be removed soon" in created.json()["detail"]
 
 
 def purge(instance: RunningInstance, before: datetime, *, limit: int = 2) -> int:
@@ -350,7 +350,7 @@ def test_a_purge_never_widens_the_tokens_of_an_integration(instance: RunningInst
 def test_nothing_restores_an_integration_of_which_records_are_removed(
     instance: RunningInstance,
 ) -> None:
-    """Also when the clock is set back during the purge."""
+    """This also holds if the clock is set back during the purge."""
     integration_id = make_integration(instance)
     for hour in range(3):
         onboard(instance, integration_id, manifest(at=f"2026-11-22T1{hour}:00:00Z"))

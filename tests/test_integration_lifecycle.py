@@ -55,7 +55,7 @@ def test_a_renamed_integration_keeps_its_id_and_its_artifacts(
     assert names(instance) == ["Store"]
     assert onboard(instance, tmp_path, manifest()).exit_code == 4
     assert current_sha256(instance, integration, tmp_path / "after") == before is not None
-    # An answer that was lost makes the client send the request again.
+    # If the response is lost, the client sends the request again.
     again = integrations(instance, "rename", "--integration-id", integration, "--to", "Store")
     assert again.exit_code == 0, again.output
 

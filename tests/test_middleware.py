@@ -1,4 +1,4 @@
-"""What the server does with each request: forwarded headers, log, limits, headers, errors."""
+"""Processing of every request: forwarded headers, log, limits, security headers and errors."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_a_database_of_0_1_0_is_migrated_once(old: Path) -> None:
     assert first.stdout == f"Migrated the database from migration 0001 to {NEWEST_MIGRATION:04}.\n"
     second = datapilot("instance", "migrate", "--data", old)
     assert second.exit_code == 0
-    assert second.stdout == f"The database has migration {NEWEST_MIGRATION:04} already.\n"
+    assert second.stdout == f"The database is already at migration {NEWEST_MIGRATION:04}.\n"
     assert query(old, "SELECT id, name FROM integration") == integrations
     assert query(old, "SELECT count(*) FROM audit") == [(0,)]
     with running_instance(old, "acme") as instance:
@@ -84,10 +84,10 @@ def test_a_compatible_database_of_a_newer_program_is_up_to_date(old: Path) -> No
     query(old, "UPDATE alembic_version SET version_num = '0099'")
     done = datapilot("instance", "migrate", "--data", old)
     assert done.exit_code == 0
-    assert done.stdout == "The database has migration 0099 already.\n"
+    assert done.stdout == "The database is already at migration 0099.\n"
 
 
-def test_a_file_that_is_not_a_database_is_reported(old: Path) -> None:
+def test_what_is_no_database_is_said_to_be_none(old: Path) -> None:
     (old / FILE_NAME).write_bytes(b"not a database, but long enough to be read as one" * 100)
     done = datapilot("instance", "migrate", "--data", old)
     assert done.exit_code == 5

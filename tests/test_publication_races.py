@@ -1,4 +1,4 @@
-"""What may happen between the verification of an upload and its publication."""
+"""Races between the verification of an upload and its publication."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How request bodies arrive: with a stated length, in pieces, and only when the server asks."""
+"""Request bodies: with a length, in pieces, and sent only when the server asks for them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_chunked_body_is_never_parsed() -> None:
     parser, events = parse(HEADER + CHUNKED + ONE_BYTE_CHUNK * 50_000, ONE_BYTE_CHUNK * 50_000)
     assert [type(event) for event in events] == [h11.Request]
     assert parser.ignores_body
-    # Nothing that follows is kept.
+    # The remaining bytes are not kept.
     assert len(parser.trailing_data[0]) <= len(ONE_BYTE_CHUNK) * 50_000
 
 
@@ -89,7 +89,7 @@ def test_the_parts_in_which_requests_arrive_do_not_matter(
     received: list[int] = []
     for cut in [*cuts, len(stream)]:
         part, stream = stream[:cut], stream[cut:]
-        if part:  # an empty one would be the end of the connection
+        if part:  # an empty part would be the end of the connection
             parser.receive_data(part)
             parse_requests(parser, received)
     assert received == sizes

@@ -1,4 +1,4 @@
-"""Retention: what it keeps, and that it neither blocks writers nor ends with a failed step."""
+"""Retention: what it keeps, and that neither writers nor failed steps are a problem."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def test_a_failed_step_is_logged_and_the_others_run(
     with caplog.at_level(logging.INFO, "datapilot_defer.instance"):
         apply_retention(records.storage, settings)
     (failure,) = caplog.records
-    assert failure.getMessage() == "retention failed: ValueError. It is repeated later."
+    assert failure.getMessage() == "retention failed: ValueError. It will be repeated later."
     assert blob_files(data) == []
 
 

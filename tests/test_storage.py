@@ -1,4 +1,4 @@
-"""Records and blobs, by what they promise to whoever uses them."""
+"""Guarantees of the records and the blob store."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def keep(blobs: BlobStore, content: bytes) -> str:
         return incoming.commit(OWNER).sha256
 
 
-def test_a_blob_is_what_arrived_under_its_sha256(blobs: BlobStore) -> None:
+def test_a_blob_is_what_arrived_under_its_sha256(
+    blobs: BlobStore,
+) -> None:
     content = b"x" * 3_000_001
     sha256 = keep(blobs, content)
     assert sha256 == hashlib.sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""One token cannot occupy what all tokens wait for."""
+"""Limits per token on resources that all tokens share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rejected upload is told, and what is recorded about skipped checks."""
+"""Responses for rejected uploads, and the audit of skipped checks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from tests.support.instances import RunningInstance
 
 CURRENT = manifest("a", "b", "c", "d", at="2026-11-22T10:00:00Z")
 NEWER = manifest("a", "b", "c", "d", at="2026-11-22T11:00:00Z")
-# Fails every check. Its model belongs to a package, so that its relation is compared too.
+# This manifest fails every check. Its model belongs to a package, so that its relation is compared
+# too.
 WRONG = manifest("a", at="2026-11-21T10:00:00Z", schema="dev").replace(
     b'"project_name": "shop"', b'"project_name": "other"'
 )

@@ -224,7 +224,7 @@ def check(page: Page) -> None:
 def test_everything_can_be_done_with_the_keyboard_alone(
     page: Page, instance: RunningInstance
 ) -> None:
-    # The field has the focus after a moment.
+    # The field receives the focus after a moment.
     page.wait_for_function("document.hasFocus() && document.activeElement.tagName === 'INPUT'")
     page.keyboard.type(instance.token)
     page.keyboard.press("Enter")
@@ -308,7 +308,7 @@ def test_a_new_token_can_be_copied_and_a_reload_creates_no_second_one(
 def test_over_plain_http_from_another_machine_the_copy_button_works_too(
     page: Page, instance: RunningInstance
 ) -> None:
-    """There the browser gives pages no clipboard."""
+    """The browser provides no clipboard API in this case."""
     make_integration(instance, environment="it's PROD")
     page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
     sign_in(page, instance.token)

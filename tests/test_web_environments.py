@@ -87,8 +87,8 @@ def test_the_history_filters_by_kind(instance: RunningInstance, admin: Visit, pa
     catalogs = admin.get(f"{path}?kind=catalog")
     assert f"{path}/uploads/{other}" in catalogs.text
     assert "restored by" not in text_of(catalogs)
-    # The facts of the current manifest stay.
-    assert "Manifest file has not been uploaded" not in catalogs.text
+    # The details of the current manifest are still shown.
+    assert "No manifest has been uploaded yet." not in catalogs.text
     assert "No sources.json has been uploaded yet." in text_of(admin.get(f"{path}?kind=sources"))
 
 

@@ -57,7 +57,7 @@ def test_an_added_integration_is_shown_with_its_escaped_name(
     assert shown.status_code == 200
     assert shown.url == f"{instance.url}{INTEGRATIONS}/1/it%27s%20PROD%3F?done=added"
     assert "The integration was created." in text_of(shown)
-    assert "Manifest file has not been uploaded" in text_of(shown)
+    assert "No manifest has been uploaded yet." in text_of(shown)
     assert "<b>shop" not in shown.text
     listed = admin.get(INTEGRATIONS).text
     assert "Ann&#39;s &lt;b&gt;shop&lt;/b&gt;" in listed

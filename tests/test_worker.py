@@ -1,4 +1,4 @@
-"""Verification in a process of its own: failures, limits, replacement and the end."""
+"""Verification in a separate process: failures, limits, replacement and shutdown."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_threads_wait_for_each_other(worker: VerificationWorker) -> None:
     assert names == {f"shop.model_{number}" for number in range(16)}
 
 
-# Content that must not end the instance, make it wait, or hinder the next upload.
+# Content that must not stop the instance, block it, or affect the next upload.
 LISTS = list_of_lists(3_000_000)
 HOSTILE = {
     "metadata of lists": with_section(manifest(), "metadata", LISTS),
@@ -361,7 +361,9 @@ def test_stopping_ends_a_running_verification(worker: VerificationWorker) -> Non
 
 
 @posix_only
-def test_signals_for_all_processes_do_not_end_it(worker: VerificationWorker) -> None:
+def test_signals_for_all_processes_do_not_end_it(
+    worker: VerificationWorker,
+) -> None:
     assert_works(worker)
     before = process_id(worker)
     for number in (signal.SIGINT, signal.SIGTERM):
