@@ -83,7 +83,7 @@ def test_changes_by_api_calls_are_recorded_with_their_token(instance: RunningIns
     assert stored.at.utcoffset() == timedelta(0)
 
 
-def test_what_changes_nothing_is_not_recorded(instance: RunningInstance) -> None:
+def test_calls_that_change_nothing_are_not_recorded(instance: RunningInstance) -> None:
     make_integration(instance)
     before = listed(instance)
     for method, path, body in (
@@ -283,7 +283,7 @@ def test_since_takes_an_age_a_date_or_a_timestamp(
 @pytest.mark.parametrize(
     "since", ["yesterday", "-1d", "7", "2026-13-01", "0001-01-01T00:00:00+14:00", "999999999w"]
 )
-def test_another_since_is_a_usage_error(instance: RunningInstance, since: str) -> None:
+def test_an_invalid_since_is_a_usage_error(instance: RunningInstance, since: str) -> None:
     done = datapilot("instance", "audit", "--data", instance.data, f"--since={since}")
     assert done.exit_code == 2
     assert "is not a time. Use 7d" in done.stderr

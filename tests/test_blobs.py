@@ -92,7 +92,7 @@ def run_python(script: str, directory: Path) -> None:
 
 
 @linux_only
-def test_after_the_start_no_lack_of_descriptors_breaks_the_runtime(
+def test_running_out_of_descriptors_after_the_start_does_not_break_the_runtime(
     tmp_path: Path,
 ) -> None:
     script = """
@@ -107,7 +107,7 @@ assert blobs.read(1, blob.sha256) == b"content"
 
 
 @linux_only
-def test_a_panic_of_the_runtime_is_unavailable_and_noted(
+def test_a_panic_of_the_runtime_is_unavailable_and_marks_the_store_as_broken(
     tmp_path: Path,
 ) -> None:
     """This is a panic of the library itself, whose first operation runs without descriptors."""

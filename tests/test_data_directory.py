@@ -74,7 +74,7 @@ def test_an_existing_data_directory_becomes_private(data: Path) -> None:
 
 
 @posix_only
-def test_new_files_are_private_whatever_the_umask_is(tmp_path: Path) -> None:
+def test_new_files_are_private_with_any_umask(tmp_path: Path) -> None:
     existing = tmp_path / "existing"
     existing.mkdir(mode=0o755)
     for path in (existing, tmp_path / "new" / "data"):
@@ -250,7 +250,7 @@ def test_a_url_is_not_a_data_directory_and_nothing_is_created(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_database_that_cannot_be_opened_is_not_tried_again(
+def test_opening_an_invalid_database_is_not_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_seconds: float) -> None:

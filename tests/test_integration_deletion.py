@@ -106,7 +106,7 @@ def test_a_deleted_integration_is_listed_only_on_request(instance: RunningInstan
     ]
 
 
-def test_undeleting_brings_everything_back(instance: RunningInstance) -> None:
+def test_undeleting_restores_everything(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     file_id = onboard(instance, integration_id, manifest())
     token = instance.new_token("read", integration_id=integration_id)
@@ -192,7 +192,7 @@ def test_signed_urls_of_a_deleted_integration_are_not_found(instance: RunningIns
     assert verify(instance, unverified).status_code == 200
 
 
-def test_a_token_of_a_deleted_integration_opens_nothing(instance: RunningInstance) -> None:
+def test_a_token_of_a_deleted_integration_has_no_access(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     other = make_integration(instance, "other")
     onboard(instance, integration_id, manifest())
@@ -347,7 +347,7 @@ def test_a_purge_never_widens_the_tokens_of_an_integration(instance: RunningInst
     assert fetch(instance, kept, bound).status_code == 401
 
 
-def test_nothing_restores_an_integration_of_which_records_are_removed(
+def test_an_integration_with_removed_records_cannot_be_restored(
     instance: RunningInstance,
 ) -> None:
     """This also holds if the clock is set back during the purge."""

@@ -116,7 +116,7 @@ def test_show_states_the_last_upload_to_its_own_environment(
     assert "Last upload: nothing uploaded yet" in shown.stdout, shown.output
 
 
-def test_a_disabled_check_rejects_nothing_until_it_is_enabled(
+def test_a_disabled_check_rejects_nothing_until_it_is_enabled_again(
     instance: RunningInstance, integration: int, tmp_path: Path
 ) -> None:
     checks = ("checks", "--integration-id", integration)

@@ -156,7 +156,7 @@ def test_a_database_is_migrated_once(tmp_path: Path) -> None:
     assert query(tmp_path, "SELECT name_key FROM integration WHERE id = 1") == [("changed since",)]
 
 
-def test_a_newer_database_that_is_compatible_is_used_as_it_is(tmp_path: Path) -> None:
+def test_a_newer_database_that_is_compatible_is_used_unchanged(tmp_path: Path) -> None:
     open_database(sqlite_url(tmp_path)).close()
     execute(tmp_path, "UPDATE alembic_version SET version_num = '0099'")
     execute(tmp_path, f"UPDATE schema_version SET compatible_from = {NEWEST_MIGRATION}")
@@ -180,7 +180,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("message", UNUSABLE)
-def test_a_database_that_cannot_be_used_is_left_alone(message: str, tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_used_is_not_changed(message: str, tmp_path: Path) -> None:
     open_database(sqlite_url(tmp_path)).close()
     for statement in UNUSABLE[message]:
         execute(tmp_path, statement)
@@ -191,7 +191,7 @@ def test_a_database_that_cannot_be_used_is_left_alone(message: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("version", ["'many'", "1000", "0"])
-def test_an_unknown_version_of_the_first_release_is_a_message(version: str, tmp_path: Path) -> None:
+def test_an_unknown_version_of_the_first_release_is_reported(version: str, tmp_path: Path) -> None:
     restore(DATABASES / "0001.sql", tmp_path)
     execute(tmp_path, f"UPDATE schema_version SET version = {version}")
     with pytest.raises(UsageError, match="unknown schema version"):

@@ -89,7 +89,7 @@ def plan_of(connection: Connection, query: str) -> list[str]:
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_query_scans_and_sorts_nothing(records: UploadRecords, query: str) -> None:
+def test_a_query_neither_scans_nor_sorts(records: UploadRecords, query: str) -> None:
     with records.storage.database.write() as connection:
         steps = plan_of(connection, query)
     assert steps

@@ -79,7 +79,7 @@ def test_retention_keeps_the_newest_and_always_the_current_one(instance: Running
     assert requests.get(url, timeout=SECONDS).status_code == 200
 
 
-def test_equal_uploads_displace_no_earlier_upload(instance: RunningInstance) -> None:
+def test_identical_uploads_displace_no_earlier_upload(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     ids = [
         onboard(instance, integration_id, manifest(at=f"2026-11-22T{hour:02}:00:00Z"))

@@ -23,7 +23,7 @@ from tests.support.commands import datapilot
         ("7B", 7),
     ],
 )
-def test_a_size_is_bytes_or_has_a_unit(text: str, size_bytes: int) -> None:
+def test_a_size_is_a_number_of_bytes_or_has_a_unit(text: str, size_bytes: int) -> None:
     context = serve.make_context("serve", ["--data", "x", "--max-bytes", text])
     assert context.params["max_stored_bytes"] == size_bytes
 

@@ -96,7 +96,7 @@ def test_the_database_has_only_a_hash_of_the_cookie_and_no_csrf_value(
 @pytest.mark.parametrize(
     "cookie", ["", "x", "é", "1.9999999999." + "0" * 64, "A" * 43, "A" * 4000, "0" * 64]
 )
-def test_a_forged_cookie_opens_nothing(instance: RunningInstance, cookie: str) -> None:
+def test_a_forged_cookie_is_rejected(instance: RunningInstance, cookie: str) -> None:
     cookie_of(sign_in(instance))
     stored_hash = stored_sessions(instance)[0][1]
     for text in (cookie, stored_hash):
@@ -168,7 +168,7 @@ def test_only_a_form_of_this_instance_starts_a_session(
         ({}, {"X-Forwarded-Host": "evil.example.com"}, "https://evil.example.com", 403),
     ],
 )
-def test_behind_a_proxy_the_public_host_is_this_instance(
+def test_behind_a_proxy_the_public_host_belongs_to_this_instance(
     tmp_path: Path,
     settings: dict[str, object],
     forwarded: dict[str, str],
@@ -188,7 +188,7 @@ def test_pages_let_browsers_send_their_origin_with_forms(instance: RunningInstan
     assert answer.headers["referrer-policy"] == "same-origin"
 
 
-def test_a_session_does_not_open_the_api(instance: RunningInstance) -> None:
+def test_a_session_gives_no_access_to_the_api(instance: RunningInstance) -> None:
     cookie = cookie_of(sign_in(instance))
     answer = call(instance, "GET", "dbt/v1/project_integrations", token=cookie)
     assert answer.status_code == 401

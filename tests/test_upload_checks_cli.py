@@ -141,7 +141,7 @@ def test_a_rejected_upload_is_listed_with_its_reason_and_accepted(
     assert f"file {file_id} (manifest) accepted by" in history(instance, integration).stdout
 
 
-def test_what_cannot_be_accepted_keeps_the_current_manifest(
+def test_a_failed_acceptance_keeps_the_current_manifest(
     instance: RunningInstance, integration: int, tmp_path: Path
 ) -> None:
     (current,) = history(instance, integration, "--json").json["history"]

@@ -126,7 +126,7 @@ def test_a_comparison_that_was_not_possible_is_audited(
         assert event.integration_id == integration_id
 
 
-def test_restoring_what_is_current_adds_no_row(
+def test_restoring_the_current_upload_adds_no_row(
     instance: RunningInstance, integration_id: int
 ) -> None:
     before = show(instance, integration_id)
@@ -138,7 +138,7 @@ def test_restoring_what_is_current_adds_no_row(
     assert events_of(instance, AuditAction.ARTIFACT_RESTORED) == []
 
 
-def test_a_rejected_upload_cannot_be_pulled_or_restored_and_says_why(
+def test_a_rejected_upload_cannot_be_pulled_or_restored_and_the_reason_is_reported(
     instance: RunningInstance, integration_id: int
 ) -> None:
     wrong = upload(instance, integration_id, WRONG)
@@ -160,7 +160,7 @@ def test_a_rejected_upload_cannot_be_pulled_or_restored_and_says_why(
     assert f"file {wrong} was rejected" in done.stderr
 
 
-def test_only_who_may_read_is_told_why_an_upload_was_rejected(
+def test_only_a_token_with_the_scope_read_gets_the_reason_for_a_rejection(
     instance: RunningInstance, integration_id: int
 ) -> None:
     file_id = upload(instance, integration_id, WRONG)

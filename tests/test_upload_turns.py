@@ -91,7 +91,7 @@ def test_an_upload_that_is_fast_enough_may_take_longer(
     assert connection.recv(100).startswith(b"HTTP/1.1 200")
 
 
-def test_an_upload_that_waits_too_long_is_to_come_again(
+def test_an_upload_that_waits_too_long_gets_503(
     instance: RunningInstance, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upload_turns, "MAX_WAIT_S", 0.5)
@@ -148,7 +148,7 @@ def test_uploads_of_one_file_take_one_turn(instance: RunningInstance, stack: Exi
     onboard(instance, 1, CONTENT)
 
 
-def test_a_repeated_upload_that_is_turned_away_does_not_end_the_running_one(
+def test_a_repeated_upload_that_gets_503_does_not_end_the_running_one(
     instance: RunningInstance, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_slots, "_MAX_WAITING", 1)
@@ -162,7 +162,7 @@ def test_a_repeated_upload_that_is_turned_away_does_not_end_the_running_one(
     assert running.recv(10_000).startswith(b"HTTP/1.1 200")
 
 
-def test_an_upload_that_is_turned_away_can_read_why(
+def test_the_client_of_an_upload_that_gets_503_can_read_the_reason(
     instance: RunningInstance, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_slots, "_MAX_WAITING", 0)

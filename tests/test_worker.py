@@ -262,7 +262,7 @@ def test_a_process_that_dies_is_replaced_and_the_job_repeated(worker: Verificati
 
 
 @posix_only
-def test_a_process_that_always_dies_is_a_problem(worker: VerificationWorker) -> None:
+def test_an_upload_whose_process_always_dies_is_rejected(worker: VerificationWorker) -> None:
     dying = ObservedContent(manifest(), lambda: os.kill(process_id(worker), signal.SIGKILL))
     verification = worker.verify(Kind.MANIFEST, dying, GOOD)
     assert verification.problem == "the verification process ended unexpectedly (SIGKILL)"
@@ -284,7 +284,7 @@ def test_a_process_that_dies_between_uploads_is_replaced(worker: VerificationWor
     assert process_id(worker) != dead
 
 
-def test_content_that_cannot_be_read_is_no_verdict(worker: VerificationWorker) -> None:
+def test_content_that_cannot_be_read_is_not_rejected(worker: VerificationWorker) -> None:
     def fail() -> None:
         raise Unavailable("the store is unreachable")
 
@@ -306,7 +306,7 @@ def test_a_current_manifest_that_cannot_be_read_can_be_replaced(worker: Verifica
 
 
 @pytest.mark.parametrize("size", [len(manifest()) - 1, len(manifest()) + 1])
-def test_content_of_another_size_is_no_verdict(worker: VerificationWorker, size: int) -> None:
+def test_content_of_another_size_is_not_rejected(worker: VerificationWorker, size: int) -> None:
     @dataclass(frozen=True)
     class WrongSize(MemoryContent):
         @property
@@ -361,7 +361,7 @@ def test_stopping_ends_a_running_verification(worker: VerificationWorker) -> Non
 
 
 @posix_only
-def test_signals_for_all_processes_do_not_end_it(
+def test_signals_to_all_processes_do_not_end_the_verification_process(
     worker: VerificationWorker,
 ) -> None:
     assert_works(worker)
@@ -374,7 +374,7 @@ def test_signals_for_all_processes_do_not_end_it(
 
 @linux_only
 @pytest.mark.parametrize("moment", ["starting", "idle", "receiving", "busy"])
-def test_it_ends_when_the_instance_is_killed(tmp_path: Path, moment: str) -> None:
+def test_the_process_ends_when_the_instance_is_killed(tmp_path: Path, moment: str) -> None:
     program = [sys.executable, "-m", "tests.support.worker_parent", moment]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(program, stdout=subprocess.PIPE, env=environment) as parent:
@@ -385,7 +385,7 @@ def test_it_ends_when_the_instance_is_killed(tmp_path: Path, moment: str) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_pool_verifies_as_many_uploads_at_once_as_it_has_workers() -> None:
+def test_a_pool_verifies_one_upload_per_worker_at_a_time() -> None:
     pool = VerificationPool(2, WorkerLimits())
     pool.start()
     meeting = threading.Barrier(2, timeout=60)
