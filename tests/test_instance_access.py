@@ -115,8 +115,10 @@ def test_a_missing_scope_is_described_in_a_sentence(instance: RunningInstance) -
     integration_id, token = make_integration(instance), instance.new_token("read", name="reader")
     permissions = call(instance, "GET", "dbt/v1/validate-permissions", token=token)
     assert permissions.json()["detail"] == "the token 'reader' may not upload here"
-    made = call(instance, "POST", "dbt/v1/project_integration", token=token, json={"name": "new"})
-    assert made.json()["detail"] == "the token 'reader' may not administer this instance"
+    created = call(
+        instance, "POST", "dbt/v1/project_integration", token=token, json={"name": "new"}
+    )
+    assert created.json()["detail"] == "the token 'reader' may not administer this instance"
     announced = announce(instance, integration_id, token=token)
     assert (
         announced.json()["detail"]

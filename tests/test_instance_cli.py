@@ -33,7 +33,7 @@ from tests.support.served_command import serving
 
 
 def test_init_creates_an_instance_and_prints_its_token_once(tmp_path: Path) -> None:
-    made = datapilot(
+    created = datapilot(
         "instance",
         "init",
         "--data",
@@ -42,9 +42,9 @@ def test_init_creates_an_instance_and_prints_its_token_once(tmp_path: Path) -> N
         "acme",
         "--json",
     )
-    assert made.exit_code == 0
-    assert made.json["instance_name"] == "acme"
-    assert re.fullmatch(r"dpd_[0-9A-Za-z]{46}", made.json["token"])
+    assert created.exit_code == 0
+    assert created.json["instance_name"] == "acme"
+    assert re.fullmatch(r"dpd_[0-9A-Za-z]{46}", created.json["token"])
 
 
 def test_a_second_init_is_rejected_with_the_command_that_creates_a_token(tmp_path: Path) -> None:
@@ -65,11 +65,11 @@ def test_init_rejects_an_invalid_name(tmp_path: Path, name: str) -> None:
 
 def test_a_data_directory_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    refused = datapilot(
+    rejected = datapilot(
         "instance", "init", "--data", tmp_path / "file" / "data", "--instance-name", "acme"
     )
-    assert refused.exit_code == 2
-    assert "as the data directory: Not a directory" in refused.stderr
+    assert rejected.exit_code == 2
+    assert "as the data directory: Not a directory" in rejected.stderr
 
 
 def test_tokens_are_created_listed_and_revoked(tmp_path: Path) -> None:
@@ -86,14 +86,18 @@ def test_tokens_are_created_listed_and_revoked(tmp_path: Path) -> None:
         "upload",
         "--json",
     )
-    made = datapilot(*create, "--expires-days", 30).json
-    assert made["token"].startswith("dpd_")
-    assert made["scopes"] == ["upload"]
+    created = datapilot(*create, "--expires-days", 30).json
+    assert created["token"].startswith("dpd_")
+    assert created["scopes"] == ["upload"]
     listed = datapilot("instance", "token", "list", "--data", tmp_path)
-    assert made["token"] not in listed.output
+    assert created["token"] not in listed.output
     assert "ci" in listed.stdout
-    assert datapilot("instance", "token", "revoke", "--data", tmp_path, made["id"]).exit_code == 0
-    assert datapilot("instance", "token", "revoke", "--data", tmp_path, made["id"]).exit_code == 4
+    assert (
+        datapilot("instance", "token", "revoke", "--data", tmp_path, created["id"]).exit_code == 0
+    )
+    assert (
+        datapilot("instance", "token", "revoke", "--data", tmp_path, created["id"]).exit_code == 4
+    )
     states = datapilot("instance", "token", "list", "--data", tmp_path, "--json").json["tokens"]
     assert [(each["name"], each["state"]) for each in states] == [
         ("ci", "revoked"),
@@ -154,9 +158,9 @@ def test_the_name_is_required_if_there_are_several_instances(tmp_path: Path) -> 
 def test_an_admin_token_for_one_integration_is_rejected(tmp_path: Path) -> None:
     datapilot("instance", "init", "--data", tmp_path, "--instance-name", "acme")
     create = ("instance", "token", "create", "--data", tmp_path, "--name", "x", "--scope", "admin")
-    refused = datapilot(*create, "--integration-id", 1)
-    assert refused.exit_code == 2
-    assert "the scope admin applies to the complete instance" in refused.stderr
+    rejected = datapilot(*create, "--integration-id", 1)
+    assert rejected.exit_code == 2
+    assert "the scope admin applies to the complete instance" in rejected.stderr
 
 
 @pytest.mark.parametrize(
@@ -166,19 +170,19 @@ def test_token_commands_fail_without_an_instance_and_write_nothing(
     tmp_path: Path, words: tuple[str | int, ...]
 ) -> None:
     for data in (tmp_path / "not there", tmp_path):
-        refused = datapilot("instance", "token", *words, "--data", data)
-        assert refused.exit_code == 2
-        assert f"{data} does not contain an instance. Check --data" in refused.stderr
-        assert "datapilot instance init --data" in refused.stderr
+        rejected = datapilot("instance", "token", *words, "--data", data)
+        assert rejected.exit_code == 2
+        assert f"{data} does not contain an instance. Check --data" in rejected.stderr
+        assert "datapilot instance init --data" in rejected.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_newer_data_directory_is_rejected(tmp_path: Path) -> None:
     with open_storage(tmp_path) as storage, storage.database.write() as connection:
         connection.exec_driver_sql("UPDATE schema_version SET compatible_from = 99")
-    refused = datapilot("instance", "serve", "--data", tmp_path)
-    assert refused.exit_code == 2
-    assert "requires migration 99" in refused.stderr
+    rejected = datapilot("instance", "serve", "--data", tmp_path)
+    assert rejected.exit_code == 2
+    assert "requires migration 99" in rejected.stderr
 
 
 @pytest.mark.skipif(
@@ -241,21 +245,21 @@ def test_the_first_start_prints_commands_to_copy(tmp_path: Path) -> None:
 
 
 def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        refused = datapilot(
-            "instance", "serve", "--data", tmp_path, "--port", taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        rejected = datapilot(
+            "instance", "serve", "--data", tmp_path, "--port", listener.getsockname()[1]
         )
-    assert refused.exit_code == 2
-    assert "cannot listen on 127.0.0.1 port" in refused.stderr
+    assert rejected.exit_code == 2
+    assert "cannot listen on 127.0.0.1 port" in rejected.stderr
 
 
 def test_an_instance_serves_https_with_a_private_certificate(tmp_path: Path) -> None:
     authority = trustme.CA()
-    made = authority.issue_cert("127.0.0.1")
+    issued = authority.issue_cert("127.0.0.1")
     certificate, key, root = (str(tmp_path / name) for name in ("cert.pem", "key.pem", "root.pem"))
     authority.cert_pem.write_to_path(root)
-    made.private_key_pem.write_to_path(key)
-    for part in made.cert_chain_pems:
+    issued.private_key_pem.write_to_path(key)
+    for part in issued.cert_chain_pems:
         part.write_to_path(certificate, append=True)
     options = ("--tls-certificate", certificate, "--tls-key", key, "--json")
     with serving(tmp_path / "data", *options) as running:
@@ -281,18 +285,18 @@ def test_an_invalid_certificate_is_reported(tmp_path: Path) -> None:
         "--tls-certificate",
         tmp_path / "cert.pem",
     )
-    refused = datapilot(*words, "--tls-key", tmp_path / "cert.pem")
-    assert refused.exit_code == 2
-    assert "TLS certificate" in refused.stderr
+    rejected = datapilot(*words, "--tls-key", tmp_path / "cert.pem")
+    assert rejected.exit_code == 2
+    assert "TLS certificate" in rejected.stderr
 
 
 @pytest.mark.parametrize("option", ["--tls-certificate", "--tls-key"])
 def test_a_certificate_and_its_key_must_be_used_together(tmp_path: Path, option: str) -> None:
-    refused = datapilot(
+    rejected = datapilot(
         "instance", "serve", "--data", tmp_path / "data", "--port", 0, option, tmp_path / "one.pem"
     )
-    assert refused.exit_code == 2
-    assert "--tls-certificate and --tls-key must be used together" in refused.stderr
+    assert rejected.exit_code == 2
+    assert "--tls-certificate and --tls-key must be used together" in rejected.stderr
     assert not (tmp_path / "data").exists()
 
 

@@ -53,9 +53,9 @@ each_check = pytest.mark.parametrize("check", REJECTED)
 
 @pytest.fixture
 def integration_id(instance: RunningInstance) -> int:
-    made = make_integration(instance)
-    onboard(instance, made, CURRENT)
-    return made
+    new_id = make_integration(instance)
+    onboard(instance, new_id, CURRENT)
+    return new_id
 
 
 @each_check

@@ -78,9 +78,9 @@ def test_a_renamed_integration_keeps_its_id_and_its_artifacts(instance: RunningI
 
 def test_a_name_of_another_integration_is_a_conflict(instance: RunningInstance) -> None:
     first, second = make_integration(instance, "shop"), make_integration(instance, "other")
-    taken = rename(instance, second, "SHOP")
-    assert taken.status_code == 409
-    assert taken.json()["detail"] == f"integration {first} already has the name 'shop'"
+    rejected = rename(instance, second, "SHOP")
+    assert rejected.status_code == 409
+    assert rejected.json()["detail"] == f"integration {first} already has the name 'shop'"
     assert rename(instance, first, "Shop").json()["name"] == "Shop"
     assert rename(instance, first, "sh\u200bop").status_code == 422
     assert rename(instance, 99, "x").status_code == 404
@@ -359,9 +359,9 @@ def test_an_integration_with_removed_records_cannot_be_restored(
     with instance.storage.database.write() as connection:
         assert deleted_integrations.purge_batch(connection, integration_id, late, limit=1)
     assert undelete(instance, integration_id).status_code == 404
-    found = fetch(instance, integration_id)
-    assert found.status_code == 404
-    assert "can no longer be restored" in found.json()["detail"]
+    fetched = fetch(instance, integration_id)
+    assert fetched.status_code == 404
+    assert "can no longer be restored" in fetched.json()["detail"]
     assert purge(instance, utc_now() - UNDELETE_PERIOD, limit=1) > 1
     assert count_rows(instance)["file"] == 0
 

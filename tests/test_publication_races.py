@@ -35,9 +35,9 @@ WRONG = manifest("a", project="other", at="2026-11-21T10:00:00Z")
 
 @pytest.fixture
 def integration_id(instance: RunningInstance) -> int:
-    made = make_integration(instance)
-    onboard(instance, made, CURRENT)
-    return made
+    new_id = make_integration(instance)
+    onboard(instance, new_id, CURRENT)
+    return new_id
 
 
 def interfere(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> list[Verification]:
@@ -167,9 +167,9 @@ def test_an_integration_that_was_deleted_after_the_request_began_is_not_changed(
     find_integration = integrations.find_integration
 
     def find_and_delete(*arguments: Any) -> object:
-        found = find_integration(*arguments)
+        integration = find_integration(*arguments)
         delete(instance, integration_id)
-        return found
+        return integration
 
     for module in (artifacts, uploads):
         monkeypatch.setattr(module, "find_integration", find_and_delete)

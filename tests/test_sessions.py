@@ -83,14 +83,14 @@ def test_the_database_has_only_a_hash_of_the_cookie_and_no_csrf_value(
     instance: RunningInstance,
 ) -> None:
     cookie = cookie_of(sign_in(instance))
-    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', open_page(instance, cookie).text)
-    assert found is not None
+    match = re.search(r'name="csrf" value="([0-9a-f]{64})"', open_page(instance, cookie).text)
+    assert match is not None
     assert stored_sessions(instance) == [(1, hashlib.sha256(cookie.encode()).hexdigest())]
     for path in instance.data.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
             assert cookie.encode() not in content
-            assert found.group(1).encode() not in content
+            assert match.group(1).encode() not in content
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ def test_a_forged_cookie_is_rejected(instance: RunningInstance, cookie: str) -> 
 
 def test_a_form_of_another_session_is_rejected(instance: RunningInstance) -> None:
     first, second = cookie_of(sign_in(instance)), cookie_of(sign_in(instance))
-    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', open_page(instance, first).text)
-    assert found is not None
-    rejected = send_form(instance, second, "/sign-out", csrf=found.group(1))
+    match = re.search(r'name="csrf" value="([0-9a-f]{64})"', open_page(instance, first).text)
+    assert match is not None
+    rejected = send_form(instance, second, "/sign-out", csrf=match.group(1))
     assert rejected.status_code == 403
     assert is_signed_in(instance, second)
 

@@ -147,17 +147,22 @@ def test_a_token_for_one_integration_is_never_admin_even_with_that_scope(
 ) -> None:
     with records.write() as connection:
         owner = instances.create_instance(connection, "acme")
-        made = integrations.create_integration(
+        integration = integrations.create_integration(
             connection, owner.id, name="shop", integration_type="dbt_core"
         )
         scopes = frozenset({"admin"})
         bound = tokens.create_token(
-            connection, owner.id, name="t", sha256="0" * 64, scopes=scopes, integration_id=made.id
+            connection,
+            owner.id,
+            name="t",
+            sha256="0" * 64,
+            scopes=scopes,
+            integration_id=integration.id,
         )
     assert not bound.permits("admin")
-    assert not bound.permits("admin", made.id)
-    assert not bound.permits("upload", made.id + 1)
-    assert bound.permits("upload", made.id)
+    assert not bound.permits("admin", integration.id)
+    assert not bound.permits("upload", integration.id + 1)
+    assert bound.permits("upload", integration.id)
 
 
 def test_a_search_treats_wildcards_as_plain_text(records: Database) -> None:
@@ -167,11 +172,11 @@ def test_a_search_treats_wildcards_as_plain_text(records: Database) -> None:
             integrations.create_integration(
                 connection, owner.id, name=name, integration_type="dbt_core"
             )
-        found = [
+        names = [
             each.name
             for each in integrations.list_integrations(connection, owner.id, name_contains="100%")
         ]
-        assert found == ["100% sales"]
+        assert names == ["100% sales"]
         assert (
             len(
                 integrations.list_integrations(connection, owner.id, name_contains="sALES", limit=2)
@@ -192,9 +197,9 @@ def test_the_current_file_is_the_newest_publication_at_a_time(
             connection, owner.id, name="shop", integration_type="dbt_core"
         )
         integrations.add_environment(connection, integration.id, "PROD")
-        found = integrations.find_integration(connection, owner.id, integration.id)
-        assert found is not None
-        environment = found.environments[0]
+        stored = integrations.find_integration(connection, owner.id, integration.id)
+        assert stored is not None
+        environment = stored.environments[0]
         moments = [utc_now() + timedelta(hours=hour) for hour in range(3)]
         ids = []
         for moment in moments:

@@ -38,9 +38,9 @@ REASONS = ("project 'shop'", "before the current one", "1 model, less than half"
 
 @pytest.fixture
 def integration_id(instance: RunningInstance) -> int:
-    made = make_integration(instance)
-    onboard(instance, made, CURRENT)
-    return made
+    new_id = make_integration(instance)
+    onboard(instance, new_id, CURRENT)
+    return new_id
 
 
 def events_of(instance: RunningInstance, action: AuditAction) -> list[AuditEvent]:
@@ -121,8 +121,8 @@ def test_a_comparison_that_was_not_possible_is_audited(
     events = events_of(instance, AuditAction.CHECK_SKIPPED)
     assert len(events) == count
     for event in events:
-        place = f"relations: manifest.json {file_id} in PROD"
-        assert event.detail == f"{place}: the comparison with the current manifest failed"
+        file = f"relations: manifest.json {file_id} in PROD"
+        assert event.detail == f"{file}: the comparison with the current manifest failed"
         assert event.integration_id == integration_id
 
 

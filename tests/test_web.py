@@ -49,8 +49,8 @@ def test_every_page_requires_sign_in_and_signing_in_leads_to_the_requested_page(
         "/settings/nowhere",
     ):
         assert "<h1>Sign in</h1>" in visit.get(path).text, path
-    asked = visit.get(f"{INTEGRATIONS}/1/PROD")
-    to = re.search(r'name="to" value="([^"]*)"', asked.text)
+    sign_in = visit.get(f"{INTEGRATIONS}/1/PROD")
+    to = re.search(r'name="to" value="([^"]*)"', sign_in.text)
     assert to is not None
     answer = visit.session.post(
         f"{instance.url}/sign-in",

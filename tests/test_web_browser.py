@@ -207,9 +207,9 @@ def find_admin(instance: RunningInstance) -> Principal:
 def check(page: Page) -> None:
     """Fail for violations that axe-core finds, and for a page that scrolls horizontally."""
     page.evaluate(accessibility_checker())
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    report = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     problems = [
-        (each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]
+        (each["id"], [node["html"] for node in each["nodes"]]) for each in report["violations"]
     ]
     assert problems == [], page.url
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), page.url

@@ -161,10 +161,10 @@ def test_names_from_outside_are_isolated_from_the_text_around_them(
     """A right-to-left override in an older name would reverse the rest of the line."""
     name = f"shop{RIGHT_TO_LEFT_OVERRIDE}drow"
     with instance.storage.database.write() as connection:
-        made = integrations.create_integration(
+        integration = integrations.create_integration(
             connection, 1, name=name, integration_type="dbt_core"
         )
-        integrations.add_environment(connection, made.id, "PROD")
+        integrations.add_environment(connection, integration.id, "PROD")
     for path in (INTEGRATIONS, f"{INTEGRATIONS}/1", f"{INTEGRATIONS}/1/PROD"):
         page = admin.get(path).text
         assert f"<bdi>{name}</bdi>" in page

@@ -73,9 +73,9 @@ def verify(worker: VerificationWorker, content: bytes) -> Verification:
 
 
 def process_id(worker: VerificationWorker) -> int:
-    found = worker.process_id
-    assert found is not None
-    return found
+    current_id = worker.process_id
+    assert current_id is not None
+    return current_id
 
 
 def assert_works(worker: VerificationWorker) -> None:
