@@ -85,9 +85,9 @@ class RequestMiddleware:
             _log_request(scope, status, time.monotonic() - started_at, request_id)
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request. An upload counts until its response begins.
+        """Answer a request, and count running uploads.
 
-        The client might never read the response.
+        An upload counts only until its response begins, because the client might never read it.
         """
         app = self._reject(scope) or self._app
         counted = int(scope["method"] == "PUT")
@@ -170,7 +170,7 @@ def _add_security_headers(scope: Scope, message: Message) -> None:
 
 
 def _is_localhost(scope: Scope) -> bool:
-    """Return whether the host is localhost, where HTTPS must not be enforced for other ports."""
+    """Return whether the host is localhost, whose other ports may have servers without HTTPS."""
     host = Headers(scope=scope).get("host", "")
     return host.partition(":")[0].lower() == "localhost"
 

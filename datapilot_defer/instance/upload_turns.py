@@ -12,7 +12,8 @@ from fastapi import HTTPException
 
 from datapilot_defer.instance.token_slots import TokenSlots, too_busy
 
-# Shorter than the timeout of clients whose bytes are not accepted, so that they read the response.
+# Shorter than the time that clients wait for a server that reads nothing, so that they can read the
+# response.
 MAX_WAIT_S = 25.0
 # A connection of 1 Mbit/s is twice this fast.
 _BYTES_PER_S = 64 * 1024

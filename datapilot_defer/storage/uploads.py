@@ -29,7 +29,7 @@ _CONTENT_COLUMNS = (
     "node_count",
     "model_count",
 )
-# "changes" and "report" are long: only `find_upload_details` selects them.
+# "changes" and "report" are long, so only `find_upload_details` selects them.
 _DETAIL_COLUMNS = {"changes", "report", "ingestion"}
 UPLOAD_COLUMNS = [column for column in files.c if column.name not in _DETAIL_COLUMNS]
 UPLOADS_WITH_INTEGRATION = files.join(

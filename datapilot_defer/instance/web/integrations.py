@@ -28,8 +28,8 @@ from datapilot_defer.storage.tables import MAX_ID
 router = APIRouter(include_in_schema=False)
 _PAGE_SIZE = 50
 _ADD_PATH = INTEGRATIONS_PATH + "/add"
-# The id comes last in these paths, because an id in second place is followed by an environment
-# name.
+# The id comes last in these paths, because an integration's id followed by a name is the path of an
+# environment.
 _RENAME_PATH = INTEGRATIONS_PATH + "/rename/{integration_id}"
 _DELETE_PATH = INTEGRATIONS_PATH + "/delete/{integration_id}"
 _UNDELETE_PATH = INTEGRATIONS_PATH + "/undelete/{integration_id}"
