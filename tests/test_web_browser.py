@@ -128,7 +128,7 @@ def test_from_sign_in_to_a_restore_with_the_command_as_copied(
     page.get_by_role("link", name=f"Restore upload {first}").click()
     page.get_by_role("heading", name="Restore manifest.json?").wait_for()
     page.get_by_role("button", name="Restore").click()
-    page.get_by_text("The earlier upload was restored.").wait_for()
+    page.get_by_text("The earlier upload was restored").wait_for()
     page.get_by_role("link", name=f"Restore upload {first + 1}").wait_for()
     assert fetch(instance, 1).json()["dbt_core_integration_file_id"] == first
 
