@@ -102,7 +102,7 @@ def test_calls_that_change_nothing_are_not_recorded(instance: RunningInstance) -
 
 def test_tokens_of_the_command_line_are_recorded_with_the_user(instance: RunningInstance) -> None:
     words = ("instance", "token")
-    created = datapilot(
+    token = datapilot(
         *(*words, "create", "--data", instance.data, "--name", "ci", "--scope", "upload"),
         *("--scope", "read", "--json"),
     ).json
@@ -112,11 +112,11 @@ def test_tokens_of_the_command_line_are_recorded_with_the_user(instance: Running
     assert created["actor"] == f"command line ({getpass.getuser()})"
     assert created["token_id"] is None
     for expected in (0, 4):
-        done = datapilot(*words, "revoke", "--data", instance.data, created["id"])
+        done = datapilot(*words, "revoke", "--data", instance.data, token["id"])
         assert done.exit_code == expected
     events = [event for event in listed(instance) if event["action"] == "token.revoke"]
-    assert [event["detail"] for event in events] == [f"ci (id {created['id']})"]
-    assert created["token"] not in json.dumps(listed(instance))
+    assert [event["detail"] for event in events] == [f"ci (id {token['id']})"]
+    assert token["token"] not in json.dumps(listed(instance))
 
 
 def test_a_user_without_a_name_is_recorded_too(

@@ -131,7 +131,7 @@ def test_the_name_of_a_deleted_integration_stays_reserved(instance: RunningInsta
     for answer in (created, rename(instance, other, "SHOP")):
         assert answer.status_code == 409
         detail = answer.json()["detail"]
-        assert f"reserved: the deleted integration {integration_id} has it" in detail
+        assert f"reserved for the deleted integration {integration_id}." in detail
         assert f"{utc_now() + UNDELETE_PERIOD:%Y-%m-%d}" in detail
         assert f"datapilot dbt integrations undelete --integration-id {integration_id}" in detail
     assert listed_names(instance) == ["other"]
