@@ -83,7 +83,7 @@ def test_changes_by_api_calls_are_recorded_with_their_token(instance: RunningIns
     assert stored.at.utcoffset() == timedelta(0)
 
 
-def test_what_changes_nothing_is_not_recorded(instance: RunningInstance) -> None:
+def test_calls_that_change_nothing_are_not_recorded(instance: RunningInstance) -> None:
     make_integration(instance)
     before = listed(instance)
     for method, path, body in (
@@ -102,7 +102,7 @@ def test_what_changes_nothing_is_not_recorded(instance: RunningInstance) -> None
 
 def test_tokens_of_the_command_line_are_recorded_with_the_user(instance: RunningInstance) -> None:
     words = ("instance", "token")
-    made = datapilot(
+    token = datapilot(
         *(*words, "create", "--data", instance.data, "--name", "ci", "--scope", "upload"),
         *("--scope", "read", "--json"),
     ).json
@@ -112,11 +112,11 @@ def test_tokens_of_the_command_line_are_recorded_with_the_user(instance: Running
     assert created["actor"] == f"command line ({getpass.getuser()})"
     assert created["token_id"] is None
     for expected in (0, 4):
-        done = datapilot(*words, "revoke", "--data", instance.data, made["id"])
+        done = datapilot(*words, "revoke", "--data", instance.data, token["id"])
         assert done.exit_code == expected
     events = [event for event in listed(instance) if event["action"] == "token.revoke"]
-    assert [event["detail"] for event in events] == [f"ci (id {made['id']})"]
-    assert made["token"] not in json.dumps(listed(instance))
+    assert [event["detail"] for event in events] == [f"ci (id {token['id']})"]
+    assert token["token"] not in json.dumps(listed(instance))
 
 
 def test_a_user_without_a_name_is_recorded_too(
@@ -143,7 +143,7 @@ def test_changes_on_the_page_are_recorded_with_address_and_token(
     event = newest(instance)
     assert event["action"] == "token.revoke"
     assert (event["actor"], event["token_id"], event["address"]) == ("Ann", 2, "192.0.2.7")
-    # Revoking one's own token is possible, and ends the session.
+    # Revoking one's own token is possible and ends the session.
     assert tokens.authenticate_session(instance.storage, cookie) is None
 
 
@@ -283,10 +283,10 @@ def test_since_takes_an_age_a_date_or_a_timestamp(
 @pytest.mark.parametrize(
     "since", ["yesterday", "-1d", "7", "2026-13-01", "0001-01-01T00:00:00+14:00", "999999999w"]
 )
-def test_another_since_is_a_usage_error(instance: RunningInstance, since: str) -> None:
+def test_an_invalid_since_is_a_usage_error(instance: RunningInstance, since: str) -> None:
     done = datapilot("instance", "audit", "--data", instance.data, f"--since={since}")
     assert done.exit_code == 2
-    assert "is not a time; use 7d" in done.stderr
+    assert "is not a time. Use 7d" in done.stderr
 
 
 def test_text_from_outside_does_not_control_the_terminal(instance: RunningInstance) -> None:

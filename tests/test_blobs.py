@@ -21,7 +21,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_every_directory_of_a_blob_is_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool
 ) -> None:
-    """Another upload may have created a directory and be killed before it syncs it."""
+    """Another upload may have created a directory and been killed before syncing it."""
     blobs = open_blobs(tmp_path / "blobs")
     if not is_new:
         with blobs.open_writer() as writer:
@@ -92,7 +92,9 @@ def run_python(script: str, directory: Path) -> None:
 
 
 @linux_only
-def test_after_the_start_no_lack_of_descriptors_breaks_the_runtime(tmp_path: Path) -> None:
+def test_running_out_of_descriptors_after_the_start_does_not_break_the_runtime(
+    tmp_path: Path,
+) -> None:
     script = """
 blobs = open_blobs(directory)
 with no_descriptors_left():
@@ -105,8 +107,10 @@ assert blobs.read(1, blob.sha256) == b"content"
 
 
 @linux_only
-def test_a_panic_of_the_runtime_is_unavailable_and_noted(tmp_path: Path) -> None:
-    """The panic of the library itself: its first operation happens without descriptors."""
+def test_a_panic_of_the_runtime_is_unavailable_and_marks_the_store_as_broken(
+    tmp_path: Path,
+) -> None:
+    """This is a panic of the library itself, whose first operation runs without descriptors."""
     script = """
 blobs = BlobStore(LocalStore(directory), directory)
 with no_descriptors_left():
@@ -149,5 +153,5 @@ except KeyboardInterrupt:
 
 def test_a_store_that_is_a_file_is_unavailable_and_not_broken(tmp_path: Path) -> None:
     (tmp_path / "blobs").touch()
-    with pytest.raises(Unavailable, match="blobs can't be used now"):
+    with pytest.raises(Unavailable, match="blob store is unavailable"):
         open_blobs(tmp_path / "blobs")

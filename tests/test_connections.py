@@ -40,7 +40,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 MORE_THAN_A_HEADER_MAY_TAKE = 11
 MORE_THAN_A_BODY_MAY_STALL = 31
 MORE_THAN_A_RESPONSE_MAY_STALL = 121
-# Runs a command with another limit of open files.
+# A program that runs a command with another limit on open files.
 LIMITED = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(128, int(sys.argv[1])), int(sys.argv[1])))
@@ -176,10 +176,10 @@ def test_a_client_is_not_blamed_while_the_server_does_not_read(
     integration_id = make_integration(timed_instance)
     with ExitStack() as stack:
         stalled = []
-        for _ in range(UPLOADS_AT_ONCE // 4):  # as many as one token may have
+        for _ in range(UPLOADS_AT_ONCE // 4):  # the limit of one token
             head = put_head(timed_instance, integration_id, 400_000)
             stalled.append(stack.enter_context(connect(timed_instance.url, head)))
-        # This one waits until one of the others ends.
+        # This upload waits until another one ends.
         head = put_head(timed_instance, integration_id, 400_000)
         waiting = stack.enter_context(connect(timed_instance.url, head + b"x" * 400_000))
         clock.advance(MORE_THAN_A_BODY_MAY_STALL)
@@ -303,7 +303,7 @@ def test_a_flood_of_silent_connections_leaves_the_server_usable(
         exit_code, log = stop(process, data)
     assert exit_code == 0, log
     assert "out of system resource" not in log
-    assert log.count("the limit of 108 connections is reached") == 2, log
+    assert log.count("reached the limit of 108 connections") == 2, log
     assert "suppressed" in log
     assert len(log) < 2000
 

@@ -1,4 +1,4 @@
-"""A data directory is private, writable and local, or the command ends at once."""
+"""A data directory must be private, writable and local. Otherwise, a command fails immediately."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_an_existing_data_directory_becomes_private(data: Path) -> None:
 
 
 @posix_only
-def test_new_files_are_private_whatever_the_umask_is(tmp_path: Path) -> None:
+def test_new_files_are_private_with_any_umask(tmp_path: Path) -> None:
     existing = tmp_path / "existing"
     existing.mkdir(mode=0o755)
     for path in (existing, tmp_path / "new" / "data"):
@@ -112,7 +112,7 @@ def test_a_directory_that_contains_other_files_keeps_its_permissions(data: Path)
     unsafe = datapilot("instance", "token", "list", "--data", data)
     assert (
         unsafe.stderr
-        == f"Warning: every user can replace the files in {data}: use a directory in it\n"
+        == f"Warning: any user can replace the files in {data}. Use a subdirectory instead.\n"
     )
 
 
@@ -129,7 +129,7 @@ def test_the_target_of_a_link_keeps_its_permissions(data: Path, tmp_path: Path) 
 @needs_root
 @pytest.mark.parametrize("nested", ["", "nested"])
 def test_a_volume_that_kubernetes_gives_to_a_group_is_used(data: Path, nested: str) -> None:
-    """The kubelet makes everything on a volume accessible to the group, at every start."""
+    """At every start, the kubelet makes everything on a volume accessible to a group."""
     directory = data / nested
     if nested:
         directory.mkdir()
@@ -156,7 +156,7 @@ def test_a_volume_that_kubernetes_gives_to_a_group_is_used(data: Path, nested: s
 def test_access_that_cannot_be_removed_is_rejected_with_the_command_that_removes_it(
     data: Path, bits: int
 ) -> None:
-    """The database of root, which the other user reaches as a member of a group."""
+    """Root owns the database, and the other user has access as a member of a group."""
     for path in [data, *data.rglob("*")]:
         os.chown(path, 0, GROUP)
         path.chmod({True: bits, False: 0o775}[path.is_file()])
@@ -210,7 +210,7 @@ def test_a_read_only_file_system_is_reported_at_once(data: Path, tmp_path: Path)
     assert result.exit_code == 2
     assert f"cannot write to {mounted}. " in result.stderr
     assert missing.exit_code == 2
-    assert "cannot be the data directory: Read-only file system" in missing.stderr
+    assert "as the data directory: Read-only file system" in missing.stderr
 
 
 @needs_root
@@ -229,7 +229,7 @@ def test_a_file_is_not_a_data_directory(tmp_path: Path, command: tuple[str, ...]
     path.touch()
     result = datapilot("instance", *command, "--data", path)
     assert result.exit_code == 2
-    assert f"{path} cannot be the data directory: not a directory" in result.stderr
+    assert f"cannot use {path} as the data directory: not a directory" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_url_is_not_a_data_directory_and_nothing_is_created(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_database_that_cannot_be_opened_is_not_tried_again(
+def test_opening_an_invalid_database_is_not_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_seconds: float) -> None:

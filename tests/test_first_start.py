@@ -1,4 +1,4 @@
-"""The first admin token is handed over, on stdout or in a file, or it does not exist."""
+"""The first admin token is printed or stored in a file. Otherwise, it is not created."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_an_output_that_cannot_be_written_does_not_lose_the_token(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGPIPE or EPIPE")
-def test_an_output_that_is_closed_does_not_lose_the_token(tmp_path: Path) -> None:
+def test_a_closed_output_does_not_lose_the_token(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -113,7 +113,7 @@ def test_a_new_token_is_written_to_the_file_and_not_printed(tmp_path: Path) -> N
         _, stdout, stderr = running.stop()
     assert token.startswith("dpd_")
     assert token not in running.first_line + stdout + stderr
-    assert f"Created instance main. Its admin token is in {file}." in stdout
+    assert f"Created instance main. Its admin token is stored in {file}." in stdout
     if os.name == "posix":
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         command = stdout.partition("export ALTIMATE_API_KEY=")[2].splitlines()[0]
@@ -190,7 +190,7 @@ def test_a_revoked_token_in_the_file_is_reported_and_stays_revoked(tmp_path: Pat
 
 @pytest.mark.parametrize("content", [b"secret-password", b"dpd_" + b"0" * 46, b"\xff\x00" * 3000])
 @pytest.mark.parametrize("command", [("serve", "--port", 0), ("init", "--instance-name", "main")])
-def test_a_file_with_something_else_is_rejected_unread(
+def test_a_file_with_other_content_is_rejected_and_not_changed(
     tmp_path: Path, content: bytes, command: tuple[object, ...]
 ) -> None:
     file = tmp_path / "token"
@@ -246,7 +246,7 @@ def test_a_file_for_one_of_several_instances_needs_the_name(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
-def test_killed_between_the_file_and_the_record_the_token_in_the_file_is_valid(
+def test_a_kill_between_writing_file_and_record_leaves_a_valid_token_in_the_file(
     tmp_path: Path,
 ) -> None:
     data = tmp_path / "data"
@@ -294,7 +294,8 @@ def test_a_start_without_a_valid_admin_token_prints_the_command_that_creates_one
     assert len(warnings) == 2
     for warning, name in zip(warnings, ("one", "two"), strict=True):
         assert warning.startswith(f"Warning: instance {name} has no valid admin token.")
-        words = shlex.split(warning.partition(": datapilot ")[2].replace("NAME", "me"))
+        command = warning.partition("`datapilot ")[2].partition("`")[0]
+        words = shlex.split(command.replace("NAME", "me"))
         assert datapilot(*words).exit_code == 0
     with serving(data) as running:
         assert "Warning" not in running.stop()[2]

@@ -1,4 +1,4 @@
-"""What an instance answers to the calls of one onboarding, and to those that read."""
+"""Responses to the calls of an onboarding, and to calls that read."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_an_artifact_becomes_visible_only_after_verify_upload(instance: RunningI
 @pytest.mark.parametrize(
     "kind", ["manifest", "catalog", "run_results", "sources", "semantic_manifest"]
 )
-def test_every_kind_that_dbt_wrote_comes_back_byte_for_byte(
+def test_every_kind_of_artifact_is_downloaded_unchanged(
     instance: RunningInstance, artifacts: Path, kind: str
 ) -> None:
     integration_id, path = make_integration(instance), artifacts / f"{kind}.json"
@@ -62,7 +62,9 @@ def test_every_kind_that_dbt_wrote_comes_back_byte_for_byte(
     assert pull(instance, integration_id, artifact_type=kind) == path.read_bytes()
 
 
-def test_what_the_record_says_is_what_dbt_wrote(instance: RunningInstance, artifacts: Path) -> None:
+def test_the_record_contains_the_metadata_that_dbt_wrote(
+    instance: RunningInstance, artifacts: Path
+) -> None:
     integration_id = make_integration(instance)
     file_id = upload(instance, integration_id, (artifacts / "manifest.json").read_bytes())
     origin = {"commit": "abc123", "branch": "main", "build_url": "https://ci.example.com/1"}
@@ -87,7 +89,7 @@ def test_repeating_verify_upload_changes_nothing(instance: RunningInstance) -> N
     assert fetch(instance, integration_id).json()["dbt_core_integration_file_id"] == second
 
 
-def test_the_same_bytes_again_are_stored_once_and_said_to_be_unchanged(
+def test_identical_bytes_are_stored_once_and_reported_as_unchanged(
     instance: RunningInstance,
 ) -> None:
     integration_id, other = make_integration(instance), make_integration(instance, "other")
@@ -99,7 +101,7 @@ def test_the_same_bytes_again_are_stored_once_and_said_to_be_unchanged(
     assert verify(instance, upload(instance, other, manifest())).json()["unchanged"]
 
 
-def test_an_environment_is_found_without_regard_to_case_and_kept_as_first_written(
+def test_environment_names_ignore_case_and_keep_their_first_spelling(
     instance: RunningInstance,
 ) -> None:
     integration_id = make_integration(instance, environment="Prod")
@@ -113,7 +115,7 @@ def test_an_environment_is_found_without_regard_to_case_and_kept_as_first_writte
     assert show(instance, integration_id, "pRoD")["environment"] == "Prod"
 
 
-def test_without_an_environment_prod_is_meant_and_else_the_first_that_has_one(
+def test_without_an_environment_prod_is_used_or_else_the_first_with_an_artifact(
     instance: RunningInstance,
 ) -> None:
     integration_id = make_integration(instance, environment="STAGING")
@@ -133,7 +135,7 @@ def test_an_existing_name_with_a_new_environment_adds_the_environment(
     assert [each["environment_type"] for each in listed["environments"]] == ["PROD", "STAGING"]
 
 
-def test_an_existing_name_and_environment_are_refused(instance: RunningInstance) -> None:
+def test_an_existing_name_and_environment_are_rejected(instance: RunningInstance) -> None:
     make_integration(instance)
     again = call(
         instance, "POST", "dbt/v1/project_integration", json={"name": "shop", "environment": "prod"}
@@ -142,7 +144,7 @@ def test_an_existing_name_and_environment_are_refused(instance: RunningInstance)
     assert "already" in again.json()["message"]
 
 
-def test_integrations_are_listed_with_and_without_a_slash_at_the_end(
+def test_integrations_are_listed_with_and_without_a_trailing_slash(
     instance: RunningInstance,
 ) -> None:
     make_integration(instance, "zebra")
@@ -153,12 +155,12 @@ def test_integrations_are_listed_with_and_without_a_slash_at_the_end(
     assert answers[0].json() == answers[1].json()
 
 
-def test_a_base_url_that_ends_with_a_slash_works(instance: RunningInstance) -> None:
+def test_a_base_url_with_a_trailing_slash_works(instance: RunningInstance) -> None:
     answer = call(instance, "GET", "/dbt/v3/validate-credentials")
     assert (answer.status_code, answer.json()) == (200, {"ok": True, "token_expires_at": None})
 
 
-def test_an_environment_is_found_by_its_id_unless_another_one_has_it_as_name(
+def test_an_environment_is_found_by_its_id_unless_that_is_the_name_of_another(
     instance: RunningInstance,
 ) -> None:
     first = make_integration(instance)
@@ -176,15 +178,15 @@ def test_an_environment_is_found_by_its_id_unless_another_one_has_it_as_name(
     assert fetch(instance, first, **query).status_code == 404
 
 
-def test_an_unknown_environment_is_not_found_and_the_known_ones_are_named(
+def test_an_unknown_environment_is_not_found_and_the_existing_ones_are_listed(
     instance: RunningInstance,
 ) -> None:
     answer = announce(instance, make_integration(instance), environment="PRDO")
     assert answer.status_code == 404
-    assert "'PRDO'; it has: PROD" in answer.json()["detail"]
+    assert "'PRDO'. Its environments: PROD." in answer.json()["detail"]
 
 
-def test_the_signed_url_leads_to_the_host_that_the_client_used(instance: RunningInstance) -> None:
+def test_the_signed_url_has_the_host_that_the_client_used(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     url = instance.url.replace("127.0.0.1", "localhost")
     query: dict[str, Any] = {
@@ -217,7 +219,7 @@ def test_an_earlier_file_can_be_fetched_by_id_and_by_time(instance: RunningInsta
     assert fetch(instance, integration_id, at="2026-01-01T00:00:00Z").status_code == 404
 
 
-def test_restore_makes_an_earlier_file_current_again_and_a_newer_upload_follows_it(
+def test_restore_makes_an_earlier_file_current_until_a_newer_upload(
     instance: RunningInstance,
 ) -> None:
     integration_id = make_integration(instance)
@@ -231,7 +233,7 @@ def test_restore_makes_an_earlier_file_current_again_and_a_newer_upload_follows_
     onboard(instance, integration_id, manifest(at="2026-11-22T10:30:00Z"))
 
 
-def test_the_last_upload_was_an_upload_and_no_restore(instance: RunningInstance) -> None:
+def test_a_restore_does_not_change_the_time_of_the_last_upload(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     first = onboard(instance, integration_id, manifest(at="2026-11-22T10:00:00Z"))
     onboard(instance, integration_id, manifest(at="2026-11-22T11:00:00Z"))
@@ -245,7 +247,7 @@ def test_the_last_upload_was_an_upload_and_no_restore(instance: RunningInstance)
     assert shown["last_modified_at"] >= shown["last_file_upload_time"]
 
 
-def test_restore_refuses_a_file_of_another_environment(instance: RunningInstance) -> None:
+def test_restore_rejects_a_file_of_another_environment(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     make_integration(instance, environment="STAGING")
     file_id = onboard(instance, integration_id, manifest())
@@ -256,7 +258,7 @@ def test_restore_refuses_a_file_of_another_environment(instance: RunningInstance
     )
 
 
-def test_an_instance_that_is_started_again_holds_what_it_held(tmp_path: Path) -> None:
+def test_a_restarted_instance_keeps_its_artifacts(tmp_path: Path) -> None:
     with running_instance(tmp_path) as instance:
         integration_id = make_integration(instance)
         onboard(instance, integration_id, manifest())
@@ -264,12 +266,12 @@ def test_an_instance_that_is_started_again_holds_what_it_held(tmp_path: Path) ->
         assert pull(again, integration_id) == manifest()
 
 
-def test_health_and_ready_need_no_token(instance: RunningInstance) -> None:
+def test_health_and_ready_require_no_token(instance: RunningInstance) -> None:
     assert requests.get(f"{instance.url}/health", timeout=SECONDS).json() == {"status": "ok"}
     assert requests.get(f"{instance.url}/ready", timeout=SECONDS).json() == {"status": "ready"}
 
 
-def test_an_instance_without_its_records_is_not_ready_and_says_so(
+def test_an_instance_without_its_database_reports_that_it_is_not_ready(
     instance: RunningInstance,
 ) -> None:
     with instance.storage.database.write() as connection:
@@ -279,18 +281,18 @@ def test_an_instance_without_its_records_is_not_ready_and_says_so(
     assert answer.headers["Retry-After"] == "2"
 
 
-def test_the_event_of_the_extension_is_taken(instance: RunningInstance) -> None:
+def test_the_event_of_the_vs_code_extension_is_accepted(instance: RunningInstance) -> None:
     answer = call(instance, "POST", "dbt/v1/defer_to_prod_event", json={"defer_type": "remote"})
     assert answer.status_code == 200
 
 
-def test_a_manifest_of_many_megabytes_comes_back_whole(instance: RunningInstance) -> None:
+def test_a_manifest_of_many_megabytes_is_downloaded_unchanged(instance: RunningInstance) -> None:
     integration_id, content = make_integration(instance), manifest() + b" " * 3_500_000 + b"\n"
     onboard(instance, integration_id, content)
     assert pull(instance, integration_id) == content
 
 
-def test_verifying_twice_at_once_is_verifying_once(instance: RunningInstance) -> None:
+def test_concurrent_verifications_of_an_upload_count_once(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     for hour in range(5):
         file_id = upload(
@@ -302,7 +304,7 @@ def test_verifying_twice_at_once_is_verifying_once(instance: RunningInstance) ->
     assert len(show(instance, integration_id)["history"]) == 5
 
 
-def test_an_upload_that_ends_after_another_was_verified_is_refused(
+def test_an_upload_that_ends_after_the_file_was_verified_is_rejected(
     instance: RunningInstance,
 ) -> None:
     announced = announce(instance, make_integration(instance)).json()
@@ -318,7 +320,7 @@ def test_an_upload_that_ends_after_another_was_verified_is_refused(
     assert pull(instance, 1) == manifest()
 
 
-def test_bytes_that_change_or_vanish_during_verification_do_not_become_current(
+def test_bytes_that_change_or_disappear_during_verification_do_not_become_current(
     instance: RunningInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     announced = announce(instance, make_integration(instance)).json()
@@ -339,12 +341,12 @@ def test_bytes_that_change_or_vanish_during_verification_do_not_become_current(
         assert fetch(instance, 1).status_code == 404
 
 
-def test_bytes_that_are_gone_are_said_to_be_gone(instance: RunningInstance) -> None:
+def test_missing_bytes_are_reported(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     onboard(instance, integration_id, manifest())
-    told = fetch(instance, integration_id).json()
-    instance.storage.blobs.delete(1, told["sha256"])
-    assert requests.get(told["url"], timeout=SECONDS).status_code == 503
+    fetched = fetch(instance, integration_id).json()
+    instance.storage.blobs.delete(1, fetched["sha256"])
+    assert requests.get(fetched["url"], timeout=SECONDS).status_code == 503
 
 
 @pytest.mark.parametrize(
@@ -358,7 +360,7 @@ def test_bytes_that_are_gone_are_said_to_be_gone(instance: RunningInstance) -> N
         (InstanceSettings(), "http://127.0.0.1:"),
     ],
 )
-def test_signed_urls_lead_where_clients_can_reach_the_instance(
+def test_signed_urls_have_a_host_that_clients_can_reach(
     tmp_path: Path, settings: InstanceSettings, begin: str
 ) -> None:
     with running_instance(tmp_path, settings=settings) as instance:
@@ -376,7 +378,7 @@ def test_signed_urls_lead_where_clients_can_reach_the_instance(
         )
 
 
-def test_a_client_that_was_forgotten_for_others_begins_anew() -> None:
+def test_a_client_that_is_no_longer_tracked_starts_with_a_full_budget() -> None:
     rate = RateLimiter(1)
     assert rate.acquire("first") == 0
     assert rate.acquire("first") > 0

@@ -1,4 +1,4 @@
-"""Who gets in: tokens, scopes, instance names, signed URLs."""
+"""Access control: tokens, scopes, instance names and signed URLs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.instance_calls import (
 from tests.support.instances import RunningInstance, create_instance
 
 
-def test_a_token_can_be_recognised_and_a_mistyped_one_is_not_well_formed() -> None:
+def test_a_token_can_be_recognized_and_a_mistyped_one_is_not_well_formed() -> None:
     token = token_format.generate_token()
     assert token_format.is_well_formed(token)
     assert token.startswith("dpd_")
@@ -33,7 +33,7 @@ def test_a_token_can_be_recognised_and_a_mistyped_one_is_not_well_formed() -> No
     assert not token_format.is_well_formed("dpd_")
 
 
-def test_no_token_is_kept_in_the_data_folder(instance: RunningInstance) -> None:
+def test_no_token_is_stored_in_the_data_directory(instance: RunningInstance) -> None:
     token = instance.new_token("read")
     assert call(instance, "POST", "auth_health", token=token).status_code == 200
     for path in instance.data.rglob("*"):
@@ -41,7 +41,7 @@ def test_no_token_is_kept_in_the_data_folder(instance: RunningInstance) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "xyzzy", "dpd_" + "a" * 46, "dpd_\xe9"])
-def test_a_wrong_token_is_refused_without_being_repeated(
+def test_an_invalid_token_is_rejected_without_being_repeated(
     instance: RunningInstance, token: str
 ) -> None:
     headers = {"Authorization": f"Bearer {token}".encode("latin-1"), "x-tenant": b"acme"}
@@ -52,11 +52,11 @@ def test_a_wrong_token_is_refused_without_being_repeated(
     assert not token or token not in answer.json()["detail"]
 
 
-def test_a_request_without_any_header_is_refused(instance: RunningInstance) -> None:
+def test_a_request_without_any_header_is_rejected(instance: RunningInstance) -> None:
     assert requests.post(f"{instance.url}/auth_health", timeout=SECONDS).status_code == 401
 
 
-def test_the_instance_name_must_be_the_tokens_own(instance: RunningInstance) -> None:
+def test_the_instance_name_must_match_the_token(instance: RunningInstance) -> None:
     headers = {**instance.headers, "x-tenant": "other"}
     answer = requests.get(
         f"{instance.url}/dbt/v3/validate-credentials", headers=headers, timeout=SECONDS
@@ -66,7 +66,7 @@ def test_the_instance_name_must_be_the_tokens_own(instance: RunningInstance) -> 
     assert answer.json() == wrong.json()
 
 
-def test_a_revoked_and_an_expired_token_open_nothing(instance: RunningInstance) -> None:
+def test_revoked_and_expired_tokens_get_401(instance: RunningInstance) -> None:
     past = datetime.now(UTC) - timedelta(seconds=1)
     expired = instance.new_token("admin", expires_at=past)
     revoked = instance.new_token("admin", name="to revoke")
@@ -81,7 +81,7 @@ def test_a_revoked_and_an_expired_token_open_nothing(instance: RunningInstance) 
         assert call(instance, "POST", "auth_health", token=token).status_code == 401
 
 
-# Each call with the least that admits to it.
+# Each call with the scope that it requires.
 CALLS = [
     ("POST", "auth_health", "any"),
     ("GET", "dbt/v3/validate-credentials", "any"),
@@ -102,7 +102,7 @@ BODY: dict[str, Any] = {**PLACE, "name": "new", "dbt_core_integration_file_id": 
 
 @pytest.mark.parametrize(("method", "path", "least"), CALLS)
 @pytest.mark.parametrize("scope", ["read", "upload", "admin"])
-def test_a_scope_admits_to_its_own_calls_only(
+def test_a_scope_permits_only_its_own_calls(
     instance: RunningInstance, method: str, path: str, least: str, scope: str
 ) -> None:
     onboard(instance, make_integration(instance), manifest())
@@ -111,12 +111,14 @@ def test_a_scope_admits_to_its_own_calls_only(
     assert answer.status_code == (200 if admitted else 403), answer.text
 
 
-def test_what_a_token_may_not_do_is_a_sentence(instance: RunningInstance) -> None:
+def test_a_missing_scope_is_described_in_a_sentence(instance: RunningInstance) -> None:
     integration_id, token = make_integration(instance), instance.new_token("read", name="reader")
     permissions = call(instance, "GET", "dbt/v1/validate-permissions", token=token)
     assert permissions.json()["detail"] == "the token 'reader' may not upload here"
-    made = call(instance, "POST", "dbt/v1/project_integration", token=token, json={"name": "new"})
-    assert made.json()["detail"] == "the token 'reader' may not administer this instance"
+    created = call(
+        instance, "POST", "dbt/v1/project_integration", token=token, json={"name": "new"}
+    )
+    assert created.json()["detail"] == "the token 'reader' may not administer this instance"
     announced = announce(instance, integration_id, token=token)
     assert (
         announced.json()["detail"]
@@ -124,7 +126,7 @@ def test_what_a_token_may_not_do_is_a_sentence(instance: RunningInstance) -> Non
     )
 
 
-def test_a_token_for_one_integration_sees_and_opens_only_that(instance: RunningInstance) -> None:
+def test_a_token_for_one_integration_has_access_only_to_it(instance: RunningInstance) -> None:
     mine, other = make_integration(instance, "mine"), make_integration(instance, "other")
     onboard(instance, other, manifest())
     token = instance.new_token("upload", "read", integration_id=mine)
@@ -141,7 +143,7 @@ def test_a_token_for_one_integration_sees_and_opens_only_that(instance: RunningI
     )
 
 
-def test_a_token_of_one_instance_opens_nothing_of_another(instance: RunningInstance) -> None:
+def test_a_token_has_no_access_to_another_instance(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     file_id = upload(instance, integration_id, manifest())
     token = create_instance(instance.storage, "rival")

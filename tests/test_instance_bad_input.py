@@ -39,7 +39,7 @@ NOT_MANIFESTS = {
 
 
 @pytest.mark.parametrize("what", NOT_MANIFESTS)
-def test_what_is_not_a_whole_manifest_is_refused_and_the_current_one_stays(
+def test_an_incomplete_manifest_is_rejected_and_the_current_one_stays(
     instance: RunningInstance, what: str
 ) -> None:
     integration_id = make_integration(instance)
@@ -49,23 +49,25 @@ def test_what_is_not_a_whole_manifest_is_refused_and_the_current_one_stays(
     assert pull(instance, integration_id) == manifest()
 
 
-def test_verify_upload_without_an_upload_says_what_is_missing(instance: RunningInstance) -> None:
+def test_verify_upload_without_an_upload_reports_what_is_missing(instance: RunningInstance) -> None:
     announced = announce(instance, make_integration(instance)).json()
     answer = verify(instance, announced["dbt_core_integration_file_id"])
     assert answer.status_code == 422
     assert "PUT its bytes" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("told", [{"sha256": "0" * 64}, {"size_bytes": 1}])
-def test_bytes_that_are_not_the_ones_that_were_sent_are_refused(
-    instance: RunningInstance, told: dict[str, Any]
+@pytest.mark.parametrize("claim", [{"sha256": "0" * 64}, {"size_bytes": 1}])
+def test_bytes_that_differ_from_the_claim_are_rejected(
+    instance: RunningInstance, claim: dict[str, Any]
 ) -> None:
     integration_id = make_integration(instance)
-    assert verify(instance, upload(instance, integration_id, manifest()), **told).status_code == 422
+    assert (
+        verify(instance, upload(instance, integration_id, manifest()), **claim).status_code == 422
+    )
     assert fetch(instance, integration_id).status_code == 404
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(instance: RunningInstance) -> None:
+def test_an_interrupted_upload_leaves_nothing_behind(instance: RunningInstance) -> None:
     announced = announce(instance, make_integration(instance)).json()
     url = urlsplit(announced["url"])
     with socket.create_connection((str(url.hostname), int(url.port or 0))) as connection:
@@ -76,7 +78,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(instance: RunningInstance) -> 
     assert verify(instance, announced["dbt_core_integration_file_id"]).status_code == 422
 
 
-def test_an_upload_over_the_limit_is_refused_announced_or_not(tmp_path: Path) -> None:
+def test_an_upload_over_the_limit_is_rejected_with_and_without_a_length(tmp_path: Path) -> None:
     with running_instance(tmp_path, settings=InstanceSettings(max_upload_bytes=1000)) as instance:
         announced = announce(instance, make_integration(instance)).json()
         long = b" " * 1001
@@ -86,14 +88,14 @@ def test_an_upload_over_the_limit_is_refused_announced_or_not(tmp_path: Path) ->
         assert list((tmp_path / "blobs" / "incoming").iterdir()) == []
 
 
-def test_ten_megabytes_where_a_call_is_expected_are_refused_unread(
+def test_a_call_with_a_body_of_ten_megabytes_is_rejected_unread(
     instance: RunningInstance,
 ) -> None:
     answer = call(instance, "POST", "dbt/v1/verify_upload", data=b" " * 10_000_000)
     assert answer.status_code == 413
 
 
-def test_a_call_of_unknown_length_is_refused(instance: RunningInstance) -> None:
+def test_a_call_of_unknown_length_is_rejected(instance: RunningInstance) -> None:
     assert call(instance, "POST", "dbt/v1/verify_upload", data=iter([b"{}"])).status_code == 411
 
 
@@ -108,13 +110,13 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_any_printable_name_is_a_name(instance: RunningInstance, name: str) -> None:
+def test_any_printable_name_is_accepted(instance: RunningInstance, name: str) -> None:
     integration_id = make_integration(instance, name)
     assert show(instance, integration_id)["name"] == name
 
 
 @pytest.mark.parametrize("name", ["", "   ", "a\nb", "a\x00b", "a" * 201, "\ud800"])
-def test_an_unprintable_empty_or_endless_name_is_refused(
+def test_an_unprintable_empty_or_too_long_name_is_rejected(
     instance: RunningInstance, name: str
 ) -> None:
     answer = call(
@@ -124,7 +126,7 @@ def test_an_unprintable_empty_or_endless_name_is_refused(
 
 
 @pytest.mark.parametrize("environment", ["..", ".", "a/b", "a\\b", "", "x" * 65])
-def test_an_environment_that_is_no_part_of_a_path_is_refused(
+def test_an_environment_name_that_is_not_valid_in_a_path_is_rejected(
     instance: RunningInstance, environment: str
 ) -> None:
     body = {"name": "shop", "environment": environment}
@@ -135,7 +137,7 @@ ODD = ["0", "-1", "abc", "9" * 30, "1.5", "", "' OR 1=1", "\uff11"]
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_an_odd_integration_id_is_refused(instance: RunningInstance, odd: str) -> None:
+def test_an_invalid_integration_id_is_rejected(instance: RunningInstance, odd: str) -> None:
     make_integration(instance)
     assert fetch(instance, odd).status_code in (404, 422)  # type: ignore[arg-type]
     assert verify(instance, odd).status_code in (404, 422)  # type: ignore[arg-type]
@@ -148,7 +150,7 @@ def test_an_odd_integration_id_is_refused(instance: RunningInstance, odd: str) -
 @pytest.mark.parametrize(
     "at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "yesterday"]
 )
-def test_a_moment_that_is_none_in_utc_is_refused(instance: RunningInstance, at: str) -> None:
+def test_a_time_that_is_out_of_range_in_utc_is_rejected(instance: RunningInstance, at: str) -> None:
     integration_id = make_integration(instance)
     onboard(instance, integration_id, manifest())
     answer = fetch(instance, integration_id, at=at)
@@ -157,7 +159,7 @@ def test_a_moment_that_is_none_in_utc_is_refused(instance: RunningInstance, at: 
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-def test_a_manifest_written_at_such_a_moment_is_no_fault(
+def test_a_manifest_with_such_a_time_causes_no_server_error(
     instance: RunningInstance, at: str
 ) -> None:
     onboard(instance, make_integration(instance), manifest(at=at))
@@ -167,16 +169,14 @@ def test_a_manifest_written_at_such_a_moment_is_no_fault(
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"null", b"[]", b'{"dbt_core_integration_file_id": null}', b"\xff"]
 )
-def test_a_body_that_is_not_what_the_call_takes_is_named(
-    instance: RunningInstance, body: bytes
-) -> None:
+def test_an_invalid_body_is_described(instance: RunningInstance, body: bytes) -> None:
     answer = call(instance, "POST", "dbt/v1/verify_upload", data=body)
     assert answer.status_code == 422
     assert isinstance(answer.json()["detail"], str)
 
 
 @pytest.mark.parametrize("length", ["-1", "abc", "1, 2"])
-def test_a_length_that_is_none_is_refused(instance: RunningInstance, length: str) -> None:
+def test_an_invalid_content_length_is_rejected(instance: RunningInstance, length: str) -> None:
     url = urlsplit(instance.url)
     with socket.create_connection((str(url.hostname), int(url.port or 0))) as connection:
         connection.sendall(
@@ -185,7 +185,7 @@ def test_a_length_that_is_none_is_refused(instance: RunningInstance, length: str
         assert connection.recv(1000).startswith(b"HTTP/1.1 400")
 
 
-def test_too_many_requests_are_told_when_to_come_back(tmp_path: Path) -> None:
+def test_too_many_requests_get_a_retry_after_header(tmp_path: Path) -> None:
     with running_instance(tmp_path, settings=InstanceSettings(requests_per_minute=3)) as instance:
         answers = [call(instance, "POST", "auth_health") for _ in range(4)]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
@@ -194,7 +194,9 @@ def test_too_many_requests_are_told_when_to_come_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("odd", ["\\ud800", "\\u0000", "x" * 60_000])
-def test_metadata_that_no_database_takes_is_no_fault(instance: RunningInstance, odd: str) -> None:
+def test_metadata_that_databases_reject_causes_no_server_error(
+    instance: RunningInstance, odd: str
+) -> None:
     content = manifest(project="PROJECT").replace(b'"PROJECT"', f'"{odd}"'.encode())
     integration_id = make_integration(instance)
     onboard(instance, integration_id, content)
@@ -203,7 +205,9 @@ def test_metadata_that_no_database_takes_is_no_fault(instance: RunningInstance, 
 
 
 @pytest.mark.parametrize("field", ["commit", "branch", "build_url", "sha256"])
-def test_what_is_told_of_an_upload_may_be_odd_too(instance: RunningInstance, field: str) -> None:
+def test_unusual_claims_about_an_upload_cause_no_server_error(
+    instance: RunningInstance, field: str
+) -> None:
     file_id = upload(instance, make_integration(instance), manifest())
     for odd in ('"\\ud800"', '"\\u0000"', f'"{"x" * 3000}"', "5", "[]"):
         body = f'{{"dbt_core_integration_file_id": {file_id}, "{field}": {odd}}}'

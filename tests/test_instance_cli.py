@@ -1,4 +1,4 @@
-"""`datapilot instance`: made, served and administered from the command line."""
+"""`datapilot instance`: creating, serving and administering instances on the command line."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from tests.support.instances import RunningInstance
 from tests.support.served_command import serving
 
 
-def test_init_makes_an_instance_and_shows_its_token_once(tmp_path: Path) -> None:
-    made = datapilot(
+def test_init_creates_an_instance_and_prints_its_token_once(tmp_path: Path) -> None:
+    created = datapilot(
         "instance",
         "init",
         "--data",
-        tmp_path / "new" / "folder",
+        tmp_path / "new" / "directory",
         "--instance-name",
         "acme",
         "--json",
     )
-    assert made.exit_code == 0
-    assert made.json["instance_name"] == "acme"
-    assert re.fullmatch(r"dpd_[0-9A-Za-z]{46}", made.json["token"])
+    assert created.exit_code == 0
+    assert created.json["instance_name"] == "acme"
+    assert re.fullmatch(r"dpd_[0-9A-Za-z]{46}", created.json["token"])
 
 
-def test_init_again_is_refused_and_says_how_to_make_a_token(tmp_path: Path) -> None:
+def test_a_second_init_is_rejected_with_the_command_that_creates_a_token(tmp_path: Path) -> None:
     datapilot("instance", "init", "--data", tmp_path, "--instance-name", "acme")
     again = datapilot("instance", "init", "--data", tmp_path, "--instance-name", "acme")
     assert again.exit_code == 2
@@ -57,22 +57,22 @@ def test_init_again_is_refused_and_says_how_to_make_a_token(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "é", "x" * 64, "-a"])
-def test_init_refuses_a_name_that_can_not_travel(tmp_path: Path, name: str) -> None:
+def test_init_rejects_an_invalid_name(tmp_path: Path, name: str) -> None:
     assert (
         datapilot("instance", "init", "--data", tmp_path, f"--instance-name={name}").exit_code == 2
     )
 
 
-def test_a_data_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
+def test_a_data_directory_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    refused = datapilot(
+    rejected = datapilot(
         "instance", "init", "--data", tmp_path / "file" / "data", "--instance-name", "acme"
     )
-    assert refused.exit_code == 2
-    assert "cannot be the data directory: Not a directory" in refused.stderr
+    assert rejected.exit_code == 2
+    assert "as the data directory: Not a directory" in rejected.stderr
 
 
-def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
+def test_tokens_are_created_listed_and_revoked(tmp_path: Path) -> None:
     datapilot("instance", "init", "--data", tmp_path, "--instance-name", "acme")
     create = (
         "instance",
@@ -86,14 +86,18 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
         "upload",
         "--json",
     )
-    made = datapilot(*create, "--expires-days", 30).json
-    assert made["token"].startswith("dpd_")
-    assert made["scopes"] == ["upload"]
+    created = datapilot(*create, "--expires-days", 30).json
+    assert created["token"].startswith("dpd_")
+    assert created["scopes"] == ["upload"]
     listed = datapilot("instance", "token", "list", "--data", tmp_path)
-    assert made["token"] not in listed.output
+    assert created["token"] not in listed.output
     assert "ci" in listed.stdout
-    assert datapilot("instance", "token", "revoke", "--data", tmp_path, made["id"]).exit_code == 0
-    assert datapilot("instance", "token", "revoke", "--data", tmp_path, made["id"]).exit_code == 4
+    assert (
+        datapilot("instance", "token", "revoke", "--data", tmp_path, created["id"]).exit_code == 0
+    )
+    assert (
+        datapilot("instance", "token", "revoke", "--data", tmp_path, created["id"]).exit_code == 4
+    )
     states = datapilot("instance", "token", "list", "--data", tmp_path, "--json").json["tokens"]
     assert [(each["name"], each["state"]) for each in states] == [
         ("ci", "revoked"),
@@ -101,7 +105,7 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
     ]
 
 
-def test_tokens_are_a_table_whose_columns_hold_under_their_heads(tmp_path: Path) -> None:
+def test_the_columns_of_the_token_table_are_aligned_with_their_headings(tmp_path: Path) -> None:
     datapilot("instance", "init", "--data", tmp_path, "--instance-name", "acme")
     create = (
         "instance",
@@ -128,18 +132,18 @@ def test_tokens_are_a_table_whose_columns_hold_under_their_heads(tmp_path: Path)
     ]
 
 
-def test_the_command_line_offers_the_scopes_that_there_are() -> None:
+def test_the_command_line_offers_every_scope() -> None:
     (kind,) = (option.type for option in cli.create.params if option.name == "scopes")
     assert isinstance(kind, click.Choice)
     assert tuple(kind.choices) == SCOPES
 
 
-def test_where_several_instances_are_the_name_must_be_said(tmp_path: Path) -> None:
+def test_the_name_is_required_if_there_are_several_instances(tmp_path: Path) -> None:
     create = ("instance", "token", "create", "--data", tmp_path, "--name", "ci", "--scope", "read")
     for name in ("one", "two"):
         datapilot("instance", "init", "--data", tmp_path, "--instance-name", name)
     assert datapilot(*create).exit_code == 2
-    assert "there are: one, two" in datapilot(*create).stderr
+    assert "Available instances: one, two." in datapilot(*create).stderr
     assert datapilot(*create, "--instance-name", "two").exit_code == 0
     assert datapilot(*create, "--instance-name", "three").exit_code == 4
     assert datapilot(*create, "--instance-name", "two", "--integration-id", 9).exit_code == 4
@@ -151,41 +155,41 @@ def test_where_several_instances_are_the_name_must_be_said(tmp_path: Path) -> No
     )
 
 
-def test_an_admin_token_for_one_integration_is_refused(tmp_path: Path) -> None:
+def test_an_admin_token_for_one_integration_is_rejected(tmp_path: Path) -> None:
     datapilot("instance", "init", "--data", tmp_path, "--instance-name", "acme")
     create = ("instance", "token", "create", "--data", tmp_path, "--name", "x", "--scope", "admin")
-    refused = datapilot(*create, "--integration-id", 1)
-    assert refused.exit_code == 2
-    assert "the scope admin covers the complete instance" in refused.stderr
+    rejected = datapilot(*create, "--integration-id", 1)
+    assert rejected.exit_code == 2
+    assert "the scope admin applies to the complete instance" in rejected.stderr
 
 
 @pytest.mark.parametrize(
     "words", [("create", "--name", "x", "--scope", "read"), ("list",), ("revoke", 1)]
 )
-def test_tokens_of_a_folder_without_an_instance_are_refused_and_nothing_is_written(
+def test_token_commands_fail_without_an_instance_and_write_nothing(
     tmp_path: Path, words: tuple[str | int, ...]
 ) -> None:
     for data in (tmp_path / "not there", tmp_path):
-        refused = datapilot("instance", "token", *words, "--data", data)
-        assert refused.exit_code == 2
-        assert f"{data} holds no instance: is --data right?" in refused.stderr
-        assert "datapilot instance init --data" in refused.stderr
+        rejected = datapilot("instance", "token", *words, "--data", data)
+        assert rejected.exit_code == 2
+        assert f"{data} does not contain an instance. Check --data" in rejected.stderr
+        assert "datapilot instance init --data" in rejected.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_newer_data_folder_is_refused(tmp_path: Path) -> None:
+def test_a_newer_data_directory_is_rejected(tmp_path: Path) -> None:
     with open_storage(tmp_path) as storage, storage.database.write() as connection:
         connection.exec_driver_sql("UPDATE schema_version SET compatible_from = 99")
-    refused = datapilot("instance", "serve", "--data", tmp_path)
-    assert refused.exit_code == 2
-    assert "requires migration 99" in refused.stderr
+    rejected = datapilot("instance", "serve", "--data", tmp_path)
+    assert rejected.exit_code == 2
+    assert "requires migration 99" in rejected.stderr
 
 
 @pytest.mark.skipif(
     os.name == "nt", reason="Windows knows neither SIGTERM nor SIGINT for other processes"
 )
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_serve_says_its_url_first_and_everything_once_and_stops_on_a_signal(
+def test_serve_prints_its_url_first_and_stops_on_a_signal(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     with serving(tmp_path, "--json") as first:
@@ -206,7 +210,7 @@ def test_serve_says_its_url_first_and_everything_once_and_stops_on_a_signal(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no SIGTERM for other processes")
-def test_a_running_upload_is_finished_before_the_end(tmp_path: Path) -> None:
+def test_a_running_upload_finishes_before_the_server_stops(tmp_path: Path) -> None:
     with serving(tmp_path, "--json") as running:
         instance, content = (
             running.instance(tmp_path, running.result["token"]),
@@ -231,7 +235,7 @@ def test_a_running_upload_is_finished_before_the_end(tmp_path: Path) -> None:
         assert running.process.wait(timeout=30) == 0
 
 
-def test_the_first_start_shows_the_commands_to_paste(tmp_path: Path) -> None:
+def test_the_first_start_prints_commands_to_copy(tmp_path: Path) -> None:
     with serving(tmp_path, "--instance-name", "acme") as running:
         assert running.process.stdout is not None
         lines = [running.first_line, *(running.process.stdout.readline() for _ in range(7))]
@@ -240,22 +244,22 @@ def test_the_first_start_shows_the_commands_to_paste(tmp_path: Path) -> None:
     assert "datapilot dbt onboard --integration-name my_project" in text
 
 
-def test_a_port_that_is_taken_is_said_to_be(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        refused = datapilot(
-            "instance", "serve", "--data", tmp_path, "--port", taken.getsockname()[1]
+def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        rejected = datapilot(
+            "instance", "serve", "--data", tmp_path, "--port", listener.getsockname()[1]
         )
-    assert refused.exit_code == 2
-    assert "can't listen on 127.0.0.1 port" in refused.stderr
+    assert rejected.exit_code == 2
+    assert "cannot listen on 127.0.0.1 port" in rejected.stderr
 
 
-def test_over_https_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
+def test_an_instance_serves_https_with_a_private_certificate(tmp_path: Path) -> None:
     authority = trustme.CA()
-    made = authority.issue_cert("127.0.0.1")
+    issued = authority.issue_cert("127.0.0.1")
     certificate, key, root = (str(tmp_path / name) for name in ("cert.pem", "key.pem", "root.pem"))
     authority.cert_pem.write_to_path(root)
-    made.private_key_pem.write_to_path(key)
-    for part in made.cert_chain_pems:
+    issued.private_key_pem.write_to_path(key)
+    for part in issued.cert_chain_pems:
         part.write_to_path(certificate, append=True)
     options = ("--tls-certificate", certificate, "--tls-key", key, "--json")
     with serving(tmp_path / "data", *options) as running:
@@ -269,7 +273,7 @@ def test_over_https_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
         assert "; Secure" in answer.headers["set-cookie"]
 
 
-def test_a_certificate_that_is_none_is_said_to_be_none(tmp_path: Path) -> None:
+def test_an_invalid_certificate_is_reported(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text("nothing", encoding="utf-8")
     words = (
         "instance",
@@ -281,24 +285,22 @@ def test_a_certificate_that_is_none_is_said_to_be_none(tmp_path: Path) -> None:
         "--tls-certificate",
         tmp_path / "cert.pem",
     )
-    refused = datapilot(*words, "--tls-key", tmp_path / "cert.pem")
-    assert refused.exit_code == 2
-    assert "TLS certificate" in refused.stderr
+    rejected = datapilot(*words, "--tls-key", tmp_path / "cert.pem")
+    assert rejected.exit_code == 2
+    assert "TLS certificate" in rejected.stderr
 
 
 @pytest.mark.parametrize("option", ["--tls-certificate", "--tls-key"])
-def test_a_certificate_without_its_key_and_a_key_without_its_certificate_are_refused(
-    tmp_path: Path, option: str
-) -> None:
-    refused = datapilot(
+def test_a_certificate_and_its_key_must_be_used_together(tmp_path: Path, option: str) -> None:
+    rejected = datapilot(
         "instance", "serve", "--data", tmp_path / "data", "--port", 0, option, tmp_path / "one.pem"
     )
-    assert refused.exit_code == 2
-    assert "--tls-certificate and --tls-key belong together" in refused.stderr
+    assert rejected.exit_code == 2
+    assert "--tls-certificate and --tls-key must be used together" in rejected.stderr
     assert not (tmp_path / "data").exists()
 
 
-def test_behind_a_proxy_the_forwarded_host_is_believed_and_else_not(tmp_path: Path) -> None:
+def test_the_forwarded_host_is_trusted_only_behind_a_proxy(tmp_path: Path) -> None:
     forwarded = {"X-Forwarded-Host": "defer.example.com", "X-Forwarded-Proto": "https"}
     for options, begin in (
         (("--behind-proxy",), "https://defer.example.com/"),
@@ -320,18 +322,18 @@ def test_behind_a_proxy_the_forwarded_host_is_believed_and_else_not(tmp_path: Pa
         assert answer.json()["url"].startswith(begin)
 
 
-def test_a_public_url_is_what_signed_urls_lead_to(tmp_path: Path) -> None:
+def test_signed_urls_start_with_the_public_url(tmp_path: Path) -> None:
     with serving(tmp_path, "--json", "--public-url", "https://defer.example.com/dbt/") as running:
         assert running.result["url"] == "https://defer.example.com/dbt"
 
 
-def test_listening_on_every_address_without_tls_warns(tmp_path: Path) -> None:
+def test_listening_on_all_addresses_without_tls_prints_a_warning(tmp_path: Path) -> None:
     with serving(tmp_path, "--host", "0.0.0.0") as running:
         assert running.process.stderr is not None
-        assert "tokens travel unencrypted" in running.process.stderr.readline()
+        assert "tokens are sent unencrypted" in running.process.stderr.readline()
 
 
-def test_a_plain_call_still_works_while_tokens_are_made_beside_the_server(
+def test_tokens_can_be_created_while_the_server_is_running(
     instance: RunningInstance,
 ) -> None:
     words = (

@@ -1,4 +1,4 @@
-"""Checks that keep a wrong job from breaking defer."""
+"""Checks that prevent a misconfigured job from breaking defer."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ each_check = pytest.mark.parametrize("check", REJECTED)
 
 @pytest.fixture
 def integration_id(instance: RunningInstance) -> int:
-    made = make_integration(instance)
-    onboard(instance, made, CURRENT)
-    return made
+    new_id = make_integration(instance)
+    onboard(instance, new_id, CURRENT)
+    return new_id
 
 
 @each_check
@@ -71,7 +71,7 @@ def test_a_manifest_that_would_break_defer_is_rejected_and_the_current_one_stays
 
 
 @each_check
-def test_allow_skips_one_check_and_force_all(
+def test_allow_skips_one_check_and_force_skips_all(
     instance: RunningInstance, integration_id: int, check: str
 ) -> None:
     file_id = upload(instance, integration_id, REJECTED[check][1])
@@ -96,7 +96,9 @@ def test_a_skipped_check_is_audited(
     assert event.integration_id == integration_id
 
 
-def test_force_without_need_is_not_audited(instance: RunningInstance, integration_id: int) -> None:
+def test_force_is_not_audited_if_all_checks_pass(
+    instance: RunningInstance, integration_id: int
+) -> None:
     newer = manifest("a", "b", "c", "d", at="2026-11-22T11:00:00Z")
     assert verify(instance, upload(instance, integration_id, newer), force=True).status_code == 200
     assert forced_uploads(instance) == []
@@ -169,7 +171,7 @@ def test_clocks_may_differ_by_minutes(
     onboard(instance, integration_id, manifest("a", "b", "c", at=at.isoformat()))
 
 
-def test_a_manifest_from_the_future_is_rejected_and_locks_nothing(
+def test_a_manifest_from_the_future_is_rejected_and_blocks_no_other(
     instance: RunningInstance, integration_id: int
 ) -> None:
     future = upload(instance, integration_id, manifest("a", "b", "c", at="2099-01-01T00:00:00Z"))
@@ -181,7 +183,7 @@ def test_a_manifest_from_the_future_is_rejected_and_locks_nothing(
     onboard(instance, integration_id, manifest("a", "b", "c", at="2026-11-22T11:00:00Z"))
 
 
-def test_a_manifest_from_the_future_that_is_current_already_locks_nothing(
+def test_a_current_manifest_from_the_future_blocks_no_other(
     instance: RunningInstance, integration_id: int
 ) -> None:
     with instance.storage.database.write() as connection:
@@ -214,7 +216,7 @@ def test_a_manifest_that_does_not_name_its_project_is_rejected(
     ],
     ids=["null nodes", "no nodes", "no metadata", "5,000 digits", "70 kB of metadata"],
 )
-def test_what_does_not_validate_does_not_become_current(
+def test_an_invalid_manifest_does_not_become_current(
     instance: RunningInstance, integration_id: int, old: bytes, new: bytes
 ) -> None:
     content = manifest("a", "b", "c", "d", at="2026-11-22T11:00:00Z").replace(old, new, 1)
@@ -265,7 +267,7 @@ def test_after_force_the_integration_belongs_to_the_other_project(
     )
 
 
-def test_half_of_the_models_and_the_same_moment_are_enough(
+def test_half_of_the_models_and_the_same_time_pass_the_checks(
     instance: RunningInstance, integration_id: int
 ) -> None:
     onboard(instance, integration_id, manifest("a", "b", at="2026-11-22T10:00:00Z"))
@@ -288,7 +290,7 @@ def test_other_kinds_are_not_compared(instance: RunningInstance, integration_id:
         onboard(instance, integration_id, catalog(at), kind="catalog")
 
 
-def test_a_client_that_ignores_the_refusal_hears_of_it_when_it_starts_the_ingestion(
+def test_starting_the_ingestion_reports_a_rejection_that_the_client_ignored(
     instance: RunningInstance, integration_id: int
 ) -> None:
     verify(instance, upload(instance, integration_id, manifest("a", at="2026-11-22T11:00:00Z")))
@@ -298,7 +300,7 @@ def test_a_client_that_ignores_the_refusal_hears_of_it_when_it_starts_the_ingest
     assert "ok" not in answer.json()
 
 
-def test_somebody_elses_refused_upload_does_not_stop_an_ingestion(
+def test_a_rejected_upload_of_another_token_does_not_stop_an_ingestion(
     instance: RunningInstance, integration_id: int
 ) -> None:
     token = instance.new_token("upload")
@@ -309,7 +311,7 @@ def test_somebody_elses_refused_upload_does_not_stop_an_ingestion(
     assert start_ingestion(instance, integration_id).status_code == 200
 
 
-def test_such_a_client_also_hears_that_its_manifest_was_not_whole(
+def test_starting_the_ingestion_reports_an_incomplete_manifest(
     instance: RunningInstance, integration_id: int
 ) -> None:
     assert verify(instance, upload(instance, integration_id, CURRENT[:-5])).status_code == 422
@@ -322,7 +324,7 @@ def test_such_a_client_also_hears_that_its_manifest_was_not_whole(
     assert start_ingestion(instance, integration_id).status_code == 200
 
 
-def test_a_refused_catalog_is_told_once_and_not_to_every_later_onboarding(
+def test_a_rejected_catalog_is_not_reported_to_later_onboardings(
     instance: RunningInstance, integration_id: int
 ) -> None:
     onboard(instance, integration_id, manifest("a", "b", "c", at="2026-11-22T11:00:00Z"))
@@ -337,7 +339,7 @@ def test_a_refused_catalog_is_told_once_and_not_to_every_later_onboarding(
     assert start_ingestion(instance, integration_id).status_code == 200
 
 
-def test_any_number_of_refusals_leaves_what_was_verified_in_the_history(
+def test_rejected_uploads_do_not_displace_verified_ones_in_the_history(
     instance: RunningInstance, integration_id: int
 ) -> None:
     with instance.storage.database.write() as connection:
@@ -351,7 +353,7 @@ def test_any_number_of_refusals_leaves_what_was_verified_in_the_history(
 
 
 @pytest.mark.peer
-def test_altimate_datapilot_cli_does_not_say_that_a_refused_manifest_was_ingested(
+def test_altimate_datapilot_cli_does_not_report_a_rejected_manifest_as_ingested(
     instance: RunningInstance, artifacts: Path, tmp_path: Path
 ) -> None:
     integration_id = make_integration(instance, "another project's")

@@ -14,9 +14,9 @@ from tests.support.torture import Plan, torture
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    os.name == "nt", reason="the port of a killed process can't be taken over at once on Windows"
+    os.name == "nt", reason="the port of a killed process cannot be reused immediately on Windows"
 )
-def test_an_instance_that_is_killed_again_and_again_keeps_every_promise(
+def test_an_instance_that_is_killed_repeatedly_keeps_confirmed_uploads(
     tmp_path: Path, artifacts: Path
 ) -> None:
     plan = Plan(

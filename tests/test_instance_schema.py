@@ -1,4 +1,4 @@
-"""Whatever a machine can think of sending: no answer is a fault of the instance's."""
+"""Requests that are generated from the API schema. None of them causes a server error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.instances import running_instance
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signed_in", [False, True])
-def test_nothing_that_the_schema_allows_or_forbids_makes_a_fault(
+def test_no_request_generated_from_the_schema_causes_a_server_error(
     tmp_path: Path, signed_in: bool
 ) -> None:
     with running_instance(tmp_path, settings=InstanceSettings(requests_per_minute=0)) as instance:

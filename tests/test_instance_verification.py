@@ -130,7 +130,7 @@ def test_names_of_any_length_stay_small_in_the_database(
     assert len(call(instance, "GET", path).content) < 10_000
 
 
-def test_nothing_uploaded_means_nothing_to_ingest(
+def test_an_ingestion_without_uploads_is_not_found(
     instance: RunningInstance, integration_id: int
 ) -> None:
     answer = start_ingestion(instance, integration_id)
@@ -149,7 +149,7 @@ def test_nothing_uploaded_means_nothing_to_ingest(
         ("branch", " \n ", None),
     ],
 )
-def test_what_a_client_states_about_its_job_is_one_line_without_passwords(
+def test_provenance_is_stored_as_one_line_without_passwords(
     instance: RunningInstance, integration_id: int, field: str, text: str, stored: str | None
 ) -> None:
     file_id = upload(instance, integration_id, manifest())

@@ -1,4 +1,4 @@
-"""Integrations that are renamed, deleted, undeleted and finally removed."""
+"""Renaming, deletion, undeletion and final removal of integrations."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def test_a_renamed_integration_keeps_its_id_and_its_artifacts(instance: RunningI
 
 def test_a_name_of_another_integration_is_a_conflict(instance: RunningInstance) -> None:
     first, second = make_integration(instance, "shop"), make_integration(instance, "other")
-    taken = rename(instance, second, "SHOP")
-    assert taken.status_code == 409
-    assert taken.json()["detail"] == f"integration {first} has the name 'shop' already"
+    rejected = rename(instance, second, "SHOP")
+    assert rejected.status_code == 409
+    assert rejected.json()["detail"] == f"integration {first} already has the name 'shop'"
     assert rename(instance, first, "Shop").json()["name"] == "Shop"
     assert rename(instance, first, "sh\u200bop").status_code == 422
     assert rename(instance, 99, "x").status_code == 404
@@ -106,7 +106,7 @@ def test_a_deleted_integration_is_listed_only_on_request(instance: RunningInstan
     ]
 
 
-def test_undeleting_brings_everything_back(instance: RunningInstance) -> None:
+def test_undeleting_restores_everything(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     file_id = onboard(instance, integration_id, manifest())
     token = instance.new_token("read", integration_id=integration_id)
@@ -131,7 +131,7 @@ def test_the_name_of_a_deleted_integration_stays_reserved(instance: RunningInsta
     for answer in (created, rename(instance, other, "SHOP")):
         assert answer.status_code == 409
         detail = answer.json()["detail"]
-        assert f"reserved: the deleted integration {integration_id} has it" in detail
+        assert f"reserved for the deleted integration {integration_id}." in detail
         assert f"{utc_now() + UNDELETE_PERIOD:%Y-%m-%d}" in detail
         assert f"datapilot dbt integrations undelete --integration-id {integration_id}" in detail
     assert listed_names(instance) == ["other"]
@@ -170,7 +170,7 @@ def test_every_call_about_a_deleted_integration_is_not_found(
     delete(instance, 1)
     for token in (instance.token, bound, reader):
         answer = call(instance, method, path, token=token, params=QUERY, json=BODY)
-        # A caller without the scope admin learns first that the scope is missing.
+        # Without the scope admin, the response reports the missing scope first.
         assert answer.status_code == 404 or "may not administer" in answer.text, answer.text
     admin = call(instance, method, path, params=QUERY, json=BODY).json()["detail"]
     assert admin.startswith("integration 1 was deleted. ")
@@ -192,7 +192,7 @@ def test_signed_urls_of_a_deleted_integration_are_not_found(instance: RunningIns
     assert verify(instance, unverified).status_code == 200
 
 
-def test_a_token_of_a_deleted_integration_opens_nothing(instance: RunningInstance) -> None:
+def test_a_token_of_a_deleted_integration_has_no_access(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     other = make_integration(instance, "other")
     onboard(instance, integration_id, manifest())
@@ -273,7 +273,7 @@ def test_after_thirty_days_nothing_can_be_restored(instance: RunningInstance) ->
     assert "can no longer be restored: this is possible for 30 days" in answer.json()["detail"]
     created = call(instance, "POST", "dbt/v1/project_integration", json={"name": "shop"})
     assert created.status_code == 409
-    assert "is removed soon" in created.json()["detail"]
+    assert "will be removed soon" in created.json()["detail"]
 
 
 def purge(instance: RunningInstance, before: datetime, *, limit: int = 2) -> int:
@@ -347,10 +347,10 @@ def test_a_purge_never_widens_the_tokens_of_an_integration(instance: RunningInst
     assert fetch(instance, kept, bound).status_code == 401
 
 
-def test_nothing_restores_an_integration_of_which_records_are_removed(
+def test_an_integration_with_removed_records_cannot_be_restored(
     instance: RunningInstance,
 ) -> None:
-    """Also when the clock is set back during the purge."""
+    """This also holds if the clock is set back during the purge."""
     integration_id = make_integration(instance)
     for hour in range(3):
         onboard(instance, integration_id, manifest(at=f"2026-11-22T1{hour}:00:00Z"))
@@ -359,9 +359,9 @@ def test_nothing_restores_an_integration_of_which_records_are_removed(
     with instance.storage.database.write() as connection:
         assert deleted_integrations.purge_batch(connection, integration_id, late, limit=1)
     assert undelete(instance, integration_id).status_code == 404
-    found = fetch(instance, integration_id)
-    assert found.status_code == 404
-    assert "can no longer be restored" in found.json()["detail"]
+    fetched = fetch(instance, integration_id)
+    assert fetched.status_code == 404
+    assert "can no longer be restored" in fetched.json()["detail"]
     assert purge(instance, utc_now() - UNDELETE_PERIOD, limit=1) > 1
     assert count_rows(instance)["file"] == 0
 

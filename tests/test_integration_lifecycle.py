@@ -55,7 +55,7 @@ def test_a_renamed_integration_keeps_its_id_and_its_artifacts(
     assert names(instance) == ["Store"]
     assert onboard(instance, tmp_path, manifest()).exit_code == 4
     assert current_sha256(instance, integration, tmp_path / "after") == before is not None
-    # An answer that was lost makes the client send the request again.
+    # If the response is lost, the client sends the request again.
     again = integrations(instance, "rename", "--integration-id", integration, "--to", "Store")
     assert again.exit_code == 0, again.output
 
@@ -116,7 +116,7 @@ def test_show_states_the_last_upload_to_its_own_environment(
     assert "Last upload: nothing uploaded yet" in shown.stdout, shown.output
 
 
-def test_a_disabled_check_rejects_nothing_until_it_is_enabled(
+def test_a_disabled_check_rejects_nothing_until_it_is_enabled_again(
     instance: RunningInstance, integration: int, tmp_path: Path
 ) -> None:
     checks = ("checks", "--integration-id", integration)

@@ -97,7 +97,8 @@ def test_variants_of_a_name_are_the_same_integration(
     integration_id = make_integration(instance, "shop café")
     taken = create(instance, variant)
     assert taken.status_code == 409
-    assert f"integration {integration_id} has the name 'shop café'" in taken.json()["detail"]
+    message = f"integration {integration_id} already has the name 'shop café'"
+    assert message in taken.json()["detail"]
     added = create(instance, variant, "STAGING")
     assert added.json()["dbt_core_integration_id"] == integration_id
     assert names_of(instance) == ["shop café"]
@@ -138,7 +139,7 @@ def test_an_empty_or_long_name_is_rejected(name: str) -> None:
 
 @pytest.mark.parametrize("name", [".", "..", "a/b", "a\\b", "\uff0f", "\uff0e", "\u2024\u2024"])
 def test_an_environment_is_one_part_of_a_path_also_after_normalization(name: str) -> None:
-    with pytest.raises(UsageError, match="it is a part of URLs"):
+    with pytest.raises(UsageError, match="it must be valid in a URL path"):
         validate_environment_name(name)
 
 
@@ -184,5 +185,5 @@ def test_an_instance_name_that_differs_in_case_only_is_rejected(instance: Runnin
     words = ("instance", "init", "--data", instance.data, "--instance-name")
     done = datapilot(*words, "ACME")
     assert done.exit_code == 2
-    assert "differs from the existing 'acme' in case only" in done.stderr
+    assert "differs from the existing 'acme' only in case" in done.stderr
     assert datapilot(*words, "acme2").exit_code == 0

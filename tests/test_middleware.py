@@ -1,4 +1,4 @@
-"""What the server does with each request: forwarded headers, log, limits, headers, errors."""
+"""Processing of every request: forwarded headers, log, limits, security headers and errors."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_forwarded_headers_that_agree_with_the_public_url_cause_no_warning(
     assert "--behind-proxy" not in caplog.text
 
 
-def test_browsers_are_told_to_use_https_only_over_https(tmp_path: Path) -> None:
+def test_strict_transport_security_is_sent_only_over_https(tmp_path: Path) -> None:
     with behind_proxy(tmp_path) as instance:
         secure = get(instance, "health", **{"X-Forwarded-Proto": "https"})
         assert "max-age=" in secure.headers[HSTS]
@@ -317,7 +317,7 @@ def test_invalid_signatures_are_limited_and_valid_ones_of_the_same_address_are_n
     assert unknown.status_code == 429
 
 
-def test_requests_with_a_signature_that_opens_nothing_count_for_the_file(tmp_path: Path) -> None:
+def test_failing_requests_with_a_valid_signature_count_for_the_file(tmp_path: Path) -> None:
     with running_instance(tmp_path, settings=InstanceSettings(requests_per_minute=8)) as instance:
         url = announce(instance, make_integration(instance)).json()["url"]
         statuses = [requests.put(url, data=manifest(), timeout=SECONDS).status_code]
@@ -347,7 +347,7 @@ def test_a_limited_browser_gets_a_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("has_begun", [False, True])
-def test_a_request_that_the_end_of_the_server_interrupts_leaves_no_traceback(
+def test_a_request_that_is_interrupted_by_the_shutdown_leaves_no_traceback(
     has_begun: bool,
 ) -> None:
     async def work(_scope: Scope, _receive: Receive, send: Send) -> None:

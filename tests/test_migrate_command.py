@@ -39,14 +39,14 @@ def test_a_database_of_0_1_0_is_migrated_once(old: Path) -> None:
     assert first.stdout == f"Migrated the database from migration 0001 to {NEWEST_MIGRATION:04}.\n"
     second = datapilot("instance", "migrate", "--data", old)
     assert second.exit_code == 0
-    assert second.stdout == f"The database has migration {NEWEST_MIGRATION:04} already.\n"
+    assert second.stdout == f"The database is already at migration {NEWEST_MIGRATION:04}.\n"
     assert query(old, "SELECT id, name FROM integration") == integrations
     assert query(old, "SELECT count(*) FROM audit") == [(0,)]
     with running_instance(old, "acme") as instance:
         assert instance.storage.database.migration == (NEWEST_MIGRATION, NEWEST_MIGRATION)
 
 
-def test_the_numbers_are_in_the_json(old: Path) -> None:
+def test_the_json_contains_the_migration_numbers(old: Path) -> None:
     expected = {"ok": True, "migrated_from": 1, "migrated_to": NEWEST_MIGRATION}
     assert datapilot("instance", "migrate", "--data", old, "--json").json == expected
     expected = {"ok": True, "migrated_from": NEWEST_MIGRATION, "migrated_to": NEWEST_MIGRATION}
@@ -60,7 +60,7 @@ def test_the_numbers_are_in_the_json(old: Path) -> None:
         ("UPDATE schema_version SET version = 'x'", "unknown schema version 'x'"),
     ],
 )
-def test_a_database_of_an_unknown_version_is_left_alone(
+def test_a_database_of_an_unknown_version_is_not_changed(
     old: Path, change: str, message: str
 ) -> None:
     query(old, change)
@@ -71,7 +71,7 @@ def test_a_database_of_an_unknown_version_is_left_alone(
     assert query(old, "SELECT name FROM sqlite_master ORDER BY name") == tables
 
 
-def test_a_database_that_a_newer_program_requires_is_left_alone(old: Path) -> None:
+def test_a_database_that_requires_a_newer_program_is_not_changed(old: Path) -> None:
     datapilot("instance", "migrate", "--data", old)
     query(old, "UPDATE schema_version SET compatible_from = 99")
     done = datapilot("instance", "migrate", "--data", old)
@@ -84,7 +84,7 @@ def test_a_compatible_database_of_a_newer_program_is_up_to_date(old: Path) -> No
     query(old, "UPDATE alembic_version SET version_num = '0099'")
     done = datapilot("instance", "migrate", "--data", old)
     assert done.exit_code == 0
-    assert done.stdout == "The database has migration 0099 already.\n"
+    assert done.stdout == "The database is already at migration 0099.\n"
 
 
 def test_a_file_that_is_not_a_database_is_reported(old: Path) -> None:

@@ -19,7 +19,7 @@ from datapilot_defer.storage.schema_version import NEWEST_MIGRATION
 
 DATABASES = Path(__file__).parent / "artifacts" / "databases"
 FILE_NAME = "records.sqlite3"
-# Each release's database, as it dumped it, by the number of its newest migration.
+# A dump of each release's database, by the number of its newest migration.
 earlier_release = pytest.mark.parametrize("dump", sorted(DATABASES.glob("*.sql")), ids=str)
 
 
@@ -115,7 +115,7 @@ def test_a_database_of_release_0_1_0_gets_keys_of_names_and_numbers_of_models(
     changes = json.dumps({"added": 3, "removed": 2, "changed": 1, "names": {}})
     execute(tmp_path, f"UPDATE file SET changes = '{changes}' WHERE id = 2")
     open_database(sqlite_url(tmp_path)).close()
-    # Names that differ in their case stay as they are; the older one is found by its key.
+    # Names that differ only in case are not changed. The older one is found by its key.
     assert query(tmp_path, "SELECT name, name_key FROM integration ORDER BY id") == [
         ("shop", "shop"),
         ("Shop", None),
@@ -156,7 +156,7 @@ def test_a_database_is_migrated_once(tmp_path: Path) -> None:
     assert query(tmp_path, "SELECT name_key FROM integration WHERE id = 1") == [("changed since",)]
 
 
-def test_a_newer_database_that_is_compatible_is_used_as_it_is(tmp_path: Path) -> None:
+def test_a_newer_database_that_is_compatible_is_used_unchanged(tmp_path: Path) -> None:
     open_database(sqlite_url(tmp_path)).close()
     execute(tmp_path, "UPDATE alembic_version SET version_num = '0099'")
     execute(tmp_path, f"UPDATE schema_version SET compatible_from = {NEWEST_MIGRATION}")
@@ -180,7 +180,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("message", UNUSABLE)
-def test_a_database_that_cannot_be_used_is_left_alone(message: str, tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_used_is_not_changed(message: str, tmp_path: Path) -> None:
     open_database(sqlite_url(tmp_path)).close()
     for statement in UNUSABLE[message]:
         execute(tmp_path, statement)
@@ -191,7 +191,7 @@ def test_a_database_that_cannot_be_used_is_left_alone(message: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("version", ["'many'", "1000", "0"])
-def test_an_unknown_version_of_the_first_release_is_a_message(version: str, tmp_path: Path) -> None:
+def test_an_unknown_version_of_the_first_release_is_reported(version: str, tmp_path: Path) -> None:
     restore(DATABASES / "0001.sql", tmp_path)
     execute(tmp_path, f"UPDATE schema_version SET version = {version}")
     with pytest.raises(UsageError, match="unknown schema version"):
@@ -199,7 +199,7 @@ def test_an_unknown_version_of_the_first_release_is_a_message(version: str, tmp_
 
 
 def test_release_0_1_0_uses_a_migrated_and_a_new_database(tmp_path: Path) -> None:
-    """The statements of that release, because a replica of it may still be running."""
+    """Run the statements of that release, because a replica of it may still be running."""
     restore(DATABASES / "0001.sql", tmp_path / "old")
     (tmp_path / "new").mkdir()
     for name in ("old", "new"):

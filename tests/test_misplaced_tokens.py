@@ -57,5 +57,5 @@ def test_a_token_instead_of_an_instance_name_is_hidden(instance: RunningInstance
     words = ("token", "list", "--data", instance.data, "--instance-name", instance.token)
     failed = datapilot("instance", *words)
     assert failed.exit_code == 4
-    assert "there is no instance 'dpd_***' here" in failed.stderr
+    assert "instance 'dpd_***' not found" in failed.stderr
     assert instance.token not in failed.output

@@ -1,4 +1,4 @@
-"""What may happen between the verification of an upload and its publication."""
+"""Races between the verification of an upload and its publication."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ WRONG = manifest("a", project="other", at="2026-11-21T10:00:00Z")
 
 @pytest.fixture
 def integration_id(instance: RunningInstance) -> int:
-    made = make_integration(instance)
-    onboard(instance, made, CURRENT)
-    return made
+    new_id = make_integration(instance)
+    onboard(instance, new_id, CURRENT)
+    return new_id
 
 
 def interfere(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> list[Verification]:
@@ -128,7 +128,7 @@ def test_a_token_that_is_revoked_during_the_verification_publishes_nothing(
     assert pull(instance, integration_id) == CURRENT
 
 
-def test_an_integration_that_is_deleted_during_the_verification_gets_nothing(
+def test_an_integration_that_is_deleted_during_the_verification_is_not_changed(
     instance: RunningInstance, integration_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file_id = upload(instance, integration_id, NEWER)
@@ -141,7 +141,7 @@ def test_an_integration_that_is_deleted_during_the_verification_gets_nothing(
 
 
 @pytest.mark.parametrize("change", ["restore", "accept"])
-def test_a_token_that_is_revoked_since_the_request_began_changes_nothing(
+def test_a_token_that_was_revoked_after_the_request_began_changes_nothing(
     instance: RunningInstance, integration_id: int, change: str
 ) -> None:
     (first,) = show(instance, integration_id)["history"]
@@ -156,7 +156,7 @@ def test_a_token_that_is_revoked_since_the_request_began_changes_nothing(
 
 
 @pytest.mark.parametrize("change", ["restore", "accept"])
-def test_an_integration_that_is_deleted_since_the_request_began_is_not_changed(
+def test_an_integration_that_was_deleted_after_the_request_began_is_not_changed(
     instance: RunningInstance, integration_id: int, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (first,) = show(instance, integration_id)["history"]
@@ -167,9 +167,9 @@ def test_an_integration_that_is_deleted_since_the_request_began_is_not_changed(
     find_integration = integrations.find_integration
 
     def find_and_delete(*arguments: Any) -> object:
-        found = find_integration(*arguments)
+        integration = find_integration(*arguments)
         delete(instance, integration_id)
-        return found
+        return integration
 
     for module in (artifacts, uploads):
         monkeypatch.setattr(module, "find_integration", find_and_delete)

@@ -1,4 +1,4 @@
-"""Queries of requests use an index, so that an environment with a million uploads is as fast."""
+"""Queries of requests use an index, so that they are fast with a million uploads too."""
 
 from __future__ import annotations
 
@@ -89,18 +89,18 @@ def plan_of(connection: Connection, query: str) -> list[str]:
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_query_scans_and_sorts_nothing(records: UploadRecords, query: str) -> None:
+def test_a_query_neither_scans_nor_sorts(records: UploadRecords, query: str) -> None:
     with records.storage.database.write() as connection:
         steps = plan_of(connection, query)
     assert steps
     slow = [step for step in steps if "TEMP B-TREE" in step or step.startswith("SCAN")]
-    # These read no table.
+    # These statements read no table.
     assert [step for step in slow if "CONSTANT ROW" not in step] == []
 
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_a_query_does_not_read_announcements(records: UploadRecords, query: str) -> None:
-    """A token may announce any number of uploads and send none."""
+    """A token can announce any number of uploads without sending any."""
     with records.storage.database.write() as connection:
         few = instructions_of(connection, query)
         for _ in range(2000):

@@ -1,4 +1,4 @@
-"""How request bodies arrive: with a stated length, in pieces, and only when the server asks."""
+"""Request bodies: with a length, in pieces, and sent only when the server asks for them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_chunked_body_is_never_parsed() -> None:
     parser, events = parse(HEADER + CHUNKED + ONE_BYTE_CHUNK * 50_000, ONE_BYTE_CHUNK * 50_000)
     assert [type(event) for event in events] == [h11.Request]
     assert parser.ignores_body
-    # Nothing that follows is kept.
+    # The remaining bytes are not kept.
     assert len(parser.trailing_data[0]) <= len(ONE_BYTE_CHUNK) * 50_000
 
 
@@ -89,7 +89,7 @@ def test_the_parts_in_which_requests_arrive_do_not_matter(
     received: list[int] = []
     for cut in [*cuts, len(stream)]:
         part, stream = stream[:cut], stream[cut:]
-        if part:  # an empty one would be the end of the connection
+        if part:  # an empty part would be the end of the connection
             parser.receive_data(part)
             parse_requests(parser, received)
     assert received == sizes
@@ -160,7 +160,7 @@ def test_a_chunked_request_is_rejected_and_answered(
     assert b"no Content-Length" in answer
 
 
-def test_a_chunked_request_is_answered_behind_another_one(
+def test_a_chunked_request_is_answered_after_another_one(
     instance: RunningInstance, caplog: pytest.LogCaptureFixture
 ) -> None:
     with connect(instance, HEALTH + HEADER + CHUNKED + ONE_BYTE_CHUNK) as connection:
@@ -234,7 +234,7 @@ def test_the_server_stops_while_a_small_body_is_incomplete(tmp_path: Path) -> No
         assert read_all(connection) == b""
 
 
-def test_nothing_of_a_body_is_kept_after_the_answer(tmp_path: Path) -> None:
+def test_no_part_of_a_body_is_kept_after_the_response(tmp_path: Path) -> None:
     connections = Connections(100)
     with running_instance(tmp_path, connections=connections) as instance:
         header = b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n"
@@ -262,7 +262,7 @@ def test_a_rejected_body_with_a_length_leaves_the_connection_usable(tmp_path: Pa
             assert b"HTTP/1.1 200" in read_all(connection)
 
 
-def test_invalid_bytes_behind_a_head_request_end_the_connection(
+def test_invalid_bytes_after_a_head_request_end_the_connection(
     instance: RunningInstance, caplog: pytest.LogCaptureFixture
 ) -> None:
     header = b"HEAD /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

@@ -1,4 +1,4 @@
-"""Retention: what it keeps, and that it neither blocks writers nor ends with a failed step."""
+"""Retention: what it keeps, and that neither writers nor failed steps are a problem."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_retention_keeps_the_newest_and_always_the_current_one(instance: Running
     assert requests.get(url, timeout=SECONDS).status_code == 200
 
 
-def test_equal_uploads_displace_no_earlier_upload(instance: RunningInstance) -> None:
+def test_identical_uploads_displace_no_earlier_upload(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     ids = [
         onboard(instance, integration_id, manifest(at=f"2026-11-22T{hour:02}:00:00Z"))
@@ -253,7 +253,7 @@ def test_a_failed_step_is_logged_and_the_others_run(
     with caplog.at_level(logging.INFO, "datapilot_defer.instance"):
         apply_retention(records.storage, settings)
     (failure,) = caplog.records
-    assert failure.getMessage() == "retention failed: ValueError. It is repeated later."
+    assert failure.getMessage() == "retention failed: ValueError. It will be repeated later."
     assert blob_files(data) == []
 
 

@@ -63,7 +63,7 @@ def test_an_upload_that_has_arrived_is_verified_after_a_rotation(instance: Runni
     assert verify(instance, answer["dbt_core_integration_file_id"]).status_code == 200
 
 
-def test_the_key_of_another_instance_stays(instance: RunningInstance) -> None:
+def test_the_key_of_another_instance_is_kept(instance: RunningInstance) -> None:
     datapilot("instance", "init", "--data", instance.data, "--instance-name", "rival")
     before = signing_keys(instance.data)
     ambiguous = datapilot("instance", "rotate-key", "--data", instance.data)
@@ -79,7 +79,7 @@ def test_the_key_of_another_instance_stays(instance: RunningInstance) -> None:
     assert call(instance, "POST", "auth_health").status_code == 200
 
 
-def test_a_rotation_is_audited_and_tells_what_stops_working(instance: RunningInstance) -> None:
+def test_a_rotation_is_audited_and_reports_what_stops_working(instance: RunningInstance) -> None:
     done = datapilot("instance", "rotate-key", "--data", instance.data)
     assert done.exit_code == 0
     assert "Replaced the signing key of instance acme." in done.stdout
@@ -98,5 +98,5 @@ def test_a_missing_data_directory_is_not_created(tmp_path: Path) -> None:
     for command in ("rotate-key", "audit", "migrate"):
         done = datapilot("instance", command, "--data", tmp_path / "none")
         assert done.exit_code == 2
-        assert "holds no instance" in done.stderr
+        assert "does not contain an instance" in done.stderr
     assert not (tmp_path / "none").exists()

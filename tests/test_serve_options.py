@@ -23,7 +23,7 @@ from tests.support.commands import datapilot
         ("7B", 7),
     ],
 )
-def test_a_size_is_bytes_or_has_a_unit(text: str, size_bytes: int) -> None:
+def test_a_size_is_a_number_of_bytes_or_has_a_unit(text: str, size_bytes: int) -> None:
     context = serve.make_context("serve", ["--data", "x", "--max-bytes", text])
     assert context.params["max_stored_bytes"] == size_bytes
 
@@ -56,7 +56,7 @@ def test_a_public_url_has_a_scheme_and_a_host(url: str) -> None:
 def test_a_public_url_that_no_client_can_open_is_rejected(tmp_path: Path, text: str) -> None:
     rejected = datapilot("instance", "serve", "--data", tmp_path / "data", f"--public-url={text}")
     assert rejected.exit_code == 2
-    assert "Use the URL that clients open" in rejected.stderr
+    assert "Use the URL that clients connect to" in rejected.stderr
     assert not (tmp_path / "data").exists()
 
 
@@ -66,5 +66,5 @@ def test_a_public_url_that_no_client_can_open_is_rejected(tmp_path: Path, text: 
 def test_a_text_that_is_not_a_size_is_rejected(tmp_path: Path, text: str) -> None:
     rejected = datapilot("instance", "serve", "--data", tmp_path / "data", f"--max-bytes={text}")
     assert rejected.exit_code == 2
-    assert "is not a size. Use bytes, or a unit: 500MB, 50GB." in rejected.stderr
+    assert "is not a size. Use a number of bytes, or a unit such as 500MB." in rejected.stderr
     assert not (tmp_path / "data").exists()

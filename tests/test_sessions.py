@@ -83,20 +83,20 @@ def test_the_database_has_only_a_hash_of_the_cookie_and_no_csrf_value(
     instance: RunningInstance,
 ) -> None:
     cookie = cookie_of(sign_in(instance))
-    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', open_page(instance, cookie).text)
-    assert found is not None
+    match = re.search(r'name="csrf" value="([0-9a-f]{64})"', open_page(instance, cookie).text)
+    assert match is not None
     assert stored_sessions(instance) == [(1, hashlib.sha256(cookie.encode()).hexdigest())]
     for path in instance.data.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
             assert cookie.encode() not in content
-            assert found.group(1).encode() not in content
+            assert match.group(1).encode() not in content
 
 
 @pytest.mark.parametrize(
     "cookie", ["", "x", "é", "1.9999999999." + "0" * 64, "A" * 43, "A" * 4000, "0" * 64]
 )
-def test_a_forged_cookie_opens_nothing(instance: RunningInstance, cookie: str) -> None:
+def test_a_forged_cookie_is_rejected(instance: RunningInstance, cookie: str) -> None:
     cookie_of(sign_in(instance))
     stored_hash = stored_sessions(instance)[0][1]
     for text in (cookie, stored_hash):
@@ -105,9 +105,9 @@ def test_a_forged_cookie_opens_nothing(instance: RunningInstance, cookie: str) -
 
 def test_a_form_of_another_session_is_rejected(instance: RunningInstance) -> None:
     first, second = cookie_of(sign_in(instance)), cookie_of(sign_in(instance))
-    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', open_page(instance, first).text)
-    assert found is not None
-    rejected = send_form(instance, second, "/sign-out", csrf=found.group(1))
+    match = re.search(r'name="csrf" value="([0-9a-f]{64})"', open_page(instance, first).text)
+    assert match is not None
+    rejected = send_form(instance, second, "/sign-out", csrf=match.group(1))
     assert rejected.status_code == 403
     assert is_signed_in(instance, second)
 
@@ -168,7 +168,7 @@ def test_only_a_form_of_this_instance_starts_a_session(
         ({}, {"X-Forwarded-Host": "evil.example.com"}, "https://evil.example.com", 403),
     ],
 )
-def test_behind_a_proxy_the_public_host_is_this_instance(
+def test_behind_a_proxy_the_public_host_belongs_to_this_instance(
     tmp_path: Path,
     settings: dict[str, object],
     forwarded: dict[str, str],
@@ -188,7 +188,7 @@ def test_pages_let_browsers_send_their_origin_with_forms(instance: RunningInstan
     assert answer.headers["referrer-policy"] == "same-origin"
 
 
-def test_a_session_does_not_open_the_api(instance: RunningInstance) -> None:
+def test_a_session_gives_no_access_to_the_api(instance: RunningInstance) -> None:
     cookie = cookie_of(sign_in(instance))
     answer = call(instance, "GET", "dbt/v1/project_integrations", token=cookie)
     assert answer.status_code == 401

@@ -1,4 +1,4 @@
-"""Signed URLs: one file, one purpose, a few minutes, one signing key."""
+"""Signed URLs: for one file, one purpose, a few minutes and one signing key."""
 
 from __future__ import annotations
 

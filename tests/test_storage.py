@@ -1,4 +1,4 @@
-"""Records and blobs, by what they promise to whoever uses them."""
+"""Guarantees of the records and the blob store."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def keep(blobs: BlobStore, content: bytes) -> str:
         return incoming.commit(OWNER).sha256
 
 
-def test_a_blob_is_what_arrived_under_its_sha256(blobs: BlobStore) -> None:
+def test_a_blob_contains_the_written_bytes_and_is_identified_by_their_sha256(
+    blobs: BlobStore,
+) -> None:
     content = b"x" * 3_000_001
     sha256 = keep(blobs, content)
     assert sha256 == hashlib.sha256(content).hexdigest()
@@ -50,29 +52,29 @@ def test_a_blob_is_what_arrived_under_its_sha256(blobs: BlobStore) -> None:
     assert not blobs.exists(2, sha256)
 
 
-def test_nothing_at_all_is_a_blob_too(blobs: BlobStore) -> None:
+def test_a_blob_can_be_empty(blobs: BlobStore) -> None:
     assert blobs.read(OWNER, keep(blobs, b"")) == b""
 
 
-def test_what_is_not_kept_is_gone(blobs: BlobStore, tmp_path: Path) -> None:
+def test_bytes_that_are_not_committed_are_discarded(blobs: BlobStore, tmp_path: Path) -> None:
     with blobs.open_writer() as incoming:
         incoming.write(b"x" * 2_000_000)
     assert [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()] == []
 
 
-def test_a_blob_that_is_not_there_is_unavailable(blobs: BlobStore) -> None:
-    with pytest.raises(Unavailable, match="blobs can't be used"):
+def test_a_missing_blob_is_unavailable(blobs: BlobStore) -> None:
+    with pytest.raises(Unavailable, match="blob store is unavailable"):
         blobs.read(OWNER, "0" * 64)
 
 
-def test_deleting_a_blob_twice_is_deleting_it(blobs: BlobStore) -> None:
+def test_a_blob_can_be_deleted_twice(blobs: BlobStore) -> None:
     sha256 = keep(blobs, b"once")
     blobs.delete(OWNER, sha256)
     blobs.delete(OWNER, sha256)
     assert not blobs.exists(OWNER, sha256)
 
 
-def test_equal_bytes_refresh_the_time_of_a_blob(blobs: BlobStore, tmp_path: Path) -> None:
+def test_identical_bytes_refresh_the_time_of_a_blob(blobs: BlobStore, tmp_path: Path) -> None:
     sha256 = keep(blobs, b"again")
     os.utime(next(tmp_path.rglob(sha256)), (0, 0))
     (old,) = blobs.list_blobs()
@@ -82,11 +84,11 @@ def test_equal_bytes_refresh_the_time_of_a_blob(blobs: BlobStore, tmp_path: Path
     assert old.stored_at < utc_now() - timedelta(hours=1) < entry.stored_at
 
 
-def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_reported(tmp_path: Path) -> None:
     (tmp_path / "records.sqlite3").write_bytes(
         b"not a database, but long enough to be looked at" * 100
     )
-    with pytest.raises(Unavailable, match="records can't be used"):
+    with pytest.raises(Unavailable, match="database is unavailable"):
         open_database(sqlite_url(tmp_path))
 
 
@@ -102,7 +104,7 @@ def test_a_block_that_raises_changes_nothing(records: Database) -> None:
         assert instances.list_instance_names(connection) == []
 
 
-def test_moments_come_back_as_they_were_whatever_zone_they_were_given_in(records: Database) -> None:
+def test_timestamps_of_any_time_zone_are_returned_unchanged(records: Database) -> None:
     moment = datetime(2026, 11, 22, 12, tzinfo=timezone(timedelta(hours=5)))
     with records.write() as connection:
         owner = instances.create_instance(connection, "acme")
@@ -118,7 +120,7 @@ def test_moments_come_back_as_they_were_whatever_zone_they_were_given_in(records
     assert token.expires_at.utcoffset() == timedelta(0)
 
 
-def test_many_writers_at_once_all_write(records: Database) -> None:
+def test_many_concurrent_writers_succeed(records: Database) -> None:
     with records.write() as connection:
         owner = instances.create_instance(connection, "acme")
 
@@ -140,36 +142,41 @@ def test_many_writers_at_once_all_write(records: Database) -> None:
         assert len(integrations.list_integrations(connection, owner.id)) == 40
 
 
-def test_a_token_for_one_integration_is_never_admin_whatever_its_record_says(
+def test_a_token_for_one_integration_is_never_admin_even_with_that_scope(
     records: Database,
 ) -> None:
     with records.write() as connection:
         owner = instances.create_instance(connection, "acme")
-        made = integrations.create_integration(
+        integration = integrations.create_integration(
             connection, owner.id, name="shop", integration_type="dbt_core"
         )
         scopes = frozenset({"admin"})
         bound = tokens.create_token(
-            connection, owner.id, name="t", sha256="0" * 64, scopes=scopes, integration_id=made.id
+            connection,
+            owner.id,
+            name="t",
+            sha256="0" * 64,
+            scopes=scopes,
+            integration_id=integration.id,
         )
     assert not bound.permits("admin")
-    assert not bound.permits("admin", made.id)
-    assert not bound.permits("upload", made.id + 1)
-    assert bound.permits("upload", made.id)
+    assert not bound.permits("admin", integration.id)
+    assert not bound.permits("upload", integration.id + 1)
+    assert bound.permits("upload", integration.id)
 
 
-def test_a_search_takes_letters_as_they_are(records: Database) -> None:
+def test_a_search_treats_wildcards_as_plain_text(records: Database) -> None:
     with records.write() as connection:
         owner = instances.create_instance(connection, "acme")
         for name in ("100% sales", "1000 sales", "Sales_eu"):
             integrations.create_integration(
                 connection, owner.id, name=name, integration_type="dbt_core"
             )
-        found = [
+        names = [
             each.name
             for each in integrations.list_integrations(connection, owner.id, name_contains="100%")
         ]
-        assert found == ["100% sales"]
+        assert names == ["100% sales"]
         assert (
             len(
                 integrations.list_integrations(connection, owner.id, name_contains="sALES", limit=2)
@@ -178,7 +185,7 @@ def test_a_search_takes_letters_as_they_are(records: Database) -> None:
         )
 
 
-def test_the_current_file_is_the_newest_publication_and_was_another_before(
+def test_the_current_file_is_the_newest_publication_at_a_time(
     records: Database,
 ) -> None:
     with records.write() as connection:
@@ -190,9 +197,9 @@ def test_the_current_file_is_the_newest_publication_and_was_another_before(
             connection, owner.id, name="shop", integration_type="dbt_core"
         )
         integrations.add_environment(connection, integration.id, "PROD")
-        found = integrations.find_integration(connection, owner.id, integration.id)
-        assert found is not None
-        environment = found.environments[0]
+        stored = integrations.find_integration(connection, owner.id, integration.id)
+        assert stored is not None
+        environment = stored.environments[0]
         moments = [utc_now() + timedelta(hours=hour) for hour in range(3)]
         ids = []
         for moment in moments:
@@ -219,7 +226,7 @@ def test_the_current_file_is_the_newest_publication_and_was_another_before(
         assert not uploads.mark_received(connection, ids[0], sha256="1" * 64, size_bytes=1)
 
 
-def test_a_fault_of_ours_is_no_unavailable_database(records: Database) -> None:
+def test_a_bug_is_not_reported_as_an_unavailable_database(records: Database) -> None:
     def make_twice() -> None:
         with records.write() as connection:
             for _ in range(2):

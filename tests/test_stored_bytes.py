@@ -87,7 +87,7 @@ def test_bytes_beyond_the_limit_are_rejected_and_not_kept(tmp_path: Path) -> Non
         onboard(instance, integration_id, CONTENT)
         larger = CONTENT + b" " * SIZE
         reason = put_beyond_limit(instance, integration_id, larger)
-        assert f"and this artifact has {format_size(len(larger))}" in reason
+        assert f"and this artifact needs {format_size(len(larger))}" in reason
         assert len(blob_files(instance)) == 1
         onboard(instance, integration_id, large("select 2"))
         assert stored_bytes_of(instance) == 2 * SIZE

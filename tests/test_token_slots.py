@@ -1,4 +1,4 @@
-"""One token cannot occupy what all tokens wait for."""
+"""Limits per token on resources that all tokens share."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_slow_uploads_of_one_token_leave_room_for_others(instance: RunningInstan
         onboard(instance, 1, manifest(), token=token)
 
 
-def test_too_many_uploads_of_all_tokens_are_to_come_again(
+def test_too_many_uploads_of_all_tokens_get_503(
     instance: RunningInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(middleware, "_MAX_UPLOADS", 2)
@@ -113,7 +113,7 @@ def start_upload(instance: RunningInstance) -> socket.socket:
     return connection
 
 
-def test_too_many_waiting_requests_of_one_token_are_to_come_again() -> None:
+def test_too_many_waiting_requests_of_one_token_get_503() -> None:
     async def wait_for_turns() -> list[HTTPException]:
         slots = TokenSlots(1)
         rejected: list[HTTPException] = []
@@ -175,7 +175,7 @@ def is_received(instance: RunningInstance) -> bool:
     return call(instance, "POST", "auth_health").status_code == 200
 
 
-def test_a_client_that_has_left_is_not_verified_for(
+def test_no_verification_starts_for_a_disconnected_client(
     instance: RunningInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     integration_id = make_integration(instance)

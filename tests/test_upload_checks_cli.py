@@ -1,4 +1,4 @@
-"""Safety checks as the command line shows them: rejected, allowed, accepted."""
+"""Upload checks on the command line: rejected, allowed and accepted uploads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.protocol_server import ProtocolServer
 MODELS = [f"model_{number}" for number in range(6)]
 EARLIER = "2026-11-21T10:00:00Z"
 LATER = "2026-11-23T10:00:00Z"
-# What each check rejects after `manifest(*MODELS)`.
+# The manifest that each check rejects after `manifest(*MODELS)`.
 REJECTED = {
     "older": manifest(*MODELS, at=EARLIER),
     "smaller": manifest(*MODELS[:2], at=LATER),
@@ -26,7 +26,7 @@ REJECTED = {
 }
 REASONS = {
     "older": "before the current one",
-    "smaller": "this manifest has 2 models, less than half of the current one's 6",
+    "smaller": "this manifest has 2 models, less than half of the 6 in the current one",
     "project": "belongs to the dbt project 'shop', but this manifest is of the project 'warehouse'",
     "relations": "6 of 6 relations moved to another database or schema",
 }
@@ -141,7 +141,7 @@ def test_a_rejected_upload_is_listed_with_its_reason_and_accepted(
     assert f"file {file_id} (manifest) accepted by" in history(instance, integration).stdout
 
 
-def test_what_cannot_be_accepted_keeps_the_current_manifest(
+def test_a_failed_acceptance_keeps_the_current_manifest(
     instance: RunningInstance, integration: int, tmp_path: Path
 ) -> None:
     (current,) = history(instance, integration, "--json").json["history"]

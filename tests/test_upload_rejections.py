@@ -1,4 +1,4 @@
-"""What a rejected upload is told, and what is recorded about skipped checks."""
+"""Responses for rejected uploads, and the audit of skipped checks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from tests.support.instances import RunningInstance
 
 CURRENT = manifest("a", "b", "c", "d", at="2026-11-22T10:00:00Z")
 NEWER = manifest("a", "b", "c", "d", at="2026-11-22T11:00:00Z")
-# Fails every check. Its model belongs to a package, so that its relation is compared too.
+# This manifest fails every check. Its model belongs to a package, so that its relation is compared
+# too.
 WRONG = manifest("a", at="2026-11-21T10:00:00Z", schema="dev").replace(
     b'"project_name": "shop"', b'"project_name": "other"'
 )
@@ -37,9 +38,9 @@ REASONS = ("project 'shop'", "before the current one", "1 model, less than half"
 
 @pytest.fixture
 def integration_id(instance: RunningInstance) -> int:
-    made = make_integration(instance)
-    onboard(instance, made, CURRENT)
-    return made
+    new_id = make_integration(instance)
+    onboard(instance, new_id, CURRENT)
+    return new_id
 
 
 def events_of(instance: RunningInstance, action: AuditAction) -> list[AuditEvent]:
@@ -120,12 +121,12 @@ def test_a_comparison_that_was_not_possible_is_audited(
     events = events_of(instance, AuditAction.CHECK_SKIPPED)
     assert len(events) == count
     for event in events:
-        place = f"relations: manifest.json {file_id} in PROD"
-        assert event.detail == f"{place}: the comparison with the current manifest failed"
+        file = f"relations: manifest.json {file_id} in PROD"
+        assert event.detail == f"{file}: the comparison with the current manifest failed"
         assert event.integration_id == integration_id
 
 
-def test_restoring_what_is_current_adds_no_row(
+def test_restoring_the_current_upload_adds_no_row(
     instance: RunningInstance, integration_id: int
 ) -> None:
     before = show(instance, integration_id)
@@ -137,7 +138,7 @@ def test_restoring_what_is_current_adds_no_row(
     assert events_of(instance, AuditAction.ARTIFACT_RESTORED) == []
 
 
-def test_a_rejected_upload_cannot_be_pulled_or_restored_and_says_why(
+def test_a_rejected_upload_cannot_be_pulled_or_restored_and_the_reason_is_reported(
     instance: RunningInstance, integration_id: int
 ) -> None:
     wrong = upload(instance, integration_id, WRONG)
@@ -159,7 +160,7 @@ def test_a_rejected_upload_cannot_be_pulled_or_restored_and_says_why(
     assert f"file {wrong} was rejected" in done.stderr
 
 
-def test_only_who_may_read_is_told_why_an_upload_was_rejected(
+def test_only_a_token_with_the_scope_read_gets_the_reason_for_a_rejection(
     instance: RunningInstance, integration_id: int
 ) -> None:
     file_id = upload(instance, integration_id, WRONG)

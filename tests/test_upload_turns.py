@@ -1,4 +1,4 @@
-"""Uploads end when they are too slow, wait too long, or are repeated."""
+"""Limits on the speed of uploads, on their waiting time and on repeated uploads."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def start_upload(
     connection = socket.create_connection((str(parts.hostname), int(parts.port or 0)), SECONDS)
     stack.enter_context(connection).sendall(f"{head}\r\n\r\n{{".encode())
     requests.get(f"{instance.url}/health", timeout=SECONDS)
-    new_url(instance)  # takes longer than the server needs to begin with the upload
+    new_url(instance)  # this takes longer than the server needs to start the upload
     return connection
 
 
@@ -76,7 +76,7 @@ def test_an_upload_that_is_too_slow_is_ended(
     monkeypatch.setattr(upload_turns, "_SLOW_S", 0.5)
     answer = answer_of(start_upload(stack, instance, new_url(instance)))
     assert answer.startswith("HTTP/1.1 408")
-    assert "the upload is slower than 64 kB/s: it was not stored" in answer
+    assert "the upload was not stored: it was slower than 64 kB/s" in answer
 
 
 def test_an_upload_that_is_fast_enough_may_take_longer(
@@ -91,7 +91,7 @@ def test_an_upload_that_is_fast_enough_may_take_longer(
     assert connection.recv(100).startswith(b"HTTP/1.1 200")
 
 
-def test_an_upload_that_waits_too_long_is_to_come_again(
+def test_an_upload_that_waits_too_long_gets_503(
     instance: RunningInstance, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upload_turns, "MAX_WAIT_S", 0.5)
@@ -112,14 +112,14 @@ def test_a_repeated_upload_ends_the_earlier_one(
     assert requests.put(url, data=CONTENT, timeout=SECONDS).status_code == 200
     answer = answer_of(earlier)
     assert answer.startswith("HTTP/1.1 409")
-    assert "another upload of file 1 has started: it was not stored" in answer
+    assert "the upload was not stored: another upload of file 1 has started" in answer
 
 
 @pytest.mark.parametrize("later_count", [1, 2])
 def test_the_bytes_of_the_last_upload_are_kept(
     instance: RunningInstance, monkeypatch: pytest.MonkeyPatch, later_count: int
 ) -> None:
-    """The first one is about to store its bytes, which cannot be cancelled."""
+    """The first upload is about to store its bytes, which cannot be canceled."""
     about_to_store, may_store = threading.Event(), threading.Event()
 
     def store(*arguments: Any) -> None:
@@ -151,7 +151,7 @@ def test_uploads_of_one_file_take_one_turn(instance: RunningInstance, stack: Exi
     onboard(instance, 1, CONTENT)
 
 
-def test_a_repeated_upload_that_is_turned_away_does_not_end_the_running_one(
+def test_a_repeated_upload_that_gets_503_does_not_end_the_running_one(
     instance: RunningInstance, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_slots, "_MAX_WAITING", 1)
@@ -165,7 +165,7 @@ def test_a_repeated_upload_that_is_turned_away_does_not_end_the_running_one(
     assert running.recv(10_000).startswith(b"HTTP/1.1 200")
 
 
-def test_an_upload_that_is_turned_away_can_read_why(
+def test_the_client_of_an_upload_that_gets_503_can_read_the_reason(
     instance: RunningInstance, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_slots, "_MAX_WAITING", 0)
@@ -173,4 +173,4 @@ def test_an_upload_that_is_turned_away_can_read_why(
         start_upload(stack, instance, new_url(instance))
     answer = requests.put(new_url(instance), data=bytes(20_000_000), timeout=SECONDS)
     assert answer.status_code == 503
-    assert "too many such requests" in answer.text
+    assert "too many requests of this kind" in answer.text

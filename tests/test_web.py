@@ -49,8 +49,8 @@ def test_every_page_requires_sign_in_and_signing_in_leads_to_the_requested_page(
         "/settings/nowhere",
     ):
         assert "<h1>Sign in</h1>" in visit.get(path).text, path
-    asked = visit.get(f"{INTEGRATIONS}/1/PROD")
-    to = re.search(r'name="to" value="([^"]*)"', asked.text)
+    sign_in = visit.get(f"{INTEGRATIONS}/1/PROD")
+    to = re.search(r'name="to" value="([^"]*)"', sign_in.text)
     assert to is not None
     answer = visit.session.post(
         f"{instance.url}/sign-in",
@@ -72,7 +72,7 @@ def test_a_wrong_token_is_reported_and_not_repeated(instance: RunningInstance) -
 @pytest.mark.parametrize(
     "to", ["https://evil.example.com/", "//evil.example.com", "/\\evil.example.com", "/settings"]
 )
-def test_signing_in_leads_to_no_other_site(instance: RunningInstance, to: str) -> None:
+def test_signing_in_does_not_redirect_to_another_site(instance: RunningInstance, to: str) -> None:
     data = {"token": instance.token, "to": to}
     answer = requests.post(
         f"{instance.url}/sign-in", data=data, timeout=SECONDS, allow_redirects=False
@@ -99,9 +99,7 @@ def test_the_cookie_is_hidden_from_scripts_and_other_sites(instance: RunningInst
         lambda c: "x",
     ],
 )
-def test_a_forged_cookie_opens_nothing(
-    instance: RunningInstance, admin: Visit, change: Any
-) -> None:
+def test_a_forged_cookie_is_rejected(instance: RunningInstance, admin: Visit, change: Any) -> None:
     instance.new_token("admin")
     cookie = change(admin.session.cookies["datapilot_session"])
     answer = requests.get(
@@ -180,7 +178,7 @@ def test_an_error_page_keeps_the_navigation(
         assert f'"{link}"' in answer.text
 
 
-def test_an_error_page_of_a_visitor_without_session_has_no_navigation(
+def test_an_error_page_without_a_session_has_no_navigation(
     instance: RunningInstance,
 ) -> None:
     foreign = {"Sec-Fetch-Site": "cross-site"}

@@ -31,7 +31,7 @@ def add_events(instance: RunningInstance, count: int) -> None:
             )
 
 
-def test_an_event_is_shown_with_who_when_and_from_where(
+def test_an_event_is_shown_with_actor_time_and_address(
     instance: RunningInstance, admin: Visit
 ) -> None:
     add_events(instance, 1)

@@ -128,7 +128,7 @@ def test_from_sign_in_to_a_restore_with_the_command_as_copied(
     page.get_by_role("link", name=f"Restore upload {first}").click()
     page.get_by_role("heading", name="Restore manifest.json?").wait_for()
     page.get_by_role("button", name="Restore").click()
-    page.get_by_text("The earlier upload was restored.").wait_for()
+    page.get_by_text("The earlier upload was restored").wait_for()
     page.get_by_role("link", name=f"Restore upload {first + 1}").wait_for()
     assert fetch(instance, 1).json()["dbt_core_integration_file_id"] == first
 
@@ -207,9 +207,9 @@ def find_admin(instance: RunningInstance) -> Principal:
 def check(page: Page) -> None:
     """Fail for violations that axe-core finds, and for a page that scrolls horizontally."""
     page.evaluate(accessibility_checker())
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    report = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     problems = [
-        (each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]
+        (each["id"], [node["html"] for node in each["nodes"]]) for each in report["violations"]
     ]
     assert problems == [], page.url
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), page.url
@@ -224,7 +224,7 @@ def check(page: Page) -> None:
 def test_everything_can_be_done_with_the_keyboard_alone(
     page: Page, instance: RunningInstance
 ) -> None:
-    # The field has the focus after a moment.
+    # The field receives the focus after a moment.
     page.wait_for_function("document.hasFocus() && document.activeElement.tagName === 'INPUT'")
     page.keyboard.type(instance.token)
     page.keyboard.press("Enter")
@@ -308,7 +308,7 @@ def test_a_new_token_can_be_copied_and_a_reload_creates_no_second_one(
 def test_over_plain_http_from_another_machine_the_copy_button_works_too(
     page: Page, instance: RunningInstance
 ) -> None:
-    """There the browser gives pages no clipboard."""
+    """The browser provides no clipboard API in this case."""
     make_integration(instance, environment="it's PROD")
     page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
     sign_in(page, instance.token)

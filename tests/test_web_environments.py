@@ -87,8 +87,8 @@ def test_the_history_filters_by_kind(instance: RunningInstance, admin: Visit, pa
     catalogs = admin.get(f"{path}?kind=catalog")
     assert f"{path}/uploads/{other}" in catalogs.text
     assert "restored by" not in text_of(catalogs)
-    # The facts of the current manifest stay.
-    assert "Manifest file has not been uploaded" not in catalogs.text
+    # The details of the current manifest are still shown.
+    assert "No manifest has been uploaded yet." not in catalogs.text
     assert "No sources.json has been uploaded yet." in text_of(admin.get(f"{path}?kind=sources"))
 
 
@@ -161,10 +161,10 @@ def test_names_from_outside_are_isolated_from_the_text_around_them(
     """A right-to-left override in an older name would reverse the rest of the line."""
     name = f"shop{RIGHT_TO_LEFT_OVERRIDE}drow"
     with instance.storage.database.write() as connection:
-        made = integrations.create_integration(
+        integration = integrations.create_integration(
             connection, 1, name=name, integration_type="dbt_core"
         )
-        integrations.add_environment(connection, made.id, "PROD")
+        integrations.add_environment(connection, integration.id, "PROD")
     for path in (INTEGRATIONS, f"{INTEGRATIONS}/1", f"{INTEGRATIONS}/1/PROD"):
         page = admin.get(path).text
         assert f"<bdi>{name}</bdi>" in page

@@ -57,7 +57,7 @@ def test_an_added_integration_is_shown_with_its_escaped_name(
     assert shown.status_code == 200
     assert shown.url == f"{instance.url}{INTEGRATIONS}/1/it%27s%20PROD%3F?done=added"
     assert "The integration was created." in text_of(shown)
-    assert "Manifest file has not been uploaded" in text_of(shown)
+    assert "No manifest has been uploaded yet." in text_of(shown)
     assert "<b>shop" not in shown.text
     listed = admin.get(INTEGRATIONS).text
     assert "Ann&#39;s &lt;b&gt;shop&lt;/b&gt;" in listed
@@ -96,8 +96,8 @@ def test_many_integrations_are_paged_and_searched(instance: RunningInstance, adm
     assert "project 00050" in second.text
     assert "51 to 85 of 85" in text_of(second)
     assert "Page 3 does not exist" in text_of(admin.get(f"{INTEGRATIONS}?page=3"))
-    found = admin.get(INTEGRATIONS, params={"q": " JECT 00084 "})
-    assert "1 to 1 of 1" in text_of(found)
+    matches = admin.get(INTEGRATIONS, params={"q": " JECT 00084 "})
+    assert "1 to 1 of 1" in text_of(matches)
     missing = admin.get(INTEGRATIONS, params={"q": "<i>%"})
     assert "No integration has a name that contains “<i>%”" in text_of(missing)
 
@@ -145,9 +145,9 @@ def test_an_integration_is_renamed(instance: RunningInstance, admin: Visit) -> N
 def test_an_environment_is_added(instance: RunningInstance, admin: Visit) -> None:
     integration_id = make_integration(instance)
     path = f"{INTEGRATIONS}/add-environment/{integration_id}"
-    taken = admin.send(path, environment="prod")
-    assert taken.status_code == 409
-    assert 'value="prod"' in taken.text
+    rejected = admin.send(path, environment="prod")
+    assert rejected.status_code == 409
+    assert 'value="prod"' in rejected.text
     added = admin.send(path, environment="STAGING")
     assert added.url.endswith(f"/{integration_id}/STAGING?done=environment")
 
@@ -161,7 +161,7 @@ def test_an_integration_is_deleted_only_with_its_name_and_the_deletion_can_be_un
     kept = admin.send(path, name="sho")
     assert kept.status_code == 422
     assert 'value="sho"' in kept.text
-    assert "Type it to confirm." in text_of(kept)
+    assert "the name does not match" in text_of(kept)
     assert fetch(instance, integration_id).status_code == 200
 
     deleted = admin.send(path, name=" shop ")
@@ -224,10 +224,10 @@ def add_integrations(instance: RunningInstance, count: int, first: int = 0) -> N
     """Create integrations "project 00000", "project 00001", …, each with PROD."""
     with instance.storage.database.write() as connection:
         for number in range(first, first + count):
-            made = integrations.create_integration(
+            integration = integrations.create_integration(
                 connection, 1, name=f"project {number:05d}", integration_type="dbt_core"
             )
-            integrations.add_environment(connection, made.id, "PROD")
+            integrations.add_environment(connection, integration.id, "PROD")
 
 
 @contextmanager

@@ -86,12 +86,12 @@ def test_a_restore_is_confirmed_reported_and_recorded(
     assert f'href="{restore}"' in admin.get(path).text
     confirmation = admin.get(restore)
     assert "Restore manifest.json?" in text_of(confirmation)
-    assert f"Current: upload {second} Then: upload {first}" in text_of(confirmation)
+    assert f"Current: upload {second} Selected: upload {first}" in text_of(confirmation)
     assert current_id(instance) == second
 
     done = admin.send(restore)
     assert done.url == f"{instance.url}{path}?done=restored"
-    assert "The earlier upload was restored." in text_of(done)
+    assert "The earlier upload was restored" in text_of(done)
     assert f"manifest.json: upload {first} restored by first" in text_of(done)
     assert current_id(instance) == first
     assert admin.get(restore).status_code == 409
@@ -110,7 +110,7 @@ def test_a_rejected_upload_is_accepted_after_a_confirmation(
     assert admin.get(f"{path}/uploads/{rejected}/restore").status_code == 409
 
     done = admin.send(accept)
-    assert "The upload was accepted." in text_of(done)
+    assert "The upload was accepted" in text_of(done)
     assert "accepted by first" in text_of(done)
     assert current_id(instance) == rejected
     assert admin.get(accept).status_code == 409

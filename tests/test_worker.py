@@ -1,4 +1,4 @@
-"""Verification in a process of its own: failures, limits, replacement and the end."""
+"""Verification in a separate process: failures, limits, replacement and shutdown."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def verify(worker: VerificationWorker, content: bytes) -> Verification:
 
 
 def process_id(worker: VerificationWorker) -> int:
-    found = worker.process_id
-    assert found is not None
-    return found
+    current_id = worker.process_id
+    assert current_id is not None
+    return current_id
 
 
 def assert_works(worker: VerificationWorker) -> None:
@@ -126,7 +126,7 @@ def test_threads_wait_for_each_other(worker: VerificationWorker) -> None:
     assert names == {f"shop.model_{number}" for number in range(16)}
 
 
-# Content that must not end the instance, make it wait, or hinder the next upload.
+# Content that must not stop the instance, block it, or affect the next upload.
 LISTS = list_of_lists(3_000_000)
 HOSTILE = {
     "metadata of lists": with_section(manifest(), "metadata", LISTS),
@@ -262,7 +262,7 @@ def test_a_process_that_dies_is_replaced_and_the_job_repeated(worker: Verificati
 
 
 @posix_only
-def test_a_process_that_always_dies_is_a_problem(worker: VerificationWorker) -> None:
+def test_an_upload_whose_process_always_dies_is_rejected(worker: VerificationWorker) -> None:
     dying = ObservedContent(manifest(), lambda: os.kill(process_id(worker), signal.SIGKILL))
     verification = worker.verify(Kind.MANIFEST, dying, GOOD)
     assert verification.problem == "the verification process ended unexpectedly (SIGKILL)"
@@ -284,7 +284,7 @@ def test_a_process_that_dies_between_uploads_is_replaced(worker: VerificationWor
     assert process_id(worker) != dead
 
 
-def test_content_that_cannot_be_read_is_no_verdict(worker: VerificationWorker) -> None:
+def test_content_that_cannot_be_read_is_not_rejected(worker: VerificationWorker) -> None:
     def fail() -> None:
         raise Unavailable("the store is unreachable")
 
@@ -306,7 +306,7 @@ def test_a_current_manifest_that_cannot_be_read_can_be_replaced(worker: Verifica
 
 
 @pytest.mark.parametrize("size", [len(manifest()) - 1, len(manifest()) + 1])
-def test_content_of_another_size_is_no_verdict(worker: VerificationWorker, size: int) -> None:
+def test_content_of_another_size_is_not_rejected(worker: VerificationWorker, size: int) -> None:
     @dataclass(frozen=True)
     class WrongSize(MemoryContent):
         @property
@@ -361,7 +361,9 @@ def test_stopping_ends_a_running_verification(worker: VerificationWorker) -> Non
 
 
 @posix_only
-def test_signals_for_all_processes_do_not_end_it(worker: VerificationWorker) -> None:
+def test_signals_to_all_processes_do_not_end_the_verification_process(
+    worker: VerificationWorker,
+) -> None:
     assert_works(worker)
     before = process_id(worker)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -372,7 +374,7 @@ def test_signals_for_all_processes_do_not_end_it(worker: VerificationWorker) -> 
 
 @linux_only
 @pytest.mark.parametrize("moment", ["starting", "idle", "receiving", "busy"])
-def test_it_ends_when_the_instance_is_killed(tmp_path: Path, moment: str) -> None:
+def test_the_process_ends_when_the_instance_is_killed(tmp_path: Path, moment: str) -> None:
     program = [sys.executable, "-m", "tests.support.worker_parent", moment]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(program, stdout=subprocess.PIPE, env=environment) as parent:
@@ -383,7 +385,7 @@ def test_it_ends_when_the_instance_is_killed(tmp_path: Path, moment: str) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_pool_verifies_as_many_uploads_at_once_as_it_has_workers() -> None:
+def test_a_pool_verifies_one_upload_per_worker_at_a_time() -> None:
     pool = VerificationPool(2, WorkerLimits())
     pool.start()
     meeting = threading.Barrier(2, timeout=60)

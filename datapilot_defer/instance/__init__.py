@@ -1,1 +1,1 @@
-"""The server: the HTTP API that the public clients use, web pages, tokens and ingestion."""
+"""The server: the HTTP API that the public clients use, web pages, tokens and uploads."""

@@ -1,4 +1,4 @@
-"""Build the application of an instance."""
+"""The web application of an instance."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from datapilot_defer.instance.worker import VerificationPool, WorkerLimits
 from datapilot_defer.storage import Storage
 from datapilot_defer.version import program_version
 
-# In the order of the documentation at /docs.
+# This order determines the order of the calls at /docs.
 _ROUTERS = (
     uploads.router,
     status.router,
@@ -54,7 +54,7 @@ _ROUTERS = (
 
 
 def create_app(storage: Storage, settings: InstanceSettings) -> FastAPI:
-    """Return the application; all its state is in the storage."""
+    """Return the application. All persistent state is in the storage."""
     app = FastAPI(
         title="datapilot instance",
         version=program_version(),
@@ -89,7 +89,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     verification = _create_verification_pool(app.state.settings)
     app.state.verification = verification
     background.start()
-    with suppress(Unavailable):  # the first upload tries again
+    with suppress(Unavailable):  # the first upload will try again
         verification.start()
     try:
         yield

@@ -1,4 +1,4 @@
-"""The thread of an instance that does what no request waits for."""
+"""The thread for work that no request waits for."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ _SWEEP_INTERVAL_S = 6 * 3600.0
 _FIRST_SWEEP_S = 60.0
 _FLUSH_INTERVAL_S = 30.0
 _TICK_S = 1.0
-# After each batch of a sweep. Transactions that wait for the write lock try again every 0.1 s.
+# The pause after each batch of a sweep. Transactions that wait for the write lock retry every 0.1
+# s.
 _PAUSE_S = 0.12
 
 
 @dataclass
 class BackgroundThread:
-    """A thread that stores when tokens were used, and deletes what is not kept."""
+    """A thread that stores the last use of tokens and deletes what retention does not keep."""
 
     storage: Storage
     settings: InstanceSettings
@@ -36,7 +37,7 @@ class BackgroundThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread and wait for its end."""
+        """Stop the thread and wait until it ends."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()

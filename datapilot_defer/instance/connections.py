@@ -1,4 +1,4 @@
-"""Limits on connections: how many are open, and how long each may wait for its client."""
+"""Limits on the number of connections, and on how long each may wait for its client."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from typing import NamedTuple, Protocol
 
 log = logging.getLogger("datapilot_defer.instance.connections")
 
-# To find the longest silent connections takes a scan of all: this part of them is closed at once.
+# Finding the connections that are silent longest requires a scan of all. To make scans rare, each
+# one closes this fraction of them.
 _CLOSED_AT_LIMIT = 1 / 8
 
 
 class Wait(Enum):
-    """What a connection waits for its client to do, with the longest duration in seconds."""
+    """The action of the client that a connection waits for, with its time limit in seconds."""
 
-    HEADER = 10.0  # complete a TLS handshake, a request header or the end of the connection
+    HEADER = 10.0  # a TLS handshake, a request header, or the end of the connection
     BODY = 30.0
-    RESPONSE = 120.0  # take any byte of a response
+    RESPONSE = 120.0  # until the client receives any byte of a response
 
 
 class Observation(NamedTuple):
-    """State of a connection. While it stays equal, the client makes no progress.
+    """The state of a connection. While it does not change, the client makes no progress.
 
-    wait: None while the server has to act. is_read: whether the server reads what the client sends.
-    A client that waits for that is not blamed, but at the limit its connection may be closed.
+    wait: None while the server has to act. is_read: whether the server is reading from the client.
+    If not, the client is not responsible for the wait, but its connection may be closed at the
+    limit.
     """
 
     wait: Wait | None
@@ -39,7 +41,7 @@ class Observation(NamedTuple):
 class Connection(Protocol):
     """A connection in the registry.
 
-    since: when `observation` became what it is. received_at: when the last bytes of a body came.
+    since: when `observation` last changed. received_at: when the last bytes of a body arrived.
     """
 
     observation: Observation
@@ -47,16 +49,16 @@ class Connection(Protocol):
     received_at: float
 
     def observe(self) -> Observation:
-        """Return the present state."""
+        """Return the current state."""
 
     def abort(self) -> None:
         """Close the connection without waiting for the client."""
 
 
 class Connections:
-    """The open connections of a server; `close_stalled` must be called about once a second.
+    """The open connections of a server. Call `close_stalled` about once a second.
 
-    accepts_at_once: so many connections may be accepted before the first of them is counted.
+    accepts_at_once: how many connections may be accepted before the first of them is counted.
     """
 
     def __init__(self, max_count: int, accepts_at_once: int = 16) -> None:
@@ -65,7 +67,7 @@ class Connections:
         self._open: set[Connection] = set()
 
     def add(self, connection: Connection) -> None:
-        """Count a new connection; at the limit, close those that are silent longest."""
+        """Count a new connection. At the limit, close the connections that are silent longest."""
         connection.since = connection.received_at = time.monotonic()
         connection.observation = connection.observe()
         self._open.add(connection)
@@ -73,22 +75,22 @@ class Connections:
             self._close_longest_silent()
 
     def discard(self, connection: Connection) -> None:
-        """Forget a closed connection."""
+        """Remove a closed connection."""
         self._open.discard(connection)
 
     def close_stalled(self) -> None:
-        """Close the connections whose clients have not made progress for too long."""
+        """Close the connections whose clients have made no progress for too long."""
         stalled = [connection for connection in self._waiting() if _is_stalled(connection)]
         self._close(stalled)
         if stalled:
             log.info("closed %d connections whose clients made no progress", len(stalled))
 
     def close_all(self) -> None:
-        """Close each connection."""
+        """Close all connections."""
         self._close(list(self._open))
 
     def _waiting(self) -> list[Connection]:
-        """Return the connections that wait for their clients."""
+        """Return the connections that are waiting for their clients."""
         now = time.monotonic()
         for connection in self._open:
             observation = connection.observe()
@@ -103,7 +105,7 @@ class Connections:
         count = max(excess, int(len(waiting) * _CLOSED_AT_LIMIT))
         self._close(heapq.nlargest(count, waiting, key=_silence))
         log.warning(
-            "the limit of %d connections is reached: closing those that are silent longest",
+            "reached the limit of %d connections; closing those that are silent longest",
             self._max_count,
         )
 
@@ -122,9 +124,10 @@ def _is_stalled(connection: Connection) -> bool:
 
 
 def _silence(connection: Connection) -> float:
-    """Return how long a client has been silent, as a part of the longest allowed duration.
+    """Return how long a client has been silent, as a fraction of the time limit.
 
-    Each byte of a body counts, but a part of a header does not: a header comes at once.
+    Every byte of a body counts as progress. A part of a header does not, because clients send a
+    header in one piece.
     """
     wait = connection.observation.wait
     if wait is None:

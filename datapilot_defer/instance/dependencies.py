@@ -1,4 +1,4 @@
-"""What routes of the API and of the web pages take from the application and the request."""
+"""Dependencies that routes of the API and the web pages share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CurrentSettings = Annotated[InstanceSettings, Depends(current_settings)]
 
 
 async def public_base_url(request: Request, settings: CurrentSettings) -> str:
-    """Return the URL under which the client reaches this instance, without a trailing slash."""
+    """Return the base URL for clients of this instance, without a trailing slash."""
     if settings.public_url:
         return settings.public_url.rstrip("/")
     return str(request.base_url).rstrip("/")

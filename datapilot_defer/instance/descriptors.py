@@ -1,4 +1,4 @@
-"""The limit on open files and connections of this process."""
+"""The limit on open files and connections of the server process."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ if sys.platform != "win32":
 
 log = logging.getLogger("datapilot_defer.instance")
 
-# Silent connections take 7 kB each, incomplete request headers at most 16 kB more.
+# A silent connection takes 7 kB of memory, an incomplete request header up to 16 kB more.
 _MAX_CONNECTIONS = 6_000
 _MIN_CONNECTIONS = 16
 UPLOADS_AT_ONCE = 32
-# A large number empties the queue of a flood soon, but needs descriptors.
+# A large number quickly empties the queue of a flood, but needs file descriptors.
 _MAX_ACCEPTS_AT_ONCE = 64
-# Accepted, not yet counted, counted, and not yet closed connections in turns of the event loop.
+# In successive turns of the event loop, connections are accepted, wait to be counted, are counted,
+# and wait to be closed.
 _DESCRIPTORS_PER_ACCEPT = 4
-# Files of the database, the blobs and the worker in 45 threads, and a file for each upload.
+# Files of the database, the blobs and the worker in 45 threads, and one file for each upload.
 _RESERVED = 160 + UPLOADS_AT_ONCE
 _WANTED = _RESERVED + _DESCRIPTORS_PER_ACCEPT * _MAX_ACCEPTS_AT_ONCE + _MAX_CONNECTIONS
 # Below this limit, a few busy clients can reach the limit on connections.
@@ -35,7 +36,7 @@ class Capacity:
 
 
 def reserve_descriptors() -> Capacity:
-    """Raise the limit on open files as far as needed; return what fits into it."""
+    """Raise the limit on open files as needed, and return the resulting capacity."""
     if sys.platform == "win32":
         return Capacity(_MAX_CONNECTIONS, _MAX_ACCEPTS_AT_ONCE)
     limit = _raise_limit()
@@ -44,8 +45,8 @@ def reserve_descriptors() -> Capacity:
     count = max(_MIN_CONNECTIONS, min(fitting, _MAX_CONNECTIONS))
     if limit < _LOW:
         log.warning(
-            "this process may open %d files: at most %d connections are served at once; "
-            "raise the hard limit with `ulimit -Hn`",
+            "this process can open only %d files, so at most %d connections are served at once. "
+            "Raise the hard limit with `ulimit -Hn`.",
             limit,
             count,
         )
@@ -55,7 +56,7 @@ def reserve_descriptors() -> Capacity:
 if sys.platform != "win32":
 
     def _raise_limit() -> int:
-        """Raise the soft limit to the hard one, but no further than needed; return it."""
+        """Raise the soft limit up to the hard limit, but no further than needed, and return it."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY:
             return _WANTED
@@ -66,6 +67,6 @@ if sys.platform != "win32":
             return soft
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (OSError, ValueError):  # a system-wide limit is lower
+        except (OSError, ValueError):  # a system-wide limit may be lower
             return soft
         return wanted

@@ -1,4 +1,4 @@
-"""HTTP status and body of every error: JSON for the API, a page for the web pages."""
+"""Responses for errors: JSON for the API, a page for the web pages."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def error_response(
     headers: Mapping[str, str] | None = None,
     facts: Mapping[str, object] | None = None,
 ) -> Response:
-    """Return an error as a page or as JSON. facts: for machines, only in the JSON.
+    """Return an error as a page or as JSON. facts: additional fields of the JSON.
 
-    A browser gets a page. Most clients read `detail`; the VS Code extension reads `message` when
-    it cannot create an integration.
+    A browser gets a page. Most clients read `detail`. The VS Code extension reads `message` when it
+    cannot create an integration.
     """
     is_page = request.scope["path"].startswith(("/settings", "/sign-"))
     if is_page or "text/html" in request.headers.get("accept", ""):
-        # Set when the request has a valid session: the page keeps its navigation.
+        # Set if the request has a valid session. The page then shows its navigation.
         session = getattr(request.state, "session", None)
         page = render_page("problem.html", session, status, problem=detail)
         page.headers.update(headers or {})
@@ -44,12 +44,12 @@ def error_response(
 
 
 async def redirect_to_sign_in(request: Request, error: SignInRequired) -> Response:
-    """Return a redirect to the sign-in page, which leads back to the requested page."""
+    """Return a redirect to the sign-in page, which redirects back to the requested page."""
     return RedirectResponse(f"/sign-in?to={quote(error.path)}", 303)
 
 
 async def handle_http_exception(request: Request, error: HTTPException) -> Response:
-    """Return the response of an error that the API or a page raised."""
+    """Return the response for an error that the API or a page raised."""
     return error_response(request, error.status_code, error.detail, error.headers)
 
 
@@ -64,7 +64,7 @@ async def handle_invalid_request(request: Request, error: RequestValidationError
 
 
 async def handle_domain_error(request: Request, error: DatapilotError) -> Response:
-    """Return the response of an expected error. A bug is none and becomes a 500."""
+    """Return the response for an expected error. Any other exception becomes a 500 response."""
     headers = None
     if isinstance(error, Unavailable):
         headers = {"Retry-After": str(_RETRY_AFTER_S)}

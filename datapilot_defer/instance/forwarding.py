@@ -1,4 +1,4 @@
-"""Address, scheme and host of a client as a reverse proxy forwards them."""
+"""The client's address, scheme and host from the headers of a reverse proxy."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _ADDRESS_WITH_PORT = re.compile(r"\[(?P<v6>[^\]]*)\](?::[0-9]+)?|(?P<v4>[0-9.]+)
 
 
 def client_address(scope: Scope) -> str:
-    """Return the IP address of a request's client, or "" when it is unknown."""
+    """Return the IP address of a request's client, or "" if it is unknown."""
     if not scope.get("client"):
         return ""
     return str(scope["client"][0])
 
 
 def apply_forwarded_headers(scope: Scope) -> None:
-    """Set client, scheme and host of a request to what the reverse proxy received.
+    """Set the client, scheme and host of a request to the values that the reverse proxy received.
 
-    Clients can send these headers too, and a proxy appends its entry: the last one is used, and
-    only if it is valid.
+    Clients can send these headers too, and a proxy appends its entry. Therefore only the last entry
+    is used, if it is valid.
     """
     headers = Headers(scope=scope)
     address = _parse_address(_last_entry(headers, "x-forwarded-for"))
@@ -41,7 +41,7 @@ def apply_forwarded_headers(scope: Scope) -> None:
 
 
 def find_contradiction(scope: Scope, public_url: str | None) -> str | None:
-    """Return the name of a forwarded header that disagrees with the URLs of the instance."""
+    """Return the name of a forwarded header that contradicts the URLs of the instance, or None."""
     headers = Headers(scope=scope)
     scheme = _last_entry(headers, "x-forwarded-proto").lower()
     own_scheme = scope["scheme"]
@@ -60,11 +60,11 @@ def _last_entry(headers: Headers, name: str) -> str:
 
 
 def _parse_address(text: str) -> str | None:
-    """Return an IP address without port, or None when the text is not one."""
+    """Return an IP address without its port, or None if the text is not an IP address."""
     match = _ADDRESS_WITH_PORT.fullmatch(text)
     if match is not None:
         text = match["v6"] or match["v4"] or ""
-    if "%" in text:  # a zone may be any text
+    if "%" in text:  # a zone can be any text
         return None
     try:
         address = ip_address(text)

@@ -1,4 +1,4 @@
-"""Serve HTTP on connections whose number and duration are limited."""
+"""HTTP connections with a limited number and duration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 from datapilot_defer.instance.connections import Connections, Observation, Wait
 from datapilot_defer.instance.request_parser import RequestParser
 
-# A request body must progress by this much during each `Wait.BODY`.
+# The server must receive this many bytes of a request body during each `Wait.BODY`.
 _BODY_PROGRESS_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 16 * 1024
 _TLS_SHUTDOWN_S = 5.0
@@ -25,7 +25,7 @@ _CONTINUE = h11.InformationalResponse(status_code=100, headers=[])
 
 
 class ServerConfig(uvicorn.Config):
-    """Configuration of a server whose connections are limited."""
+    """Configuration of a server with limited connections."""
 
     tls: ssl.SSLContext
 
@@ -53,8 +53,8 @@ class ServerConfig(uvicorn.Config):
 class HttpConnection(H11Protocol):
     """A connection that serves HTTP requests.
 
-    After a TLS handshake the event loop may deliver bytes, or the end of the connection, before
-    `connection_made`. is_lost: the connection has ended.
+    After a TLS handshake, the event loop may deliver data or the end of the connection before it
+    calls `connection_made`. is_lost: the connection has ended.
     """
 
     observation: Observation
@@ -72,7 +72,7 @@ class HttpConnection(H11Protocol):
         self.is_lost = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start to serve."""
+        """Start serving requests."""
         super().connection_made(transport)
         self._has_started = True
         self._registry.add(self)
@@ -80,7 +80,7 @@ class HttpConnection(H11Protocol):
             self.data_received(self._early_data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop to serve."""
+        """Stop serving requests."""
         self.is_lost = True
         if not self._has_started:
             return
@@ -88,7 +88,7 @@ class HttpConnection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Process bytes of the client."""
+        """Process bytes from the client."""
         if not self._has_started:
             self._early_data += data
             return
@@ -105,11 +105,11 @@ class HttpConnection(H11Protocol):
         if self.conn.held_request is not None and self.conn.they_are_waiting_for_100_continue:
             self.transport.write(self.conn.send(_CONTINUE))
         if self.cycle is not previous and self.conn.their_state is h11.SEND_BODY:
-            # Until the application reads the body, it stays with the client.
+            # Leave the body with the client until the application reads it.
             self.flow.pause_reading()
 
     def on_response_complete(self) -> None:
-        """Prepare for the next request, or end the connection when none can follow."""
+        """Prepare for the next request, or end the connection if no request can follow."""
         is_last = self.conn.ignores_body
         self.cycle.body.clear()
         super().on_response_complete()
@@ -121,7 +121,7 @@ class HttpConnection(H11Protocol):
             self.handle_events()
 
     def _end_responses(self) -> None:
-        """Say that no response follows. The client can still read the last one."""
+        """Signal that no response follows. The client can still read the last one."""
         if not self.transport.can_write_eof():
             self.transport.close()
             return
@@ -129,25 +129,25 @@ class HttpConnection(H11Protocol):
             self.transport.write_eof()
 
     def timeout_keep_alive_handler(self) -> None:
-        """End a connection whose client sends no other request."""
+        """Close a connection whose client sends no further request."""
         if self.conn.held_request is None:
             super().timeout_keep_alive_handler()
 
     def shutdown(self) -> None:
-        """End the connection, after the present response if there is one."""
+        """Close the connection, after the current response if there is one."""
         if self.conn.held_request is not None:
             self.abort()
         else:
             super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer an invalid request, unless its response has started or may have no body."""
+        """Answer an invalid request, unless its response has started or must not have a body."""
         is_head = self.cycle is not None and self.cycle.scope["method"] == "HEAD"
         if is_head or self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.abort()
             return
         if self.cycle is not None:
-            # The application may be about to answer the same request.
+            # The application may be about to respond to the same request.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         super().send_400_response(msg)
@@ -157,7 +157,7 @@ class HttpConnection(H11Protocol):
         self.transport.abort()
 
     def observe(self) -> Observation:
-        """Return what the connection waits for."""
+        """Return the state, including what the connection waits for."""
         unsent_bytes = self.transport.get_write_buffer_size()
         if unsent_bytes:
             return Observation(Wait.RESPONSE, self.cycle, unsent_bytes)
@@ -171,14 +171,14 @@ class HttpConnection(H11Protocol):
         return Observation(None, self.cycle)
 
     def _reads_body(self) -> bool:
-        """Return whether the server reads a body that the client may send."""
+        """Return whether the server is reading a body that the client is allowed to send."""
         if self.flow.read_paused:
             return False
         return self.cycle is None or not self.cycle.waiting_for_100_continue
 
 
 class TlsHandshake(asyncio.Protocol):
-    """A connection until its TLS handshake is complete."""
+    """A connection during its TLS handshake."""
 
     observation: Observation
     since: float
@@ -197,7 +197,8 @@ class TlsHandshake(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the handshake."""
-        # The first bytes belong to the handshake, which starts in the next turn of the loop.
+        # The first bytes belong to the handshake, which starts in the next iteration of the event
+        # loop.
         transport.pause_reading()
         self._transport = transport
         self._registry.add(self)
@@ -208,7 +209,7 @@ class TlsHandshake(asyncio.Protocol):
         self._transport.abort()
 
     def observe(self) -> Observation:
-        """Return that the client has to complete the handshake."""
+        """Return the state in which the client has to complete the handshake."""
         return Observation(Wait.HEADER)
 
     async def _start_tls(self) -> None:
@@ -221,7 +222,7 @@ class TlsHandshake(asyncio.Protocol):
                 ssl_handshake_timeout=Wait.HEADER.value,
                 ssl_shutdown_timeout=_TLS_SHUTDOWN_S,
             )
-        except OSError:  # the client does not speak TLS, or has closed the connection
+        except OSError:  # the client does not use TLS, or has closed the connection
             self.abort()
             return
         finally:

@@ -1,7 +1,8 @@
-"""The verification process: inspects one uploaded artifact after the other.
+"""The verification process, which inspects uploaded artifacts one after another.
 
-The instance starts it with `main` and sends messages to its standard input; `verification`
-describes them. The process keeps nothing on disk and ends with its standard input.
+The instance starts it with `main` and sends messages to its standard input. The module
+`verification` describes them. The process stores nothing on disk and ends when its standard input
+ends.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from datapilot_defer.instance.verification import (
 )
 from datapilot_defer.validation import ValidationResult, validate, warm_up
 
-# The database does not need more of a text that the file may choose freely.
+# Maximum lengths of texts that the file can choose freely.
 _MAX_FACT_LENGTH = 200
 _MAX_LINE_LENGTH = 500
 _MAX_REPORT_BYTES = 16_000
@@ -49,13 +50,13 @@ _MAX_PROBLEMS = 100
 
 def main() -> None:
     """Verify artifacts until standard input ends. The argument is the memory limit in bytes."""
-    # Ctrl+C, and a supervisor that stops all processes, reach the instance too: it ends this one.
+    # The instance also receives Ctrl+C and the signals of a supervisor, and it ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.excepthook = _print_location
     _limit_resources(int(sys.argv[1]))
     output = sys.stdout.buffer
-    # Nothing but results may reach standard output.
+    # Only results may be written to standard output.
     sys.stdout = sys.stderr
     source = _Input(sys.stdin.fileno())
     _prepare(source)
@@ -71,15 +72,15 @@ def main() -> None:
 
 
 class Inspector:
-    """Verifies artifacts, and compares each valid manifest with its predecessor."""
+    """A verifier of artifacts that compares each valid manifest with the previous one."""
 
     def __init__(self) -> None:
         self._summary: ManifestSummary | None = None
 
     def verify(self, content: bytes, kind: Kind, *, is_compared: bool = False) -> Verification:
-        """Validate an artifact as `datapilot dbt validate` does.
+        """Validate an artifact like `datapilot dbt validate`.
 
-        is_compared: whether `compare` follows if it is valid.
+        is_compared: whether a call of `compare` follows if the artifact is valid.
         """
         inspected = artifact.parse_artifact(content, path=kind.file_name, kind=kind)
         validation = validate(inspected, max_problems=_MAX_PROBLEMS)
@@ -105,21 +106,21 @@ class Inspector:
 
 
 class _Input:
-    """Standard input, read by a thread: its end ends the process, also during a job."""
+    """Standard input, read by a thread. The process ends when it ends, even during a job."""
 
     def __init__(self, descriptor: int) -> None:
-        # No content: it does not fit into memory.
+        # The content is None if it does not fit into memory.
         self._received: queue.SimpleQueue[tuple[Message, bytes | None] | None]
         self._received = queue.SimpleQueue()
         self._is_idle = threading.Event()
         threading.Thread(target=self._read_all, args=[descriptor], daemon=True).start()
 
     def has_content(self) -> bool:
-        """Return whether `receive` would not wait."""
+        """Return whether `receive` would return immediately."""
         return not self._received.empty()
 
     def receive(self) -> tuple[Message, bytes] | None:
-        """Return the next message and its content; None at the end.
+        """Return the next message and its content, or None at the end.
 
         Raises MemoryError when the content is too large.
         """
@@ -145,24 +146,25 @@ class _Input:
                 if len(content) < message.size_bytes:
                     break
                 self._received.put((message, content))
-                # The receiver drops the content as soon as it can, and so must this thread.
+                # The receiver releases the content as soon as possible. This thread must not keep
+                # it either.
                 del content
         if not self._is_idle.is_set():
-            os._exit(1)  # the instance has ended, and nothing reads the result
+            os._exit(1)  # the instance has ended, so nothing reads the result
         self._received.put(None)
 
 
 def _prepare(source: _Input) -> None:
-    """Do what the first verification would have to wait for, unless it is waiting already."""
+    """Warm up for the first verification, and stop when its message arrives."""
     for _ in warm_up():
         if source.has_content():
             break
-    # Schemas and modules stay: the collections after each job need not look at them.
+    # Exclude schemas and modules, which are never released, from the collection after each job.
     gc.freeze()
 
 
 def _answer_next(source: _Input, inspector: Inspector) -> Result | None:
-    """Return the result for the next message; None at the end of the input."""
+    """Return the result for the next message, or None at the end of the input."""
     try:
         verification = _inspect_next(source, inspector)
     except MemoryError:
@@ -170,7 +172,7 @@ def _answer_next(source: _Input, inspector: Inspector) -> Result | None:
         return Result(Verification(problem=problem), is_last=True)
     if verification is None:
         return None
-    # A rejected artifact can be part of a cycle, with the error that describes why.
+    # A rejected artifact can be part of a reference cycle with the error that describes it.
     gc.collect()
     return Result(verification, peak_bytes=_peak_bytes())
 
@@ -186,7 +188,7 @@ def _inspect_next(source: _Input, inspector: Inspector) -> Verification | None:
 
 
 def _describe(inspected: Artifact) -> ArtifactMetadata:
-    """Return the facts of an artifact, with texts that every database and terminal accepts."""
+    """Return the metadata of an artifact, with texts that every database and terminal accepts."""
     metadata = inspected.metadata
     model_count = None
     if metadata.kind is Kind.MANIFEST:
@@ -194,7 +196,7 @@ def _describe(inspected: Artifact) -> ArtifactMetadata:
     return replace(
         metadata,
         dbt_version=_to_fact(metadata.dbt_version),
-        # Manifests before dbt 1.6 have no name of the project, only its MD5.
+        # Manifests before dbt 1.6 contain only the MD5 of the project name.
         project_name=_to_fact(metadata.project_name or metadata.project_id),
         project_id=_to_fact(metadata.project_id),
         adapter_type=_to_fact(metadata.adapter_type),
@@ -204,14 +206,14 @@ def _describe(inspected: Artifact) -> ArtifactMetadata:
 
 
 def _to_fact(text: str | None) -> str | None:
-    """Return one line of printable characters; of a text without any, a mark that it exists."""
+    """Return one line of printable characters, or a placeholder for a text that has none."""
     if not text:
         return None
     return to_single_line(text[:_MAX_FACT_LENGTH], _MAX_FACT_LENGTH) or REPLACEMENT
 
 
 def _describe_problems(validation: ValidationResult) -> str:
-    """Return the first problem, and the number of the others, as one line."""
+    """Return the first problem and the number of further problems as one line."""
     first_line = validation.problems[0].format_line(validation.artifact.path)
     problem = to_single_line(first_line[:_MAX_PROBLEM_LENGTH], _MAX_PROBLEM_LENGTH - 50)
     others = len(validation.problems) - 1 + validation.hidden_problems
@@ -224,7 +226,7 @@ def _describe_problems(validation: ValidationResult) -> str:
 
 
 def _limit_report(lines: list[str]) -> tuple[str, ...]:
-    """Return the first lines, within the number of bytes that is stored."""
+    """Return as many of the first lines as fit into the stored number of bytes."""
     report: list[str] = []
     remaining_bytes = _MAX_REPORT_BYTES
     for text in lines:
@@ -245,7 +247,7 @@ def _encode_result(result: Result) -> bytes:
 
 
 def _peak_bytes() -> int | None:
-    """Return the largest amount of memory that this process has used; None where it is unknown."""
+    """Return the peak memory use of this process in bytes, or None where it is unknown."""
     with contextlib.suppress(OSError):
         status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
         match = re.search(r"VmHWM:\s+(\d+) kB", status)
@@ -259,19 +261,19 @@ def _peak_bytes() -> int | None:
 
 
 def _limit_resources(memory_bytes: int) -> None:
-    """Limit the memory, and keep uploaded content out of core dumps."""
+    """Limit the memory, and prevent core dumps, which would contain uploaded content."""
     if sys.platform == "win32":
         return
     import resource
 
     for name, limit in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CORE, 0)):
-        with contextlib.suppress(ValueError, OSError):  # macOS rejects the limit of memory
+        with contextlib.suppress(ValueError, OSError):  # macOS rejects the memory limit
             resource.setrlimit(name, (limit, limit))
 
 
 def _print_location(
     error_type: type[BaseException], _: BaseException, location: TracebackType | None
 ) -> None:
-    """Print where an unexpected error happened, without its message: that may quote an upload."""
+    """Print where an unexpected error occurred, without its message, which may quote an upload."""
     lines = traceback.format_tb(location)
     print(f"verification failed: {error_type.__name__}", *lines, sep="\n", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""When each token was last used, stored later: no request waits for this write."""
+"""The times when tokens were last used, which are stored later so that no request waits."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class LastUsed:
         self._lock = threading.Lock()
 
     def record(self, token_id: int) -> None:
-        """Remember that a token was used now."""
+        """Record that a token was used now."""
         moment = utc_now()
         with self._lock:
             self._moments[token_id] = moment
 
     def flush(self, storage: Storage) -> None:
-        """Store the times in one transaction; keep them for the next call if that fails."""
+        """Store the times in one transaction. If that fails, keep them for the next call."""
         with self._lock:
             moments = self._moments
             self._moments = {}

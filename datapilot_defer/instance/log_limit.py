@@ -1,4 +1,4 @@
-"""Log messages that clients can cause, limited in their number."""
+"""A limit on the number of log messages that clients can cause."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LIMITED_LOGGERS = ("asyncio", "uvicorn.error", "datapilot_defer.instance.connec
 
 @dataclass
 class _Repeated:
-    """Messages of one origin within a minute after the printed one. level: of the log record."""
+    """Messages of one origin within a minute after the printed one. level: the log level."""
 
     text: str
     level: int
@@ -39,14 +39,14 @@ class _Repeated:
 
 
 class LogLimit(logging.Filter):
-    """Lets one message a minute pass from each origin, and counts the others."""
+    """A filter that passes one message per minute from each origin, and counts the others."""
 
     def __init__(self) -> None:
         super().__init__()
         self._repeated: dict[object, _Repeated] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a message is printed."""
+        """Return whether to print a message."""
         origin = _origin_of(record)
         if origin not in self._repeated and len(self._repeated) >= _MAX_ORIGINS:
             origin = None
@@ -59,9 +59,9 @@ class LogLimit(logging.Filter):
         return True
 
     def report_suppressed(self) -> None:
-        """Log how many messages were suppressed in the minutes that have passed.
+        """Log how many messages were suppressed in the minutes that have ended.
 
-        Call it about once a second.
+        Call this method about once a second.
         """
         for origin, repeated in list(self._repeated.items()):
             if repeated.is_old:
@@ -91,7 +91,7 @@ def limited_logs() -> Iterator[LogLimit]:
 
 
 def _origin_of(record: logging.LogRecord) -> object:
-    """Return where an exception was raised, otherwise the first line of the message."""
+    """Return where an exception was raised, or otherwise the first line of the message."""
     error = record.exc_info and record.exc_info[1]
     if not error or error.__traceback__ is None:
         return record.name, str(record.msg).partition("\n")[0]

@@ -1,4 +1,4 @@
-"""Forwarded headers, limits, security headers and access log of every request."""
+"""Processing of every request: forwarded headers, limits, security headers and access log."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from datapilot_defer.version import program_version
 
 log = logging.getLogger("datapilot_defer.instance")
 
-# Uploads that run, wait for their turn, or are not yet authenticated.
+# Maximum number of uploads that run, wait for their turn, or are not yet authenticated.
 _MAX_UPLOADS = 256
 _MAX_LOGGED_METHOD = 20
 _MAX_LOGGED_PATH = 500
@@ -76,7 +76,7 @@ class RequestMiddleware:
             await send(message)
 
         self._apply_proxy(scope)
-        # The user's instance URL ends with a slash, and the client adds another one.
+        # If the user's instance URL ends with a slash, the client adds another one.
         scope["path"] = scope["path"].replace("//", "/")
         try:
             await self._handle(scope, receive, send_with_headers)
@@ -85,7 +85,10 @@ class RequestMiddleware:
             _log_request(scope, status, time.monotonic() - started_at, request_id)
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request. An upload counts until its response begins, which no one may read."""
+        """Answer a request, and count running uploads.
+
+        An upload counts only until its response begins, because the client might never read it.
+        """
         app = self._reject(scope) or self._app
         counted = int(scope["method"] == "PUT")
         self._uploads += counted
@@ -100,7 +103,7 @@ class RequestMiddleware:
 
         try:
             await app(scope, receive, send_and_count)
-        except asyncio.CancelledError:  # the server stops, and has waited long enough
+        except asyncio.CancelledError:  # the server is stopping and has waited long enough
             if not has_begun:
                 response = error_response(Request(scope), 503, "the instance is stopping")
                 await response(scope, receive, send)
@@ -108,14 +111,14 @@ class RequestMiddleware:
             self._uploads -= counted
 
     def _request_id(self, scope: Scope) -> str:
-        """Return the id of a request: that of the reverse proxy, or else a random one."""
+        """Return the id of a request, from the reverse proxy or random."""
         request_id = Headers(scope=scope).get("x-request-id", "")
         if self._settings.behind_proxy and _REQUEST_ID.fullmatch(request_id):
             return request_id
         return secrets.token_hex(8)
 
     def _apply_proxy(self, scope: Scope) -> None:
-        """Apply forwarded headers, or warn once that they are ignored."""
+        """Apply forwarded headers, or log a warning once if they are ignored."""
         if self._settings.behind_proxy:
             apply_forwarded_headers(scope)
             return
@@ -126,14 +129,14 @@ class RequestMiddleware:
             return
         self._has_warned = True
         log.warning(
-            "the %s header of a request disagrees with the URLs that this instance returns: "
-            "forwarded headers are ignored. If a reverse proxy forwards the requests, start the "
-            "instance with --behind-proxy.",
+            "ignoring the forwarded headers of a request: %s contradicts the URLs that this "
+            "instance returns. If a reverse proxy forwards the requests, start the instance with "
+            "--behind-proxy.",
             header,
         )
 
     def _reject(self, scope: Scope) -> ASGIApp | None:
-        """Return the error response to a request that must not be processed."""
+        """Return the error response for a request that must not be processed, or None."""
         try:
             limit_address(self._rate_limiter, scope)
             _check_body(scope)
@@ -145,15 +148,17 @@ class RequestMiddleware:
 
 
 def _check_body(scope: Scope) -> None:
-    """Raise HTTPException when the body of an API call is too large, or any is of unknown size."""
+    """Raise HTTPException if a body has no stated size, or is too large for an API call."""
     headers = Headers(scope=scope)
     if "transfer-encoding" in headers:
         raise HTTPException(411, "the request has no Content-Length header")
     if scope["method"] == "PUT" and scope["path"].startswith("/files/"):
         return
-    # The body of an API call has less than 1 kB; only a signed URL accepts more.
+    # The body of an API call is smaller than 1 kB. Only a signed URL accepts more.
     if int(headers.get("content-length", "0")) > MAX_HELD_BODY_BYTES:
-        raise HTTPException(413, f"the body of this call has at most {MAX_HELD_BODY_BYTES} bytes")
+        raise HTTPException(
+            413, f"the request body is too large: the limit is {MAX_HELD_BODY_BYTES} bytes"
+        )
 
 
 def _add_security_headers(scope: Scope, message: Message) -> None:
@@ -165,13 +170,13 @@ def _add_security_headers(scope: Scope, message: Message) -> None:
 
 
 def _is_localhost(scope: Scope) -> bool:
-    """Return whether HTTPS must not be required: localhost has other servers on other ports."""
+    """Return whether the host is localhost, whose other ports may have servers without HTTPS."""
     host = Headers(scope=scope).get("host", "")
     return host.partition(":")[0].lower() == "localhost"
 
 
 def _log_request(scope: Scope, status: int, seconds: float, request_id: str) -> None:
-    """Log the path as the client sent it, without the query, which may hold a signature."""
+    """Log the path as sent by the client, without the query, which may contain a signature."""
     address = client_address(scope) or "-"
     method = to_single_line(scope["method"], _MAX_LOGGED_METHOD)
     path = to_single_line(scope["raw_path"].decode("ascii", "replace"), _MAX_LOGGED_PATH)

@@ -1,4 +1,4 @@
-"""What changed in a manifest since the previous one: its models, and where its relations are."""
+"""Differences between a manifest and the previous one, in models and in relations' locations."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ import msgspec
 from datapilot_defer import dbt_json
 from datapilot_defer.formatting import to_single_line
 
-# Limits of what is stored; the counts are complete.
+# Limits of the stored names. The counts are complete.
 _MAX_NAMES = 100
 _MAX_NAME_LENGTH = 200
 _MAX_NAMES_BYTES = 32_000
 _DIGEST_BYTES = 16
-# Types of nodes that other nodes can refer to, and which therefore have a relation.
+# Types of nodes that other nodes can refer to. Such nodes have a relation.
 _RELATION_TYPES = ("model", "seed", "snapshot")
 
 
 @dataclass(frozen=True)
 class ModelChanges:
-    """Numbers of added, removed and changed models; `names` has some of them, by the same words."""
+    """Numbers of added, removed and changed models.
+
+    names: some of their names, by "added", "removed" and "changed".
+    """
 
     added: int
     removed: int
@@ -31,15 +34,15 @@ class ModelChanges:
     names: dict[str, list[str]]
 
     def to_json(self) -> str:
-        """Return the JSON that is stored, at most 33 kB."""
+        """Return the JSON to store, at most 33 kB."""
         return msgspec.json.encode(self).decode()
 
 
 @dataclass(frozen=True)
 class RelationChanges:
-    """How many relations of nodes in both manifests have another database or schema now.
+    """How many relations of the nodes in both manifests moved to another database or schema.
 
-    example_before, example_after: such as `"prod"."main"` and `"dev"."main"`; "" if none moved.
+    example_before, example_after: for example `"prod"."main"` and `"dev"."main"`; "" if none moved.
     """
 
     compared: int
@@ -50,10 +53,10 @@ class RelationChanges:
 
 @dataclass(frozen=True)
 class ManifestSummary:
-    """What is kept of a manifest to compare it with another one.
+    """The part of a manifest that is needed to compare it with another one.
 
-    fingerprints: of each model. relations: database and schema of each node that has a relation.
-    Both by unique_id.
+    fingerprints: one for each model. relations: the database and schema of each node that has a
+    relation. Both are keyed by unique_id.
     """
 
     fingerprints: dict[str, bytes]
@@ -63,8 +66,8 @@ class ManifestSummary:
 class _Node(msgspec.Struct):
     """The parts of a node that are compared.
 
-    Columns stay text, which dbt writes in a stable order: decoding them would take longer than
-    everything else.
+    Columns are not decoded, because that would take longer than everything else. dbt writes them in
+    a stable order.
     """
 
     checksum: Any = None
@@ -78,7 +81,7 @@ class _Node(msgspec.Struct):
     contract: Any = None
 
     def has_relation(self) -> bool:
-        """Return whether the node is more than a part of other nodes' queries."""
+        """Return whether the node has a relation of its own, unlike an ephemeral model."""
         is_ephemeral = (
             isinstance(self.config, dict) and self.config.get("materialized") == "ephemeral"
         )
@@ -86,15 +89,15 @@ class _Node(msgspec.Struct):
 
 
 def count_models(sections: Mapping[str, Any]) -> int:
-    """Return the number of models in a manifest; 0 when its nodes cannot be read."""
+    """Return the number of models in a manifest, or 0 if its nodes cannot be read."""
     return sum(unique_id.startswith("model.") for unique_id in _node_entries(sections))
 
 
 def summarize_manifest(sections: Mapping[str, Any]) -> ManifestSummary:
-    """Return the summary of a manifest. Entries that cannot be read are left out."""
+    """Return the summary of a manifest. Unreadable entries are omitted."""
     summary = ManifestSummary({}, {})
     decoder = msgspec.json.Decoder(_Node)
-    # Most nodes share their database and schema with others: keep each pair once.
+    # Most nodes share their database and schema with others. Keep each pair only once.
     pairs: dict[tuple[str, str], tuple[str, str]] = {}
     for unique_id, raw in _node_entries(sections).items():
         if unique_id.partition(".")[0] not in _RELATION_TYPES:
@@ -126,7 +129,7 @@ def compare_models(before: ManifestSummary, after: ManifestSummary) -> ModelChan
 
 
 def compare_relations(before: ManifestSummary, after: ManifestSummary) -> RelationChanges:
-    """Compare where the relations of two manifests are, ignoring case."""
+    """Compare the locations of the relations of two manifests, ignoring case."""
     common_ids = before.relations.keys() & after.relations.keys()
     moved_ids = [
         unique_id
@@ -159,7 +162,7 @@ def _decode_node(decoder: msgspec.json.Decoder[_Node], raw: Any) -> _Node | None
 
 
 def _decode_slowly(raw: Any) -> _Node | None:
-    """Decode a node as dbt does, which permits numbers of more than 64 bits."""
+    """Decode a node like dbt, which permits numbers of more than 64 bits."""
     try:
         fields = dbt_json.decode(raw)
     except dbt_json.NotJsonError:
@@ -172,12 +175,12 @@ def _decode_slowly(raw: Any) -> _Node | None:
 
 
 def _fingerprint(node: _Node) -> bytes:
-    """Return a digest of what the author of a model wrote, as opposed to facts of a run."""
+    """Return a digest of what the author of a model wrote, without facts about a run."""
     authored = [getattr(node, name) for name in _Node.__struct_fields__ if name != "columns"]
     try:
         text = msgspec.json.encode(authored, order="sorted")
     except (TypeError, ValueError, OverflowError):
-        # Such as numbers beyond 64 bits, which Python's JSON permits.
+        # Python's JSON permits numbers of more than 64 bits, for example.
         text = repr(authored).encode(errors="backslashreplace")
     digest = hashlib.blake2b(text, digest_size=_DIGEST_BYTES)
     digest.update(node.columns)
@@ -195,7 +198,7 @@ def _format_location(pair: tuple[str, str]) -> str:
 
 
 def _limit_names(lists: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """Return the first names of each list, within the number of bytes that is stored."""
+    """Return the first names of each list, up to the number of bytes that may be stored."""
     remaining_bytes = _MAX_NAMES_BYTES
     limited: dict[str, list[str]] = {}
     for word, unique_ids in lists.items():

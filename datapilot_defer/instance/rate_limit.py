@@ -1,4 +1,4 @@
-"""Limit the requests per minute: of each token, and of each address without a valid token."""
+"""Limits on requests per minute, per token and per address without a valid token."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from starlette.types import Scope
 from datapilot_defer.instance.forwarding import client_address
 
 _MAX_TRACKED_CLIENTS = 10_000
-# Each route below these paths calls one of the functions below after it has authenticated.
+# Each route under these paths calls one of the functions below after authentication.
 _AUTHENTICATED_PATHS = ("/dbt/", "/auth_health", "/settings")
 _IS_COUNTED = "is_counted"
 
 
 class RateLimiter:
-    """Requests that each client may still make: `per_minute`, refilled evenly. 0: no limit."""
+    """A limit of `per_minute` requests for each client, refilled evenly. 0 disables it."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
@@ -26,7 +26,7 @@ class RateLimiter:
         self._lock = threading.Lock()
 
     def acquire(self, client: str) -> float:
-        """Count a request; return 0, or the seconds until the next one is allowed."""
+        """Count a request. Return 0, or the seconds until the next one is allowed."""
         if not self._per_minute:
             return 0.0
         with self._lock:
@@ -51,9 +51,9 @@ class RateLimiter:
 
 
 def limit_token(request: Request, token_id: int | None) -> None:
-    """Count a request for its valid token, or for its address when it has none.
+    """Count a request for its valid token, or for its address if it has none.
 
-    Raises HTTPException 429 when there were too many.
+    Raises HTTPException 429 after too many requests.
     """
     if token_id is not None:
         _limit(request, f"token {token_id}")
@@ -67,9 +67,9 @@ def limit_file(request: Request, file_id: int) -> None:
 
 
 def limit_address(limiter: RateLimiter, scope: Scope) -> None:
-    """Count a request for its address, unless it may turn out to be authenticated.
+    """Count a request for its address, unless it may later be authenticated.
 
-    Raises HTTPException 429 when there were too many.
+    Raises HTTPException 429 after too many requests.
     """
     if scope["path"] == "/health" or _may_be_authenticated(scope):
         return
@@ -78,7 +78,7 @@ def limit_address(limiter: RateLimiter, scope: Scope) -> None:
 
 
 def count_unauthenticated(limiter: RateLimiter, scope: Scope) -> None:
-    """Count a request for its address that failed before a route authenticated it."""
+    """Count a request for its address if it failed before a route authenticated it."""
     if _may_be_authenticated(scope) and not _state(scope).get(_IS_COUNTED):
         limiter.acquire(client_address(scope))
 
@@ -93,7 +93,7 @@ def _may_be_authenticated(scope: Scope) -> bool:
 
 
 def _state(scope: Scope) -> dict[str, object]:
-    """Return the state that the routes see as `request.state`."""
+    """Return the state that routes access as `request.state`."""
     state: dict[str, object] = scope.setdefault("state", {})
     return state
 

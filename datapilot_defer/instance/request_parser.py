@@ -1,24 +1,24 @@
-"""Parse the requests of one connection, at a cost that their clients cannot raise at will."""
+"""A parser for the requests of one connection that limits how much work a client can cause."""
 
 from __future__ import annotations
 
 import h11
 
-# A request with a body of at most this size reaches the application when it is complete.
+# A request with a body of at most this size is passed to the application when it is complete.
 MAX_HELD_BODY_BYTES = 16 * 1024
-# A larger body does in pieces of this size, however small the parts are that arrive.
+# A larger body is passed on in pieces of this size, even if it arrives in smaller parts.
 _PIECE_BYTES = 64 * 1024
 
 
 class RequestParser(h11.Connection):
-    """Parses requests. A body must have a Content-Length header.
+    """A parser that requires a Content-Length header for a request body.
 
     A chunked body could consist of single bytes, each of which takes as long to parse as a small
-    request: 256 kB of them, read at once, stopped the server for a second. Object stores do not
-    accept chunked uploads either.
+    request. Parsing 256 kB of them at once would block the server for a second. Object stores do
+    not accept chunked uploads either.
 
-    ignores_body: the present request has a chunked body, which is never parsed. No other request
-    can follow on the connection. held_request: the present request, until its body is complete.
+    ignores_body: the current request has a chunked body, which is never parsed, so no other request
+    can follow on the connection. held_request: the current request, until its body is complete.
     """
 
     def __init__(self, max_incomplete_event_size: int) -> None:
@@ -29,17 +29,17 @@ class RequestParser(h11.Connection):
         self._unparsed_bytes = 0
 
     def receive_data(self, data: bytes) -> None:
-        """Take bytes of the client."""
+        """Add bytes from the client."""
         if self.ignores_body:
             return
         self._unparsed_bytes += len(data)
         super().receive_data(data)
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """Return the next part of a request, or that more bytes are needed."""
+        """Return the next part of a request, or a value that means more bytes are needed."""
         piece_bytes = min(self._missing_bytes, _PIECE_BYTES)
         if self.our_state is h11.DONE:
-            piece_bytes = 0  # the request is answered: nothing of the rest is kept
+            piece_bytes = 0  # the request is already answered, so discard the rest
         if self.ignores_body or self._unparsed_bytes < piece_bytes:
             return h11.NEED_DATA
         if self.held_request is not None:

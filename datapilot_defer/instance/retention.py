@@ -1,4 +1,4 @@
-"""Delete old uploads and unreferenced blobs, in small steps between the requests."""
+"""Deletion of old uploads and unreferenced blobs in small steps between requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ log = logging.getLogger("datapilot_defer.instance")
 
 _BATCH_SIZE = 200
 _AUDIT_AGE = timedelta(days=400)
-# After the end of a signed URL: longer than an upload of 512 MB at the lowest permitted speed.
+# How long after the expiration of its URL an upload may still run. An upload of 512 MB at the
+# lowest permitted speed takes less.
 _SENDING_TIME = timedelta(hours=3)
 
 
@@ -36,18 +37,18 @@ def apply_retention(storage: Storage, settings: InstanceSettings) -> None:
 
 @contextmanager
 def failures_logged(job: str) -> Iterator[None]:
-    """Log an error of a job instead of raising it."""
+    """Log an exception of a job instead of raising it."""
     try:
         yield
     except (DatapilotError, OSError) as error:
-        log.warning("%s failed: %s. It is repeated later.", job, error)
+        log.warning("%s failed: %s. It will be repeated later.", job, error)
     except Exception as error:
-        log.exception("%s failed: %s. It is repeated later.", job, type(error).__name__)
+        log.exception("%s failed: %s. It will be repeated later.", job, type(error).__name__)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One deletion of everything that is not kept."""
+    """One deletion of all records and blobs that retention does not keep."""
 
     storage: Storage
     settings: InstanceSettings
@@ -55,8 +56,8 @@ class Sweep:
     def batches(self) -> Iterator[None]:
         """Delete in short transactions and yield after each one.
 
-        The caller pauses, so that others write in between, or stops: the next sweep deletes the
-        rest. A step that fails is logged and does not prevent the others.
+        The caller may pause between batches, so that others can write, or stop. The next sweep
+        deletes the rest. A failed step is logged and does not prevent the others.
         """
         steps = {
             "retention": self._delete_expired(),
@@ -148,7 +149,8 @@ class Sweep:
         self.storage.blobs.delete_incomplete(self.settings.grace)
 
     def _measure_blobs(self) -> Iterator[None]:
-        # Without pauses: what is received meanwhile may count twice until the next sweep.
+        # Measure without pauses, because uploads received in the meantime may count twice until the
+        # next sweep.
         with self.storage.database.read() as connection:
             before = quota_records.list_stored_bytes(connection)
         measured: Counter[int] = Counter()
@@ -165,7 +167,8 @@ class Sweep:
         with self.storage.database.read() as connection:
             if retention_records.is_blob_referenced(connection, instance_id, sha256):
                 return
-        # Check again with writers locked out: an upload of the same bytes may have come in between.
+        # Check again while no other transaction can write, because an upload of the same bytes may
+        # have arrived in the meantime.
         with self.storage.database.write() as connection:
             instance_records.lock_instance(connection, instance_id)
             if not retention_records.is_blob_referenced(connection, instance_id, sha256):

@@ -1,4 +1,4 @@
-"""Listen, run the web server, shut down."""
+"""The web server: listening, serving and shutting down."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ from datapilot_defer.storage import Storage
 
 log = logging.getLogger("datapilot_defer.instance")
 
-# Running uploads may continue for this long after the signal to stop.
+# How long running uploads may continue after the signal to stop.
 _SHUTDOWN_TIMEOUT_S = 60
-# Connections that the operating system keeps until the server accepts them, if it allows so many.
+# Maximum number of connections that the operating system queues for the server, if it permits this
+# many.
 _WAITING_CONNECTIONS = 4096
 # How often uvicorn calls `on_tick`.
 _TICKS_PER_SECOND = 10
@@ -36,7 +37,10 @@ _TICKS_PER_SECOND = 10
 
 @dataclass(frozen=True)
 class ListenAddress:
-    """Where to listen. port: 0 selects a free one. certificate, private_key: PEM files for TLS."""
+    """The address to listen on.
+
+    port: 0 selects a free port. certificate, private_key: PEM files for TLS.
+    """
 
     host: str
     port: int
@@ -49,7 +53,7 @@ class ListenAddress:
         return self.host in ("127.0.0.1", "::1", "localhost")
 
     def url(self, port: int) -> str:
-        """Return the URL under which clients connect to a port of this host."""
+        """Return the URL for clients to connect to a port of this host."""
         scheme = "https" if self.certificate else "http"
         host = self.host
         if ":" in host:
@@ -57,7 +61,7 @@ class ListenAddress:
         return f"{scheme}://{host}:{port}"
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """Return the settings of TLS, if there is a certificate. Raises UsageError."""
+        """Return the TLS settings, or None without a certificate. Raises UsageError."""
         if self.certificate is None:
             return None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -74,8 +78,8 @@ class ListenAddress:
 class Server(uvicorn.Server):
     """A server with limited connections, which stops when its blob store is broken.
 
-    url, on_ready: `on_ready` is called with the URL when the server accepts connections.
-    failure: why the server has stopped without a signal.
+    on_ready: a function to call when the server accepts connections. failure: why the server has
+    stopped without a signal.
     """
 
     config: ServerConfig
@@ -95,10 +99,10 @@ class Server(uvicorn.Server):
         self._signal = ""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application and listen."""
+        """Start the application and listen for connections."""
         await super().startup(sockets=sockets)
         for listener in sockets or ():
-            # asyncio has set the number of connections that it accepts at once.
+            # asyncio has set the queue length to the number of connections that it accepts at once.
             listener.listen(_WAITING_CONNECTIONS)
         if not self.started:
             return
@@ -109,13 +113,13 @@ class Server(uvicorn.Server):
             self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Examine connections, log and blob store once a second; return whether to stop."""
+        """Check connections, log and blob store once a second; return whether to stop."""
         if counter % _TICKS_PER_SECOND == 0:
             self.config.connections_in_use.close_stalled()
             self._log_limit.report_suppressed()
             if self._storage.blobs.is_broken:
                 self.failure = Unavailable(
-                    "the blob store has failed: it cannot be used again by this process. "
+                    "the blob store has failed and cannot be used again by this process. "
                     "Restart the instance."
                 )
                 self.should_exit = True
@@ -131,7 +135,7 @@ class Server(uvicorn.Server):
             log.info("stopped")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop because of a signal."""
+        """Begin to stop after a signal."""
         self._signal = signal.Signals(sig).name
         super().handle_exit(sig, frame)
 
@@ -143,12 +147,12 @@ def serve(
     *,
     on_ready: Callable[[str], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish running uploads, for at most a minute.
+    """Serve until SIGTERM or SIGINT, then let running uploads finish for at most a minute.
 
-    on_ready: called once with the instance's URL when it accepts connections; no request is
-    answered before it returns. Its errors end the server and are raised.
-    Raises UsageError when the address or the certificate cannot be used, and Unavailable when
-    the blob store fails so that only a new process can use it.
+    on_ready: called once with the instance's URL when it accepts connections. No request is
+    answered before it returns. Its errors stop the server and are raised.
+    Raises UsageError when the address or the certificate cannot be used, and Unavailable when the
+    blob store fails and only a new process can use it.
     """
     capacity = reserve_descriptors()
     with open_listener(address.host, address.port) as listener, limited_logs() as log_limit:
@@ -167,15 +171,15 @@ def serve(
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """Listen on a port; 0 selects a free one. Raises UsageError when that fails."""
+    """Listen on a port, where 0 selects a free one. Raises UsageError when that fails."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The explicit protocol lets the event loop disable Nagle's algorithm, which would add 40 ms
     # to each response.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":
-            # Reuse the port of a server that has just ended. On Windows the option would share
-            # the port of a running one.
+            # Reuse the port of a server that has just ended. On Windows, this option would share
+            # the port with a running server.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen()
@@ -183,8 +187,8 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener.close()
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"can't listen on {host} port {port}: {reason}; "
-            "choose another --port, or 0 for a free one"
+            f"cannot listen on {host} port {port}: {reason}. "
+            "Use another --port, or 0 for a free one."
         ) from None
     return listener
 
@@ -192,7 +196,7 @@ def open_listener(host: str, port: int) -> socket.socket:
 def _ignore_repeated_signals() -> None:
     """Ignore signals outside uvicorn, which raises its signal again after it has stopped.
 
-    The default handler would end the process before it has cleaned up.
+    The default handler would end the process before the cleanup is complete.
     """
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):

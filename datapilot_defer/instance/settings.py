@@ -8,16 +8,16 @@ from datetime import timedelta
 
 @dataclass(frozen=True)
 class InstanceSettings:
-    """How an instance behaves.
+    """Settings of an instance.
 
     public_url: base URL for clients; None uses the host of each request. behind_proxy: trust
-    X-Forwarded-* headers. requests_per_minute: per token, or per address without a valid token;
-    0 disables the limit. keep_count, keep_age: uploads of one kind that retention keeps per
-    environment, equal bytes counted once.
-    max_upload_bytes: of one artifact. max_stored_bytes: of all artifacts of an instance; None
-    does not limit them. grace: unreferenced uploads and blobs are kept this long; rejected_grace:
-    rejected uploads.
-    verification_workers: processes that verify uploads, one upload each.
+    X-Forwarded-* headers. requests_per_minute: limit per token, or per address without a valid
+    token; 0 disables it. keep_count, keep_age: number and maximum age of the uploads that retention
+    keeps per kind and environment; identical bytes count once.
+    max_upload_bytes: maximum size of an artifact. max_stored_bytes: maximum size of all artifacts
+    of an instance; None disables the limit. grace: how long unreferenced uploads and blobs are
+    kept. rejected_grace: how long rejected uploads are kept.
+    verification_workers: number of processes that verify uploads, one upload at a time each.
     """
 
     public_url: str | None = None

@@ -1,4 +1,4 @@
-"""Shares of a token: one token cannot occupy what all tokens wait for."""
+"""Limits per token on resources that all tokens share."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from weakref import WeakValueDictionary
 from anyio import CapacityLimiter
 from fastapi import HTTPException
 
-# A waiting request holds a connection that cannot be closed before its turn.
+# A waiting request occupies a connection that cannot be closed before its turn.
 _MAX_WAITING = 100
 _RETRY_AFTER_S = 5
 
 
 def too_busy() -> HTTPException:
-    """Return the response to a request that does not wait any longer for its turn."""
+    """Return the response for a request that would have to wait too long for its turn."""
     return HTTPException(
         503,
-        "too many such requests are running. Try again.",
+        "too many requests of this kind are running. Try again.",
         headers={"Retry-After": str(_RETRY_AFTER_S)},
     )
 
 
 class TokenSlots:
-    """How much of something each token may use at the same time; more of it waits for its turn."""
+    """The number of requests of one kind that each token may run at once. Further requests wait."""
 
     def __init__(self, per_token: int) -> None:
         self._per_token = per_token
@@ -32,7 +32,7 @@ class TokenSlots:
     def of_token(self, token_id: int) -> CapacityLimiter:
         """Return the limiter of a token.
 
-        Raises HTTPException 503 when too many requests of the token wait for it.
+        Raises HTTPException 503 when too many requests of the token are waiting for it.
         """
         limiter = self._limiters.get(token_id)
         if limiter is None:

@@ -1,4 +1,4 @@
-"""Turns of uploads: which may send its bytes now, and for how long."""
+"""Turns of uploads: which uploads may send their bytes now, and for how long."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from fastapi import HTTPException
 
 from datapilot_defer.instance.token_slots import TokenSlots, too_busy
 
-# Less than clients wait for a server that takes nothing: they must read the answer.
+# Shorter than the time that clients wait for a server that reads nothing, so that they can read the
+# response.
 MAX_WAIT_S = 25.0
-# A line of 1 Mbit/s has twice this speed.
+# A connection of 1 Mbit/s is twice this fast.
 _BYTES_PER_S = 64 * 1024
-# So long an upload may be slower, at its start or in pauses.
+# How long an upload may be slower, at its start or during pauses.
 _SLOW_S = 60.0
 
 
 class Pace:
-    """How fast an upload has to be. The upload is cancelled when it is too slow.
+    """The minimum speed of an upload, which is canceled if it is slower.
 
     earlier: the ends of the uploads of the same file that had not ended when this one started.
     """
@@ -33,14 +34,14 @@ class Pace:
         self.advance(0)
 
     def advance(self, received_bytes: int) -> None:
-        """Set how many bytes have arrived in all."""
+        """Set the total number of bytes that have arrived."""
         self._scope.deadline = self._started_at + _SLOW_S + received_bytes / _BYTES_PER_S
 
     async def finish(self) -> None:
-        """Stop to measure: the server has all bytes.
+        """Stop measuring, because all bytes have arrived, and wait for the earlier uploads to end.
 
-        Waits for the ends of the earlier uploads. One may be storing its bytes already, which
-        cannot be cancelled, and the bytes of the last upload have to be the ones that are kept.
+        One of them may already be storing its bytes, which cannot be canceled. The bytes of the
+        last upload must be the ones that are kept.
         """
         self._scope.deadline = math.inf
         for ended in self._earlier:
@@ -49,16 +50,16 @@ class Pace:
 
 @dataclass(frozen=True)
 class _Upload:
-    """An upload that runs or waits."""
+    """An upload that is running or waiting."""
 
     scope: CancelScope
     ended: Event
 
 
 class UploadTurns:
-    """The running and the waiting uploads.
+    """The running and waiting uploads.
 
-    at_once: how many run at the same time; per_token: of one token.
+    at_once: how many may run at the same time. per_token: how many of them may belong to one token.
     """
 
     def __init__(self, at_once: int, per_token: int) -> None:
@@ -69,13 +70,15 @@ class UploadTurns:
 
     @asynccontextmanager
     async def take(self, file_id: int, token_id: int) -> AsyncIterator[Pace]:
-        """Wait until an upload may run, and end an earlier one of the same file.
+        """Wait until an upload may run, and cancel an earlier upload of the same file.
 
-        A client repeats an upload whose connection broke before the server has noticed that.
-        Raises HTTPException: 503 after MAX_WAIT_S, 409 when a later upload of the same file
-        ends this one, 408 when it is too slow.
+        A client may repeat an upload before the server has noticed that the first connection is
+        broken.
+        Raises HTTPException: 503 after MAX_WAIT_S, 409 if a later upload of the same file replaces
+        this one, 408 if it is too slow.
         """
-        # It raises before it can end an earlier upload.
+        # Call this first, because it may raise an exception, and then the earlier upload must
+        # continue.
         limiter = self._of_token.of_token(token_id)
         with self._newest_of(file_id) as (scope, earlier):
             async with AsyncExitStack() as slots:
@@ -84,14 +87,14 @@ class UploadTurns:
         if not scope.cancelled_caught:
             return
         if current_time() >= scope.deadline:
-            raise _ended(408, f"the upload is slower than {_BYTES_PER_S // 1024} kB/s")
+            raise _ended(408, f"it was slower than {_BYTES_PER_S // 1024} kB/s")
         raise _ended(409, f"another upload of file {file_id} has started")
 
     @contextmanager
     def _newest_of(self, file_id: int) -> Iterator[tuple[CancelScope, list[Event]]]:
-        """Cancel the uploads of a file that run or wait, and open the scope of the next one.
+        """Cancel the running and waiting uploads of a file, and yield the scope of the next one.
 
-        Yields also the ends of the cancelled ones.
+        Also yield the events for the ends of the canceled uploads.
         """
         uploads = self._uploads.setdefault(file_id, [])
         for earlier in uploads:
@@ -117,5 +120,6 @@ class UploadTurns:
 
 
 def _ended(status: int, reason: str) -> HTTPException:
-    """Return the response to an upload whose rest is not read."""
-    return HTTPException(status, f"{reason}: it was not stored", headers={"Connection": "close"})
+    """Return the response to an upload whose remaining bytes are not read."""
+    detail = f"the upload was not stored: {reason}"
+    return HTTPException(status, detail, headers={"Connection": "close"})

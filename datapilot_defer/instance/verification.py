@@ -1,6 +1,6 @@
-"""What the instance and its verification process exchange, each message as one line of JSON.
+"""Messages between the instance and its verification process, each one line of JSON.
 
-The instance sends a `Message`, followed by the bytes of an artifact; the process answers each
+The instance sends a `Message`, followed by the bytes of an artifact. The process responds to each
 message with a `Result` of at most MAX_RESULT_BYTES. The bytes of the previous manifest are sent
 after the new one is verified, so that the process never holds both.
 """
@@ -17,10 +17,10 @@ MAX_RESULT_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class Message:
-    """Announces the bytes of an artifact.
+    """An announcement of the bytes of an artifact.
 
     is_compared: a message with the previous manifest follows if this one is valid. is_previous:
-    this is that message.
+    this message contains the previous manifest.
     """
 
     kind: Kind
@@ -31,11 +31,11 @@ class Message:
 
 @dataclass(frozen=True)
 class Verification:
-    """What is known about an uploaded artifact.
+    """The result of verifying an uploaded artifact.
 
     metadata: None when verification failed. problem: why the artifact is not valid.
-    report: lines as `datapilot dbt validate` prints them. changes, relations: differences from the
-    previous manifest; None when nothing was compared, which the report explains.
+    report: lines as printed by `datapilot dbt validate`. changes, relations: differences from the
+    previous manifest, or None if nothing was compared. The report explains why.
     """
 
     metadata: ArtifactMetadata | None = None
@@ -47,11 +47,11 @@ class Verification:
 
 @dataclass(frozen=True)
 class Result:
-    """What the process answers to a message.
+    """The response of the process to a message.
 
-    For a previous manifest, `verification` has the differences only, or the problem that prevented
-    the comparison. peak_bytes: memory that the process has used at most; None where it is unknown.
-    is_last: the process ends.
+    For a previous manifest, `verification` contains only the differences, or the problem that
+    prevented the comparison. peak_bytes: the peak memory use of the process, or None where it is
+    unknown. is_last: the process is about to end.
     """
 
     verification: Verification = field(default_factory=Verification)

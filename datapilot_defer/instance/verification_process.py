@@ -1,4 +1,4 @@
-"""One verification process, as the instance starts, asks and ends it."""
+"""One verification process: starting it, sending jobs to it and ending it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ import datapilot_defer
 from datapilot_defer.errors import Unavailable
 from datapilot_defer.instance.verification import MAX_RESULT_BYTES, Message, Result
 
-# Before its imports, the process would print a traceback when Ctrl+C ends the instance.
+# Ignore SIGINT before the imports. Otherwise the process would print a traceback when Ctrl+C ends
+# the instance.
 _PROGRAM = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "from datapilot_defer.instance.inspection import main; main()"
@@ -28,7 +29,7 @@ _STOP_TIMEOUT_S = 5
 
 
 class Content(Protocol):
-    """The bytes of an artifact, which may be read more than once."""
+    """The bytes of an artifact, which can be read repeatedly."""
 
     @property
     def size_bytes(self) -> int:
@@ -39,7 +40,7 @@ class Content(Protocol):
 
 
 class ProcessEnded(Exception):
-    """The process ended before it answered. `str()` of it: the signal or the exit code."""
+    """The process ended before it responded. Its message is the signal or the exit code."""
 
 
 class TimedOut(Exception):
@@ -47,11 +48,11 @@ class TimedOut(Exception):
 
 
 class VerificationProcess:
-    """A running process for one job after the other, each with a time limit."""
+    """A running process that handles one job at a time, each with a time limit."""
 
     def __init__(self, memory_bytes: int) -> None:
         """Start the process. Raises Unavailable when the operating system cannot start it."""
-        # -P: a file in the current directory must not take the place of a module.
+        # With -P, a file in the current directory cannot replace a module.
         command = [sys.executable, "-P", "-c", _PROGRAM, str(memory_bytes)]
         try:
             self._process = subprocess.Popen(
@@ -73,14 +74,14 @@ class VerificationProcess:
         return self._process.pid
 
     def begin_job(self, seconds: float) -> None:
-        """Set the time that the process may spend on the questions of one job."""
+        """Set the time that the process may spend on the messages of one job."""
         self._remaining_s = seconds
         self.jobs += 1
 
     def ask(self, message: Message, content: Content) -> Result:
-        """Send one artifact and return the answer. Time to read the content does not count.
+        """Send one artifact and return the result. Time spent reading the content does not count.
 
-        Raises ProcessEnded, TimedOut, and Unavailable when the content is not complete.
+        Raises ProcessEnded, TimedOut, and Unavailable when the content is incomplete.
         """
         self._is_idle = False
         is_reading = self._send(msgspec.json.encode(message) + b"\n")
@@ -99,11 +100,14 @@ class VerificationProcess:
         return result
 
     def kill(self) -> None:
-        """End the process at once; an `ask` in another thread raises ProcessEnded."""
+        """Kill the process. A call of `ask` in another thread raises ProcessEnded."""
         self._process.kill()
 
     def close(self) -> None:
-        """End and release the process; an idle one gets the time that coverage needs at its end."""
+        """End and release the process. An idle process gets time to end by itself.
+
+        Coverage measurement needs that time.
+        """
         if not self._is_idle:
             self._process.kill()
         with contextlib.suppress(OSError):
@@ -116,7 +120,7 @@ class VerificationProcess:
         self._output.close()
 
     def _send(self, chunk: bytes) -> bool:
-        """Return whether the process still reads. If not, it may have printed an answer."""
+        """Return whether the process is still reading. If not, it may have printed a result."""
         with self._time_limit():
             try:
                 self._input.write(chunk)
@@ -135,7 +139,7 @@ class VerificationProcess:
 
     @contextlib.contextmanager
     def _time_limit(self) -> Iterator[None]:
-        """Kill the process when it uses up the time of its job, which ends any wait for it."""
+        """Kill the process when its job has no time left, which ends any wait for the process."""
         started_at = time.monotonic()
         timer = threading.Timer(self._remaining_s, self._kill_after_timeout)
         timer.daemon = True

@@ -1,4 +1,4 @@
-"""Verification of uploads in a process of its own, whose memory and time are limited."""
+"""Verification of uploads in a separate process with limited memory and time."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class WorkerLimits:
     """Limits of the process.
 
     memory_bytes: enforced only where the operating system can limit it. seconds: for one upload.
-    max_jobs, max_peak_bytes: the process is replaced after so many uploads, and when it has used
-    more memory.
+    max_jobs, max_peak_bytes: the process is replaced after this many uploads, or when it has used
+    more memory than this.
     """
 
     memory_bytes: int = 2 * 1024**3
@@ -56,7 +56,7 @@ class VerificationWorker:
 
     @property
     def process_id(self) -> int | None:
-        """Return the ID of the process that runs now; None when none does."""
+        """Return the ID of the running process, or None."""
         process = self._process
         if process is None:
             return None
@@ -82,10 +82,10 @@ class VerificationWorker:
             self._process = None
 
     def verify(self, kind: Kind, content: Content, previous: Content | None) -> Verification:
-        """Verify one artifact; wait for the verifications of other threads.
+        """Verify one artifact, after the verifications of other threads.
 
-        previous: the manifest that it would replace. A failed comparison is no problem of the
-        artifact: the report explains why `changes` and `relations` are None then.
+        previous: the manifest that it would replace. If the comparison fails, the artifact can
+        still be valid. `changes` and `relations` are then None, and the report explains why.
         Raises Unavailable when the content cannot be read or the worker is stopped.
         """
         job = _Job(kind, content, previous)
@@ -97,7 +97,7 @@ class VerificationWorker:
                 return self._run(job, is_retry=True)
 
     def _run(self, job: _Job, *, is_retry: bool) -> Verification:
-        """Raise ProcessEnded only if this is not the retry."""
+        """Run a job and return its result. A retry does not raise ProcessEnded."""
         process = self._running_process()
         is_reusable = False
         try:
@@ -122,7 +122,7 @@ class VerificationWorker:
         except Unavailable as error:
             if self._is_stopping:
                 raise
-            # A lost or damaged current manifest must not prevent its replacement.
+            # A missing or damaged current manifest must not prevent its replacement.
             comparison = Result(Verification(problem=str(error)), is_last=True)
         return replace(
             comparison, verification=_add_comparison(result.verification, comparison.verification)
@@ -152,7 +152,7 @@ class VerificationWorker:
     def _running_process(self) -> VerificationProcess:
         if self._process is None:
             self._process = VerificationProcess(self._limits.memory_bytes)
-        # `stop` either finds the process, or is noticed here.
+        # `stop` either sees this process, or has already set this flag.
         if self._is_stopping:
             raise Unavailable(_STOPPING)
         return self._process
@@ -168,7 +168,7 @@ class VerificationWorker:
 
 
 class VerificationPool:
-    """Several workers. A thread that finds none idle waits for one."""
+    """Several workers. If none is idle, a thread waits for one."""
 
     def __init__(self, count: int, limits: WorkerLimits) -> None:
         self._workers = [VerificationWorker(limits) for _ in range(count)]
@@ -187,7 +187,7 @@ class VerificationPool:
             worker.stop()
 
     def verify(self, kind: Kind, content: Content, previous: Content | None) -> Verification:
-        """Verify one artifact, as `VerificationWorker.verify` does."""
+        """Verify one artifact like `VerificationWorker.verify`."""
         worker = self._idle.get()
         try:
             return worker.verify(kind, content, previous)

@@ -1,7 +1,7 @@
-"""What an instance stores: records in a database, blobs in an object store.
+"""The storage of an instance: records in a database and blobs in an object store.
 
-Nothing outside this package knows which database or object store that is. No state is kept in
-the process.
+Other packages do not depend on which database or object store is used. This package keeps no state
+between calls except in the storage itself.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from datapilot_defer.storage.permissions import (
 
 @dataclass(frozen=True)
 class Storage:
-    """The open database and the open blob store of an instance."""
+    """An instance's open database and open blob store."""
 
     database: Database
     blobs: BlobStore
@@ -39,12 +39,13 @@ class Storage:
 
 @contextmanager
 def open_storage(directory: Path, *, create: bool = True) -> Iterator[Storage]:
-    """Open the database and the blobs in a data directory, and make them private to this user.
+    """Open the database and the blobs in a data directory, and restrict access to this user.
 
-    create: create a missing directory and a missing database.
-    Raises UsageError when this user cannot use the directory, when others can access the database
-    and that cannot be changed, when there is no database and `create` is false, or when a newer
-    program wrote it; Unavailable when the storage cannot be opened.
+    create: create the directory and the database if they are missing.
+    Raises UsageError when this user cannot use the directory, when other users can access the
+    database and their access cannot be removed, when `create` is false and the database is missing,
+    or when the database requires a newer version of this program. Raises Unavailable when the
+    storage cannot be opened.
     """
     blobs_directory = directory / "blobs"
     try:
@@ -57,7 +58,7 @@ def open_storage(directory: Path, *, create: bool = True) -> Iterator[Storage]:
         reason = error.strerror
         if isinstance(error, FileExistsError):
             reason = "not a directory"
-        raise UsageError(f"{directory} cannot be the data directory: {reason}") from None
+        raise UsageError(f"cannot use {directory} as the data directory: {reason}") from None
     with private_umask():
         database = open_database(sqlite_url(directory))
     try:
@@ -67,11 +68,17 @@ def open_storage(directory: Path, *, create: bool = True) -> Iterator[Storage]:
 
 
 def _check_directory(directory: Path, *, create: bool) -> None:
-    """Create a data directory for this user alone, or raise UsageError if it has no database."""
+    """Create a missing data directory with private permissions.
+
+    If `create` is false, raise UsageError when the directory has no database.
+    """
     if create:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     elif not has_database(directory):
+        command = (
+            f"datapilot instance init --data {shlex.quote(str(directory))} --instance-name NAME"
+        )
         raise UsageError(
-            f"{directory} holds no instance: is --data right? `datapilot instance init "
-            f"--data {shlex.quote(str(directory))} --instance-name NAME` makes one"
+            f"{directory} does not contain an instance. Check --data, or create an instance with "
+            f"`{command}`."
         )

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 _MAX_ACTOR_LENGTH = 200
 _MAX_ADDRESS_LENGTH = 64
 _MAX_DETAIL_LENGTH = 500
-# Entries among which `list_failed_addresses` searches.
+# Number of newest entries that `list_failed_addresses` searches.
 _SEARCHED_ENTRIES = 1000
 
 
 class AuditAction(StrEnum):
-    """What was done. The value is stored and shown."""
+    """An action in the audit log. The value is stored and displayed."""
 
     TOKEN_CREATED = "token.create"  # noqa: S105
     TOKEN_REVOKED = "token.revoke"  # noqa: S105
@@ -44,7 +44,10 @@ class AuditAction(StrEnum):
 
 @dataclass(frozen=True)
 class Actor:
-    """Who does something. name: of the token, or a description. address: IP address, if known."""
+    """The originator of an action.
+
+    name: the token's name, or a description. address: the IP address, if known.
+    """
 
     name: str
     token_id: int | None = None
@@ -55,7 +58,8 @@ class Actor:
 class AuditEvent:
     """One entry of the audit log. actor: a token's name, or "command line (USER)".
 
-    instance_id: None for a failed sign-in with an unknown token. detail: such as a name.
+    instance_id: None for a failed sign-in with an unknown token. detail: further information, such
+    as a name.
     """
 
     id: int
@@ -78,7 +82,7 @@ def record_event(
     integration_id: int | None = None,
     detail: str = "",
 ) -> None:
-    """Add an entry to the audit log, in the transaction of what it records."""
+    """Add an entry to the audit log, in the transaction of the action."""
     address = None
     if actor.address is not None:
         address = actor.address[:_MAX_ADDRESS_LENGTH]
@@ -103,9 +107,9 @@ def list_events(
     since: datetime | None = None,
     before_id: int | None = None,
 ) -> Sequence[AuditEvent]:
-    """Return the entries of an instance, the newest first, with those of unknown tokens."""
+    """Return the entries of an instance and those of unknown tokens, newest first."""
     events = []
-    # One query for both would sort all entries of a long log.
+    # A single query for both would have to sort the entire log.
     for owner in (instance_id, None):
         query = select(audit).where(audit.c.instance_id.is_not_distinct_from(owner))
         if since is not None:
@@ -123,8 +127,8 @@ def list_failed_addresses(
 ) -> list[str | None]:
     """Return the addresses of at most `limit` failed sign-ins after a time.
 
-    instance_id: of the token; None for unknown tokens. Only the newest entries are searched, so
-    that a long log does not delay the answer to a sign-in.
+    instance_id: the instance of the token; None for unknown tokens. Only the newest entries are
+    searched, so that a long log does not delay the response to a sign-in.
     """
     newest = (
         select(audit.c.id, audit.c.at, audit.c.action, audit.c.address)
@@ -139,8 +143,9 @@ def list_failed_addresses(
 
 
 def delete_older_than(connection: Connection, moment: datetime, *, limit: int) -> int:
-    """Delete entries that are older than a time, at most `limit`, and return their number."""
-    # Ids grow with time: the oldest entries have the smallest ids, and nothing else is read.
+    """Delete at most `limit` entries older than a time, and return how many were deleted."""
+    # Ids increase over time, so the oldest entries have the smallest ids. This query reads only
+    # those.
     oldest = select(audit.c.id, audit.c.at).order_by(audit.c.id).limit(limit).subquery()
     ids = select(oldest.c.id).where(oldest.c.at < moment)
     return connection.execute(delete(audit).where(audit.c.id.in_(ids))).rowcount
@@ -148,7 +153,7 @@ def delete_older_than(connection: Connection, moment: datetime, *, limit: int) -
 
 def _event_from_row(row: Row[Any]) -> AuditEvent:
     values = dict(row._mapping)
-    # A newer release may have stored actions that this one does not have.
+    # A newer release may have stored actions that this release does not define.
     if row.action in set(AuditAction):
         values["action"] = AuditAction(row.action)
     return AuditEvent(**values)

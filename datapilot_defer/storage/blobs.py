@@ -1,4 +1,4 @@
-"""The blobs behind the records: named by their sha256, written once, never changed."""
+"""The blob store. A blob is identified by its sha256, written once and never modified."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from datapilot_defer.storage.database import utc_now
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-# Memory of one upload, and size of one read of a download.
+# The buffer size of an upload, and the size of one read of a download.
 CHUNK_BYTES = 1 << 20
 _INCOMING = "incoming"
 
 
 @dataclass(frozen=True)
 class Blob:
-    """A completely stored sequence of bytes. sha256: 64 lowercase hex digits."""
+    """A complete, stored sequence of bytes. sha256: 64 lowercase hex digits."""
 
     sha256: str
     size_bytes: int
 
 
 class BlobEntry(NamedTuple):
-    """A stored blob of an instance. stored_at: when it was uploaded last."""
+    """A stored blob of an instance. stored_at: the time of its last upload."""
 
     instance_id: int
     blob: Blob
@@ -41,7 +41,7 @@ class BlobEntry(NamedTuple):
 
 
 class BlobWriter:
-    """Bytes of an upload in progress; nothing is visible before `commit`."""
+    """A writer for an upload in progress. Its bytes are invisible until `commit`."""
 
     def __init__(self, blobs: BlobStore) -> None:
         import obstore
@@ -74,9 +74,9 @@ class BlobWriter:
         self._size_bytes += len(content)
 
     def commit(self, instance_id: int) -> Blob:
-        """Store the bytes as a blob of an instance; equal bytes are one blob.
+        """Store the bytes as a blob of an instance. Identical bytes share one blob.
 
-        Raises Unavailable when they cannot be stored.
+        Raises Unavailable when the bytes cannot be stored.
         """
         import obstore
 
@@ -85,17 +85,18 @@ class BlobWriter:
         with self._blobs.as_unavailable():
             self._writer.close()
             self._sync_to_disk(self._path)
-            # Replaces an equal blob too, to refresh its modification time: retention must not
-            # delete it before the new record refers to it.
+            # This also replaces an identical blob, which refreshes its modification time. Otherwise
+            # retention could delete that blob before the new record refers to it.
             obstore.rename(self._blobs.store, self._path, target)
-            # All of them: another upload may have created a directory and not synced it yet.
+            # Sync all parents, because another upload may have created a directory without syncing
+            # it yet.
             for parent in PurePosixPath(target).parents:
                 self._sync_to_disk(str(parent))
         self._is_open = False
         return blob
 
     def discard(self) -> None:
-        """Delete the bytes, unless they were committed."""
+        """Delete the bytes unless they were committed."""
         import obstore
 
         if not self._is_open:
@@ -106,15 +107,16 @@ class BlobWriter:
             obstore.delete(self._blobs.store, self._path)
 
     def _sync_to_disk(self, path: str) -> None:
-        """Flush a file or directory, so that no record outlives its blob in a power failure."""
+        """Flush a file or directory, so that a record's blob survives a power failure."""
         if self._blobs.directory is not None:
             sync_to_disk(self._blobs.directory / path)
 
 
 class BlobStore:
-    """An open store of blobs, each identified by an instance's id and its sha256.
+    """An open blob store. A blob is identified by the id of its instance and its sha256.
 
-    directory: of a local store. is_broken: no operation can succeed before the process ends.
+    directory: the directory of a local store. is_broken: the store cannot be used again until the
+    process is restarted.
     """
 
     def __init__(self, store: ObjectStore, directory: Path | None) -> None:
@@ -124,7 +126,7 @@ class BlobStore:
 
     @contextmanager
     def open_writer(self) -> Iterator[BlobWriter]:
-        """Open a writer, whose bytes are discarded at the end unless they were committed."""
+        """Yield a writer, and discard its bytes at the end unless they were committed."""
         writer = BlobWriter(self)
         try:
             yield writer
@@ -161,7 +163,7 @@ class BlobStore:
         return True
 
     def list_blobs(self) -> Iterator[BlobEntry]:
-        """Yield all blobs, without an order."""
+        """Yield all blobs in no particular order."""
         for path, size_bytes, stored_at in self._list_objects():
             owner, _, rest = path.partition("/")
             if owner.isdecimal():
@@ -169,7 +171,7 @@ class BlobStore:
                 yield BlobEntry(int(owner), blob, stored_at)
 
     def delete_incomplete(self, age: timedelta) -> None:
-        """Delete the bytes of uploads that ended longer ago than `age` without being committed."""
+        """Delete the uncommitted bytes of uploads that ended longer ago than `age`."""
         oldest = utc_now() - age
         for path, _, stored_at in self._list_objects(f"{_INCOMING}/"):
             if stored_at < oldest:
@@ -177,9 +179,9 @@ class BlobStore:
         self._delete_partial_files(oldest)
 
     def delete(self, instance_id: int, sha256: str) -> None:
-        """Delete a blob, if it exists, by renaming it: fast for any size.
+        """Delete a blob, if it exists, by renaming it, which is fast for any size.
 
-        Its bytes stay until `delete_incomplete`, which finds their age unchanged.
+        `delete_incomplete` removes the bytes later. Renaming does not change their age.
         """
         import obstore
 
@@ -189,7 +191,7 @@ class BlobStore:
 
     @contextmanager
     def as_unavailable(self) -> Iterator[None]:
-        """Raise Unavailable instead of the errors of the store and of the file system."""
+        """Convert errors of the store and of the file system to Unavailable."""
         import obstore
 
         try:
@@ -209,7 +211,7 @@ class BlobStore:
             obstore.delete(self.store, path)
 
     def _delete_partial_files(self, oldest: datetime) -> None:
-        """Delete files of killed processes in a directory: the store does not list them."""
+        """Delete the files that killed processes left behind. The store does not list them."""
         if self.directory is None:
             return
         for file in (self.directory / _INCOMING).glob("*#*"):
@@ -246,7 +248,10 @@ class StoredContent:
 
 
 def open_blobs(directory: Path) -> BlobStore:
-    """Open the blob store in a directory, creating it. Raises Unavailable when that fails."""
+    """Open the blob store in a directory, which is created if missing.
+
+    Raises Unavailable when that fails.
+    """
     import obstore
 
     path = directory.resolve()
@@ -256,8 +261,8 @@ def open_blobs(directory: Path) -> BlobStore:
         blobs = BlobStore(obstore.store.LocalStore(path), path)
     except (OSError, obstore.exceptions.BaseError) as error:
         raise _unavailable(_describe_cause(error)) from None
-    # The first operation starts obstore's runtime, which fails for ever if that is not possible,
-    # such as when many connections have used up the file descriptors.
+    # The first operation starts obstore's runtime. If that fails, for example because connections
+    # have used up the file descriptors, all later operations fail too. Start the runtime now.
     blobs.exists(0, "0" * 64)
     return blobs
 
@@ -272,11 +277,11 @@ def _is_panic(error: BaseException) -> bool:
 
 
 def _unavailable(cause: str) -> Unavailable:
-    return Unavailable(f"the instance's blobs can't be used now: {cause}; try again")
+    return Unavailable(f"the instance's blob store is unavailable: {cause}. Try again.")
 
 
 def _describe_cause(error: Exception) -> str:
-    """Return the cause without the store's paths and debug output."""
+    """Return the cause of an error without the store's paths and debug output."""
     if "No space left" in str(error):
         return "the disk is full"
     reason = getattr(error, "strerror", None)

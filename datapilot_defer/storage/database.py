@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from datapilot_defer.errors import DatapilotError, Unavailable
 from datapilot_defer.storage.schema_version import migrate
 
-# Transactions of others take milliseconds; after this many seconds something is wrong.
+# Other transactions take milliseconds, so a longer wait indicates a fault.
 _BUSY_TIMEOUT_S = 20
 _DATABASE_FILE = "records.sqlite3"
 _WAL_ATTEMPTS = 200
@@ -25,7 +25,7 @@ _WAL_RETRY_INTERVAL_S = 0.05
 
 
 def utc_now() -> datetime:
-    """Return the current UTC time, timezone-aware."""
+    """Return the current UTC time as a timezone-aware datetime."""
     return datetime.now(UTC)
 
 
@@ -37,7 +37,7 @@ def inserted_id(result: Any) -> int:
 class Database:
     """An open database. `read` and `write` yield a connection in a transaction.
 
-    migration: numbers of its newest migration before and after it was opened; 0 for a new one.
+    migration: the number of the newest migration before and after opening; 0 for a new database.
     """
 
     def __init__(self, url: str | URL) -> None:
@@ -51,15 +51,19 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Read one snapshot. Raises Unavailable when the database does not answer."""
+        """Yield a connection that reads one snapshot.
+
+        Raises Unavailable when the database does not respond.
+        """
         with _as_unavailable(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Commit all changes of the block, or none when it raises. Raises Unavailable like `read`.
+        """Yield a connection, and commit its changes unless the block raises an exception.
 
-        Between entering and leaving the block no other transaction of SQLite writes.
+        Raises Unavailable when the database does not respond. SQLite permits no other writing
+        transaction during the block.
         """
         with _as_unavailable(), self._engine.connect() as connection:
             writing = connection.execution_options(write=True)
@@ -74,8 +78,8 @@ class Database:
 def open_database(url: str | URL) -> Database:
     """Open the database at an SQLAlchemy URL and create or migrate its tables.
 
-    Raises UsageError when the tables belong to a newer program, Unavailable when the database
-    cannot be opened.
+    Raises UsageError when the tables require a newer version of this program, and Unavailable when
+    the database cannot be opened.
     """
     database = Database(url)
     try:
@@ -93,7 +97,7 @@ def sqlite_url(directory: Path) -> URL:
 
 
 def has_database(directory: Path) -> bool:
-    """Return whether a data directory holds a database, without creating one."""
+    """Return whether a data directory contains a database, without creating one."""
     return (directory / _DATABASE_FILE).is_file()
 
 
@@ -103,7 +107,7 @@ def database_files(directory: Path) -> list[Path]:
 
 
 def database_backups(directory: Path) -> list[Path]:
-    """Return the files beside a database that look like its backups: "records.backup"."""
+    """Return the files next to a database that look like backups, such as "records.backup"."""
     files = set(directory.glob(f"{Path(_DATABASE_FILE).stem}.*"))
     return sorted(files - set(database_files(directory)))
 
@@ -113,19 +117,17 @@ def _as_unavailable() -> Iterator[None]:
     try:
         yield
     except (DataError, IntegrityError, ProgrammingError):
-        raise  # bugs of this program: a retry would not help
+        raise  # bugs in this program, which a retry cannot fix
     except (DatabaseError, PoolTimeoutError) as error:
-        reason = getattr(error, "orig", None) or "too many wait for them"
-        raise Unavailable(
-            f"the instance's records can't be used now: {reason}; try again"
-        ) from None
+        reason = getattr(error, "orig", None) or "all connections are in use"
+        raise Unavailable(f"the instance's database is unavailable: {reason}. Try again.") from None
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    """Make commits survive a power failure, readers never wait, and foreign keys be enforced."""
+    """Configure a connection: durable commits, enforced foreign keys, readers that never wait."""
     import sqlite3
 
-    connection.isolation_level = None  # _begin_sqlite begins transactions, not the driver
+    connection.isolation_level = None  # _begin_sqlite begins transactions instead of the driver
     try:
         connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_S * 1000}")
         connection.execute("PRAGMA synchronous=FULL")
@@ -137,7 +139,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _enable_wal(connection: Any) -> None:
-    """Enable write-ahead logging. SQLite does not wait for its lock here, so retry."""
+    """Enable write-ahead logging. SQLite does not wait for the lock in this case, so retry."""
     import sqlite3
 
     for attempt in range(1, _WAL_ATTEMPTS + 1):
@@ -152,7 +154,7 @@ def _enable_wal(connection: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """Begin a transaction. A writer locks at once: a reader may not become a writer later."""
+    """Begin a transaction. A writer locks immediately because a reader cannot become a writer."""
     statement = "BEGIN"
     if connection.get_execution_options().get("write", False):
         statement = "BEGIN IMMEDIATE"

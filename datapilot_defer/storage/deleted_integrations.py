@@ -1,4 +1,4 @@
-"""Deletion of integrations, and their removal when nothing can restore them any longer."""
+"""Deletion of integrations, and their permanent removal after the undelete period."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from datapilot_defer.storage.web_sessions import delete_sessions_of_token
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-# In this order: a publication refers to a file.
+# Publications come first because they refer to files.
 _RECORDS_OF_ENVIRONMENTS = (publications, files, ingestions)
 _ACTOR = Actor("retention")
-# An integration is marked with it before its first record is removed: from then on, nothing can
-# restore it, whatever the server's clock shows.
+# This deletion time marks an integration before its first record is removed. From then on, it
+# cannot be undeleted, even if the server's clock is set back.
 _PURGE_BEGUN = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def set_deleted_at(
     connection: Connection, integration_id: int, deleted_at: datetime | None
 ) -> None:
-    """Mark an integration as deleted at a time; None undeletes it."""
+    """Mark an integration as deleted at a time. None undeletes it."""
     statement = integrations.update().where(integrations.c.id == integration_id)
     connection.execute(statement.values(deleted_at=deleted_at, last_modified_at=utc_now()))
 
 
 def list_purgeable(connection: Connection, before: datetime) -> list[int]:
-    """Return the ids of the integrations that were deleted before a time, the oldest first."""
+    """Return the ids of the integrations that were deleted before a time, oldest first."""
     query = select(integrations.c.id).where(integrations.c.deleted_at < before)
     return list(connection.scalars(query.order_by(integrations.c.deleted_at)))
 
@@ -47,11 +47,12 @@ def list_purgeable(connection: Connection, before: datetime) -> list[int]:
 def purge_batch(
     connection: Connection, integration_id: int, before: datetime, *, limit: int
 ) -> bool:
-    """Remove at most `limit` uploads or publications of an integration deleted before a time.
+    """Remove at most `limit` records of an integration that was deleted before a time.
 
-    Returns whether to call it again, in another transaction: the last call removes the integration
-    itself. Then its name is free, its blobs are unreferenced and its tokens revoked. The record
-    of the newest integration stays without its name, until there is a newer one.
+    Return whether to call this function again, in another transaction. The last call removes the
+    integration itself. Its name is then available, its blobs are unreferenced and its tokens are
+    revoked. The record of the newest integration is kept under another name until a newer
+    integration exists.
     """
     query = select(integrations.c.instance_id).where(
         integrations.c.id == integration_id, integrations.c.deleted_at < before
@@ -68,7 +69,8 @@ def purge_batch(
     connection.execute(delete(environments).where(of_integration))
     is_purged = integrations.c.id == integration_id
     if connection.scalar(select(func.max(integrations.c.id))) == integration_id:
-        # SQLite would use this id again, and clients that know it would get other artifacts.
+        # SQLite would reuse this id, and clients that use it would get artifacts of another
+        # integration.
         values = {"name": f"removed integration {integration_id}", "name_key": None}
         connection.execute(integrations.update().where(is_purged).values(**values))
     else:
@@ -85,7 +87,7 @@ def _delete_some(connection: Connection, records: Table, integration_id: int, li
 
 
 def _revoke_tokens(connection: Connection, instance_id: int, integration_id: int) -> None:
-    """Revoke the tokens of an integration, so that they do not permit others without it."""
+    """Revoke the tokens of an integration. Otherwise they would permit all other integrations."""
     of_integration = tokens.c.integration_id == integration_id
     query = select(tokens.c.id, tokens.c.name, tokens.c.revoked_at).where(of_integration)
     for row in connection.execute(query).all():

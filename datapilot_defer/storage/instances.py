@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Instance:
-    """An instance in the database. signing_key: signs its URLs; never leaves it."""
+    """An instance in the database. signing_key: the secret key that signs its URLs."""
 
     id: int
     name: str
@@ -38,7 +38,7 @@ def create_instance(connection: Connection, name: str) -> Instance:
 
 
 def find_instance(connection: Connection, name: str) -> Instance | None:
-    """Return the instance of this name."""
+    """Return the instance with this name, or None."""
     row = connection.execute(select(instances).where(instances.c.name == name)).first()
     if row is None:
         return None
@@ -52,7 +52,7 @@ def get_instance(connection: Connection, instance_id: int) -> Instance:
 
 
 def replace_signing_key(connection: Connection, instance_id: int) -> None:
-    """Replace the signing key of an instance by a new one."""
+    """Replace the signing key of an instance with a new one."""
     statement = instances.update().where(instances.c.id == instance_id)
     connection.execute(statement.values(signing_key=secrets.token_bytes(32)))
 
@@ -64,5 +64,5 @@ def lock_instance(connection: Connection, instance_id: int) -> None:
 
 
 def list_instance_names(connection: Connection) -> list[str]:
-    """Return the names of all instances, the oldest first."""
+    """Return the names of all instances, oldest first."""
     return list(connection.scalars(select(instances.c.name).order_by(instances.c.id)))

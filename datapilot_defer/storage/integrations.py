@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     _IntegrationIds = Sequence[int] | Select[tuple[int]]
 
-# How long a deleted integration is kept, and its name reserved.
+# How long a deleted integration and its name are kept.
 UNDELETE_PERIOD = timedelta(days=30)
 
 
 class UploadCheck(StrEnum):
-    """A check of an uploaded manifest against the current one. The value is stored and shown."""
+    """A check of a new manifest against the current one. The value is stored and displayed."""
 
     OLDER = "older"
     SMALLER = "smaller"
@@ -34,9 +34,9 @@ class UploadCheck(StrEnum):
 
 @dataclass(frozen=True)
 class Environment:
-    """An environment of an integration. Its name keeps its case but is compared without it.
+    """An environment of an integration. Names keep their case but are compared ignoring case.
 
-    disabled_checks: the checks that its uploads skip.
+    disabled_checks: the checks that uploads to it skip.
     """
 
     id: int
@@ -48,7 +48,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Integration:
-    """Receives the artifacts of one dbt project.
+    """An integration, which receives the artifacts of one dbt project.
 
     project_name: None before the first manifest. deleted_at: None unless it is deleted.
     """
@@ -66,7 +66,7 @@ class Integration:
 
     @property
     def purge_at(self) -> datetime | None:
-        """Return until when a deleted integration is kept; None when it is not deleted."""
+        """Return the end of the undelete period, or None if the integration is not deleted."""
         if self.deleted_at is None:
             return None
         return self.deleted_at + UNDELETE_PERIOD
@@ -77,7 +77,7 @@ class Integration:
         return self.purge_at is not None and self.purge_at > utc_now()
 
     def environment(self, name: str) -> Environment | None:
-        """Return the environment of this name, ignoring case."""
+        """Return the environment with this name, ignoring case, or None."""
         wanted = normalize_name(name)
         for environment in self.environments:
             if normalize_name(environment.name) == wanted:
@@ -85,13 +85,13 @@ class Integration:
         return None
 
 
-# Integrations are sorted and searched by it.
+# The key for sorting integrations and searching their names.
 _SORT_KEY = func.coalesce(integrations.c.name_key, func.lower(integrations.c.name))
 _INTEGRATION_COLUMNS = [field.name for field in fields(Integration) if field.name != "environments"]
 
 
 def normalize_name(name: str) -> str:
-    """Return the form in which names of integrations and environments are compared."""
+    """Return a name of an integration or environment in the form used for comparison."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return unicodedata.normalize("NFKC", folded)
 
@@ -114,7 +114,7 @@ def create_integration(
 
 
 def add_environment(connection: Connection, integration_id: int, name: str) -> None:
-    """Add an environment to an integration that has none of this name."""
+    """Add an environment to an integration. The name must be unused in the integration."""
     values = {
         "integration_id": integration_id,
         "name": name,
@@ -128,7 +128,7 @@ def add_environment(connection: Connection, integration_id: int, name: str) -> N
 def find_integration(
     connection: Connection, instance_id: int, integration_id: int
 ) -> Integration | None:
-    """Return an instance's integration by its id."""
+    """Return the integration of an instance with this id, or None."""
     query = select(integrations).where(
         integrations.c.instance_id == instance_id, integrations.c.id == integration_id
     )
@@ -148,10 +148,9 @@ def get_environment(connection: Connection, environment_id: int) -> Environment:
 def find_integration_by_name(
     connection: Connection, instance_id: int, name: str
 ) -> Integration | None:
-    """Return an instance's integration by its name, ignoring case; also a deleted one.
+    """Return an instance's integration, deleted or not, by its name, ignoring case.
 
-    An integration with exactly this name comes first: release 0.1.0 created several integrations
-    whose names differ in case only.
+    An exact match takes precedence, because release 0.1.0 allowed names that differ only in case.
     """
     key = normalize_name(name)
     is_candidate = (
@@ -205,8 +204,8 @@ def list_integrations(
 ) -> Sequence[Integration]:
     """Return an instance's integrations, sorted by name, ignoring case.
 
-    only_id: only the one with this id. name_contains: only those whose name contains this text,
-    ignoring case. is_deleted: the ones that can be undeleted instead of the others.
+    only_id: return only the integration with this id. name_contains: return only those whose name
+    contains this text, ignoring case. is_deleted: return those that can be undeleted instead.
     """
     matching = _select_matching(
         select(integrations), instance_id, only_id, name_contains, is_deleted
@@ -215,7 +214,7 @@ def list_integrations(
     listed = [_integration_from_row(row) for row in connection.execute(query)]
     ids: _IntegrationIds = [integration.id for integration in listed]
     if limit is None:
-        # A subquery, because a statement takes a limited number of parameters.
+        # Use a subquery, because the number of parameters in a statement is limited.
         ids = matching.with_only_columns(integrations.c.id)
     return _with_environments(connection, listed, ids)
 
@@ -227,7 +226,7 @@ def count_integrations(
     only_id: int | None = None,
     name_contains: str = "",
 ) -> int:
-    """Return how many integrations `list_integrations` returns without a limit."""
+    """Return the number of integrations that `list_integrations` returns without a limit."""
     query = select(func.count()).select_from(integrations)
     matching = _select_matching(query, instance_id, only_id, name_contains, is_deleted=False)
     return int(connection.execute(matching).scalar_one())
@@ -260,10 +259,10 @@ def record_publication(
     project_name: str | None,
     uploaded_at: datetime | None = None,
 ) -> None:
-    """Record that an artifact of an integration became current now.
+    """Record that an artifact of an integration has just become current.
 
-    project_name: its dbt project; None leaves the recorded one. uploaded_at: when it was
-    uploaded, if the upload made it current.
+    project_name: the dbt project of the artifact; None keeps the recorded one. uploaded_at: the
+    upload time, if the upload itself made the artifact current.
     """
     values: dict[str, Any] = {"last_modified_at": utc_now()}
     if uploaded_at is not None:
@@ -276,7 +275,7 @@ def record_publication(
 def _with_environments(
     connection: Connection, listed: Sequence[Integration], ids: _IntegrationIds
 ) -> list[Integration]:
-    """Add the environments, with one query for all integrations."""
+    """Add the environments to the integrations, with one query for all of them."""
     query = select(environments).where(environments.c.integration_id.in_(ids))
     by_integration: dict[int, list[Environment]] = {}
     for row in connection.execute(query.order_by(environments.c.id)):
@@ -294,6 +293,6 @@ def _integration_from_row(row: Row[Any]) -> Integration:
 
 def _environment_from_row(row: Row[Any]) -> Environment:
     names = (row.disabled_checks or "").split(",")
-    # A newer release may have stored checks that this one does not have.
+    # A newer release may have stored checks that this release does not define.
     disabled_checks = frozenset(UploadCheck(name) for name in names if name in set(UploadCheck))
     return Environment(row.id, row.integration_id, row.name, row.created_at, disabled_checks)

@@ -1,4 +1,4 @@
-"""Queries of the pages that list integrations and tokens."""
+"""Queries for the pages that list integrations and tokens."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 def list_current_manifests(
     connection: Connection, environment_ids: Sequence[int]
 ) -> Mapping[int, Upload]:
-    """Return the current manifest of each environment that has one, by the environment's id."""
-    # A subquery for each environment reads one entry of an index, however long the history is.
+    """Return the current manifest of each environment that has one, by environment id."""
+    # The subquery reads one index entry for each environment, regardless of the length of the
+    # history.
     published = publications.alias()
     newest_id = (
         select(func.max(published.c.id))
@@ -44,9 +45,9 @@ def list_current_manifests(
 def list_history_of_kind(
     connection: Connection, environment_id: int, kind: Kind, *, limit: int
 ) -> Sequence[tuple[Upload, str]]:
-    """Return verified and rejected uploads of one kind, the newest first, with their token names.
+    """Return verified and rejected uploads of one kind with their token names, newest first.
 
-    Two queries, because each reads only entries of an index that it returns: a kind may be rare
+    Each of the two queries reads only index entries of uploads that it returns. A kind may be rare
     among a million uploads.
     """
     query = (
@@ -69,7 +70,7 @@ def list_history_of_kind(
 def find_integration_names(
     connection: Connection, integration_ids: Sequence[int]
 ) -> Mapping[int, str]:
-    """Return the names of integrations, deleted ones included, by their ids."""
+    """Return the names of integrations by id, including deleted ones."""
     query = select(integrations.c.id, integrations.c.name)
     rows = connection.execute(query.where(integrations.c.id.in_(integration_ids)))
     return {row.id: row.name for row in rows}

@@ -1,4 +1,4 @@
-"""Permissions of a data directory: only the user who runs the instance has access."""
+"""File permissions of a data directory, which only the user who runs the instance may access."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENTER_BY_OTHERS = 0o011
 
 @contextmanager
 def private_umask() -> Iterator[None]:
-    """Give no other user access to the files and directories that the block creates."""
+    """Deny other users access to the files and directories that the block creates."""
     previous = os.umask(_OTHERS)
     try:
         yield
@@ -41,10 +41,10 @@ def check_write_access(paths: Sequence[Path]) -> None:
 def restrict_permissions(
     directory: Path, secret_files: Sequence[Path], other_paths: Sequence[Path]
 ) -> None:
-    """Remove the access of other users to a data directory, on POSIX, and log that.
+    """Remove other users' access to a data directory on POSIX systems, and log the change.
 
-    Raises UsageError when others can access one of the secret files and that cannot be changed.
-    They may have access to the directory itself, such as the mount point of a volume.
+    Raises UsageError when other users can access a secret file and their access cannot be removed.
+    They may have access to the directory itself, which may be the mount point of a volume.
     """
     if os.name != "posix":
         return
@@ -59,13 +59,13 @@ def restrict_permissions(
 
 
 def _is_exclusive(directory: Path, paths: Sequence[Path]) -> bool:
-    """Return whether a directory contains nothing else. /tmp, for example, has to stay shared."""
+    """Return whether a directory contains only these paths, unlike /tmp, which must stay shared."""
     names = {path.name for path in paths} | {"lost+found"}
     return all(entry.name in names or entry.name.startswith(".") for entry in directory.iterdir())
 
 
 def _restrict(path: Path) -> bool:
-    """Remove the access of others if they have any; return whether that succeeded."""
+    """Remove other users' access to a path. Return False if they had none or keep it."""
     mode = _mode(path)
     if not mode & _OTHERS or path.is_symlink():  # the target may belong to another program
         return False
@@ -77,10 +77,10 @@ def _restrict(path: Path) -> bool:
 
 
 def _check_exposure(directory: Path, secret_files: Sequence[Path]) -> None:
-    """Raise UsageError if others, who can enter a directory, can access a secret file in it."""
+    """Raise UsageError if other users can access a secret file in a directory they can enter."""
     mode = _mode(directory)
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        log.warning("every user can replace the files in %s: use a directory in it", directory)
+        log.warning("any user can replace the files in %s. Use a subdirectory instead.", directory)
     for file in secret_files:
         if _mode(file) & _OTHERS:
             raise _exposed_error(directory, file)

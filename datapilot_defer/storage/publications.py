@@ -1,4 +1,4 @@
-"""Which upload of an environment was current when."""
+"""Publications: when each upload of an environment became current."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class PublicationReason(StrEnum):
-    """Why an upload became current. The value is stored and shown."""
+    """The reason why an upload became current. The value is stored and displayed."""
 
     UPLOAD = "upload"
     RESTORE = "restore"
@@ -28,10 +28,10 @@ class PublicationReason(StrEnum):
 
 @dataclass(frozen=True)
 class Publication:
-    """An upload became current.
+    """The event of an upload becoming current.
 
-    upload_id: None when retention has removed the upload. reason, token_name: None when
-    release 0.1.0 published it.
+    upload_id: None when retention has removed the upload. reason, token_name: None for publications
+    of release 0.1.0.
     """
 
     id: int
@@ -52,8 +52,8 @@ def make_current(
 ) -> None:
     """Make a verified upload the current one of its environment and kind.
 
-    since: a time before the previous publication's, from a clock that was set back, is replaced
-    by that one, so that times and ids have the same order.
+    since: the time of the publication. If the clock was set back, the time of the previous
+    publication is used, so that times and ids have the same order.
     """
     query = select(publications.c.since).where(*_is_of(upload.environment_id, upload.kind))
     previous = connection.scalar(query.order_by(publications.c.id.desc()).limit(1))
@@ -73,7 +73,8 @@ def find_current(
 ) -> Upload | None:
     """Return the upload of a kind that is current in an environment, or was at a given time.
 
-    Returns None when there was none, and when retention has removed it: see `is_removed`.
+    Return None if there is none or if retention has removed it. `is_removed` distinguishes these
+    cases.
     """
     columns = [publications.c.file_id.label("published_id"), *UPLOAD_COLUMNS]
     query = select(*columns).select_from(
@@ -101,9 +102,9 @@ def list_current(connection: Connection, environment_id: int) -> Sequence[Upload
 def list_publications(
     connection: Connection, environment_id: int, *, limit: int, kind: Kind | None = None
 ) -> Sequence[Publication]:
-    """Return what became current in an environment, the newest first.
+    """Return the publications in an environment, newest first.
 
-    kind: only artifacts of this kind.
+    kind: only those of this kind.
     """
     query = (
         select(publications, tokens.c.name.label("token_name"))

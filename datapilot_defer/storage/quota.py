@@ -1,7 +1,7 @@
-"""How many bytes the blobs of each instance have.
+"""The total size of each instance's blobs.
 
-The figures are columns of the database, not the sum of a query: a request reads one row. The
-sweep measures the blobs and corrects them.
+The size is stored in a column, so that a request reads one row instead of computing a sum. The
+sweep measures the blobs and corrects the stored size.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 
 def find_stored_bytes(connection: Connection, instance_id: int) -> int | None:
-    """Return the bytes of an instance's blobs; None before they were measured."""
+    """Return the total size of an instance's blobs in bytes, or None if not yet measured."""
     query = select(instances.c.stored_bytes).where(instances.c.id == instance_id)
     return connection.scalar(query)
 
 
 def list_stored_bytes(connection: Connection) -> dict[int, int | None]:
-    """Return the bytes of each instance's blobs by its id."""
+    """Return the total size of each instance's blobs in bytes, by instance id."""
     rows = connection.execute(select(instances.c.id, instances.c.stored_bytes))
     return {row.id: row.stored_bytes for row in rows}
 
 
 def add_stored_blob(connection: Connection, instance_id: int, blob: Blob) -> None:
-    """Add the bytes of a blob, unless an upload refers to equal ones already."""
+    """Add the size of a blob, unless an upload already refers to an identical blob."""
     if is_blob_referenced(connection, instance_id, blob.sha256):
         return
     statement = instances.update().where(instances.c.id == instance_id)
-    # NULL, not yet measured, stays NULL.
+    # NULL means "not yet measured". The addition does not change it.
     statement = statement.values(stored_bytes=instances.c.stored_bytes + blob.size_bytes)
     connection.execute(statement)
 
@@ -45,10 +45,10 @@ def add_stored_blob(connection: Connection, instance_id: int, blob: Blob) -> Non
 def correct_stored_bytes(
     connection: Connection, measured: Mapping[int, int], before: Mapping[int, int | None]
 ) -> None:
-    """Replace the figures by measured ones.
+    """Replace the stored sizes with measured ones.
 
-    measured: bytes by instance id. before: the figures when the measurement began; what was added
-    since then is added to the measured ones.
+    measured: bytes by instance id. before: the stored sizes when the measurement began. Sizes that
+    uploads have added since then are added to the measured ones.
     """
     for instance_id, stored_bytes in before.items():
         added = func.coalesce(instances.c.stored_bytes - stored_bytes, 0)

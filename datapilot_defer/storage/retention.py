@@ -1,7 +1,7 @@
-"""Which uploads and blobs retention may delete.
+"""Selection and deletion of the uploads and blobs that retention does not keep.
 
-Everything is done in batches of BATCH_SIZE rows, one short transaction each, so that other
-writers wait for a few milliseconds only.
+Each batch of BATCH_SIZE rows is deleted in its own short transaction, so that other writers wait
+only a few milliseconds.
 """
 
 from __future__ import annotations
@@ -43,10 +43,11 @@ def environments_over_retention(
 
 @dataclass
 class ExpiredUploads:
-    """The uploads of an environment beyond retention, read in batches from new to old.
+    """The expired uploads of an environment, read in batches from new to old.
 
-    count: how many of each kind to keep. Equal bytes count once: an hourly job that uploads
-    the same manifest displaces nothing. age: older ones are expired too.
+    count: the number of uploads of each kind to keep. Identical bytes count once, so an hourly job
+    that uploads the same manifest does not displace other uploads. age: the maximum age; older
+    uploads are expired even if `count` would keep them.
     """
 
     environment_id: int
@@ -56,7 +57,7 @@ class ExpiredUploads:
     _kept_hashes: dict[str, set[str]] = field(default_factory=dict)
 
     def read_batch(self, connection: Connection) -> list[int] | None:
-        """Return the ids of the expired ones among the next uploads; None after the last."""
+        """Return the ids of the expired uploads in the next batch, or None after the last batch."""
         query = select(files.c.id, files.c.kind, files.c.sha256, files.c.uploaded_at).where(
             files.c.environment_id == self.environment_id,
             files.c.id <= self._next_id,
@@ -79,7 +80,7 @@ class ExpiredUploads:
 def delete_uploads(connection: Connection, environment_id: int, ids: Sequence[int]) -> None:
     """Delete verified uploads of an environment, except current ones.
 
-    Their publications stay as tombstones: they show that something was current at that time.
+    Their publications remain as tombstones, which show that an upload was current at that time.
     """
     current_ids = {upload.id for upload in list_current(connection, environment_id)}
     expired_ids = set(ids) - current_ids
@@ -91,9 +92,9 @@ def delete_uploads(connection: Connection, environment_id: int, ids: Sequence[in
 
 
 def _delete_redundant(connection: Connection, tombstones: Sequence[int]) -> None:
-    """Delete those of new tombstones, and of their successors, that follow a tombstone directly.
+    """Delete new tombstones and their successors that directly follow another tombstone.
 
-    The first of several in a row contains everything that is known.
+    Only the first of several consecutive tombstones carries information.
     """
     candidates = set(tombstones)
     for batch in _batches(tombstones):
@@ -114,7 +115,7 @@ def _delete_redundant(connection: Connection, tombstones: Sequence[int]) -> None
 
 
 def _find_successors(connection: Connection, ids: Sequence[int]) -> list[int]:
-    """Return the ids of the publications that followed some others."""
+    """Return the ids of the publications that directly follow the given ones."""
     following = publications.alias()
     successor = select(func.min(following.c.id)).where(
         _has_kind_of(following), following.c.id > publications.c.id
@@ -124,13 +125,13 @@ def _find_successors(connection: Connection, ids: Sequence[int]) -> list[int]:
 
 
 def _has_kind_of(other: FromClause) -> ColumnElement[bool]:
-    """Return whether another publication has the environment and kind of one."""
+    """Return the condition that another publication has the same environment and kind."""
     is_same_environment = other.c.environment_id == publications.c.environment_id
     return is_same_environment & (other.c.kind == publications.c.kind)
 
 
 def _batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Yield parts of ids, because a statement takes a limited number of parameters."""
+    """Yield ids in batches, because the number of parameters in a statement is limited."""
     for start in range(0, len(ids), BATCH_SIZE):
         yield ids[start : start + BATCH_SIZE]
 
@@ -143,10 +144,11 @@ def find_unverified(
     grace: timedelta,
     rejected_grace: timedelta,
 ) -> Sequence[int]:
-    """Return the next BATCH_SIZE ids of uploads that will not be verified or accepted any more.
+    """Return at most BATCH_SIZE ids of uploads that can no longer be verified or accepted.
 
-    The age that uploads reach is sending_time until their bytes arrive, then grace, or
-    rejected_grace when they are rejected.
+    after_id: return only larger ids. sending_time: the maximum age of an upload whose bytes have
+    not arrived. grace: the maximum age of a received upload. rejected_grace: that of a rejected
+    upload.
     """
     now = utc_now()
     is_stale = (files.c.created_at < now - rejected_grace) | (
@@ -158,13 +160,13 @@ def find_unverified(
 
 
 def delete_unverified(connection: Connection, ids: Sequence[int]) -> None:
-    """Delete uploads, except those that were verified or accepted meanwhile."""
+    """Delete uploads, except those that were verified or accepted in the meantime."""
     is_unverified = files.c.id.in_(ids) & files.c.uploaded_at.is_(None)
     connection.execute(delete(files).where(is_unverified))
 
 
 def is_blob_referenced(connection: Connection, instance_id: int, sha256: str) -> bool:
-    """Return whether an upload of an instance has this blob."""
+    """Return whether an upload of an instance refers to this blob."""
     query = select(files.c.id).select_from(UPLOADS_WITH_INTEGRATION)
     query = query.where(files.c.sha256 == sha256, integrations.c.instance_id == instance_id)
     return connection.execute(query.limit(1)).first() is not None

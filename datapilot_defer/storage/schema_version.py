@@ -1,4 +1,4 @@
-"""Create the tables of the database, or migrate them to this program's version."""
+"""Creation of the database tables, and migration to this program's version."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from datapilot_defer.storage.tables import metadata, schema
 if TYPE_CHECKING:
     from alembic.config import Config
 
-# The number of the newest step in migrations/versions.
+# The number of the newest migration in migrations/versions.
 NEWEST_MIGRATION = 2
-# The oldest step whose program may use a database that the newest step has migrated.
+# The oldest migration whose program can use a database that has the newest migration.
 COMPATIBLE_FROM = 1
-# Release 0.1.0 accepts this number in "schema_version" and no other one.
+# Release 0.1.0 accepts no other number in "schema_version".
 _VERSION_OF_FIRST_RELEASE = 1
 _ALEMBIC_TABLE = "alembic_version"
 _MIGRATIONS = "datapilot_defer.storage:migrations"
-_INSTALL_ADVICE = "Install the newest datapilot-defer[instance]."
+_INSTALL_ADVICE = "Install the latest version of datapilot-defer[instance]."
 
 
 def migrate(connection: Connection) -> tuple[int, int]:
     """Migrate the tables to this program's version, in the transaction of `connection`.
 
-    Returns the numbers of the newest migration before and after; 0 for an empty database.
-    Raises UsageError when a newer program has made the database unusable for this one.
+    Return the number of the newest migration before and after; 0 for an empty database.
+    Raises UsageError when the database requires a newer version of this program.
     """
     before = _read_migration(connection)
     if before == 0:
@@ -36,13 +36,13 @@ def migrate(connection: Connection) -> tuple[int, int]:
     if before > 1:
         _check_compatibility(connection)
     if before >= NEWEST_MIGRATION:
-        return before, before  # a newer program migrated it, and this one may still use it
+        return before, before  # this program can still use what a newer one migrated
     _run_migrations(connection, before)
     return before, NEWEST_MIGRATION
 
 
 def _read_migration(connection: Connection) -> int:
-    """Return the number of the newest migration that a database has; 0 when it is empty."""
+    """Return the number of a database's newest migration, or 0 if the database is empty."""
     inspector = inspect(connection)
     if not inspector.has_table(schema.name):
         return 0
@@ -71,7 +71,7 @@ def _check_compatibility(connection: Connection) -> None:
 def _unknown_version_error(version: object) -> UsageError:
     return UsageError(
         f"the database has the unknown schema version {version!r}. {_INSTALL_ADVICE} "
-        "If it is installed, restore the database from a backup."
+        "If it is already installed, restore the database from a backup."
     )
 
 

@@ -29,7 +29,7 @@ MAX_ID = 2**31 - 1
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A timezone-aware timestamp in UTC, also on databases that store no time zone."""
+    """A timezone-aware timestamp in UTC, even on databases that do not store a time zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -63,8 +63,8 @@ def _partial_index(name: str, *columns: str, where: str) -> Index:
     return Index(name, *columns, sqlite_where=text(where))
 
 
-# "version" is read by release 0.1.0 alone, which accepts 1. "compatible_from" is the number of the
-# oldest migration whose program may use the database.
+# Only release 0.1.0 reads "version", and it accepts only 1. "compatible_from" is the number of the
+# oldest migration whose program can use the database.
 schema = Table(
     "schema_version",
     metadata,
@@ -79,7 +79,7 @@ instances = Table(
     Column("name", String(63), nullable=False, unique=True),
     _not_null("signing_key", LargeBinary),
     _not_null("created_at", UtcDateTime),
-    # Bytes of all blobs: exact after each sweep, raised by uploads in between. NULL: not yet known.
+    # Total size of all blobs. Exact after a sweep; uploads add to it. NULL: not yet measured.
     Column("stored_bytes", BigInteger),
 )
 
@@ -98,7 +98,7 @@ tokens = Table(
     Column("revoked_at", UtcDateTime),
 )
 
-# Sessions of the web pages. sha256: of the random id in the cookie.
+# Sessions of the web pages. sha256: the hash of the random id in the cookie.
 sessions = Table(
     "session",
     metadata,
@@ -110,8 +110,8 @@ sessions = Table(
     Index("session_of_token", "token_id"),
 )
 
-# instance_id: NULL for a failed sign-in with an unknown token. integration_id: of an integration
-# that may have been deleted since.
+# instance_id: NULL for a failed sign-in with an unknown token. integration_id: not a foreign key,
+# because the integration may have been deleted since.
 audit = Table(
     "audit",
     metadata,
@@ -138,7 +138,8 @@ integrations = Table(
     _not_null("last_modified_at", UtcDateTime),
     Column("last_file_upload_time", UtcDateTime),
     Column("project_name", Text),
-    # normalize_name(name). NULL: another integration has the same key, or release 0.1.0 wrote it.
+    # normalize_name(name). NULL if another integration has the same key or release 0.1.0 created
+    # it.
     Column("name_key", String(600)),
     Column("deleted_at", UtcDateTime),
     UniqueConstraint("instance_id", "name"),
@@ -165,9 +166,9 @@ files = Table(
     _foreign_key("token"),
     _not_null("kind", String(20)),
     _not_null("created_at", UtcDateTime),
-    Column("sha256", String(64)),  # set when the complete blob is stored
+    Column("sha256", String(64)),  # set when all bytes are stored
     Column("size_bytes", Integer),
-    Column("uploaded_at", UtcDateTime),  # set by verification, which makes it visible
+    Column("uploaded_at", UtcDateTime),  # set by verification, which makes the upload visible
     Column("refusal", Text),
     Column("dbt_version", Text),
     Column("schema_version", Integer),
@@ -181,15 +182,16 @@ files = Table(
     Column("build_url", Text),
     Column("ingestion", String(20)),  # see ingestions
     Column("rejection", String(100)),  # a Rejection, or the failed checks
-    Column("report", Text),  # lines of the verification
-    # Differences from the previous manifest. changes: JSON of a model_changes.ModelChanges, which
-    # no list selects.
+    Column("report", Text),  # lines of the verification report
+    # Differences from the previous manifest. changes: JSON of a model_changes.ModelChanges. Lists
+    # do not select this column because it is long.
     Column("models_added", Integer),
     Column("models_removed", Integer),
     Column("models_changed", Integer),
     Column("changes", Text),
     Index("file_of_environment", "environment_id", "kind", "uploaded_at"),
-    # Without uploads that were only announced: a token can announce any number of them.
+    # Uploads that were only announced are left out, because a token can announce any number of
+    # them.
     _partial_index(
         "file_history",
         "environment_id",
@@ -203,7 +205,7 @@ files = Table(
     Index("file_of_blob", "sha256"),
 )
 
-# Which upload became current when. The newest row is the current one; a restore adds a row.
+# When each upload became current. The newest row is the current upload; a restore adds a row.
 # file_id: NULL when retention has removed the upload.
 publications = Table(
     "publication",
@@ -221,8 +223,8 @@ publications = Table(
     Index("publication_of_file", "file_id"),
 )
 
-# Release 0.1.0 uses this table and "file.ingestion". They stay until no release that may share a
-# database with it is supported.
+# Only release 0.1.0 uses this table and "file.ingestion". Keep them until no supported release can
+# share a database with it.
 ingestions = Table(
     "ingestion",
     metadata,

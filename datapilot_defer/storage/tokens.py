@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Token:
-    """The record of a token; the token itself is not stored.
+    """The record of a token. The token itself is not stored.
 
-    scopes: of "read", "upload", "admin". integration_id: the only integration that the token
+    scopes: any of "read", "upload" and "admin". integration_id: the only integration that the token
     permits; None permits all of them.
     """
 
@@ -45,7 +45,7 @@ class Token:
     def permits(self, scope: str, integration_id: int | None = None) -> bool:
         """Return whether the token has a scope, for one integration if an id is given.
 
-        "admin" covers the complete instance: a token for one integration never permits it.
+        The scope "admin" covers the complete instance, so a token for one integration never has it.
         """
         if self.integration_id is not None:
             if scope == "admin":
@@ -81,7 +81,7 @@ def create_token(
 
 
 def find_token(connection: Connection, sha256: str) -> Token | None:
-    """Return the token with this sha256, valid or not."""
+    """Return the token with this sha256, valid or not, or None."""
     row = connection.execute(select(tokens).where(tokens.c.sha256 == sha256)).first()
     if row is None:
         return None
@@ -89,7 +89,7 @@ def find_token(connection: Connection, sha256: str) -> Token | None:
 
 
 def get_token(connection: Connection, token_id: int) -> Token | None:
-    """Return the token with this id, valid or not."""
+    """Return the token with this id, valid or not, or None."""
     row = connection.execute(select(tokens).where(tokens.c.id == token_id)).first()
     if row is None:
         return None
@@ -97,20 +97,20 @@ def get_token(connection: Connection, token_id: int) -> Token | None:
 
 
 def list_tokens(connection: Connection, instance_id: int) -> Sequence[Token]:
-    """Return the tokens of an instance, the newest first, including revoked ones."""
+    """Return the tokens of an instance, including revoked ones, newest first."""
     query = select(tokens).where(tokens.c.instance_id == instance_id).order_by(tokens.c.id.desc())
     return [_token_from_row(row) for row in connection.execute(query)]
 
 
 def store_last_used(connection: Connection, moments: Mapping[int, datetime]) -> None:
-    """Store when tokens were last used, by token id."""
+    """Store the time of the last use of each token, by token id."""
     statement = tokens.update().where(tokens.c.id == bindparam("token_id"))
     values = [{"token_id": token_id, "moment": moment} for token_id, moment in moments.items()]
     connection.execute(statement.values(last_used_at=bindparam("moment")), values)
 
 
 def revoke_token(connection: Connection, instance_id: int, token_id: int) -> bool:
-    """Revoke a token of an instance; return False when there is no such unrevoked token."""
+    """Revoke a token of an instance. Return False if it is already revoked or does not exist."""
     statement = tokens.update().where(
         tokens.c.id == token_id,
         tokens.c.instance_id == instance_id,

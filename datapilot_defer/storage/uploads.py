@@ -1,4 +1,4 @@
-"""Uploads: announced, received, verified."""
+"""Records of uploads. An upload is announced, then received, then verified."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from datapilot_defer.storage.tables import environments, files, integrations, to
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-# Facts about the content, which verification adds to the record.
+# Metadata of the content, which verification adds to the record.
 _CONTENT_COLUMNS = (
     "schema_version",
     "dbt_version",
@@ -29,7 +29,7 @@ _CONTENT_COLUMNS = (
     "node_count",
     "model_count",
 )
-# "changes" and "report" are long: only `find_upload_details` selects them.
+# "changes" and "report" are long, so only `find_upload_details` selects them.
 _DETAIL_COLUMNS = {"changes", "report", "ingestion"}
 UPLOAD_COLUMNS = [column for column in files.c if column.name not in _DETAIL_COLUMNS]
 UPLOADS_WITH_INTEGRATION = files.join(
@@ -38,7 +38,7 @@ UPLOADS_WITH_INTEGRATION = files.join(
 
 
 class Rejection(StrEnum):
-    """Why an upload did not become current if no check rejected it. The value is stored."""
+    """The reason for a rejection other than a failed check. The value is stored."""
 
     FUTURE = "future"
     INVALID = "invalid"
@@ -61,10 +61,10 @@ class ModelCounts:
 class Upload:
     """One upload of an artifact.
 
-    uploaded_at: when it was verified; None before. rejection: why it did not become current, a
-    `Rejection` or the names of the failed checks; refusal: the same as a message. metadata: until
-    the bytes are received, sha256 is "" and size_bytes 0. model_counts: None when no previous
-    manifest was compared.
+    uploaded_at: the time of verification, or None. rejection: why it did not become current, a
+    `Rejection` or the names of the failed checks. refusal: the same as a message. metadata: until
+    the bytes are received, sha256 is "" and size_bytes 0. model_counts: None if it was not compared
+    with a previous manifest.
     """
 
     id: int
@@ -80,7 +80,7 @@ class Upload:
 
     @property
     def kind(self) -> Kind:
-        """Return which of dbt's files it is."""
+        """Return the kind of the artifact."""
         return self.metadata.kind
 
     @property
@@ -90,20 +90,20 @@ class Upload:
 
     @property
     def failed_checks(self) -> tuple[UploadCheck, ...]:
-        """Return the checks that rejected it: an admin may accept it if there are any."""
+        """Return the checks that rejected the upload. If there are any, an admin can accept it."""
         names = (self.rejection or "").split(_SEPARATOR)
         if set(names) <= set(UploadCheck):
             return tuple(UploadCheck(name) for name in names)
-        # A newer release may have stored checks that this one does not have.
+        # A newer release may have stored checks that this release does not define.
         return ()
 
 
 @dataclass(frozen=True)
 class UploadDetails:
-    """What verification found in an upload.
+    """The results of verifying an upload.
 
-    report: lines as `datapilot dbt validate` prints them. changes: the JSON of a
-    `model_changes.ModelChanges`; None when no previous manifest was compared.
+    report: lines as printed by `datapilot dbt validate`. changes: JSON of a
+    `model_changes.ModelChanges`, or None if it was not compared with a previous manifest.
     """
 
     report: tuple[str, ...]
@@ -111,7 +111,7 @@ class UploadDetails:
 
 
 class UploadLocation(NamedTuple):
-    """Ids of what an upload belongs to."""
+    """The ids of an upload's instance, integration and environment."""
 
     instance_id: int
     integration_id: int
@@ -130,12 +130,12 @@ def create_upload(connection: Connection, *, environment_id: int, token_id: int,
 
 
 def find_upload(connection: Connection, upload_id: int) -> Upload | None:
-    """Return the upload with this id."""
+    """Return the upload with this id, or None."""
     return _first_upload(connection, select(*UPLOAD_COLUMNS).where(files.c.id == upload_id))
 
 
 def locate_upload(connection: Connection, upload_id: int) -> UploadLocation | None:
-    """Return which instance, integration and environment an upload belongs to."""
+    """Return the instance, integration and environment of an upload, or None."""
     query = select(integrations.c.instance_id, integrations.c.id, environments.c.id)
     query = query.select_from(UPLOADS_WITH_INTEGRATION).where(files.c.id == upload_id)
     row = connection.execute(query).first()
@@ -145,7 +145,7 @@ def locate_upload(connection: Connection, upload_id: int) -> UploadLocation | No
 
 
 def mark_received(connection: Connection, upload_id: int, *, sha256: str, size_bytes: int) -> bool:
-    """Record the blob of an upload; return False, changing nothing, after verification."""
+    """Record the blob of an upload. After verification, return False and change nothing."""
     statement = files.update().where(
         files.c.id == upload_id, files.c.uploaded_at.is_(None), files.c.rejection.is_(None)
     )
@@ -162,7 +162,7 @@ def record_verification(
     details: UploadDetails,
     model_counts: ModelCounts | None,
 ) -> None:
-    """Record what verification found, whether or not the upload becomes current."""
+    """Record the results of verification, whether or not the upload becomes current."""
     values: dict[str, object] = {name: getattr(metadata, name) for name in _CONTENT_COLUMNS}
     values.update(asdict(provenance))
     values["report"] = "\n".join(details.report)
@@ -177,7 +177,7 @@ def record_verification(
 
 
 def mark_verified(connection: Connection, upload_id: int, uploaded_at: datetime) -> None:
-    """Make an upload visible."""
+    """Mark an upload as verified, which makes it visible."""
     values = {"uploaded_at": uploaded_at, "refusal": None, "rejection": None}
     connection.execute(files.update().where(files.c.id == upload_id).values(**values))
 
@@ -191,7 +191,7 @@ def mark_rejected(
 
 
 def find_upload_details(connection: Connection, upload_id: int) -> UploadDetails:
-    """Return what verification found in an upload, which must exist."""
+    """Return the verification results of an upload, which must exist."""
     query = select(files.c.report, files.c.changes).where(files.c.id == upload_id)
     row = connection.execute(query).one()
     return UploadDetails(tuple((row.report or "").splitlines()), row.changes)
@@ -200,10 +200,10 @@ def find_upload_details(connection: Connection, upload_id: int) -> UploadDetails
 def find_last_unpublished(
     connection: Connection, environment_id: int, token_id: int, *, kind: Kind
 ) -> Upload | None:
-    """Return a token's newest upload that was rejected, or received and not verified.
+    """Return a token's newest upload that was rejected, or was received but not verified.
 
-    None when an upload of the same kind became current since. kind: the kind that every onboarding
-    uploads. What came before its newest verified upload belongs to an earlier onboarding.
+    kind: the kind that every onboarding uploads. Uploads before the token's newest verified upload
+    of this kind belong to an earlier onboarding. Return None if there are only such uploads.
     """
     last_verified = _newest_of_token(
         connection, environment_id, token_id, kind, files.c.uploaded_at.is_not(None)
@@ -225,7 +225,7 @@ def _newest_of_token(
     kind: Kind,
     *conditions: ColumnElement[bool],
 ) -> Upload | None:
-    """Return a token's newest received upload of a kind for which the conditions are true."""
+    """Return a token's newest received upload of a kind that meets the conditions."""
     query = select(*UPLOAD_COLUMNS).where(
         files.c.environment_id == environment_id,
         files.c.token_id == token_id,
@@ -244,9 +244,9 @@ def list_history(
     kind: Kind | None = None,
     include_rejected: bool = False,
 ) -> Sequence[tuple[Upload, str]]:
-    """Return the verified uploads of an environment, the newest first, with their token names.
+    """Return the verified uploads of an environment with their token names, newest first.
 
-    kind: only the uploads of this kind.
+    kind: only the uploads of this kind. include_rejected: also rejected uploads.
     """
     is_shown: ColumnElement[bool] = files.c.uploaded_at.is_not(None)
     if include_rejected:
@@ -272,7 +272,7 @@ def _first_upload(connection: Connection, query: Select[Any]) -> Upload | None:
 
 
 def upload_from_row(row: Row[Any]) -> Upload:
-    """Return the upload of a row with UPLOAD_COLUMNS."""
+    """Return the upload in a row that has UPLOAD_COLUMNS."""
     metadata = ArtifactMetadata(
         kind=Kind(row.kind),
         sha256=row.sha256 or "",

@@ -1,4 +1,4 @@
-"""Sessions of the web pages. Each has a token, and ends with it."""
+"""Sessions of the web pages. A session belongs to a token and ends with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def create_session(
     connection: Connection, token_id: int, *, sha256: str, expires_at: datetime
 ) -> None:
-    """Create a session. sha256: of the random id that the browser keeps."""
+    """Create a session. sha256: the hash of the random id in the browser's cookie."""
     values = {
         "token_id": token_id,
         "sha256": sha256,
@@ -28,7 +28,7 @@ def create_session(
 
 
 def find_token_id(connection: Connection, sha256: str) -> int | None:
-    """Return the id of a session's token, unless the session has expired."""
+    """Return the id of a session's token, or None if the session has expired or does not exist."""
     query = select(sessions.c.token_id).where(
         sessions.c.sha256 == sha256, sessions.c.expires_at > utc_now()
     )
@@ -46,5 +46,5 @@ def delete_sessions_of_token(connection: Connection, token_id: int) -> None:
 
 
 def delete_expired(connection: Connection) -> int:
-    """Delete the sessions that have expired and return their number."""
+    """Delete the expired sessions and return how many were deleted."""
     return connection.execute(delete(sessions).where(sessions.c.expires_at <= utc_now())).rowcount

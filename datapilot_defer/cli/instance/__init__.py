@@ -1,1 +1,1 @@
-"""The commands of `datapilot instance`."""
+"""Commands of `datapilot instance`."""

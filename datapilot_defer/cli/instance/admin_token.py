@@ -1,4 +1,4 @@
-"""The first admin token of an instance, printed once or kept in a file."""
+"""The first admin token of an instance, either printed once or stored in a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _MAX_FILE_BYTES = 4096
 
 @dataclass(frozen=True)
 class FirstToken:
-    """The first admin token. file: of --admin-token-file; is_in_file: it was read from there."""
+    """The first admin token.
+
+    file: the file of --admin-token-file. is_in_file: the token was read from that file.
+    """
 
     token: str = field(repr=False)
     file: Path | None
@@ -28,13 +31,13 @@ class FirstToken:
 
     @property
     def description(self) -> str:
-        """Return the sentence that hands over the token."""
+        """Return a sentence with the token or its location."""
         if self.file is None:
             return f"Its admin token is shown only once: {self.token}"
-        return f"Its admin token is in {self.file}."
+        return f"Its admin token is stored in {self.file}."
 
     def save(self) -> None:
-        """Write a new token to its file, for this user alone. Raises UsageError."""
+        """Write a new token to its file, readable by this user only. Raises UsageError."""
         if self.file is None or self.is_in_file:
             return
         try:
@@ -47,9 +50,9 @@ class FirstToken:
 
 
 def load_first_token(file: Path | None) -> FirstToken:
-    """Return the token in a file, or a new one if there is no file or it is empty.
+    """Return the token in a file, or a new token if the file is missing or empty.
 
-    Raises UsageError when the file cannot be read or contains something else.
+    Raises UsageError when the file cannot be read or contains anything else.
     """
     from datapilot_defer.instance.services.token_format import generate_token
 
@@ -77,7 +80,7 @@ def _read_token(file: Path) -> str:
         raise UsageError(f"cannot write the admin token file {file}: not a regular file")
     if token and not is_well_formed(token):
         raise UsageError(
-            f"{file} does not contain a valid token: a token is `dpd_` and 46 letters and digits, "
-            "the last 6 of them a checksum. Delete the file to have a new token written to it."
+            f"{file} does not contain a valid token. A token is `dpd_` followed by 46 letters and "
+            "digits, of which the last 6 are a checksum. Delete the file to create a new token."
         )
     return token

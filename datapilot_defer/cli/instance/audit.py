@@ -40,10 +40,10 @@ _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
     help="Maximum number of entries.",
 )
 def audit(data: Path, instance_name: str | None, since: str | None, limit: int) -> None:
-    """Print the audit log of an instance, from new to old.
+    """Print the audit log of an instance, newest entries first.
 
-    It records tokens, restored and accepted artifacts, skipped checks, changes to integrations and
-    failed sign-ins, each with the token or user and the IP address.
+    It records changes to tokens and integrations, restored and accepted artifacts, skipped checks
+    and failed sign-ins, each with the token or user and the IP address.
     """
     moment = None
     if since is not None:
@@ -62,7 +62,7 @@ def audit(data: Path, instance_name: str | None, since: str | None, limit: int) 
 
 
 def _parse_moment(text: str) -> datetime:
-    """Return a time in UTC, from an ISO timestamp or from how long ago it was, such as 7d."""
+    """Return a time in UTC. The text is an ISO timestamp or an age such as 7d."""
     try:
         if text[-1:] in _UNITS and text[:-1].isdecimal():
             return datetime.now(UTC) - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
@@ -70,7 +70,7 @@ def _parse_moment(text: str) -> datetime:
         return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         raise UsageError(
-            f"--since: {text!r} is not a time; use 7d, 24h, 2026-11-01 or a timestamp"
+            f"--since: {text!r} is not a time. Use 7d, 24h, 2026-11-01 or a timestamp."
         ) from None
 
 

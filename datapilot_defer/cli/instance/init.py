@@ -31,7 +31,7 @@ from datapilot_defer.errors import UsageError
 def init(data: Path, instance_name: str, admin_token_file: Path | None) -> None:
     """Create an instance and its first admin token.
 
-    A data directory may contain several instances: each has its own integrations and tokens.
+    A data directory can contain several instances. Each has its own integrations and tokens.
     """
     first_token = load_first_token(admin_token_file)
     with open_storage_or_explain(data) as storage:
@@ -44,7 +44,7 @@ def init(data: Path, instance_name: str, admin_token_file: Path | None) -> None:
                 command = format_token_command(data, instance_name)
                 raise UsageError(
                     f"{data} already contains the instance {instance_name}. "
-                    f"To create another token for it: {command}"
+                    f"To create another token for it, run `{command}`."
                 )
             first_token.save()
             text = f"Created instance {instance_name} in {data}.\n{first_token.description}"

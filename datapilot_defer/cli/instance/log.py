@@ -1,4 +1,4 @@
-"""The log of an instance, printed as messages of the running command."""
+"""Output of the instance's log as messages of the running command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LOG_LEVELS = {"datapilot_defer.instance": logging.INFO, "uvicorn.error": loggin
 
 
 class _OutputHandler(logging.Handler):
-    """Prints log records as messages of the command."""
+    """A handler that prints log records as messages of the command."""
 
     def __init__(self, output: Output) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class _OutputHandler(logging.Handler):
 
 @contextmanager
 def log_to_output(output: Output) -> Iterator[None]:
-    """Print the access log, and warnings of the instance and the web server, to stderr."""
+    """Print the access log and warnings of the instance and the web server to stderr."""
     handler = _OutputHandler(output)
     loggers = []
     for name, level in _LOG_LEVELS.items():

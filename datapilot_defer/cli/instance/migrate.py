@@ -16,11 +16,11 @@ from datapilot_defer.cli.output import current_output
 def migrate(data: Path) -> None:
     """Migrate the database to this version of datapilot.
 
-    `serve` does the same when it starts. The previous release can use a migrated database.
+    `serve` also does this when it starts. The previous release can use a migrated database.
     """
     with open_storage_or_explain(data, create=False) as storage:
         before, after = storage.database.migration
-    text = f"The database has migration {after:04} already."
+    text = f"The database is already at migration {after:04}."
     if before != after:
         text = f"Migrated the database from migration {before:04} to {after:04}."
     result = {"ok": True, "migrated_from": before, "migrated_to": after}

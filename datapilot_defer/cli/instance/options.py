@@ -1,4 +1,4 @@
-"""Options that several commands of `datapilot instance` share, and what they open."""
+"""Options that several commands of `datapilot instance` share, and access to the data directory."""
 
 from __future__ import annotations
 
@@ -22,18 +22,21 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# A scheme has two letters or more: "C://data" is a path on Windows.
+# A scheme has at least two letters, because "C://data" is a path on Windows.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 class _DataDirectory(click.Path):
-    """A local directory. A URL would become a relative path such as "s3:/bucket"."""
+    """A parameter type for a local directory.
+
+    It rejects URLs, which would become relative paths such as "s3:/bucket".
+    """
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path. Fails for a URL."""
+        """Return the path. Fail for a URL."""
         if _URL.match(str(value)):
             self.fail(f"{value!r} is a URL. Use a local directory.", param, ctx)
         return super().convert(value, param, ctx)
@@ -48,7 +51,7 @@ def data_option(command: F) -> F:
         envvar="DATAPILOT_INSTANCE_DATA",
         show_envvar=True,
         type=_DataDirectory(),
-        help="Data directory: records and artifacts of the instance.",
+        help="Data directory with the records and artifacts of the instance.",
     )(command)
 
 
@@ -64,8 +67,8 @@ def admin_token_file_option(command: F) -> F:
         metavar="FILE",
         type=click.Path(path_type=Path),
         help=(
-            "File for the first admin token, which is then not printed. A missing or empty file "
-            "receives a new token; a token in the file becomes an admin token."
+            "File for the first admin token, instead of printing it. If the file is missing or "
+            "empty, a new token is written to it. A token in the file becomes an admin token."
         ),
     )(command)
 
@@ -79,29 +82,29 @@ def format_token_command(data: Path, instance_name: str) -> str:
 
 
 def command_line_actor() -> Actor:
-    """Return the user of this command as the audit log names it."""
+    """Return the user of this command for the audit log."""
     from datapilot_defer.storage.audit import Actor
 
     try:
         user = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container without an entry for its user id
+    except (KeyError, OSError, ImportError):  # a container may have no entry for its user id
         user = "unknown user"
     return Actor(f"command line ({user})")
 
 
 @contextmanager
 def open_storage_or_explain(data: Path, *, create: bool = True) -> Iterator[Storage]:
-    """Open a data directory; what the block creates in it is private to this user.
+    """Open a data directory. Files that the block creates in it are private to this user.
 
-    Raises UsageError with the command that installs what is missing.
+    Raises UsageError with an installation command when a dependency is missing.
     """
     try:
         from datapilot_defer.storage import open_storage
         from datapilot_defer.storage.permissions import private_umask
     except ImportError as error:
         raise UsageError(
-            f"an instance needs {error.name}, which is not installed: "
-            'pip install "datapilot-defer[instance]"'
+            f"an instance requires {error.name}, which is not installed. Run "
+            '`pip install "datapilot-defer[instance]"`.'
         ) from None
     with (
         log_to_output(current_output()),

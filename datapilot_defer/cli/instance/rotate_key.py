@@ -18,12 +18,13 @@ from datapilot_defer.cli.output import current_output
 
 @click.command("rotate-key", cls=Command)
 @data_option
-@instance_name_option("Instance whose key is replaced, if the data directory has several.")
+@instance_name_option("Instance whose key to replace, if the data directory has several.")
 def rotate_key(data: Path, instance_name: str | None) -> None:
     """Replace the key that signs the URLs of uploads and downloads.
 
-    Running transfers continue. URLs that were signed before are invalid at once, and clients have
-    to request new ones. Tokens and sessions do not depend on the key. The instance may be running.
+    Running transfers continue. URLs that were signed earlier become invalid immediately, and
+    clients must request new ones. Tokens and sessions are not affected. The instance may be
+    running.
     """
     with open_storage_or_explain(data, create=False) as storage:
         from datapilot_defer.instance.services import instances
@@ -32,5 +33,5 @@ def rotate_key(data: Path, instance_name: str | None) -> None:
     current_output().print_result(
         {"ok": True, "instance_name": name},
         f"Replaced the signing key of instance {name}.\n"
-        "URLs that were signed before are no longer valid. Tokens and sessions stay valid.",
+        "URLs that were signed earlier are no longer valid. Tokens and sessions remain valid.",
     )

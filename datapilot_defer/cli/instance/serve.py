@@ -41,14 +41,16 @@ def _parse_size(_ctx: click.Context, _param: click.Parameter, value: str | None)
     if match is not None:
         size_bytes = int(float(match[1]) * _BYTE_UNITS.get(match[2], 0))
     if size_bytes == 0:
-        raise click.BadParameter(f"{value!r} is not a size. Use bytes, or a unit: 500MB, 50GB.")
+        raise click.BadParameter(
+            f"{value!r} is not a size. Use a number of bytes, or a unit such as 500MB."
+        )
     return size_bytes
 
 
 def _parse_public_url(
     _ctx: click.Context, _param: click.Parameter, value: str | None
 ) -> str | None:
-    """Return the URL. Fails unless it has a scheme, a host and at most a path."""
+    """Return the URL. Fail unless it has a scheme, a host and at most a path."""
     if value is None:
         return None
     try:
@@ -59,14 +61,14 @@ def _parse_public_url(
     is_plain = value.isascii() and value.isprintable() and not set("@?# ") & set(value)
     if not has_host or not is_plain or parts.scheme not in ("http", "https"):
         raise click.BadParameter(
-            "Use the URL that clients open, such as https://datapilot.example.com."
+            "Use the URL that clients connect to, such as https://datapilot.example.com."
         )
     return value
 
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """Options of `serve` about the server."""
+    """Options of `serve` that configure the server."""
 
     host: str
     port: int
@@ -82,7 +84,7 @@ class ServeOptions:
 
     @property
     def address(self) -> ListenAddress:
-        """Return where to listen."""
+        """Return the address to listen on."""
         from datapilot_defer.instance.serve import ListenAddress
 
         return ListenAddress(self.host, self.port, self.tls_certificate, self.tls_key)
@@ -109,7 +111,7 @@ class ServeOptions:
 def _serve_options(
     command: Callable[[Path, str | None, Path | None, ServeOptions], None],
 ) -> Callable[..., None]:
-    """Pass the options of the server as one object."""
+    """Pass the options of the server to a command as one object."""
 
     @wraps(command)
     def run(
@@ -144,7 +146,7 @@ def _serve_options(
     "--public-url",
     metavar="URL",
     callback=_parse_public_url,
-    help="Public base URL of this instance.  [default: as in each request]",
+    help="Public base URL of this instance.  [default: the URL of each request]",
 )
 @click.option(
     "--behind-proxy",
@@ -152,7 +154,7 @@ def _serve_options(
     help="Trust X-Forwarded-* headers set by a reverse proxy.",
 )
 @click.option(
-    "--tls-certificate", metavar="FILE", help="Certificate chain (PEM) to serve HTTPS with."
+    "--tls-certificate", metavar="FILE", help="Certificate chain (PEM) for serving HTTPS."
 )
 @click.option("--tls-key", metavar="FILE", help="Private key of the certificate (PEM).")
 @click.option(
@@ -160,7 +162,8 @@ def _serve_options(
     default=6000,
     show_default=True,
     type=click.IntRange(0),
-    help="Maximum requests per minute of a token, or of an IP address without one. 0: no limit.",
+    help="Maximum requests per minute per token, or per IP address without a valid token. "
+    "0 disables the limit.",
 )
 @click.option(
     "--keep",
@@ -169,40 +172,42 @@ def _serve_options(
     show_default=True,
     type=click.IntRange(1),
     help=(
-        "Uploads of one kind to keep per environment, equal ones counted once; "
-        "the current one stays."
+        "Number of uploads to keep per kind and environment. Identical uploads count once. "
+        "The current one is always kept."
     ),
 )
 @click.option(
-    "--keep-days", type=click.IntRange(1), help="Delete older uploads, but never a current one."
+    "--keep-days",
+    type=click.IntRange(1),
+    help="Delete uploads older than this many days, except current ones.",
 )
 @click.option(
     "--max-bytes",
     "max_stored_bytes",
     metavar="BYTES",
     callback=_parse_size,
-    help="Maximum size of an instance's artifacts, such as 50GB.  [default: no limit]",
+    help="Maximum total size of an instance's artifacts, such as 50GB.  [default: no limit]",
 )
 @click.option(
     "--verification-workers",
     default=1,
     show_default=True,
     type=click.IntRange(1, 64),
-    help="Number of uploads that are verified at the same time, each in its own process.",
+    help="Number of processes that verify uploads in parallel.",
 )
 @admin_token_file_option
 @_serve_options
 def serve(
     data: Path, instance_name: str | None, admin_token_file: Path | None, options: ServeOptions
 ) -> None:
-    """Serve the instances of a data directory, with a web page.
+    """Serve the instances of a data directory, with web pages.
 
-    The first start creates the directory, an instance and an admin token, and prints them once,
-    with the commands to paste. The server accepts only connections from this machine unless --host
-    allows others. It stops on Ctrl+C or SIGTERM when running uploads are finished.
+    The first start creates the directory, an instance and an admin token. It prints the token once,
+    with commands to copy. The server accepts connections from this machine only, unless --host
+    permits others. It stops on Ctrl+C or SIGTERM after running uploads have finished.
     """
     if (options.tls_certificate is None) != (options.tls_key is None):
-        raise UsageError("--tls-certificate and --tls-key belong together: give both, or neither")
+        raise UsageError("--tls-certificate and --tls-key must be used together")
     output = current_output()
     first_token = load_first_token(admin_token_file)
     with open_storage_or_explain(data) as storage:
@@ -220,6 +225,6 @@ def _warn_about_plain_http(output: Output, options: ServeOptions) -> None:
     is_encrypted = options.tls_certificate is not None or options.behind_proxy
     if not options.address.is_local and not is_encrypted:
         output.warn(
-            "tokens travel unencrypted: "
-            "use --tls-certificate and --tls-key, or a proxy with --behind-proxy"
+            "tokens are sent unencrypted. Use --tls-certificate and --tls-key, or a reverse proxy "
+            "with --behind-proxy."
         )

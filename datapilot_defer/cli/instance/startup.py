@@ -1,4 +1,4 @@
-"""What `serve` does when it accepts connections: create the first instance, print the URL."""
+"""The start of `serve`: creation of the first instance, and the message with the URL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Startup:
-    """The start of a server. instance_name: of the instance to create if it is missing."""
+    """The start of a server. instance_name: the instance to create if it is missing."""
 
     output: Output
     storage: Storage
@@ -27,9 +27,9 @@ class Startup:
     first_token: FirstToken
 
     def announce(self, url: str) -> None:
-        """Print the URL, after the first instance was created if there is none.
+        """Create the first instance if there is none, and print the URL.
 
-        Raises UsageError, Unavailable; then no instance and no token was created.
+        Raises UsageError or Unavailable. In that case, no instance and no token is created.
         """
         if not self._create_first_instance(url):
             self._register_token_in_file()
@@ -55,7 +55,7 @@ class Startup:
         return is_new
 
     def _register_token_in_file(self) -> None:
-        """Make the token in --admin-token-file an admin token, unless it is a token already."""
+        """Make the token in --admin-token-file an admin token, unless it already is a token."""
         from datapilot_defer.instance.services import instances
 
         if not self.first_token.is_in_file:
@@ -65,8 +65,8 @@ class Startup:
         )
         if not record.is_valid or not record.permits("admin"):
             self.output.warn(
-                f"the token in {self.first_token.file} is not a valid admin token: it was "
-                "revoked, has expired, or has other scopes"
+                f"the token in {self.first_token.file} is not a valid admin token. It was "
+                "revoked, has expired, or does not have the scope admin."
             )
 
     def _warn_about_missing_tokens(self) -> None:
@@ -74,7 +74,9 @@ class Startup:
 
         for name in instances.list_names_without_admin(self.storage):
             command = format_token_command(self.data, name)
-            self.output.warn(f"instance {name} has no valid admin token. Create one: {command}")
+            self.output.warn(
+                f"instance {name} has no valid admin token. To create one, run `{command}`."
+            )
 
     def _format_message(self, url: str) -> str:
         from datapilot_defer.instance.services import instances
@@ -99,7 +101,7 @@ class Startup:
         return "\n".join(lines)
 
     def _format_token_value(self) -> str:
-        """Return a shell's expression for the token."""
+        """Return the shell expression for the token."""
         file = self.first_token.file
         if file is None:
             return _quote(self.first_token.token)
@@ -115,7 +117,7 @@ def _format_assignment(name: str, value: str) -> str:
 
 
 def _quote(text: str) -> str:
-    """Quote a text for PowerShell on Windows, else for a POSIX shell."""
+    """Quote a text for PowerShell on Windows, or for a POSIX shell elsewhere."""
     if os.name == "nt":
         escaped = text.replace("'", "''")
         return f"'{escaped}'"

@@ -21,7 +21,7 @@ from datapilot_defer.cli.output import current_output, format_table
 if TYPE_CHECKING:
     from datapilot_defer.storage.tokens import Token
 
-# services.principal.SCOPES, whose import `--help` does not need.
+# A copy of services.principal.SCOPES, so that `--help` does not import the services.
 _SCOPES = ["read", "upload", "admin"]
 _COLUMNS = ("id", "instance", "name", "scopes", "integration", "state", "expires", "last used")
 
@@ -41,15 +41,15 @@ def token() -> None:
     multiple=True,
     required=True,
     type=click.Choice(_SCOPES),
-    help="read: pull. upload: onboard. admin: everything. Repeatable.",
+    help="Permission: read to pull, upload to onboard, admin for everything. Repeatable.",
 )
-@click.option("--integration-id", type=IdType(), help="Permit this integration only.")
+@click.option("--integration-id", type=IdType(), help="Restrict the token to this integration.")
 @click.option(
     "--expires-days",
     default=90,
     show_default=True,
     type=click.IntRange(0, 36500),
-    help="Expire the token after this many days. 0 disables the expiry.",
+    help="Expire the token after this many days. 0 disables expiration.",
 )
 def create(
     data: Path,
@@ -85,7 +85,7 @@ def create(
 @data_option
 @instance_name_option("Only tokens of this instance.")
 def list_(data: Path, instance_name: str | None) -> None:
-    """List the tokens with names, scopes and last use, without their secret texts."""
+    """List tokens with their names, scopes and last use. The tokens themselves are not stored."""
     with open_storage_or_explain(data, create=False) as storage:
         from datapilot_defer.instance.services import tokens
 
@@ -102,7 +102,7 @@ def list_(data: Path, instance_name: str | None) -> None:
 @data_option
 @click.argument("token_id", type=IdType(), metavar="ID")
 def revoke(data: Path, token_id: int) -> None:
-    """Revoke a token by its id, permanently, and end its sessions."""
+    """Permanently revoke a token by its id, and end its sessions."""
     with open_storage_or_explain(data, create=False) as storage:
         from datapilot_defer.instance.services import tokens
 

@@ -1,4 +1,4 @@
-"""Routes about stored artifacts: a URL to download one, restore an earlier one."""
+"""Routes for stored artifacts: return a download URL, and restore an earlier artifact."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ router = APIRouter(tags=["integrations"])
 @router.get(
     "/dbt/v1/fetch_artifact_url",
     description=(
-        "Give a URL of an environment's current artifact; or of an earlier file, "
-        "or of the one current at a moment."
+        "Return a download URL for the current artifact of an environment, for an earlier file, "
+        "or for the artifact that was current at a given time."
     ),
 )
 def fetch_artifact_url(
@@ -41,7 +41,7 @@ def fetch_artifact_url(
     dbt_core_integration_file_id: QueryId | None = None,
     at: datetime | None = None,
 ) -> dict[str, object]:
-    """Return a signed URL of an artifact, and its metadata."""
+    """Return a signed URL for an artifact, and its metadata."""
     query = ArtifactQuery(
         integration_id=dbt_core_integration_id,
         kind=artifact_type,
@@ -72,7 +72,7 @@ def restore_artifact(
     environment: str,
     body: FileReference,
 ) -> dict[str, object]:
-    """Make an earlier file of an environment the current one again."""
+    """Make an earlier file of an environment current again."""
     upload = artifacts.restore_artifact(
         storage,
         principal,

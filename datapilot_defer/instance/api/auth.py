@@ -1,4 +1,4 @@
-"""Authenticate API requests by bearer token and instance name."""
+"""Authentication of API requests by bearer token and instance name."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from datapilot_defer.instance.services.principal import Principal
 from datapilot_defer.instance.services.tokens import authenticate_token
 
 _AUTHENTICATION_FAILED = (
-    "wrong token or instance name: the token goes into `Authorization: Bearer …`, "
-    "the instance name into `x-tenant`"
+    "invalid token or instance name. Send the token in the header `Authorization: Bearer …` and "
+    "the instance name in `x-tenant`."
 )
 
 

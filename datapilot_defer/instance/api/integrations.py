@@ -1,4 +1,4 @@
-"""Routes about integrations and environments: list, create, show, rename, delete."""
+"""Routes for integrations and environments: list, create, show, rename and delete."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def list_integrations(
     principal: CurrentPrincipal,
     include_deleted: bool = False,
 ) -> list[dict[str, object]]:
-    """List the integrations that the token permits; an admin may include the deleted ones."""
+    """List the integrations that the token permits. An admin can include deleted ones."""
     listed = list(integrations.list_integrations(storage, principal))
     if include_deleted:
         listed += integrations.list_deleted_integrations(storage, principal)
@@ -38,14 +38,13 @@ def list_integrations(
 @router.post(
     "/dbt/v1/project_integration",
     description=(
-        "Make an integration; with the name of an existing one and a new environment: "
-        "add the environment to it."
+        "Create an integration. If an integration with this name exists, add the environment to it."
     ),
 )
 def create_integration(
     storage: CurrentStorage, principal: CurrentPrincipal, body: NewIntegration
 ) -> dict[str, object]:
-    """Create an integration or add an environment to one."""
+    """Create an integration, or add an environment to an existing one."""
     integration = integrations.create_integration(
         storage,
         principal,
@@ -68,7 +67,7 @@ def show_environment(
     environment: str,
     include_rejected: bool = False,
 ) -> dict[str, object]:
-    """Return one integration with an environment's uploads, from new to old."""
+    """Return an integration and the uploads of one of its environments, newest first."""
     overview = overviews.show_environment(
         storage,
         principal,
@@ -111,7 +110,7 @@ def delete_integration(
     principal: CurrentPrincipal,
     integration_id: PathId,
 ) -> dict[str, object]:
-    """Delete an integration, which can be undone until `purge_at`. Requires the scope admin."""
+    """Delete an integration. This can be undone until `purge_at`. Requires the scope admin."""
     integration = integrations.delete_integration(storage, principal, integration_id=integration_id)
     return {"ok": True, **integration_body(integration)}
 

@@ -1,4 +1,4 @@
-"""Request and response bodies of the API, and the types of its parameters."""
+"""Request and response bodies of the API, and types of its parameters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PathId = Annotated[int, Path(ge=1, le=MAX_ID)]
 
 
 class VerifyUploadRequest(BaseModel):
-    """What verify_upload is told; the public clients send the id alone."""
+    """The body of verify_upload. The public clients send only the id."""
 
     dbt_core_integration_file_id: Id
     sha256: Text | None = None
@@ -42,7 +42,7 @@ class EnvironmentReference(BaseModel):
 
 
 class NewIntegration(BaseModel):
-    """An integration to make, or an environment to add to the one of this name."""
+    """An integration to create, or an environment to add to the integration with this name."""
 
     name: Text
     environment: Text = "PROD"
@@ -68,7 +68,7 @@ class FileReference(BaseModel):
 
 
 def integration_body(integration: Integration) -> dict[str, object]:
-    """Return an integration as the API shows it."""
+    """Return an integration as a response body."""
     environments = [
         {
             "id": environment.id,
@@ -95,7 +95,7 @@ def integration_body(integration: Integration) -> dict[str, object]:
 def artifact_body(
     upload: Upload, token_name: str | None, is_current: bool | None
 ) -> dict[str, object]:
-    """Return a verified or rejected upload as the API shows it."""
+    """Return a verified or rejected upload as a response body."""
     metadata = upload.metadata
     status = "accepted"
     if upload.uploaded_at is None:

@@ -1,4 +1,4 @@
-"""Routes behind signed URLs: the bytes of one artifact, in and out, as streams."""
+"""Routes for signed URLs, which stream the bytes of one artifact."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def put_file(
     file_id: FileId,
     signature: Signature,
 ) -> Response:
-    """Take the raw bytes of an announced file; they stay invisible until verify_upload."""
+    """Receive the raw bytes of an announced file. They are invisible until verify_upload."""
     url = SignedUrl(file_id, Purpose.UPLOAD, settings.upload_seconds, signature)
     instance, upload = await run_in_threadpool(_open, request, storage, url)
     size_bytes = _stated_bytes(request, settings.max_upload_bytes)
@@ -62,12 +62,13 @@ def get_file(
     file_id: FileId,
     signature: Signature,
 ) -> Response:
-    """Give the raw bytes of a verified file."""
+    """Return the raw bytes of a verified file."""
     url = SignedUrl(file_id, Purpose.DOWNLOAD, settings.download_seconds, signature)
     instance, upload = _open(request, storage, url)
     blob = Blob(upload.metadata.sha256, upload.metadata.size_bytes)
     chunks = storage.blobs.read_chunks(instance.id, blob)
-    # Before the response starts, a missing blob is an error; later it would break the stream.
+    # Read the first chunk before the response starts. A missing blob then results in an error
+    # response instead of an interrupted one.
     first = next(chunks, b"")
     return StreamingResponse(
         chain([first], chunks),
@@ -81,7 +82,7 @@ def get_file(
 
 
 def _open(request: Request, storage: Storage, url: SignedUrl) -> tuple[Instance, Upload]:
-    """Open a signed URL. An invalid one counts for the address, another one for its file."""
+    """Open a signed URL. Count the request for its file, or for the address if it is invalid."""
     try:
         opened = open_signed_url(storage, url)
     except AccessDenied:
@@ -98,12 +99,14 @@ def _stated_bytes(request: Request, max_bytes: int) -> int:
     """Return the size of a body. Raises HTTPException 413."""
     size_bytes = int(request.headers.get("content-length", "0"))
     if size_bytes > max_bytes:
-        raise HTTPException(413, f"larger than the {max_bytes} bytes that this instance takes")
+        raise HTTPException(
+            413, f"the file is too large: the limit of this instance is {max_bytes} bytes"
+        )
     return size_bytes
 
 
 async def _stream_to_blob(request: Request, writer: BlobWriter, pace: Pace) -> None:
-    """Write a body in pieces of CHUNK_BYTES, so that one upload holds no more memory."""
+    """Write a body in pieces of CHUNK_BYTES, to limit the memory that one upload uses."""
     buffer = bytearray()
     try:
         async for part in request.stream():
@@ -113,6 +116,6 @@ async def _stream_to_blob(request: Request, writer: BlobWriter, pace: Pace) -> N
                 await run_in_threadpool(writer.write, bytes(buffer))
                 buffer.clear()
     except ClientDisconnect:
-        raise HTTPException(400, "the upload ended before it was whole") from None
+        raise HTTPException(400, "the upload is incomplete") from None
     await pace.finish()
     await run_in_threadpool(writer.write, bytes(buffer))

@@ -1,4 +1,4 @@
-"""Routes about the instance and the token: health, readiness, credentials, permissions."""
+"""Routes about the instance and the token: health, readiness, credentials and permissions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ router = APIRouter(tags=["integrations", "status"])
 @router.head("/health", include_in_schema=False)
 @router.get("/health")
 async def health() -> dict[str, str]:
-    """Report that the instance runs; needs no token."""
+    """Report that the instance is running. Requires no token."""
     return {"status": "ok"}
 
 
@@ -24,17 +24,18 @@ async def health() -> dict[str, str]:
 @router.get(
     "/ready",
     description=(
-        "Report whether database, blob store and background work are available: 503 when not. "
-        "Needs no token."
+        "Report whether the database, the blob store and the background thread are available. "
+        "The status is 503 if not. Requires no token."
     ),
 )
 def ready(request: Request, storage: CurrentStorage) -> dict[str, str]:
-    """Check database, blob store and background thread. Raises Unavailable."""
+    """Check the database, the blob store and the background thread. Raises Unavailable."""
     list_instance_names(storage)
     storage.blobs.exists(0, "0" * 64)
     if not request.app.state.background.is_alive:
         raise Unavailable(
-            "the background work of the instance has stopped: its log has the reason. Restart it."
+            "the background thread of the instance has stopped. Its log contains the reason. "
+            "Restart the instance."
         )
     return {"status": "ready"}
 
@@ -42,18 +43,18 @@ def ready(request: Request, storage: CurrentStorage) -> dict[str, str]:
 @router.post("/auth_health")
 @router.get("/dbt/v3/validate-credentials")
 def validate_credentials(principal: CurrentPrincipal) -> dict[str, object]:
-    """Report that token and instance name are valid, and when the token expires."""
+    """Report that the token and the instance name are valid, and when the token expires."""
     return {"ok": True, "token_expires_at": principal.token.expires_at}
 
 
 @router.get("/dbt/v1/validate-permissions")
 def validate_permissions(principal: CurrentPrincipal) -> dict[str, object]:
-    """Report that the token may upload; 403 when it may not."""
+    """Report that the token has the scope upload. The status is 403 if it does not."""
     require_scope(principal, "upload")
     return {"ok": True}
 
 
 @router.post("/dbt/v1/defer_to_prod_event")
 def defer_to_prod_event(principal: CurrentPrincipal) -> dict[str, object]:
-    """Accept the report of a client that it defers; nothing is stored."""
+    """Accept a client's report that it defers. Nothing is stored."""
     return {"ok": True}

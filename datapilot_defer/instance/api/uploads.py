@@ -1,4 +1,4 @@
-"""Routes of one onboarding: announce an upload, verify it, check the onboarding."""
+"""Routes for onboarding: announce an upload, verify it, check the onboarding, accept an upload."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def signed_url(
     dbt_core_integration_environment_type: QueryText,
     file_type: Kind,
 ) -> dict[str, object]:
-    """Announce a file; gives the URL to PUT its bytes to."""
+    """Announce a file, and return the URL for uploading it with PUT."""
     upload_id = uploads.announce_upload(
         storage,
         principal,
@@ -65,7 +65,7 @@ async def verify_upload(
     principal: CurrentPrincipal,
     body: VerifyUploadRequest,
 ) -> dict[str, object]:
-    """Verify an upload in a worker thread. Waiting requests hold no thread."""
+    """Verify an upload in a worker thread. Waiting requests do not occupy a thread."""
     allow = frozenset(body.allow)
     if body.force:
         allow = frozenset(UploadCheck)
@@ -79,7 +79,7 @@ async def verify_upload(
     state = request.app.state
     async with state.verifications.of_token(principal.token.id), state.verifying:
         if await request.is_disconnected():
-            raise HTTPException(400, "the client did not wait for the verification")
+            raise HTTPException(400, "the client closed the connection before the verification")
         verified = await run_in_threadpool(
             uploads.verify_upload, storage, state.verification, principal, claim
         )
@@ -89,14 +89,14 @@ async def verify_upload(
 @router.post(
     "/dbt/v1/start_dbt_ingestion",
     description=(
-        "Report whether the token's last uploads to an environment became current: "
-        "409 with the reason when the last one was rejected."
+        "Report whether the token's last uploads to an environment became current. "
+        "The status is 409, with the reason, if the last one was rejected."
     ),
 )
 def start_dbt_ingestion(
     storage: CurrentStorage, principal: CurrentPrincipal, body: EnvironmentReference
 ) -> dict[str, object]:
-    """Check the uploads of an onboarding, which verification has processed already."""
+    """Check the uploads of an onboarding, which have already been verified."""
     uploads.check_onboarding(
         storage,
         principal,
@@ -110,7 +110,7 @@ def start_dbt_ingestion(
 def accept_upload(
     storage: CurrentStorage, principal: CurrentPrincipal, body: FileReference
 ) -> dict[str, object]:
-    """Make an upload current that a check rejected. Requires the scope admin."""
+    """Accept an upload that a check rejected, and make it current. Requires the scope admin."""
     upload, integration = uploads.accept_upload(
         storage, principal, body.dbt_core_integration_file_id
     )

@@ -1,4 +1,4 @@
-"""Find current and earlier artifacts; restore an earlier one."""
+"""Current and earlier artifacts, and restoring an earlier one."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from datapilot_defer.storage.uploads import Upload
 
 @dataclass(frozen=True)
 class ArtifactQuery:
-    """Which artifact a caller asks for.
+    """A query for an artifact.
 
-    environment: None tries PROD, then the others. upload_id: this one instead of the current
-    one. at: the one that was current at this time; without a time zone it is in UTC.
+    environment: None tries PROD first, then the others. upload_id: this upload instead of the
+    current one. at: the upload that was current at this time, in UTC unless it has a time zone.
     """
 
     integration_id: int
@@ -58,7 +58,7 @@ class EnvironmentArtifact(NamedTuple):
 def find_artifact(
     storage: Storage, principal: Principal, query: ArtifactQuery
 ) -> EnvironmentArtifact:
-    """Return the artifact of a query. Raises AccessDenied, NotFound, UsageError, Conflict."""
+    """Return the artifact of a query. Raises AccessDenied, NotFound, UsageError or Conflict."""
     require_scope(principal, "read", query.integration_id)
     integration = find_integration(storage, principal, query.integration_id)
     environments = _candidate_environments(integration, query.environment)
@@ -82,7 +82,7 @@ def find_verified_upload(
 ) -> Upload:
     """Return a verified upload of an integration that the token permits.
 
-    Raises NotFound, Conflict when the upload was rejected.
+    Raises NotFound, and Conflict when the upload was rejected.
     """
     environment_ids = {environment.id for environment in integration.environments}
     with storage.database.read() as connection:
@@ -91,8 +91,8 @@ def find_verified_upload(
         raise _missing_file(f"integration {integration.id}", upload_id)
     if upload.uploaded_at is not None:
         return upload
-    is_told = principal.token.permits("read", integration.id)
-    if upload.refusal is None or not is_told:
+    can_read = principal.token.permits("read", integration.id)
+    if upload.refusal is None or not can_read:
         raise _missing_file(f"integration {integration.id}", upload_id)
     raise _rejected_file(upload)
 
@@ -100,10 +100,10 @@ def find_verified_upload(
 def restore_artifact(
     storage: Storage, principal: Principal, *, integration_id: int, environment: str, upload_id: int
 ) -> Upload:
-    """Make an earlier upload the current one again.
+    """Make an earlier upload current again.
 
     Restoring the current upload changes nothing and is not recorded. Raises AccessDenied, NotFound,
-    Conflict when the upload was rejected.
+    and Conflict when the upload was rejected.
     """
     integration = find_integration(storage, principal, integration_id)
     require_scope(principal, "upload", integration.id)
@@ -113,7 +113,7 @@ def restore_artifact(
         instance_records.lock_instance(connection, principal.instance.id)
         require_valid_token(connection, principal)
         find_active_integration(connection, principal, integration.id)
-        # Read it again: retention may have removed it.
+        # Read the upload again, because retention may have removed it.
         upload = upload_records.find_upload(connection, upload_id)
         if upload is None or upload.environment_id != selected.id:
             raise _missing_file(f"{selected.name} of integration {integration.id}", upload_id)
@@ -166,7 +166,7 @@ def _rejected_file(upload: Upload) -> Conflict:
 
 
 def _candidate_environments(integration: Integration, name: str | None) -> Sequence[Environment]:
-    """Return the environment of this name; without a name PROD, then the others by age."""
+    """Return the environment with this name. Without a name, return PROD, then others by age."""
     if name is not None:
         return [find_environment(integration, name)]
     return sorted(integration.environments, key=_is_not_production)
@@ -206,7 +206,7 @@ def _find_current(
 def _check_removal(
     connection: Connection, environment: Environment, kind: Kind, moment: datetime
 ) -> None:
-    """Raise NotFound when retention removed the artifact that was current at a moment."""
+    """Raise NotFound when retention has removed the artifact that was current at a time."""
     if publication_records.is_removed(connection, environment.id, kind, at=moment):
         raise NotFound(
             f"retention removed the {kind.value} that was current in {environment.name} at "
@@ -215,11 +215,11 @@ def _check_removal(
 
 
 def _to_utc(moment: datetime) -> datetime:
-    """Return a moment in UTC. Raises UsageError when UTC has no year for it."""
+    """Return a time in UTC. Raises UsageError when its year in UTC is out of range."""
     try:
         return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except OverflowError:
-        raise UsageError("at: no moment between the years 1 and 9999 in UTC") from None
+        raise UsageError("at: the time is not between the years 1 and 9999 in UTC") from None
 
 
 def _format_time(moment: datetime) -> str:

@@ -4,11 +4,11 @@ from datapilot_defer.errors import ArtifactRefused
 
 
 class Conflict(ArtifactRefused):
-    """The request contradicts the current state of the instance."""
+    """The request conflicts with the current state of the instance."""
 
 
 class UploadReplaced(Conflict):
-    """The bytes of an upload were replaced while they were verified."""
+    """The bytes of an upload were replaced during its verification."""
 
 
 class UnsafeUpload(Conflict):
@@ -16,4 +16,4 @@ class UnsafeUpload(Conflict):
 
 
 class QuotaExceeded(Conflict):
-    """The instance keeps as many bytes as its settings permit."""
+    """The instance already stores as many bytes as its settings permit."""

@@ -1,4 +1,4 @@
-"""Create and select instances."""
+"""Creation and selection of instances."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from datapilot_defer.storage.tokens import Token
 
 
 def check_instance_name(name: str) -> None:
-    """Raise UsageError unless an instance may have this name."""
+    """Raise UsageError unless a text is a valid instance name."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
         raise UsageError(
-            f"{name!r} is not a valid instance name, which is sent in a header. "
-            "Use 1 to 63 of A-Z, a-z, 0-9, '-', '_', '.', and begin with a letter or digit."
+            f"{name!r} is not a valid instance name. Use 1 to 63 characters of A-Z, a-z, 0-9, "
+            "'-', '_' and '.', and begin with a letter or digit."
         )
 
 
 @contextmanager
 def creating_instance(storage: Storage, name: str, *, token: str, actor: Actor) -> Iterator[bool]:
-    """Create an instance with its first admin token when the block ends without an exception.
+    """Create an instance and its first admin token if the block ends without an exception.
 
-    The block hands the token over. Only its hash is stored, so that a token that could not be
-    handed over must not be valid. Yields False, and creates nothing, when the name is taken.
-    Raises UsageError when the name is invalid, or differs from a taken one in case only.
+    The block must print or save the token, because the database contains only its hash. If that
+    fails, the token must not be valid. Yields False, and creates nothing, if the name is taken.
+    Raises UsageError when the name is invalid, or differs from a taken one only in case.
     """
     check_instance_name(name)
     with storage.database.write() as connection:
@@ -48,7 +48,7 @@ def _check_similar_names(connection: Connection, name: str) -> None:
     for known in instance_records.list_instance_names(connection):
         if known.lower() == name.lower():
             raise UsageError(
-                f"the instance name {name!r} differs from the existing {known!r} in case only. "
+                f"the instance name {name!r} differs from the existing {known!r} only in case. "
                 "Use the existing instance or another name."
             )
 
@@ -56,9 +56,9 @@ def _check_similar_names(connection: Connection, name: str) -> None:
 def register_admin_token(
     storage: Storage, instance_name: str | None, token: str, *, actor: Actor
 ) -> Token:
-    """Make a text an admin token of an instance, unless it is a token already; return its record.
+    """Register a token as an admin token, unless it is already registered; return its record.
 
-    instance_name: None selects the only instance. Raises UsageError, NotFound.
+    instance_name: None selects the only instance. Raises UsageError or NotFound.
     """
     with storage.database.write() as connection:
         record = token_records.find_token(connection, hash_token(token))
@@ -97,43 +97,43 @@ def list_names_without_admin(storage: Storage) -> list[str]:
 
 
 def list_instance_names(storage: Storage) -> list[str]:
-    """Return the names of all instances, the oldest first."""
+    """Return the names of all instances, oldest first."""
     with storage.database.read() as connection:
         return instance_records.list_instance_names(connection)
 
 
 def select_instance(connection: Connection, name: str | None) -> Instance:
-    """Return the instance of this name; None selects the only one.
+    """Return the instance with this name. None selects the only instance.
 
-    Raises UsageError when there is not exactly one to select, NotFound for an unknown name.
+    Raises UsageError when there is not exactly one to select, and NotFound for an unknown name.
     """
     if name is not None:
         return find_instance(connection, name)
     names = instance_records.list_instance_names(connection)
     if len(names) != 1:
-        raise UsageError(f"say which instance with --instance-name; {_describe_available(names)}")
+        raise UsageError(f"select an instance with --instance-name. {_describe_available(names)}")
     return find_instance(connection, names[0])
 
 
 def find_instance(connection: Connection, name: str) -> Instance:
-    """Return the instance of this name. Raises NotFound."""
+    """Return the instance with this name. Raises NotFound."""
     instance = instance_records.find_instance(connection, name)
     if instance is None:
         names = instance_records.list_instance_names(connection)
-        raise NotFound(f"there is no instance {name!r} here; {_describe_available(names)}")
+        raise NotFound(f"instance {name!r} not found. {_describe_available(names)}")
     return instance
 
 
 def _describe_available(names: list[str]) -> str:
     if not names:
-        return "none was made yet: run `datapilot instance init`"
-    return f"there are: {', '.join(names)}"
+        return "There are no instances yet. Create one with `datapilot instance init`."
+    return f"Available instances: {', '.join(names)}."
 
 
 def rotate_signing_key(storage: Storage, name: str | None, actor: Actor) -> str:
-    """Replace the signing key of an instance, which makes its signed URLs invalid.
+    """Replace the signing key of an instance, which invalidates its signed URLs.
 
-    name: None selects the only instance. Returns the name. Raises UsageError, NotFound.
+    name: None selects the only instance. Returns the name. Raises UsageError or NotFound.
     """
     with storage.database.write() as connection:
         instance = select_instance(connection, name)

@@ -1,4 +1,4 @@
-"""List, create, change and delete integrations and environments."""
+"""Listing, creation, change and deletion of integrations and environments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from datapilot_defer.storage.integrations import Environment, Integration, Uploa
 
 
 def find_integration(storage: Storage, principal: Principal, integration_id: int) -> Integration:
-    """Return an integration that the token permits. Raises NotFound, also for a deleted one."""
+    """Return an integration that the token permits. Raises NotFound, even if it is deleted."""
     with storage.database.read() as connection:
         return find_active_integration(connection, principal, integration_id)
 
@@ -30,7 +30,7 @@ def find_integration(storage: Storage, principal: Principal, integration_id: int
 def find_active_integration(
     connection: Connection, principal: Principal, integration_id: int
 ) -> Integration:
-    """Return the same as `find_integration`, within a transaction."""
+    """Do the same as `find_integration`, within a transaction."""
     integration = _find_permitted(connection, principal, integration_id)
     if integration.deleted_at is None:
         return integration
@@ -43,7 +43,7 @@ def find_active_integration(
 def _find_permitted(
     connection: Connection, principal: Principal, integration_id: int
 ) -> Integration:
-    """Return an integration that the token permits, also a deleted one. Raises NotFound."""
+    """Return an integration that the token permits, deleted or not. Raises NotFound."""
     instance = principal.instance
     integration = integration_records.find_integration(connection, instance.id, integration_id)
     is_permitted = principal.token.integration_id in (None, integration_id)
@@ -54,7 +54,7 @@ def _find_permitted(
 
 def _undelete_advice(integration: Integration) -> str:
     if not integration.is_restorable:
-        return "It can no longer be restored, and is removed soon."
+        return "It can no longer be restored and will be removed soon."
     return (
         f"It can be restored until {integration.purge_at:%Y-%m-%d}: "
         f"`datapilot dbt integrations undelete --integration-id {integration.id}`."
@@ -62,9 +62,9 @@ def _undelete_advice(integration: Integration) -> str:
 
 
 def find_environment(integration: Integration, name: str) -> Environment:
-    """Return an environment of an integration by its name, ignoring case, or else by its id.
+    """Return an environment of an integration by its name, ignoring case, or otherwise by its id.
 
-    The VS Code extension writes the id into the command line that it offers. Raises NotFound.
+    The VS Code extension puts the id into the command line that it offers. Raises NotFound.
     """
     environment = integration.environment(name)
     if environment is None:
@@ -73,7 +73,8 @@ def find_environment(integration: Integration, name: str) -> Environment:
     if environment is None:
         names = ", ".join(known.name for known in integration.environments)
         raise NotFound(
-            f"integration {integration.id} has no environment {name!r}; it has: {names or 'none'}"
+            f"integration {integration.id} has no environment {name!r}. "
+            f"Its environments: {names or 'none'}."
         )
     return environment
 
@@ -111,10 +112,10 @@ def list_deleted_integrations(storage: Storage, principal: Principal) -> Sequenc
 def create_integration(
     storage: Storage, principal: Principal, *, name: str, environment: str, integration_type: str
 ) -> Integration:
-    """Create an integration, or add an environment to the existing one of this name.
+    """Create an integration, or add an environment to the existing integration with this name.
 
-    Raises AccessDenied, Conflict when the environment exists or the name belongs to a deleted
-    integration, UsageError for an invalid name.
+    Raises AccessDenied, UsageError for an invalid name, and Conflict when the environment exists or
+    the name belongs to a deleted integration.
     """
     require_scope(principal, "admin")
     name = validate_name(name, "integration", MAX_NAME_LENGTH)
@@ -130,8 +131,8 @@ def create_integration(
             raise _name_conflict(integration)
         elif integration.environment(environment):
             raise Conflict(
-                f"integration {integration.id} has the name {integration.name!r} and an "
-                f"environment {environment!r} already"
+                f"integration {integration.id} already has the name {integration.name!r} and an "
+                f"environment {environment!r}"
             )
         integration_records.add_environment(connection, integration.id, environment)
         record_event(
@@ -150,17 +151,17 @@ def rename_integration(
 ) -> Integration:
     """Rename an integration and return it.
 
-    Raises AccessDenied, NotFound, Conflict when another integration has the name, also a deleted
-    one, UsageError for an invalid name.
+    Raises AccessDenied, NotFound, UsageError for an invalid name, and Conflict when another
+    integration, deleted or not, has the name.
     """
     require_scope(principal, "admin")
     name = validate_name(name, "integration", MAX_NAME_LENGTH)
     instance_id = principal.instance.id
     with storage.database.write() as connection:
         integration = find_active_integration(connection, principal, integration_id)
-        holder = integration_records.find_integration_by_name(connection, instance_id, name)
-        if holder is not None and holder.id != integration.id:
-            raise _name_conflict(holder)
+        other = integration_records.find_integration_by_name(connection, instance_id, name)
+        if other is not None and other.id != integration.id:
+            raise _name_conflict(other)
         if integration.name == name:
             return integration
         integration_records.rename_integration(connection, integration.id, name)
@@ -175,22 +176,22 @@ def rename_integration(
     return replace(integration, name=name)
 
 
-def _name_conflict(holder: Integration) -> Conflict:
-    """Return the error of a name that another integration has."""
-    if holder.deleted_at is None:
-        return Conflict(f"integration {holder.id} has the name {holder.name!r} already")
+def _name_conflict(other: Integration) -> Conflict:
+    """Return the error for a name that another integration has."""
+    if other.deleted_at is None:
+        return Conflict(f"integration {other.id} already has the name {other.name!r}")
     return Conflict(
-        f"the name {holder.name!r} is reserved: the deleted integration {holder.id} has it. "
-        f"{_undelete_advice(holder)} Otherwise use another name."
+        f"the name {other.name!r} is reserved for the deleted integration {other.id}. "
+        f"{_undelete_advice(other)} Otherwise use another name."
     )
 
 
 def delete_integration(
     storage: Storage, principal: Principal, *, integration_id: int
 ) -> Integration:
-    """Delete an integration and return it. It is kept, with its name, until `purge_at`.
+    """Delete an integration and return it. It and its name are kept until `purge_at`.
 
-    Raises AccessDenied, NotFound.
+    Raises AccessDenied or NotFound.
     """
     require_scope(principal, "admin")
     with storage.database.write() as connection:
@@ -205,7 +206,7 @@ def undelete_integration(
 ) -> Integration:
     """Restore a deleted integration with its artifacts, and return it.
 
-    Raises AccessDenied, NotFound when it is not kept any longer, Conflict when it is not deleted.
+    Raises AccessDenied, NotFound when it is no longer kept, and Conflict when it is not deleted.
     """
     require_scope(principal, "admin")
     with storage.database.write() as connection:
@@ -245,9 +246,9 @@ def set_disabled_checks(
     environment: str,
     disabled: frozenset[UploadCheck],
 ) -> Environment:
-    """Set which checks the uploads to an environment skip, and return the environment.
+    """Set the checks that uploads to an environment skip, and return the environment.
 
-    Raises AccessDenied, NotFound.
+    Raises AccessDenied or NotFound.
     """
     require_scope(principal, "admin")
     with storage.database.write() as connection:

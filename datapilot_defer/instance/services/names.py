@@ -1,4 +1,4 @@
-"""Which names integrations, environments and tokens may have."""
+"""Rules for the names of integrations, environments and tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datapilot_defer.errors import UsageError
 
 MAX_NAME_LENGTH = 200
 MAX_ENVIRONMENT_LENGTH = 64
-# Characters that Python counts as printable and that show nothing: Unicode's
+# Characters that Python considers printable but that are invisible: Unicode's
 # Default_Ignorable_Code_Point (variation selectors, fillers, the joiner U+034F), the empty Braille
 # pattern and the null notehead.
 _INVISIBLE_RANGES = (
@@ -28,8 +28,8 @@ _INVISIBLE_RANGES = (
 def validate_name(text: str, kind: str, max_length: int) -> str:
     """Return a name in the Unicode form NFKC, without surrounding spaces.
 
-    kind: what is named, for the message. Raises UsageError when the name is empty or too long, or
-    has characters that are invisible or cannot be printed.
+    kind: the kind of object, for the message. Raises UsageError when the name is empty or too long,
+    or contains characters that are invisible or cannot be printed.
     """
     name = unicodedata.normalize("NFKC", text.strip()).strip()
     if not 1 <= len(name) <= max_length:
@@ -44,12 +44,12 @@ def validate_name(text: str, kind: str, max_length: int) -> str:
 
 
 def validate_environment_name(text: str) -> str:
-    """Return the name of an environment, which is a part of URLs, like `validate_name`."""
+    """Return the name of an environment like `validate_name`. It must be valid in a URL path."""
     name = validate_name(text, "environment", MAX_ENVIRONMENT_LENGTH)
     if "/" in name or "\\" in name or name in (".", ".."):
         raise UsageError(
-            "invalid environment name: it is a part of URLs. Use a name without slashes and "
-            "backslashes that is not only dots."
+            "invalid environment name: it must be valid in a URL path. Use a name without slashes "
+            "and backslashes, other than '.' and '..'."
         )
     return name
 

@@ -1,4 +1,4 @@
-"""What pages and the API show of integrations, environments and uploads."""
+"""Views of integrations, environments and uploads for the web pages and the API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from datapilot_defer.storage.publications import Publication
 from datapilot_defer.storage.tokens import Token
 from datapilot_defer.storage.uploads import Upload
 
-# Uploads in one answer or on one page.
+# Maximum number of uploads in one response or on one page.
 HISTORY_LIMIT = 100
 _MAIN_ENVIRONMENT = "PROD"
 
@@ -37,7 +37,7 @@ class IntegrationRow:
 
 @dataclass(frozen=True)
 class IntegrationPage:
-    """Some of the integrations that match a search. total: how many match."""
+    """One page of the integrations that match a search. total: the number of all matches."""
 
     rows: Sequence[IntegrationRow]
     total: int
@@ -47,8 +47,8 @@ class IntegrationPage:
 class EnvironmentOverview:
     """An environment with its history.
 
-    history: uploads with the names of their tokens. verifications: the newest verified and
-    rejected uploads. publications: what became current. All are sorted from new to old.
+    history: uploads with the names of their tokens. verifications: the newest verified and rejected
+    uploads. publications: which uploads became current. Each is sorted from new to old.
     """
 
     integration: Integration
@@ -66,10 +66,11 @@ class EnvironmentOverview:
 
 @dataclass(frozen=True)
 class UploadOverview:
-    """An upload with what verification found.
+    """An upload with its verification results.
 
-    current: the current upload of the same kind. report: lines as `datapilot dbt validate` prints
-    them. changed_models: names of models by "added", "removed" and "changed"; long lists are cut.
+    current: the current upload of the same kind. report: lines as printed by `datapilot dbt
+    validate`. changed_models: names of models by "added", "removed" and "changed"; long lists are
+    truncated.
     """
 
     integration: Integration
@@ -89,9 +90,9 @@ class UploadOverview:
 def list_integration_rows(
     storage: Storage, principal: Principal, *, name_contains: str = "", offset: int, limit: int
 ) -> IntegrationPage:
-    """Return `limit` integrations that the token permits, sorted by name, beginning at `offset`.
+    """Return at most `limit` integrations that the token permits, by name, starting at `offset`.
 
-    The number of statements does not depend on the number of integrations.
+    The number of SQL statements does not depend on the number of integrations.
     """
     instance_id = principal.instance.id
     only_id = principal.token.integration_id
@@ -124,7 +125,7 @@ def _integration_row(
 
 
 def select_main_environment(integration: Integration) -> Environment | None:
-    """Return the environment PROD, or the oldest one if there is no PROD."""
+    """Return the environment PROD, or the oldest environment if PROD does not exist."""
     environment = integration.environment(_MAIN_ENVIRONMENT)
     if environment is None and integration.environments:
         environment = integration.environments[0]
@@ -142,8 +143,8 @@ def show_environment(
 ) -> EnvironmentOverview:
     """Return an environment with its newest HISTORY_LIMIT uploads.
 
-    kind: only the history of this kind, with rejected uploads. include_rejected: also uploads
-    that did not become current. Raises NotFound.
+    kind: restrict the history to this kind, including rejected uploads. include_rejected: include
+    uploads that did not become current. Raises NotFound.
     """
     integration = find_integration(storage, principal, integration_id)
     selected = find_environment(integration, environment)
@@ -198,9 +199,10 @@ def show_upload(
 
 
 def list_token_rows(storage: Storage, principal: Principal) -> Sequence[tuple[Token, str | None]]:
-    """Return the tokens of the caller's instance, each with the name of its only integration.
+    """Return the tokens of the caller's instance, each with the name of its integration.
 
-    Raises AccessDenied unless the caller is an admin.
+    The name is None for a token that permits all integrations. Raises AccessDenied unless the
+    caller is an admin.
     """
     require_scope(principal, "admin")
     with storage.database.read() as connection:
@@ -217,7 +219,7 @@ def _is_shown(upload: Upload) -> bool:
 
 
 def _read_changed_models(changes: str | None) -> Mapping[str, Sequence[str]]:
-    """Return the names in stored changes; the JSON is of `model_changes.ModelChanges`."""
+    """Return the model names in the stored JSON of a `model_changes.ModelChanges`."""
     if changes is None:
         return {}
     names = json.loads(changes).get("names") or {}

@@ -1,4 +1,4 @@
-"""Who calls, and what the token permits."""
+"""The caller of a request, and what its token permits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _INTEGRATION_SCOPE_DESCRIPTIONS: dict[Scope, str] = {
 
 
 class AuthenticationFailed(AccessDenied):
-    """The caller's token is not valid any longer."""
+    """The caller's token is no longer valid."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Principal:
 
     @property
     def actor(self) -> Actor:
-        """Return the caller as the audit log names it."""
+        """Return the caller for the audit log."""
         return Actor(self.token.name, self.token.id, self.address)
 
 
@@ -55,7 +55,7 @@ def require_scope(principal: Principal, scope: Scope, integration_id: int | None
 
 
 def require_valid_token(connection: Connection, principal: Principal) -> None:
-    """Raise AuthenticationFailed when the token was revoked or expired since the request began."""
+    """Raise AuthenticationFailed if the token was revoked or expired since the request began."""
     token = token_records.get_token(connection, principal.token.id)
     if token is None or not token.is_valid:
         raise AuthenticationFailed(f"the token {principal.token.name!r} was revoked or has expired")

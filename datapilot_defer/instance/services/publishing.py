@@ -1,4 +1,4 @@
-"""Decide whether a verified upload becomes current, and record the decision."""
+"""The decision whether a verified upload becomes current, and its record."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ from datapilot_defer.storage.uploads import ModelCounts, Reason, Rejection, Uplo
 
 @dataclass(frozen=True)
 class UploadClaim:
-    """What a client states about its upload. sha256, size_bytes: None if it does not state them.
+    """What a client states about its upload.
 
-    allow: the checks that the upload skips.
+    sha256, size_bytes: None if the client does not state them. allow: the checks that the upload
+    skips.
     """
 
     upload_id: int
@@ -44,7 +45,7 @@ class UploadClaim:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A received upload, what verification found in it, and the upload that it would replace."""
+    """A received upload, its verification, and the upload that it would replace."""
 
     integration: Integration
     upload: Upload
@@ -54,10 +55,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of an upload. unchanged: the same bytes were current before.
+    """The decision about an upload.
 
-    reasons: why it did not become current, if it did not; message: the same for people.
-    skipped: the checks that it did not have to pass, and why, as the audit log states them.
+    unchanged: the same bytes were already current. reasons: why it did not become current; empty if
+    it did. message: the reasons as text for users. skipped: the checks that it did not have to
+    pass, as action and detail for the audit log.
     """
 
     unchanged: bool = False
@@ -69,11 +71,11 @@ class Decision:
 def publish(
     storage: Storage, principal: Principal, candidate: Candidate, claim: UploadClaim
 ) -> Decision | None:
-    """Make an upload current or reject it, in one transaction with what verification found.
+    """Make an upload current or reject it, and record its verification, in one transaction.
 
-    Returns None, changing nothing, when another upload became current since the verification.
-    Raises UploadReplaced when other bytes arrived since, AuthenticationFailed when the token was
-    revoked since, NotFound when the integration was deleted since.
+    Return None and change nothing if another upload became current since the verification.
+    Raises UploadReplaced when other bytes have arrived since then, AuthenticationFailed when the
+    token was revoked, and NotFound when the integration was deleted.
     """
     upload = candidate.upload
     with storage.database.write() as connection:
@@ -87,7 +89,7 @@ def publish(
                 "Request a new signed URL."
             )
         if latest.uploaded_at is not None:
-            # The same call, repeated, was faster.
+            # A repetition of this call has already verified the upload.
             return Decision()
         current = publication_records.find_current(connection, upload.environment_id, upload.kind)
         if _id_of(current) != _id_of(candidate.current):
@@ -155,23 +157,24 @@ def _decide_by_checks(
     skipped_checks = claim.allow | environment.disabled_checks
     rejecting = [failed for failed in failed_checks if failed.check not in skipped_checks]
     if rejecting:
-        # An allowed check that failed is named again: the next upload has to allow it too.
+        # Include failed checks that this upload allowed, because the next upload must allow them
+        # too.
         needed = [each for each in failed_checks if each.check not in environment.disabled_checks]
         return Decision(
             reasons=tuple(failed.check for failed in rejecting),
             message=f"{_join_reasons(rejecting)} {describe_allowing(needed, metadata)}",
         )
-    place = f"{upload.kind.file_name} {upload.id} in {environment.name}"
-    skipped = [(AuditAction.UPLOAD_FORCED, f"{failed.check}: {place}") for failed in failed_checks]
+    file = f"{upload.kind.file_name} {upload.id} in {environment.name}"
+    skipped = [(AuditAction.UPLOAD_FORCED, f"{failed.check}: {file}") for failed in failed_checks]
     relations = UploadCheck.RELATIONS
     if _is_comparison_missing(candidate) and relations not in skipped_checks:
-        reason = f"{relations}: {place}: the comparison with the current manifest failed"
+        reason = f"{relations}: {file}: the comparison with the current manifest failed"
         skipped.append((AuditAction.CHECK_SKIPPED, reason))
     return Decision(skipped=tuple(skipped))
 
 
 def _is_comparison_missing(candidate: Candidate) -> bool:
-    """Return whether the comparison failed. A lost manifest must not stop its replacement."""
+    """Return whether the comparison failed. A lost manifest must not prevent its replacement."""
     return candidate.current is not None and candidate.verification.relations is None
 
 
@@ -196,7 +199,7 @@ def _record_skipped_checks(
 def _find_failed_checks(
     connection: Connection, candidate: Candidate, metadata: ArtifactMetadata
 ) -> list[FailedCheck]:
-    # Read it again: another upload may have set the integration's project.
+    # Read the integration again, because another upload may have set its project.
     latest = integration_records.find_integration(
         connection, candidate.integration.instance_id, candidate.integration.id
     )

@@ -1,4 +1,4 @@
-"""Limit the bytes that an instance stores."""
+"""The limit on the bytes that an instance stores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from datapilot_defer.storage.retention import is_blob_referenced
 
 @dataclass(frozen=True)
 class Reservation:
-    """Space for a running upload. before_bytes: of the uploads that had started before."""
+    """Space for a running upload. before_bytes: the space of the uploads that started earlier."""
 
     instance_id: int
     size_bytes: int
@@ -27,14 +27,14 @@ class Reservation:
 
 
 class Reservations:
-    """The space that the running uploads of each instance need. For one thread."""
+    """The space that the running uploads of each instance need. Not thread-safe."""
 
     def __init__(self) -> None:
         self._bytes: Counter[int] = Counter()
 
     @contextmanager
     def hold(self, instance_id: int, size_bytes: int) -> Iterator[Reservation]:
-        """Reserve space, also if it does not exist: `check_space` finds that out."""
+        """Reserve space. It may exceed the free space, which `check_space` checks."""
         reservation = Reservation(instance_id, size_bytes, self._bytes[instance_id])
         self._bytes[instance_id] += size_bytes
         try:
@@ -44,10 +44,10 @@ class Reservations:
 
 
 def check_space(storage: Storage, space: Reservation, max_stored_bytes: int | None) -> None:
-    """Raise QuotaExceeded when an instance is full, Unavailable when it may be full soon.
+    """Raise QuotaExceeded if an instance is full, or Unavailable if running uploads may fill it.
 
-    An upload that does not fit runs alone, because it may have the bytes of a stored artifact:
-    then `check_quota` lets it pass.
+    An upload that does not fit runs alone, because it may be identical to a stored artifact. In
+    that case, `check_quota` accepts it.
     """
     if max_stored_bytes is None:
         return
@@ -63,9 +63,10 @@ def check_space(storage: Storage, space: Reservation, max_stored_bytes: int | No
 
 
 def stored_bytes(storage: Storage, principal: Principal) -> int | None:
-    """Return how many bytes the artifacts of the caller's instance have.
+    """Return the total size of the artifacts of the caller's instance in bytes.
 
-    Equal artifacts count once. None: a database of release 0.1.0, not yet measured.
+    Identical artifacts count once. Return None for a database of release 0.1.0 that has not been
+    measured yet.
     """
     with storage.database.read() as connection:
         return quota_records.find_stored_bytes(connection, principal.instance.id)
@@ -74,7 +75,10 @@ def stored_bytes(storage: Storage, principal: Principal) -> int | None:
 def check_quota(
     storage: Storage, instance_id: int, max_stored_bytes: int | None, blob: Blob | None = None
 ) -> None:
-    """Raise QuotaExceeded when an instance has no space for a blob, or for any other blob."""
+    """Raise QuotaExceeded if an instance has no space for a blob.
+
+    blob: None checks whether there is space for any blob.
+    """
     if max_stored_bytes is None:
         return
     with storage.database.read() as connection:
@@ -91,7 +95,7 @@ def check_quota(
         return
     size = ""
     if blob is not None:
-        size = f", and this artifact has {format_size(blob.size_bytes)}"
+        size = f", and this artifact needs {format_size(blob.size_bytes)}"
     raise QuotaExceeded(
         f"the instance stores {format_size(stored)} of at most {format_size(max_stored_bytes)}"
         f"{size}. Ask its administrator to lower --keep or to raise --max-bytes."

@@ -1,4 +1,4 @@
-"""Create and check signed URLs: one file, one purpose, a few minutes."""
+"""Signed URLs, each valid for one file and one purpose for a few minutes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from datapilot_defer.storage.uploads import Upload
 
 
 class Purpose(StrEnum):
-    """What a signed URL permits. A signature for one purpose is invalid for the other."""
+    """The operation that a signed URL permits. A signature for one is invalid for the other."""
 
     UPLOAD = "upload"
     DOWNLOAD = "download"
@@ -39,7 +39,7 @@ class SignedUrl:
 def create_signed_url(
     instance: Instance, upload_id: int, purpose: Purpose, *, base_url: str
 ) -> str:
-    """Return a URL that permits one transfer of one file until it expires."""
+    """Return a URL that permits uploading or downloading one file until it expires."""
     _, _, signature = _signer(instance, purpose).sign(str(upload_id)).decode().partition(".")
     return f"{base_url}/files/{upload_id}?signature={signature}"
 
@@ -47,9 +47,9 @@ def create_signed_url(
 def open_signed_url(storage: Storage, url: SignedUrl) -> tuple[Instance, Upload]:
     """Return the upload that a signed URL gives access to, and its instance.
 
-    Raises AccessDenied when the URL is invalid or has expired, also for an unknown upload;
-    Conflict when it would overwrite a verified upload; NotFound when it would download an
-    unverified one, or one of a deleted integration.
+    Raises AccessDenied when the URL is invalid or has expired, or the upload is unknown. Raises
+    Conflict when the URL would overwrite a verified upload. Raises NotFound when it would download
+    an unverified upload, or the integration was deleted.
     """
     with storage.database.read() as connection:
         upload = upload_records.find_upload(connection, url.upload_id)
@@ -75,7 +75,7 @@ def open_signed_url(storage: Storage, url: SignedUrl) -> tuple[Instance, Upload]
 def _is_valid(instance: Instance, url: SignedUrl) -> bool:
     """Return whether the URL was signed for this file and purpose, and has not expired.
 
-    A time of signing in the future is valid: the server's clock may have been set back. The
+    A signing time in the future is valid, because the server's clock may have been set back. The
     argument `max_age` of itsdangerous would reject it.
     """
     signed = f"{url.upload_id}.{url.signature}"

@@ -1,4 +1,4 @@
-"""The text of a token: generated, recognized, hashed."""
+"""The format of tokens: generation, validation and hashing."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _CHECKSUM_LENGTH = 6
 def generate_token() -> str:
     """Return a new token: "dpd_", 40 random letters and digits (238 bits), and a checksum.
 
-    By prefix and checksum a secret scanner recognizes it without a request.
+    The prefix and the checksum let a secret scanner recognize it without a request.
     """
     random = "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_LENGTH))
     return f"{_PREFIX}{random}{_checksum(random)}"
 
 
 def is_well_formed(token: str) -> bool:
-    """Return whether a text has the form of a token."""
+    """Return whether a text has the format of a token."""
     random = token[len(_PREFIX) : -_CHECKSUM_LENGTH]
     if not token.startswith(_PREFIX) or len(random) != _RANDOM_LENGTH:
         return False
@@ -33,9 +33,9 @@ def is_well_formed(token: str) -> bool:
 
 
 def hash_token(token: str) -> str:
-    """Return the sha256 under which a token is stored.
+    """Return the sha256 of a token, which is stored instead of the token.
 
-    A token is long and random, so that a slow hash would add nothing.
+    A slow hash would not add security, because a token is long and random.
     """
     return hashlib.sha256(token.encode()).hexdigest()
 

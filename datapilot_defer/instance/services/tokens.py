@@ -1,4 +1,4 @@
-"""Authenticate, create, list and revoke tokens."""
+"""Authentication with tokens and sessions, and creation, listing and revocation of tokens."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SESSION_LIFETIME = timedelta(hours=12)
 
 
 def authenticate_token(storage: Storage, token: str) -> Principal | None:
-    """Return the caller with this token, if the token is valid."""
+    """Return the caller with this token, or None if the token is not valid."""
     if not is_well_formed(token):
         return None
     with storage.database.read() as connection:
@@ -39,9 +39,9 @@ def authenticate_token(storage: Storage, token: str) -> Principal | None:
 
 
 def start_session(storage: Storage, principal: Principal) -> str:
-    """Start a session of the web pages; return the random id that stands for its token.
+    """Start a session of the web pages and return its random id.
 
-    It ends after SESSION_LIFETIME, and when the token is revoked or expires.
+    The session ends after SESSION_LIFETIME, or when its token is revoked or expires.
     """
     session_id = secrets.token_urlsafe(32)
     with storage.database.write() as connection:
@@ -55,7 +55,7 @@ def start_session(storage: Storage, principal: Principal) -> str:
 
 
 def authenticate_session(storage: Storage, session_id: str) -> Principal | None:
-    """Return the caller with this session, if it has not ended."""
+    """Return the caller with this session, or None if it has ended."""
     with storage.database.read() as connection:
         token_id = session_records.find_token_id(connection, _hash_session_id(session_id))
         if token_id is None:
@@ -91,12 +91,12 @@ def create_token(
 ) -> tuple[Token, str]:
     """Create a token; return its record and the token itself, which is not stored.
 
-    instance_name: None selects the only instance. Raises UsageError, NotFound.
+    instance_name: None selects the only instance. Raises UsageError or NotFound.
     """
     if integration_id is not None and "admin" in scopes:
         raise UsageError(
-            "the scope admin covers the complete instance. "
-            "A token for one integration has the scopes read and upload."
+            "the scope admin applies to the complete instance. "
+            "Use the scopes read and upload for a token for one integration."
         )
     name = validate_name(name, "token", MAX_NAME_LENGTH)
     token = generate_token()
@@ -131,9 +131,9 @@ def _check_integration(connection: Connection, instance: Instance, integration_i
 
 
 def list_tokens(storage: Storage, instance_name: str | None) -> list[tuple[str, Token]]:
-    """Return the tokens of an instance, or of all, each with its instance's name.
+    """Return the tokens of one instance or of all, each with the name of its instance.
 
-    Raises NotFound when there is no such instance.
+    Raises NotFound for an unknown instance.
     """
     with storage.database.read() as connection:
         if instance_name:
@@ -156,29 +156,29 @@ def list_own_tokens(storage: Storage, principal: Principal) -> Sequence[Token]:
 
 
 def revoke_own_token(storage: Storage, principal: Principal, token_id: int) -> None:
-    """Revoke a token of the caller's instance. Raises AccessDenied, NotFound."""
+    """Revoke a token of the caller's instance. Raises AccessDenied or NotFound."""
     require_scope(principal, "admin")
     with storage.database.write() as connection:
         token = token_records.get_token(connection, token_id)
         if token is None or token.instance_id != principal.instance.id:
-            raise NotFound(f"there is no token {token_id}")
+            raise NotFound(f"token {token_id} not found")
         _revoke(connection, token, principal.actor)
 
 
 def revoke_token(storage: Storage, token_id: int, actor: Actor) -> None:
-    """Revoke a token of any instance. Raises NotFound when there is no such unrevoked token."""
+    """Revoke a token of any instance. Raises NotFound if it is unknown or already revoked."""
     with storage.database.write() as connection:
         token = token_records.get_token(connection, token_id)
         if token and _revoke(connection, token, actor):
             return
     raise NotFound(
-        f"there is no token {token_id} that could be revoked. "
-        "`datapilot instance token list` lists the tokens."
+        f"token {token_id} does not exist or is already revoked. "
+        "List the tokens with `datapilot instance token list`."
     )
 
 
 def _revoke(connection: Connection, token: Token, actor: Actor) -> bool:
-    """Revoke a token and end its sessions; return False when it was revoked already."""
+    """Revoke a token and end its sessions. Return False if it is already revoked."""
     if not token_records.revoke_token(connection, token.instance_id, token.id):
         return False
     session_records.delete_sessions_of_token(connection, token.id)

@@ -1,4 +1,4 @@
-"""Checks that keep a wrong job from breaking defer for an integration's users."""
+"""Checks that prevent a misconfigured job from breaking defer for an integration's users."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from datapilot_defer.formatting import plural
 from datapilot_defer.instance.model_changes import RelationChanges
 from datapilot_defer.storage.integrations import Integration, UploadCheck
 
-# Clocks of the job and of the instance may differ by this much.
+# The clocks of the job and the instance may differ by this much.
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
 class FailedCheck:
-    """A check that a manifest does not pass. reason: without what to do."""
+    """A check that a manifest does not pass. reason: why, without advice."""
 
     check: UploadCheck
     reason: str
 
 
 def describe_future(new: ArtifactMetadata, now: datetime) -> str | None:
-    """Return why an artifact that dbt wrote in the future is rejected; None when it is not.
+    """Return why an artifact with a time in the future is rejected, or None if it is not.
 
-    It would be newer than every later manifest, which the check "older" would then reject.
+    As the current manifest, it would make the check "older" reject every later manifest.
     """
     if new.generated_at is None or new.generated_at - now <= MAX_CLOCK_DIFFERENCE:
         return None
@@ -47,7 +47,7 @@ def find_failed_checks(
 ) -> list[FailedCheck]:
     """Return the checks that a manifest does not pass.
 
-    current: the manifest that it would replace. relations: what differs between the two.
+    current: the manifest that it would replace. relations: the differences between the two.
     """
     reasons = {UploadCheck.PROJECT: _other_project_reason(integration, new)}
     if current is not None:
@@ -59,7 +59,7 @@ def find_failed_checks(
 
 
 def describe_allowing(failed_checks: Sequence[FailedCheck], new: ArtifactMetadata) -> str:
-    """Return how to publish a manifest although it does not pass these checks."""
+    """Return advice on publishing a manifest that does not pass these checks."""
     options = " ".join(f"--allow {failed.check}" for failed in failed_checks)
     advice = f"If this is intended, onboard it with {options}."
     names = {failed.check for failed in failed_checks}
@@ -86,7 +86,7 @@ def _other_project_reason(integration: Integration, new: ArtifactMetadata) -> st
 
 
 def _project_identifiers(project_name: str) -> set[str]:
-    """Return a project's name and its MD5, the only name in old manifests (`project_id`)."""
+    """Return a project's name and its MD5, which old manifests have instead (`project_id`)."""
     md5 = hashlib.md5(project_name.encode(), usedforsecurity=False).hexdigest()
     return {project_name, md5}
 
@@ -94,7 +94,7 @@ def _project_identifiers(project_name: str) -> set[str]:
 def _older_reason(current: ArtifactMetadata, new: ArtifactMetadata, now: datetime) -> str | None:
     if current.generated_at is None or new.generated_at is None:
         return None
-    # Release 0.1.0 accepted manifests from the future. They must not reject all later ones.
+    # Release 0.1.0 accepted manifests with a time in the future. Do not reject all later manifests.
     if describe_future(current, now) is not None:
         return None
     if new.generated_at >= current.generated_at:
@@ -112,7 +112,7 @@ def _smaller_reason(current: ArtifactMetadata, new: ArtifactMetadata) -> str | N
         return None
     return (
         f"this manifest has {plural(new.model_count, 'model')}, "
-        f"less than half of the current one's {current.model_count:,}"
+        f"less than half of the {current.model_count:,} in the current one"
     )
 
 

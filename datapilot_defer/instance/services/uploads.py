@@ -1,4 +1,4 @@
-"""Announce, receive, verify and accept uploads."""
+"""The steps of an upload: announce, receive, verify, and accept if rejected."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ from datapilot_defer.storage.integrations import Integration, UploadCheck
 from datapilot_defer.storage.publications import PublicationReason
 from datapilot_defer.storage.uploads import Reason, Rejection, Upload
 
-# Each time, another upload became current during the verification.
+# Maximum number of verifications of an upload while others become current.
 _MAX_VERIFICATIONS = 3
 
 
 @dataclass(frozen=True)
 class VerifiedUpload:
-    """A verified upload. unchanged: the same bytes were current before."""
+    """A verified upload. unchanged: the same bytes were already current."""
 
     upload: Upload
     unchanged: bool
@@ -65,9 +65,10 @@ def announce_upload(
     kind: Kind,
     max_stored_bytes: int | None,
 ) -> int:
-    """Create the record of an upload to come and return its id.
+    """Create the record of an upload that will follow, and return its id.
 
-    Raises AccessDenied, NotFound, QuotaExceeded when the instance has max_stored_bytes already.
+    Raises AccessDenied, NotFound, and QuotaExceeded when the instance already stores
+    max_stored_bytes.
     """
     require_scope(principal, "upload", integration_id)
     integration = find_integration(storage, principal, integration_id)
@@ -97,14 +98,15 @@ def verify_upload(
 ) -> VerifiedUpload:
     """Make an upload current if it is complete and safe. Repeating the call changes nothing.
 
-    Raises AccessDenied, NotFound, UsageError when the upload is not what the client states,
-    ArtifactRefused and UnsafeUpload when it may not become current, UploadReplaced, Unavailable.
+    Raises AccessDenied, NotFound, UsageError when the upload differs from the claim,
+    ArtifactRefused or UnsafeUpload when it is rejected, UploadReplaced, and Unavailable.
     """
     upload, integration = _find_own_upload(storage, principal, claim)
     if upload.uploaded_at is not None:
         return VerifiedUpload(upload, unchanged=False)
     if upload.rejection == Rejection.INVALID:
-        # It stays invalid. The result of the checks depends on the clock and on what is current.
+        # An invalid upload stays invalid. The results of checks may change, because they depend on
+        # the clock and the current upload.
         raise _rejection_error(upload.id, (Rejection.INVALID,), upload.refusal or "")
     for _ in range(_MAX_VERIFICATIONS):
         with storage.database.read() as connection:
@@ -147,7 +149,7 @@ def _content_of(storage: Storage, integration: Integration, upload: Upload) -> S
 
 
 def _rejection_error(upload_id: int, reasons: Sequence[Reason], message: str) -> ArtifactRefused:
-    """Return the error of a rejected upload, with the names of the checks that it failed."""
+    """Return the error for a rejected upload, with the names of its failed checks."""
     failed_checks = [reason for reason in reasons if isinstance(reason, UploadCheck)]
     details = {"dbt_core_integration_file_id": upload_id, "check": failed_checks}
     if failed_checks:
@@ -158,7 +160,7 @@ def _rejection_error(upload_id: int, reasons: Sequence[Reason], message: str) ->
 def _find_own_upload(
     storage: Storage, principal: Principal, claim: UploadClaim
 ) -> tuple[Upload, Integration]:
-    """Return the caller's own received upload, if it is what the caller states."""
+    """Return the caller's own received upload, if it matches the claim."""
     upload, integration = _find_upload(storage, principal, claim.upload_id)
     require_scope(principal, "upload", integration.id)
     if upload.token_id != principal.token.id:
@@ -190,17 +192,17 @@ def _check_claim(claim: UploadClaim, upload: Upload) -> None:
         return
     raise UsageError(
         f"file {upload.id} arrived with {received.size_bytes} bytes and sha256 {received.sha256}, "
-        "which is not what was sent. Upload it again."
+        "which does not match what was sent. Upload it again."
     )
 
 
 def accept_upload(
     storage: Storage, principal: Principal, upload_id: int
 ) -> tuple[Upload, Integration]:
-    """Make an upload current that a check rejected; return it with its integration.
+    """Make an upload that a check rejected current, and return it with its integration.
 
-    Raises AccessDenied unless the caller is an admin, NotFound, and Conflict when no check
-    rejected it.
+    Raises AccessDenied unless the caller is an admin, NotFound, and Conflict when no check rejected
+    it.
     """
     require_scope(principal, "admin")
     _, integration = _find_upload(storage, principal, upload_id)
@@ -230,8 +232,8 @@ def check_onboarding(
 ) -> None:
     """Check that the caller's last uploads to an environment became current.
 
-    Raises AccessDenied, NotFound, Conflict when the caller's last upload was rejected, Unavailable
-    when it was not verified.
+    Raises AccessDenied, NotFound, Conflict when the last upload was rejected, and Unavailable when
+    it was not verified.
     """
     require_scope(principal, "upload", integration_id)
     integration = find_integration(storage, principal, integration_id)
@@ -242,7 +244,8 @@ def check_onboarding(
         )
         current = publication_records.list_current(connection, selected.id)
     if unpublished is not None:
-        # altimate-datapilot-cli ignores the answer of verify_upload and reports this one.
+        # altimate-datapilot-cli ignores the response of verify_upload and reports this error
+        # instead.
         raise _unpublished_error(unpublished)
     if not current:
         raise NotFound(

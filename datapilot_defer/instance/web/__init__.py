@@ -1,1 +1,1 @@
-"""The web pages of an instance."""
+"""Web pages of an instance."""

@@ -1,4 +1,4 @@
-"""Route of the audit log's page."""
+"""The route of the audit log page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def list_events(
     session: CurrentSession,
     before: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
 ) -> Response:
-    """List the entries of the audit log, the newest first."""
+    """List the entries of the audit log, newest first."""
     events = audit.list_events(storage, session.principal, limit=_PAGE_SIZE + 1, before_id=before)
     shown = events[:_PAGE_SIZE]
     older_path = None

@@ -1,4 +1,4 @@
-"""Routes of an environment's page: what is current, its history, downloads, upload checks."""
+"""Routes of the environment page: current manifest, history, downloads and upload checks."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ router = APIRouter(include_in_schema=False)
 _ENVIRONMENT_PATH = INTEGRATIONS_PATH + "/{integration_id}/{environment}"
 _CHECK_DESCRIPTIONS = {
     UploadCheck.OLDER: "Reject a manifest that is older than the current one.",
-    UploadCheck.SMALLER: "Reject a manifest that has lost most of its models.",
+    UploadCheck.SMALLER: "Reject a manifest with less than half as many models as the current one.",
     UploadCheck.PROJECT: "Reject a manifest of another dbt project.",
-    UploadCheck.RELATIONS: "Reject a manifest in which most relations have another database or "
-    "schema. Per-run schemas? Turn off relations.",
+    UploadCheck.RELATIONS: "Reject a manifest in which most relations moved to another database "
+    "or schema. Turn this off if each run uses a different schema.",
 }
 
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """A row of the history: an upload, or an earlier upload that was restored.
+    """A row of the history: an upload, or the restore of an earlier upload.
 
-    accepted_by: name of the token that accepted the upload although a check rejected it.
+    accepted_by: the name of the token that accepted the upload after a check rejected it.
     """
 
     at: datetime
@@ -65,7 +65,7 @@ def show_environment(
     kind: Kind | None = None,
     done: Done = "",
 ) -> Response:
-    """Show the current manifest of an environment, how to upload and defer, and its history."""
+    """Show an environment's current manifest and history, and how to upload and defer."""
     overview = overviews.show_environment(
         storage,
         session.principal,
@@ -102,10 +102,10 @@ def set_checks(
     environment: str,
     enabled: Annotated[list[str] | None, Form(max_length=10)] = None,
 ) -> Response:
-    """Turn the checks of an environment's uploads on or off."""
+    """Turn the upload checks of an environment on or off."""
     names = set(enabled or ())
     if names - set(UploadCheck):
-        raise UsageError(f"the upload checks are: {', '.join(UploadCheck)}")
+        raise UsageError(f"unknown upload check. The upload checks are: {', '.join(UploadCheck)}.")
     disabled = frozenset(check for check in UploadCheck if check.value not in names)
     integrations.set_disabled_checks(
         storage,
@@ -120,7 +120,7 @@ def set_checks(
 
 @router.get(_ENVIRONMENT_PATH + "/checks")
 def show_checks(session: CurrentSession, integration_id: PathId, environment: str) -> Response:
-    """Redirect to the page with the form; a new session begins with the path of the form."""
+    """Redirect to the page with the form, for a browser that returns to this path after sign-in."""
     return RedirectResponse(f"{INTEGRATIONS_PATH}/{integration_id}/{quote(environment)}", 303)
 
 
@@ -149,7 +149,7 @@ def download(
 
 
 def _history_entries(overview: EnvironmentOverview) -> list[HistoryEntry]:
-    """Return the uploads and restores of an overview, the newest first."""
+    """Return the uploads and restores of an overview, newest first."""
     accepted_by: dict[int, str] = {}
     restores: list[Publication] = []
     for publication in overview.publications:
@@ -163,7 +163,7 @@ def _history_entries(overview: EnvironmentOverview) -> list[HistoryEntry]:
     ]
     is_cut = len(entries) >= overviews.HISTORY_LIMIT
     for restore in restores:
-        # Restores before the oldest shown upload belong to the part that is not shown.
+        # Restores before the oldest displayed upload belong to the part that is not displayed.
         if not is_cut or restore.since >= entries[-1].at:
             entries.append(HistoryEntry(restore.since, restore=restore))
     return sorted(entries, key=_entry_time, reverse=True)

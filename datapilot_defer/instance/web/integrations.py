@@ -28,7 +28,8 @@ from datapilot_defer.storage.tables import MAX_ID
 router = APIRouter(include_in_schema=False)
 _PAGE_SIZE = 50
 _ADD_PATH = INTEGRATIONS_PATH + "/add"
-# Below these paths the id comes last: after an integration's id follows an environment's name.
+# The id comes last in these paths, because an integration's id followed by a name is the path of an
+# environment.
 _RENAME_PATH = INTEGRATIONS_PATH + "/rename/{integration_id}"
 _DELETE_PATH = INTEGRATIONS_PATH + "/delete/{integration_id}"
 _UNDELETE_PATH = INTEGRATIONS_PATH + "/undelete/{integration_id}"
@@ -39,7 +40,7 @@ _TYPES = ("dbt_core", "dbt_cloud")
 def _current_integration(
     storage: CurrentStorage, session: CurrentSession, integration_id: PathId
 ) -> Integration:
-    """Return the integration that the path of a page names."""
+    """Return the integration in the path of a page."""
     return integrations.find_integration(storage, session.principal, integration_id)
 
 
@@ -100,11 +101,11 @@ def add_integration(
     environment: FormText = "",
     integration_type: FormText = "dbt_core",
 ) -> Response:
-    """Create an integration or add an environment to one, and show it."""
+    """Create an integration or add an environment to an existing one, and show it."""
     form = {"name": name, "environment": environment, "integration_type": integration_type}
     try:
         if integration_type not in _TYPES:
-            raise UsageError(f"the type of an integration is one of {', '.join(_TYPES)}")
+            raise UsageError(f"invalid integration type. Use {' or '.join(_TYPES)}.")
         integration = integrations.create_integration(storage, session.principal, **form)
     except DatapilotError as error:
         return render_error("add_integration.html", session, error, **form)
@@ -115,7 +116,7 @@ def add_integration(
 def show_integration(
     session: CurrentSession, integration: CurrentIntegration, done: Done = ""
 ) -> Response:
-    """Show an integration's environments and the forms that change it."""
+    """Show an integration's environments and the forms for changing it."""
     return render_page(
         "integration.html",
         session,
@@ -130,7 +131,7 @@ def show_integration(
 @router.get(_DELETE_PATH)
 @router.get(_ADD_ENVIRONMENT_PATH)
 def show_forms(session: CurrentSession, integration_id: PathId) -> Response:
-    """Redirect to the page with the form; a new session begins with the path of the form."""
+    """Redirect to the page with the form, for a browser that returns to this path after sign-in."""
     return RedirectResponse(integration_path(integration_id), 303)
 
 
@@ -180,12 +181,12 @@ def delete_integration(
     integration: CurrentIntegration,
     name: FormText = "",
 ) -> Response:
-    """Delete an integration whose name was typed."""
+    """Delete an integration if its name was typed as confirmation."""
     try:
         if normalize_name(name.strip()) != normalize_name(integration.name):
             raise UsageError(
-                f"the integration was not deleted: its name is {integration.name!r}. "
-                "Type it to confirm."
+                "the integration was not deleted: the name does not match. "
+                f"Type {integration.name!r} to confirm."
             )
         integrations.delete_integration(storage, session.principal, integration_id=integration.id)
     except DatapilotError as error:
@@ -197,7 +198,7 @@ def delete_integration(
 def confirm_undelete(
     storage: CurrentStorage, session: CurrentSession, integration_id: PathId
 ) -> Response:
-    """Ask for confirmation before a deleted integration is restored."""
+    """Ask for confirmation before restoring a deleted integration."""
     deleted = integrations.list_deleted_integrations(storage, session.principal)
     integration = next((each for each in deleted if each.id == integration_id), None)
     if integration is None:
@@ -217,7 +218,7 @@ def undelete_integration(
 def _render_forms(
     session: Session, integration: Integration, error: DatapilotError, **form: str
 ) -> Response:
-    """Return an integration's page with an error. form: which form was sent, and its text."""
+    """Return an integration's page with an error. form: the field that was sent, and its text."""
     return render_error(
         "integration.html",
         session,

@@ -1,4 +1,4 @@
-"""New tokens between the form that creates one and the page that shows it once."""
+"""New tokens that are kept until a page shows them once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _MAX_TOKENS = 1000
 
 
 class NewTokens:
-    """Tokens that were created and not shown yet, in the memory of this process.
+    """Tokens that were created but not shown yet, in the memory of this process.
 
-    A token is never part of a URL or a cookie, and the database has only its hash.
+    A token is never part of a URL or a cookie, and the database contains only its hash.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class NewTokens:
         self._tokens: OrderedDict[tuple[str, int], tuple[str, float]] = OrderedDict()
 
     def add(self, session: str, token_id: int, token: str) -> None:
-        """Keep a token for one view within five minutes. session: what identifies the session."""
+        """Keep a token for one view within five minutes. session: an identifier of the session."""
         now = time.monotonic()
         with self._lock:
             self._tokens[session, token_id] = (token, now + _LIFETIME_S)
@@ -30,7 +30,7 @@ class NewTokens:
                 self._tokens.popitem(last=False)
 
     def take(self, session: str, token_id: int) -> str | None:
-        """Return a token that this session created, and forget it."""
+        """Return a token that this session created, and delete it from memory."""
         with self._lock:
             token, deadline = self._tokens.pop((session, token_id), (None, 0.0))
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Routes of the first page, of the API's documentation, and of addresses without a page."""
+"""Routes of the home page, the API documentation and unknown pages."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 def home() -> Response:
-    """Redirect to the integrations."""
+    """Redirect to the list of integrations."""
     return RedirectResponse(INTEGRATIONS_PATH, 303)
 
 
 @router.get("/docs")
 def docs(request: Request) -> Response:
-    """Describe the API for users; /openapi.json describes it for programs."""
+    """Show the API documentation for users. Programs can read /openapi.json."""
     return render_page("docs.html", None, api=request.app.openapi())
 
 
 @router.get("/settings/{path:path}")
 def not_found(session: CurrentSession) -> Response:
-    """Report that there is no such page, with the navigation of the session."""
-    raise HTTPException(404, "there is no page at this address")
+    """Report an unknown page, with the navigation of the session."""
+    raise HTTPException(404, "this page does not exist")

@@ -1,4 +1,4 @@
-"""Paths of the pages."""
+"""Paths of the web pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AUDIT_PATH = "/settings/audit"
 
 FormText = Annotated[str, Form(max_length=2000)]
 PathId = Annotated[int, Path(ge=1, le=MAX_ID)]
-# Which form led to the page: see `render_page`.
+# The form that was sent before this page; see `render_page`.
 Done = Annotated[str, Query(max_length=40)]
 
 

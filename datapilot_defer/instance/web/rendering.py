@@ -1,4 +1,4 @@
-"""Render pages."""
+"""Rendering of the web pages."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from datapilot_defer.formatting import format_size, format_time_ago, format_time
 from datapilot_defer.instance.error_statuses import status_of
 from datapilot_defer.instance.web.session import Session
 
-# What a page reports after a form was sent, by the word in its URL: a URL cannot bring other text.
+# Messages after a form was sent. The URL contains only the key, so that a link cannot display any
+# other text.
 _NOTICES = {
-    "accepted": "The upload was accepted. It is current now.",
-    "added": "The integration was created. Run the upload command where production's dbt runs.",
+    "accepted": "The upload was accepted and is now current.",
+    "added": "The integration was created. Run the upload command in the production dbt job.",
     "checks": "The upload checks were changed.",
-    "deleted": "The integration was deleted. “Recently deleted” below can undo it.",
+    "deleted": "The integration was deleted. To undo this, open “Recently deleted” below.",
     "environment": "The environment was added.",
     "renamed": "The integration was renamed.",
-    "restored": "The earlier upload was restored. It is current now.",
+    "restored": "The earlier upload was restored and is now current.",
     "revoked": "The token was revoked.",
     "undeleted": "The integration was restored.",
 }
@@ -44,9 +45,9 @@ def render_page(
     problem: str | None = None,
     **values: object,
 ) -> Response:
-    """Return a page that no cache stores.
+    """Return a page that must not be cached.
 
-    done: which form led to the page, to report its success. problem: an error to report.
+    done: the form that was sent successfully, to display a message. problem: an error to display.
     """
     text = (
         _templates()
@@ -65,12 +66,12 @@ def render_page(
 def render_error(
     template: str, session: Session | None, error: DatapilotError, **values: Any
 ) -> Response:
-    """Return the page of a form with the error that sending it caused."""
+    """Return a form's page with the error that sending the form caused."""
     return render_page(template, session, status_of(error), problem=str(error), **values)
 
 
 def format_web_link(url: str | None) -> str | None:
-    """Return an HTTP(S) URL without user-info, and None for any other text."""
+    """Return an HTTP(S) URL without user-info, or None for any other text."""
     try:
         parts = urlsplit(url or "")
         host = parts.hostname

@@ -1,4 +1,4 @@
-"""Sessions of the web pages: a random id in a cookie, and forms protected against CSRF."""
+"""Sessions of the web pages, with a random id in a cookie and CSRF protection for forms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_COOKIE_LENGTH = 100
 
 
 class SignInRequired(Exception):
-    """There is no valid session. path: the requested page."""
+    """The request has no valid session. path: the requested page."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -30,14 +30,14 @@ class SignInRequired(Exception):
 
 @dataclass(frozen=True)
 class Session:
-    """A signed-in caller. csrf: the value that the caller's forms must have."""
+    """A signed-in caller. csrf: the value that the caller's forms must contain."""
 
     principal: Principal
     csrf: str = field(repr=False)
 
 
 def set_session_cookie(response: Response, session_id: str, *, is_secure: bool) -> None:
-    """Store a session's id in the browser. is_secure: it is sent over HTTPS only."""
+    """Store a session id in the browser. is_secure: send the cookie only over HTTPS."""
     response.set_cookie(
         COOKIE_NAME,
         session_id,
@@ -49,12 +49,12 @@ def set_session_cookie(response: Response, session_id: str, *, is_secure: bool) 
 
 
 def delete_session_cookie(response: Response) -> None:
-    """Delete the session's id from the browser."""
+    """Delete the session id from the browser."""
     response.delete_cookie(COOKIE_NAME, httponly=True, samesite="strict")
 
 
 def session_id_of(request: Request) -> str:
-    """Return the session's id that a request states; "" if it states none."""
+    """Return the session id in a request's cookie, or "" if there is none."""
     return request.cookies.get(COOKIE_NAME, "")[:_MAX_COOKIE_LENGTH]
 
 
@@ -71,13 +71,13 @@ def current_session(request: Request, storage: CurrentStorage) -> Session:
     request.app.state.last_used.record(principal.token.id)
     caller = replace(principal, address=client_address(request.scope))
     session = Session(caller, _csrf_value(session_id))
-    # Pages that report an error keep the navigation of the session.
+    # Error pages show the navigation of the session.
     request.state.session = session
     return session
 
 
 def _csrf_value(session_id: str) -> str:
-    """Return a value that only pages of this session have. The cookie does not follow from it."""
+    """Return a value that only pages of this session contain. It does not reveal the cookie."""
     return hashlib.sha256(f"form {session_id}".encode(errors="replace")).hexdigest()
 
 
@@ -90,7 +90,8 @@ def csrf_checked_session(
     """Return the session of a form. Raises HTTPException 403 for a form of another site."""
     if not hmac.compare_digest(csrf.encode(), session.csrf.encode()):
         raise HTTPException(
-            403, "this form belongs to another session. Go back, reload the page and send it again."
+            403,
+            "this form belongs to another session. Go back, reload the page and submit it again.",
         )
     return session
 

@@ -1,4 +1,4 @@
-"""Routes to sign in and out."""
+"""Routes for signing in and out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HOME_PATH = "/settings/integrations"
 
 @router.get("/sign-in")
 def sign_in_form(to: str = _HOME_PATH) -> Response:
-    """Ask for a token."""
+    """Show the form for signing in with a token."""
     return render_page("sign_in.html", None, to=to, is_wrong=False)
 
 
@@ -37,7 +37,7 @@ def sign_in(
     token: Annotated[str, Form(max_length=2000)],
     to: Annotated[str, Form(max_length=2000)] = _HOME_PATH,
 ) -> Response:
-    """Start a session, if the token is valid."""
+    """Start a session if the token is valid."""
     _check_origin(request, base_url)
     principal = tokens.authenticate_token(storage, token.strip())
     if principal is None:
@@ -62,10 +62,11 @@ def sign_out(request: Request, storage: CurrentStorage, session: CsrfCheckedSess
 
 
 def _check_origin(request: Request, base_url: str) -> None:
-    """Raise HTTPException 403 when a browser sends the form of another site.
+    """Raise HTTPException 403 when a browser sends a form of another site.
 
-    Old browsers never send Sec-Fetch-Site, and new ones do not send it over plain HTTP: then
-    Origin counts. Its scheme does not, because a proxy may end TLS. Programs send neither.
+    Old browsers never send Sec-Fetch-Site, and new ones do not send it over plain HTTP. In that
+    case, check Origin, but not its scheme, because a proxy may terminate TLS. Programs send neither
+    header.
     """
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
@@ -75,10 +76,12 @@ def _check_origin(request: Request, base_url: str) -> None:
         own_hosts = {_host_of(base_url), request.headers.get("host", "").lower()} - {""}
         is_own = origin is None or _host_of(origin) in own_hosts
     if not is_own:
-        raise HTTPException(403, "the form was sent by another site. Open the sign-in page here.")
+        raise HTTPException(
+            403, "the form was sent by another site. Open the sign-in page of this instance."
+        )
 
 
 def _host_of(url: str) -> str:
-    """Return host and port of a URL, "" for other text."""
+    """Return the host and port of a URL, or "" for any other text."""
     _, _, rest = url.lower().partition("://")
     return rest.partition("/")[0]

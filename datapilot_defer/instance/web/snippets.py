@@ -1,4 +1,4 @@
-"""Commands and settings that users copy from a page, for a POSIX shell."""
+"""Commands for a POSIX shell and settings that users copy from a page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Snippets:
-    """Text to copy for one environment. Commands read the token from ALTIMATE_API_KEY."""
+    """Text to copy for one environment. The commands read the token from ALTIMATE_API_KEY."""
 
     instance_name: str
     base_url: str
@@ -18,7 +18,7 @@ class Snippets:
 
     @property
     def upload(self) -> str:
-        """Return the command of this project that onboards to the environment."""
+        """Return the command of datapilot-defer that onboards to the environment."""
         return (
             f"datapilot dbt onboard --backend-url {shlex.quote(self.base_url)} "
             f"--instance-name {self.instance_name} --integration-id {self.integration_id} "
@@ -27,7 +27,7 @@ class Snippets:
 
     @property
     def altimate_upload(self) -> str:
-        """Return the command of altimate-datapilot-cli, which takes no token from a variable."""
+        """Return the command of altimate-datapilot-cli, which requires the token as an option."""
         return (
             f"datapilot dbt onboard --backend-url {shlex.quote(self.base_url)} "
             f'--token "$ALTIMATE_API_KEY" --instance-name {self.instance_name} '
@@ -40,7 +40,8 @@ class Snippets:
     def defer(self) -> str:
         """Return the commands that defer to the environment.
 
-        URL and instance name are exported with the token: the three are used as one set.
+        They export the URL and the instance name, because these must come from the same source as
+        the token.
         """
         return (
             f"export ALTIMATE_URL={shlex.quote(self.base_url)} "
@@ -52,7 +53,7 @@ class Snippets:
 
     @property
     def editor_settings(self) -> str:
-        """Return the settings for the VS Code extension "Power User for dbt"."""
+        """Return the settings of the VS Code extension "Power User for dbt"."""
         project_settings = {
             "deferToProduction": True,
             "favorState": False,

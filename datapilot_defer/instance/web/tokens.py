@@ -27,17 +27,18 @@ from datapilot_defer.storage.tokens import Token
 router = APIRouter(include_in_schema=False)
 _CREATE_PATH = TOKENS_PATH + "/create"
 _REVOKE_PATH = TOKENS_PATH + "/{token_id}/revoke"
-# Up to this number, the form has a list of all integrations; beyond, a field with suggestions.
+# With at most this many integrations, the form lists all of them. Otherwise, it has a text field
+# with suggestions.
 _MAX_LISTED = 200
 _MAX_SUGGESTED = 20
 _DAYS = ("30", "90", "365", "never")
-# Revoked and expired tokens that the page lists.
+# Maximum number of revoked and expired tokens that the page lists.
 _MAX_INVALID = 100
 
 
 @dataclass(frozen=True)
 class TokenForm:
-    """What was typed into the form. integration: name of the only integration, "" for all."""
+    """The contents of the form. integration: the name of the only integration, or "" for all."""
 
     name: str = ""
     scopes: Sequence[str] = ("read",)
@@ -61,7 +62,7 @@ def list_tokens(
     created: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
     done: Done = "",
 ) -> Response:
-    """List the tokens. created: a token that the session has created, shown this once."""
+    """List the tokens. created: the id of a new token of this session, which is shown only once."""
     listed = overviews.list_token_rows(storage, session.principal)
     new_token = None
     if created is not None:
@@ -83,7 +84,7 @@ def create_token_form(
     session: CurrentSession,
     integration_id: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
 ) -> Response:
-    """Show the form that creates a token. integration_id: the selected integration."""
+    """Show the form for creating a token. integration_id: the selected integration."""
     require_scope(session.principal, "admin")
     name = ""
     if integration_id is not None:
@@ -117,12 +118,12 @@ def create_token(
 
 @router.get(_REVOKE_PATH)
 def confirm_revoke(storage: CurrentStorage, session: CurrentSession, token_id: PathId) -> Response:
-    """Ask for confirmation before a token is revoked."""
+    """Ask for confirmation before revoking a token."""
     listed = overviews.list_token_rows(storage, session.principal)
     valid = [token for token, _ in listed if token.is_valid]
     token = next((each for each in valid if each.id == token_id), None)
     if token is None:
-        raise NotFound(f"there is no valid token {token_id}")
+        raise NotFound(f"token {token_id} does not exist or is no longer valid")
     other_admins = [each for each in valid if each.id != token_id and each.permits("admin")]
     return render_page(
         "confirm_revoke.html",
@@ -150,7 +151,7 @@ def _new_tokens(request: Request) -> NewTokens:
 
 
 def _create_token(storage: Storage, session: Session, form: TokenForm) -> tuple[Token, str]:
-    """Create the token of a form. Raises AccessDenied, NotFound, UsageError."""
+    """Create the token of a form. Raises AccessDenied, NotFound or UsageError."""
     require_scope(session.principal, "admin")
     if not form.scopes or set(form.scopes) - set(SCOPES):
         raise UsageError("no permission is selected. Select at least one.")
@@ -169,7 +170,7 @@ def _create_token(storage: Storage, session: Session, form: TokenForm) -> tuple[
 
 
 def _find_integration_by_name(storage: Storage, session: Session, name: str) -> Integration:
-    """Return the integration with this name, ignoring case, or the only one that contains it.
+    """Return the integration with this name, ignoring case, or the only one whose name contains it.
 
     Raises NotFound.
     """
@@ -184,12 +185,12 @@ def _find_integration_by_name(storage: Storage, session: Session, name: str) -> 
     if len(matching) == 1:
         return matching[0]
     if matching:
-        raise NotFound(f"several integrations contain {name!r}. Choose one of the suggestions.")
-    raise NotFound(f"there is no integration {name!r}. Search with a part of its name.")
+        raise NotFound(f"several integrations match {name!r}. Select one of the suggestions.")
+    raise NotFound(f"integration {name!r} not found. Enter a part of its name.")
 
 
 def _with_choices(storage: Storage, session: Session, form: TokenForm) -> TokenForm:
-    """Return the form with the integrations that it offers."""
+    """Return the form with the integrations to choose from."""
     listed = integrations.list_integrations(storage, session.principal, limit=_MAX_LISTED + 1)
     if len(listed) <= _MAX_LISTED:
         return replace(form, choices=listed, has_all_choices=True)
@@ -200,9 +201,9 @@ def _with_choices(storage: Storage, session: Session, form: TokenForm) -> TokenF
 
 
 def _expiry_after(days: str) -> datetime | None:
-    """Return when a token expires; None for never. Raises UsageError."""
+    """Return when a token expires, or None if it never expires. Raises UsageError."""
     if days not in _DAYS:
-        raise UsageError(f"{days!r} is not an expiry. Select one of the list.")
+        raise UsageError(f"{days!r} is not a valid expiration. Choose one in the list.")
     if days == "never":
         return None
     return utc_now() + timedelta(days=int(days))

@@ -1,4 +1,4 @@
-"""Routes of an upload's page, and of the pages that restore and accept an upload."""
+"""Routes of the upload page, and of the pages for restoring and accepting an upload."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _current_upload(
     environment: str,
     upload_id: PathId,
 ) -> UploadOverview:
-    """Return the upload that the path of a page names."""
+    """Return the upload in the path of a page."""
     return overviews.show_upload(
         storage,
         session.principal,
@@ -47,18 +47,18 @@ CurrentUpload = Annotated[UploadOverview, Depends(_current_upload)]
 
 @router.get(_UPLOAD_PATH)
 def show_upload(session: CurrentSession, overview: CurrentUpload) -> Response:
-    """Show the facts of an upload and what its verification found."""
+    """Show the details of an upload and its verification report."""
     return _render("upload.html", session, overview)
 
 
 @router.get(_UPLOAD_PATH + "/restore")
 def confirm_restore(session: CurrentSession, overview: CurrentUpload) -> Response:
-    """Ask for confirmation before an earlier upload becomes current again."""
+    """Ask for confirmation before making an earlier upload current again."""
     require_scope(session.principal, "upload", overview.integration.id)
     if overview.is_current:
-        raise Conflict(f"upload {overview.upload.id} is current already")
+        raise Conflict(f"upload {overview.upload.id} is already current")
     if overview.upload.uploaded_at is None:
-        raise Conflict(f"upload {overview.upload.id} was rejected: it can only be accepted")
+        raise Conflict(f"upload {overview.upload.id} cannot be restored: it was rejected")
     return _render("confirm_restore.html", session, overview)
 
 
@@ -79,7 +79,7 @@ def restore(
 
 @router.get(_UPLOAD_PATH + "/accept")
 def confirm_accept(session: CurrentSession, overview: CurrentUpload) -> Response:
-    """Ask for confirmation before a rejected upload becomes current."""
+    """Ask for confirmation before making a rejected upload current."""
     require_scope(session.principal, "admin")
     if not overview.upload.failed_checks:
         raise Conflict(

@@ -1,1 +1,1 @@
-"""Migrations of the database: Alembic's environment, and one module for each step."""
+"""Migrations of the database: the Alembic environment, and one module for each migration."""

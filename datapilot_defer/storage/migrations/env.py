@@ -1,7 +1,7 @@
-"""Alembic runs this module to migrate the database of `config.attributes["connection"]`."""
+"""The Alembic environment. It migrates the database of `config.attributes["connection"]`."""
 
 from alembic import context
 
-# The caller's transaction is the only one: all steps take effect, or none.
+# All migrations run in the caller's transaction, so either all of them take effect or none.
 context.configure(connection=context.config.attributes["connection"])
 context.run_migrations()

@@ -1,9 +1,9 @@
-// The copy buttons: the only thing here that needs JavaScript; without it the text can be selected.
+// Copy buttons. Nothing else needs JavaScript, and without it, users can select the text.
 const statusLine = document.getElementById("status");
 
 async function copy(text, code) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  // Over plain http to another machine there is no clipboard API.
+  // Over plain HTTP from another machine, the browser provides no clipboard API.
   getSelection().selectAllChildren(code);
   document.execCommand("copy");
 }

@@ -1,6 +1,6 @@
-"""The steps, numbered in their order.
+"""The migrations, numbered in order.
 
-Each one works with the previous release: it adds tables and columns, and never renames or drops
-one that the previous release uses. What a release no longer uses, a later one drops. That step
-raises `compatible_from`.
+The previous release must work with the result of each migration. A migration adds tables and
+columns, but never renames or drops any that the previous release uses. Once no release uses them, a
+later migration drops them and raises `compatible_from`.
 """

@@ -1,8 +1,8 @@
-"""The tables of release 0.1.0. A database of that release is stamped with this step."""
+"""The tables of release 0.1.0. A database of that release is stamped with this migration."""
 
 revision = "0001"
 down_revision = None
 
 
 def upgrade() -> None:
-    """Do nothing: a new database starts with the tables of the newest step."""
+    """Do nothing. A new database is created with the newest tables."""

@@ -1,4 +1,4 @@
-"""Sessions, audit log, results of verification, deleted integrations and retention's traces."""
+"""Sessions, audit log, verification results, deleted integrations and retention tombstones."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-# Types of this step, whatever later steps make of them.
+# Constants of this migration, independent of what later migrations change.
 _MOMENT = sa.DateTime(timezone=True)
 _MAX_CHANGES_LENGTH = 64 * 1024
 _BATCH_SIZE = 500
 
 
 def upgrade() -> None:
-    """Add tables and columns; fill the ones that follow from existing columns."""
+    """Add tables and columns, and fill the columns that can be derived from existing ones."""
     _create_tables()
     _add_columns()
     _create_partial_indexes()
@@ -93,7 +93,7 @@ def _create_partial_indexes() -> None:
 
 
 def _fill_name_keys(connection: sa.Connection) -> None:
-    """Set the keys by which names are compared. Of equal keys, the oldest integration's counts."""
+    """Set the keys for comparing names. If integrations share a key, only the oldest gets it."""
     integration = sa.table(
         "integration", *map(sa.column, ("id", "instance_id", "name", "name_key"))
     )
@@ -114,14 +114,14 @@ def _name_key(name: str) -> str:
 
 
 def _drop_oversized_changes(connection: sa.Connection) -> None:
-    """Delete stored changes of any size; release 0.1.0 did not limit the names in them."""
+    """Delete oversized stored changes. Release 0.1.0 did not limit the lengths of names."""
     file = sa.table("file", sa.column("changes"))
     is_oversized = sa.func.length(file.c.changes) > _MAX_CHANGES_LENGTH
     connection.execute(file.update().where(is_oversized).values(changes=None))
 
 
 def _fill_model_counts(connection: sa.Connection) -> None:
-    """Copy the numbers in the stored changes to columns of their own."""
+    """Copy the numbers in the stored changes to separate columns."""
     file = sa.table(
         "file",
         *map(sa.column, ("id", "changes", "models_added", "models_removed", "models_changed")),
@@ -141,7 +141,7 @@ def _fill_model_counts(connection: sa.Connection) -> None:
 
 
 def _read_counts(changes: str) -> dict[str, int | None]:
-    """Return the numbers in stored changes; without them when they cannot be read."""
+    """Return the numbers in stored changes by column. models_added is None if that fails."""
     try:
         counts = json.loads(changes)
         return {f"models_{word}": int(counts[word]) for word in ("added", "removed", "changed")}
