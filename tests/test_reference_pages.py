@@ -1,4 +1,7 @@
-"""The tables of docs/reference contain what the program has: settings, exit codes, routes."""
+"""The tables of docs/reference contain what the program has: settings, exit codes, routes.
+
+The requests of the commands are those that docs/what-leaves-my-machine.md lists.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,13 @@ from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import open_storage
 from tests.support.commands import LEAVES, datapilot
 from tests.support.environments import REPOSITORY
+from tests.support.protocol_server import ProtocolServer
 from tests.test_docs import variables_of_the_program
 
 REFERENCE = REPOSITORY / "docs" / "reference"
-# A cell ends at a vertical bar.
+# What `requests` adds to ours: Authorization, x-tenant and User-Agent.
+_USUAL_HEADERS = {"Host", "Accept", "Accept-Encoding", "Connection"}
+_BODY_HEADERS = {"Content-Length", "Content-Type"}
 _CELL = re.compile(r" ?\| ?")
 
 
@@ -173,3 +179,47 @@ def paths_of_pages() -> set[str]:
                 hidden.add(route.path)
     # The second path of a call, and the page for everything that does not exist.
     return hidden - {"/dbt/v1/project_integrations/", "/settings/{path:path}"}
+
+
+def test_the_commands_without_requests_send_nothing(
+    hosted: ProtocolServer, artifacts: Path, tmp_path: Path
+) -> None:
+    manifest = artifacts / "manifest.json"
+    state = ("--integration-id", 7, "--output", tmp_path / "state")
+    upload = ("dbt", "onboard", "--integration-id", 7, "--manifest-path", manifest)
+    assert datapilot(*upload, env=hosted.access).exit_code == 0
+    assert datapilot("dbt", "pull", *state, env=hosted.access).exit_code == 0
+    hosted.seen.clear()
+    assert datapilot(*upload, "--dry-run", env=hosted.access).exit_code == 0
+    assert datapilot("dbt", "pull", *state, "--offline", env=hosted.access).exit_code == 0
+    assert datapilot("dbt", "validate", manifest, env=hosted.access).exit_code == 0
+    assert datapilot("config", "show", "--origin", env=hosted.access).exit_code == 0
+    datapilot("auth", "logout", env=hosted.access)
+    assert hosted.asked == []
+
+
+def test_an_onboarding_sends_the_files_and_the_documented_facts(
+    hosted: ProtocolServer, artifacts: Path
+) -> None:
+    run = {
+        "GITLAB_CI": "1",
+        "CI_COMMIT_SHA": "c0ffee5",
+        "CI_COMMIT_REF_NAME": "main",
+        "CI_JOB_URL": "https://user:password@gitlab.example.com/shop/-/jobs/12",
+    }
+    manifest = artifacts / "manifest.json"
+    words = ("dbt", "onboard", "--integration-id", 7, "--manifest-path", manifest)
+    assert datapilot(*words, env={**hosted.access, **run}).exit_code == 0
+    assert list(hosted.uploads.values()) == [manifest.read_bytes()]
+    for request in hosted.seen:
+        headers = set(request.headers) - _USUAL_HEADERS - _BODY_HEADERS
+        expected = {"User-Agent", "Authorization", "x-tenant"}
+        if request.path.startswith("/storage/"):
+            expected = {"User-Agent"}
+        assert headers == expected
+    (verification,) = [each.json for each in hosted.seen if each.path.endswith("/verify_upload")]
+    assert set(verification) == {
+        *("dbt_core_integration_file_id", "sha256", "size_bytes"),
+        *("commit", "branch", "build_url"),
+    }
+    assert verification["build_url"] == "https://gitlab.example.com/shop/-/jobs/12"
