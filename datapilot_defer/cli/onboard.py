@@ -272,8 +272,8 @@ def _check_project(manifest: Artifact, project: DbtProject) -> None:
         return
     raise ArtifactRefused(
         f"nothing was uploaded: {manifest.path} is of project {name!r}, but the project in "
-        f"{project.folder} is {expected!r}; build that project into a target folder of its own, "
-        "or name the manifest with --manifest-path"
+        f"{project.folder} is {expected!r}. Build that project into a separate target directory, "
+        "or select the manifest with --manifest-path"
     )
 
 

@@ -120,7 +120,7 @@ def _format_access(access: _Access) -> str:
     if access.problem is not None:
         return access.problem
     if access.may_upload is None:
-        return "yes; the instance did not say whether the token may upload"
+        return "yes, but it is unknown whether the token may upload"
     if access.may_upload:
         return "yes, and the token may upload"
     return "yes, but the token may not upload"
