@@ -479,7 +479,7 @@ def test_status_where_the_instance_does_not_say_what_the_token_may_do() -> None:
         done = datapilot("auth", "status", "--json", env=hosted.access)
         text = datapilot("auth", "status", env=hosted.access).stdout
     assert (done.exit_code, done.json["accepted"], done.json["may_upload"]) == (0, True, None)
-    assert "accepted:      yes; the instance did not say whether the token may upload\n" in text
+    assert "accepted:      yes, but it is unknown whether the token may upload\n" in text
 
 
 @pytest.mark.parametrize("seconds", ["soon", "0", "-1", "nan", "1e9"])
