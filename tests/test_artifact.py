@@ -139,7 +139,7 @@ def test_a_missing_file_is_looked_for_in_a_folder_that_is_named(
         read_artifact("target/manifest.json")
     where = Path("target/manifest.json")
     assert str(refused.value).startswith(
-        f"{where}: no such file (looked in {tmp_path}); dbt writes it"
+        f"{where}: no such file (looked in {tmp_path}). Run `dbt parse` to create it"
     )
     with pytest.raises(UsageError, match=r"catalog\.json: no such file$"):
         read_artifact(tmp_path / "catalog.json", Kind.CATALOG)

@@ -280,7 +280,7 @@ def test_without_a_keyring_the_file_is_offered(instance: RunningInstance, home: 
     done = datapilot("auth", "login", "--token-stdin", env=place(instance), stdin=instance.token)
     assert done.exit_code == 2
     assert (
-        "there is no keyring on this system; nothing was stored. --store file keeps them in a file"
+        "there is no keyring on this system. Nothing was stored. Use --store file to store them in a file"
         in done.stderr
     )
     assert not config_file(home).exists()
@@ -489,7 +489,7 @@ def test_a_timeout_that_is_none_is_refused_by_its_name(
     done = datapilot("auth", "status", env={**access(instance), "DATAPILOT_TIMEOUT": seconds})
     assert done.exit_code == 2
     assert (
-        f"environment variable DATAPILOT_TIMEOUT is '{seconds}': set it to a number of seconds"
+        f"environment variable DATAPILOT_TIMEOUT is '{seconds}'. Set it to a number of seconds"
         in done.stderr
     )
 

@@ -213,10 +213,10 @@ URLS = {
     "https://a.example.com:port": "malformed",
     "https://a.example.com:99999": "malformed",
     "https://[::1": "malformed",
-    "https://a .example.com": "a blank",
+    "https://a .example.com": "a space",
     "https://a\u00e4.example.com": "not ASCII",
-    "http://a.example.com": "http would send the token unencrypted: "
-    "write https://, or add --allow-http",
+    "http://a.example.com": "http would send the token unencrypted. "
+    "Use https://, or add --allow-http",
     "http://10.0.0.1": "http would send the token unencrypted",
     "http://127.0.0.1.example.com": "http would send the token unencrypted",
     "http://localhost.example.com": "http would send the token unencrypted",
@@ -227,7 +227,7 @@ URLS = {
 def test_a_url_that_can_not_be_used_is_refused_with_the_reason(url: str, home: Path) -> None:
     with pytest.raises(UsageError, match=URLS[url].replace("(", r"\(")) as refused:
         found(options("t", "n", url), {}, home)
-    assert "the instance URL from option --backend-url can't be used" in str(refused.value)
+    assert "the instance URL from option --backend-url cannot be used" in str(refused.value)
     assert "s3cret" not in str(refused.value)
 
 

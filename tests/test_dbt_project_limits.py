@@ -128,7 +128,9 @@ def test_folders_that_are_too_large_to_look_at_are_no_sources(
 @pytest.mark.parametrize("default", ["", ", 'out'"])
 def test_the_target_path_sees_no_secret(tmp_path: Path, name: str, default: str) -> None:
     write(tmp_path, f"target-path: \"a/{{{{ env_var('{name}'{default}) }}}}\"")
-    with pytest.raises(UsageError, match=f"environment variable {name}, which may hold a") as error:
+    with pytest.raises(
+        UsageError, match=f"environment variable {name}, which may contain a"
+    ) as error:
         read_project(tmp_path, {name: "t0ken"})
     assert "t0ken" not in str(error.value)
     assert read_project(tmp_path, {name: "t0ken", "DBT_TARGET_PATH": "x"}).target == tmp_path / "x"
@@ -145,7 +147,7 @@ def test_the_message_names_the_setting_that_names_a_secret(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["DBT_PROJECT_DIR", "DBT_ENGINE_PROJECT_DIR"])
 def test_a_variable_that_names_no_project_is_named(tmp_path: Path, name: str) -> None:
     gone = tmp_path / "gone"
-    with pytest.raises(UsageError, match=f"no dbt_project.yml in {gone}, which {name} names: "):
+    with pytest.raises(UsageError, match=f"no dbt_project.yml in {gone}"):
         find_project(None, {name: str(gone)})
     assert find_project(write(tmp_path, ""), {name: str(gone)}).folder == tmp_path
 
@@ -189,7 +191,7 @@ def test_a_project_folder_that_can_not_be_looked_at_is_said(tmp_path: Path) -> N
         find_project(tmp_path / LONG, {})
     with pytest.raises(UsageError, match="cannot be read: Too many levels of symbolic links"):
         find_project(tmp_path / "loop", {})
-    with pytest.raises(UsageError, match=r"no dbt_project\.yml in .*fifo: change into"):
+    with pytest.raises(UsageError, match=r"no dbt_project\.yml in .*fifo\. Change to"):
         find_project(tmp_path / "fifo", {})
     with pytest.raises(UsageError, match="cannot be read: File name too long"):
         find_project(None, {"DBT_PROJECT_DIR": LONG})
@@ -202,5 +204,5 @@ def test_the_variable_that_the_config_file_names_is_not_expanded(tmp_path: Path)
     config.write_text('{"altimateApiKey": "${env:ACME_ACCESS}"}', encoding="utf-8")
     home = str(tmp_path / "home")
     environ = {"HOME": home, "USERPROFILE": home, "ACME_ACCESS": "t0ken-t0ken"}
-    with pytest.raises(UsageError, match="ACME_ACCESS, which may hold a secret"):
+    with pytest.raises(UsageError, match="ACME_ACCESS, which may contain a secret"):
         read_project(tmp_path, environ)

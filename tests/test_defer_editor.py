@@ -206,7 +206,7 @@ def test_what_is_wrong_with_an_integration_is_said_and_nothing_is_stored(
 ) -> None:
     for words, code, says in (
         (("--integration-id", 9), 4, "no integration 9"),
-        (("--integration-id", 1, "--environment", "QA"), 4, "has no environment QA; it has: PROD"),
+        (("--integration-id", 1, "--environment", "QA"), 4, "has no environment QA. It has: PROD"),
         (("--integration-name", "nope"), 4, "no integration is called 'nope'"),
     ):
         done = datapilot("dbt", "defer", "enable", *words)

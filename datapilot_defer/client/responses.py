@@ -295,6 +295,6 @@ def _check_url(url: str) -> None:
 
 def _unexpected_response_error(missing: str) -> Unavailable:
     return Unavailable(
-        f"the response of the instance has no valid {missing}. Check that the URL is that "
+        f"invalid response of the instance: expected {missing}. Check that the URL is that "
         "of an instance, and not of a web page or a proxy"
     )

@@ -210,7 +210,7 @@ ANSWERS = [
     Row("signed_url: null", At(SIGNED_URL, act.answer(200, b"null")), 5, "lacks|not JSON",
         {PUT: exactly(0)}),
     Row("signed_url: a list", At(SIGNED_URL, act.answer(200, b"[]")), 5,
-        "the response of the instance has no valid"),
+        "invalid response of the instance: expected"),
     Row("signed_url: a URL that is none", At(SIGNED_URL, act.answer(200,
         b'{"url": "not a url", "dbt_core_integration_file_id": 1}')), 5, "answer lacks 'url'"),
     Row("signed_url: another program's URL", At(SIGNED_URL, act.answer(200,
