@@ -1,6 +1,6 @@
 """Isolation of every test, and the fixtures `artifacts`, `shop` and `wheel`.
 
-Every test has an empty home directory and an empty keyring, sees no settings of the machine, and
+Every test has an empty home directory and an empty keyring. It gets no settings of the machine and
 can connect to loopback addresses only.
 """
 
@@ -35,7 +35,7 @@ _SETTING_NAMES = {
 
 
 class MemoryKeyring(KeyringBackend):
-    """A keyring in memory, the only fake in these tests."""
+    """A keyring in memory."""
 
     priority = 1
 
@@ -55,7 +55,7 @@ class MemoryKeyring(KeyringBackend):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _unset_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Unset every environment variable that could change the behavior of the program."""
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ:
@@ -67,7 +67,7 @@ def _no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="session", autouse=True)
 def _handle_sigint() -> None:
-    """Restore SIGINT: child processes would inherit that a background job ignores it."""
+    """Handle SIGINT, because child processes inherit that a background job ignores it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -81,7 +81,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(autouse=True)
 def memory_keyring(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryKeyring]:
-    """Return an empty keyring for this process; child processes have none."""
+    """Yield an empty keyring for this process. Child processes have no keyring."""
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
     before = keyring.get_keyring()
     memory_keyring = MemoryKeyring()
@@ -111,13 +111,13 @@ def _loopback_only() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory with the five artifacts that dbt 1.11 wrote for the shop; read only."""
+    """Return a read-only directory with the five artifacts that dbt 1.11 wrote for the shop."""
     return copy_recorded_artifacts(tmp_path_factory.mktemp("artifacts"))
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from a copy of the checkout, without files that git ignores."""
+    """Build the wheel from a copy of the checkout without ignored files, and return its path."""
     source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     files = run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]).split("\0")
     for name in filter(None, files):
@@ -160,7 +160,7 @@ def _check_loopback(connecting: socket.socket, address: object) -> None:
     if host == "localhost" or _is_loopback(host):
         return
     connecting.close()
-    pytest.fail(f"a test tried to connect to {host}; tests stay on loopback")
+    pytest.fail(f"a test tried to connect to {host}; tests may use loopback addresses only")
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""The recipe of docs/airflow.md in a real Airflow, run by `airflow dags test`, and its failures."""
+"""The recipe of docs/airflow.md and its failures, run in a real Airflow by `airflow dags test`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RECIPE = REPOSITORY / "docs" / "airflow.md"
 
 @dataclass(frozen=True)
 class Airflow:
-    """Airflow with a database of its own in a folder. log: everything that its runs printed."""
+    """Airflow with its own database in the directory `home`. log: the output of all runs."""
 
     world: World
     integration: int
@@ -41,11 +41,11 @@ class Airflow:
     log: Path
 
     def run(self, dag: str) -> None:
-        """`airflow dags test`, to the end of every task."""
+        """Run `airflow dags test` until every task has ended."""
         self.command("dags", "test", dag)
 
     def command(self, *words: str) -> None:
-        """One command of Airflow's."""
+        """Run one Airflow command."""
         with self.log.open("ab") as log:
             subprocess.run(
                 [str(require_program("airflow", "airflow")), *words],
@@ -58,14 +58,14 @@ class Airflow:
             )
 
     def tasks(self, dag: str) -> dict[str, tuple[str, int]]:
-        """State and number of tries of each task."""
+        """Return the state and the number of tries of each task."""
         rows = self.rows(
             "select task_id, state, try_number from task_instance where dag_id = ?", dag
         )
         return {task: (state, tries) for task, state, tries in rows}
 
     def xcom(self, dag: str, task: str) -> Any:
-        """Return what a task left for others."""
+        """Return the value that a task passed on."""
         ((value,),) = self.rows(
             "select value from xcom where dag_id = ? and task_id = ? and key = 'return_value'",
             dag,
@@ -74,12 +74,12 @@ class Airflow:
         return json.loads(value)
 
     def rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
-        """Return what Airflow's own database holds."""
+        """Return the rows of a query of Airflow's database."""
         with closing(sqlite3.connect(self.home / "airflow.db")) as database:
             return database.execute(query, values).fetchall()
 
-    def said(self, task: str) -> str:
-        """Return what the tasks printed, without Airflow's own decoration."""
+    def log_of(self, task: str) -> str:
+        """Return the log of one task."""
         text = self.log.read_text(encoding="utf-8", errors="replace")
         return text[
             text.index(f"starting task_id={task} ") : text.index(f"end task task_id={task} ")
@@ -88,31 +88,31 @@ class Airflow:
 
 @pytest.fixture(scope="module")
 def airflow(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """Airflow, and an instance whose integration 1 holds the old manifest."""
-    folder = tmp_path_factory.mktemp("airflow")
-    with running_instance(folder / "instance") as instance:
-        world = make_world(instance, artifacts / "manifest.json", folder / "shop")
+    """Yield Airflow and an instance whose integration 1 has the old manifest."""
+    directory = tmp_path_factory.mktemp("airflow")
+    with running_instance(directory / "instance") as instance:
+        world = make_world(instance, artifacts / "manifest.json", directory / "shop")
         integration = world.integration("shop")
-        (world.folder / "broken.json").write_text('{"metadata": {}', encoding="utf-8")
+        (world.directory / "broken.json").write_text('{"metadata": {}', encoding="utf-8")
         with (
             fault_proxy(instance.url, At(PUT, act.stall)) as silent,
             fault_proxy("", listen_after_s=None) as dead,
         ):
-            made = Airflow(
+            prepared = Airflow(
                 world,
                 integration,
-                folder,
+                directory,
                 silent,
-                _environ(folder, world, silent, dead),
-                folder / "log.txt",
+                _environ(directory, world, silent, dead),
+                directory / "log.txt",
             )
-            _write_dags(folder / "dags", world)
-            made.command("db", "migrate")
-            yield made
+            _write_dags(directory / "dags", world)
+            prepared.command("db", "migrate")
+            yield prepared
 
 
 def _write_dags(dags: Path, world: World) -> None:
-    """Return the recipe as written, with this test's manifest and integration."""
+    """Write the DAGs, including the documented recipe with this test's manifest and integration."""
     shutil.copytree(
         REPOSITORY / "tests" / "dags", dags, ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -126,7 +126,7 @@ def _write_dags(dags: Path, world: World) -> None:
     (dags / "recipe.py").write_text(recipe, encoding="utf-8")
 
 
-def _environ(folder: Path, world: World, silent: FaultProxy, dead: FaultProxy) -> dict[str, str]:
+def _environ(directory: Path, world: World, silent: FaultProxy, dead: FaultProxy) -> dict[str, str]:
     instance = world.instance
     connection = {
         "conn_type": "http",
@@ -137,22 +137,22 @@ def _environ(folder: Path, world: World, silent: FaultProxy, dead: FaultProxy) -
     return {
         **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "AIRFLOW_HOME": str(folder),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
+        "AIRFLOW_HOME": str(directory),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(directory / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW_CONN_DATAPILOT": json.dumps(connection),
-        "SHOP_FOLDER": str(world.folder),
+        "SHOP_DIRECTORY": str(world.directory),
         "SILENT_URL": silent.url,
         "DEAD_URL": dead.url,
     }
 
 
-def test_the_recipe_onboards_and_leaves_the_result_for_others(airflow: Airflow) -> None:
+def test_recipe_onboards_and_passes_on_result(airflow: Airflow) -> None:
     airflow.run("dbt_production")
     assert airflow.tasks("dbt_production") == {"onboard": ("success", 1)}, airflow.log.read_text(
         encoding="utf-8"
     )
-    assert airflow.world.holds(airflow.integration) == "new"
+    assert airflow.world.current_manifest(airflow.integration) == "new"
     result = airflow.xcom("dbt_production", "onboard")
     assert result["ok"] is True
     assert result["artifacts"][0]["path"] == str(airflow.world.new)
@@ -160,52 +160,52 @@ def test_the_recipe_onboards_and_leaves_the_result_for_others(airflow: Airflow) 
 
 
 @pytest.fixture(scope="module")
-def faults(airflow: Airflow) -> Airflow:
-    """Airflow, after everything has gone wrong once."""
+def failed_runs(airflow: Airflow) -> Airflow:
+    """Return Airflow after a run in which each task fails."""
     airflow.run("faults")
     return airflow
 
 
-def test_a_refused_manifest_fails_without_a_retry(faults: Airflow) -> None:
-    assert faults.tasks("faults")["refused"] == ("failed", 1)
-    assert "returned a non-zero exit code 1" in faults.said("refused")
-    assert '"kind": "artifact_refused"' in faults.said("refused")
+def test_rejected_manifest_fails_without_retry(failed_runs: Airflow) -> None:
+    assert failed_runs.tasks("faults")["rejected"] == ("failed", 1)
+    assert "returned a non-zero exit code 1" in failed_runs.log_of("rejected")
+    assert '"kind": "artifact_refused"' in failed_runs.log_of("rejected")
 
 
-def test_an_unavailable_instance_is_tried_again(faults: Airflow) -> None:
-    assert faults.tasks("faults")["unavailable"] == ("failed", 3)
-    assert "nothing listens at" in faults.said("unavailable")
+def test_unavailable_instance_is_retried(failed_runs: Airflow) -> None:
+    assert failed_runs.tasks("faults")["unavailable"] == ("failed", 3)
+    assert "nothing listens at" in failed_runs.log_of("unavailable")
 
 
-def test_a_relative_path_is_said_to_be_looked_for_in_the_temporary_folder(faults: Airflow) -> None:
-    assert faults.tasks("faults")["relative"] == ("failed", 1)
+def test_relative_path_error_names_temporary_directory(failed_runs: Airflow) -> None:
+    assert failed_runs.tasks("faults")["relative"] == ("failed", 1)
     assert re.search(
-        r"target\.json: no such file \(looked in \S*/airflowtmp", faults.said("relative")
+        r"target\.json: no such file \(looked in \S*/airflowtmp", failed_runs.log_of("relative")
     )
 
 
-def test_what_is_there_already_skips_the_task(faults: Airflow) -> None:
-    assert faults.tasks("faults")["unchanged"] == ("skipped", 1)
+def test_unchanged_artifact_skips_task(failed_runs: Airflow) -> None:
+    assert failed_runs.tasks("faults")["unchanged"] == ("skipped", 1)
 
 
-def test_a_task_that_is_killed_leaves_what_was_there(faults: Airflow) -> None:
-    assert faults.tasks("faults")["killed"] == ("failed", 1)
-    assert faults.silent.count(PUT) == 1
-    code = faults.world.folder / "code"
-    ends = time.monotonic() + 30
-    while not code.exists() and time.monotonic() < ends:
+def test_killed_task_keeps_current_manifest(failed_runs: Airflow) -> None:
+    assert failed_runs.tasks("faults")["killed"] == ("failed", 1)
+    assert failed_runs.silent.count(PUT) == 1
+    code = failed_runs.world.directory / "code"
+    deadline = time.monotonic() + 30
+    while not code.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert code.read_text(encoding="utf-8").strip() == "143"
-    assert faults.world.holds(faults.integration) == "old"
+    assert failed_runs.world.current_manifest(failed_runs.integration) == "old"
 
 
-def test_the_token_is_in_no_log_and_in_no_rendered_template(faults: Airflow) -> None:
+def test_token_is_not_in_logs_or_rendered_templates(failed_runs: Airflow) -> None:
     assert (
         "ALTIMATE_API_KEY"
-        in faults.rows("select group_concat(rendered_fields) from rendered_task_instance_fields")[
-            0
-        ][0]
+        in failed_runs.rows(
+            "select group_concat(rendered_fields) from rendered_task_instance_fields"
+        )[0][0]
     )
-    for path in faults.home.rglob("*"):
-        if path.is_file() and faults.home / "instance" not in path.parents:
-            assert faults.world.instance.token.encode() not in path.read_bytes(), path
+    for path in failed_runs.home.rglob("*"):
+        if path.is_file() and failed_runs.home / "instance" not in path.parents:
+            assert failed_runs.world.instance.token.encode() not in path.read_bytes(), path

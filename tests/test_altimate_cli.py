@@ -1,4 +1,4 @@
-"""altimate-datapilot-cli 0.3.8 onboards to our instance, and both share one environment."""
+"""altimate-datapilot-cli 0.3.8 as a client of our instance and in the same environment."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ KINDS = {
 @pytest.mark.parametrize(
     "named", [("--dbt_core_integration_id", "1"), ("--dbt_core_integration_name", "shop")]
 )
-def test_it_onboards_three_kinds_by_id_and_by_name(
+def test_cli_onboards_three_kinds_by_id_and_by_name(
     instance: RunningInstance, artifacts: Path, named: tuple[str, str]
 ) -> None:
     integration = create_integration(instance, "shop")
@@ -40,7 +40,7 @@ def test_it_onboards_three_kinds_by_id_and_by_name(
         word for kind, option in KINDS.items() for word in (option, str(artifacts / f"{kind}.json"))
     ]
     where = [*named, "--dbt_core_integration_environment", "PROD"]
-    done = said(
+    done = run(
         [require_program("altimate", "datapilot"), "dbt", "onboard", *access, *where, *files]
     )
     assert "Manifest onboarded successfully!" in done.stdout
@@ -49,7 +49,7 @@ def test_it_onboards_three_kinds_by_id_and_by_name(
         assert fetch(instance, integration, kind) == (artifacts / f"{kind}.json").read_bytes()
 
 
-def test_what_it_says_on_a_wrong_token_is_about_the_token(
+def test_cli_reports_invalid_credentials_for_wrong_token(
     instance: RunningInstance, artifacts: Path
 ) -> None:
     access = [
@@ -62,40 +62,40 @@ def test_what_it_says_on_a_wrong_token_is_about_the_token(
     ]
     where = ["--dbt_core_integration_id", "1", "--dbt_core_integration_environment", "PROD"]
     manifest = ["--manifest-path", str(artifacts / "manifest.json")]
-    done = said(
+    done = run(
         [require_program("altimate", "datapilot"), "dbt", "onboard", *access, *where, *manifest]
     )
     assert "Error: Invalid credentials." in done.stdout
 
 
-def test_our_program_hands_over_the_commands_that_only_it_has(artifacts: Path) -> None:
+def test_our_program_delegates_commands_that_only_the_cli_has(artifacts: Path) -> None:
     ours = require_program("together", "datapilot-defer")
-    health = said([ours, "dbt", "project-health", "--manifest-path", artifacts / "manifest.json"])
+    health = run([ours, "dbt", "project-health", "--manifest-path", artifacts / "manifest.json"])
     assert health.returncode == 0, health.stdout
     assert "Insights" in health.stdout
     for command in ("mcp", "knowledge"):
-        assert said([ours, command, "--help"]).stdout.startswith(
+        assert run([ours, command, "--help"]).stdout.startswith(
             f"Usage: datapilot-defer {command} "
         )
 
 
-def test_our_own_commands_stay_ours_when_both_are_installed(artifacts: Path) -> None:
+def test_our_commands_take_precedence_when_both_are_installed(artifacts: Path) -> None:
     python = executable(require("together"), "python")
     for start in (
         [require_program("together", "datapilot-defer")],
         [python, "-m", "datapilot_defer"],
     ):
-        done = said([*start, "dbt", "onboard", "--help"])
+        done = run([*start, "dbt", "onboard", "--help"])
         assert "--integration-id" in done.stdout
-    validated = said(
+    validated = run(
         [python, "-m", "datapilot_defer", "dbt", "validate", artifacts / "manifest.json"]
     )
     assert validated.returncode == 0, validated.stdout
 
 
-def test_help_names_the_commands_of_both_without_importing_the_other() -> None:
+def test_help_lists_commands_of_both_without_importing_the_cli() -> None:
     python = executable(require("together"), "python")
-    done = said([python, "-X", "importtime", "-m", "datapilot_defer", "--help"])
+    done = run([python, "-X", "importtime", "-m", "datapilot_defer", "--help"])
     assert "project-health" in done.stdout
     imported = {
         line.rpartition("|")[2].strip()
@@ -105,14 +105,14 @@ def test_help_names_the_commands_of_both_without_importing_the_other() -> None:
     assert {name for name in imported if name.partition(".")[0] == "datapilot"} == set()
 
 
-def test_a_command_that_neither_has_is_a_usage_error() -> None:
-    done = said([require_program("together", "datapilot-defer"), "dbt", "no-such-command"])
+def test_command_that_neither_program_has_is_usage_error() -> None:
+    done = run([require_program("together", "datapilot-defer"), "dbt", "no-such-command"])
     assert done.returncode == 2
     assert "No such command 'no-such-command'" in done.stdout
 
 
-def said(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
-    """Run a program with nobody at the keyboard; what it writes on either stream is in `stdout`."""
+def run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
+    """Run a program without input and return its result, with both streams merged in `stdout`."""
     return subprocess.run(
         [str(word) for word in command],
         stdin=subprocess.DEVNULL,
@@ -136,7 +136,7 @@ def create_integration(instance: RunningInstance, name: str) -> int:
 
 
 def fetch(instance: RunningInstance, integration: int, kind: str) -> bytes:
-    """Return an artifact's bytes, as the npm client gets them."""
+    """Download an artifact like the npm client and return its bytes."""
     query = {"artifact_type": kind, "dbt_core_integration_id": str(integration)}
     answer = requests.get(
         f"{instance.url}/dbt/v1/fetch_artifact_url",

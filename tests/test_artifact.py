@@ -1,4 +1,4 @@
-"""What an artifact says about itself, and what reading one says when it cannot be read."""
+"""Reading of artifacts and their metadata, and errors for unreadable files."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ posix_only = pytest.mark.skipif(os.name == "nt", reason="pipes and devices with 
 GOOD = Path(__file__).parent / "artifacts" / "good"
 
 
-def test_an_artifact_keeps_the_bytes_and_tells_what_its_metadata_says() -> None:
+def test_artifact_has_original_bytes_and_parsed_metadata() -> None:
     path = GOOD / "manifest of dbt 1.11.json"
     artifact = read_artifact(path)
     assert artifact.content == path.read_bytes()
@@ -44,7 +44,7 @@ def test_an_artifact_keeps_the_bytes_and_tells_what_its_metadata_says() -> None:
     assert artifact.metadata.invocation_id == "652de556-11cd-4687-8317-7c928b732889"
 
 
-def test_the_content_is_not_in_the_repr() -> None:
+def test_repr_omits_content() -> None:
     assert len(repr(read_artifact(GOOD / "manifest of dbt 1.11.json"))) < 1000
 
 
@@ -59,32 +59,30 @@ def test_the_content_is_not_in_the_repr() -> None:
         ("2026-11-22T12:44:33.25+02:00", 250_000),
     ],
 )
-def test_every_spelling_of_a_time_that_some_dbt_wrote_is_read(
-    written: str, microsecond: int
-) -> None:
+def test_all_timestamp_formats_of_dbt_are_parsed(written: str, microsecond: int) -> None:
     content = f'{{"metadata": {{"generated_at": "{written}"}}}}'.encode()
-    found = parse_artifact(content, path="x", kind=Kind.MANIFEST).metadata.generated_at
-    assert found == datetime(2026, 11, 22, 10, 44, 33, microsecond, UTC)
+    generated_at = parse_artifact(content, path="x", kind=Kind.MANIFEST).metadata.generated_at
+    assert generated_at == datetime(2026, 11, 22, 10, 44, 33, microsecond, UTC)
 
 
 @pytest.mark.parametrize(
     "metadata", ["null", "[]", '"x"', '{"generated_at": 5}', '{"generated_at": "yesterday"}', "{}"]
 )
-def test_metadata_that_says_nothing_gives_nothing(metadata: str) -> None:
+def test_invalid_metadata_yields_no_values(metadata: str) -> None:
     artifact = parse_artifact(f'{{"metadata": {metadata}}}'.encode(), path="x", kind=Kind.MANIFEST)
-    told = (
+    values = (
         artifact.metadata.generated_at,
         artifact.metadata.schema_version,
         artifact.metadata.dbt_version,
         artifact.metadata.node_count,
     )
-    assert told == (None, None, None, None)
+    assert values == (None, None, None, None)
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"\xff", b'{"metadata": {"dbt_version": 5}, "nodes": []}']
 )
-def test_no_bytes_are_bad_enough_to_raise(content: bytes) -> None:
+def test_invalid_content_does_not_raise(content: bytes) -> None:
     artifact = parse_artifact(content, path="x", kind=None)
     assert (artifact.kind, artifact.metadata.dbt_version, artifact.metadata.node_count) == (
         Kind.MANIFEST,
@@ -96,7 +94,7 @@ def test_no_bytes_are_bad_enough_to_raise(content: bytes) -> None:
 @pytest.mark.parametrize(
     "name", ["catalog", "run_results", "sources", "semantic_manifest", "manifest of dbt 1.0"]
 )
-def test_a_kind_is_recognised_by_the_content(name: str, tmp_path: Path) -> None:
+def test_kind_is_detected_from_content(name: str, tmp_path: Path) -> None:
     path = tmp_path / "artifact.json"
     path.write_bytes((GOOD / f"{name}.json").read_bytes())
     assert read_artifact(path, kind=None).kind is Kind(name.split(" ")[0])
@@ -110,7 +108,7 @@ def test_a_kind_is_recognised_by_the_content(name: str, tmp_path: Path) -> None:
         (b'{"results": [], "elapsed_time": 1, "args": {}}', Kind.RUN_RESULTS),
     ],
 )
-def test_without_metadata_the_sections_tell_the_kind(content: bytes, kind: Kind) -> None:
+def test_kind_is_detected_from_sections_without_metadata(content: bytes, kind: Kind) -> None:
     assert parse_artifact(content, path="x.json", kind=None).kind is kind
 
 
@@ -123,40 +121,40 @@ def test_without_metadata_the_sections_tell_the_kind(content: bytes, kind: Kind)
         ("x.json", Kind.MANIFEST),
     ],
 )
-def test_what_says_nothing_about_itself_is_what_its_name_says(path: str, kind: Kind) -> None:
+def test_kind_is_detected_from_file_name_without_content(path: str, kind: Kind) -> None:
     assert parse_artifact(b"{}", path=path, kind=None).kind is kind
 
 
-def test_a_kind_knows_the_name_of_dbts_file() -> None:
+def test_kind_has_dbt_file_name() -> None:
     assert Kind.RUN_RESULTS.file_name == "run_results.json"
 
 
-def test_a_missing_file_is_looked_for_in_a_folder_that_is_named(
+def test_missing_file_error_names_searched_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError) as refused:
+    with pytest.raises(UsageError) as raised:
         read_artifact("target/manifest.json")
     where = Path("target/manifest.json")
-    assert str(refused.value).startswith(
+    assert str(raised.value).startswith(
         f"{where}: no such file (looked in {tmp_path}). Run `dbt parse` to create it"
     )
     with pytest.raises(UsageError, match=r"catalog\.json: no such file$"):
         read_artifact(tmp_path / "catalog.json", Kind.CATALOG)
 
 
-def test_a_folder_is_refused_with_the_file_that_was_meant(tmp_path: Path) -> None:
+def test_directory_error_suggests_manifest_inside(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"is a directory. It contains no manifest\.json"):
         read_artifact(tmp_path)
     (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(UsageError) as refused:
+    with pytest.raises(UsageError) as raised:
         read_artifact(tmp_path)
-    assert str(refused.value) == f"{tmp_path}: is a directory. Use {tmp_path / 'manifest.json'}"
+    assert str(raised.value) == f"{tmp_path}: is a directory. Use {tmp_path / 'manifest.json'}"
 
 
 @pytest.fixture
-def nobody() -> Iterator[None]:
-    """Be a user who may not read everything, also where the tests run as root."""
+def unprivileged_user() -> Iterator[None]:
+    """Run the test as an unprivileged user, even if the tests run as root."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)
@@ -167,11 +165,13 @@ def nobody() -> Iterator[None]:
             os.seteuid(0)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="on Windows folders decide who may read")
-@pytest.mark.parametrize("closed", ["the file", "the folder"])
-def test_what_may_not_be_read_is_refused_with_the_systems_words(closed: str, nobody: None) -> None:
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "manifest.json"
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
+@pytest.mark.parametrize("closed", ["the file", "the directory"])
+def test_unreadable_file_error_quotes_operating_system(
+    closed: str, unprivileged_user: None
+) -> None:
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "manifest.json"
         path.write_text("{}", encoding="utf-8")
         (path if closed == "the file" else path.parent).chmod(0)
         with pytest.raises(UsageError, match="cannot be read: Permission denied"):
@@ -180,10 +180,10 @@ def test_what_may_not_be_read_is_refused_with_the_systems_words(closed: str, nob
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a limit on a process's memory")
-def test_a_file_larger_than_the_memory_is_refused(tmp_path: Path) -> None:
+def test_file_larger_than_memory_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     with path.open("wb") as file:
-        file.truncate(1 << 30)  # a hole: takes no room on the disk
+        file.truncate(1 << 30)  # A sparse file, which uses no disk space.
     program = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))\n"
         "from datapilot_defer.artifact import read_artifact\n"
@@ -199,7 +199,7 @@ def test_a_file_larger_than_the_memory_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_a_file_that_is_too_large_for_dbt_is_refused_before_it_is_read(tmp_path: Path) -> None:
+def test_too_large_file_is_rejected_before_reading(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     with path.open("wb") as file:
         file.truncate(5 << 30)
@@ -211,7 +211,7 @@ def test_a_file_that_is_too_large_for_dbt_is_refused_before_it_is_read(tmp_path:
 
 @posix_only
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
-def test_a_device_is_refused(device: str, tmp_path: Path) -> None:
+def test_device_is_rejected(device: str, tmp_path: Path) -> None:
     link = tmp_path / "manifest.json"
     link.symlink_to(device)
     for path in (device, link):
@@ -221,21 +221,18 @@ def test_a_device_is_refused(device: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Iterator[Path]:
-    """Return the path of a pipe without a writer. Whoever still waits for one ends with the test.
-
-    Nobody waits if nothing can open it.
-    """
+    """Yield the path of a pipe without a writer; unblock remaining readers after the test."""
     path = tmp_path / "pipe.json"
     os.mkfifo(path)
     yield path
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
-    except OSError:
+    except OSError:  # There is no reader.
         return
 
 
 @posix_only
-def test_a_pipe_is_read_to_its_end(pipe: Path) -> None:
+def test_pipe_is_read_to_end(pipe: Path) -> None:
     content = text(2000, 3).encode()
     assert len(content) > 1 << 20
     writer = threading.Thread(target=pipe.write_bytes, args=(content,))
@@ -246,7 +243,7 @@ def test_a_pipe_is_read_to_its_end(pipe: Path) -> None:
 
 
 @posix_only
-def test_a_pipe_of_a_shell_is_validated() -> None:
+def test_validate_reads_shell_pipes() -> None:
     command = f"'{sys.executable}' -m datapilot_defer dbt validate <(cat \"$1\") /dev/stdin"
     file = GOOD / "manifest of dbt 1.11.json"
     done = subprocess.run(
@@ -259,7 +256,7 @@ def test_a_pipe_of_a_shell_is_validated() -> None:
 
 
 @posix_only
-def test_a_pipe_that_nobody_writes_to_ends_at_the_time_limit(pipe: Path) -> None:
+def test_pipe_without_writer_times_out(pipe: Path) -> None:
     with pytest.raises(Unavailable, match=r"reading .*pipe\.json did not end within 0\.2 s"):
         read_artifact(pipe, deadline=Deadline(0.2))
 
@@ -272,13 +269,13 @@ def test_a_pipe_that_nobody_writes_to_ends_at_the_time_limit(pipe: Path) -> None
         ("onboard", "--integration-id", 1, "--manifest-path", "PIPE", "--timeout", 1),
     ],
 )
-def test_the_option_timeout_holds_for_pipes(words: tuple[str | int, ...], pipe: Path) -> None:
+def test_timeout_option_applies_to_pipes(words: tuple[str | int, ...], pipe: Path) -> None:
     done = datapilot("dbt", *(pipe if word == "PIPE" else word for word in words))
     assert (done.exit_code, "did not end within 1 s" in done.stderr) == (5, True), done.output
 
 
 @posix_only
-def test_an_endless_pipe_is_refused(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_pipe_is_rejected(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datapilot_defer.dbt_file.MAX_FILE_BYTES", 3_000_000)
 
     def write() -> None:
@@ -293,11 +290,11 @@ def test_an_endless_pipe_is_refused(pipe: Path, monkeypatch: pytest.MonkeyPatch)
     writer.join()
 
 
-def test_a_name_that_no_file_can_have_is_refused() -> None:
+def test_impossible_file_name_is_rejected() -> None:
     with pytest.raises(UsageError, match="cannot be read: embedded null"):
         read_artifact("a\0b")
 
 
-def test_the_generated_large_manifest_has_as_many_nodes_as_wanted() -> None:
+def test_generated_large_manifest_has_requested_nodes() -> None:
     artifact = parse_artifact(text(50, 3).encode(), path="x", kind=Kind.MANIFEST)
     assert (artifact.metadata.node_count, artifact.metadata.schema_version) == (50, 12)

@@ -1,4 +1,4 @@
-"""`datapilot auth`, as whole commands: for people at a terminal, for scripts, for CI."""
+"""The commands of `datapilot auth` at a terminal, in scripts and in CI."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.support.instances import RunningInstance, running_instance
 from tests.support.protocol_server import Reply, protocol_server
 
 
-def place(instance: RunningInstance) -> dict[str, str]:
-    """URL and instance name, without a token."""
+def instance_variables(instance: RunningInstance) -> dict[str, str]:
+    """Return the environment variables with URL and instance name but without a token."""
     return {name: value for name, value in access(instance).items() if name != "ALTIMATE_API_KEY"}
 
 
@@ -35,7 +35,7 @@ def log_in(instance: RunningInstance, *more: str, token: str | None = None) -> N
         "login",
         "--token-stdin",
         *more,
-        env=place(instance),
+        env=instance_variables(instance),
         stdin=f"{token or instance.token}\n",
     )
     assert done.exit_code == 0, done.output
@@ -45,9 +45,14 @@ def config_file(home: Path) -> Path:
     return home / ".altimate" / "altimate.json"
 
 
-def test_a_token_from_standard_input_is_checked_and_kept(instance: RunningInstance) -> None:
+def test_token_from_stdin_is_verified_and_stored(instance: RunningInstance) -> None:
     done = datapilot(
-        "auth", "login", "--token-stdin", "--json", env=place(instance), stdin=f"{instance.token}\n"
+        "auth",
+        "login",
+        "--token-stdin",
+        "--json",
+        env=instance_variables(instance),
+        stdin=f"{instance.token}\n",
     )
     assert done.exit_code == 0, done.output
     assert done.json == {
@@ -66,7 +71,7 @@ def test_a_token_from_standard_input_is_checked_and_kept(instance: RunningInstan
     assert status["token"] == f"*** ({len(instance.token)} characters)"
 
 
-def test_a_token_from_a_file_goes_where_the_options_say(
+def test_token_from_file_is_sent_to_instance_of_options(
     instance: RunningInstance, tmp_path: Path
 ) -> None:
     file = tmp_path / "token"
@@ -82,10 +87,12 @@ def test_a_token_from_a_file_goes_where_the_options_say(
     assert datapilot("auth", "status").exit_code == 0
 
 
-def test_a_token_that_the_instance_refuses_is_not_kept(
+def test_rejected_token_is_not_stored(
     instance: RunningInstance, memory_keyring: MemoryKeyring
 ) -> None:
-    done = datapilot("auth", "login", "--token-stdin", env=place(instance), stdin="wrong-token\n")
+    done = datapilot(
+        "auth", "login", "--token-stdin", env=instance_variables(instance), stdin="wrong-token\n"
+    )
     assert done.exit_code == 3
     assert f"{instance.url} does not accept the token (from standard input)" in done.stderr
     assert "wrong-token" not in done.output
@@ -93,7 +100,7 @@ def test_a_token_that_the_instance_refuses_is_not_kept(
 
 
 @pytest.mark.parametrize(
-    ("words", "stdin", "says"),
+    ("words", "stdin", "message"),
     [
         (["--token", "a-token-1", "--token-stdin"], "b", "use only one of"),
         (["--token-file", "{missing}"], None, "cannot read the token from "),
@@ -106,27 +113,31 @@ def test_a_token_that_the_instance_refuses_is_not_kept(
         (["--token-stdin", "--store", "cloud"], "t", "'cloud' is not one of"),
     ],
 )
-def test_what_can_not_be_a_token_is_refused(
-    words: list[str], stdin: str | None, says: str, instance: RunningInstance, tmp_path: Path
+def test_invalid_token_is_rejected(
+    words: list[str], stdin: str | None, message: str, instance: RunningInstance, tmp_path: Path
 ) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "long").write_text("t" * 20_000, encoding="utf-8")
     files = {name: tmp_path / name for name in ("missing", "binary", "long")}
     done = datapilot(
-        "auth", "login", *(word.format(**files) for word in words), env=place(instance), stdin=stdin
+        "auth",
+        "login",
+        *(word.format(**files) for word in words),
+        env=instance_variables(instance),
+        stdin=stdin,
     )
     assert done.exit_code == 2, done.output
-    assert says in done.stderr
+    assert message in done.stderr
 
 
-def test_a_token_as_option_works_and_warns(instance: RunningInstance) -> None:
-    done = datapilot("auth", "login", "--token", instance.token, env=place(instance))
+def test_token_option_works_with_warning(instance: RunningInstance) -> None:
+    done = datapilot("auth", "login", "--token", instance.token, env=instance_variables(instance))
     assert done.exit_code == 0
     assert "--token is visible in process lists" in done.stderr
     assert instance.token not in done.output
 
 
-def test_it_can_be_kept_in_a_file_instead(instance: RunningInstance, home: Path) -> None:
+def test_store_file_uses_config_file(instance: RunningInstance, home: Path) -> None:
     log_in(instance, "--store", "file")
     status = datapilot("auth", "status", "--json").json
     assert status["token_origin"] == f"{config_file(home)}:4"
@@ -137,8 +148,8 @@ def test_it_can_be_kept_in_a_file_instead(instance: RunningInstance, home: Path)
     assert datapilot("auth", "status").exit_code == 2
 
 
-@pytest.mark.skipif(os.name == "nt", reason="folders decide on Windows who can read a file")
-def test_a_file_that_others_can_read_is_warned_about(instance: RunningInstance, home: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
+def test_readable_config_file_causes_warning(instance: RunningInstance, home: Path) -> None:
     log_in(instance, "--store", "file")
     assert "chmod" not in datapilot("auth", "status").stderr
     config_file(home).chmod(0o644)
@@ -149,14 +160,16 @@ def test_a_file_that_others_can_read_is_warned_about(instance: RunningInstance, 
     assert "chmod" not in datapilot("auth", "status", env=access(instance)).stderr
 
 
-def test_a_set_in_the_file_that_wins_is_said_at_login(
+def test_login_warns_of_config_file_that_takes_precedence(
     instance: RunningInstance, home: Path
 ) -> None:
     config_file(home).parent.mkdir()
     config_file(home).write_text(
         '{"altimateApiKey": "t", "altimateInstanceName": "hosted"}', encoding="utf-8"
     )
-    done = datapilot("auth", "login", "--token-stdin", env=place(instance), stdin=instance.token)
+    done = datapilot(
+        "auth", "login", "--token-stdin", env=instance_variables(instance), stdin=instance.token
+    )
     assert done.exit_code == 0, done.output
     assert (
         "contains credentials for https://api.myaltimate.com, which take precedence" in done.stderr
@@ -165,7 +178,7 @@ def test_a_set_in_the_file_that_wins_is_said_at_login(
 
 
 class NoKeyring(MemoryKeyring):
-    """What keyring chooses where there is none."""
+    """The backend that keyring selects on a system without a keyring."""
 
     def get_password(self, service: str, username: str) -> str | None:
         raise NoKeyringError("none")
@@ -180,7 +193,7 @@ class NoKeyring(MemoryKeyring):
         ("DATAPILOT_INSTANCE_NAME", "other", "instance name"),
     ],
 )
-def test_a_variable_that_wins_is_named_at_login(
+def test_login_warns_of_variable_that_takes_precedence(
     variable: str, value: str, label: str, instance: RunningInstance
 ) -> None:
     where = ["--backend-url", instance.url, "--instance-name", instance.instance_name]
@@ -192,12 +205,14 @@ def test_a_variable_that_wins_is_named_at_login(
         in done.stderr
     )
     same = datapilot(
-        *words, env={**place(instance), "ALTIMATE_URL": f"{instance.url}/"}, stdin=instance.token
+        *words,
+        env={**instance_variables(instance), "ALTIMATE_URL": f"{instance.url}/"},
+        stdin=instance.token,
     )
     assert "wins" not in same.stderr
 
 
-def test_every_variable_that_wins_is_named(instance: RunningInstance) -> None:
+def test_login_warns_of_every_variable_that_takes_precedence(instance: RunningInstance) -> None:
     where = ["--backend-url", instance.url, "--instance-name", instance.instance_name]
     contradicting = {
         "ALTIMATE_API_KEY": "another-token",
@@ -213,32 +228,34 @@ def test_every_variable_that_wins_is_named(instance: RunningInstance) -> None:
             f"in environment variable {variable} takes precedence over the stored one"
             in done.stderr
         )
-    out = datapilot("auth", "logout", env=contradicting)
-    assert "is still used. Unset DATAPILOT_TOKEN and ALTIMATE_API_KEY to stop that" in out.stderr
+    logout = datapilot("auth", "logout", env=contradicting)
+    assert "is still used. Unset DATAPILOT_TOKEN and ALTIMATE_API_KEY to stop that" in logout.stderr
 
 
-def test_a_variable_that_agrees_hides_the_next_one(instance: RunningInstance) -> None:
-    env = {**place(instance), "DATAPILOT_TOKEN": instance.token, "ALTIMATE_API_KEY": "another"}
+def test_login_ignores_variable_behind_equal_one(instance: RunningInstance) -> None:
+    env = {
+        **instance_variables(instance),
+        "DATAPILOT_TOKEN": instance.token,
+        "ALTIMATE_API_KEY": "another",
+    }
     done = datapilot("auth", "login", "--token-stdin", env=env, stdin=instance.token)
     assert done.exit_code == 0, done.output
     assert "wins" not in done.stderr
 
 
 @pytest.mark.parametrize("variable", ["ALTIMATE_API_KEY", "DATAPILOT_TOKEN"])
-def test_a_variable_that_still_applies_is_named_at_logout(
-    variable: str, instance: RunningInstance
-) -> None:
+def test_logout_warns_of_remaining_variable(variable: str, instance: RunningInstance) -> None:
     log_in(instance)
     done = datapilot("auth", "logout", "--json", env={variable: "another-token"})
     assert done.exit_code == 0, done.output
     assert f"the token from environment variable {variable} is still used. Unset" in done.stderr
     assert done.json["remaining_token_origin"] == f"environment variable {variable}"
-    nothing = datapilot("auth", "logout", env={variable: "another-token"})
-    assert nothing.exit_code == 4
-    assert f"The token from environment variable {variable} is still used" in nothing.stderr
+    second_logout = datapilot("auth", "logout", env={variable: "another-token"})
+    assert second_logout.exit_code == 4
+    assert f"The token from environment variable {variable} is still used" in second_logout.stderr
 
 
-def test_a_config_file_that_still_applies_is_named_at_logout(
+def test_logout_warns_of_remaining_config_file(
     instance: RunningInstance, home: Path, tmp_path: Path
 ) -> None:
     with running_instance(tmp_path / "other", "staging") as other:
@@ -275,23 +292,22 @@ def test_logout_is_done_when_the_config_file_names_a_variable_that_is_not_set(
     assert (done.exit_code, done.json["remaining_token_origin"]) == (0, None), done.output
 
 
-def test_without_a_keyring_the_file_is_offered(instance: RunningInstance, home: Path) -> None:
+def test_login_without_keyring_suggests_store_file(instance: RunningInstance, home: Path) -> None:
     keyring.set_keyring(NoKeyring())
-    done = datapilot("auth", "login", "--token-stdin", env=place(instance), stdin=instance.token)
-    assert done.exit_code == 2
-    assert (
-        "there is no keyring on this system. Nothing was stored. Use --store file to store them in a file"
-        in done.stderr
+    done = datapilot(
+        "auth", "login", "--token-stdin", env=instance_variables(instance), stdin=instance.token
     )
+    assert done.exit_code == 2
+    assert "there is no keyring on this system. Nothing was stored. Use --store" in done.stderr
     assert not config_file(home).exists()
     log_in(instance, "--store", "file")
     assert datapilot("auth", "status").exit_code == 0
 
 
-def test_in_ci_nothing_is_stored_unless_told(
+def test_login_in_ci_stores_nothing_by_default(
     instance: RunningInstance, memory_keyring: MemoryKeyring
 ) -> None:
-    env = {**place(instance), "CI": "true"}
+    env = {**instance_variables(instance), "CI": "true"}
     done = datapilot("auth", "login", "--token-stdin", env=env, stdin=instance.token)
     assert done.exit_code == 2
     assert "the keyring is not used in CI" in done.stderr
@@ -300,7 +316,9 @@ def test_in_ci_nothing_is_stored_unless_told(
     assert datapilot("auth", "login", "--token-stdin", env=env, stdin=instance.token).exit_code == 0
 
 
-def test_several_instances_stand_side_by_side(instance: RunningInstance, tmp_path: Path) -> None:
+def test_credentials_of_several_instances_are_kept(
+    instance: RunningInstance, tmp_path: Path
+) -> None:
     with running_instance(tmp_path / "other", "staging") as other:
         log_in(instance)
         log_in(other)
@@ -310,7 +328,7 @@ def test_several_instances_stand_side_by_side(instance: RunningInstance, tmp_pat
         assert datapilot("auth", "logout", "--instance-name", "staging").exit_code == 0
         assert status_of()["url"] == instance.url
         crossed = datapilot("auth", "status", "--backend-url", other.url)
-        assert crossed.exit_code == 2  # nobody's token goes there
+        assert crossed.exit_code == 2  # No token belongs to this instance name at this URL.
         assert "no instance name and no token" in crossed.stderr
 
 
@@ -321,13 +339,13 @@ def status_of(*words: str) -> dict[str, str]:
     return status
 
 
-def test_logout_says_when_there_is_nothing_to_forget() -> None:
+def test_logout_without_credentials_is_not_found() -> None:
     done = datapilot("auth", "logout", "--json")
     assert done.exit_code == 4
     assert done.json["error"]["kind"] == "not_found"
 
 
-def test_logout_forgets_in_both_places_and_only_what_was_named(
+def test_logout_removes_selected_credentials_from_both_stores(
     instance: RunningInstance, home: Path
 ) -> None:
     log_in(instance)
@@ -341,7 +359,7 @@ def test_logout_forgets_in_both_places_and_only_what_was_named(
     assert credential_store.find_in_keyring(None, None) is None
 
 
-def test_status_says_where_each_part_comes_from(instance: RunningInstance) -> None:
+def test_status_shows_origin_of_each_value(instance: RunningInstance) -> None:
     env = {
         "DATAPILOT_URL": instance.url,
         "ALTIMATE_INSTANCE_NAME": instance.instance_name,
@@ -357,20 +375,20 @@ def test_status_says_where_each_part_comes_from(instance: RunningInstance) -> No
     ]
 
 
-def test_status_of_a_token_that_may_only_read(instance: RunningInstance) -> None:
+def test_status_of_read_only_token(instance: RunningInstance) -> None:
     done = datapilot("auth", "status", env=access(instance, instance.new_token("read")))
     assert done.exit_code == 0
     assert "accepted:      yes, but the token may not upload" in done.stdout
 
 
-def test_status_of_an_expired_token(instance: RunningInstance) -> None:
+def test_status_of_expired_token(instance: RunningInstance) -> None:
     token = instance.new_token("admin", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
     done = datapilot("auth", "status", "--json", env=access(instance, token))
     assert (done.exit_code, done.json["accepted"], done.json["ok"]) == (3, False, False)
     assert "does not accept the token" in done.json["problem"]
 
 
-def test_rejected_credentials_are_shown_on_the_page_of_a_job(
+def test_rejected_credentials_appear_in_job_summary(
     instance: RunningInstance, tmp_path: Path
 ) -> None:
     summary = tmp_path / "summary.md"
@@ -392,7 +410,7 @@ def test_rejected_credentials_are_shown_on_the_page_of_a_job(
         (None, None),
     ],
 )
-def test_status_warns_of_a_token_that_expires_soon(
+def test_status_warns_of_token_that_expires_soon(
     remaining: timedelta | None, words: str | None, instance: RunningInstance
 ) -> None:
     expires_at = None
@@ -418,7 +436,7 @@ def test_status_warns_of_a_token_that_expires_soon(
 @pytest.mark.parametrize(
     "value", ["soon", "", 7, [], "9999-12-31T23:59:59-23:59", "2020-01-01\n", "9" * 5000]
 )
-def test_an_expiry_that_is_no_timestamp_is_not_known(value: object) -> None:
+def test_invalid_expiry_is_ignored(value: object) -> None:
     with protocol_server() as server:
         server.answers["GET /dbt/v3/validate-credentials"] = lambda _: Reply(
             {"ok": True, "token_expires_at": value}
@@ -427,7 +445,7 @@ def test_an_expiry_that_is_no_timestamp_is_not_known(value: object) -> None:
     assert (done.exit_code, done.json["token_expires_at"], done.stderr) == (0, None, "")
 
 
-def test_status_of_a_dead_instance_leaves_it_open_whether_the_token_is_good() -> None:
+def test_status_of_unavailable_instance_does_not_judge_token() -> None:
     env = {
         "ALTIMATE_URL": "http://127.0.0.1:9",
         "ALTIMATE_INSTANCE_NAME": "n",
@@ -438,25 +456,25 @@ def test_status_of_a_dead_instance_leaves_it_open_whether_the_token_is_good() ->
     assert "connection refused" in done.json["problem"]
 
 
-class Locked(MemoryKeyring):
-    """A keyring that is locked."""
+class LockedKeyring(MemoryKeyring):
+    """A locked keyring."""
 
     def get_password(self, service: str, username: str) -> str | None:
         raise OSError("locked")
 
 
-def test_logout_where_the_keyring_fails_still_cleans_the_file(
+def test_logout_with_failing_keyring_removes_file_entry(
     instance: RunningInstance, home: Path
 ) -> None:
     log_in(instance, "--store", "file")
-    keyring.set_keyring(Locked())
+    keyring.set_keyring(LockedKeyring())
     done = datapilot("auth", "logout")
     assert done.exit_code == 0
     assert "the system keyring cannot be used (OSError)" in done.stderr
     assert "altimateApiKey" not in config_file(home).read_text(encoding="utf-8")
 
 
-def test_logout_in_ci_leaves_the_keyring_alone(
+def test_logout_in_ci_does_not_change_keyring(
     instance: RunningInstance, memory_keyring: MemoryKeyring
 ) -> None:
     log_in(instance)
@@ -464,8 +482,8 @@ def test_logout_in_ci_leaves_the_keyring_alone(
     assert memory_keyring.passwords != {}
 
 
-def test_a_keyring_that_fails_is_passed_over(instance: RunningInstance) -> None:
-    keyring.set_keyring(Locked())
+def test_status_ignores_failing_keyring(instance: RunningInstance) -> None:
+    keyring.set_keyring(LockedKeyring())
     log_in(instance, "--store", "file")
     done = datapilot("auth", "status", "--backend-url", "https://other.example.com", "-v")
     assert done.exit_code == 2
@@ -473,7 +491,7 @@ def test_a_keyring_that_fails_is_passed_over(instance: RunningInstance) -> None:
     assert "belongs to" in done.stderr
 
 
-def test_status_where_the_instance_does_not_say_what_the_token_may_do() -> None:
+def test_status_without_permissions_call_has_unknown_permission() -> None:
     with protocol_server() as hosted:
         hosted.answers["GET /dbt/v1/validate-permissions"] = lambda _: Reply({}, 404)
         done = datapilot("auth", "status", "--json", env=hosted.access)
@@ -483,9 +501,7 @@ def test_status_where_the_instance_does_not_say_what_the_token_may_do() -> None:
 
 
 @pytest.mark.parametrize("seconds", ["soon", "0", "-1", "nan", "1e9"])
-def test_a_timeout_that_is_none_is_refused_by_its_name(
-    seconds: str, instance: RunningInstance
-) -> None:
+def test_invalid_timeout_error_names_variable(seconds: str, instance: RunningInstance) -> None:
     done = datapilot("auth", "status", env={**access(instance), "DATAPILOT_TIMEOUT": seconds})
     assert done.exit_code == 2
     assert (
@@ -494,7 +510,7 @@ def test_a_timeout_that_is_none_is_refused_by_its_name(
     )
 
 
-def test_a_timeout_from_the_environment_bounds_the_command() -> None:
+def test_timeout_variable_limits_command() -> None:
     with fault_proxy("http://127.0.0.1:1", At("", act.stall)) as proxy:
         env = {
             "ALTIMATE_URL": proxy.url,
@@ -511,7 +527,7 @@ def test_a_timeout_from_the_environment_bounds_the_command() -> None:
     ("words", "origin"),
     [(["--token-file", "{pipe}"], "the file {pipe}"), (["--token-stdin"], "standard input")],
 )
-def test_a_token_that_never_arrives_does_not_hang(
+def test_missing_token_input_times_out(
     words: list[str], origin: str, instance: RunningInstance, tmp_path: Path
 ) -> None:
     pipe = tmp_path / "pipe"
@@ -520,7 +536,7 @@ def test_a_token_that_never_arrives_does_not_hang(
     silent, writer = os.pipe()
     done = subprocess.run(
         [sys.executable, "-m", "datapilot_defer", "auth", "login", *filled, "--timeout", "1"],
-        env={**os.environ, **place(instance)},
+        env={**os.environ, **instance_variables(instance)},
         stdin=silent,
         capture_output=True,
         text=True,
@@ -534,17 +550,17 @@ def test_a_token_that_never_arrives_does_not_hang(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
-def test_a_token_from_a_pipe_is_kept(instance: RunningInstance, tmp_path: Path) -> None:
+def test_token_from_pipe_is_stored(instance: RunningInstance, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_text, args=(instance.token,))
     writer.start()
-    done = datapilot("auth", "login", "--token-file", pipe, env=place(instance))
+    done = datapilot("auth", "login", "--token-file", pipe, env=instance_variables(instance))
     writer.join()
     assert done.exit_code == 0, done.output
 
 
-def test_a_hosted_instance_has_its_pages_elsewhere_with_a_written_port_too() -> None:
+def test_site_of_hosted_instance_ignores_default_port() -> None:
     for url in ("https://api.getaltimate.com", "https://api.getaltimate.com:443"):
         assert find_site(url, "acme") == "https://acme.app.getaltimate.com"
     assert find_site("https://a.example:443", "acme") == "https://a.example:443"

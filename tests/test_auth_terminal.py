@@ -1,4 +1,4 @@
-"""`datapilot auth` for somebody at a terminal, a real one."""
+"""The commands of `datapilot auth` at a real pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -16,27 +16,25 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_somebody_at_a_terminal_is_asked_and_the_token_is_not_shown(
-    instance: RunningInstance, home: Path
-) -> None:
+def test_login_prompts_and_hides_token(instance: RunningInstance, home: Path) -> None:
     answers = {
         "Instance URL [https://api.myaltimate.com]: ": instance.url,
         "Instance name: ": "acme",
         "Token: ": instance.token,
         "readable by you only? [y/N]: ": "y",
     }
-    said = at_a_terminal(["auth", "login"], answers, os.environ)
+    output = at_a_terminal(["auth", "login"], answers, os.environ)
     file = home / ".altimate" / "altimate.json"
     assert (
         f"Logged in to {instance.url} with instance name 'acme'. The credentials are in {file}."
-        in said
+        in output
     )
-    assert "There is no keyring on this system; keep the credentials" in said
-    assert instance.token not in said
+    assert "There is no keyring on this system; keep the credentials" in output
+    assert instance.token not in output
     assert datapilot("auth", "status").exit_code == 0
 
 
-def test_a_typed_token_that_is_not_accepted_comes_from_the_prompt(
+def test_rejected_token_error_names_prompt(
     instance: RunningInstance,
 ) -> None:
     answers = {
@@ -44,15 +42,16 @@ def test_a_typed_token_that_is_not_accepted_comes_from_the_prompt(
         "Instance name: ": "acme",
         "Token: ": "wrong-token-0000",
     }
-    said = at_a_terminal(["auth", "login"], answers, {**os.environ, "NO_COLOR": "1"})
+    output = at_a_terminal(["auth", "login"], answers, {**os.environ, "NO_COLOR": "1"})
     assert (
-        "does not accept the token (from prompt) for the instance name 'acme' (from prompt)" in said
+        "does not accept the token (from prompt) for the instance name 'acme' (from prompt)"
+        in output
     )
-    assert "option" not in said
-    assert "wrong-token-0000" not in said
+    assert "option" not in output
+    assert "wrong-token-0000" not in output
 
 
-def test_in_ci_nobody_is_asked_even_at_a_terminal() -> None:
+def test_ci_disables_prompts_at_terminal() -> None:
     assert "Error: no instance name and no token" in at_a_terminal(
         ["auth", "status"], {}, {**os.environ, "CI": "true", "NO_COLOR": "1"}
     )

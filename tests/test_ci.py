@@ -1,4 +1,4 @@
-"""Which CI this is, what it tells about a run, and what people see there."""
+"""Detection of CI systems, the facts of a run, and annotations, summaries and outputs."""
 
 from __future__ import annotations
 
@@ -149,13 +149,13 @@ RUNS: dict[str, tuple[Mapping[str, str], CiRun]] = {
         },
         ci_run("Airflow", None, None, "airflow://nightly/onboard/manual__2026"),
     ),
-    "Airflow, of which half is known": ({"AIRFLOW_CTX_DAG_ID": "nightly"}, ci_run("Airflow")),
+    "Airflow with some variables": ({"AIRFLOW_CTX_DAG_ID": "nightly"}, ci_run("Airflow")),
     "an unknown one": ({"CI": "1"}, ci_run("CI")),
 }
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_each_ci_is_known_by_its_own_variables(name: str) -> None:
+def test_ci_system_is_detected_by_its_variables(name: str) -> None:
     environ, run = RUNS[name]
     assert ci.detect_ci(environ) == run
 
@@ -163,11 +163,11 @@ def test_each_ci_is_known_by_its_own_variables(name: str) -> None:
 @pytest.mark.parametrize(
     "environ", [{}, {"CI": ""}, {"CI": "false"}, {"CI": "0"}, {"GITHUB_ACTIONS": "False"}]
 )
-def test_a_laptop_is_no_ci(environ: Mapping[str, str]) -> None:
+def test_machine_without_ci_variables_is_not_ci(environ: Mapping[str, str]) -> None:
     assert ci.detect_ci(environ) is None
 
 
-def test_only_what_is_known_is_told() -> None:
+def test_provenance_json_omits_unknown_facts() -> None:
     assert Provenance(None, "main", None).to_json() == {"branch": "main"}
 
 
@@ -185,12 +185,12 @@ def onboard(manifest: Path, *more: str) -> list[str]:
 
 @pytest.fixture
 def github(tmp_path: Path) -> dict[str, str]:
-    """Return the environment variables of a job on GitHub, with its two files."""
+    """Return the environment variables of a GitHub job, including its output and summary files."""
     files = {"GITHUB_OUTPUT": tmp_path / "output", "GITHUB_STEP_SUMMARY": tmp_path / "summary"}
     return {**GITHUB, **{name: str(path) for name, path in files.items()}}
 
 
-def test_on_github_the_result_is_in_the_summary_and_the_outputs(
+def test_github_summary_and_outputs_have_result(
     instance: RunningInstance, manifest: Path, github: dict[str, str]
 ) -> None:
     assert (
@@ -213,7 +213,7 @@ def test_on_github_the_result_is_in_the_summary_and_the_outputs(
     assert instance.token not in done.output + summary + "".join(lines)
 
 
-def test_text_summary_and_json_agree_on_what_was_unchanged(
+def test_text_summary_and_json_report_unchanged_artifact(
     instance: RunningInstance, manifest: Path, github: dict[str, str]
 ) -> None:
     create_integration(instance)
@@ -227,7 +227,7 @@ def test_text_summary_and_json_agree_on_what_was_unchanged(
     assert "Onboarded" not in summary
 
 
-def test_on_github_a_failure_is_in_the_summary(manifest: Path, github: dict[str, str]) -> None:
+def test_github_summary_has_failure(manifest: Path, github: dict[str, str]) -> None:
     manifest = manifest.parent / "none.json"
     done = datapilot(*onboard(manifest), env=github)
     assert done.exit_code == 2
@@ -236,9 +236,7 @@ def test_on_github_a_failure_is_in_the_summary(manifest: Path, github: dict[str,
     assert f"{manifest}: no such file" in summary
 
 
-def test_on_github_what_is_not_confirmed_is_in_the_summary(
-    manifest: Path, github: dict[str, str]
-) -> None:
+def test_github_summary_has_unconfirmed_result(manifest: Path, github: dict[str, str]) -> None:
     with protocol_server() as hosted:
         hosted.answers["GET /dbt/v1/signed_url"] = lambda _: Reply({}, 501)
         done = datapilot(*onboard(manifest, "--soft-fail"), env={**hosted.access, **github})
@@ -247,19 +245,21 @@ def test_on_github_what_is_not_confirmed_is_in_the_summary(
     assert summary.startswith("### datapilot dbt onboard: not confirmed\n")
 
 
-def test_commit_branch_and_build_are_sent_along(manifest: Path) -> None:
+def test_onboard_sends_commit_branch_and_build(manifest: Path) -> None:
     with protocol_server() as hosted:
         done = datapilot(*onboard(manifest), env={**hosted.access, **GITHUB})
         assert done.exit_code == 0, done.output
-        sent = next(seen.json for seen in hosted.seen if seen.path.endswith("verify_upload"))
-        agents = {seen.headers["User-Agent"] for seen in hosted.seen}
+        sent = next(
+            request.json for request in hosted.requests if request.path.endswith("verify_upload")
+        )
+        agents = {request.headers["User-Agent"] for request in hosted.requests}
     assert (sent["commit"], sent["branch"]) == ("ffac537e", "main")
     assert sent["build_url"] == "https://github.com/octo/shop/actions/runs/1658821493"
     assert len(agents) == 1
     assert agents.pop().endswith("(GitHub Actions)")
 
 
-def test_on_github_a_failure_is_an_annotation(manifest: Path, github: dict[str, str]) -> None:
+def test_github_failure_is_annotation(manifest: Path, github: dict[str, str]) -> None:
     with protocol_server() as hosted:
         hosted.answers["GET /dbt/v1/validate-permissions"] = lambda _: Reply(
             {"detail": "100% no\r\n::error::x"}, 403
@@ -275,7 +275,7 @@ def test_on_github_a_failure_is_an_annotation(manifest: Path, github: dict[str, 
 
 
 @pytest.mark.parametrize("sign", ["CI", "GITLAB_CI", "JENKINS_URL", "AIRFLOW_CTX_DAG_ID"])
-def test_in_ci_nobody_is_asked_and_no_keyring_is_opened(sign: str, manifest: Path) -> None:
+def test_ci_disables_prompts_and_keyring(sign: str, manifest: Path) -> None:
     done = datapilot(*onboard(manifest), env={sign: "true"}, stdin="an answer\n")
     assert done.exit_code == 2
     assert (
@@ -285,13 +285,13 @@ def test_in_ci_nobody_is_asked_and_no_keyring_is_opened(sign: str, manifest: Pat
     assert done.stdout == ""
 
 
-def test_the_json_is_the_last_line_also_when_both_streams_are_one(manifest: Path) -> None:
+def test_json_is_last_line_of_merged_streams(manifest: Path) -> None:
     with protocol_server() as hosted:
         hosted.answers["POST /dbt/v1/start_dbt_ingestion"] = lambda _: Reply({"ok": False})
-        merged = as_a_process(onboard(manifest, "--json", "-v"), hosted.access)
+        merged = run_process(onboard(manifest, "--json", "-v"), hosted.access)
         assert json.loads(merged.stdout.splitlines()[-1])["exit_code"] == merged.returncode == 5
         del hosted.answers["POST /dbt/v1/start_dbt_ingestion"]
-        merged = as_a_process(
+        merged = run_process(
             onboard(manifest, "--json", "-v", "--log-format", "json"), hosted.access
         )
     assert merged.returncode == 0
@@ -301,7 +301,7 @@ def test_the_json_is_the_last_line_also_when_both_streams_are_one(manifest: Path
     assert TOKEN not in merged.stdout
 
 
-def test_a_dotenv_file_in_the_working_folder_is_not_read(
+def test_dotenv_file_in_current_directory_is_ignored(
     manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -313,12 +313,12 @@ def test_a_dotenv_file_in_the_working_folder_is_not_read(
         (tmp_path / ".env").write_text(
             "\n".join(f"{name}={value}" for name, value in values.items()), encoding="utf-8"
         )
-        done = as_a_process(onboard(manifest), {})
-        assert hosted.seen == []
+        done = run_process(onboard(manifest), {})
+        assert hosted.requests == []
     assert done.returncode == 2
 
 
-def as_a_process(
+def run_process(
     arguments: list[str], environ: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
     """Run `datapilot ARGUMENTS` with stderr merged into stdout, as Airflow does."""
@@ -336,23 +336,25 @@ def as_a_process(
 
 SOFT = {
     "the instance is unavailable": (Reply({}, 599), 0),
-    "the token is refused": (Reply({}, 401), 3),
-    "the permission is refused": (Reply({}, 403), 3),
-    "there is no such integration": (Reply({}, 404), 4),
-    "the request is refused": (Reply({}, 422), 2),
+    "the token is rejected": (Reply({}, 401), 3),
+    "the permission is missing": (Reply({}, 403), 3),
+    "the integration does not exist": (Reply({}, 404), 4),
+    "the request is rejected": (Reply({}, 422), 2),
 }
 
 
-@pytest.mark.parametrize("what", SOFT)
-@pytest.mark.parametrize("by", ["--soft-fail", "DATAPILOT_SOFT_FAIL"])
-def test_soft_fail_forgives_what_is_nobodys_fault(what: str, by: str, manifest: Path) -> None:
-    answer, code = SOFT[what]
-    options = [by] if by.startswith("-") else []
+@pytest.mark.parametrize("failure", SOFT)
+@pytest.mark.parametrize("enabled_by", ["--soft-fail", "DATAPILOT_SOFT_FAIL"])
+def test_soft_fail_succeeds_only_if_instance_is_unavailable(
+    failure: str, enabled_by: str, manifest: Path
+) -> None:
+    answer, code = SOFT[failure]
+    options = [enabled_by] if enabled_by.startswith("-") else []
     with protocol_server() as hosted:
         hosted.answers["GET /dbt/v1/signed_url"] = lambda _: answer
         done = datapilot(
             *onboard(manifest, "--json", *options),
-            env={**hosted.access, **({} if options else {by: "1"})},
+            env={**hosted.access, **({} if options else {enabled_by: "1"})},
         )
     assert done.exit_code == code, done.output
     assert done.json["ok"] is False
@@ -360,17 +362,17 @@ def test_soft_fail_forgives_what_is_nobodys_fault(what: str, by: str, manifest: 
     assert ("NOT CONFIRMED" in done.stderr) is (code == 0)
 
 
-def test_soft_fail_never_forgives_a_refused_artifact(tmp_path: Path) -> None:
+def test_soft_fail_fails_for_rejected_artifact(tmp_path: Path) -> None:
     broken = tmp_path / "manifest.json"
     broken.write_text("{", encoding="utf-8")
     assert datapilot(*onboard(broken, "--soft-fail")).exit_code == 1
 
 
-def test_soft_fail_never_forgives_a_missing_token(manifest: Path) -> None:
+def test_soft_fail_fails_for_missing_token(manifest: Path) -> None:
     assert datapilot(*onboard(manifest, "--soft-fail")).exit_code == 2
 
 
-def test_on_a_pull_request_the_commit_is_the_one_that_was_pushed(tmp_path: Path) -> None:
+def test_commit_of_pull_request_is_pushed_commit(tmp_path: Path) -> None:
     event = tmp_path / "event.json"
     environ = {
         "GITHUB_ACTIONS": "true",

@@ -1,4 +1,4 @@
-"""Nobody who uploads, answers or names something commands the CI system of those who read it."""
+"""Text from artifacts, responses and names cannot issue commands to a CI system."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from datapilot_defer.client import responses
 from tests.support.attacks import Job
 from tests.support.ci_readers import ATTACK, COMMANDS, READERS, find_commands
 from tests.support.commands import datapilot
-from tests.support.protocol_server import INTEGRATION, ProtocolServer, Reply, Seen
+from tests.support.protocol_server import INTEGRATION, ProtocolServer, RecordedRequest, Reply
 
 _ID = ["--integration-id", "7"]
 _ONBOARD = ["dbt", "onboard", *_ID, "--manifest-path", "target/manifest.json"]
@@ -26,7 +26,7 @@ _PULL = ["dbt", "pull", *_ID, "--output", "state"]
 _STATUS = ["dbt", "defer", "status", *_ID]
 _SHOW = ["dbt", "integrations", "show", *_ID]
 _UPLOAD = {"dbt_core_integration_file_id": 1, "dbt_core_integration_id": 7, "environment": "PROD"}
-# Of each answer: its route, the commands that print it, and one that is valid.
+# For each type of response: its route, the commands that print it, and a valid example.
 ANSWERS: Mapping[str, tuple[str, tuple[list[str], ...], Mapping[str, Any]]] = {
     "EnvironmentSummary": (
         "GET /dbt/v1/project_integrations",
@@ -85,7 +85,7 @@ _ENTRIES = ("history", "publications", "sync_history")
 
 
 def answer_fields() -> list[tuple[str, str]]:
-    """Return the type and the name of each field of an answer."""
+    """Return the type and the name of each field of a response."""
     fields = []
     for name, answer in vars(responses).items():
         if not isinstance(answer, type) or answer.__module__ != responses.__name__:
@@ -97,8 +97,8 @@ def answer_fields() -> list[tuple[str, str]]:
     return fields
 
 
-def replying(content: object, status: int = 200) -> Callable[[Seen], Reply]:
-    """Return what answers each request in this way."""
+def replying(content: object, status: int = 200) -> Callable[[RecordedRequest], Reply]:
+    """Return a function that sends this response to each request."""
     return lambda _: Reply(content, status)
 
 
@@ -106,7 +106,10 @@ def replying(content: object, status: int = 200) -> Callable[[Seen], Reply]:
 def job(
     request: pytest.FixtureRequest, tmp_path: Path, no_retry_delay: None, artifacts: Path
 ) -> Job:
-    """Return a job in a directory with a dbt project. Only on GitHub is something added."""
+    """Return a job in a directory with a dbt project.
+
+    The two systems suffice because only GitHub gets additional output.
+    """
     (tmp_path / "dbt_project.yml").write_text(
         "name: shop\nversion: '1'\nprofile: shop\n", encoding="utf-8"
     )
@@ -128,13 +131,13 @@ def write_manifest(job: Job, change: Mapping[str, object]) -> Path:
     return path
 
 
-def test_there_is_a_reader_of_each_ci_system_and_each_finds_what_attacks_it() -> None:
+def test_each_ci_system_has_reader_that_finds_attacks() -> None:
     assert set(READERS) == set(SYSTEMS)
     assert len(find_commands(ATTACK, on_github=True)) > 20
 
 
 @pytest.mark.parametrize("job", SYSTEMS, indirect=True)
-def test_no_ci_system_obeys_an_artifact_or_an_answer(job: Job, hosted: ProtocolServer) -> None:
+def test_no_ci_system_obeys_artifacts_or_responses(job: Job, hosted: ProtocolServer) -> None:
     path = write_manifest(job, {"metadata": {"dbt_version": ATTACK}, ATTACK: ATTACK})
     evil = {"detail": ATTACK, "url": ATTACK, "environment": ATTACK}
     hosted.integrations = [{**INTEGRATION, "name": ATTACK}]
@@ -145,7 +148,7 @@ def test_no_ci_system_obeys_an_artifact_or_an_answer(job: Job, hosted: ProtocolS
         job.check(*command, env={**hosted.access, **dict.fromkeys(facts, ATTACK)})
 
 
-def test_every_field_from_outside_is_tried() -> None:
+def test_every_untrusted_field_is_tested() -> None:
     assert {name for name, _ in answer_fields()} == set(ANSWERS)
     facts = {field.name for field in dataclasses.fields(ArtifactMetadata)}
     assert facts == {*METADATA, *_COUNTED}
@@ -154,7 +157,7 @@ def test_every_field_from_outside_is_tried() -> None:
 
 
 @pytest.mark.parametrize(("answer", "field"), answer_fields())
-def test_no_field_of_an_answer_is_obeyed(
+def test_fields_of_responses_are_not_obeyed(
     answer: str, field: str, job: Job, hosted: ProtocolServer
 ) -> None:
     route, commands, valid = ANSWERS[answer]
@@ -172,7 +175,7 @@ def test_no_field_of_an_answer_is_obeyed(
             job.check(*command, env=hosted.access)
 
 
-def test_no_part_of_a_description_is_obeyed(job: Job, hosted: ProtocolServer) -> None:
+def test_integration_details_are_not_obeyed(job: Job, hosted: ProtocolServer) -> None:
     description = {
         **{name: [_ENTRY] for name in _ENTRIES},
         **dict.fromkeys(("name", "last_file_upload_time", "environment", ATTACK), ATTACK),
@@ -184,7 +187,7 @@ def test_no_part_of_a_description_is_obeyed(job: Job, hosted: ProtocolServer) ->
 
 
 @pytest.mark.parametrize("status", [200, 302, 402, 403, 404, 422, 501])
-def test_no_reason_of_an_error_is_obeyed(status: int, job: Job, hosted: ProtocolServer) -> None:
+def test_error_details_are_not_obeyed(status: int, job: Job, hosted: ProtocolServer) -> None:
     faults = [{"loc": ["body", ATTACK], "msg": ATTACK, "type": ATTACK}]
     for content in ({"ok": False, "message": ATTACK}, {"detail": ATTACK, "check": [ATTACK]}):
         for route in ("GET /dbt/v1/validate-permissions", "POST /dbt/v1/verify_upload"):
@@ -198,7 +201,7 @@ def test_no_reason_of_an_error_is_obeyed(status: int, job: Job, hosted: Protocol
 
 
 @pytest.mark.parametrize("fact", METADATA)
-def test_no_fact_of_an_artifact_is_obeyed(fact: str, job: Job, hosted: ProtocolServer) -> None:
+def test_artifact_metadata_is_not_obeyed(fact: str, job: Job, hosted: ProtocolServer) -> None:
     path = job.directory / "target" / "manifest.json"
     metadata = {**json.loads(path.read_bytes())["metadata"], METADATA[fact]: ATTACK}
     write_manifest(job, {"metadata": metadata})
@@ -209,7 +212,7 @@ def test_no_fact_of_an_artifact_is_obeyed(fact: str, job: Job, hosted: ProtocolS
     job.check(*_PULL, "--offline", env=hosted.access)
 
 
-def test_no_node_of_an_artifact_is_obeyed(job: Job, hosted: ProtocolServer) -> None:
+def test_manifest_nodes_are_not_obeyed(job: Job, hosted: ProtocolServer) -> None:
     node = {"resource_type": ATTACK, "original_file_path": ATTACK, "unique_id": ATTACK}
     path = write_manifest(job, {"nodes": {ATTACK: node, f"model.{ATTACK}": None}, ATTACK: 1})
     job.check("dbt", "validate", path, env={})
@@ -220,9 +223,7 @@ def test_no_node_of_an_artifact_is_obeyed(job: Job, hosted: ProtocolServer) -> N
     job.check("dbt", "validate", path, env={})
 
 
-def test_no_node_of_a_second_artifact_is_obeyed(
-    job: Job, hosted: ProtocolServer, artifacts: Path
-) -> None:
+def test_catalog_nodes_are_not_obeyed(job: Job, hosted: ProtocolServer, artifacts: Path) -> None:
     catalog = json.loads((artifacts / "catalog.json").read_bytes())
     entry = next(iter(catalog["nodes"].values()))
     catalog["nodes"] = {ATTACK: {**entry, "unique_id": ATTACK}}
@@ -232,7 +233,7 @@ def test_no_node_of_a_second_artifact_is_obeyed(
     job.check(*_ONBOARD, "--catalog-path", path, env=hosted.access)
 
 
-def test_no_environment_variable_is_obeyed(job: Job, hosted: ProtocolServer) -> None:
+def test_environment_variables_are_not_obeyed(job: Job, hosted: ProtocolServer) -> None:
     names = ("ALTIMATE_URL", "ALTIMATE_INSTANCE_NAME", "ALTIMATE_API_KEY", "DATAPILOT_TIMEOUT")
     for name in (*names, "DATAPILOT_READABLE_BY", "DATAPILOT_SOFT_FAIL", "DATAPILOT_KEYRING"):
         job.check(*_ONBOARD, env={**hosted.access, name: COMMANDS})
@@ -241,7 +242,7 @@ def test_no_environment_variable_is_obeyed(job: Job, hosted: ProtocolServer) -> 
     job.check(*_STATUS, env={**hosted.access, "DBT_PROJECT_DIR": _FILE_NAME})
 
 
-def test_no_argument_is_obeyed(job: Job, hosted: ProtocolServer) -> None:
+def test_arguments_are_not_obeyed(job: Job, hosted: ProtocolServer) -> None:
     job.check("dbt", "pull", "--integration-name", COMMANDS, env=hosted.access)
     for words in (
         [*_ONBOARD, COMMANDS],
@@ -255,7 +256,7 @@ def test_no_argument_is_obeyed(job: Job, hosted: ProtocolServer) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")
-def test_no_file_name_is_obeyed(job: Job, hosted: ProtocolServer) -> None:
+def test_file_names_are_not_obeyed(job: Job, hosted: ProtocolServer) -> None:
     name = _FILE_NAME
     job.check("dbt", "validate", name, env={})
     Path(name).write_bytes((job.directory / "target" / "manifest.json").read_bytes())

@@ -1,4 +1,4 @@
-"""What is written for a CI system: no command but annotations, in its log and its files."""
+"""Output for CI systems, whose log and files contain no commands except annotations."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.support.ci_readers import ATTACK, find_commands
         ("model::a --- b # #5 ## title", "model::a --- b # #5 ## title"),
     ],
 )
-def test_a_marker_of_a_command_is_taken_apart(text: str, shown: str) -> None:
+def test_neutralize_splits_command_markers(text: str, shown: str) -> None:
     assert ci_log.neutralize(text) == shown
     assert ci_log.neutralize(shown) == shown
 
 
-def test_json_keeps_its_meaning_and_is_one_line_without_a_marker() -> None:
+def test_escaped_json_is_one_line_without_markers() -> None:
     text = json.dumps({ATTACK: f"{ATTACK}\U000e0001\\##[a]"}, ensure_ascii=False)
     escaped = ci_log.escape_json(text)
     assert json.loads(escaped) == json.loads(text)
@@ -38,13 +38,13 @@ def test_json_keeps_its_meaning_and_is_one_line_without_a_marker() -> None:
 
 
 @pytest.mark.parametrize("length", [10_000, 200_000])
-def test_a_long_text_takes_no_longer_than_it_must(length: int) -> None:
+def test_long_text_is_processed_in_linear_time(length: int) -> None:
     for part in ("\n", " ", "#", ":", "##a", "`", " \n"):
         ci_log.neutralize(part * length)
         ci_log.format_code_block(part * length)
 
 
-def test_an_annotation_is_one_line_whatever_it_says() -> None:
+def test_annotation_is_one_line() -> None:
     assert (
         ci_log.format_annotation("error", "50% of\r\nit: a::b, c")
         == "::error title=datapilot::50%25 of%0D%0Ait: a::b, c"
@@ -52,7 +52,7 @@ def test_an_annotation_is_one_line_whatever_it_says() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes with a path")
-def test_a_pipe_in_the_place_of_a_file_of_the_job_is_left_alone(tmp_path: Path) -> None:
+def test_pipe_instead_of_job_file_is_ignored(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     environ = {
@@ -68,7 +68,7 @@ def test_a_pipe_in_the_place_of_a_file_of_the_job_is_left_alone(tmp_path: Path) 
         assert run.commit == "merge"
 
 
-def test_outside_github_no_file_is_written(tmp_path: Path) -> None:
+def test_no_file_is_written_outside_github(tmp_path: Path) -> None:
     environ = {
         "GITHUB_OUTPUT": str(tmp_path / "output"),
         "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
@@ -79,11 +79,11 @@ def test_outside_github_no_file_is_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_summary_that_can_not_be_written_fails_nothing(tmp_path: Path) -> None:
+def test_unwritable_summary_is_ignored(tmp_path: Path) -> None:
     ci_log.append_summary({"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(tmp_path)}, "# x")
 
 
-def test_a_property_of_an_annotation_ends_neither_itself_nor_the_command() -> None:
+def test_annotation_property_is_escaped() -> None:
     assert (
         ci_log.format_annotation("error", "x", "a,title=b::c\n.sql")
         == "::error file=a%2Ctitle=b%3A%3Ac%0A.sql,title=datapilot::x"
@@ -106,33 +106,33 @@ def test_a_summary_that_is_full_stays_as_it_is(tmp_path: Path) -> None:
     assert summary.read_bytes()[-4:] == b"ab\n\n"
 
 
-def test_an_output_is_one_line_whatever_it_holds(tmp_path: Path) -> None:
+def test_output_is_one_line(tmp_path: Path) -> None:
     environ = {"GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": str(tmp_path / "output")}
     ci_log.append_outputs(environ, {"a": "b\r\nc<<EOF\nd=e"})
     assert (tmp_path / "output").read_bytes() == "a=b\ufffd\ufffdc<<EOF\ufffdd=e\n".encode()
 
 
-def test_markdown_shows_a_text_as_it_is() -> None:
+def test_markdown_is_escaped_and_shortened() -> None:
     assert ci_log.escape_markdown("<a>|`x`\n![b](c) www.d.e") == (
         r"\<a\>\|\`x\`" "\ufffd" r"\!\[b\]\(c\) www\.d\.e"
     )
     assert len(ci_log.escape_markdown("a" * 10_000)) < 300
 
 
-def test_a_link_leads_only_to_the_web_and_ends_where_it_should() -> None:
+def test_markdown_link_is_escaped_and_requires_http() -> None:
     assert ci_log.format_markdown_link("a]", "https://b/c d)|`<") == (
         r"[a\]](https://b/c%20d%29%7C%60%3C)"
     )
     assert ci_log.format_markdown_link("a", "javascript:b") == "a"
 
 
-def test_no_text_ends_a_block_of_code_and_a_long_one_is_cut() -> None:
+def test_code_block_cannot_be_closed_by_text_and_is_shortened() -> None:
     block = ci_log.format_code_block("a\n```\n# b")
     assert block == "````text\na\n```\n# b\n````"
     assert len(ci_log.format_code_block("a" * 2_000_000)) < 30_000
 
 
-def test_only_a_file_in_the_checkout_has_a_path_there(tmp_path: Path) -> None:
+def test_path_in_checkout_requires_file_inside_checkout(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     checkout.mkdir()
     for path in (checkout / "a.sql", tmp_path / "b.sql"):

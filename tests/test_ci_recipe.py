@@ -1,4 +1,4 @@
-"""The script of docs/ci.md for several projects, as printed, against a real instance."""
+"""The documented script of docs/ci.md for several projects, run against a real instance."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ PROJECTS = ("finance", "marketing", "shop")
 @pytest.fixture
 def repository(artifacts: Path, tmp_path: Path) -> Path:
     """Return a repository with three projects and the script."""
-    folder = tmp_path / "repository"
+    directory = tmp_path / "repository"
     for name in PROJECTS:
-        target = folder / "projects" / name / "target"
+        target = directory / "projects" / name / "target"
         target.mkdir(parents=True)
         (target.parent / "dbt_project.yml").write_text(f"name: {name}\n", encoding="utf-8")
         manifest = (artifacts / "manifest.json").read_text(encoding="utf-8")
@@ -33,8 +33,8 @@ def repository(artifacts: Path, tmp_path: Path) -> Path:
         (target / "manifest.json").write_text(own, encoding="utf-8")
     page = (REPOSITORY / "docs" / "ci.md").read_text(encoding="utf-8")
     (script,) = re.findall(r"^```bash\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    (folder / "onboard.sh").write_text(script, encoding="utf-8")
-    return folder
+    (directory / "onboard.sh").write_text(script, encoding="utf-8")
+    return directory
 
 
 def run(repository: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -56,7 +56,7 @@ def break_manifest(repository: Path, project: str) -> None:
     manifest.write_bytes(manifest.read_bytes()[:1000])
 
 
-def test_a_broken_project_fails_the_job_and_stops_no_other(
+def test_broken_project_fails_job_without_stopping_others(
     instance: RunningInstance, repository: Path, tmp_path: Path
 ) -> None:
     ids = {name: create_integration(instance, name) for name in PROJECTS}
@@ -64,8 +64,10 @@ def test_a_broken_project_fails_the_job_and_stops_no_other(
     done = run(repository, access(instance))
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1] == "Not onboarded: marketing (1)"
-    held = [current_sha256(instance, ids[name], tmp_path / name) is not None for name in PROJECTS]
-    assert held == [True, False, True]
+    has_manifest = [
+        current_sha256(instance, ids[name], tmp_path / name) is not None for name in PROJECTS
+    ]
+    assert has_manifest == [True, False, True]
 
 
 def test_all_projects_are_onboarded(instance: RunningInstance, repository: Path) -> None:
@@ -79,7 +81,7 @@ def test_all_projects_are_onboarded(instance: RunningInstance, repository: Path)
     assert (again.returncode, again.stdout.count("Unchanged in integration")) == (0, 3)
 
 
-def test_no_project_is_onboarded_with_the_manifest_of_another(
+def test_manifest_of_another_project_is_rejected(
     instance: RunningInstance, repository: Path
 ) -> None:
     for name in PROJECTS:
@@ -92,7 +94,7 @@ def test_no_project_is_onboarded_with_the_manifest_of_another(
     assert f"the project in {repository / 'projects' / 'shop'} is 'shop'" in done.stderr
 
 
-def test_the_highest_exit_code_counts(instance: RunningInstance, repository: Path) -> None:
+def test_job_returns_highest_exit_code(instance: RunningInstance, repository: Path) -> None:
     create_integration(instance, "finance")
     create_integration(instance, "marketing")
     break_manifest(repository, "finance")
@@ -106,8 +108,6 @@ def test_the_highest_exit_code_counts(instance: RunningInstance, repository: Pat
     assert done.stderr.splitlines()[-1] == "Not onboarded: finance (1) marketing (5) shop (5)"
 
 
-def test_a_repository_without_projects_is_an_error(
-    instance: RunningInstance, repository: Path
-) -> None:
+def test_repository_without_projects_fails(instance: RunningInstance, repository: Path) -> None:
     shutil.rmtree(repository / "projects")
     assert run(repository, access(instance)).returncode == 2

@@ -1,4 +1,4 @@
-"""An instance as seen over HTTP: what each answer and each fault means, and where a token goes."""
+"""HTTP client of an instance: responses, failures, and the hosts that receive the token."""
 
 from __future__ import annotations
 
@@ -29,47 +29,47 @@ from tests.support import fault_actions as act
 from tests.support.fault_proxy import Act, At, fault_proxy
 from tests.support.fault_runner import instance_at
 
-NOBODY = "http://127.0.0.1:1"
+CLOSED_URL = "http://127.0.0.1:1"
 MANIFEST = parse_artifact(b"{}", path="manifest.json", kind=Kind.MANIFEST)
 
 pytestmark = pytest.mark.usefixtures("no_retry_delay")
 
 
-def refused(what: Act | At, error: type[DatapilotError] = Unavailable) -> str:
-    """Return the message of `check_credentials` for this fault."""
-    at = what if isinstance(what, At) else At("", what)
-    with fault_proxy(NOBODY, at) as proxy, pytest.raises(error) as raised:
+def failure_message(fault_or_action: Act | At, error: type[DatapilotError] = Unavailable) -> str:
+    """Return the error message of `check_credentials` for this fault."""
+    at = fault_or_action if isinstance(fault_or_action, At) else At("", fault_or_action)
+    with fault_proxy(CLOSED_URL, at) as proxy, pytest.raises(error) as raised:
         instance_at(proxy.url).check_credentials()
     return str(raised.value)
 
 
-def test_what_is_no_http_is_said_to_be_none() -> None:
-    assert "does not use HTTP" in refused(act.raw(b"+OK POP3 ready\r\n"))
+def test_response_that_is_not_http_is_reported() -> None:
+    assert "does not use HTTP" in failure_message(act.raw(b"+OK POP3 ready\r\n"))
 
 
-def test_an_answer_that_is_cut_off_is_said_to_be() -> None:
+def test_incomplete_response_is_reported() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    assert "was incomplete (tried" in refused(act.raw(head % 99 + b'{"ok": true}'))
-    assert "was incomplete (tried" in refused(act.raw(head % 6 + b'{"ok":'))
-    assert "was incomplete" in refused(
+    assert "was incomplete (tried" in failure_message(act.raw(head % 99 + b'{"ok": true}'))
+    assert "was incomplete (tried" in failure_message(act.raw(head % 6 + b'{"ok":'))
+    assert "was incomplete" in failure_message(
         act.raw(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nnonsense")
     )
 
 
-def test_json_that_is_too_deep_is_no_traceback() -> None:
-    assert "was incomplete" in refused(act.answer(200, b"[" * 200_000))
+def test_deeply_nested_json_causes_no_traceback() -> None:
+    assert "was incomplete" in failure_message(act.answer(200, b"[" * 200_000))
 
 
 def test_a_chunk_of_less_than_nothing_is_no_traceback() -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    assert "does not use HTTP" in refused(act.raw(head + b"-2\r\n{}\r\n0\r\n\r\n"))
+    assert "does not use HTTP" in failure_message(act.raw(head + b"-2\r\n{}\r\n0\r\n\r\n"))
 
 
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "zstd"])
 def test_a_compression_that_was_not_asked_for_is_not_decompressed(encoding: str) -> None:
     body = gzip.compress(gzip.compress(b'{"ok": true}'))
     fault = act.answer(200, body, {"Content-Encoding": encoding})
-    assert "used a compression that was not requested" in refused(fault)
+    assert "used a compression that was not requested" in failure_message(fault)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "X-GZIP", "identity"])
@@ -78,7 +78,7 @@ def test_a_compressed_answer_is_read(encoding: str) -> None:
     if encoding != "identity":
         body = gzip.compress(body)
     fault = act.answer(200, body, {"Content-Encoding": encoding})
-    with fault_proxy(NOBODY, At("", fault)) as proxy:
+    with fault_proxy(CLOSED_URL, At("", fault)) as proxy:
         instance_at(proxy.url).check_credentials()
         assert "accept-encoding: gzip, deflate\r\n" in proxy.heads[0].lower()
 
@@ -92,7 +92,7 @@ def test_the_limit_of_an_artifact_is_not_that_of_other_answers() -> None:
         At("GET /there", act.answer(200, b"{}"), times=1),
         At("GET /there", act.answer(403, page)),
     ]
-    with fault_proxy(NOBODY, *steps) as proxy:
+    with fault_proxy(CLOSED_URL, *steps) as proxy:
         location = ArtifactLocation(f"{proxy.url}/f", 1, size_bytes=2)
         destination = io.BytesIO()
         instance_at(proxy.url).download(location, destination, "manifest")
@@ -101,23 +101,23 @@ def test_the_limit_of_an_artifact_is_not_that_of_other_answers() -> None:
             instance_at(proxy.url).download(location, io.BytesIO(), "manifest")
 
 
-def test_an_answer_has_a_limit() -> None:
-    with fault_proxy(NOBODY, At("", act.never_ending)) as proxy:
-        place = ArtifactLocation(f"{proxy.url}/f", 1, None, 50, None, None, None, None, None)
+def test_download_has_size_limit() -> None:
+    with fault_proxy(CLOSED_URL, At("", act.never_ending)) as proxy:
+        location = ArtifactLocation(f"{proxy.url}/f", 1, None, 50, None, None, None, None, None)
         with pytest.raises(Unavailable, match="sends more than 50 bytes"):
-            instance_at(proxy.url).download(place, io.BytesIO(), "manifest")
+            instance_at(proxy.url).download(location, io.BytesIO(), "manifest")
 
 
 @pytest.mark.parametrize(
     ("status", "error"),
     [(403, AccessDenied), (404, NotFound), (418, Unavailable), (503, Unavailable)],
 )
-def test_an_error_names_the_request_and_the_version_of_the_instance(
+def test_error_names_request_id_and_instance_version(
     status: int, error: type[DatapilotError]
 ) -> None:
     headers = {"X-Request-ID": "4f2a", "X-Datapilot-Version": "9.1.0"}
     answer = act.answer(status, b'{"detail": "the disk is full"}', headers)
-    with fault_proxy(NOBODY, At("", answer)) as proxy, pytest.raises(error) as raised:
+    with fault_proxy(CLOSED_URL, At("", answer)) as proxy, pytest.raises(error) as raised:
         instance_at(proxy.url).check_permissions()
     assert "the disk is full" in str(raised.value)
     assert str(raised.value).endswith(" (request 4f2a, instance version 9.1.0)")
@@ -125,12 +125,12 @@ def test_an_error_names_the_request_and_the_version_of_the_instance(
 
 
 @pytest.mark.parametrize("header", ["Retry-After", "Date"])
-def test_a_date_beyond_the_calendar_is_no_traceback(header: str) -> None:
+def test_impossible_date_header_causes_no_traceback(header: str) -> None:
     answer = act.answer(503, headers={header: "Mon, 01 Jan 99999999999999 00:00:00 GMT"})
-    assert "HTTP 503" in refused(answer)
+    assert "HTTP 503" in failure_message(answer)
 
 
-def test_a_proxy_that_cannot_be_used_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_proxy_is_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks9://127.0.0.1:1")
     with pytest.raises(UsageError, match="the value of HTTPS_PROXY"):
         instance_at("http://instance.invalid").check_permissions()
@@ -148,12 +148,12 @@ def test_a_proxy_that_is_no_url_is_not_blamed_on_the_instance(
 def test_a_name_that_cannot_exist_is_an_unknown_name() -> None:
     url = f"https://{'a' * 64}.invalid/f"
     with pytest.raises(Unavailable, match="cannot resolve"):
-        instance_at(NOBODY).upload(UploadTarget(url, 1), MANIFEST, NoProgress())
+        instance_at(CLOSED_URL).upload(UploadTarget(url, 1), MANIFEST, NoProgress())
 
 
-def test_a_request_id_that_is_no_word_is_not_shown() -> None:
+def test_invalid_request_id_is_hidden() -> None:
     answer = act.answer(404, headers={"X-Request-ID": "::error::x y"})
-    assert "::error" not in refused(answer, NotFound)
+    assert "::error" not in failure_message(answer, NotFound)
 
 
 REDIRECTS: list[tuple[Act, type[DatapilotError], str]] = [
@@ -165,33 +165,35 @@ REDIRECTS: list[tuple[Act, type[DatapilotError], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("redirect", "error", "says"), REDIRECTS)
-def test_a_redirect_is_followed_to_the_same_host_only(
-    redirect: Act, error: type[DatapilotError], says: str
+@pytest.mark.parametrize(("redirect", "error", "message"), REDIRECTS)
+def test_redirect_to_another_host_is_rejected(
+    redirect: Act, error: type[DatapilotError], message: str
 ) -> None:
-    assert says in refused(redirect, error)
+    assert message in failure_message(redirect, error)
 
 
-def test_a_redirect_that_would_lose_the_body_is_not_followed() -> None:
+def test_redirect_that_would_lose_body_is_rejected() -> None:
     with (
-        fault_proxy(NOBODY, At("", act.redirect(302, "/x"))) as proxy,
+        fault_proxy(CLOSED_URL, At("", act.redirect(302, "/x"))) as proxy,
         pytest.raises(Unavailable, match="would drop"),
     ):
         instance_at(proxy.url).start_ingestion(7, "PROD")
 
 
-def test_a_redirect_keeps_the_query_that_it_names_and_no_other() -> None:
+def test_redirect_uses_only_its_own_query() -> None:
     answer = act.answer(200, b"[]")
-    with fault_proxy(NOBODY, At("", act.redirect(307, "/other?a=1"), 1), At("", answer)) as proxy:
+    with fault_proxy(
+        CLOSED_URL, At("", act.redirect(307, "/other?a=1"), 1), At("", answer)
+    ) as proxy:
         with pytest.raises(Unavailable, match="expected an object"):
             instance_at(proxy.url).request_upload_url(Kind.MANIFEST, 7, "PROD")
         assert proxy.heads[1].startswith("GET /other?a=1 HTTP")
 
 
 @pytest.mark.parametrize("url", ["http://storage.example.com/f", "http://10.0.0.1/f"])
-def test_no_artifact_goes_out_unencrypted(url: str) -> None:
+def test_upload_requires_https(url: str) -> None:
     with pytest.raises(Unavailable, match="is not https"):
-        instance_at(NOBODY).upload(UploadTarget(url, 1), MANIFEST, NoProgress())
+        instance_at(CLOSED_URL).upload(UploadTarget(url, 1), MANIFEST, NoProgress())
 
 
 STORAGE: list[tuple[int, type[DatapilotError]]] = [
@@ -204,21 +206,21 @@ STORAGE: list[tuple[int, type[DatapilotError]]] = [
 
 
 @pytest.mark.parametrize(("status", "error"), STORAGE)
-def test_the_storage_can_refuse_both_ways(status: int, error: type[DatapilotError]) -> None:
-    with fault_proxy(NOBODY, At("", act.answer(status))) as proxy:
+def test_storage_errors_fail_upload_and_download(status: int, error: type[DatapilotError]) -> None:
+    with fault_proxy(CLOSED_URL, At("", act.answer(status))) as proxy:
         fault = instance_at(proxy.url).upload(
             UploadTarget(f"{proxy.url}/f", 1), MANIFEST, NoProgress()
         )
         assert type(fault) is error
         assert f"the storage returned HTTP {status}" in str(fault)
-        place = ArtifactLocation(f"{proxy.url}/f", 1, None, None, None, None, None, None, None)
+        location = ArtifactLocation(f"{proxy.url}/f", 1, None, None, None, None, None, None, None)
         with pytest.raises(error):
-            instance_at(proxy.url).download(place, io.BytesIO(), "manifest")
+            instance_at(proxy.url).download(location, io.BytesIO(), "manifest")
 
 
-def test_an_artifact_that_is_too_large_for_the_storage_is_refused() -> None:
+def test_artifact_too_large_for_storage_is_rejected() -> None:
     with (
-        fault_proxy(NOBODY, At("", act.answer(413))) as proxy,
+        fault_proxy(CLOSED_URL, At("", act.answer(413))) as proxy,
         pytest.raises(ArtifactRefused, match="too large"),
     ):
         instance_at(proxy.url).upload(UploadTarget(f"{proxy.url}/f", 1), MANIFEST, NoProgress())
@@ -227,16 +229,18 @@ def test_an_artifact_that_is_too_large_for_the_storage_is_refused() -> None:
 @pytest.mark.parametrize(
     "tag", ["", '"d41d8cd98f00b204e9800998ecf8427e"', f'"{MANIFEST.metadata.sha256}"', 'W/"abc"']
 )
-def test_a_tag_that_is_no_other_sha256_is_no_fault(tag: str) -> None:
-    with fault_proxy(NOBODY, At("", act.answer(200, headers={"ETag": tag}))) as proxy:
+def test_etag_without_other_sha256_is_accepted(tag: str) -> None:
+    with fault_proxy(CLOSED_URL, At("", act.answer(200, headers={"ETag": tag}))) as proxy:
         assert (
             instance_at(proxy.url).upload(UploadTarget(f"{proxy.url}/f", 1), MANIFEST, NoProgress())
             is None
         )
 
 
-def test_the_sha256_of_other_bytes_is_a_fault() -> None:
-    with fault_proxy(NOBODY, At("", act.answer(200, headers={"ETag": f'"{"0" * 64}"'}))) as proxy:
+def test_etag_with_other_sha256_is_error() -> None:
+    with fault_proxy(
+        CLOSED_URL, At("", act.answer(200, headers={"ETag": f'"{"0" * 64}"'}))
+    ) as proxy:
         fault = instance_at(proxy.url).upload(
             UploadTarget(f"{proxy.url}/f", 1), MANIFEST, NoProgress()
         )
@@ -244,12 +248,12 @@ def test_the_sha256_of_other_bytes_is_a_fault() -> None:
     assert "changed on the way" in str(fault)
 
 
-def test_an_instance_that_forbids_extra_fields_is_asked_without_them() -> None:
+def test_verify_is_repeated_without_forbidden_fields() -> None:
     forbids = act.answer(
         422, b'{"detail": [{"loc": ["body", "sha256"], "msg": "Extra inputs are not permitted"}]}'
     )
     with fault_proxy(
-        NOBODY, At("POST", forbids, 1), At("POST", act.answer(200, b'{"ok": true}'))
+        CLOSED_URL, At("POST", forbids, 1), At("POST", act.answer(200, b'{"ok": true}'))
     ) as proxy:
         stored = instance_at(proxy.url).verify_upload(
             UploadTarget(proxy.url, 5), MANIFEST, Provenance(), force=False
@@ -267,20 +271,20 @@ def test_an_instance_that_forbids_extra_fields_is_asked_without_them() -> None:
         ("http://localhost:8000", "http://localhost:8000"),
     ],
 )
-def test_the_pages_of_the_hosted_instances_are_on_a_host_of_their_own(url: str, site: str) -> None:
+def test_status_url_uses_web_host_of_hosted_instances(url: str, site: str) -> None:
     assert instance_at(url).status_url(7, "PROD 1") == f"{site}/settings/integrations/7/PROD%201"
 
 
-# What requests raises, in words -------------------------------------------------------------------
+# Exceptions of requests ---------------------------------------------------------------------------
 
 
-def test_a_name_that_nobody_knows() -> None:
+def test_unknown_host_name_is_reported() -> None:
     with pytest.raises(Unavailable, match="cannot resolve the host name"):
         instance_at("http://instance.invalid").check_credentials()
 
 
-def unreachable() -> requests.ConnectionError:
-    """Return what requests raises where there is no way to a host."""
+def unreachable_host_error() -> requests.ConnectionError:
+    """Return the exception that requests raises for an unreachable host."""
     error = urllib3.exceptions.NewConnectionError(
         urllib3.connection.HTTPConnection("h"), "Failed to establish"
     )
@@ -309,19 +313,19 @@ ERRORS = [
         "closed the connection unexpectedly",
         True,
     ),
-    (unreachable(), "cannot reach https://h (Network is unreachable)", True),
+    (unreachable_host_error(), "cannot reach https://h (Network is unreachable)", True),
     (requests.exceptions.InvalidHeader(), "failed (InvalidHeader)", False),
 ]
 
 
-@pytest.mark.parametrize(("error", "says", "again"), ERRORS)
-def test_each_error_of_requests_is_said_in_plain_words(
-    error: requests.RequestException, says: str, again: bool
+@pytest.mark.parametrize(("error", "message", "is_retryable"), ERRORS)
+def test_exceptions_of_requests_have_plain_messages(
+    error: requests.RequestException, message: str, is_retryable: bool
 ) -> None:
     fault = failures.failure_from_exception(error, "https://user:s3cret@h/f?signature=s3cret")
-    assert says in fault.message
+    assert message in fault.message
     assert "s3cret" not in fault.message
-    assert fault.retryable is again
+    assert fault.retryable is is_retryable
 
 
 @pytest.mark.parametrize(
@@ -337,40 +341,40 @@ def test_each_error_of_requests_is_said_in_plain_words(
         ("\u0663", None),
     ],
 )
-def test_retry_after_in_seconds(value: str | None, seconds: float | None) -> None:
+def test_retry_after_in_seconds_is_parsed(value: str | None, seconds: float | None) -> None:
     assert failures.parse_retry_after(value) == seconds
 
 
-def test_retry_after_as_a_date() -> None:
+def test_retry_after_as_date_is_parsed() -> None:
     soon = datetime.now(UTC) + timedelta(seconds=60)
     assert 50 < (failures.parse_retry_after(format_datetime(soon, usegmt=True)) or 0) <= 60
     assert 50 < (failures.parse_retry_after(soon.strftime("%a, %d %b %Y %H:%M:%S")) or 0) <= 60
     assert failures.parse_retry_after("Sun, 06 Nov 1994 08:49:37 GMT") == 0
 
 
-# Answers as values --------------------------------------------------------------------------------
+# Parsed responses ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "url", ["", "x", "//h/f", "file:///etc/passwd", "ftp://h/f", "https://", "http://[x", 7, None]
 )
-def test_what_is_no_url_is_no_place(url: object) -> None:
+def test_invalid_upload_url_is_rejected(url: object) -> None:
     with pytest.raises(Unavailable, match="expected 'url'"):
         responses.parse_upload_target({"url": url, "dbt_core_integration_file_id": 1})
 
 
-@pytest.mark.parametrize(("id_", "read"), [(7, 7), ("7", 7)])
-def test_an_id_may_be_a_number_or_its_digits(id_: object, read: int) -> None:
+@pytest.mark.parametrize(("id_", "expected"), [(7, 7), ("7", 7)])
+def test_id_may_be_number_or_digits(id_: object, expected: int) -> None:
     assert (
         responses.parse_upload_target(
             {"url": "https://h/f", "dbt_core_integration_file_id": id_}
         ).file_id
-        == read
+        == expected
     )
 
 
 @pytest.mark.parametrize("id_", [True, None, "x", "-1", "\u0667", 1.5, [], {}])
-def test_what_is_no_id_is_none(id_: object) -> None:
+def test_invalid_id_is_rejected(id_: object) -> None:
     with pytest.raises(Unavailable, match="expected 'dbt_core_integration_file_id'"):
         responses.parse_upload_target({"url": "https://h/f", "dbt_core_integration_file_id": id_})
 
@@ -389,9 +393,9 @@ DETAILS = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "said"), DETAILS)
-def test_a_reason_is_one_printable_line(answer: object, said: str) -> None:
-    assert responses.error_detail(answer) == said
+@pytest.mark.parametrize(("answer", "detail"), DETAILS)
+def test_error_detail_is_one_printable_line(answer: object, detail: str) -> None:
+    assert responses.error_detail(answer) == detail
 
 
 @pytest.mark.parametrize("field", ["detail", "message"])
@@ -414,18 +418,16 @@ FORBIDDEN = [
 
 
 @pytest.mark.parametrize(("error", "forbids"), FORBIDDEN)
-def test_a_field_that_is_forbidden_is_told_by_the_type_and_place_of_the_error(
-    error: object, forbids: bool
-) -> None:
+def test_forbidden_field_is_detected_by_type_and_location(error: object, forbids: bool) -> None:
     assert responses.forbids_fields({"detail": [error]}, ["sha256"]) is forbids
 
 
 @pytest.mark.parametrize("content", [None, [], {}, {"detail": "extra fields"}, {"detail": ["x"]}])
-def test_what_is_no_list_of_errors_forbids_nothing(content: object) -> None:
+def test_invalid_error_list_forbids_no_fields(content: object) -> None:
     assert not responses.forbids_fields(content, ["sha256"])
 
 
-def test_null_and_empty_values_are_missing_ones() -> None:
+def test_null_and_empty_values_count_as_missing() -> None:
     location = responses.parse_artifact_location(
         {"url": "https://h/f", "dbt_core_integration_file_id": "1", "size_bytes": "9"}
         | dict.fromkeys(("sha256", "commit", "more"))
@@ -450,14 +452,14 @@ def test_null_and_empty_values_are_missing_ones() -> None:
         )
 
 
-def test_an_integration_that_is_none_is_said_to_be() -> None:
-    nonsense: object
-    for nonsense in ({}, [7], [{"name": "x"}], "x"):
+def test_invalid_integration_is_reported() -> None:
+    invalid: object
+    for invalid in ({}, [7], [{"name": "x"}], "x"):
         with pytest.raises(Unavailable, match="Check that the URL is that of an instance"):
-            responses.parse_integrations(nonsense)
+            responses.parse_integrations(invalid)
     assert responses.parse_integrations([{"id": 1, "is_deleted": True}, {"id": "2"}])[0].id == 2
 
 
-def test_a_setting_is_no_secret_in_a_message() -> None:
-    assert "s3cret" not in repr(instance_at(NOBODY, "acme", "s3cret").credentials)
+def test_repr_of_setting_hides_secret() -> None:
+    assert "s3cret" not in repr(instance_at(CLOSED_URL, "acme", "s3cret").credentials)
     assert repr(Setting("s3cret", "x")) == "Setting(origin='x')"

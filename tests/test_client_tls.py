@@ -1,4 +1,4 @@
-"""TLS: whose certificates are believed, why one is refused, and what a proxy in between sees."""
+"""TLS: trusted authorities, rejected certificates, and the requests that a proxy sees."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support import fault_actions as act
 from tests.support.fault_proxy import Accept, At, fault_proxy
 from tests.support.fault_runner import World, instance_at
 
-NOBODY = "http://127.0.0.1:1"
+CLOSED_URL = "http://127.0.0.1:1"
 MANIFEST = parse_artifact(b"{}", path="manifest.json", kind=Kind.MANIFEST)
 
 pytestmark = pytest.mark.usefixtures("no_retry_delay")
@@ -29,35 +29,32 @@ def handshake(world: World, certificate: str) -> Accept:
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
-def test_an_own_authority_is_believed_when_it_is_named(
+def test_ca_bundle_variable_is_trusted(
     variable: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(variable, str(world.folder / "ca.pem"))
+    monkeypatch.setenv(variable, str(world.directory / "ca.pem"))
     with fault_proxy(world.instance.url, scheme="https", accept=handshake(world, "good")) as proxy:
         instance_at(
             proxy.url, world.instance.instance_name, world.instance.token
         ).check_credentials()
 
 
-def test_the_authorities_of_the_system_are_asked_on_request(
+def test_system_certificates_are_trusted_on_request(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATAPILOT_SYSTEM_CERTIFICATES", "1")
     with fault_proxy(world.instance.url, scheme="https", accept=handshake(world, "good")) as proxy:
         with pytest.raises(Unavailable, match="not signed by a trusted authority"):
             instance_at(proxy.url).check_credentials()
-        monkeypatch.setenv(
-            "SSL_CERT_FILE", str(world.folder / "ca.pem")
-        )  # which OpenSSL takes for the system's
+        # OpenSSL reads the system's authorities from this file.
+        monkeypatch.setenv("SSL_CERT_FILE", str(world.directory / "ca.pem"))
         instance_at(
             proxy.url, world.instance.instance_name, world.instance.token
         ).check_credentials()
 
 
-def test_a_proxy_between_sees_a_host_and_no_token(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.folder / "ca.pem"))
+def test_https_proxy_sees_host_but_no_token(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.directory / "ca.pem"))
     with (
         fault_proxy(
             world.instance.url,
@@ -65,22 +62,24 @@ def test_a_proxy_between_sees_a_host_and_no_token(
             host="instance.invalid",
             accept=handshake(world, "good"),
         ) as instance,
-        fault_proxy(NOBODY, At("CONNECT", act.tunnel)) as between,
+        fault_proxy(CLOSED_URL, At("CONNECT", act.tunnel)) as proxy_server,
     ):
-        monkeypatch.setenv("HTTPS_PROXY", between.url)
+        monkeypatch.setenv("HTTPS_PROXY", proxy_server.url)
         instance_at(
             instance.url, world.instance.instance_name, world.instance.token
         ).check_credentials()
-        assert between.heads[0].startswith(f"CONNECT {instance.url.removeprefix('https://')} HTTP")
-        assert (len(between.heads), instance.count("GET")) == (1, 1)
-        assert world.instance.token not in between.heads[0]
+        assert proxy_server.heads[0].startswith(
+            f"CONNECT {instance.url.removeprefix('https://')} HTTP"
+        )
+        assert (len(proxy_server.heads), instance.count("GET")) == (1, 1)
+        assert world.instance.token not in proxy_server.heads[0]
 
 
 def test_the_authorities_of_the_system_are_asked_behind_a_proxy_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATAPILOT_SYSTEM_CERTIFICATES", "1")
-    monkeypatch.setenv("SSL_CERT_FILE", str(world.folder / "ca.pem"))  # OpenSSL's system store
+    monkeypatch.setenv("SSL_CERT_FILE", str(world.directory / "ca.pem"))  # OpenSSL's system store
     monkeypatch.setattr("datapilot_defer.client.certificates.find_ca_bundle", lambda _: None)
     target = fault_proxy(
         world.instance.url,
@@ -88,7 +87,7 @@ def test_the_authorities_of_the_system_are_asked_behind_a_proxy_too(
         host="instance.invalid",
         accept=handshake(world, "good"),
     )
-    with target as instance, fault_proxy(NOBODY, At("CONNECT", act.tunnel)) as between:
+    with target as instance, fault_proxy(CLOSED_URL, At("CONNECT", act.tunnel)) as between:
         monkeypatch.setenv("HTTPS_PROXY", between.url)
         instance_at(
             instance.url, world.instance.instance_name, world.instance.token
@@ -103,24 +102,24 @@ CERTIFICATES = {
 
 
 @pytest.mark.parametrize("certificate", CERTIFICATES)
-def test_a_certificate_is_refused_for_its_own_reason(
+def test_rejected_certificate_error_states_reason(
     certificate: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if certificate != "good":
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.folder / "ca.pem"))
-    with fault_proxy(NOBODY, scheme="https", accept=handshake(world, certificate)) as proxy:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.directory / "ca.pem"))
+    with fault_proxy(CLOSED_URL, scheme="https", accept=handshake(world, certificate)) as proxy:
         with pytest.raises(Unavailable) as raised:
             instance_at(proxy.url).check_credentials()
         assert CERTIFICATES[certificate] in str(raised.value)
-        assert proxy.connections == 1  # trying again can't help
+        assert proxy.connections == 1  # A retry cannot help.
 
 
-def test_a_port_without_tls_is_said_to_be_one() -> None:
+def test_port_without_tls_is_reported() -> None:
     def misunderstand(client: socket.socket) -> socket.socket:
-        act.misunderstand(client)
+        act.answer_without_tls(client)
         return client
 
-    proxy = fault_proxy(NOBODY, scheme="https", accept=misunderstand)
+    proxy = fault_proxy(CLOSED_URL, scheme="https", accept=misunderstand)
     with (
         proxy as running,
         pytest.raises(Unavailable, match=r"does not use TLS\. Check the scheme and the port"),
@@ -129,35 +128,37 @@ def test_a_port_without_tls_is_said_to_be_one() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_proxy_never_sees_the_token_of_an_instance_on_this_machine(
+def test_loopback_instance_bypasses_proxy(
     world: World, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with fault_proxy(NOBODY) as between:
+    with fault_proxy(CLOSED_URL) as proxy_server:
         for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
-            monkeypatch.setenv(name, between.url)
+            monkeypatch.setenv(name, proxy_server.url)
         url = world.instance.url.replace("127.0.0.1", host)
         instance_at(url, world.instance.instance_name, world.instance.token).check_credentials()
-        assert between.connections == 0
+        assert proxy_server.connections == 0
 
 
-@pytest.mark.parametrize("where", ["http://127.0.0.1:1", "http://localhost:1", "http://10.0.0.1"])
-def test_an_instance_with_tls_must_not_return_urls_without(world: World, where: str) -> None:
+@pytest.mark.parametrize(
+    "base_url", ["http://127.0.0.1:1", "http://localhost:1", "http://10.0.0.1"]
+)
+def test_signed_url_without_tls_is_rejected(world: World, base_url: str) -> None:
     client = instance_at("https://instance.invalid")
     with pytest.raises(UsageError) as e:
-        client.upload(UploadTarget(f"{where}/f?signature=s3cret", 1), MANIFEST, NoProgress())
+        client.upload(UploadTarget(f"{base_url}/f?signature=s3cret", 1), MANIFEST, NoProgress())
     message = str(e.value)
-    assert f"https://instance.invalid returned a URL without TLS, {where}" in message
+    assert f"https://instance.invalid returned a URL without TLS, {base_url}" in message
     assert "--public-url https://instance.invalid" in message
     assert "--behind-proxy" in message
     assert "s3cret" not in message
 
 
-def test_a_redirect_of_the_api_to_no_tls_names_what_corrects_it(
+def test_api_redirect_to_http_names_option_to_fix(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.folder / "ca.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.directory / "ca.pem"))
     leave = At("GET", act.redirect(307, "http://127.0.0.1:{port}/x"))
-    with fault_proxy(NOBODY, leave, scheme="https", accept=handshake(world, "good")) as proxy:
+    with fault_proxy(CLOSED_URL, leave, scheme="https", accept=handshake(world, "good")) as proxy:
         with pytest.raises(UsageError, match=r"--public-url https://127\.0\.0\.1"):
             instance_at(proxy.url).check_permissions()
         assert proxy.count("GET") == 1
@@ -172,15 +173,15 @@ def test_a_redirect_of_the_api_to_no_tls_names_what_corrects_it(
         "http://{base}/\u2028",
     ],
 )
-def test_the_token_goes_to_no_host_that_a_url_hides(location: str) -> None:
-    with fault_proxy(NOBODY) as evil:
+def test_url_that_hides_host_is_rejected(location: str) -> None:
+    with fault_proxy(CLOSED_URL) as evil:
         leave = act.redirect(
             307,
             location.replace("{base}", "127.0.0.1:{port}").replace(
                 "{evil}", evil.url.removeprefix("http://")
             ),
         )
-        with fault_proxy(NOBODY, At("", leave)) as proxy:
+        with fault_proxy(CLOSED_URL, At("", leave)) as proxy:
             client = instance_at(proxy.url)
             with pytest.raises((Unavailable, UsageError)) as raised:
                 client.check_permissions()
@@ -192,29 +193,31 @@ def test_the_token_goes_to_no_host_that_a_url_hides(location: str) -> None:
         assert evil.connections == 0
 
 
-def test_a_redirect_of_the_storage_to_no_tls_is_not_followed(
+def test_storage_redirect_to_http_is_rejected(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.folder / "ca.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.directory / "ca.pem"))
     leave = At("PUT", act.redirect(307, "http://127.0.0.1:{port}/f"))
-    with fault_proxy(NOBODY, leave, scheme="https", accept=handshake(world, "good")) as proxy:
+    with fault_proxy(CLOSED_URL, leave, scheme="https", accept=handshake(world, "good")) as proxy:
         target = UploadTarget(f"{proxy.url}/f", 1)
         with pytest.raises(UsageError, match="returned a URL without TLS"):
             instance_at(proxy.url).upload(target, MANIFEST, NoProgress())
         assert proxy.count("PUT") == 1
 
 
-def test_a_handshake_that_is_cut_is_tried_again() -> None:
-    with fault_proxy(NOBODY, scheme="https", accept=act.hang_up(99)) as proxy:
+def test_interrupted_handshake_is_retried() -> None:
+    with fault_proxy(CLOSED_URL, scheme="https", accept=act.cut_handshakes(99)) as proxy:
         with pytest.raises(Unavailable, match=r"TLS handshake|closed the connection unexpectedly"):
             instance_at(proxy.url).check_credentials()
         assert proxy.connections > 1
 
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
-def test_a_file_of_authorities_is_looked_at_first(name: str, tmp_path: Path) -> None:
+def test_ca_bundle_file_is_checked(name: str, tmp_path: Path) -> None:
     assert find_ca_bundle({}) is None
-    assert find_ca_bundle({name: str(tmp_path)}) == str(tmp_path)  # a folder, as c_rehash makes it
+    assert find_ca_bundle({name: str(tmp_path)}) == str(
+        tmp_path
+    )  # A directory, as made by c_rehash.
     with pytest.raises(UsageError, match=f"{name} names .*, which is not there"):
         find_ca_bundle({name: str(tmp_path / "missing")})
     (tmp_path / "notes").write_text("no certificate", encoding="utf-8")
@@ -226,8 +229,8 @@ def test_a_file_of_authorities_is_looked_at_first(name: str, tmp_path: Path) -> 
             find_ca_bundle({name: str(tmp_path / "pipe")})
 
 
-def test_without_truststore_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_truststore_error_names_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "truststore", None)
     monkeypatch.setenv("DATAPILOT_SYSTEM_CERTIFICATES", "1")
     with pytest.raises(UsageError, match=r"pip install 'datapilot-defer\[truststore\]'"):
-        instance_at(NOBODY)
+        instance_at(CLOSED_URL)

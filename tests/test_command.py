@@ -1,4 +1,4 @@
-"""What all commands share: output, exit codes, the last line, the end by a signal."""
+"""Behavior of all commands: output, exit codes, the JSON in the last line, signals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(command: click.Command, *arguments: str, env: Mapping[str, str] | None =
     return CliRunner().invoke(command, list(arguments), env=env)
 
 
-def failing(error: BaseException) -> click.Command:
+def make_failing_command(error: BaseException) -> click.Command:
     @click.command("fail", cls=Command)
     def fail() -> NoReturn:
         """Fail."""
@@ -37,8 +37,8 @@ def failing(error: BaseException) -> click.Command:
 
 @click.command("talk", cls=Command)
 @click.option("--name", required=True)
-def talk(name: str) -> None:
-    """Say something on every channel."""
+def print_everywhere(name: str) -> None:
+    """Print text on every channel."""
     report = current_output()
     report.hide_secret("s3cret-t0ken")
     report.note(f"note to {name}")
@@ -59,10 +59,10 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("error", "exit_code", "kind"), ERRORS)
-def test_an_error_ends_in_its_exit_code_and_as_json_in_the_last_line(
+def test_error_sets_exit_code_and_prints_json(
     error: BaseException, exit_code: int, kind: str
 ) -> None:
-    result = run(failing(error), "--json")
+    result = run(make_failing_command(error), "--json")
     assert result.exit_code == exit_code
     last = json.loads(result.output.splitlines()[-1])
     assert find_problems("dbt.onboard", last) == []
@@ -70,49 +70,51 @@ def test_an_error_ends_in_its_exit_code_and_as_json_in_the_last_line(
     assert result.stderr.startswith("Error: ")
 
 
-def test_an_error_of_our_own_making_is_not_hidden() -> None:
-    assert isinstance(run(failing(ZeroDivisionError())).exception, ZeroDivisionError)
+def test_unexpected_exception_is_not_hidden() -> None:
+    assert isinstance(run(make_failing_command(ZeroDivisionError())).exception, ZeroDivisionError)
 
 
-def test_a_missing_option_is_an_object_too() -> None:
-    result = run(talk, "--json")
+def test_missing_option_prints_json() -> None:
+    result = run(print_everywhere, "--json")
     assert result.exit_code == 2
     assert "--name" in json.loads(result.output.splitlines()[-1])["error"]["message"]
-    plain = run(talk)
+    plain = run(print_everywhere)
     assert plain.exit_code == 2
     assert plain.stdout == ""
 
 
 def test_results_go_to_stdout_and_everything_else_to_stderr() -> None:
-    result = run(talk, "--name", "ann")
+    result = run(print_everywhere, "--name", "ann")
     assert result.stdout == "hello ann, ***\n"
     assert result.stderr == "note to ann\nWarning: 50% of\n  it\n"
 
 
-def test_quiet_hides_notes_but_no_warning_and_verbose_adds_details_without_secrets() -> None:
-    assert run(talk, "--name", "ann", "-q").stderr == "Warning: 50% of\n  it\n"
-    assert "detail of ***" in run(talk, "--name", "ann", "-v").stderr
+def test_quiet_hides_notes_and_verbose_adds_redacted_details() -> None:
+    assert run(print_everywhere, "--name", "ann", "-q").stderr == "Warning: 50% of\n  it\n"
+    assert "detail of ***" in run(print_everywhere, "--name", "ann", "-v").stderr
 
 
 def test_log_lines_can_be_json() -> None:
     lines = [
         json.loads(line)
-        for line in run(talk, "--name", "ann", "--log-format", "json").stderr.splitlines()
+        for line in run(
+            print_everywhere, "--name", "ann", "--log-format", "json"
+        ).stderr.splitlines()
     ]
     assert [line["level"] for line in lines] == ["info", "warning"]
     assert lines[0]["message"] == "note to ann"
 
 
-def test_on_github_a_warning_is_an_annotation_and_no_secret_is_printed_to_mask_it() -> None:
-    result = run(talk, "--name", "ann", env={"GITHUB_ACTIONS": "true"})
+def test_github_warning_is_annotation_without_secrets() -> None:
+    result = run(print_everywhere, "--name", "ann", env={"GITHUB_ACTIONS": "true"})
     assert "::warning title=datapilot::50%25 of%0Ait\n" in result.stderr
     assert "s3cret-t0ken" not in result.output
 
 
-@pytest.mark.parametrize("place", [[], ["dbt"], ["dbt", "defer"], ["instance", "token"]])
+@pytest.mark.parametrize("groups", [[], ["dbt"], ["dbt", "defer"], ["instance", "token"]])
 @pytest.mark.parametrize("token", ["dpd_0123456789abcdef", "--dpd_0123456789abcdef"])
-def test_no_group_repeats_a_token_in_the_place_of_a_command(place: list[str], token: str) -> None:
-    outcome = datapilot(*place, f"{token}\n::error::x")
+def test_token_instead_of_command_is_hidden(groups: list[str], token: str) -> None:
+    outcome = datapilot(*groups, f"{token}\n::error::x")
     assert outcome.exit_code == 2
     assert "dpd_***" in outcome.stderr
     assert "0123456789abcdef" not in outcome.output
@@ -141,7 +143,7 @@ def test_a_token_of_the_environment_in_the_wrong_place_is_not_repeated(words: li
 
 
 def test_a_password_with_an_at_sign_is_hidden_whole() -> None:
-    outcome = run(talk, "--name", "https://ann:pa@ss@host/x and a@b")
+    outcome = run(print_everywhere, "--name", "https://ann:pa@ss@host/x and a@b")
     assert outcome.stdout == "hello https://***@host/x and a@b, ***\n"
 
 
@@ -164,16 +166,19 @@ def test_a_usage_error_is_a_line_of_json_where_lines_are_json() -> None:
         assert json.loads(line)["level"] == "error"
 
 
-def test_colour_is_for_terminals_and_only_where_wanted() -> None:
-    def coloured(env: Mapping[str, str]) -> bool:
-        return "\x1b[" in CliRunner().invoke(talk, ["--name", "ann"], env=env, color=True).stderr
+def test_color_respects_no_color() -> None:
+    def has_color(env: Mapping[str, str]) -> bool:
+        return (
+            "\x1b["
+            in CliRunner().invoke(print_everywhere, ["--name", "ann"], env=env, color=True).stderr
+        )
 
-    assert coloured({})
-    assert not coloured({"NO_COLOR": "1"})
+    assert has_color({})
+    assert not has_color({"NO_COLOR": "1"})
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows ends a process without telling it")
-def test_sigterm_ends_a_waiting_command_with_143_and_says_so() -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM handlers")
+def test_sigterm_ends_waiting_command_with_exit_code_143() -> None:
     code = """
 import time, click
 from datapilot_defer.cli.command import Command
@@ -183,7 +188,7 @@ def wait():
         click.echo("waiting")
         time.sleep(60)
     finally:
-        click.echo("undone")
+        click.echo("cleaned up")
 wait()
 """
     process = subprocess.Popen(
@@ -193,24 +198,27 @@ wait()
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(signal.SIGTERM)
-        said = process.stdout.read().splitlines()
+        lines_after_signal = process.stdout.read().splitlines()
     assert process.returncode == 143
-    assert said[0] == "undone"
-    assert json.loads(said[-1])["exit_code"] == 143
+    assert lines_after_signal[0] == "cleaned up"
+    assert json.loads(lines_after_signal[-1])["exit_code"] == 143
 
 
 @pytest.mark.parametrize(
     ("value", "is_shown"), [("1", True), ("true", True), ("0", False), ("off", False), ("", False)]
 )
 def test_datapilot_debug_acts_like_verbose(value: str, is_shown: bool) -> None:
-    result = run(talk, "--name", "you", env={"DATAPILOT_DEBUG": value})
+    result = run(print_everywhere, "--name", "you", env={"DATAPILOT_DEBUG": value})
     assert result.exit_code == 0
     assert ("detail of" in result.stderr) is is_shown
-    assert "detail of" in run(talk, "--name", "you", "-v", env={"DATAPILOT_DEBUG": value}).stderr
+    assert (
+        "detail of"
+        in run(print_everywhere, "--name", "you", "-v", env={"DATAPILOT_DEBUG": value}).stderr
+    )
 
 
-def test_datapilot_debug_stops_no_command() -> None:
-    result = run(talk, "--name", "you", env={"DATAPILOT_DEBUG": "loud"})
+def test_invalid_datapilot_debug_enables_details() -> None:
+    result = run(print_everywhere, "--name", "you", env={"DATAPILOT_DEBUG": "loud"})
     assert result.exit_code == 0
     assert "detail of" in result.stderr
 
@@ -225,9 +233,7 @@ def test_datapilot_debug_stops_no_command() -> None:
         ["config", "show", "--bogus"],
     ],
 )
-def test_a_usage_error_reaches_the_job_page_and_the_reader_of_json(
-    words: list[str], tmp_path: Path
-) -> None:
+def test_usage_error_appears_in_job_summary_and_json(words: list[str], tmp_path: Path) -> None:
     summary = tmp_path / "summary.md"
     env = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
     for arguments in (words, [*words, "--json"]):
@@ -244,14 +250,14 @@ def test_a_usage_error_reaches_the_job_page_and_the_reader_of_json(
     assert f"### {path}: failed" in summary.read_text(encoding="utf-8")
 
 
-def test_a_setting_that_is_no_switch_reaches_the_job_page() -> None:
+def test_invalid_boolean_variable_is_annotation() -> None:
     env = {"GITHUB_ACTIONS": "true", "DATAPILOT_REQUIRE_SUCCESS": "x"}
     outcome = datapilot("dbt", "onboard", env=env)
     assert outcome.exit_code == 2
     assert "::error title=datapilot::Invalid value for '--require-success'" in outcome.stderr
 
 
-def test_a_group_without_a_command_shows_its_help() -> None:
+def test_group_without_command_shows_help() -> None:
     outcome = datapilot("dbt", env={"GITHUB_ACTIONS": "true"})
     assert outcome.exit_code == 2
     assert "::error" not in outcome.stderr

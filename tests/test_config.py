@@ -1,4 +1,4 @@
-"""Where settings come from: environment variables, switches, the config file."""
+"""Sources of settings: environment variables, booleans and the config file."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from datapilot_defer.errors import UsageError
 
 
 def write(home: Path, text: str | bytes) -> Path:
-    """Make this the config file."""
+    """Write the config file and return its path."""
     path = home / ".altimate" / "altimate.json"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
 
 
-def test_the_first_environment_variable_that_is_not_empty_wins() -> None:
+def test_first_nonempty_variable_takes_precedence() -> None:
     environ = {"DATAPILOT_TOKEN": "", "ALTIMATE_API_KEY": "one"}
-    found = config.read_variable(environ, config.CREDENTIAL_VARIABLES["token"])
-    assert found == config.Setting(
+    setting = config.read_variable(environ, config.CREDENTIAL_VARIABLES["token"])
+    assert setting == config.Setting(
         "one", "environment variable ALTIMATE_API_KEY", SettingSource.VARIABLE
     )
     assert config.read_variable(
@@ -33,7 +33,7 @@ def test_the_first_environment_variable_that_is_not_empty_wins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "means"),
+    ("value", "expected"),
     [
         ("1", True),
         ("TRUE", True),
@@ -45,49 +45,51 @@ def test_the_first_environment_variable_that_is_not_empty_wins() -> None:
         ("", None),
     ],
 )
-def test_a_switch_has_the_usual_words(value: str, means: bool | None) -> None:
-    assert config.read_boolean_variable({"NAME": value}, "NAME") is means
+def test_boolean_variable_accepts_usual_words(value: str, expected: bool | None) -> None:
+    assert config.read_boolean_variable({"NAME": value}, "NAME") is expected
 
 
-def test_another_word_in_a_switch_is_refused_by_name() -> None:
+def test_invalid_boolean_error_names_variable() -> None:
     with pytest.raises(
         UsageError, match=r"environment variable NAME is 'maybe'\. Set it to 1 or 0"
     ):
         config.read_boolean_variable({"NAME": "maybe"}, "NAME")
 
 
-def test_no_config_file_is_an_empty_one(home: Path) -> None:
+def test_missing_config_file_is_empty(home: Path) -> None:
     file = config.read_config_file(os.environ)
     assert file.get("altimateUrl", os.environ) is None
     assert not file.is_readable_by_others()
     assert file.path == home / ".altimate" / "altimate.json"
 
 
-def test_a_value_is_given_with_its_line(home: Path) -> None:
+def test_setting_has_line_as_origin(home: Path) -> None:
     path = write(home, '\ufeff{\n  "other": 1,\n  "altimateUrl": "https://dp.example.com"\n}')
-    found = config.read_config_file(os.environ).get("altimateUrl", os.environ)
-    assert found == config.Setting("https://dp.example.com", f"{path}:3", SettingSource.CONFIG_FILE)
+    setting = config.read_config_file(os.environ).get("altimateUrl", os.environ)
+    assert setting == config.Setting(
+        "https://dp.example.com", f"{path}:3", SettingSource.CONFIG_FILE
+    )
 
 
-def test_a_value_may_name_environment_variables(home: Path) -> None:
+def test_value_expands_environment_variables(home: Path) -> None:
     write(home, '{"altimateUrl": "https://${env:HOST}:${env:PORT}"}')
-    found = config.read_config_file(os.environ).get("altimateUrl", {"HOST": "dp", "PORT": "99"})
-    assert found is not None
-    assert found.value == "https://dp:99"
+    setting = config.read_config_file(os.environ).get("altimateUrl", {"HOST": "dp", "PORT": "99"})
+    assert setting is not None
+    assert setting.value == "https://dp:99"
 
 
-def test_an_environment_variable_that_is_not_set_is_named(home: Path) -> None:
+def test_unset_variable_error_names_variable(home: Path) -> None:
     path = write(home, '{\n"altimateApiKey": "${env:MY_TOKEN}"}')
-    with pytest.raises(UsageError) as refused:
+    with pytest.raises(UsageError) as raised:
         config.read_config_file(os.environ).get("altimateApiKey", {"MY_TOKEN": ""})
     assert (
-        str(refused.value)
+        str(raised.value)
         == f"{path}:2: altimateApiKey contains the environment variable MY_TOKEN, which is not set"
     )
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ("{not json s3cret", r"altimate\.json:1: the config file is not JSON"),
         ("[1, 2]", "must be one JSON object"),
@@ -97,37 +99,37 @@ def test_an_environment_variable_that_is_not_set_is_named(home: Path) -> None:
         ("[" * 100_000, "contains a number that is too long"),
     ],
 )
-def test_a_broken_file_is_named_and_never_quoted(
-    home: Path, content: str | bytes, says: str
+def test_invalid_file_error_does_not_quote_content(
+    home: Path, content: str | bytes, message: str
 ) -> None:
     write(home, content)
-    with pytest.raises(UsageError, match=says) as refused:
+    with pytest.raises(UsageError, match=message) as raised:
         config.read_config_file(os.environ)
-    assert "s3cret" not in str(refused.value)
+    assert "s3cret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("value", ["7", "true", '["t"]', '{"a": 1}'])
-def test_a_value_of_another_type_is_refused(home: Path, value: str) -> None:
+def test_value_of_wrong_type_is_rejected(home: Path, value: str) -> None:
     path = write(home, f'{{"altimateApiKey": {value}}}')
-    with pytest.raises(UsageError) as refused:
+    with pytest.raises(UsageError) as raised:
         config.read_config_file(os.environ).get("altimateApiKey", os.environ)
-    assert str(refused.value) == f"{path}:1: altimateApiKey must be a string, in quotes"
+    assert str(raised.value) == f"{path}:1: altimateApiKey must be a string, in quotes"
 
 
 @pytest.mark.parametrize("value", ["null", '""'])
-def test_an_empty_value_is_none(home: Path, value: str) -> None:
+def test_empty_value_counts_as_missing(home: Path, value: str) -> None:
     write(home, f'{{"altimateApiKey": {value}}}')
     assert config.read_config_file(os.environ).get("altimateApiKey", os.environ) is None
 
 
-def test_a_folder_in_the_place_of_the_file_is_refused(home: Path) -> None:
+def test_directory_instead_of_file_is_rejected(home: Path) -> None:
     (home / ".altimate" / "altimate.json").mkdir(parents=True)
     with pytest.raises(UsageError, match="cannot read the config file "):
         config.read_config_file(os.environ)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="folders decide on Windows who can read a file")
-def test_a_file_that_others_can_read_is_known(home: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
+def test_file_readable_by_others_is_detected(home: Path) -> None:
     path = write(home, '{"altimateApiKey": "t"}')
     path.chmod(0o640)
     assert config.read_config_file(os.environ).is_readable_by_others()
@@ -135,7 +137,7 @@ def test_a_file_that_others_can_read_is_known(home: Path) -> None:
     assert not config.read_config_file(os.environ).is_readable_by_others()
 
 
-def test_nothing_is_read_from_the_working_folder(
+def test_current_directory_has_no_config_file(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -143,38 +145,37 @@ def test_nothing_is_read_from_the_working_folder(
     assert config.read_config_file(os.environ).values == {}
 
 
-def test_a_machine_without_home_folder_has_no_config_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nobody() -> Path:
+def test_missing_home_directory_has_no_config_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(Path, "home", nobody)
+    monkeypatch.setattr(Path, "home", fail)
     assert config.config_file_path({}) is None
     assert config.read_config_file({}).values == {}
 
 
-def test_a_setting_never_shows_its_value() -> None:
+def test_repr_of_setting_hides_value() -> None:
     assert "s3cret" not in repr(config.Setting("s3cret", "here"))
     assert "s3cret" not in repr(
         config.ConfigFile(Path("x"), {"altimateApiKey": "s3cret"}, "s3cret")
     )
 
 
-def test_a_folder_that_is_no_path_of_a_home_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "platformdirs.user_cache_path", lambda *_, **__: Path("~/.cache/x")
-    )  # as older ones answer
+def test_unexpanded_cache_directory_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Older releases of platformdirs return this path without a home directory.
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("~/.cache/x"))
     with pytest.raises(UsageError, match="Set HOME or XDG_CACHE_HOME"):
         config.user_cache_directory()
 
 
-def test_the_folders_of_the_program_are_in_the_home(home: Path) -> None:
+def test_program_directories_are_in_home(home: Path) -> None:
     assert home in config.user_cache_directory().parents
-    folder = config.user_config_directory()
-    assert folder is not None
-    assert home in folder.parents
+    directory = config.user_config_directory()
+    assert directory is not None
+    assert home in directory.parents
 
 
-def test_a_program_gets_no_copy_of_a_token(home: Path) -> None:
+def test_child_environment_has_no_copy_of_token(home: Path) -> None:
     write(home, '{"altimateApiKey": "${env:CORP_TOKEN}"}')
     environ = {
         "HOME": str(home),

@@ -1,4 +1,4 @@
-"""The way to an instance: looked up when it is needed, asked for once, not tried when down."""
+"""Connections to an instance, whose settings are resolved when they are needed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def timeout_s(connection: Connection, max_timeout_s: float = math.inf) -> float:
     return connection.open(max_timeout_s)._transport._deadline.seconds
 
 
-def test_the_address_needs_no_token(home: Path) -> None:
+def test_address_needs_no_token(home: Path) -> None:
     console = RecordingConsole()
     opened = connection(ADDRESS, console)
     assert opened.address == InstanceAddress(URL, "acme")
@@ -43,7 +43,7 @@ def test_the_address_needs_no_token(home: Path) -> None:
         _ = opened.credentials
 
 
-def test_nothing_is_looked_up_before_it_is_needed(home: Path) -> None:
+def test_credentials_are_resolved_when_needed(home: Path) -> None:
     console = RecordingConsole()
     opened = connection({}, console, ConnectionOptions(token=TOKEN))
     assert not console.messages
@@ -54,18 +54,18 @@ def test_nothing_is_looked_up_before_it_is_needed(home: Path) -> None:
     assert "--token is visible" in console.messages[0][1]
 
 
-def test_each_part_is_asked_for_once(home: Path) -> None:
+def test_each_missing_value_is_prompted_once(home: Path) -> None:
     console = RecordingConsole({"instance name": "acme", "token": TOKEN})
     opened = connection({"ALTIMATE_URL": URL}, console)
     assert opened.address == InstanceAddress(URL, "acme")
     assert opened.credentials.token.value == TOKEN
     opened.open()
     opened.open()
-    assert console.asked == ["instance name", "token"]
+    assert console.prompts == ["instance name", "token"]
     assert console.secrets == [TOKEN]
 
 
-def test_the_shorter_time_limit_wins(home: Path) -> None:
+def test_shorter_timeout_applies(home: Path) -> None:
     environ = {**ADDRESS, "ALTIMATE_API_KEY": TOKEN}
     assert timeout_s(connection(environ)) == DEFAULT_TIMEOUT_S
     assert timeout_s(connection(environ), 10) == 10
@@ -79,14 +79,14 @@ def test_the_shorter_time_limit_wins(home: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["soon", "0", "86401", "nan"])
-def test_an_unusable_time_limit_is_rejected(home: Path, value: str) -> None:
+def test_invalid_timeout_is_rejected(home: Path, value: str) -> None:
     environ = {**ADDRESS, "ALTIMATE_API_KEY": TOKEN, "DATAPILOT_TIMEOUT": value}
     with pytest.raises(UsageError, match=r"DATAPILOT_TIMEOUT is .* 1 to 86400"):
         connection(environ).open()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="directories decide on Windows who can read a file")
-def test_a_token_that_others_can_read_is_warned_about(home: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
+def test_readable_token_causes_warning(home: Path) -> None:
     file = home / ".altimate" / "altimate.json"
     file.parent.mkdir()
     file.write_text(f'{{"altimateApiKey": "{TOKEN}"}}', encoding="utf-8")
@@ -99,5 +99,5 @@ def test_a_token_that_others_can_read_is_warned_about(home: Path) -> None:
         assert all(f"chmod 600 {file}" in text for text in warnings)
 
 
-def test_a_token_is_in_no_repr() -> None:
+def test_repr_of_options_hides_token() -> None:
     assert TOKEN not in repr(ConnectionOptions(token=TOKEN))

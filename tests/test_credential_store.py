@@ -1,4 +1,4 @@
-"""Credentials between calls: in the keyring, in the config file, and in a real keyring once."""
+"""Stored credentials in the keyring, in the config file and in a real keyring."""
 
 from __future__ import annotations
 
@@ -31,123 +31,123 @@ def credentials(url: str = A, name: str = "acme", token: str = "token-a") -> Sto
     return StoredCredentials(url, name, token)
 
 
-def kept(url: str | None = None, name: str | None = None) -> tuple[str, ...] | None:
-    """URL, instance name and token of what is found in the keyring."""
-    found = credential_store.find_in_keyring(url, name)
-    if found is None:
+def keyring_entry(url: str | None = None, name: str | None = None) -> tuple[str, ...] | None:
+    """Return URL, instance name and token of the selected credentials in the keyring."""
+    stored = credential_store.find_in_keyring(url, name)
+    if stored is None:
         return None
-    return (found.url, found.instance_name, found.token)
+    return (stored.url, stored.instance_name, stored.token)
 
 
-def test_an_empty_keyring_holds_nothing() -> None:
-    assert kept() is None
+def test_empty_keyring_has_no_credentials() -> None:
+    assert keyring_entry() is None
     assert not credential_store.remove_from_keyring("acme", A)
 
 
-def test_a_set_is_kept_as_one_entry_and_found_again(memory_keyring: MemoryKeyring) -> None:
+def test_credentials_are_stored_as_one_entry(memory_keyring: MemoryKeyring) -> None:
     credential_store.save_to_keyring(credentials())
-    assert kept() == (A, "acme", "token-a")
-    found = CredentialSource.from_keyring(None, None, RecordingConsole())
-    assert found is not None
-    assert found.stored
+    assert keyring_entry() == (A, "acme", "token-a")
+    source = CredentialSource.from_keyring(None, None, RecordingConsole())
+    assert source is not None
+    assert source.stored
     assert json.loads(memory_keyring.passwords["datapilot-defer", f"acme {A}"])["url"] == A
 
 
-def test_several_sets_stand_side_by_side_the_last_one_first() -> None:
+def test_last_saved_credentials_take_precedence() -> None:
     for url, name, token in [(A, "acme", "1"), (B, "acme", "2"), (A, "dev", "3")]:
         credential_store.save_to_keyring(credentials(url, name, token))
-    assert kept() == (A, "dev", "3")
-    assert kept(url=B) == (B, "acme", "2")
-    assert kept(name="acme") == (B, "acme", "2")
-    assert kept(A, "acme") == (A, "acme", "1")
-    assert kept(B, "dev") is None
+    assert keyring_entry() == (A, "dev", "3")
+    assert keyring_entry(url=B) == (B, "acme", "2")
+    assert keyring_entry(name="acme") == (B, "acme", "2")
+    assert keyring_entry(A, "acme") == (A, "acme", "1")
+    assert keyring_entry(B, "dev") is None
     credential_store.save_to_keyring(credentials(A, "acme", "new"))
-    assert kept() == (A, "acme", "new")
+    assert keyring_entry() == (A, "acme", "new")
 
 
-def test_one_set_is_forgotten_and_the_others_stay(memory_keyring: MemoryKeyring) -> None:
+def test_removal_keeps_other_credentials(memory_keyring: MemoryKeyring) -> None:
     credential_store.save_to_keyring(credentials(A))
     credential_store.save_to_keyring(credentials(B, token="token-b"))
     assert credential_store.remove_from_keyring("acme", B)
-    assert kept() == (A, "acme", "token-a")
+    assert keyring_entry() == (A, "acme", "token-a")
     assert "token-b" not in str(memory_keyring.passwords)
 
 
-def test_an_entry_that_somebody_deleted_is_passed_over(memory_keyring: MemoryKeyring) -> None:
+def test_externally_deleted_entry_is_skipped(memory_keyring: MemoryKeyring) -> None:
     credential_store.save_to_keyring(credentials(A))
     credential_store.save_to_keyring(credentials(B, token="token-b"))
     del memory_keyring.passwords["datapilot-defer", f"acme {B}"]
-    assert kept() == (A, "acme", "token-a")
+    assert keyring_entry() == (A, "acme", "token-a")
     assert credential_store.remove_from_keyring("acme", B)
 
 
-@pytest.mark.parametrize("damage", ["", "nonsense", "{}", "[1, [2]]", '{"token": 7}', "null"])
-def test_damaged_entries_are_no_entries(memory_keyring: MemoryKeyring, damage: str) -> None:
+@pytest.mark.parametrize("content", ["", "nonsense", "{}", "[1, [2]]", '{"token": 7}', "null"])
+def test_damaged_entries_are_ignored(memory_keyring: MemoryKeyring, content: str) -> None:
     credential_store.save_to_keyring(credentials())
-    memory_keyring.passwords["datapilot-defer", f"acme {A}"] = damage
-    assert kept() is None
-    memory_keyring.passwords["datapilot-defer", "index"] = damage
-    assert kept() is None
+    memory_keyring.passwords["datapilot-defer", f"acme {A}"] = content
+    assert keyring_entry() is None
+    memory_keyring.passwords["datapilot-defer", "index"] = content
+    assert keyring_entry() is None
 
 
-class Broken(MemoryKeyring):
-    """A keyring that fails as real ones do: with an exception of its own."""
+class FailingKeyring(MemoryKeyring):
+    """A keyring that raises an exception of its own, as real ones do."""
 
     def get_password(self, service: str, username: str) -> str | None:
         raise OSError(f"org.freedesktop.DBus.Error for {service} {username} s3cret")
 
 
-class Absent(MemoryKeyring):
-    """What keyring chooses where there is none."""
+class MissingKeyring(MemoryKeyring):
+    """The backend that keyring selects on a system without a keyring."""
 
     def get_password(self, service: str, username: str) -> str | None:
         raise NoKeyringError("No recommended backend was available.")
 
 
-class Frozen(MemoryKeyring):
-    """A keyring that never answers, until the test is over."""
+class BlockedKeyring(MemoryKeyring):
+    """A keyring that does not respond until the test ends."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.over = threading.Event()
+        self.test_ended = threading.Event()
 
     def get_password(self, service: str, username: str) -> str | None:
-        self.over.wait()
+        self.test_ended.wait()
         return None
 
 
 @pytest.fixture
-def frozen() -> Iterator[Frozen]:
-    backend = Frozen()
+def blocked_keyring() -> Iterator[BlockedKeyring]:
+    backend = BlockedKeyring()
     keyring.set_keyring(backend)
     yield backend
-    backend.over.set()
+    backend.test_ended.set()
 
 
-def test_a_keyring_that_fails_is_unavailable_and_not_quoted() -> None:
-    keyring.set_keyring(Broken())
+def test_failing_keyring_error_does_not_quote_exception() -> None:
+    keyring.set_keyring(FailingKeyring())
     with pytest.raises(Unavailable, match=r"cannot be used \(OSError\)") as failed:
-        kept()
+        keyring_entry()
     assert "s3cret" not in str(failed.value)
 
 
-def test_no_keyring_is_said_to_be_none() -> None:
-    keyring.set_keyring(Absent())
+def test_missing_keyring_is_reported() -> None:
+    keyring.set_keyring(MissingKeyring())
     with pytest.raises(Unavailable, match="there is no keyring on this system"):
-        kept()
+        keyring_entry()
 
 
-def test_a_keyring_that_never_answers_is_given_up(
-    frozen: Frozen, monkeypatch: pytest.MonkeyPatch
+def test_blocked_keyring_times_out(
+    blocked_keyring: BlockedKeyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert credential_store.KEYRING_TIMEOUT_S == 5
     monkeypatch.setattr(credential_store, "KEYRING_TIMEOUT_S", 0.05)
     with pytest.raises(Unavailable, match=r"did not respond within 0\.05 s"):
-        kept()
+        keyring_entry()
 
 
 @pytest.mark.parametrize(
-    ("environ", "wanted"),
+    ("environ", "is_enabled"),
     [
         ({}, True),
         ({"CI": "true"}, False),
@@ -157,11 +157,11 @@ def test_a_keyring_that_never_answers_is_given_up(
         ({"DATAPILOT_KEYRING": "0"}, False),
     ],
 )
-def test_in_ci_the_keyring_is_asked_only_when_told(environ: dict[str, str], wanted: bool) -> None:
-    assert credential_store.is_keyring_enabled(environ) is wanted
+def test_keyring_is_disabled_in_ci_by_default(environ: dict[str, str], is_enabled: bool) -> None:
+    assert credential_store.is_keyring_enabled(environ) is is_enabled
 
 
-def test_the_file_is_readable_by_its_owner_only_and_keeps_what_else_it_holds(home: Path) -> None:
+def test_saved_config_file_is_private_and_keeps_other_values(home: Path) -> None:
     file = home / ".altimate" / "altimate.json"
     file.parent.mkdir()
     file.write_text('{"theirs": {"a": [1, "\u00e4"]}, "altimateApiKey": "old"}', encoding="utf-8")
@@ -180,7 +180,7 @@ def test_the_file_is_readable_by_its_owner_only_and_keeps_what_else_it_holds(hom
     assert credential_store.find_in_config_file(os.environ) == ("acme", A)
 
 
-def test_the_set_is_taken_out_of_the_file_and_the_rest_stays(home: Path) -> None:
+def test_removal_from_config_file_keeps_other_values(home: Path) -> None:
     assert credential_store.remove_from_config_file(os.environ) is None
     file = credential_store.save_to_config_file(credentials(), os.environ)
     file.write_text(
@@ -191,13 +191,13 @@ def test_the_set_is_taken_out_of_the_file_and_the_rest_stays(home: Path) -> None
     assert credential_store.find_in_config_file(os.environ) is None
 
 
-def test_a_file_without_url_is_about_the_hosted_instance(home: Path) -> None:
+def test_config_file_without_url_uses_default_url(home: Path) -> None:
     (home / ".altimate").mkdir()
     (home / ".altimate" / "altimate.json").write_text('{"altimateApiKey": "t"}', encoding="utf-8")
     assert credential_store.find_in_config_file(os.environ) == ("", DEFAULT_URL)
 
 
-def test_a_broken_file_is_not_written_over(home: Path) -> None:
+def test_invalid_config_file_is_not_overwritten(home: Path) -> None:
     file = home / ".altimate" / "altimate.json"
     file.parent.mkdir()
     file.write_text("{broken", encoding="utf-8")
@@ -206,19 +206,19 @@ def test_a_broken_file_is_not_written_over(home: Path) -> None:
     assert file.read_text(encoding="utf-8") == "{broken"
 
 
-def test_a_home_that_can_not_be_written_is_said_to_be_one(home: Path) -> None:
+def test_unwritable_home_is_reported(home: Path) -> None:
     (home / ".altimate").write_text("a file in the way", encoding="utf-8")
     with pytest.raises(UsageError, match="the config file"):
         credential_store.save_to_config_file(credentials(), os.environ)
 
 
-def test_without_a_home_there_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_home_directory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "home_directory", lambda _: None)
     with pytest.raises(UsageError, match="no home directory"):
         credential_store.save_to_config_file(credentials(), os.environ)
 
 
-REAL = """
+REAL_KEYRING_SCRIPT = """
 import subprocess, sys
 unlock = ["gnome-keyring-daemon", "--unlock"]
 assert subprocess.run(unlock, input=b"pass\\n", stdout=subprocess.DEVNULL).returncode == 0
@@ -232,14 +232,14 @@ for words in (["login", "--token-stdin"], ["status", "--json"], ["logout"], ["st
 
 
 @pytest.mark.slow
-def test_a_real_keyring_keeps_and_forgets(instance: RunningInstance, home: Path) -> None:
+def test_real_keyring_stores_and_removes_credentials(instance: RunningInstance, home: Path) -> None:
     require("gnome-keyring")
     environ = {
         name: value for name, value in os.environ.items() if name != "PYTHON_KEYRING_BACKEND"
     }
     environ |= {"ALTIMATE_URL": instance.url, "ALTIMATE_INSTANCE_NAME": instance.instance_name}
     done = subprocess.run(
-        ["dbus-run-session", "--", sys.executable, "-c", REAL, instance.token],
+        ["dbus-run-session", "--", sys.executable, "-c", REAL_KEYRING_SCRIPT, instance.token],
         env=environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

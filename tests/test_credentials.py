@@ -1,4 +1,4 @@
-"""Instance URL, instance name and token: which set is used, and which mixtures are refused."""
+"""Resolution of instance URL, instance name and token from several sources."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def options(
 
 
 def write(home: Path, **values: str) -> Path:
-    """Make this the config file: url, name, token."""
+    """Write the config file with any of url, name and token, and return its path."""
     keys = {"url": "altimateUrl", "name": "altimateInstanceName", "token": "altimateApiKey"}
     path = home / ".altimate" / "altimate.json"
     path.parent.mkdir(exist_ok=True)
@@ -41,14 +41,13 @@ def write(home: Path, **values: str) -> Path:
     return path
 
 
-def found(
+def resolve(
     options: CredentialSource, environ: Mapping[str, str], home: Path, *kept: tuple[str, str, str]
 ) -> tuple[str, ...]:
-    """Return URL, instance name and token that are used.
+    """Return the resolved URL, instance name and token.
 
     kept: the credentials in the keyring, the last used first.
     """
-
     for stored in reversed(kept):
         credential_store.save_to_keyring(StoredCredentials(*stored))
     used = resolve_credentials(
@@ -64,49 +63,49 @@ def found(
 ENVIRON = {"ALTIMATE_URL": A, "ALTIMATE_INSTANCE_NAME": "env", "ALTIMATE_API_KEY": "env-token"}
 
 
-def test_an_option_wins_over_an_environment_variable_over_the_file_over_the_keyring(
+def test_precedence_is_option_variable_file_keyring(
     home: Path,
 ) -> None:
     keyring = (A, "keyring", "keyring-token")
-    assert found(options(), {}, home, keyring) == keyring
+    assert resolve(options(), {}, home, keyring) == keyring
     write(home, url=A, name="file", token="file-token")
-    assert found(options(), {}, home, keyring) == (A, "file", "file-token")
-    assert found(options(), ENVIRON, home, keyring) == (A, "env", "env-token")
-    assert found(options("option-token", "option", A), ENVIRON, home, keyring) == (
+    assert resolve(options(), {}, home, keyring) == (A, "file", "file-token")
+    assert resolve(options(), ENVIRON, home, keyring) == (A, "env", "env-token")
+    assert resolve(options("option-token", "option", A), ENVIRON, home, keyring) == (
         A,
         "option",
         "option-token",
     )
 
 
-def test_our_environment_variables_win_over_those_of_the_ecosystem(home: Path) -> None:
+def test_datapilot_variables_take_precedence_over_altimate_variables(home: Path) -> None:
     ours = {"DATAPILOT_URL": B, "DATAPILOT_INSTANCE_NAME": "ours", "DATAPILOT_TOKEN": "our-token"}
-    assert found(options(), {**ENVIRON, **ours}, home) == (B, "ours", "our-token")
+    assert resolve(options(), {**ENVIRON, **ours}, home) == (B, "ours", "our-token")
 
 
-def test_each_part_may_come_from_another_place(home: Path) -> None:
+def test_each_value_may_have_another_source(home: Path) -> None:
     write(home, url=A)
-    assert found(options(name="n"), {"ALTIMATE_API_KEY": "t"}, home) == (A, "n", "t")
+    assert resolve(options(name="n"), {"ALTIMATE_API_KEY": "t"}, home) == (A, "n", "t")
 
 
-def test_without_a_url_it_is_the_hosted_instance(home: Path) -> None:
-    assert found(options("t", "n"), {}, home) == (DEFAULT_URL, "n", "t")
+def test_default_url_is_hosted_instance(home: Path) -> None:
+    assert resolve(options("t", "n"), {}, home) == (DEFAULT_URL, "n", "t")
 
 
-def test_empty_values_count_as_not_given(home: Path) -> None:
+def test_empty_values_count_as_missing(home: Path) -> None:
     write(home, url="", name="file", token="t")
-    assert found(options("", "", ""), dict.fromkeys(ENVIRON, ""), home) == (
+    assert resolve(options("", "", ""), dict.fromkeys(ENVIRON, ""), home) == (
         DEFAULT_URL,
         "file",
         "t",
     )
 
 
-def test_the_file_is_not_read_when_everything_is_given(home: Path) -> None:
+def test_config_file_is_not_read_if_not_needed(home: Path) -> None:
     write(home).write_text("{broken", encoding="utf-8")
-    assert found(options(), ENVIRON, home) == (A, "env", "env-token")
+    assert resolve(options(), ENVIRON, home) == (A, "env", "env-token")
     with pytest.raises(UsageError, match="not JSON"):
-        found(options(), {"ALTIMATE_URL": A}, home)
+        resolve(options(), {"ALTIMATE_URL": A}, home)
 
 
 KEPT = [(B, "staging", "token-b"), (A, "prod", "token-a"), (A, "dev", "token-dev")]
@@ -122,20 +121,20 @@ KEPT = [(B, "staging", "token-b"), (A, "prod", "token-a"), (A, "dev", "token-dev
         (options(name="dev", url=A), KEPT[2]),
     ],
 )
-def test_one_of_several_instances_is_chosen_by_url_or_name(
+def test_stored_credentials_are_selected_by_url_or_name(
     wanted: CredentialSource, used: tuple[str, str, str], home: Path
 ) -> None:
-    assert found(wanted, {}, home, *KEPT) == used
+    assert resolve(wanted, {}, home, *KEPT) == used
 
 
-def test_the_set_in_the_file_does_not_hide_that_of_another_instance_in_the_keyring(
+def test_config_file_does_not_hide_other_instance_in_keyring(
     home: Path,
 ) -> None:
     write(home, name="prod", token="file-token")
-    assert found(options(), {}, home, *KEPT) == (DEFAULT_URL, "prod", "file-token")
-    assert found(options(url=B), {}, home, *KEPT) == KEPT[0]
-    assert found(options(name="dev"), {}, home, *KEPT) == KEPT[2]
-    assert found(options(), {"ALTIMATE_URL": A}, home, *KEPT) == KEPT[1]
+    assert resolve(options(), {}, home, *KEPT) == (DEFAULT_URL, "prod", "file-token")
+    assert resolve(options(url=B), {}, home, *KEPT) == KEPT[0]
+    assert resolve(options(name="dev"), {}, home, *KEPT) == KEPT[2]
+    assert resolve(options(), {"ALTIMATE_URL": A}, home, *KEPT) == KEPT[1]
 
 
 MIXTURES = {
@@ -168,36 +167,36 @@ MIXTURES = {
 
 
 @pytest.mark.parametrize("mixture", MIXTURES)
-def test_a_token_goes_nowhere_but_where_it_belongs(mixture: str, home: Path) -> None:
-    given_options, environ, file, says = MIXTURES[mixture]
+def test_token_of_another_instance_is_rejected(mixture: str, home: Path) -> None:
+    given_options, environ, file, message = MIXTURES[mixture]
     write(home, **file)
-    with pytest.raises(UsageError, match=says) as refused:
-        found(given_options, environ, home)
+    with pytest.raises(UsageError, match=message) as raised:
+        resolve(given_options, environ, home)
     for token in ("env-token", "'x'", "'t'"):
-        assert token not in str(refused.value)
-    assert "--token" in str(refused.value) or "--backend-url" in str(refused.value)
+        assert token not in str(raised.value)
+    assert "--token" in str(raised.value) or "--backend-url" in str(raised.value)
 
 
-def test_an_option_may_replace_the_token_of_a_variable_and_a_variable_that_of_the_file(
+def test_token_may_be_replaced_by_source_of_higher_precedence(
     home: Path,
 ) -> None:
-    assert found(options("x"), ENVIRON, home) == (
+    assert resolve(options("x"), ENVIRON, home) == (
         ENVIRON["ALTIMATE_URL"],
         ENVIRON["ALTIMATE_INSTANCE_NAME"],
         "x",
     )
     write(home, url=A, token="t", name="n")
-    assert found(options(), {"ALTIMATE_API_KEY": "x"}, home) == (A, "n", "x")
+    assert resolve(options(), {"ALTIMATE_API_KEY": "x"}, home) == (A, "n", "x")
 
 
-def test_the_same_token_by_another_way_is_no_mixture(home: Path) -> None:
+def test_same_token_from_two_sources_is_accepted(home: Path) -> None:
     write(home, url=A, token="${env:ALTIMATE_API_KEY}", name="n")
-    assert found(options(), {"ALTIMATE_API_KEY": "x"}, home) == (A, "n", "x")
+    assert resolve(options(), {"ALTIMATE_API_KEY": "x"}, home) == (A, "n", "x")
 
 
-def test_the_same_url_in_another_spelling_is_no_mixture(home: Path) -> None:
+def test_same_url_in_another_spelling_is_accepted(home: Path) -> None:
     write(home, url="https://A.example.com/", token="t", name="n")
-    assert found(options(url=A), {}, home) == (A, "n", "t")
+    assert resolve(options(url=A), {}, home) == (A, "n", "t")
 
 
 URLS = {
@@ -224,11 +223,11 @@ URLS = {
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_a_url_that_can_not_be_used_is_refused_with_the_reason(url: str, home: Path) -> None:
-    with pytest.raises(UsageError, match=URLS[url].replace("(", r"\(")) as refused:
-        found(options("t", "n", url), {}, home)
-    assert "the instance URL from option --backend-url cannot be used" in str(refused.value)
-    assert "s3cret" not in str(refused.value)
+def test_invalid_url_error_states_reason(url: str, home: Path) -> None:
+    with pytest.raises(UsageError, match=URLS[url].replace("(", r"\(")) as raised:
+        resolve(options("t", "n", url), {}, home)
+    assert "the instance URL from option --backend-url cannot be used" in str(raised.value)
+    assert "s3cret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -242,11 +241,11 @@ def test_a_url_that_can_not_be_used_is_refused_with_the_reason(url: str, home: P
         ("http://instance.localhost", "http://instance.localhost"),
     ],
 )
-def test_a_good_url_is_used_in_one_spelling(url: str, used: str, home: Path) -> None:
-    assert found(options("t", "n", url), {}, home)[0] == used
+def test_valid_url_is_normalized(url: str, used: str, home: Path) -> None:
+    assert resolve(options("t", "n", url), {}, home)[0] == used
 
 
-def test_http_to_another_machine_is_possible_on_request(home: Path) -> None:
+def test_allow_http_permits_other_hosts(home: Path) -> None:
     used = resolve_credentials(
         options("t", "n", "http://10.0.0.1"),
         environ={"HOME": str(home)},
@@ -260,18 +259,18 @@ def test_http_to_another_machine_is_possible_on_request(home: Path) -> None:
     "value", ["to\nken", "token\n", " t0ken", "tök", "tok\ten", "to\x00ken", "\u200btoken"]
 )
 @pytest.mark.parametrize("part", ["token", "instance name"])
-def test_what_can_not_travel_in_a_header_is_refused_and_not_quoted(
+def test_value_invalid_in_header_is_rejected_without_quoting(
     part: str, value: str, home: Path
 ) -> None:
-    wrong = options(value, "n", A) if part == "token" else options("t", value, A)
-    with pytest.raises(UsageError, match=f"the {part} from option") as refused:
-        found(wrong, {}, home)
-    assert value not in str(refused.value)
+    invalid_options = options(value, "n", A) if part == "token" else options("t", value, A)
+    with pytest.raises(UsageError, match=f"the {part} from option") as raised:
+        resolve(invalid_options, {}, home)
+    assert value not in str(raised.value)
 
 
-def test_what_is_missing_is_named_with_every_way_to_give_it(home: Path) -> None:
-    with pytest.raises(UsageError) as refused:
-        found(options(), {}, home)
+def test_missing_value_error_lists_all_sources(home: Path) -> None:
+    with pytest.raises(UsageError) as raised:
+        resolve(options(), {}, home)
     for way in (
         "ALTIMATE_API_KEY",
         "--token",
@@ -279,16 +278,16 @@ def test_what_is_missing_is_named_with_every_way_to_give_it(home: Path) -> None:
         "--instance-name",
         "datapilot auth login",
     ):
-        assert way in str(refused.value)
-    with pytest.raises(UsageError, match="no token") as refused:
-        found(options(name="n"), {}, home)
-    assert "instance name" not in str(refused.value)
+        assert way in str(raised.value)
+    with pytest.raises(UsageError, match="no token") as raised:
+        resolve(options(name="n"), {}, home)
+    assert "instance name" not in str(raised.value)
 
 
-def test_somebody_at_a_terminal_is_asked_for_what_is_missing(home: Path) -> None:
+def test_missing_values_are_prompted(home: Path) -> None:
     console = RecordingConsole({"instance name": "answer", "token": "answer"})
     used = resolve_credentials(options(url=A), environ={"HOME": str(home)}, console=console)
-    assert (used.instance_name.value, used.token.value, console.asked) == (
+    assert (used.instance_name.value, used.token.value, console.prompts) == (
         "answer",
         "answer",
         ["instance name", "token"],
@@ -296,20 +295,20 @@ def test_somebody_at_a_terminal_is_asked_for_what_is_missing(home: Path) -> None
     assert used.token.origin == "prompt"
 
 
-def test_a_denial_says_where_each_part_came_from() -> None:
-    mine = Credentials(
+def test_rejected_credentials_error_names_each_origin() -> None:
+    rejected = Credentials(
         Setting(A, "option --backend-url"),
         Setting("acme", "the file"),
         Setting("s3cret", "keyring"),
     )
-    said = str(rejected_credentials_error(mine))
-    assert "token (from keyring)" in said
-    assert "'acme' (from the file)" in said
-    assert said.endswith("the token is not revoked or expired")
-    assert "s3cret" not in said + repr(mine)
+    error_message = str(rejected_credentials_error(rejected))
+    assert "token (from keyring)" in error_message
+    assert "'acme' (from the file)" in error_message
+    assert error_message.endswith("the token is not revoked or expired")
+    assert "s3cret" not in error_message + repr(rejected)
 
 
-def test_loopback_is_this_machine_only() -> None:
+def test_loopback_addresses_are_recognized() -> None:
     assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.9.9.9", "::1", "x.localhost")))
     spellings = ("localhost.", "LOCALHOST", "127.1", "2130706433", "0x7f000001", "0x7f.1")
     assert all(map(is_loopback, (*spellings, "127.0.0.1.", "::ffff:127.0.0.1", "0.0.0.0", "::")))

@@ -1,4 +1,4 @@
-"""The project and profiles directories reach dbt, wherever their options stand."""
+"""Options for the project and profiles directories, in any position, as passed to dbt."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COMMANDS = [
     *("docs generate", "docs serve", "source freshness", "retry", "deps", "parse", "debug"),
     *("run-operation", "clean", "init"),
 ]
-# {command} is dbt's command. Words before "|" are our own options.
+# {command} is the dbt command. Words before "|" are options of `defer run`.
 POSITIONS = [
     "--project-dir {project} | {command}",
     "--project-dir={project} | {command}",
@@ -58,7 +58,7 @@ class Projects:
     dbt: RecordedDbt
 
     def run(self, words: str) -> Outcome:
-        """Run `defer run` with words such as those of POSITIONS; dbt's come after `--`."""
+        """Run `defer run` with words in the form of POSITIONS; the words for dbt follow `--`."""
         ours, _, dbts = words.partition("|")
         origin = ("--dbt", self.dbt.path, "--manifest-path", self.state)
         return datapilot("dbt", "defer", "run", *origin, *ours.split(), "--", *dbts.split())
@@ -78,7 +78,7 @@ def projects(artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def compose(words: str) -> tuple[str, ...]:
-    """Return dbt's words for words such as those of POSITIONS, for dbt 1.11 in /p."""
+    """Return the arguments for dbt 1.11 in /p that result from words in the form of POSITIONS."""
     ours, _, dbts = words.partition("|")
     given = take_directory_options(
         dbts.split(),
@@ -100,7 +100,7 @@ def compose(words: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_one_option_with_the_project_stands_after_the_command(command: str, position: str) -> None:
+def test_project_option_is_passed_once_after_command(command: str, position: str) -> None:
     words = compose(position.format(command=command, project="/p", other="/other"))
     end = words.index(command.split()[-1]) + 1
     assert words[end : end + 2] == ("--project-dir", str(Path("/p").absolute()))
@@ -111,11 +111,11 @@ def test_one_option_with_the_project_stands_after_the_command(command: str, posi
 @posix
 @pytest.mark.parametrize("command", ["build", "deps"])
 @pytest.mark.parametrize("position", POSITIONS)
-@pytest.mark.parametrize("written", ["{}", "../{}", "../other/../{}"])
-def test_state_and_dbt_are_of_the_same_project(
-    command: str, position: str, written: str, projects: Projects
+@pytest.mark.parametrize("path_template", ["{}", "../{}", "../other/../{}"])
+def test_state_and_dbt_use_same_project(
+    command: str, position: str, path_template: str, projects: Projects
 ) -> None:
-    project = str(projects.project) if written == "{}" else written.format("shop")
+    project = str(projects.project) if path_template == "{}" else path_template.format("shop")
     done = projects.run(position.format(command=command, project=project, other="."))
     assert done.exit_code == 0, done.stderr
     words = projects.dbt.words
@@ -127,7 +127,7 @@ def test_state_and_dbt_are_of_the_same_project(
 @posix
 @pytest.mark.parametrize("name", ["DBT_PROJECT_DIR", "DBT_ENGINE_PROJECT_DIR"])
 @pytest.mark.parametrize("command", ["build", "docs generate"])
-def test_the_project_of_the_environment_reaches_dbt(
+def test_project_variable_is_passed_to_dbt(
     name: str, command: str, projects: Projects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "../shop")
@@ -139,7 +139,7 @@ def test_the_project_of_the_environment_reaches_dbt(
 
 
 @posix
-def test_the_other_commands_take_the_same_project(projects: Projects) -> None:
+def test_other_commands_use_same_project(projects: Projects) -> None:
     origin = ("--project-dir", "../shop", "--manifest-path", projects.state)
     for command in ("enable", "status"):
         done = datapilot("dbt", "defer", command, "--dbt", projects.dbt.path, *origin, "--json")
@@ -153,19 +153,19 @@ def test_the_other_commands_take_the_same_project(projects: Projects) -> None:
 
 
 @posix
-def test_the_project_above_the_current_directory_reaches_dbt(
+def test_project_in_parent_directory_is_passed_to_dbt(
     projects: Projects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(projects.project / "sub")
     assert projects.run("| build").exit_code == 0
     assert find_option(projects.dbt.words, "--project-dir") == str(projects.project)
-    # dbt would refuse to clean a project that a flag names and that is not the current directory.
+    # `dbt clean` rejects a --project-dir other than the current directory.
     assert projects.run("| clean").exit_code == 0
     assert projects.dbt.words == ["clean", "--profiles-dir", str(projects.project)]
 
 
 @posix
-def test_another_project_than_the_state_is_rejected_before_dbt_starts(projects: Projects) -> None:
+def test_state_of_another_project_is_rejected_before_dbt_starts(projects: Projects) -> None:
     done = projects.run("| build --project-dir .")
     assert done.exit_code == 1
     assert "'other'" in done.stderr
@@ -173,7 +173,7 @@ def test_another_project_than_the_state_is_rejected_before_dbt_starts(projects: 
 
 @posix
 @pytest.mark.parametrize("words", ["| build --project-dir=", "--project-dir= | build"])
-def test_an_option_without_a_directory_is_rejected(words: str, projects: Projects) -> None:
+def test_option_with_empty_directory_is_rejected(words: str, projects: Projects) -> None:
     done = projects.run(words)
     assert done.exit_code == 2
     expected = "--project-dir has no value"
@@ -194,7 +194,7 @@ def test_an_option_without_a_directory_is_rejected(words: str, projects: Project
         "--profiles-dir elsewhere | build --profiles-dir ../profiles",
     ],
 )
-def test_the_profiles_directory_reaches_dbt(words: str, projects: Projects) -> None:
+def test_profiles_directory_is_passed_to_dbt(words: str, projects: Projects) -> None:
     assert projects.run(f"--project-dir ../shop {words}").exit_code == 0
     [profiles] = [
         Path(value)
@@ -207,27 +207,27 @@ def test_the_profiles_directory_reaches_dbt(words: str, projects: Projects) -> N
 
 
 @posix
-def test_the_projects_own_profiles_are_used_only_where_dbt_finds_none(
+def test_profiles_of_project_are_used_only_if_dbt_finds_no_others(
     projects: Projects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def profiles_of_dbt() -> str | None:
+    def passed_profiles_directory() -> str | None:
         assert projects.run("--project-dir ../shop | build").exit_code == 0
         return find_option(projects.dbt.words, "--profiles-dir")
 
-    assert profiles_of_dbt() == str(projects.project)
+    assert passed_profiles_directory() == str(projects.project)
     monkeypatch.setenv("DBT_PROFILES_DIR", str(tmp_path))
-    assert profiles_of_dbt() is None
+    assert passed_profiles_directory() is None
     monkeypatch.delenv("DBT_PROFILES_DIR")
     (projects.other / "profiles.yml").write_text("", encoding="utf-8")
-    assert profiles_of_dbt() is None
+    assert passed_profiles_directory() is None
     (projects.other / "profiles.yml").unlink()
     (Path.home() / ".dbt").mkdir()
     (Path.home() / ".dbt" / "profiles.yml").write_text("", encoding="utf-8")
-    assert profiles_of_dbt() is None
+    assert passed_profiles_directory() is None
 
 
 @pytest.mark.parametrize("variable", ["HOME", "USERPROFILE"])
-def test_a_home_directory_that_cannot_exist_has_no_profiles(
+def test_impossible_home_directory_is_ignored(
     variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -235,7 +235,7 @@ def test_a_home_directory_that_cannot_exist_has_no_profiles(
     assert find_profiles_directory(project, {variable: "/" + "x" * 5000}) == project.folder
 
 
-def test_words_after_two_dashes_are_no_options() -> None:
+def test_words_after_double_dash_are_not_options() -> None:
     given = take_directory_options(
         ["build", "--", "--project-dir", "x"], project_dir=None, profiles_dir=None
     )
@@ -244,20 +244,20 @@ def test_words_after_two_dashes_are_no_options() -> None:
 
 
 @pytest.mark.parametrize("words", ["build --project-dir", "--project-dir"])
-def test_an_option_at_the_end_is_rejected(words: str) -> None:
+def test_option_without_value_is_rejected(words: str) -> None:
     with pytest.raises(UsageError, match="--project-dir has no value"):
         take_directory_options(words.split(), project_dir=None, profiles_dir=None)
 
 
 @pytest.mark.parametrize("words", ["docs", "docs --help", "source", "man", "system update"])
-def test_commands_without_a_project_get_no_directory(words: str) -> None:
+def test_commands_without_project_get_no_directory(words: str) -> None:
     given = take_directory_options(words.split(), project_dir="/p", profiles_dir=None)
     project = DbtProject(Path("/p"), "shop", Path("/p/target"))
     assert directory_flags(find_command(given.words)[1], given, project, {}) == []
 
 
 @pytest.mark.parametrize("words", ["docs --quiet generate", "docs --target prod generate -s m"])
-def test_options_may_stand_inside_of_a_command_of_two_words(words: str) -> None:
+def test_options_inside_two_word_command_are_recognized(words: str) -> None:
     _, command = find_command(words.split())
     assert command == ("docs", "generate")
 
@@ -271,7 +271,7 @@ def test_options_may_stand_inside_of_a_command_of_two_words(words: str) -> None:
         "| docs --quiet generate -s revenue_by_country --project-dir={shop}",
     ],
 )
-def test_dbt_works_on_the_named_project_from_inside_another_one(
+def test_dbt_uses_named_project_from_inside_another_project(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = extended_shop(tmp_path / "shops")

@@ -1,4 +1,4 @@
-"""JSON is read as dbt's loader reads it: decoded as UTF-8, stripped, parsed by `json.loads`."""
+"""JSON parsing that agrees with dbt's loader: UTF-8, stripped, as by `json.loads`."""
 
 import json
 import math
@@ -9,8 +9,8 @@ import pytest
 from datapilot_defer import dbt_json
 from datapilot_defer.dbt_json import NotJsonError
 
-DEEP = 300
-ODD: tuple[bytes, ...] = (
+DEPTH = 300
+UNUSUAL: tuple[bytes, ...] = (
     b'{"a": 1}',
     b'\n\t {"a": 1}\r\n',
     '\u00a0{"a": 1}\u2003'.encode(),
@@ -22,10 +22,10 @@ ODD: tuple[bytes, ...] = (
     '{"ä": "日本"}'.encode(),
     b'{"a": 123456789012345678901234567890}',
     b'{"a": -0, "b": 1E5, "c": 0.1}',
-    b'{"a": ' + b"[" * DEEP + b"]" * DEEP + b"}",
+    b'{"a": ' + b"[" * DEPTH + b"]" * DEPTH + b"}",
     b"{}",
 )
-BAD: tuple[bytes, ...] = (
+INVALID: tuple[bytes, ...] = (
     b"",
     b" ",
     b"\xef\xbb\xbf{}",
@@ -55,47 +55,49 @@ BAD: tuple[bytes, ...] = (
 )
 
 
-def as_dbt(content: bytes) -> Any:
+def parse_like_dbt(content: bytes) -> Any:
     return json.loads(content.decode("utf-8").strip())
 
 
-def as_we(content: bytes) -> Any:
+def parse(content: bytes) -> Any:
     return {key: dbt_json.decode(value) for key, value in dbt_json.split(content).items()}
 
 
-@pytest.mark.parametrize("content", ODD, ids=lambda content: repr(content[:30]))
-def test_what_dbts_parser_reads_we_read_the_same(content: bytes) -> None:
-    # Half a surrogate pair cannot be encoded as UTF-8: it becomes a question mark.
-    expected = json.dumps(as_dbt(content), ensure_ascii=False).encode("utf-8", "replace").decode()
-    assert as_we(content) == json.loads(expected)
+@pytest.mark.parametrize("content", UNUSUAL, ids=lambda content: repr(content[:30]))
+def test_values_are_equal_to_those_of_dbt(content: bytes) -> None:
+    # An unpaired surrogate cannot be encoded as UTF-8 and becomes a question mark.
+    expected = (
+        json.dumps(parse_like_dbt(content), ensure_ascii=False).encode("utf-8", "replace").decode()
+    )
+    assert parse(content) == json.loads(expected)
 
 
-@pytest.mark.parametrize("content", BAD, ids=lambda content: repr(content[:30]))
-def test_what_dbts_parser_refuses_we_refuse(content: bytes) -> None:
+@pytest.mark.parametrize("content", INVALID, ids=lambda content: repr(content[:30]))
+def test_json_that_dbt_rejects_is_rejected(content: bytes) -> None:
     with pytest.raises((ValueError, RecursionError)):
-        as_dbt(content)
+        parse_like_dbt(content)
     with pytest.raises(NotJsonError):
-        as_we(content)
+        parse(content)
 
 
-@pytest.mark.parametrize("written", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400"])
-def test_numbers_that_json_does_not_know_are_read_as_some_number(written: str) -> None:
-    content = f'{{"a": {written}, "b": [{written}], "c": "{written}"}}'.encode()
-    assert not math.isfinite(as_dbt(content)["a"])
-    found = as_we(content)
-    assert isinstance(found["a"], float)
-    assert isinstance(found["b"][0], float)
-    assert found["c"] == written
+@pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400"])
+def test_nonfinite_numbers_are_read_as_floats(literal: str) -> None:
+    content = f'{{"a": {literal}, "b": [{literal}], "c": "{literal}"}}'.encode()
+    assert not math.isfinite(parse_like_dbt(content)["a"])
+    values = parse(content)
+    assert isinstance(values["a"], float)
+    assert isinstance(values["b"][0], float)
+    assert values["c"] == literal
 
 
 @pytest.mark.parametrize("content", [b"[]", b"null", b'"x"', b"5", b"[NaN]", b"NaN"])
-def test_json_that_is_not_an_object_is_refused(content: bytes) -> None:
+def test_json_that_is_not_an_object_is_rejected(content: bytes) -> None:
     with pytest.raises(NotJsonError):
         dbt_json.split(content)
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"", "is empty"),
         (b" \n", "contains only white space"),
@@ -114,54 +116,57 @@ def test_json_that_is_not_an_object_is_refused(content: bytes) -> None:
         (b'{"a": ' + b"[" * 5000, "nested too deeply"),
     ],
 )
-def test_a_refusal_says_why_and_where(content: bytes, words: str) -> None:
-    with pytest.raises(NotJsonError) as refused:
+def test_error_states_cause_and_position(content: bytes, message: str) -> None:
+    with pytest.raises(NotJsonError) as raised:
         dbt_json.split(content)
-    assert words in str(refused.value)
+    assert message in str(raised.value)
 
 
-def test_an_object_with_more_keys_than_any_artifact_is_refused_before_it_fills_the_memory() -> None:
+def test_object_with_too_many_keys_is_rejected() -> None:
     content = ("{" + ", ".join(f'"key {number}": 1' for number in range(10_001)) + "}").encode()
     with pytest.raises(NotJsonError, match="over 10,000 keys"):
         dbt_json.split(content)
 
 
-def visits(content: bytes) -> list[tuple[str, Any]]:
-    seen: list[tuple[str, Any]] = []
-    dbt_json.walk(dbt_json.split(content)["a"], lambda key, value: seen.append((key, value)))
-    return seen
+def walked_entries(content: bytes) -> list[tuple[str, Any]]:
+    entries: list[tuple[str, Any]] = []
+    dbt_json.walk(dbt_json.split(content)["a"], lambda key, value: entries.append((key, value)))
+    return entries
 
 
-def test_a_mapping_is_walked_entry_by_entry_and_of_a_repeated_key_the_last_counts() -> None:
-    assert visits(b'{"a": {"x": 1, "y": [2], "x": {"z": null}}}') == [
+def test_walk_visits_entries_and_uses_last_repeated_key() -> None:
+    assert walked_entries(b'{"a": {"x": 1, "y": [2], "x": {"z": null}}}') == [
         ("x", {"z": None}),
         ("y", [2]),
     ]
 
 
-def test_a_number_that_the_fast_parser_refuses_is_walked_all_the_same() -> None:
+def test_walk_accepts_number_that_fast_parser_rejects() -> None:
     big = "9" * 400
-    assert dict(visits(f'{{"a": {{"x": {big}.5, "y": 2}}}}'.encode())) == {"x": math.inf, "y": 2}
+    assert dict(walked_entries(f'{{"a": {{"x": {big}.5, "y": 2}}}}'.encode())) == {
+        "x": math.inf,
+        "y": 2,
+    }
 
 
-def test_a_list_is_walked_item_by_item() -> None:
+def test_walk_list_visits_items() -> None:
     for content, last in ((b'{"a": [1, null]}', None), (b'{"a": [1, 1e400]}', math.inf)):
-        seen: dict[int, Any] = {}
-        dbt_json.walk_list(dbt_json.split(content)["a"], seen.__setitem__)
-        assert seen == {0: 1, 1: last}
+        items: dict[int, Any] = {}
+        dbt_json.walk_list(dbt_json.split(content)["a"], items.__setitem__)
+        assert items == {0: 1, 1: last}
 
 
 @pytest.mark.parametrize("content", [b'{"a": []}', b'{"a": null}', b'{"a": 5}'])
-def test_only_mappings_have_entries(content: bytes) -> None:
+def test_entries_of_other_values_are_rejected(content: bytes) -> None:
     raw = dbt_json.split(content)["a"]
-    for look in (dbt_json.count, dbt_json.entries):
+    for read_entries in (dbt_json.count, dbt_json.entries):
         with pytest.raises(NotJsonError):
-            look(raw)
+            read_entries(raw)
     with pytest.raises(NotJsonError):
         dbt_json.walk(raw, lambda _key, _value: None)
 
 
-def test_entries_are_counted_without_being_kept() -> None:
+def test_entries_are_counted_and_listed() -> None:
     raw = dbt_json.split(b'{"a": {"x": 1, "y": {"z": 2}}}')["a"]
     assert dbt_json.count(raw) == 2
     assert list(dbt_json.entries(raw)) == ["x", "y"]

@@ -1,4 +1,4 @@
-"""A project of anyone: its files take neither forever nor all memory, and see no secret."""
+"""Limits for untrusted dbt projects: time, memory and access to secrets."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ SECRETS = (
 )
 
 
-def write(folder: Path, text: str) -> Path:
-    """Write the project file of this folder."""
-    (folder / "dbt_project.yml").write_text(f"name: shop\n{text}\n", encoding="utf-8")
-    (folder / "models").mkdir(exist_ok=True)
-    (folder / "models" / "orders.sql").touch()
-    return folder
+def write(directory: Path, text: str) -> Path:
+    """Write the project file and a model, and return the directory."""
+    (directory / "dbt_project.yml").write_text(f"name: shop\n{text}\n", encoding="utf-8")
+    (directory / "models").mkdir(exist_ok=True)
+    (directory / "models" / "orders.sql").touch()
+    return directory
 
 
 def nested_aliases(first: str, level: str, depth: int) -> str:
-    """Return anchors of which each one contains the one before it several times."""
+    """Return YAML anchors that each contain the previous one ten times."""
     lines = [f"a0: &a0 {first}"]
     for number in range(1, depth):
         aliases = ", ".join([f"*a{number - 1}"] * 10)
@@ -47,7 +47,7 @@ def nested_aliases(first: str, level: str, depth: int) -> str:
         "list: [" + "x, " * 200_000 + "]",
     ],
 )
-def test_a_document_that_would_grow_is_refused_at_once(text: str, tmp_path: Path) -> None:
+def test_growing_document_is_rejected_quickly(text: str, tmp_path: Path) -> None:
     start = time.monotonic()
     with pytest.raises(
         UsageError, match=r"dbt_project\.yml cannot be read: it has more than 100,0"
@@ -71,17 +71,15 @@ def test_a_document_that_would_grow_is_refused_at_once(text: str, tmp_path: Path
         ("x: !!timestamp foo", "does not fit its tag"),
     ],
 )
-def test_a_document_that_can_not_be_read_is_said_in_short(
-    text: str, reason: str, tmp_path: Path
-) -> None:
+def test_unreadable_document_error_is_short(text: str, reason: str, tmp_path: Path) -> None:
     start = time.monotonic()
-    with pytest.raises(UsageError, match=f"cannot be read: .*{reason}") as refused:
+    with pytest.raises(UsageError, match=f"cannot be read: .*{reason}") as raised:
         read_project(write(tmp_path, text), {})
     assert time.monotonic() - start < 10
-    assert len(str(refused.value)) < 1_000
+    assert len(str(raised.value)) < 1_000
 
 
-def test_anchors_that_people_use_are_read(tmp_path: Path) -> None:
+def test_common_anchors_are_accepted(tmp_path: Path) -> None:
     text = "vars: &vars {a: 1}\nmore: {<<: *vars, b: 2}\npaths: &paths [src]\nmodel-paths: *paths"
     write(tmp_path, text + "\nself: &self [*self]")
     (tmp_path / "src").mkdir()
@@ -92,28 +90,28 @@ def test_anchors_that_people_use_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "paths", [f"['{LONG}']", '["a\\0b"]', "[1, null, [x], {y: z}]", '["../none"]', "[loop]"]
 )
-def test_paths_that_lead_nowhere_are_passed_by(paths: str, tmp_path: Path) -> None:
+def test_invalid_model_paths_are_ignored(paths: str, tmp_path: Path) -> None:
     if os.name == "posix":
         (tmp_path / "loop").symlink_to("loop")
     project = read_project(write(tmp_path, f"model-paths: {paths}"), {})
     assert project.sources == ()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
-def test_links_between_folders_make_no_loop(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege")
+def test_symlink_loop_ends(tmp_path: Path) -> None:
     write(tmp_path, "")
     (tmp_path / "models" / "again").symlink_to(tmp_path / "models")
     assert read_project(tmp_path, {}).sources == (tmp_path / "models" / "orders.sql",)
 
 
-def test_the_whole_disk_as_models_ends_in_time(tmp_path: Path) -> None:
+def test_root_directory_as_model_path_ends_quickly(tmp_path: Path) -> None:
     start = time.monotonic()
     read_project(write(tmp_path, "model-paths: ['/']"), {})
     assert time.monotonic() - start < 15
 
 
 @pytest.mark.parametrize(("name", "limit"), [("_MAX_ENTRIES", 3), ("_MAX_WALK_S", -1.0)])
-def test_folders_that_are_too_large_to_look_at_are_no_sources(
+def test_too_large_directories_have_no_sources(
     tmp_path: Path, name: str, limit: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, "")
@@ -126,7 +124,7 @@ def test_folders_that_are_too_large_to_look_at_are_no_sources(
 
 @pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize("default", ["", ", 'out'"])
-def test_the_target_path_sees_no_secret(tmp_path: Path, name: str, default: str) -> None:
+def test_target_path_cannot_read_secrets(tmp_path: Path, name: str, default: str) -> None:
     write(tmp_path, f"target-path: \"a/{{{{ env_var('{name}'{default}) }}}}\"")
     with pytest.raises(
         UsageError, match=f"environment variable {name}, which may contain a"
@@ -136,7 +134,7 @@ def test_the_target_path_sees_no_secret(tmp_path: Path, name: str, default: str)
     assert read_project(tmp_path, {name: "t0ken", "DBT_TARGET_PATH": "x"}).target == tmp_path / "x"
 
 
-def test_the_message_names_the_setting_that_names_a_secret(tmp_path: Path) -> None:
+def test_secret_error_names_setting(tmp_path: Path) -> None:
     write(tmp_path, "packages-install-path: \"{{ env_var('ALTIMATE_API_KEY') }}\"")
     with pytest.raises(
         UsageError, match="yml: packages-install-path contains the environment variable"
@@ -145,14 +143,14 @@ def test_the_message_names_the_setting_that_names_a_secret(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["DBT_PROJECT_DIR", "DBT_ENGINE_PROJECT_DIR"])
-def test_a_variable_that_names_no_project_is_named(tmp_path: Path, name: str) -> None:
-    gone = tmp_path / "gone"
-    with pytest.raises(UsageError, match=f"no dbt_project.yml in {gone}"):
-        find_project(None, {name: str(gone)})
-    assert find_project(write(tmp_path, ""), {name: str(gone)}).folder == tmp_path
+def test_missing_project_error_names_variable(tmp_path: Path, name: str) -> None:
+    missing = tmp_path / "gone"
+    with pytest.raises(UsageError, match=f"no dbt_project.yml in {missing}"):
+        find_project(None, {name: str(missing)})
+    assert find_project(write(tmp_path, ""), {name: str(missing)}).folder == tmp_path
 
 
-def test_no_command_prints_a_token_in_the_target_path(tmp_path: Path) -> None:
+def test_token_in_target_path_is_not_printed(tmp_path: Path) -> None:
     write(tmp_path, "target-path: \"{{ env_var('ALTIMATE_API_KEY') }}\"")
     done = datapilot(
         *("dbt", "onboard", "--project-dir", tmp_path, "--integration-id", 1),
@@ -164,7 +162,7 @@ def test_no_command_prints_a_token_in_the_target_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ['target-path: "a\\0b"', f"target-path: {LONG}", "target-path: 7"])
-def test_a_target_path_that_is_none_does_no_harm(tmp_path: Path, text: str) -> None:
+def test_invalid_target_path_is_usage_error(tmp_path: Path, text: str) -> None:
     write(tmp_path, text)
     done = datapilot("dbt", "defer", "status", "--project-dir", tmp_path, "--manifest-path", "x")
     assert done.exit_code == 2
@@ -173,7 +171,7 @@ def test_a_target_path_that_is_none_does_no_harm(tmp_path: Path, text: str) -> N
 
 
 @pytest.mark.parametrize("path", ['"a\\0b"', LONG, "loop", "7"])
-def test_a_packages_path_that_is_none_does_no_harm(workspace: Path, prod: Path, path: str) -> None:
+def test_invalid_packages_path_is_usage_error(workspace: Path, prod: Path, path: str) -> None:
     shutil.rmtree(workspace / "shop" / "models")
     if os.name == "posix":
         (workspace / "shop" / "loop").symlink_to("loop")
@@ -184,7 +182,7 @@ def test_a_packages_path_that_is_none_does_no_harm(workspace: Path, prod: Path, 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX")
-def test_a_project_folder_that_can_not_be_looked_at_is_said(tmp_path: Path) -> None:
+def test_unreadable_project_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(UsageError, match="cannot be read: File name too long"):

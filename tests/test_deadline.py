@@ -1,4 +1,4 @@
-"""Nothing outlives its deadline, and what is run reports what happened to it."""
+"""Deadlines and calls with a time limit."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from datapilot_defer.deadline import Deadline
 from datapilot_defer.errors import Unavailable
 
 
-def test_the_result_of_a_call_comes_back() -> None:
+def test_run_returns_result() -> None:
     assert Deadline(10).run(lambda: 42, "counting") == 42
 
 
-def test_the_error_of_a_call_comes_back() -> None:
+def test_run_raises_error_of_call() -> None:
     def fail() -> None:
         raise KeyError("lost")
 
@@ -22,7 +22,7 @@ def test_the_error_of_a_call_comes_back() -> None:
         Deadline(10).run(fail, "looking")
 
 
-def test_a_call_that_never_ends_is_left_behind() -> None:
+def test_run_abandons_call_that_never_ends() -> None:
     never = threading.Event()
     try:
         with pytest.raises(Unavailable, match=r"waiting did not end within 0\.05 s"):
@@ -31,6 +31,6 @@ def test_a_call_that_never_ends_is_left_behind() -> None:
         never.set()
 
 
-def test_a_deadline_that_has_passed_stops_work_between_two_steps() -> None:
+def test_check_raises_after_deadline() -> None:
     with pytest.raises(Unavailable, match="--timeout"):
         Deadline(0).check("the upload")

@@ -1,4 +1,4 @@
-"""JSON from outside that is nested more deeply than a decoder can follow."""
+"""Untrusted JSON that is nested too deeply for a decoder."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ DEEP = "[" * 200_000 + "]" * 200_000
 URL = "https://i.example"
 
 
-def test_a_deep_record_of_a_state_directory_is_not_used() -> None:
+def test_deep_state_record_is_ignored() -> None:
     content = f'{{"version": 1, "more": {DEEP}}}'.encode()
     assert parse_record(content) is None
     assert parse_record_version(content) == 0
 
 
-def test_a_deep_event_of_a_ci_job_is_not_used(tmp_path: Path) -> None:
+def test_deep_ci_event_is_ignored(tmp_path: Path) -> None:
     event = tmp_path / "event.json"
     event.write_text(DEEP, encoding="utf-8")
     environ = {
@@ -41,7 +41,7 @@ def test_a_deep_event_of_a_ci_job_is_not_used(tmp_path: Path) -> None:
     assert run.commit == "merge"
 
 
-def test_a_deep_entry_of_the_keyring_is_not_used(memory_keyring: MemoryKeyring) -> None:
+def test_deep_keyring_entry_is_ignored(memory_keyring: MemoryKeyring) -> None:
     credential_store.save_to_keyring(StoredCredentials(URL, "acme", "s3cret-token"))
     for entry, content in memory_keyring.passwords.items():
         if "s3cret-token" in content:
@@ -49,7 +49,7 @@ def test_a_deep_entry_of_the_keyring_is_not_used(memory_keyring: MemoryKeyring) 
     assert credential_store.find_in_keyring(URL, "acme") is None
 
 
-def test_deep_results_of_a_run_are_left_to_dbt(tmp_path: Path) -> None:
+def test_deep_run_results_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "run_results.json").write_text(f'{{"args": {DEEP}}}', encoding="utf-8")
     check_retry(["retry"], DbtProject(tmp_path, "shop", tmp_path))
 
@@ -57,7 +57,7 @@ def test_deep_results_of_a_run_are_left_to_dbt(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "names", [DEEP, f'{{"shop": {DEEP}}}', f'{{"shop": {"9" * 5000}}}', '{"shop": -3}']
 )
-def test_a_corrupt_cache_of_names_is_not_used(names: str) -> None:
+def test_corrupt_name_cache_is_ignored(names: str) -> None:
     address = InstanceAddress(URL, "acme")
     directory = instance_cache_directory(address)
     directory.mkdir(parents=True)
@@ -66,7 +66,7 @@ def test_a_corrupt_cache_of_names_is_not_used(names: str) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes with a path")
-def test_a_pipe_in_the_place_of_the_cache_of_names_is_not_read() -> None:
+def test_pipe_instead_of_name_cache_is_not_read() -> None:
     address = InstanceAddress(URL, "acme")
     directory = instance_cache_directory(address)
     directory.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Several commands change one settings file at the same time."""
+"""Concurrent changes of one settings file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.support.workspace import entry, local, settings_file
 PROJECTS = [f"project{number}" for number in range(6)]
 
 
-def enable(prod: Path, folder: Path, cache: Path) -> subprocess.Popen[str]:
-    """Start `datapilot dbt defer enable` for the project in this folder."""
+def enable(prod: Path, directory: Path, cache: Path) -> subprocess.Popen[str]:
+    """Start `datapilot dbt defer enable` for the project in this directory."""
     words = ["dbt", "defer", "enable", "--manifest-path", str(prod)]
     return subprocess.Popen(
         [sys.executable, "-m", "datapilot_defer", *words],
-        cwd=folder,
+        cwd=directory,
         env={**os.environ, "XDG_CACHE_HOME": str(cache)},
         stderr=subprocess.PIPE,
         text=True,
@@ -38,13 +38,13 @@ def make_projects(workspace: Path) -> None:
 
 
 @pytest.mark.parametrize("shares_cache", [True, False])
-def test_no_entry_of_six_projects_is_lost(
+def test_concurrent_enable_keeps_every_entry(
     workspace: Path, prod: Path, tmp_path: Path, shares_cache: bool
 ) -> None:
     if os.name == "nt" and not shares_cache:
         pytest.skip("the lock is in the user's cache")
     make_projects(workspace)
-    # A large file takes long to parse: all six read it before the first one writes.
+    # Parsing a large file takes so long that all six processes read it before the first one writes.
     words = json.dumps({"words": [[number] for number in range(40_000)]})
     settings_file(workspace).write_text(words, encoding="utf-8")
     caches = [tmp_path / "cache" / name for name in PROJECTS]
@@ -60,7 +60,7 @@ def test_no_entry_of_six_projects_is_lost(
     assert [path.name for path in (workspace / ".vscode").iterdir()] == ["settings.json"]
 
 
-def test_a_lock_that_is_never_released_is_said(
+def test_lock_that_is_never_released_is_reported(
     workspace: Path, prod: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert datapilot("dbt", "defer", "enable", "--manifest-path", prod).exit_code == 0
@@ -73,9 +73,7 @@ def test_a_lock_that_is_never_released_is_said(
     assert datapilot("dbt", "defer", "disable").exit_code == 0
 
 
-def test_waiting_for_the_lock_ends_with_the_timeout_of_the_command(
-    workspace: Path, prod: Path
-) -> None:
+def test_wait_for_lock_ends_with_command_timeout(workspace: Path, prod: Path) -> None:
     start = time.monotonic()
     with settings_lock.lock_settings(settings_file(workspace)):
         done = datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--timeout", "1")
@@ -84,7 +82,7 @@ def test_waiting_for_the_lock_ends_with_the_timeout_of_the_command(
     assert not settings_file(workspace).exists()
 
 
-def test_where_no_lock_can_be_kept_the_settings_change_all_the_same(
+def test_settings_change_without_lock_directory(
     workspace: Path, prod: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
@@ -95,7 +93,7 @@ def test_where_no_lock_can_be_kept_the_settings_change_all_the_same(
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX")
 @pytest.mark.parametrize("error", [OSError(37, "No locks available"), PermissionError(13, "no")])
-def test_a_file_system_without_locks_is_used_without(
+def test_settings_change_on_file_system_without_locks(
     workspace: Path, prod: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -106,8 +104,8 @@ def test_a_file_system_without_locks_is_used_without(
     assert entry(workspace) == local(prod)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
-def test_one_file_has_one_lock_whatever_link_leads_to_it(
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege")
+def test_symlink_and_target_share_lock(
     workspace: Path, prod: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dotfiles = tmp_path / "dotfiles.json"

@@ -1,4 +1,4 @@
-"""What dbt does with a state, alone and under `datapilot dbt defer run`: each row runs twice."""
+"""Comparison of dbt alone and dbt under `datapilot dbt defer run`, one row per situation."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ from tests.support.dbt_project import Shop, copy_shop
 from tests.support.environments import REPOSITORY
 from tests.support.extended_shop import fork
 
-MODEL = "revenue_by_country"  # it refers to orders and customers
+MODEL = "revenue_by_country"  # It refers to both PARENTS.
 PARENTS = ("orders", "customers")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a dbt command ended, and the schema of references: "prod", "dev", "other" or None."""
+    """Exit code of a dbt command and the schema of its references.
+
+    schema: "prod", "dev", "other" or None.
+    """
 
     exit_code: int
     schema: str | None
@@ -35,10 +38,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Row:
-    """One behavior. {state} and the like are directories of `States`.
+    """One situation. {state} and similar names are replaced by directories of `_make_states`.
 
-    alone: arguments of dbt itself. ours: arguments of `defer run`, with `state` to defer to.
-    alone_expected and ours_expected: exit code and schema. says: text in the output of ours.
+    alone: arguments for dbt itself. ours: arguments for `defer run`, which defers to `state`.
+    alone_expected and ours_expected: exit code and schema.
+    message: expected text in the output of `defer run`.
     """
 
     name: str
@@ -46,7 +50,7 @@ class Row:
     alone_expected: tuple[int, str | None]
     ours: str
     ours_expected: tuple[int, str | None]
-    says: str = ""
+    message: str = ""
     state: str = "state"
     environ: Mapping[str, str] = field(default_factory=dict)
     parents_in_dev: bool = False
@@ -107,7 +111,7 @@ ROWS = [
         (0, "other"),
         "compile -s M",
         (0, "prod"),
-        says="DBT_DEFER_STATE is set",
+        message="DBT_DEFER_STATE is set",
         environ={"DBT_DEFER_STATE": "{other}"},
     ),
     Row(
@@ -116,7 +120,7 @@ ROWS = [
         (0, "other"),
         "compile -s M",
         (0, "prod"),
-        says="DBT_ENGINE_DEFER_STATE is set",
+        message="DBT_ENGINE_DEFER_STATE is set",
         environ={"DBT_ENGINE_DEFER_STATE": "{other}"},
     ),
     Row(
@@ -125,7 +129,7 @@ ROWS = [
         (0, "prod"),
         "compile -s M",
         (0, "prod"),
-        says="DBT_STATE is set",
+        message="DBT_STATE is set",
         environ={"DBT_STATE": "{other}"},
     ),
     Row(
@@ -134,7 +138,7 @@ ROWS = [
         (0, "other"),
         "compile -s M",
         (0, "prod"),
-        says="DBT_STATE is set",
+        message="DBT_STATE is set",
         environ={"DBT_DEFER": "true", "DBT_STATE": "{other}"},
     ),
     Row(
@@ -143,7 +147,7 @@ ROWS = [
         (0, "prod"),
         "compile -s M",
         (0, "dev"),
-        says="DBT_FAVOR_STATE is set",
+        message="DBT_FAVOR_STATE is set",
         environ={"DBT_FAVOR_STATE": "true"},
         parents_in_dev=True,
     ),
@@ -153,7 +157,7 @@ ROWS = [
         (0, "dev"),
         "compile -s M --no-defer",
         (2, None),
-        says="--no-defer contradicts `defer run`",
+        message="--no-defer contradicts `defer run`",
     ),
     Row(
         "no such folder",
@@ -161,7 +165,7 @@ ROWS = [
         (2, None),
         "compile -s M",
         (2, None),
-        says="gone is not a directory",
+        message="gone is not a directory",
         state="gone",
     ),
     Row(
@@ -170,7 +174,7 @@ ROWS = [
         (2, None),
         "compile -s M",
         (2, None),
-        says="empty contains no manifest.json",
+        message="empty contains no manifest.json",
         state="empty",
     ),
     Row(
@@ -187,7 +191,7 @@ ROWS = [
         (0, "dev"),
         "compile -s M",
         (1, None),
-        says="is of project 'warehouse' and contains no node of 'shop'",
+        message="is of project 'warehouse' and contains no node of 'shop'",
         state="foreign",
     ),
     Row(
@@ -196,7 +200,7 @@ ROWS = [
         (0, "dev"),
         "compile -s M",
         (1, None),
-        says="is also called 'shop', but shares no model or seed",
+        message="is also called 'shop', but shares no model or seed",
         state="namesake",
     ),
     Row(
@@ -205,7 +209,7 @@ ROWS = [
         (0, "dev"),
         "compile -s M",
         (2, None),
-        says="is dbt's target directory",
+        message="is dbt's target directory",
         state="project/target",
     ),
     Row(
@@ -214,7 +218,7 @@ ROWS = [
         (0, "dev"),
         "compile -s M",
         (2, None),
-        says="is dbt's target directory",
+        message="is dbt's target directory",
         state="link",
     ),
     Row(
@@ -223,7 +227,7 @@ ROWS = [
         (0, "dev"),
         "compile -s M --target-path {copy}",
         (2, None),
-        says="is dbt's target directory",
+        message="is dbt's target directory",
         state="copy",
     ),
     Row(
@@ -241,7 +245,7 @@ ROWS = [
             (2, None),
             "compile -s M",
             (1, None),
-            says="cannot defer to",
+            message="cannot defer to",
             state=f"v{version}",
         )
         for version in (3, 13, 20)
@@ -252,7 +256,7 @@ ROWS = [
         (2, None),
         "compile -s M",
         (1, None),
-        says="].config.meta",
+        message="].config.meta",
         state="null_meta",
     ),
     Row(
@@ -269,7 +273,7 @@ ROWS = [
         (2, None),
         "compile -s M",
         (1, None),
-        says="manifest.json::$",
+        message="manifest.json::$",
         state="nothing",
     ),
     Row(
@@ -278,7 +282,7 @@ ROWS = [
         (2, None),
         "compile -s M",
         (1, None),
-        says="ends after",
+        message="ends after",
         state="truncated",
     ),
     Row(
@@ -312,11 +316,11 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def shops(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, tuple[Shop, Shop]]:
-    """Return the shop with an empty development schema (False) and with the parents built (True).
+    """Return two copies of the shop, by whether its development schema has the parents.
 
-    Each twice: one for dbt alone, one for `defer run`, so that both run at the same time.
+    One copy is for dbt alone and one for `defer run`, so that both run at the same time.
     """
-    made = {}
+    pairs = {}
     for parents_in_dev in (False, True):
         shop = copy_shop(tmp_path_factory.mktemp("dbt") / "one")
         (shop.project / "macros" / "nop.sql").write_text(
@@ -327,65 +331,66 @@ def shops(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, tuple[Shop, Sh
                 "--quiet", "run", "-s", *PARENTS, "--defer", "--state", str(shop.prod_artifacts)
             )
         else:
-            shop.run(
-                "--quiet", "parse"
-            )  # what is parsed is kept: each run below is a second faster
+            # dbt keeps the parsed project, which makes each run below a second faster.
+            shop.run("--quiet", "parse")
         _make_states(shop)
         other = fork(shop, shop.project.parents[1] / "other")
         for each in (shop, other):
-            _folder(each, "link").symlink_to(each.project / "target", target_is_directory=True)
-        made[parents_in_dev] = (shop, other)
-    return made
+            _directory(each, "link").symlink_to(each.project / "target", target_is_directory=True)
+        pairs[parents_in_dev] = (shop, other)
+    return pairs
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_dbt_alone_and_under_defer_run(row: Row, shops: Mapping[bool, tuple[Shop, Shop]]) -> None:
+def test_defer_run_compared_with_dbt_alone(
+    row: Row, shops: Mapping[bool, tuple[Shop, Shop]]
+) -> None:
     one, other = shops[row.parents_in_dev]
-    with ThreadPoolExecutor() as beside:
-        running = beside.submit(dbt_alone, row, one)
+    with ThreadPoolExecutor() as executor:
+        running = executor.submit(dbt_alone, row, one)
         ours = defer_run(row, other)
         alone = running.result()
     assert (alone.exit_code, alone.schema) == row.alone_expected, alone.output
     assert (ours.exit_code, ours.schema) == row.ours_expected, ours.output
-    assert row.says in ours.output
+    assert row.message in ours.output
     assert "Traceback" not in ours.output
 
 
-def test_the_documentation_shows_these_rows() -> None:
+def test_documentation_has_table_of_rows() -> None:
     page = (REPOSITORY / "docs" / "defer.md").read_text(encoding="utf-8")
     assert table() in page, f"put this into docs/defer.md:\n{table()}"
 
 
 def table() -> str:
-    """Return the rows for people, as a table in Markdown."""
+    """Return the rows as a Markdown table."""
     lines = ["| Situation | dbt alone | `datapilot dbt defer run` |", "|---|---|---|"]
     for row in ROWS:
         alone, ours = _cell(row.alone_expected), _cell(row.ours_expected)
-        said = f": “{row.says}”" if row.says else ""
+        message = f": “{row.message}”" if row.message else ""
         favor = " (`--favor-state`)" if row.favor else ""
-        lines.append(f"| {row.name} | {alone} | {ours}{favor}{said} |")
+        lines.append(f"| {row.name} | {alone} | {ours}{favor}{message} |")
     return "\n".join(lines)
 
 
 def _cell(expected: tuple[int, str | None]) -> str:
     code, schema = expected
-    read = {
+    effect = {
         "prod": "reads production",
         "dev": "reads development",
         "other": "reads another state",
         None: "runs",
     }[schema]
-    return f"exit {code}" if code else read
+    return f"exit {code}" if code else effect
 
 
 def defer_run(row: Row, shop: Shop) -> Outcome:
-    """Run dbt under `defer run`, deferring to a local folder."""
+    """Run dbt under `defer run`, deferring to a local directory."""
     _clear(shop)
     origin = (
         "--dbt",
         shop.dbt,
         "--manifest-path",
-        _folder(shop, row.state),
+        _directory(shop, row.state),
         *(["--favor-state"] if row.favor else []),
     )
     before = Path.cwd()
@@ -415,86 +420,89 @@ def dbt_alone(row: Row, shop: Shop) -> Outcome:
 
 
 def _compiled(shop: Shop) -> list[Path]:
-    return [shop.project / "target" / "compiled", _folder(shop, "copy") / "compiled"]
+    return [shop.project / "target" / "compiled", _directory(shop, "copy") / "compiled"]
 
 
 def _clear(shop: Shop) -> None:
-    for folder in _compiled(shop):
-        shutil.rmtree(folder, ignore_errors=True)
+    for directory in _compiled(shop):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _schema(shop: Shop) -> str | None:
     """Return the schema that the compiled SQL of the model reads its parents from."""
-    found = [file for folder in _compiled(shop) for file in folder.rglob(f"{MODEL}.sql")]
+    files = [file for directory in _compiled(shop) for file in directory.rglob(f"{MODEL}.sql")]
     schemas = (
-        set(re.findall(r'"warehouse"."(\w+)"."orders"', found[0].read_text(encoding="utf-8")))
-        if found
+        set(re.findall(r'"warehouse"."(\w+)"."orders"', files[0].read_text(encoding="utf-8")))
+        if files
         else set()
     )
     return schemas.pop() if schemas else None
 
 
 def words(text: str, shop: Shop) -> list[str]:
-    """Return the words of a row, with the model and the folders put in."""
-    return [MODEL if word == "M" else _filled(word, shop) for word in text.split()]
+    """Return the words of a row with the model and the directories filled in."""
+    return [MODEL if word == "M" else _fill_in(word, shop) for word in text.split()]
 
 
 def environ(row: Row, shop: Shop) -> dict[str, str]:
-    """Return the environment of a row."""
-    return shop.environment | {name: _filled(value, shop) for name, value in row.environ.items()}
+    """Return the environment variables of a row."""
+    return shop.environment | {name: _fill_in(value, shop) for name, value in row.environ.items()}
 
 
-def _filled(text: str, shop: Shop) -> str:
-    return re.sub(r"\{(\w+)\}", lambda found: str(_folder(shop, found.group(1))), text)
+def _fill_in(text: str, shop: Shop) -> str:
+    return re.sub(r"\{(\w+)\}", lambda match: str(_directory(shop, match.group(1))), text)
 
 
-def _folder(shop: Shop, name: str) -> Path:
+def _directory(shop: Shop, name: str) -> Path:
     first, _, rest = name.partition("/")
     base = shop.project if first == "project" else shop.project.parent / "states" / first
     return base / rest if rest else base
 
 
 def _make_states(shop: Shop) -> None:
-    """Return the folders that rows defer to, all made from production's manifest."""
+    """Create the directories that rows defer to, each with a variant of production's manifest."""
     production = json.loads((shop.prod_artifacts / "manifest.json").read_bytes())
     text = (shop.prod_artifacts / "manifest.json").read_text(encoding="utf-8")
 
     def make(name: str, content: str) -> None:
-        _folder(shop, name).mkdir(parents=True)
-        (_folder(shop, name) / "manifest.json").write_text(content, encoding="utf-8")
+        _directory(shop, name).mkdir(parents=True)
+        (_directory(shop, name) / "manifest.json").write_text(content, encoding="utf-8")
 
     make("state", text)
     make("copy", text)
     make("other", text.replace('"prod"', '"other"').replace('\\"prod\\"', '\\"other\\"'))
-    make("foreign", _renamed(text))
+    make("foreign", _rename_project(text))
     namesake = re.sub(r"\b(model|seed|snapshot)\.shop\.", r"\1.shop.their_", text)
     make("namesake", re.sub(r'("original_file_path": ")', r"\1their_", namesake))
     for version in (3, 11, 13, 20):
         make(f"v{version}", text.replace("manifest/v12.json", f"manifest/v{version}.json"))
     make(
-        "null_meta", json.dumps(_changed(production, lambda node: node["config"].update(meta=None)))
+        "null_meta",
+        json.dumps(_change_nodes(production, lambda node: node["config"].update(meta=None))),
     )
     make(
         "extra",
         json.dumps(
-            _changed({**production, "new": 1}, lambda node: node.update(brand_new={"a": 1}))
+            _change_nodes({**production, "new": 1}, lambda node: node.update(brand_new={"a": 1}))
         ),
     )
     make("nothing", "{}")
     make("truncated", text[: len(text) // 2])
-    _folder(shop, "empty").mkdir()
-    _folder(shop, "parsed").mkdir()
-    shop.run("--quiet", "parse", "--target", "prod", "--target-path", str(_folder(shop, "parsed")))
+    _directory(shop, "empty").mkdir()
+    _directory(shop, "parsed").mkdir()
+    shop.run(
+        "--quiet", "parse", "--target", "prod", "--target-path", str(_directory(shop, "parsed"))
+    )
 
 
-def _renamed(text: str) -> str:
-    """Return the same project under another name: every unique id differs."""
+def _rename_project(text: str) -> str:
+    """Return the manifest under another project name, so that every unique id differs."""
     return re.sub(r'(?<=")(\w+)\.shop\.', r"\1.warehouse.", text).replace(
         '"project_name": "shop"', '"project_name": "warehouse"'
     )
 
 
-def _changed(
+def _change_nodes(
     manifest: dict[str, Any], change: Callable[[dict[str, Any]], object]
 ) -> dict[str, Any]:
     copy: dict[str, Any] = json.loads(json.dumps(manifest))

@@ -1,4 +1,4 @@
-"""Terminal and editor share one switch: the extension's engine, in Node, reads our settings."""
+"""Settings shared with the VS Code extension, whose engine reads them in Node."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from tests.support.dbt_project import PROJECT
 from tests.support.environments import require
 from tests.support.instances import RunningInstance
 
-# What the extension does around its engine: find the project's entry by path.relative and pass it
-# to DeferConfig.
+# The extension finds the project's entry by path.relative and passes it to DeferConfig.
 ENGINE = """
 const path = require("path"), fs = require("fs");
 const { AltimateHttpClient, DbtIntegrationClient, DeferConfig } =
@@ -38,12 +37,12 @@ const config = new DeferConfig(
   entry.dbtCoreIntegrationId
 );
 (async () => {
-  const said = console.log; console.log = () => {};
+  const print = console.log; console.log = () => {};
   const folder = await config.getArtifactDirectory(client, nothing, project);
-  said(JSON.stringify({ folder, enabled: config.deferToProduction, favor: config.favorState }));
+  print(JSON.stringify({ folder, enabled: config.deferToProduction, favor: config.favorState }));
 })();
 """
-# What the panel does when a user changes one thing: the entry is spread, so that our key stays.
+# The extension's panel changes one value and copies the other keys of the entry, including ours.
 PANEL = """
 const path = require("path"), fs = require("fs");
 const { workspace, project, key, value } = JSON.parse(process.argv[1]);
@@ -59,7 +58,7 @@ fs.writeFileSync(file, JSON.stringify(settings, null, 4));
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a workspace with the shop in it, which is the working folder. No dbt on PATH."""
+    """Return a workspace with the project `shop`, the current directory. No dbt on PATH."""
     (tmp_path / "work" / ".vscode").mkdir(parents=True)
     shutil.copytree(PROJECT, tmp_path / "work" / "dbt" / "shop")
     monkeypatch.chdir(tmp_path / "work" / "dbt" / "shop")
@@ -84,17 +83,17 @@ def onboarded(
     return instance
 
 
-def node(program: str, workspace: Path, **told: object) -> Any:
-    """Run a program in Node with the extension's packages; gives what it printed."""
+def node(program: str, workspace: Path, **values: object) -> Any:
+    """Run a program in Node with the extension's packages and return the JSON that it prints."""
     executable = shutil.which("node", path="/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin")
     modules = require("node") / "node_modules"
     if executable is None:
-        pytest.skip("without Node")
+        pytest.skip("Node is not installed")
     words = [
         executable,
         "-e",
         program,
-        json.dumps({"workspace": str(workspace), "project": str(Path.cwd()), **told}),
+        json.dumps({"workspace": str(workspace), "project": str(Path.cwd()), **values}),
     ]
     env = {
         "NODE_PATH": str(modules),
@@ -106,17 +105,17 @@ def node(program: str, workspace: Path, **told: object) -> Any:
     return json.loads(done.stdout) if done.stdout else None
 
 
-def engine(workspace: Path, instance: RunningInstance) -> Any:
-    told = {"url": instance.url, "token": instance.token, "instance": instance.instance_name}
-    return node(ENGINE, workspace, **told)
+def run_engine(workspace: Path, instance: RunningInstance) -> Any:
+    values = {"url": instance.url, "token": instance.token, "instance": instance.instance_name}
+    return node(ENGINE, workspace, **values)
 
 
-def manifest_of(folder: object) -> str:
-    return hashlib.sha256((Path(str(folder)) / "manifest.json").read_bytes()).hexdigest()
+def manifest_sha256(directory: object) -> str:
+    return hashlib.sha256((Path(str(directory)) / "manifest.json").read_bytes()).hexdigest()
 
 
 @pytest.mark.peer
-def test_the_engine_defers_to_the_very_manifest_that_enable_pulled(
+def test_engine_defers_to_manifest_that_enable_pulled(
     workspace: Path, onboarded: RunningInstance
 ) -> None:
     done = datapilot(
@@ -143,25 +142,25 @@ def test_the_engine_defers_to_the_very_manifest_that_enable_pulled(
             "environment": "PROD",
         }
     }
-    said = engine(workspace, onboarded)
-    assert (said["enabled"], said["favor"]) == (True, True)
-    assert manifest_of(said["folder"]) == manifest_of(done.json["state_dir"])
+    result = run_engine(workspace, onboarded)
+    assert (result["enabled"], result["favor"]) == (True, True)
+    assert manifest_sha256(result["folder"]) == manifest_sha256(done.json["state_dir"])
     assert datapilot("dbt", "defer", "disable").exit_code == 0
-    assert engine(workspace, onboarded)["enabled"] is False
+    assert run_engine(workspace, onboarded)["enabled"] is False
 
 
 @pytest.mark.peer
-def test_the_engine_takes_the_folder_that_enable_wrote(
+def test_engine_uses_directory_that_enable_stored(
     workspace: Path, onboarded: RunningInstance
 ) -> None:
     prod = workspace / "prod"
     assert datapilot("dbt", "pull", "--integration-id", 1, "--output", prod).exit_code == 0
     assert datapilot("dbt", "defer", "enable", "--manifest-path", prod).exit_code == 0
-    assert engine(workspace, onboarded)["folder"] == str(prod)
+    assert run_engine(workspace, onboarded)["folder"] == str(prod)
 
 
 @pytest.mark.peer
-def test_status_reads_what_the_panel_writes_one_key_at_a_time(
+def test_status_reads_single_keys_written_by_panel(
     workspace: Path, onboarded: RunningInstance
 ) -> None:
     for key, value in (
@@ -170,14 +169,16 @@ def test_status_reads_what_the_panel_writes_one_key_at_a_time(
         ("deferToProduction", True),
     ):
         node(PANEL, workspace, key=key, value=value)
-    said = datapilot("dbt", "defer", "status", "--json").json
-    assert (said["enabled"], said["mode"], said["integration_id"]) == (True, "integration", 1)
-    assert (said["favor_state"], said["environment"]) == (False, None)
-    assert manifest_of(said["state_dir"]) == manifest_of(engine(workspace, onboarded)["folder"])
+    result = datapilot("dbt", "defer", "status", "--json").json
+    assert (result["enabled"], result["mode"], result["integration_id"]) == (True, "integration", 1)
+    assert (result["favor_state"], result["environment"]) == (False, None)
+    assert manifest_sha256(result["state_dir"]) == manifest_sha256(
+        run_engine(workspace, onboarded)["folder"]
+    )
 
 
 @pytest.mark.peer
-def test_our_own_key_survives_the_panel(workspace: Path, onboarded: RunningInstance) -> None:
+def test_panel_keeps_our_key(workspace: Path, onboarded: RunningInstance) -> None:
     assert (
         datapilot(
             "dbt", "defer", "enable", "--integration-id", 1, "--environment", "prod"
@@ -185,15 +186,13 @@ def test_our_own_key_survives_the_panel(workspace: Path, onboarded: RunningInsta
         == 0
     )
     node(PANEL, workspace, key="favorState", value=True)
-    said = datapilot("dbt", "defer", "status", "--json").json
-    assert (said["favor_state"], said["environment"]) == (True, "prod")
+    result = datapilot("dbt", "defer", "status", "--json").json
+    assert (result["favor_state"], result["environment"]) == (True, "prod")
     datapilot("dbt", "defer", "enable", "--integration-id", 1)
     assert datapilot("dbt", "defer", "status", "--json").json["environment"] is None
 
 
-def test_a_disabled_entry_keeps_where_the_manifest_comes_from(
-    workspace: Path, onboarded: RunningInstance
-) -> None:
+def test_disable_keeps_manifest_source(workspace: Path, onboarded: RunningInstance) -> None:
     datapilot("dbt", "defer", "enable", "--integration-id", 1)
     datapilot("dbt", "defer", "disable")
     off = datapilot("dbt", "defer", "status", "--json")
@@ -201,31 +200,29 @@ def test_a_disabled_entry_keeps_where_the_manifest_comes_from(
     assert datapilot("dbt", "defer", "enable", "--json").json["integration_id"] == 1
 
 
-def test_what_is_wrong_with_an_integration_is_said_and_nothing_is_stored(
+def test_invalid_integration_is_reported_and_not_stored(
     workspace: Path, onboarded: RunningInstance
 ) -> None:
-    for words, code, says in (
+    for words, code, message in (
         (("--integration-id", 9), 4, "no integration 9"),
         (("--integration-id", 1, "--environment", "QA"), 4, "has no environment QA. It has: PROD"),
         (("--integration-name", "nope"), 4, "no integration is called 'nope'"),
     ):
         done = datapilot("dbt", "defer", "enable", *words)
-        assert (done.exit_code, says in done.stderr) == (code, True), done.output
+        assert (done.exit_code, message in done.stderr) == (code, True), done.output
     assert not (workspace / ".vscode" / "settings.json").exists()
 
 
-def test_status_goes_on_with_what_was_pulled_when_it_is_told_to_stay_offline(
-    workspace: Path, onboarded: RunningInstance
-) -> None:
+def test_offline_status_uses_pulled_manifest(workspace: Path, onboarded: RunningInstance) -> None:
     datapilot("dbt", "defer", "enable", "--integration-name", "shop")
-    said = datapilot("dbt", "defer", "status", "--offline", "--json").json
-    assert (said["offline"], said["integration_id"]) == (True, 1)
+    result = datapilot("dbt", "defer", "status", "--offline", "--json").json
+    assert (result["offline"], result["integration_id"]) == (True, 1)
 
 
-def test_an_integration_that_is_named_for_this_once_is_known_offline(
+def test_offline_status_accepts_integration_name_option(
     workspace: Path, onboarded: RunningInstance
 ) -> None:
     words = ("dbt", "defer", "status", "--integration-name", "shop", "--json")
     datapilot(*words)
-    said = datapilot(*words, "--offline").json
-    assert (said["offline"], said["integration_id"]) == (True, 1)
+    result = datapilot(*words, "--offline").json
+    assert (result["offline"], result["integration_id"]) == (True, 1)

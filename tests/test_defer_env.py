@@ -1,4 +1,4 @@
-"""dbt's environment variables for each shell, and that dbt then really defers."""
+"""Shell scripts with dbt's environment variables, and deferral in a shell that runs them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def env(shop: Shop, *words: object, **environ: str) -> Outcome:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs bash")
-def test_in_bash_any_dbt_defers_afterwards(shop: Shop) -> None:
+def test_dbt_defers_in_bash_after_eval(shop: Shop) -> None:
     ours = f"{sys.executable} -m datapilot_defer dbt defer env --shell bash --dbt {shop.dbt}"
     script = (
         f'eval "$({ours} --manifest-path {shop.prod_artifacts})" && '
@@ -57,7 +57,7 @@ def test_in_bash_any_dbt_defers_afterwards(shop: Shop) -> None:
     ]
 
 
-def test_what_would_decide_otherwise_is_taken_away(shop: Shop) -> None:
+def test_conflicting_variables_are_unset(shop: Shop) -> None:
     done = env(
         shop,
         "--shell",
@@ -77,7 +77,7 @@ def test_what_would_decide_otherwise_is_taken_away(shop: Shop) -> None:
     assert done.json["script"].splitlines()[-1] == "unset DBT_ENGINE_STATE"
 
 
-def test_unset_takes_everything_away() -> None:
+def test_unset_option_removes_all_variables() -> None:
     done = datapilot(
         "dbt",
         "defer",
@@ -90,7 +90,7 @@ def test_unset_takes_everything_away() -> None:
     assert done.stdout == "unset DBT_DEFER\nunset DBT_ENGINE_STATE\n"
 
 
-def test_the_same_is_refused_as_for_run(shop: Shop) -> None:
+def test_target_directory_is_rejected(shop: Shop) -> None:
     shutil.copytree(shop.prod_artifacts, shop.project / "target")
     done = datapilot(
         "dbt",
@@ -110,16 +110,16 @@ def test_the_same_is_refused_as_for_run(shop: Shop) -> None:
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell")
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_a_shell_reads_back_what_was_written(shell: str) -> None:
+def test_shell_reads_original_values(shell: str) -> None:
     script = (
         shell_variables.format_script(shell, VALUES, ["DBT_DEFER_STATE"])
         + '\nprintf "%s|%s" "$DBT_STATE" "${DBT_DEFER_STATE-gone}"'
     )
     environ = {**os.environ, "DBT_DEFER_STATE": "x"}
-    said = subprocess.run(
+    output = subprocess.run(
         ["sh", "-c", script], env=environ, capture_output=True, check=True, encoding="utf-8"
     ).stdout
-    assert said == f"{VALUES['DBT_STATE']}|gone"
+    assert output == f"{VALUES['DBT_STATE']}|gone"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_shell_reads_back_what_was_written(shell: str) -> None:
         ("dotenv", "DBT_STATE='/a b/it\\'s $HOME \\\\ %x%'\nOLD="),
     ],
 )
-def test_other_shells_are_written_in_their_own_quotes(shell: str, expected: str) -> None:
+def test_scripts_use_quotes_of_each_shell(shell: str, expected: str) -> None:
     assert (
         shell_variables.format_script(shell, {"DBT_STATE": VALUES["DBT_STATE"]}, ["OLD"])
         == expected
@@ -146,9 +146,9 @@ POWERSHELL_QUOTES = "'\u2018\u2019\u201a\u201b"
 
 
 def read_powershell(script: str) -> tuple[str, str]:
-    """Read `$env:NAME = '…'` as PowerShell's tokenizer does; return the value and what follows.
+    """Parse `$env:NAME = '…'` like PowerShell and return the value and the remaining text.
 
-    A single quote is any of five characters; two in a row stand for the first one.
+    Any of five characters is a single quote. Two quotes in a row mean the first one.
     """
     rest = script.removeprefix("$env:DBT_STATE = ")
     assert rest[0] in POWERSHELL_QUOTES
@@ -165,10 +165,10 @@ def read_powershell(script: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("quote", POWERSHELL_QUOTES)
-def test_no_quote_ends_a_string_of_powershell(quote: str) -> None:
-    for folder in (f"/it{quote}; rm -r x #", f"{quote}{quote}$(x)`", f"/a{quote}'{quote}"):
-        script = shell_variables.format_script("powershell", {"DBT_STATE": folder}, [])
-        assert read_powershell(script) == (folder, "")
+def test_quotes_are_escaped_for_powershell(quote: str) -> None:
+    for directory in (f"/it{quote}; rm -r x #", f"{quote}{quote}$(x)`", f"/a{quote}'{quote}"):
+        script = shell_variables.format_script("powershell", {"DBT_STATE": directory}, [])
+        assert read_powershell(script) == (directory, "")
 
 
 HOSTILE = [
@@ -178,25 +178,25 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_that_is_installed_reads_back_hostile_folders(shell: str) -> None:
+def test_installed_shell_reads_hostile_directories(shell: str) -> None:
     program = shutil.which(shell)
     if program is None:
         pytest.skip(f"{shell} is not installed")
-    for folder in HOSTILE:
-        script = shell_variables.format_script(shell, {"DBT_STATE": folder}, [])
+    for directory in HOSTILE:
+        script = shell_variables.format_script(shell, {"DBT_STATE": directory}, [])
         words = [program, "-c", f'{script}\nprintf %s "$DBT_STATE"']
         done = subprocess.run(words, capture_output=True, check=True, encoding="utf-8")
-        assert done.stdout == folder
+        assert done.stdout == directory
 
 
-def test_zsh_expands_nothing_after_a_colon() -> None:
+def test_zsh_value_with_colon_is_quoted() -> None:
     script = shell_variables.format_script("zsh", {"DBT_STATE": "/a:=ls"}, [])
     assert script == "export DBT_STATE='/a:=ls'"
 
 
 @pytest.mark.parametrize("name", ["a\nEVIL=1", "a\rb", "a\x1b[2J", "a\udcff", "a\u2028b"])
 @pytest.mark.parametrize("shell", ["bash", "fish", "powershell", "github", "dotenv"])
-def test_a_folder_that_can_not_be_printed_is_refused(shell: str, name: str) -> None:
+def test_unprintable_directory_is_rejected(shell: str, name: str) -> None:
     with pytest.raises(UsageError, match="line break or another character that cannot be printed"):
         shell_variables.format_script(shell, {"DBT_STATE": name}, [])
 
@@ -210,19 +210,19 @@ def test_a_folder_that_can_not_be_printed_is_refused(shell: str, name: str) -> N
         ({"SHELL": "/bin/tcsh"}, "powershell" if os.name == "nt" else "bash"),
     ],
 )
-def test_the_shell_is_the_one_that_is_used(environ: dict[str, str], expected: str) -> None:
+def test_shell_is_detected_from_environment(environ: dict[str, str], expected: str) -> None:
     assert shell_variables.detect_shell(environ) == expected
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the recorded dbt is a shell script")
 @pytest.mark.parametrize("name", ["a##[b", "a?token=abcd"])
 @pytest.mark.parametrize("arguments", [(), ("--json",)])
-def test_a_script_is_never_printed_with_a_change(
+def test_script_that_would_be_altered_is_not_printed(
     workspace: Path, prod: Path, name: str, arguments: tuple[str, ...]
 ) -> None:
-    folder = prod.rename(prod.parent / name)
+    directory = prod.rename(prod.parent / name)
     dbt = recorded_dbt(workspace / "bin").path
-    words = ("--shell", "bash", "--dbt", dbt, "--manifest-path", folder, *arguments)
+    words = ("--shell", "bash", "--dbt", dbt, "--manifest-path", directory, *arguments)
     done = datapilot("dbt", "defer", "env", *words)
     assert done.exit_code == 2
     assert "is therefore not printed. Use another directory" in done.stderr

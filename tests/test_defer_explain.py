@@ -1,4 +1,4 @@
-"""`explain` says before a run what dbt then really compiles."""
+"""Predictions of `explain`, compared with the SQL that dbt compiles."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MARTS = ("summary", "revenue_by_country", "customers")
 
 @dataclass(frozen=True)
 class Configuration:
-    """One way to run: command, selection, content of the development schema, favor state."""
+    """Options of one run: command, selection, favor state, and whether some models are built."""
 
     command: str
     selection: tuple[str, ...]
@@ -39,10 +39,14 @@ class Configuration:
     favor: bool
 
     def __str__(self) -> str:
-        what = "everything" if self.selection == EVERYTHING else "-".join(self.selection)
-        return (
-            f"{self.command}-{what}{'-built' if self.built else ''}{'-favor' if self.favor else ''}"
-        )
+        parts = [self.command, *self.selection]
+        if self.selection == EVERYTHING:
+            parts = [self.command, "everything"]
+        if self.built:
+            parts.append("built")
+        if self.favor:
+            parts.append("favor")
+        return "-".join(parts)
 
 
 CONFIGURATIONS = [
@@ -61,7 +65,7 @@ CONFIGURATIONS = [
 
 @pytest.fixture(scope="module")
 def shops(tmp_path_factory: pytest.TempPathFactory) -> Mapping[bool, Shop]:
-    """Return the larger shop with an empty development schema (False) and half built (True)."""
+    """Return the extended shop, by whether half of its development schema is built."""
     empty = extended_shop(tmp_path_factory.mktemp("empty"))
     half = fork(empty, tmp_path_factory.mktemp("half") / "shop")
     deferred = ("--defer", "--state", str(half.prod_artifacts))
@@ -71,16 +75,17 @@ def shops(tmp_path_factory: pytest.TempPathFactory) -> Mapping[bool, Shop]:
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=str)
-def test_every_reference_is_compiled_to_the_relation_that_explain_says(
+def test_dbt_compiles_references_to_explained_relations(
     configuration: Configuration, shops: Mapping[bool, Shop], tmp_path: Path
 ) -> None:
     shop = fork(shops[configuration.built], tmp_path / "shop")
     favor = ("--favor-state",) if configuration.favor else ()
     deferred = ("--defer", "--state", str(shop.prod_artifacts), *favor)
     words = ("--quiet", configuration.command, "-s", *configuration.selection, *deferred)
-    with ThreadPoolExecutor() as beside:  # the run on a copy of its own, at the same time
-        run = beside.submit(shop.run, *words)
-        said = explained(
+    with ThreadPoolExecutor() as executor:
+        # The run uses its own copy, so that both commands run at the same time.
+        run = executor.submit(shop.run, *words)
+        explanation = explain(
             shops[configuration.built],
             "--for",
             configuration.command,
@@ -91,7 +96,7 @@ def test_every_reference_is_compiled_to_the_relation_that_explain_says(
         run.result()
     compiled = json.loads((shop.project / "target" / "manifest.json").read_bytes())["nodes"]
     expected: dict[str, set[str]] = {}
-    for reference in said["references"]:
+    for reference in explanation["references"]:
         expected.setdefault(reference["node"], set()).add(reference["relation"])
     assert set(expected) >= {"model.shop.revenue_by_country", "model.shop.summary"} & set(
         _selected(configuration)
@@ -110,7 +115,7 @@ def _relations(node: Mapping[str, Any]) -> set[str]:
     return set(re.findall(r'"\w+"\."\w+"\."\w+"|__dbt__cte__\w+', sql)) - {node["relation_name"]}
 
 
-def explained(shop: Shop, *arguments: str) -> Any:
+def explain(shop: Shop, *arguments: str) -> Any:
     """Return the object that `explain --json` prints for the shop, deferring to production."""
     done = run_explain(shop, "--json", *arguments)
     assert done.exit_code == 0, done.output
@@ -127,24 +132,24 @@ def run_explain(shop: Shop, *arguments: str) -> Outcome:
         "--project-dir",
         shop.project,
     ]
-    # dbt parses a project once for all tests.
+    # With a shared cache, dbt parses each project only once.
     environ = {**shop.environment, "XDG_CACHE_HOME": str(shop.project.parents[1] / "cache")}
     return datapilot("dbt", "defer", "explain", *origin, *arguments, env=environ)
 
 
-def test_nothing_of_the_project_is_touched(shops: Mapping[bool, Shop], tmp_path: Path) -> None:
+def test_explain_does_not_change_project(shops: Mapping[bool, Shop], tmp_path: Path) -> None:
     shop = fork(shops[False], tmp_path / "shop")
     before = {
         path: path.stat().st_mtime_ns for path in shop.project.parent.rglob("*") if path.is_file()
     }
-    explained(shop, "-s", "summary")
+    explain(shop, "-s", "summary")
     after = {
         path: path.stat().st_mtime_ns for path in shop.project.parent.rglob("*") if path.is_file()
     }
     assert after == before
 
 
-def test_the_table_is_for_people(shops: Mapping[bool, Shop]) -> None:
+def test_explain_prints_table(shops: Mapping[bool, Shop]) -> None:
     done = run_explain(shops[True], "--select", "summary")
     assert done.exit_code == 0, done.output
     rows = [line.split() for line in done.stdout.splitlines()]
@@ -157,31 +162,33 @@ def test_the_table_is_for_people(shops: Mapping[bool, Shop]) -> None:
     assert re.search(r"^Deferring to .* \(built .* ago\)$", done.stderr, re.MULTILINE)
 
 
-def test_without_a_selection_every_model_is_explained_as_if_built_alone(
+def test_explain_without_selection_covers_every_model(
     shops: Mapping[bool, Shop],
 ) -> None:
-    said = explained(shops[True], "--favor-state")
-    assert said["rule"].startswith("Favor state is on: models that are not selected")
-    found = {(row["node"], row["reference"]): row["resolution"] for row in said["references"]}
-    assert found["model.shop.revenue_by_country", "model.shop.orders"] == "favored"
-    assert found["model.shop.summary", "source.shop.raw.customers"] == "built_here"
-    assert found["snapshot.shop.order_status", "model.shop.stg_orders"] == "favored"
-    assert said["counts"]["favored"] > 0
+    explanation = explain(shops[True], "--favor-state")
+    assert explanation["rule"].startswith("Favor state is on: models that are not selected")
+    resolutions = {
+        (row["node"], row["reference"]): row["resolution"] for row in explanation["references"]
+    }
+    assert resolutions["model.shop.revenue_by_country", "model.shop.orders"] == "favored"
+    assert resolutions["model.shop.summary", "source.shop.raw.customers"] == "built_here"
+    assert resolutions["snapshot.shop.order_status", "model.shop.stg_orders"] == "favored"
+    assert explanation["counts"]["favored"] > 0
 
 
-def test_a_reference_that_is_nowhere_is_missing(shops: Mapping[bool, Shop], tmp_path: Path) -> None:
+def test_reference_without_relation_is_missing(shops: Mapping[bool, Shop], tmp_path: Path) -> None:
     shop = fork(shops[False], tmp_path / "shop")
     models = shop.project / "models" / "marts"
     (models / "brand_new.sql").write_text("select 1 as a", encoding="utf-8")
     (models / "uses_it.sql").write_text("select * from {{ ref('brand_new') }}", encoding="utf-8")
-    [row] = explained(shop, "-s", "uses_it")["references"]
+    [row] = explain(shop, "-s", "uses_it")["references"]
     assert (row["resolution"], row["relation"]) == ("missing", '"warehouse"."dev"."brand_new"')
-    [row] = explained(shop, "-s", "uses_it", "brand_new")["references"]
+    [row] = explain(shop, "-s", "uses_it", "brand_new")["references"]
     assert row["resolution"] == "selected"
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (("-s", "custmers+"), "no node matches 'custmers+'; did you mean 'customers'?"),
         (("zzz", "tag:zzz"), "no node matches 'zzz' 'tag:zzz'"),
@@ -191,15 +198,15 @@ def test_a_reference_that_is_nowhere_is_missing(shops: Mapping[bool, Shop], tmp_
         ),
     ],
 )
-def test_a_selection_that_nothing_matches_is_refused(
-    shops: Mapping[bool, Shop], words: tuple[str, ...], says: str
+def test_selection_without_match_is_rejected(
+    shops: Mapping[bool, Shop], words: tuple[str, ...], message: str
 ) -> None:
     done = run_explain(shops[False], *words)
     assert done.exit_code == 2
-    assert done.stderr.splitlines()[-1].endswith(says)
+    assert done.stderr.splitlines()[-1].endswith(message)
 
 
-def test_a_selection_of_what_refers_to_nothing_or_has_not_changed_is_said(
+def test_selection_without_references_is_reported(
     shops: Mapping[bool, Shop],
 ) -> None:
     for selection in ("resource_type:source", "state:new"):
@@ -208,9 +215,7 @@ def test_a_selection_of_what_refers_to_nothing_or_has_not_changed_is_said(
         assert done.stdout.strip() == "No selected model or snapshot has a reference."
 
 
-def test_what_dbt_says_when_it_fails_is_passed_on(
-    shops: Mapping[bool, Shop], tmp_path: Path
-) -> None:
+def test_error_output_of_dbt_is_printed(shops: Mapping[bool, Shop], tmp_path: Path) -> None:
     shop = fork(shops[False], tmp_path / "shop")
     (shop.project / "models" / "broken.sql").write_text(
         "select * from {{ ref('nowhere') }}", encoding="utf-8"
@@ -221,7 +226,7 @@ def test_what_dbt_says_when_it_fails_is_passed_on(
     assert "depends on a node named 'nowhere'" in done.stderr
 
 
-def test_dbt_that_is_no_dbt_is_said(shops: Mapping[bool, Shop]) -> None:
+def test_program_that_is_not_dbt_is_reported(shops: Mapping[bool, Shop]) -> None:
     done = datapilot(
         "dbt",
         "defer",
@@ -237,17 +242,22 @@ def test_dbt_that_is_no_dbt_is_said(shops: Mapping[bool, Shop]) -> None:
     assert "does not report its version" in done.stderr
 
 
-def test_dbt_before_1_8_decides_once_and_never_for_what_is_selected() -> None:
+def test_dbt_before_1_8_resolves_before_run() -> None:
     parent, child = _model("parent", "dev"), _model("child", "dev", "model.shop.parent")
-    here = {node.unique_id: node for node in (parent, child)}
-    there = {"model.shop.parent": _model("parent", "prod")}
+    development = {node.unique_id: node for node in (parent, child)}
+    production = {"model.shop.parent": _model("parent", "prod")}
 
     def resolution(*, eager: bool, exists: bool = False, favor: bool = False) -> str:
         present = {"model.shop.parent"} if exists else set()
-        situation = DeferContext(
-            here, there, present, favor_state=favor, command="compile", resolves_before_run=eager
+        context = DeferContext(
+            development,
+            production,
+            present,
+            favor_state=favor,
+            command="compile",
+            resolves_before_run=eager,
         )
-        [reference] = explain_references(situation, selected=set(here), project="shop")
+        [reference] = explain_references(context, selected=set(development), project="shop")
         return reference.resolution
 
     assert resolution(eager=False) == "deferred"
@@ -255,17 +265,17 @@ def test_dbt_before_1_8_decides_once_and_never_for_what_is_selected() -> None:
     assert resolution(eager=True, exists=True, favor=True) == "built_here"
 
 
-def test_a_parent_that_is_ephemeral_in_production_only_can_not_be_deferred_to() -> None:
+def test_parent_that_is_ephemeral_in_production_is_missing() -> None:
     parent, child = _model("parent", "dev"), _model("child", "dev", "model.shop.parent")
-    there = {
+    production = {
         "model.shop.parent": ManifestNode(
             "model.shop.parent", "model", "shop", "parent", None, True, ()
         )
     }
-    situation = DeferContext(
-        {node.unique_id: node for node in (parent, child)}, there, set(), favor_state=True
+    context = DeferContext(
+        {node.unique_id: node for node in (parent, child)}, production, set(), favor_state=True
     )
-    [reference] = explain_references(situation, selected={"model.shop.child"}, project="shop")
+    [reference] = explain_references(context, selected={"model.shop.child"}, project="shop")
     assert reference.resolution == "missing"
     assert "ephemeral in the state" in reference.reason
 
@@ -277,9 +287,7 @@ def _model(name: str, schema: str, *parents: str) -> ManifestNode:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line are of POSIX")
-def test_a_dbt_that_answers_something_else_is_said(
-    shops: Mapping[bool, Shop], tmp_path: Path
-) -> None:
+def test_unexpected_output_of_dbt_is_reported(shops: Mapping[bool, Shop], tmp_path: Path) -> None:
     script = tmp_path / "dbt"
     script.write_text("#!/bin/sh\necho installed: 1.11.16\n", encoding="utf-8")
     script.chmod(0o755)
@@ -290,7 +298,7 @@ def test_a_dbt_that_answers_something_else_is_said(
 
 @pytest.mark.parametrize("reader", [nodes.read_nodes, nodes.list_unique_ids])
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"nodes": 1}', '{"nodes": [1]}'])
-def test_what_is_no_manifest_is_refused(
+def test_invalid_manifest_is_rejected(
     content: str, reader: Callable[[Artifact], object], tmp_path: Path
 ) -> None:
     (tmp_path / "manifest.json").write_text(content, encoding="utf-8")
@@ -300,26 +308,26 @@ def test_what_is_no_manifest_is_refused(
         reader(read_artifact(tmp_path / "none.json"))
 
 
-def test_a_node_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_invalid_node_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"nodes": {"model.a.b": 1}}', encoding="utf-8")
     with pytest.raises(ArtifactRefused, match="is not a manifest of dbt"):
         nodes.read_nodes(read_artifact(tmp_path / "manifest.json"))
 
 
-def test_a_dbt_that_can_not_be_started_is_said(tmp_path: Path) -> None:
-    found = dbt_project.DbtProject(tmp_path, "shop", tmp_path / "target")
-    asker = dbt_queries.DbtQuery(
-        DbtInstallation(tmp_path / "none", "1.11.16"), found, [], os.environ
+def test_dbt_that_cannot_start_is_reported(tmp_path: Path) -> None:
+    project = dbt_project.DbtProject(tmp_path, "shop", tmp_path / "target")
+    query = dbt_queries.DbtQuery(
+        DbtInstallation(tmp_path / "none", "1.11.16"), project, [], os.environ
     )
     with pytest.raises(UsageError, match="cannot start"):
-        asker.run([], tmp_path)
+        query.run([], tmp_path)
 
 
-def test_a_source_that_is_not_in_the_database_is_missing() -> None:
+def test_source_without_relation_is_missing() -> None:
     source = ManifestNode("source.shop.raw.x", "source", "shop", "raw.x", '"raw"."x"', False, ())
     child = _model("child", "dev", "source.shop.raw.x", "test.shop.odd", "model.shop.disabled")
-    situation = DeferContext(
+    context = DeferContext(
         {node.unique_id: node for node in (source, child)}, {}, set(), favor_state=False
     )
-    [reference] = explain_references(situation, selected=None, project="shop")
+    [reference] = explain_references(context, selected=None, project="shop")
     assert (reference.resolution, reference.relation) == ("missing", '"raw"."x"')

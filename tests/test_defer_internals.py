@@ -1,4 +1,4 @@
-"""What deferring makes of odd files, folders, signals and answers."""
+"""Deferral with unusual files, directories, signals and dbt output."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from datapilot_defer.defer.settings_file import SettingsFile
 from datapilot_defer.errors import UsageError
 from tests.support.dbt_project import Shop
 
-posix = pytest.mark.skipif(
-    os.name == "nt", reason="scripts with an interpreter line and signals are of POSIX"
-)
+posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no shebang lines and POSIX signals")
 
 RUN = """
 import os, signal, sys
@@ -31,51 +29,55 @@ sys.exit(run_dbt([sys.executable, "-c", sys.argv[2]], os.environ, grace_s=60))
 
 @posix
 @pytest.mark.parametrize("ignored", ["SIGHUP", "SIGINT"])
-def test_a_signal_that_nohup_ignores_stays_ignored(ignored: str) -> None:
-    told = f"import os, signal; os.kill(os.getppid(), signal.{ignored}); raise SystemExit(7)"
+def test_ignored_signal_stays_ignored(ignored: str) -> None:
+    dbt_code = f"import os, signal; os.kill(os.getppid(), signal.{ignored}); raise SystemExit(7)"
     done = subprocess.run(
-        [sys.executable, "-c", RUN, ignored, told], stdin=subprocess.DEVNULL, capture_output=True
+        [sys.executable, "-c", RUN, ignored, dbt_code],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
     )
     assert done.returncode == 7, done.stderr
 
 
 @posix
-def test_dbt_can_be_told_to_end_also_in_a_job_that_ignores_ctrl_c() -> None:
-    told = (
+def test_sigterm_interrupts_dbt_if_sigint_is_ignored() -> None:
+    dbt_code = (
         "import os, signal, time\n"
         "try: os.kill(os.getppid(), signal.SIGTERM); time.sleep(600)\n"
         "except KeyboardInterrupt: print('cancelled')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", RUN, "SIGINT", told], stdin=subprocess.DEVNULL, capture_output=True
+        [sys.executable, "-c", RUN, "SIGINT", dbt_code],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
     )
     assert (done.returncode, done.stdout.strip()) == (128 + signal.SIGTERM, b"cancelled")
 
 
 @posix
 @pytest.mark.parametrize("name", ["csv.py", "importlib.py", "email.py"])
-def test_no_file_of_the_working_folder_runs_when_dbts_version_is_asked(
+def test_version_check_does_not_run_files_of_current_directory(
     name: str, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran = tmp_path / "ran"
-    folder = tmp_path / "here"
-    folder.mkdir()
-    (folder / name).write_text(f"open({str(ran)!r}, 'w').close()", encoding="utf-8")
-    monkeypatch.chdir(folder)
+    marker = tmp_path / "ran"
+    directory = tmp_path / "here"
+    directory.mkdir()
+    (directory / name).write_text(f"open({str(marker)!r}, 'w').close()", encoding="utf-8")
+    monkeypatch.chdir(directory)
     assert dbt_installation.find_dbt(str(shop.dbt), os.environ).version_series == "1.11"
-    assert not ran.exists()
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize(
     "content", ["name: shop\nwhen: 2024-02-30\n", "name: " + "[" * 3000, "name: \x00"]
 )
-def test_a_project_file_that_yaml_stumbles_over_is_said(content: str, tmp_path: Path) -> None:
+def test_project_file_with_yaml_error_is_reported(content: str, tmp_path: Path) -> None:
     (tmp_path / "dbt_project.yml").write_text(content, encoding="utf-8")
     with pytest.raises(UsageError, match=r"dbt_project\.yml cannot be read: "):
         dbt_project.read_project(tmp_path, {})
 
 
-def test_settings_that_can_not_be_written_are_said_when_nothing_can_be_removed_either(
+def test_read_only_settings_directory_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read_only(*_: object, **__: object) -> None:
@@ -88,19 +90,19 @@ def test_settings_that_can_not_be_written_are_said_when_nothing_can_be_removed_e
         file.update({"deferToProduction": True})
 
 
-def asker(folder: Path, script: str) -> dbt_queries.DbtQuery:
-    """One that asks this shell script instead of dbt."""
-    program = folder / "dbt"
+def query_of_script(directory: Path, script: str) -> dbt_queries.DbtQuery:
+    """Return a query that runs this shell script instead of dbt."""
+    program = directory / "dbt"
     program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     program.chmod(0o755)
-    found = dbt_project.DbtProject(folder, "shop", folder / "target")
+    project = dbt_project.DbtProject(directory, "shop", directory / "target")
     return dbt_queries.DbtQuery(
-        dbt_installation.DbtInstallation(program, "1.11.16"), found, [], os.environ
+        dbt_installation.DbtInstallation(program, "1.11.16"), project, [], os.environ
     )
 
 
 @posix
-def test_a_cache_folder_that_can_not_be_made_is_said(
+def test_cache_directory_that_cannot_be_created_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
@@ -109,14 +111,14 @@ def test_a_cache_folder_that_can_not_be_made_is_said(
         UsageError,
         match=r"cannot create the directory .*file.*: Not a directory. Set XDG_CACHE_HOME",
     ):
-        asker(tmp_path, "exit 0").run([], tmp_path)
+        query_of_script(tmp_path, "exit 0").run([], tmp_path)
 
 
 @posix
-def test_what_only_looks_like_an_answer_of_dbt_is_passed_by(
+def test_query_ignores_lines_that_resemble_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answering = asker(
+    query = query_of_script(
         tmp_path,
         """
         case "$*" in
@@ -126,16 +128,16 @@ def test_what_only_looks_like_an_answer_of_dbt_is_passed_by(
         esac
         """,
     )
-    monkeypatch.setenv("TARGET", str(answering.work_directory / "compile" / "manifest.json"))
-    said = answering.run(["-s", "a"], tmp_path)
-    assert said.selected == frozenset({"model.shop.a"})
-    assert said.exists == frozenset({"model.shop.b"})
+    monkeypatch.setenv("TARGET", str(query.work_directory / "compile" / "manifest.json"))
+    result = query.run(["-s", "a"], tmp_path)
+    assert result.selected == frozenset({"model.shop.a"})
+    assert result.exists == frozenset({"model.shop.b"})
 
 
 @posix
-def test_no_dbt_is_left_behind_when_another_question_fails(tmp_path: Path) -> None:
+def test_failed_query_ends_other_dbt_processes(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    failing = asker(
+    failing = query_of_script(
         tmp_path,
         f'case "$*" in *" ls "*) echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 600;; esac\n'
         f"while [ ! -e {pid} ]; do sleep 0.05; done; exit 3",
@@ -147,9 +149,9 @@ def test_no_dbt_is_left_behind_when_another_question_fails(tmp_path: Path) -> No
 
 
 @posix
-def test_explain_ends_at_once_when_it_is_told_to(shop: Shop, tmp_path: Path) -> None:
+def test_sigterm_ends_explain_immediately(shop: Shop, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    asker(
+    query_of_script(
         tmp_path,
         'case "$*" in --version) echo installed: 1.11.16; exit;; esac\n'
         f"echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 600",
@@ -169,8 +171,8 @@ def test_explain_ends_at_once_when_it_is_told_to(shop: Shop, tmp_path: Path) -> 
         while not pid.exists() and command.poll() is None:
             time.sleep(0.02)
         command.send_signal(signal.SIGTERM)
-        said = command.communicate(timeout=30)[0].decode()
-    assert command.returncode == 128 + signal.SIGTERM, said
-    assert "Traceback" not in said
+        output = command.communicate(timeout=30)[0].decode()
+    assert command.returncode == 128 + signal.SIGTERM, output
+    assert "Traceback" not in output
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text(encoding="utf-8")), 0)

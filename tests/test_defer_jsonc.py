@@ -29,17 +29,17 @@ def set_value(text: str, path: Sequence[str], value: object) -> str:
     return set_members(text, parse(text), path[:-1], {path[-1]: value})
 
 
-def test_an_edit_changes_only_the_bytes_of_the_value() -> None:
+def test_edit_changes_only_value() -> None:
     assert set_value(TYPICAL, PATH, True) == TYPICAL.replace(
         '"deferToProduction": false', '"deferToProduction": true'
     )
 
 
-def test_an_edit_to_the_value_that_is_there_changes_nothing() -> None:
+def test_edit_to_current_value_changes_nothing() -> None:
     assert set_value(TYPICAL, PATH, False) == TYPICAL
 
 
-def test_several_members_are_set_as_one_after_the_other() -> None:
+def test_setting_several_members_equals_setting_each() -> None:
     values = {"deferToProduction": True, "favorState": True, "a": 7, "b": None}
     for text in (
         TYPICAL,
@@ -55,14 +55,14 @@ def test_several_members_are_set_as_one_after_the_other() -> None:
         assert set_members(text, parse(text), PATH[:2], values) == expected
 
 
-def test_a_new_key_joins_the_others_in_their_manner() -> None:
+def test_new_key_uses_existing_format() -> None:
     expected = TYPICAL.replace(
         '"favorState":true,\n', '"favorState":true,\n      "dbtCoreIntegrationId": 7,\n'
     )
     assert set_value(TYPICAL, [*PATH[:2], "dbtCoreIntegrationId"], 7) == expected
 
 
-def test_a_comment_stays_with_the_member_that_it_is_about() -> None:
+def test_comment_stays_with_its_member() -> None:
     text = '{\n\t"a": 1 // about a\n}\n'
     assert set_value(text, ["b"], 2) == '{\n\t"a": 1, // about a\n\t"b": 2\n}\n'
 
@@ -88,20 +88,20 @@ def test_a_comment_stays_with_the_member_that_it_is_about() -> None:
         "tabs and CRLF",
     ],
 )
-def test_objects_on_the_way_are_made(text: str, expected: str) -> None:
+def test_missing_parent_objects_are_created(text: str, expected: str) -> None:
     assert set_value(text, ["a", "b"], 1) == expected
 
 
-def test_a_byte_order_mark_survives() -> None:
+def test_byte_order_mark_is_kept() -> None:
     assert set_value('\ufeff{"a": 1}', ["a"], 2) == '\ufeff{"a": 2}'
 
 
-def test_the_last_of_repeated_keys_counts_and_is_the_one_that_is_changed() -> None:
+def test_last_repeated_key_is_changed() -> None:
     assert set_value('{"a": 1, "a": 2}', ["a"], 3) == '{"a": 1, "a": 3}'
 
 
 @pytest.mark.parametrize(
-    ("text", "where"),
+    ("text", "position"),
     [
         ('{"a": 1', "line 1, column 8"),
         ('{"a" 1}', "line 1, column 6"),
@@ -116,66 +116,72 @@ def test_the_last_of_repeated_keys_counts_and_is_the_one_that_is_changed() -> No
         ("[" * 100_000, "nested too deeply"),
     ],
 )
-def test_what_is_not_json_with_comments_is_refused_saying_where(text: str, where: str) -> None:
-    with pytest.raises(NotJsoncError, match=re.escape(where)):
+def test_syntax_error_states_position(text: str, position: str) -> None:
+    with pytest.raises(NotJsoncError, match=re.escape(position)):
         parse(text)
 
 
-def test_something_on_the_way_that_is_no_object_is_not_overwritten() -> None:
+def test_parent_that_is_not_an_object_is_not_overwritten() -> None:
     with pytest.raises(NotJsoncError, match=r"a\.b is not an object"):
         set_value('{"a": {"b": [1]}}', ["a", "b", "c"], 1)
     with pytest.raises(NotJsoncError, match="the whole is not an object"):
         set_value("[1]", ["a"], 1)
 
 
-def test_a_thousand_random_edits_change_the_value_and_nothing_else() -> None:
-    chance, comment = random.Random(5), r"// c\d+|/\* d \*/"
+def test_random_edits_change_only_value() -> None:
+    generator, comment = random.Random(5), r"// c\d+|/\* d \*/"
     for _ in range(1000):
-        text = _random_object(chance, 0)
+        text = _random_object(generator, 0)
         before = parse(text).value
         assert isinstance(before, dict)
-        path = [chance.choice("abc") for _ in range(chance.randint(1, 3))]
-        if _blocked(before, path):
+        path = [generator.choice("abc") for _ in range(generator.randint(1, 3))]
+        if _has_other_parent(before, path):
             with pytest.raises(NotJsoncError, match="is not an object"):
                 set_value(text, path, "new")
             continue
         edited = set_value(text, path, "new")
-        assert parse(edited).value == _with(before, path, "new")
-        if path[0] not in before:  # nothing is replaced, so every comment is still there
+        assert parse(edited).value == _set_value(before, path, "new")
+        if path[0] not in before:  # No value is replaced, so every comment remains.
             assert re.findall(comment, edited) == re.findall(comment, text)
 
 
-def _blocked(before: object, path: list[str]) -> bool:
+def _has_other_parent(before: object, path: list[str]) -> bool:
     if not isinstance(before, dict):
         return True
-    return len(path) > 1 and path[0] in before and _blocked(before[path[0]], path[1:])
+    return len(path) > 1 and path[0] in before and _has_other_parent(before[path[0]], path[1:])
 
 
-def _with(before: dict[str, object], path: list[str], value: object) -> dict[str, object]:
+def _set_value(before: dict[str, object], path: list[str], value: object) -> dict[str, object]:
     inner = before.get(path[0], {})
     assert isinstance(inner, dict) or len(path) == 1
-    new = value if len(path) == 1 or not isinstance(inner, dict) else _with(inner, path[1:], value)
+    new = (
+        value
+        if len(path) == 1 or not isinstance(inner, dict)
+        else _set_value(inner, path[1:], value)
+    )
     return {**before, path[0]: new}
 
 
-def _random_object(chance: random.Random, depth: int) -> str:
+def _random_object(generator: random.Random, depth: int) -> str:
     """Return an object of up to three members, with comments, line breaks and commas."""
 
     def gap() -> str:
-        return chance.choice(["", " ", "\n", "\n  ", f"// c{chance.randint(0, 99)}\n", "/* d */"])
+        return generator.choice(
+            ["", " ", "\n", "\n  ", f"// c{generator.randint(0, 99)}\n", "/* d */"]
+        )
 
-    keys = chance.sample("abc", chance.randint(0, 3))
+    keys = generator.sample("abc", generator.randint(0, 3))
     values = [
-        chance.choice(["1", "null", '"x"', "[1,2,]"])
-        if depth > 1 or chance.random() < 0.4
-        else _random_object(chance, depth + 1)
+        generator.choice(["1", "null", '"x"', "[1,2,]"])
+        if depth > 1 or generator.random() < 0.4
+        else _random_object(generator, depth + 1)
         for _ in keys
     ]
     members = [
         f'{gap()}"{key}"{gap()}:{gap()}{value}{gap()}'
         for key, value in zip(keys, values, strict=True)
     ]
-    trailing = "," + gap() if members and chance.random() < 0.3 else ""
+    trailing = "," + gap() if members and generator.random() < 0.3 else ""
     return "{" + ",".join(members) + trailing + gap() + "}"
 
 
@@ -194,12 +200,12 @@ def _random_object(chance: random.Random, depth: int) -> str:
         ('{"b": 1, "b": 2}', '{"b": 1}'),
     ],
 )
-def test_a_removed_member_leaves_the_others_as_they_were(text: str, expected: str) -> None:
+def test_removal_keeps_other_members(text: str, expected: str) -> None:
     assert remove_member(text, parse(text), ["b"]) == expected
     parse(expected)
 
 
-def test_a_nested_member_is_removed_with_its_own_comment_only() -> None:
+def test_removal_of_nested_member_removes_only_its_comment() -> None:
     removed = remove_member(TYPICAL, parse(TYPICAL), PATH)
     line = '      "deferToProduction": false, // for now\n'
     assert removed == TYPICAL.replace(line, "")

@@ -1,4 +1,4 @@
-"""A manifest is accepted when it has a node of the project or of one of its packages."""
+"""Acceptance of manifests that share a node with the project or one of its packages."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ CORE = ("model.core.orders", "test.core.unique_orders.1", "model.core.prices.v2"
 
 
 class Messages:
-    """A log that keeps the warnings."""
+    """A console that records the warnings."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
     def detail(self, text: str) -> None:
-        """Ignore it."""
+        """Ignore the text."""
 
     def note(self, text: str) -> None:
-        """Ignore it."""
+        """Ignore the text."""
 
     def warn(self, text: str) -> None:
-        """Keep it."""
+        """Record the text."""
         self.warnings.append(text)
 
 
@@ -45,11 +45,11 @@ def write(path: Path, content: str = "") -> None:
 
 @pytest.fixture
 def reports(tmp_path: Path) -> Path:
-    """Return a project that has no package yet."""
-    folder = tmp_path / "reports"
-    write(folder / "dbt_project.yml", "name: reports\n")
-    write(folder / "models" / "revenue.sql")
-    return folder
+    """Return a project without packages."""
+    directory = tmp_path / "reports"
+    write(directory / "dbt_project.yml", "name: reports\n")
+    write(directory / "models" / "revenue.sql")
+    return directory
 
 
 def install(directory: Path, name: str, *models: str) -> None:
@@ -60,43 +60,43 @@ def install(directory: Path, name: str, *models: str) -> None:
 
 
 def check(
-    folder: Path,
+    directory: Path,
     unique_ids: Sequence[str] = CORE,
     manifest_project: str | None = "core",
     **variables: str,
 ) -> list[str]:
-    """Return the warnings about a manifest of nodes that name no file."""
-    return check_files(folder, dict.fromkeys(unique_ids), manifest_project, variables)
+    """Return the warnings about a manifest whose nodes have no file."""
+    return check_files(directory, dict.fromkeys(unique_ids), manifest_project, variables)
 
 
 def check_files(
-    folder: Path,
+    directory: Path,
     files: Mapping[str, str | None],
     manifest_project: str | None = "core",
     environ: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Return the warnings about a manifest. files: by unique id, where a node is defined."""
+    """Return the warnings about a manifest. files: the file of each node by unique id."""
     nodes = {unique_id: {"original_file_path": file} for unique_id, file in files.items()}
     content = json.dumps({"metadata": {"project_name": manifest_project}, "nodes": nodes})
     manifest = parse_artifact(content.encode(), path="manifest.json", kind=Kind.MANIFEST)
     messages = Messages()
     environ = environ or {}
-    check_overlap(manifest, read_project(folder, environ), environ=environ, console=messages)
+    check_overlap(manifest, read_project(directory, environ), environ=environ, console=messages)
     return messages.warnings
 
 
-def test_the_manifest_of_an_installed_package_is_accepted(reports: Path) -> None:
+def test_manifest_of_installed_package_is_accepted(reports: Path) -> None:
     install(reports / "dbt_packages", "core", "orders")
     assert check(reports) == []
     assert check(reports, manifest_project=None) == []
 
 
-def test_a_versioned_model_alone_is_enough(reports: Path) -> None:
+def test_manifest_with_versioned_model_is_accepted(reports: Path) -> None:
     install(reports / "dbt_packages", "core", "prices_v2")
     assert check(reports) == []
 
 
-def test_a_linked_package_counts(reports: Path) -> None:
+def test_symlinked_package_is_found(reports: Path) -> None:
     install(reports.parent, "core", "orders")
     (reports / "dbt_packages").mkdir()
     (reports / "dbt_packages" / "core").symlink_to(reports.parent / "core")
@@ -104,38 +104,38 @@ def test_a_linked_package_counts(reports: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["../packages", "{{ env_var('PACKAGES') }}"])
-def test_the_install_path_of_the_project_counts(path: str, reports: Path) -> None:
+def test_install_path_of_project_is_used(path: str, reports: Path) -> None:
     write(reports / "dbt_project.yml", f'name: reports\npackages-install-path: "{path}"\n')
     install(reports.parent / "packages", "core", "orders")
     assert check(reports, PACKAGES=str(reports.parent / "packages")) == []
 
 
 @pytest.mark.parametrize("name", ["DBT_PACKAGES_INSTALL_PATH", "DBT_ENGINE_PACKAGES_INSTALL_PATH"])
-def test_the_install_path_of_dbt_2_counts(name: str, reports: Path) -> None:
+def test_install_path_variable_of_dbt_2_is_used(name: str, reports: Path) -> None:
     install(reports.parent / "packages", "core", "orders")
     assert check(reports, **{name: "../packages"}) == []
 
 
-def test_a_manifest_that_shares_nothing_is_rejected(reports: Path) -> None:
+def test_manifest_without_common_nodes_is_rejected(reports: Path) -> None:
     install(reports / "dbt_packages", "dates", "calendar")
     with pytest.raises(ArtifactRefused, match=r"is of project 'core' and has nothing of this one"):
         check(reports)
 
 
-def test_a_package_with_the_same_name_and_other_models_is_rejected(reports: Path) -> None:
+def test_package_with_same_name_and_other_models_is_rejected(reports: Path) -> None:
     install(reports / "dbt_packages", "core", "customers")
     with pytest.raises(ArtifactRefused, match="has nothing of this one, 'reports'"):
         check(reports)
 
 
-def test_a_package_that_cannot_be_read_does_not_count(reports: Path) -> None:
+def test_unreadable_package_is_ignored(reports: Path) -> None:
     install(reports / "dbt_packages", "core", "orders")
     write(reports / "dbt_packages" / "core" / "dbt_project.yml", "name: [")
     with pytest.raises(ArtifactRefused):
         check(reports)
 
 
-def test_another_project_with_a_common_package_is_warned_of(reports: Path) -> None:
+def test_other_project_with_common_package_causes_warning(reports: Path) -> None:
     install(reports / "dbt_packages", "dates", "calendar")
     [warning] = check(reports, [*CORE, "model.dates.calendar"])
     assert "is of project 'core' and contains no node of 'reports'" in warning
@@ -143,7 +143,7 @@ def test_another_project_with_a_common_package_is_warned_of(reports: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["packages.yml", "dependencies.yml"])
-def test_packages_that_are_not_installed_are_warned_of(name: str, reports: Path) -> None:
+def test_missing_packages_cause_warning(name: str, reports: Path) -> None:
     write(reports / name, "packages:\n  - local: ../core\n")
     [warning] = check(reports)
     assert "not all of them are installed" in warning
@@ -153,7 +153,7 @@ def test_packages_that_are_not_installed_are_warned_of(name: str, reports: Path)
         check(reports)
 
 
-def test_a_new_package_that_is_not_installed_is_warned_of(reports: Path) -> None:
+def test_missing_new_package_causes_warning(reports: Path) -> None:
     install(reports / "dbt_packages", "expectations", "tests")
     install(reports / "dbt_packages", "dates", "calendar")
     lock = "packages:\n  - {package: x/expectations, version: 1.0}\n  - {package: x/dates}\n"
@@ -170,14 +170,14 @@ def test_a_new_package_that_is_not_installed_is_warned_of(reports: Path) -> None
 @pytest.mark.parametrize(
     "content", ["", "packages: []", "projects:\n  - name: core\n", "- 1", "packages: [", "[" * 5000]
 )
-def test_a_package_file_without_packages_changes_nothing(content: str, reports: Path) -> None:
+def test_package_file_without_packages_is_ignored(content: str, reports: Path) -> None:
     write(reports / "packages.yml", content)
     with pytest.raises(ArtifactRefused):
         check(reports)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="named pipes are of POSIX")
-def test_a_package_file_that_is_a_pipe_is_not_read(reports: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes with a path")
+def test_package_file_that_is_pipe_is_not_read(reports: Path) -> None:
     os.mkfifo(reports / "packages.yml")
     with pytest.raises(ArtifactRefused):
         check(reports)
@@ -192,9 +192,7 @@ def test_a_package_file_that_is_a_pipe_is_not_read(reports: Path) -> None:
         ("model.reports.prices.v2", "models/prices_latest.sql"),
     ],
 )
-def test_a_node_with_another_name_than_its_file_counts(
-    unique_id: str, file: str, reports: Path
-) -> None:
+def test_node_is_found_by_its_file(unique_id: str, file: str, reports: Path) -> None:
     write(reports / file.replace("\\", "/"))
     assert check_files(reports, {unique_id: file}, "reports") == []
     install(reports / "dbt_packages", "core", "orders")
@@ -215,16 +213,14 @@ def test_a_node_with_another_name_than_its_file_counts(
         ("model.reports.orders", "x" * 5000),
     ],
 )
-def test_a_file_that_is_not_of_the_project_does_not_count(
-    unique_id: str, file: str, reports: Path
-) -> None:
+def test_file_outside_project_is_ignored(unique_id: str, file: str, reports: Path) -> None:
     write(reports / "models" / "schema.yml")
     write(reports.parent / "secret.sql")
     with pytest.raises(ArtifactRefused, match="is also called 'reports'"):
         check_files(reports, {unique_id: file}, "reports")
 
 
-def test_a_hostile_package_name_leads_nowhere(reports: Path) -> None:
+def test_hostile_package_name_is_ignored(reports: Path) -> None:
     install(reports.parent, "core", "orders")
     (reports / "dbt_packages").mkdir()
     with pytest.raises(ArtifactRefused):
@@ -233,7 +229,7 @@ def test_a_hostile_package_name_leads_nowhere(reports: Path) -> None:
 
 @pytest.mark.dbt
 @pytest.mark.skipif(os.name == "nt", reason="the recipe is for a POSIX shell")
-def test_the_recipe_for_another_teams_project(tmp_path: Path) -> None:
+def test_recipe_for_project_of_another_team_works(tmp_path: Path) -> None:
     dbt = require_program("dbt", "dbt")
     write(
         tmp_path / "bin" / "datapilot",

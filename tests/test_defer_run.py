@@ -1,4 +1,4 @@
-"""`defer run` with real dbt: what it builds, what it passes on, and how it ends."""
+"""`defer run` with real dbt: built models, arguments, signals and exit codes."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ SLOW = (
 
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """Return the larger shop with an empty development schema."""
+    """Return the extended shop with an empty development schema."""
     return extended_shop(tmp_path_factory.mktemp("larger"))
 
 
 @pytest.fixture
 def dev(larger: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    """Return a copy of it for this test alone; its project is the working folder."""
-    return _entered(fork(larger, tmp_path / "copy"), monkeypatch)
+    """Return a copy of the extended shop for one test; its project is the current directory."""
+    return _change_into(fork(larger, tmp_path / "copy"), monkeypatch)
 
 
-def _entered(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:
+def _change_into(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:
     monkeypatch.chdir(shop.project)
     for name in ("DBT_PROFILES_DIR", "SHOP_DATABASE"):
         monkeypatch.setenv(name, shop.environment[name])
@@ -52,7 +52,7 @@ def _entered(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:
 
 
 def run(shop: Shop, *words: str) -> Outcome:
-    """Run dbt under `defer run`, deferring to production's folder; dbt's own output goes by."""
+    """Run dbt under `defer run`, deferring to production; dbt's output is not captured."""
     origin = ("--dbt", shop.dbt, "--manifest-path", shop.prod_artifacts)
     return datapilot("dbt", "defer", "run", *origin, *words)
 
@@ -64,11 +64,11 @@ def compiled(shop: Shop, model: str) -> str:
 
 
 @pytest.mark.parametrize("version", ["dbt-1.8", "dbt-1.10", "dbt"])
-def test_one_mart_is_built_from_productions_tables(
+def test_model_is_built_from_production_tables(
     version: str, larger: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = fork(larger, tmp_path / "copy") if version == "dbt" else extended_shop(tmp_path, version)
-    _entered(shop, monkeypatch)
+    _change_into(shop, monkeypatch)
     done = run(shop, "build", "-s", "summary")
     assert done.exit_code == 0, done.stderr
     schemas = dict(re.findall(r'"warehouse"\."(\w+)"\."(\w+)"', compiled(shop, "summary"))[::-1])
@@ -77,10 +77,10 @@ def test_one_mart_is_built_from_productions_tables(
     assert [result["unique_id"] for result in built] == ["model.shop.summary"]
 
 
-def test_a_run_pulls_first_and_goes_on_with_what_it_has(
+def test_run_pulls_manifest_before_dbt_starts(
     dev: Shop, instance: RunningInstance, tmp_path: Path
 ) -> None:
-    made = datapilot(
+    created = datapilot(
         "dbt",
         "integrations",
         "create",
@@ -91,7 +91,7 @@ def test_a_run_pulls_first_and_goes_on_with_what_it_has(
         env=access(instance),
     )
     manifest = dev.prod_artifacts / "manifest.json"
-    assert made.exit_code == 0
+    assert created.exit_code == 0
     datapilot(
         "dbt", "onboard", "--integration-id", 1, "--manifest-path", manifest, env=access(instance)
     )
@@ -102,7 +102,7 @@ def test_a_run_pulls_first_and_goes_on_with_what_it_has(
     assert '"prod"."revenue_by_country"' in compiled(dev, "summary")
 
 
-def test_variables_that_say_the_same_are_not_warned_of_and_others_in_one_line(
+def test_conflicting_variables_cause_one_warning(
     dev: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in shell_variables.defer_variables(
@@ -122,7 +122,7 @@ def test_variables_that_say_the_same_are_not_warned_of_and_others_in_one_line(
     ]
 
 
-def test_dbts_output_is_dbts_own_and_its_exit_code_too(dev: Shop) -> None:
+def test_output_and_exit_code_are_those_of_dbt(dev: Shop) -> None:
     words = ["ls", "-s", "shop", "--resource-type", "model"]
     origin = ["--dbt", str(dev.dbt), "--manifest-path", str(dev.prod_artifacts), "-q"]
     ours = subprocess.run(
@@ -135,7 +135,7 @@ def test_dbts_output_is_dbts_own_and_its_exit_code_too(dev: Shop) -> None:
     assert run(dev, "run", "-s", "fails").exit_code == 1
 
 
-def test_what_is_modified_is_selected_against_production_as_in_ci(dev: Shop) -> None:
+def test_modified_models_are_selected_by_production_state(dev: Shop) -> None:
     customers = dev.project / "models" / "marts" / "customers.sql"
     customers.write_text(customers.read_text(encoding="utf-8") + "\n-- changed", encoding="utf-8")
     done = run(dev, "run", "-s", "state:modified+")
@@ -148,7 +148,7 @@ def test_what_is_modified_is_selected_against_production_as_in_ci(dev: Shop) -> 
     assert '"prod"."orders"' in compiled(dev, "revenue_by_country")
 
 
-def test_retry_after_a_failure_defers_again(dev: Shop) -> None:
+def test_retry_after_failure_defers_again(dev: Shop) -> None:
     model = dev.project / "models" / "marts" / "fails.sql"
     model.write_text("select * from {{ ref('orders') }} where no_such_column", encoding="utf-8")
     assert run(dev, "build", "-s", "fails").exit_code == 1
@@ -158,7 +158,7 @@ def test_retry_after_a_failure_defers_again(dev: Shop) -> None:
     assert '"prod"."orders"' in compiled(dev, "fails")
 
 
-def test_retry_of_a_run_that_was_not_deferred_is_refused(dev: Shop) -> None:
+def test_retry_of_run_without_deferral_is_rejected(dev: Shop) -> None:
     (dev.project / "models" / "fails.sql").write_text(
         "select * from {{ ref('orders') }}", encoding="utf-8"
     )
@@ -168,7 +168,7 @@ def test_retry_of_a_run_that_was_not_deferred_is_refused(dev: Shop) -> None:
     assert "was not deferred, and `dbt retry` would repeat it without defer" in done.stderr
 
 
-def test_retry_of_a_run_whose_state_is_gone_is_refused(dev: Shop) -> None:
+def test_retry_of_run_with_missing_state_is_rejected(dev: Shop) -> None:
     shutil.copytree(dev.prod_artifacts, dev.project / "state")
     (dev.project / "models" / "fails.sql").write_text(
         "select * from {{ ref('orders') }} where nope", encoding="utf-8"
@@ -181,22 +181,20 @@ def test_retry_of_a_run_whose_state_is_gone_is_refused(dev: Shop) -> None:
     assert "which no longer contains a manifest.json" in done.stderr
 
 
-def test_without_a_run_before_dbt_itself_says_that_there_is_nothing_to_retry(dev: Shop) -> None:
+def test_retry_without_previous_run_is_left_to_dbt(dev: Shop) -> None:
     done = run(dev, "retry")
     assert done.exit_code == 2
     assert "Error" not in done.stderr
 
 
-def test_the_users_own_state_keeps_the_selection_and_ours_the_deferral(
-    dev: Shop, tmp_path: Path
-) -> None:
-    shutil.copytree(dev.prod_artifacts, tmp_path / "mine")
-    done = run(dev, "compile", "-s", "summary", "--state", str(tmp_path / "mine"))
+def test_state_option_of_user_applies_to_selection_only(dev: Shop, tmp_path: Path) -> None:
+    shutil.copytree(dev.prod_artifacts, tmp_path / "selection")
+    done = run(dev, "compile", "-s", "summary", "--state", str(tmp_path / "selection"))
     assert done.exit_code == 0, done.stderr
     assert '"prod"."revenue_by_country"' in compiled(dev, "summary")
 
 
-def test_a_manifest_that_is_too_old_is_refused_before_dbt_starts(dev: Shop) -> None:
+def test_too_old_manifest_is_rejected_before_dbt_starts(dev: Shop) -> None:
     origin = ("--dbt", dev.dbt, "--manifest-path", dev.prod_artifacts, "--max-age", "0s")
     done = datapilot("dbt", "defer", "run", *origin, "build")
     assert done.exit_code == 1
@@ -204,15 +202,15 @@ def test_a_manifest_that_is_too_old_is_refused_before_dbt_starts(dev: Shop) -> N
     assert not (dev.project / "target" / "run_results.json").exists()
 
 
-def test_defer_that_is_off_is_refused(dev: Shop) -> None:
+def test_run_with_defer_off_is_rejected(dev: Shop) -> None:
     done = datapilot("dbt", "defer", "run", "--dbt", dev.dbt, "build", "-s", "summary")
     assert done.exit_code == 2
     assert "defer is off for shop" in done.stderr
     assert "`datapilot dbt defer enable`" in done.stderr
 
 
-@pytest.mark.skipif(os.name == "nt", reason="nothing sends SIGTERM there")
-def test_sigterm_interrupts_dbt_and_ends_with_its_number(dev: Shop) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM handlers")
+def test_sigterm_interrupts_dbt_and_sets_exit_code(dev: Shop) -> None:
     (dev.project / "models" / "slow.sql").write_text(SLOW, encoding="utf-8")
     origin = ["--dbt", str(dev.dbt), "--manifest-path", str(dev.prod_artifacts)]
     command = [*OURS, "run", *origin, "run", "-s", "slow"]
@@ -228,53 +226,53 @@ def test_sigterm_interrupts_dbt_and_ends_with_its_number(dev: Shop) -> None:
         for line in dbt_process.stdout:
             if "START" in line:
                 break
-        os.killpg(dbt_process.pid, signal.SIGTERM)  # as Airflow does: the whole group
-        said = dbt_process.stdout.read()
+        os.killpg(dbt_process.pid, signal.SIGTERM)  # Airflow signals the process group.
+        output = dbt_process.stdout.read()
     assert dbt_process.returncode == 128 + signal.SIGTERM
-    assert "CANCEL" in said
+    assert "CANCEL" in output
 
 
-@pytest.mark.skipif(os.name == "nt", reason="nothing sends SIGTERM there")
-def test_a_dbt_that_does_not_end_is_killed_after_the_grace_period(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM handlers")
+def test_dbt_is_killed_after_grace_period(tmp_path: Path) -> None:
     stubborn = (
         "import os, pathlib, signal, sys, time\n"
-        "signal.signal(signal.SIGINT, lambda *_: pathlib.Path(sys.argv[1]).write_text('asked'))\n"
+        "signal.signal(signal.SIGINT, lambda *_: pathlib.Path(sys.argv[1]).write_text('sent'))\n"
         "os.kill(os.getppid(), signal.SIGTERM)\n"
         "while True: time.sleep(600)"
     )
     before = signal.getsignal(signal.SIGTERM)
     code = dbt_process.run_dbt(
-        [sys.executable, "-c", stubborn, str(tmp_path / "said")], os.environ, grace_s=0.5
+        [sys.executable, "-c", stubborn, str(tmp_path / "signal")], os.environ, grace_s=0.5
     )
     assert code == 128 + signal.SIGTERM
-    assert (tmp_path / "said").read_text() == "asked"
+    assert (tmp_path / "signal").read_text() == "sent"
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.skipif(os.name == "nt", reason="codes of signals are of POSIX")
-def test_a_dbt_that_a_signal_ended_gives_the_number_of_the_signal() -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no POSIX signals")
+def test_exit_code_of_killed_dbt_has_signal_number() -> None:
     code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     assert dbt_process.run_dbt([sys.executable, "-c", code], os.environ) == 128 + signal.SIGKILL
 
 
-@pytest.mark.skipif(os.name == "nt", reason="nothing sends SIGTERM there")
-def test_a_signal_that_arrives_while_dbt_starts_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM handlers")
+def test_signal_during_start_of_dbt_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     start = subprocess.Popen
 
-    def started(*args: object, **more: object) -> object:
+    def signal_and_start(*args: object, **more: object) -> object:
         os.kill(os.getpid(), signal.SIGTERM)
         return start(*args, **more)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(subprocess, "Popen", started)
+    monkeypatch.setattr(subprocess, "Popen", signal_and_start)
     code = dbt_process.run_dbt([sys.executable, "-c", "import time; time.sleep(600)"], os.environ)
     assert code == 128 + signal.SIGTERM
 
 
-@pytest.mark.skipif(os.name == "nt", reason="pseudo terminals are of POSIX")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals of this kind")
 @pytest.mark.parametrize(
-    ("group", "hits"), [("pass", 1), ("os.setpgid(0, 0)", 0)], ids=["of ours", "of its own"]
+    ("group", "hits"), [("pass", 1), ("os.setpgid(0, 0)", 0)], ids=["our group", "own group"]
 )
-def test_on_a_terminal_ctrl_c_is_the_terminals_to_send_and_not_ours(group: str, hits: int) -> None:
+def test_ctrl_c_at_terminal_is_not_forwarded(group: str, hits: int) -> None:
     import pty
 
     counting = (
@@ -291,21 +289,21 @@ def test_on_a_terminal_ctrl_c_is_the_terminals_to_send_and_not_ours(group: str, 
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(sys.executable, [sys.executable, "-c", code, counting])  # noqa: S606
-    said = b""
-    while b"up" not in said:
-        said += os.read(terminal, 1024)
+    output = b""
+    while b"up" not in output:
+        output += os.read(terminal, 1024)
     os.write(terminal, b"\x03")
-    while not re.search(rb"hits \d", said):
-        said += os.read(terminal, 1024)
+    while not re.search(rb"hits \d", output):
+        output += os.read(terminal, 1024)
     _, status = os.waitpid(pid, 0)
     os.close(terminal)
-    assert f"hits {hits}".encode() in said
+    assert f"hits {hits}".encode() in output
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGINT
 
 
-@pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line are of POSIX")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no shebang lines")
 @pytest.mark.parametrize(
-    ("says", "expected"),
+    ("version_output", "expected"),
     [
         (
             "Core:\\n  - installed: 1.4.9\\n",
@@ -315,19 +313,19 @@ def test_on_a_terminal_ctrl_c_is_the_terminals_to_send_and_not_ours(group: str, 
         ("hello\\n", "does not report its version"),
     ],
 )
-def test_a_dbt_that_can_not_be_used_is_refused(
-    says: str, expected: str, dev: Shop, tmp_path: Path
+def test_unsupported_dbt_is_rejected(
+    version_output: str, expected: str, dev: Shop, tmp_path: Path
 ) -> None:
     script = tmp_path / "dbt"
-    script.write_text(f"#!/bin/sh\nprintf '{says}'\n", encoding="utf-8")
+    script.write_text(f"#!/bin/sh\nprintf '{version_output}'\n", encoding="utf-8")
     script.chmod(0o755)
     done = run(replace(dev, dbt=script), "build")
     assert done.exit_code == 2
     assert expected in done.stderr
 
 
-@pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line are of POSIX")
-def test_a_file_that_is_no_program_is_refused(dev: Shop, tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no shebang lines")
+def test_invalid_program_is_rejected(dev: Shop, tmp_path: Path) -> None:
     (tmp_path / "dbt").write_bytes(b"\x00\x01")
     (tmp_path / "dbt").chmod(0o755)
     done = run(replace(dev, dbt=tmp_path / "dbt"), "build")
@@ -335,36 +333,36 @@ def test_a_file_that_is_no_program_is_refused(dev: Shop, tmp_path: Path) -> None
     assert "does not report its version" in done.stderr
 
 
-@pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line are of POSIX")
-def test_on_windows_the_python_beside_dbt_is_asked(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no shebang lines")
+def test_version_on_windows_comes_from_python_beside_dbt(tmp_path: Path) -> None:
     for name in ("dbt.exe", "python.exe"):
         (tmp_path / name).write_text("#!/bin/sh\necho 1.9.1\n", encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     assert find_dbt(str(tmp_path / "dbt.exe"), os.environ).version == "1.9.1"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line are of POSIX")
-def test_dbt_fusion_says_its_version_by_itself(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no shebang lines")
+def test_version_of_dbt_fusion_comes_from_its_output(tmp_path: Path) -> None:
     script = tmp_path / "dbt"
     script.write_text("#!/bin/sh\necho dbt-fusion 2.0.8\n", encoding="utf-8")
     script.chmod(0o755)
-    found = find_dbt(str(script), os.environ)
-    assert (found.version, found.version_series, found.major_minor) == ("2.0.8", "2", (2, 0))
+    dbt = find_dbt(str(script), os.environ)
+    assert (dbt.version, dbt.version_series, dbt.major_minor) == ("2.0.8", "2", (2, 0))
 
 
-def test_a_dbt_that_is_not_there_is_said(dev: Shop, tmp_path: Path) -> None:
+def test_missing_dbt_is_reported(dev: Shop, tmp_path: Path) -> None:
     done = run(replace(dev, dbt=tmp_path / "no"), "build")
     assert done.exit_code == 2
     assert f"no dbt at {tmp_path / 'no'}" in done.stderr
 
 
-def test_a_program_that_can_not_be_started_is_said(tmp_path: Path) -> None:
+def test_program_that_cannot_start_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot start"):
         dbt_process.run_dbt([str(tmp_path)], os.environ)
 
 
 @pytest.mark.dbt
-def test_the_installed_dbt_is_asked_without_running_it() -> None:
+def test_version_of_installed_dbt_is_found() -> None:
     assert find_dbt(str(require_program("dbt", "dbt")), os.environ).version_series == "1.11"
 
 
@@ -401,7 +399,7 @@ def test_the_installed_dbt_is_asked_without_running_it() -> None:
         ("run -- x", "1.11.0", "run --defer --state /s -- x"),
     ],
 )
-def test_the_flags_stand_where_that_dbt_takes_them(words: str, version: str, flags: str) -> None:
+def test_flags_follow_rules_of_dbt_version(words: str, version: str, flags: str) -> None:
     line = compose_command(
         words.split(),
         dbt=DbtInstallation(Path("dbt"), version),
@@ -422,7 +420,7 @@ def test_the_flags_stand_where_that_dbt_takes_them(words: str, version: str, fla
         ("run", False, False),
     ],
 )
-def test_favor_state_never_stands_without_defer(words: str, favor: bool, expected: bool) -> None:
+def test_favor_state_flag_requires_defer_flag(words: str, favor: bool, expected: bool) -> None:
     line = compose_command(
         words.split(),
         dbt=DbtInstallation(Path("dbt"), "1.11.0"),
@@ -434,7 +432,7 @@ def test_favor_state_never_stands_without_defer(words: str, favor: bool, expecte
     assert "--favor-state" not in line.words or "--defer" in line.words
 
 
-def test_every_variable_that_decides_about_deferral_is_taken_away() -> None:
+def test_all_defer_variables_are_removed() -> None:
     environ = dict.fromkeys(command_line.DEFER_VARIABLES, "x") | {
         "PATH": "/bin",
         "DBT_TARGET": "ci",
@@ -451,7 +449,7 @@ def test_every_variable_that_decides_about_deferral_is_taken_away() -> None:
 
 
 @pytest.mark.parametrize("name", ["DBT_NO_FAVOR_STATE", "DBT_ENGINE_NO_FAVOR_STATE"])
-def test_the_switch_of_dbt_2_against_favoring_is_taken_away(name: str) -> None:
+def test_no_favor_state_variable_of_dbt_2_is_removed(name: str) -> None:
     line = compose_command(
         ["run"],
         dbt=DbtInstallation(Path("dbt"), "2.0.1"),
@@ -466,7 +464,7 @@ def test_the_switch_of_dbt_2_against_favoring_is_taken_away(name: str) -> None:
 
 
 @pytest.mark.parametrize("shell", ["github", "dotenv"])
-def test_a_switch_that_no_file_can_remove_is_turned_off(shell: str) -> None:
+def test_script_without_unset_turns_switches_off(shell: str) -> None:
     names = ["DBT_DEFER", "DBT_NO_FAVOR_STATE", "DBT_ENGINE_FAVOR_STATE", "DBT_STATE"]
     script = shell_variables.format_script(shell, {}, names)
     assert script.splitlines() == [
@@ -475,9 +473,9 @@ def test_a_switch_that_no_file_can_remove_is_turned_off(shell: str) -> None:
     ]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line are of POSIX")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no shebang lines")
 @pytest.mark.parametrize("command", [("run", "build"), ("explain",)])
-def test_dbt_gets_no_token(
+def test_dbt_receives_no_token(
     command: tuple[str, ...], artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dbt = recorded_dbt(tmp_path / "bin")
@@ -492,33 +490,33 @@ def test_dbt_gets_no_token(
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         ("", "no dbt command given"),
         ("--debug", "no dbt command given"),
-        ("biuld -s m", "'bulid' is no command of dbt"),
+        ("biuld -s m", "'biuld' is no command of dbt"),
         ("--target run", "no dbt command given"),
         ("dbt build", "omit the word dbt"),
     ],
 )
-def test_words_without_a_command_are_refused(words: str, says: str) -> None:
-    with pytest.raises(UsageError, match=says):
+def test_words_without_command_are_rejected(words: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         find_command(words.split())
 
 
-def test_words_in_one_pair_of_quotes_are_refused() -> None:
+def test_quoted_words_are_rejected() -> None:
     with pytest.raises(
         UsageError, match="'build -s m' is one word for dbt: write the words without quotes"
     ):
         find_command(["build -s m"])
 
 
-def test_words_that_contradict_deferring_are_refused() -> None:
-    for words, says in (
+def test_options_that_contradict_deferral_are_rejected() -> None:
+    for words, message in (
         ("run --no-defer", "--no-defer contradicts"),
         ("run --defer-state=/o", "--defer-state contra"),
     ):
-        with pytest.raises(UsageError, match=says):
+        with pytest.raises(UsageError, match=message):
             compose_command(
                 words.split(),
                 dbt=DbtInstallation(Path("dbt"), "1.11.0"),
@@ -540,13 +538,13 @@ def test_words_that_contradict_deferring_are_refused() -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="the recording program is a shell script")
 @pytest.mark.parametrize("words", ["deps", "clean", "debug", "parse", "run-operation nop"])
-def test_a_command_that_takes_no_state_needs_none(
+def test_command_without_state_needs_no_manifest(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(PROJECT)
     monkeypatch.setenv("DBT_DEFER_STATE", "/nowhere")
     dbt = recorded_dbt(tmp_path / "bin")
-    origin = ("--dbt", dbt.path, "--manifest-path", tmp_path / "gone")
+    origin = ("--dbt", dbt.path, "--manifest-path", tmp_path / "missing")
     done = datapilot("dbt", "defer", "run", *origin, *words.split())
     assert (done.exit_code, done.stderr) == (
         0,
@@ -563,14 +561,14 @@ def test_a_command_that_takes_no_state_needs_none(
         *('{"args": {"which": ["run"]}}', '{"args": {"which": "run", "defer": 1, "state": ["x"]}}'),
     ],
 )
-def test_what_says_nothing_of_a_deferrable_run_is_left_to_dbt(content: str, tmp_path: Path) -> None:
+def test_retry_of_unknown_run_is_left_to_dbt(content: str, tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "run_results.json").write_text(content, encoding="utf-8")
     last_run.check_retry(["retry"], DbtProject(tmp_path, "shop", tmp_path / "target"))
 
 
 @pytest.mark.parametrize("state", ["x" * 5000, "\0", "\ud800"])
-def test_a_recorded_state_that_cannot_exist_is_gone(state: str, tmp_path: Path) -> None:
+def test_retry_with_impossible_state_path_is_rejected(state: str, tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     arguments = {"which": "run", "defer": True, "state": state}
     (tmp_path / "target" / "run_results.json").write_text(json.dumps({"args": arguments}))

@@ -1,4 +1,4 @@
-"""The switch: what enable, disable and status read and write in the editor's file."""
+"""Settings that enable, disable and status read and write in the editor's file."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ def status(*arguments: str) -> Outcome:
     return datapilot("dbt", "defer", "status", "--json", *arguments)
 
 
-def test_enable_writes_what_the_panel_would_and_keeps_every_other_byte(
-    workspace: Path, prod: Path
-) -> None:
+def test_enable_writes_entry_like_panel_and_keeps_other_bytes(workspace: Path, prod: Path) -> None:
     settings_file(workspace).write_text(SETTINGS, encoding="utf-8")
     done = datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--favor-state")
     assert done.exit_code == 0, done.output
@@ -49,23 +47,19 @@ def test_enable_writes_what_the_panel_would_and_keeps_every_other_byte(
     )
 
 
-def test_enable_makes_the_settings_file_where_there_is_only_the_folder(
-    workspace: Path, prod: Path
-) -> None:
+def test_enable_creates_settings_file(workspace: Path, prod: Path) -> None:
     assert datapilot("dbt", "defer", "enable", "--manifest-path", prod).exit_code == 0
     assert entry(workspace) == local(prod)
 
 
-def test_a_folder_inside_the_workspace_is_written_so_that_colleagues_can_use_it(
-    workspace: Path, prod: Path
-) -> None:
+def test_directory_inside_workspace_is_stored_relative_to_it(workspace: Path, prod: Path) -> None:
     shutil.move(prod, workspace / "prod")
     assert datapilot("dbt", "defer", "enable", "--manifest-path", "../prod").exit_code == 0
     assert entry(workspace) == local("${workspaceFolder}/prod")
     assert status().json["state_dir"] == str(workspace / "prod")
 
 
-def test_the_path_of_manifest_json_means_its_folder(workspace: Path, prod: Path) -> None:
+def test_path_of_manifest_json_means_its_directory(workspace: Path, prod: Path) -> None:
     assert (
         datapilot("dbt", "defer", "enable", "--manifest-path", prod / "manifest.json").exit_code
         == 0
@@ -73,7 +67,7 @@ def test_the_path_of_manifest_json_means_its_folder(workspace: Path, prod: Path)
     assert entry(workspace) == local(prod)
 
 
-def test_disable_turns_off_and_enable_turns_the_same_on_again(workspace: Path, prod: Path) -> None:
+def test_enable_after_disable_uses_previous_source(workspace: Path, prod: Path) -> None:
     datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--favor-state")
     assert datapilot("dbt", "defer", "disable", "--json").json["enabled"] is False
     assert entry(workspace) == local(prod, deferToProduction=False, favorState=True)
@@ -88,17 +82,17 @@ def test_each_settings_file_is_parsed_once(
     parsed: list[str] = []
     parse = jsonc.parse
 
-    def counting(text: str) -> jsonc.JsoncValue:
+    def count_and_call(text: str) -> jsonc.JsoncValue:
         parsed.append(text)
         return parse(text)
 
-    monkeypatch.setattr(jsonc, "parse", counting)
+    monkeypatch.setattr(jsonc, "parse", count_and_call)
     done = datapilot("dbt", "defer", "enable", "--manifest-path", prod)
     assert done.exit_code == 0, done.output
-    assert parsed == ["", SETTINGS]  # the user's file, which does not exist, and the workspace's
+    assert parsed == ["", SETTINGS]  # The user's file, which is missing, and the workspace's.
 
 
-def test_an_edit_between_reading_and_writing_survives(workspace: Path) -> None:
+def test_edit_between_read_and_write_is_kept(workspace: Path) -> None:
     settings_file(workspace).write_text(SETTINGS, encoding="utf-8")
     file = read_settings_files(workspace / "shop", {}).effective
     edited = SETTINGS.replace("100", "120")
@@ -107,29 +101,27 @@ def test_an_edit_between_reading_and_writing_survives(workspace: Path) -> None:
     assert '"editor.rulers": [120]' in settings_file(workspace).read_text("utf-8")
 
 
-def test_a_local_manifest_is_read_once(
+def test_local_manifest_is_read_once(
     workspace: Path, prod: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(workspace, local(prod))
     read: list[Path] = []
 
-    def counting(path: Path, file_name: str, deadline: Deadline) -> bytes:
+    def count_and_call(path: Path, file_name: str, deadline: Deadline) -> bytes:
         read.append(path)
         return dbt_file.read_dbt_file(path, file_name, deadline)
 
-    monkeypatch.setattr("datapilot_defer.artifact.read_dbt_file", counting)
+    monkeypatch.setattr("datapilot_defer.artifact.read_dbt_file", count_and_call)
     assert status().exit_code == 0
     assert read.count(prod / "manifest.json") == 1
 
 
-def test_disable_without_settings_makes_no_file(workspace: Path) -> None:
+def test_disable_without_settings_creates_no_file(workspace: Path) -> None:
     assert datapilot("dbt", "defer", "disable").exit_code == 0
     assert not settings_file(workspace).exists()
 
 
-def test_enable_stores_nothing_when_the_manifest_can_not_be_used(
-    workspace: Path, prod: Path
-) -> None:
+def test_enable_with_unusable_manifest_stores_nothing(workspace: Path, prod: Path) -> None:
     (prod / "manifest.json").write_text("{}", encoding="utf-8")
     for path, code in ((prod, 1), (prod / "no", 2)):
         done = datapilot("dbt", "defer", "enable", "--manifest-path", path)
@@ -142,21 +134,19 @@ def test_enable_stores_nothing_when_the_manifest_can_not_be_used(
     assert not settings_file(workspace).exists()
 
 
-def test_enable_without_anything_set_says_what_to_give(workspace: Path) -> None:
+def test_enable_without_source_lists_options(workspace: Path) -> None:
     done = datapilot("dbt", "defer", "enable")
     assert done.exit_code == 2
     assert "--integration-id ID`, `--integration-name NAME` or `--manifest-path DIR`" in done.stderr
 
 
-def test_enable_takes_an_integration_or_a_folder_but_not_both(workspace: Path, prod: Path) -> None:
+def test_enable_rejects_two_sources(workspace: Path, prod: Path) -> None:
     done = datapilot("dbt", "defer", "enable", "--integration-id", 7, "--manifest-path", prod)
     assert done.exit_code == 2
     assert "not both" in done.stderr
 
 
-def test_enable_says_when_no_dbt_is_there_to_be_checked_against(
-    workspace: Path, prod: Path
-) -> None:
+def test_enable_without_dbt_reports_missing_check(workspace: Path, prod: Path) -> None:
     done = datapilot("dbt", "defer", "enable", "--manifest-path", prod)
     assert "dbt is not on PATH" in done.stderr
     assert "not checked whether dbt can read the manifest" in done.stderr
@@ -166,7 +156,7 @@ def test_enable_says_when_no_dbt_is_there_to_be_checked_against(
     )
 
 
-def test_outside_a_workspace_the_settings_are_the_users_own(
+def test_settings_outside_workspace_are_in_user_file(
     workspace: Path, prod: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (workspace / ".vscode").rmdir()
@@ -179,9 +169,7 @@ def test_outside_a_workspace_the_settings_are_the_users_own(
     assert f"because there is no directory .vscode in {workspace / 'shop'}" in done.stderr
 
 
-def test_enable_moves_the_switch_to_a_workspace_that_appeared_since(
-    workspace: Path, prod: Path
-) -> None:
+def test_enable_moves_settings_to_new_workspace(workspace: Path, prod: Path) -> None:
     (workspace / ".vscode").rmdir()
     shutil.move(prod, workspace / "shop" / "prod")
     datapilot("dbt", "defer", "enable", "--manifest-path", "prod", "--favor-state")
@@ -205,9 +193,7 @@ def test_enable_moves_the_switch_to_a_workspace_that_appeared_since(
     assert status().json["enabled"] is False
 
 
-def test_moving_the_switch_keeps_the_comments_of_other_projects(
-    workspace: Path, prod: Path
-) -> None:
+def test_moving_settings_keeps_comments_of_other_projects(workspace: Path, prod: Path) -> None:
     own = user_settings_file(workspace / "shop").path
     own.parent.mkdir(parents=True, exist_ok=True)
     other = '        // of a colleague\n        "/other": {"favorState":true} // for now\n'
@@ -219,20 +205,20 @@ def test_moving_the_switch_keeps_the_comments_of_other_projects(
     assert entry(workspace) == local(prod)
 
 
-def test_user_keeps_the_switch_out_of_the_workspace(workspace: Path, prod: Path) -> None:
+def test_user_option_stores_outside_workspace(workspace: Path, prod: Path) -> None:
     assert datapilot("dbt", "defer", "enable", "--user", "--manifest-path", prod).exit_code == 0
     assert not settings_file(workspace).exists()
     assert status().json["enabled"] is True
 
 
-def test_user_is_refused_where_the_workspace_would_win(workspace: Path, prod: Path) -> None:
+def test_user_option_is_rejected_if_workspace_takes_precedence(workspace: Path, prod: Path) -> None:
     write(workspace, {"deferToProduction": False})
     done = datapilot("dbt", "defer", "enable", "--user", "--manifest-path", prod)
     assert done.exit_code == 2
     assert "which take precedence over your own" in done.stderr
 
 
-def test_the_home_folders_own_vscode_folder_is_no_workspace(
+def test_vscode_directory_in_home_is_not_a_workspace(
     workspace: Path, prod: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (workspace / ".git").rmdir()
@@ -242,13 +228,13 @@ def test_the_home_folders_own_vscode_folder_is_no_workspace(
     assert not settings_file(workspace).exists()
 
 
-def test_a_workspace_above_the_git_root_does_not_count(workspace: Path, prod: Path) -> None:
+def test_workspace_above_git_root_is_ignored(workspace: Path, prod: Path) -> None:
     (workspace / "shop" / ".git").mkdir()
     assert datapilot("dbt", "defer", "enable", "--manifest-path", prod).exit_code == 0
     assert not settings_file(workspace).exists()
 
 
-def test_two_projects_of_one_workspace_have_switches_of_their_own(
+def test_projects_of_one_workspace_have_separate_entries(
     workspace: Path, prod: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(workspace / "shop", workspace / "more" / "shop")
@@ -257,26 +243,24 @@ def test_two_projects_of_one_workspace_have_switches_of_their_own(
     assert status().json["enabled"] is False
     datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--favor-state")
     assert entry(workspace) == local(prod)
-    key = os.path.join("more", "shop")  # noqa: PTH118 - as the panel
+    key = os.path.join("more", "shop")  # noqa: PTH118 - like the panel
     assert entry(workspace, key) == local(prod, favorState=True)
 
 
-def test_a_project_that_is_the_workspace_has_the_empty_key(workspace: Path, prod: Path) -> None:
+def test_project_at_workspace_root_has_empty_key(workspace: Path, prod: Path) -> None:
     (workspace / "shop" / ".vscode").mkdir()
     write(workspace / "shop", local(prod), key="")
     assert status().json["enabled"] is True
 
 
-def test_the_nearest_workspace_with_settings_of_the_project_counts(
-    workspace: Path, prod: Path
-) -> None:
+def test_nearest_workspace_with_entry_is_used(workspace: Path, prod: Path) -> None:
     write(workspace, local(prod))
     (workspace / "shop" / ".vscode").mkdir()
     assert status().json["settings_file"] == str(settings_file(workspace))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there the panel itself writes backslashes")
-def test_a_key_that_a_colleague_on_windows_wrote_is_understood(
+@pytest.mark.skipif(os.name == "nt", reason="the panel writes backslashes on Windows")
+def test_key_with_backslashes_is_recognized(
     workspace: Path, prod: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.move(workspace / "shop", workspace / "dbt" / "shop")
@@ -285,7 +269,7 @@ def test_a_key_that_a_colleague_on_windows_wrote_is_understood(
     assert status().json["enabled"] is True
 
 
-def test_variables_in_the_folder_are_filled_in(
+def test_variables_in_path_are_expanded(
     workspace: Path, prod: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STATES", str(prod.parent))
@@ -300,7 +284,7 @@ def test_variables_in_the_folder_are_filled_in(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "says"),
+    ("name", "value", "message"),
     [
         ("STATES", "", "STATES, which is not set"),
         ("DATAPILOT_TOKEN", "t0ken", "DATAPILOT_TOKEN, which may hold a secret"),
@@ -309,19 +293,19 @@ def test_variables_in_the_folder_are_filled_in(
         ("ALTIMATE_API_KEY", "t0ken", "ALTIMATE_API_KEY, which may hold a secret"),
     ],
 )
-def test_a_variable_that_can_not_be_filled_in_is_said(
-    workspace: Path, name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch
+def test_variable_that_cannot_be_expanded_is_reported(
+    workspace: Path, name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
     write(workspace, local(f"/x/${{env:{name}}}"))
     done = status()
     assert done.exit_code == 2
-    assert says in done.json["problems"][0]
+    assert message in done.json["problems"][0]
     assert "t0ken" not in done.output
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
+    ("value", "message"),
     [
         (local("x", deferToProduction="yes"), 'shop".deferToProduction must be true or false'),
         (local("x", favorState=1), "favorState must be true or false"),
@@ -335,15 +319,17 @@ def test_a_variable_that_can_not_be_filled_in_is_said(
         ([1], "must be an object"),
     ],
 )
-def test_wrong_types_are_named(workspace: Path, value: object, says: str | None) -> None:
+def test_value_of_wrong_type_is_reported(
+    workspace: Path, value: object, message: str | None
+) -> None:
     write(workspace, value)
     done = status()
     assert done.exit_code == 2
-    assert says is None or says in done.stderr
+    assert message is None or message in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (b'{"a": ', "line 1, column 7"),
         (b'{"a": 1}\n}', "line 2, column 1"),
@@ -352,20 +338,20 @@ def test_wrong_types_are_named(workspace: Path, value: object, says: str | None)
         (b'{"dbt.deferConfigPerProject": []}', "must be an object"),
     ],
 )
-def test_a_file_that_can_not_be_parsed_is_never_overwritten(
-    workspace: Path, prod: Path, content: bytes, says: str
+def test_invalid_settings_file_is_not_overwritten(
+    workspace: Path, prod: Path, content: bytes, message: str
 ) -> None:
     settings_file(workspace).write_bytes(content)
     done = datapilot("dbt", "defer", "enable", "--manifest-path", prod)
     assert done.exit_code == 2
-    assert says in done.stderr
+    assert message in done.stderr
     assert settings_file(workspace).read_bytes() == content
 
 
 @pytest.mark.skipif(
-    not Path("/proc/self").is_dir(), reason="needs a folder in which nobody can write"
+    not Path("/proc/self").is_dir(), reason="needs a directory in which no user can write"
 )
-def test_a_settings_file_that_can_not_be_written_is_said(
+def test_unwritable_settings_file_is_reported(
     workspace: Path, prod: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", "/proc/self")
@@ -374,17 +360,15 @@ def test_a_settings_file_that_can_not_be_written_is_said(
     assert "cannot write the settings to /proc/self/datapilot-defer/defer.json" in done.stderr
 
 
-def test_a_folder_in_the_place_of_the_settings_file_is_said(workspace: Path, prod: Path) -> None:
+def test_directory_instead_of_settings_file_is_reported(workspace: Path, prod: Path) -> None:
     settings_file(workspace).mkdir()
     done = datapilot("dbt", "defer", "enable", "--manifest-path", prod)
     assert done.exit_code == 2
     assert str(settings_file(workspace)) in done.stderr
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
-def test_a_settings_file_that_is_a_link_stays_one_and_keeps_its_mode(
-    workspace: Path, prod: Path
-) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege")
+def test_symlinked_settings_file_keeps_link_and_mode(workspace: Path, prod: Path) -> None:
     dotfiles = workspace.parent / "dotfiles.json"
     dotfiles.write_text(SETTINGS, encoding="utf-8")
     dotfiles.chmod(0o640)
@@ -395,14 +379,14 @@ def test_a_settings_file_that_is_a_link_stays_one_and_keeps_its_mode(
     assert dotfiles.stat().st_mode & 0o777 == 0o640
 
 
-def test_status_of_a_project_without_settings_is_off(workspace: Path) -> None:
+def test_status_without_settings_is_off(workspace: Path) -> None:
     done = status()
     assert done.exit_code == 2
     assert (done.json["enabled"], done.json["usable"], done.json["mode"]) == (False, False, None)
     assert datapilot("dbt", "defer", "status").stdout.startswith("Defer is off for shop")
 
 
-def test_status_says_where_it_leads_and_how_old_it_is(workspace: Path, prod: Path) -> None:
+def test_status_shows_source_and_age(workspace: Path, prod: Path) -> None:
     write(workspace, local(prod))
     done = status()
     assert done.json["mode"] == "local"
@@ -414,7 +398,7 @@ def test_status_says_where_it_leads_and_how_old_it_is(workspace: Path, prod: Pat
     assert "written by dbt 1.11" in datapilot("dbt", "defer", "status").stdout
 
 
-def test_a_stale_manifest_is_a_problem(workspace: Path, prod: Path) -> None:
+def test_status_reports_too_old_manifest(workspace: Path, prod: Path) -> None:
     write(workspace, local(prod))
     done = status("--max-age", "0s")
     assert done.json["usable"] is False
@@ -422,13 +406,13 @@ def test_a_stale_manifest_is_a_problem(workspace: Path, prod: Path) -> None:
 
 
 @pytest.mark.parametrize("age", ["soon", "5", "-1h", "1y"])
-def test_a_length_of_time_that_is_none_is_refused(workspace: Path, age: str) -> None:
+def test_invalid_duration_is_rejected(workspace: Path, age: str) -> None:
     done = status("--max-age", age)
     assert done.exit_code == 2
     assert "90m, 24h or 7d" in done.stderr
 
 
-def test_without_a_dbt_project_the_message_says_where_it_looked(
+def test_missing_project_error_names_searched_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -439,21 +423,21 @@ def test_without_a_dbt_project_the_message_says_where_it_looked(
 
 
 @pytest.mark.parametrize("content", ["name: [", "- 1", "version: 1", "\x00"])
-def test_a_project_file_that_can_not_be_read_is_said(workspace: Path, content: str) -> None:
+def test_unreadable_project_file_is_reported(workspace: Path, content: str) -> None:
     (workspace / "shop" / "dbt_project.yml").write_text(content, encoding="utf-8")
     done = status()
     assert done.exit_code == 2
     assert "dbt_project.yml" in done.stderr
 
 
-def test_a_path_outside_the_workspace_stays_absolute(tmp_path: Path) -> None:
-    place = SettingsFile(tmp_path / "s.json", "", tmp_path / "work")
-    assert to_portable_path(tmp_path / "elsewhere", place) == str(tmp_path / "elsewhere")
-    assert to_portable_path(tmp_path / "work" / "a b", place) == "${workspaceFolder}/a b"
+def test_path_outside_workspace_stays_absolute(tmp_path: Path) -> None:
+    file = SettingsFile(tmp_path / "s.json", "", tmp_path / "work")
+    assert to_portable_path(tmp_path / "elsewhere", file) == str(tmp_path / "elsewhere")
+    assert to_portable_path(tmp_path / "work" / "a b", file) == "${workspaceFolder}/a b"
 
 
 @pytest.mark.parametrize(
-    ("written", "expected"),
+    ("stored_path", "expected"),
     [
         ("prod", "${workspaceFolder}/shop/prod"),
         ("${workspaceFolder}/prod", "${workspaceFolder}/shop/prod"),
@@ -461,18 +445,18 @@ def test_a_path_outside_the_workspace_stays_absolute(tmp_path: Path) -> None:
         ("${env:STATES}/prod", "${env:STATES}/prod"),
     ],
 )
-def test_a_path_that_moves_to_the_workspace_means_the_same_folder(
-    written: str, expected: str, tmp_path: Path
+def test_relocated_path_means_same_directory(
+    stored_path: str, expected: str, tmp_path: Path
 ) -> None:
     own = SettingsFile(tmp_path / "d.json", "", tmp_path / "work" / "shop")
     shared = SettingsFile(tmp_path / "s.json", "shop", tmp_path / "work")
-    assert relocate_path(written, own, shared) == expected.replace(
+    assert relocate_path(stored_path, own, shared) == expected.replace(
         "{above}", str(tmp_path / "prod")
     )
-    assert relocate_path(written, own, own) == written
+    assert relocate_path(stored_path, own, own) == stored_path
 
 
-def test_local_mode_without_a_folder_says_so(workspace: Path) -> None:
+def test_local_mode_without_path_is_reported(workspace: Path) -> None:
     write(workspace, {"deferToProduction": True, "manifestPathType": "local"})
     with pytest.raises(UsageError, match="manifestPathForDeferral is missing"):
         defer_settings.resolve_manifest_directory(
@@ -480,15 +464,15 @@ def test_local_mode_without_a_folder_says_so(workspace: Path) -> None:
         )
 
 
-def test_a_settings_file_that_breaks_in_between_is_not_overwritten(workspace: Path) -> None:
-    place = read_settings_files(workspace / "shop", {}).effective
+def test_settings_file_that_becomes_invalid_is_not_overwritten(workspace: Path) -> None:
+    file = read_settings_files(workspace / "shop", {}).effective
     settings_file(workspace).write_text('{"dbt.deferConfigPerProject": 1}', encoding="utf-8")
     with pytest.raises(UsageError, match="deferConfigPerProject is not an object"):
-        place.update({"deferToProduction": True})
+        file.update({"deferToProduction": True})
     assert settings_file(workspace).read_text("utf-8") == '{"dbt.deferConfigPerProject": 1}'
 
 
-def test_the_project_is_the_one_that_dbt_itself_would_take(
+def test_project_and_target_are_found_like_dbt_does(
     workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = workspace / "shop" / "dbt_project.yml"
@@ -497,8 +481,8 @@ def test_the_project_is_the_one_that_dbt_itself_would_take(
         encoding="utf-8",
     )
     monkeypatch.chdir(tmp_path)
-    found = dbt_project.find_project(None, {"DBT_PROJECT_DIR": str(workspace / "shop")})
-    assert (found.name, found.target) == ("shop", workspace / "shop" / "out")
+    project = dbt_project.find_project(None, {"DBT_PROJECT_DIR": str(workspace / "shop")})
+    assert (project.name, project.target) == ("shop", workspace / "shop" / "out")
     assert (
         dbt_project.find_project(workspace / "shop", {"OUT": "x/../y"}).target
         == workspace / "shop" / "y"
@@ -507,12 +491,12 @@ def test_the_project_is_the_one_that_dbt_itself_would_take(
         dbt_project.find_project(workspace / "shop", {"DBT_ENGINE_TARGET_PATH": "z"}).target
         == workspace / "shop" / "z"
     )
-    assert not dbt_project.is_target_directory(tmp_path / "no", found)
+    assert not dbt_project.is_target_directory(tmp_path / "no", project)
     with pytest.raises(UsageError, match="or use --project-dir"):
         dbt_project.find_project(tmp_path, {})
 
 
-def test_an_environment_for_this_once_takes_the_place_of_the_stored_one(workspace: Path) -> None:
+def test_environment_option_overrides_stored_environment(workspace: Path) -> None:
     write(
         workspace,
         {
@@ -529,8 +513,8 @@ def test_an_environment_for_this_once_takes_the_place_of_the_stored_one(workspac
     )
 
 
-@pytest.mark.skipif(os.name == "nt", reason="file names are not bytes there")
-def test_a_folder_whose_name_is_not_utf_8_is_written_and_found_again(workspace: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="file names are not bytes on Windows")
+def test_directory_name_that_is_not_utf_8_is_stored(workspace: Path) -> None:
     name = os.fsdecode(b"pr\xffd")
     read_settings_files(workspace / "shop", {}).effective.update(local(name))
     assert '"pr\\udcffd"' in settings_file(workspace).read_text("utf-8")
@@ -538,7 +522,7 @@ def test_a_folder_whose_name_is_not_utf_8_is_written_and_found_again(workspace: 
 
 
 @pytest.mark.parametrize("path", ["a" * 5_000, "a" * 5_000 + "/manifest.json", "a\0b"])
-def test_a_folder_that_no_file_system_has_is_said(workspace: Path, path: str) -> None:
+def test_impossible_directory_is_reported(workspace: Path, path: str) -> None:
     write(workspace, local(path))
     done = status()
     assert done.exit_code == 2

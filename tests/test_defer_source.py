@@ -1,4 +1,4 @@
-"""The commands name the source of the manifest: integration and environment, not a directory."""
+"""Output that names the manifest's source: integration and environment instead of a directory."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.support.protocol_server import ProtocolServer
 from tests.support.recorded_dbt import RecordedDbt, recorded_dbt
 
 pytestmark = pytest.mark.skipif(
-    os.name == "nt", reason="the program in dbt's place is a shell script"
+    os.name == "nt", reason="the program that replaces dbt is a shell script"
 )
 
 
 @pytest.fixture
 def dbt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RecordedDbt:
-    """Return a program in dbt's place; the project shop is the current directory."""
+    """Return a program that replaces dbt; the project shop is the current directory."""
     shutil.copytree(PROJECT, tmp_path / "shop")
     monkeypatch.chdir(tmp_path / "shop")
     dbt = recorded_dbt(tmp_path / "bin")
@@ -49,7 +49,7 @@ def instance(
 def hosted(
     hosted: ProtocolServer, artifacts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> ProtocolServer:
-    """Return a server that has a manifest, and does not name the integration with it."""
+    """Return a server with a manifest whose response does not name the integration."""
     for name, value in hosted.access.items():
         monkeypatch.setenv(name, value)
     hosted.uploads[1] = (artifacts / "manifest.json").read_bytes()
@@ -83,7 +83,7 @@ def test_run_and_enable_name_integration_environment_and_age(
     assert dbt.words[0] == "build"
 
 
-def test_status_names_the_integration_and_the_directory_on_a_line_of_its_own(
+def test_status_names_integration_and_directory_on_separate_lines(
     instance: RunningInstance, dbt: RecordedDbt
 ) -> None:
     defer("enable", "--integration-name", "shop")
@@ -98,13 +98,13 @@ def test_status_names_the_integration_and_the_directory_on_a_line_of_its_own(
     assert [line for line in lines if status["state_dir"] in line] == [directory]
 
 
-def test_the_directory_is_in_the_details(instance: RunningInstance, dbt: RecordedDbt) -> None:
+def test_verbose_output_has_directory(instance: RunningInstance, dbt: RecordedDbt) -> None:
     done = defer("run", "-v", "--integration-id", 1, "build")
     [line] = [line for line in done.stderr.splitlines() if line.startswith("State directory: ")]
     assert str(Path.home()) in line
 
 
-def test_the_commit_is_named(instance: RunningInstance, dbt: RecordedDbt, artifacts: Path) -> None:
+def test_source_names_commit(instance: RunningInstance, dbt: RecordedDbt, artifacts: Path) -> None:
     number = create_integration(instance, "reports", "STAGING")
     origin = ("--integration-id", number, "--environment", "STAGING")
     manifest = artifacts / "manifest.json"
@@ -115,35 +115,35 @@ def test_the_commit_is_named(instance: RunningInstance, dbt: RecordedDbt, artifa
     assert "Deferring to reports STAGING (built 1 h ago, commit 0123456789)" in done.stderr
 
 
-def test_without_a_name_the_id_is_named(hosted: ProtocolServer, dbt: RecordedDbt) -> None:
+def test_source_without_name_has_id(hosted: ProtocolServer, dbt: RecordedDbt) -> None:
     done = defer("run", "--integration-id", 7, "--environment", "PROD", "build")
     assert "Deferring to integration 7 PROD (built 1 h ago)" in done.stderr
     status = datapilot("dbt", "defer", "status", "--integration-id", 7, "--json")
     assert status.json["integration_name"] is None
 
 
-def test_a_name_that_was_looked_up_is_kept(hosted: ProtocolServer, dbt: RecordedDbt) -> None:
+def test_resolved_name_is_cached(hosted: ProtocolServer, dbt: RecordedDbt) -> None:
     name = str(hosted.integrations[0]["name"])
     done = defer("enable", "--integration-name", name)
     assert f"Deferring to {name} (built" in done.stderr
-    before = len(hosted.asked)
+    before = len(hosted.calls)
     assert f"Deferring to {name} (built" in defer("run", "build").stderr
-    assert hosted.asked[before:] == ["GET /dbt/v1/fetch_artifact_url"]
+    assert hosted.calls[before:] == ["GET /dbt/v1/fetch_artifact_url"]
 
 
-def test_a_name_in_an_answer_is_one_line(hosted: ProtocolServer, dbt: RecordedDbt) -> None:
+def test_integration_name_is_printed_on_one_line(hosted: ProtocolServer, dbt: RecordedDbt) -> None:
     hosted.integrations[0]["name"] = "shop\n::error::owned"
     defer("enable", "--integration-name", "shop\ufffd::error::owned")
     assert "Deferring to shop\ufffd::error::owned (built" in defer("run", "build").stderr
     assert "integration 7 (shop\ufffd::error::owned)" in defer("status").stdout
 
 
-def test_a_local_directory_is_named(artifacts: Path, dbt: RecordedDbt) -> None:
+def test_local_source_names_directory(artifacts: Path, dbt: RecordedDbt) -> None:
     done = defer("run", "--manifest-path", artifacts, "build")
     assert f"Deferring to {artifacts} (built 1 h ago)" in done.stderr
 
 
-def test_a_command_that_only_selects_by_state_names_its_source(
+def test_command_that_only_selects_by_state_names_source(
     artifacts: Path, instance: RunningInstance, dbt: RecordedDbt
 ) -> None:
     done = defer("run", "--integration-id", 1, "ls")
@@ -154,7 +154,7 @@ def test_a_command_that_only_selects_by_state_names_its_source(
     assert done.stderr == "`dbt ls` resolves no references. Running it with your --state\n"
 
 
-def test_a_retry_claims_no_favor_state(artifacts: Path, dbt: RecordedDbt) -> None:
+def test_retry_does_not_report_favor_state(artifacts: Path, dbt: RecordedDbt) -> None:
     write_last_run(Path("target"), artifacts, favor_state=False)
     defer("enable", "--manifest-path", artifacts, "--favor-state")
     assert "favor state on" in defer("run", "build").stderr
@@ -164,18 +164,18 @@ def test_a_retry_claims_no_favor_state(artifacts: Path, dbt: RecordedDbt) -> Non
     defer("run", "--no-favor-state", "retry")
 
 
-@pytest.mark.parametrize("asked", ["--favor-state", "--no-favor-state"])
-def test_a_retry_with_another_favor_state_is_refused(
-    asked: str, artifacts: Path, dbt: RecordedDbt
+@pytest.mark.parametrize("option", ["--favor-state", "--no-favor-state"])
+def test_retry_with_other_favor_state_is_rejected(
+    option: str, artifacts: Path, dbt: RecordedDbt
 ) -> None:
-    write_last_run(Path("target"), artifacts, favor_state=asked == "--no-favor-state")
-    done = datapilot("dbt", "defer", "run", "--manifest-path", artifacts, asked, "retry")
+    write_last_run(Path("target"), artifacts, favor_state=option == "--no-favor-state")
+    done = datapilot("dbt", "defer", "run", "--manifest-path", artifacts, option, "retry")
     assert done.exit_code == 2
     assert "which had the other setting of --favor-state" in done.stderr
 
 
 def write_last_run(target: Path, state: Path, *, favor_state: bool) -> None:
-    """Write what dbt records of a run that deferred."""
+    """Write the run results of a run that deferred."""
     target.mkdir()
     arguments = {"which": "run", "defer": True, "state": str(state), "favor_state": favor_state}
     (target / "run_results.json").write_text(json.dumps({"args": arguments}), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What `status` says about options and about a workspace whose settings file is broken."""
+"""`defer status` with options and with invalid settings files."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def defer(command: str, *arguments: object) -> Outcome:
 
 
 def stored_by_user(workspace: Path) -> object:
-    """Return the project's entry in the user's own file."""
+    """Return the project's entry in the user's settings file."""
     path = user_settings_file(workspace / "shop").path
     return json.loads(path.read_text("utf-8"))[SETTINGS_KEY][str(workspace / "shop")]
 
 
 @pytest.mark.parametrize("is_stored", [False, True])
-def test_options_do_not_turn_the_switch_on(workspace: Path, prod: Path, is_stored: bool) -> None:
+def test_options_do_not_turn_defer_on(workspace: Path, prod: Path, is_stored: bool) -> None:
     if is_stored:
         write(workspace, {**REMOTE, "deferToProduction": False})
     done = defer("status", "--manifest-path", prod, "--json")
@@ -48,7 +48,7 @@ def test_options_do_not_turn_the_switch_on(workspace: Path, prod: Path, is_store
     assert ("Manifest: integration 7, environment PROD; favor state off" in lines) is is_stored
 
 
-def test_options_that_would_not_work_are_said_while_it_is_off(workspace: Path, prod: Path) -> None:
+def test_unusable_options_are_reported_while_defer_is_off(workspace: Path, prod: Path) -> None:
     (prod / "manifest.json").write_text("{}", encoding="utf-8")
     done = defer("status", "--manifest-path", prod)
     assert done.exit_code == 2
@@ -56,9 +56,7 @@ def test_options_that_would_not_work_are_said_while_it_is_off(workspace: Path, p
     assert f"Problem: dbt cannot defer to {prod}" in done.stdout
 
 
-def test_off_is_exit_code_2_even_if_the_stored_source_has_a_problem(
-    workspace: Path, prod: Path
-) -> None:
+def test_status_off_has_exit_code_2_despite_unusable_source(workspace: Path, prod: Path) -> None:
     (prod / "manifest.json").write_text("{}", encoding="utf-8")
     write(workspace, local(prod, deferToProduction=False))
     assert defer("status").exit_code == 2
@@ -66,7 +64,7 @@ def test_off_is_exit_code_2_even_if_the_stored_source_has_a_problem(
     assert defer("status").exit_code == 1
 
 
-def test_options_while_it_is_on_are_said_beside_what_is_stored(workspace: Path, prod: Path) -> None:
+def test_status_shows_options_beside_stored_settings(workspace: Path, prod: Path) -> None:
     write(workspace, REMOTE)
     done = defer("status", "--environment", "QA", "--favor-state", "--json")
     assert (done.json["environment"], done.json["favor_state"]) == ("QA", True)
@@ -80,17 +78,17 @@ def test_options_while_it_is_on_are_said_beside_what_is_stored(workspace: Path, 
     assert f"With these options: folder {prod}; favor state off" in done.stdout
 
 
-def test_options_that_are_already_stored_are_not_repeated(workspace: Path, prod: Path) -> None:
+def test_status_omits_options_equal_to_stored_settings(workspace: Path, prod: Path) -> None:
     write(workspace, local(prod))
     assert "With these options" not in defer("status", "--manifest-path", prod).stdout
 
 
-@pytest.mark.parametrize("where", ["nearest", "above"])
-def test_a_broken_workspace_does_not_stop_settings_of_the_users_own(
-    workspace: Path, prod: Path, where: str
+@pytest.mark.parametrize("location", ["nearest", "above"])
+def test_invalid_workspace_file_does_not_prevent_user_settings(
+    workspace: Path, prod: Path, location: str
 ) -> None:
     settings_file(workspace).write_bytes(BROKEN)
-    if where == "above":
+    if location == "above":
         (workspace / "shop" / ".vscode").mkdir()
     done = defer("enable", "--user", "--manifest-path", prod)
     assert done.exit_code == 0, done.output
@@ -114,7 +112,7 @@ def test_a_broken_workspace_does_not_stop_settings_of_the_users_own(
     "arguments",
     [("status",), ("disable",), ("enable", "--manifest-path", ".."), ("env", "--shell", "bash")],
 )
-def test_a_broken_workspace_is_said_with_both_ways_out(
+def test_invalid_workspace_file_error_names_both_solutions(
     workspace: Path, arguments: tuple[str, ...]
 ) -> None:
     settings_file(workspace).write_bytes(BROKEN)
@@ -126,7 +124,7 @@ def test_a_broken_workspace_is_said_with_both_ways_out(
     assert "or use your own settings with `datapilot dbt defer enable --user`" in done.stderr
 
 
-def test_disable_user_needs_no_workspace_that_can_be_read(workspace: Path, prod: Path) -> None:
+def test_disable_user_works_with_invalid_workspace_file(workspace: Path, prod: Path) -> None:
     settings_file(workspace).write_bytes(BROKEN)
     assert defer("disable", "--user").exit_code == 0
     assert not user_settings_file(workspace / "shop").path.exists()
@@ -137,7 +135,9 @@ def test_disable_user_needs_no_workspace_that_can_be_read(workspace: Path, prod:
     assert stored_by_user(workspace) == local(prod, deferToProduction=False)
 
 
-def test_disable_user_is_refused_where_the_workspace_would_win(workspace: Path, prod: Path) -> None:
+def test_disable_user_is_rejected_if_workspace_takes_precedence(
+    workspace: Path, prod: Path
+) -> None:
     write(workspace, local(prod))
     done = defer("disable", "--user")
     assert done.exit_code == 2
@@ -145,9 +145,7 @@ def test_disable_user_is_refused_where_the_workspace_would_win(workspace: Path, 
     assert entry(workspace) == local(prod)
 
 
-def test_the_nearest_settings_count_although_a_folder_above_has_a_broken_file(
-    workspace: Path, prod: Path
-) -> None:
+def test_nearest_settings_are_used_despite_invalid_file_above(workspace: Path, prod: Path) -> None:
     (workspace / "shop" / ".vscode").mkdir()
     write(workspace / "shop", local(prod), key="")
     settings_file(workspace).write_bytes(BROKEN)
@@ -160,22 +158,20 @@ def test_the_nearest_settings_count_although_a_folder_above_has_a_broken_file(
     "broken",
     [{"deferToProduction": "yes"}, {"deferToProduction": True, "dbtCoreIntegrationId": "1"}],
 )
-def test_enable_with_a_source_replaces_settings_of_a_wrong_type(
+def test_enable_with_source_replaces_settings_of_wrong_type(
     workspace: Path, prod: Path, broken: dict[str, object]
 ) -> None:
     write(workspace, {**broken, "manifestPathType": "remote", "environment": 5})
-    stopped = defer("status")
-    assert stopped.exit_code == 2
-    assert "replace it with `datapilot dbt defer enable` and --integration-id" in stopped.stderr
+    failed = defer("status")
+    assert failed.exit_code == 2
+    assert "replace it with `datapilot dbt defer enable` and --integration-id" in failed.stderr
     done = defer("enable", "--manifest-path", prod)
     assert done.exit_code == 0, done.output
     assert "No stored settings are used" in done.stderr
     assert defer("status").exit_code == 0
 
 
-def test_a_source_for_one_call_needs_no_settings_that_can_be_read(
-    workspace: Path, prod: Path
-) -> None:
+def test_source_option_works_with_invalid_settings(workspace: Path, prod: Path) -> None:
     write(workspace, {"deferToProduction": "yes"})
     done = defer("status", "--manifest-path", prod, "--json")
     assert (done.exit_code, done.json["problems"]) == (2, [])
@@ -185,9 +181,7 @@ def test_a_source_for_one_call_needs_no_settings_that_can_be_read(
     assert defer("status", "--manifest-path", prod, "--json").json["state_dir"] == str(prod)
 
 
-def test_a_broken_file_of_the_users_own_does_not_stop_a_workspace(
-    workspace: Path, prod: Path
-) -> None:
+def test_invalid_user_file_does_not_prevent_workspace_settings(workspace: Path, prod: Path) -> None:
     own = user_settings_file(workspace / "shop").path
     own.parent.mkdir(parents=True, exist_ok=True)
     own.write_bytes(BROKEN)
@@ -213,7 +207,7 @@ FORGED = "shop\nDefer is on for shop (settings)\nDeferring to shop PROD (built 3
         {**REMOTE, "deferToProduction": False},
     ],
 )
-def test_no_setting_and_no_name_forges_a_line(workspace: Path, settings: object) -> None:
+def test_settings_and_names_cannot_forge_lines(workspace: Path, settings: object) -> None:
     write(workspace, settings)
     file = workspace / "shop" / "dbt_project.yml"
     file.write_text(f"name: {json.dumps(FORGED)}\n", encoding="utf-8")
@@ -224,7 +218,7 @@ def test_no_setting_and_no_name_forges_a_line(workspace: Path, settings: object)
 
 
 @pytest.mark.parametrize("command", ["status", "enable", "env"])
-def test_half_a_character_as_environment_is_said(workspace: Path, command: str) -> None:
+def test_environment_with_lone_surrogate_is_reported(workspace: Path, command: str) -> None:
     write(workspace, {**REMOTE, "environment": "\ud800"})
     env = {"ALTIMATE_URL": "http://127.0.0.1:9", "ALTIMATE_INSTANCE_NAME": "acme"}
     done = datapilot("dbt", "defer", command, env={**env, "ALTIMATE_API_KEY": "t0ken-t0ken"})

@@ -1,7 +1,7 @@
-"""The documentation matches the program.
+"""Documentation that matches the program.
 
-It names every command, option, environment variable and exit code, nothing that does not exist,
-and its quick start works as pasted.
+It lists every command, option, environment variable and exit code and nothing that does not
+exist. Its quick start works as pasted.
 """
 
 import ast
@@ -26,40 +26,40 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PAGES = README + "".join(
     page.read_text(encoding="utf-8") for page in sorted((REPOSITORY / "docs").rglob("*.md"))
 )
-# Ours, as opposed to what other programs and the tests read.
+# Variables of this program, not those of other programs or of the tests.
 VARIABLE = re.compile(r"\b(?:DATAPILOT|ALTIMATE)_[A-Z_]*[A-Z]\b")
 
 
-def variables_of_the_program() -> set[str]:
-    """Return the environment variables that string literals of the package name."""
-    found: set[str] = set()
+def variables_of_package() -> set[str]:
+    """Return the environment variables in string literals of the package."""
+    variables: set[str] = set()
     for path in (REPOSITORY / "datapilot_defer").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found |= set(VARIABLE.findall(node.value))
-    return found
+                variables |= set(VARIABLE.findall(node.value))
+    return variables
 
 
 @pytest.mark.parametrize("dotted", LEAVES)
-def test_every_command_has_help_that_is_a_sentence(dotted: str) -> None:
+def test_help_of_every_command_is_a_sentence(dotted: str) -> None:
     text = LEAVES[dotted].help or ""
     assert text[:1].isupper()
     assert text.split("\n\n")[0].rstrip().endswith((".", ":"))
 
 
 @pytest.mark.parametrize("dotted", LEAVES)
-def test_every_option_says_what_it_does(dotted: str) -> None:
+def test_every_option_has_help(dotted: str) -> None:
     options = [parameter.to_info_dict() for parameter in LEAVES[dotted].params]
-    silent = [
+    without_help = [
         option["name"]
         for option in options
         if option["param_type_name"] == "option" and not option["help"]
     ]
-    assert silent == []
+    assert without_help == []
 
 
 @pytest.mark.parametrize("dotted", LEAVES)
-def test_the_readme_names_every_command(dotted: str) -> None:
+def test_readme_lists_every_command(dotted: str) -> None:
     group, _, leaf = dotted.rpartition(".")
     rows = [
         line for line in README.splitlines() if line.startswith(f"| `{group.replace('.', ' ')}")
@@ -67,7 +67,7 @@ def test_the_readme_names_every_command(dotted: str) -> None:
     assert [row for row in rows if re.search(rf"\b{leaf}\b", row)]
 
 
-def test_the_page_of_commands_is_what_the_commands_say() -> None:
+def test_command_reference_is_current() -> None:
     command = [sys.executable, "scripts/docs", "--check"]
     done = subprocess.run(
         command,
@@ -79,11 +79,11 @@ def test_the_page_of_commands_is_what_the_commands_say() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_every_environment_variable_is_documented_and_exists() -> None:
+def test_documented_variables_are_those_of_package() -> None:
     documented = {
         name for name in VARIABLE.findall(PAGES) if not name.startswith("DATAPILOT_TEST_")
     }
-    assert documented == variables_of_the_program()
+    assert documented == variables_of_package()
 
 
 def test_every_exit_code_is_documented() -> None:
@@ -96,11 +96,11 @@ def test_every_exit_code_is_documented() -> None:
     assert set(rows) == codes
 
 
-def test_the_readme_fits_on_a_few_screens() -> None:
+def test_readme_is_short() -> None:
     assert len(README.splitlines()) <= 200
 
 
-def test_every_link_to_a_file_leads_to_one() -> None:
+def test_links_to_files_are_valid() -> None:
     pages = [
         REPOSITORY / "README.md",
         REPOSITORY / "CONTRIBUTING.md",
@@ -113,7 +113,7 @@ def test_every_link_to_a_file_leads_to_one() -> None:
             )
 
 
-def test_the_table_for_contributors_names_modules_that_exist() -> None:
+def test_paths_in_contributing_exist() -> None:
     page = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = page.partition("## Where does a new")[2].partition("\n## ")[0]
     table = "\n".join(line for line in section.splitlines() if line.startswith("|"))
@@ -123,32 +123,35 @@ def test_the_table_for_contributors_names_modules_that_exist() -> None:
     assert [path for path in paths if not any((root / path).exists() for root in roots)] == []
 
 
-def commands_in_the_pages() -> set[str]:
-    """Yield each command line that a reader could copy, from code blocks, backticks and tables."""
+def commands_in_pages() -> set[str]:
+    """Return the command lines in code blocks, backticks and tables of the documentation."""
     code = re.findall(r"^```.*?^```|`[^`\n]+`", PAGES, flags=re.MULTILINE | re.DOTALL)
     lines = (line for block in code for line in block.strip("`").splitlines())
-    found = (re.search(r"\bdatapilot(?:-defer)? [a-z][^`']*", line) for line in lines)
+    matches = (re.search(r"\bdatapilot(?:-defer)? [a-z][^`']*", line) for line in lines)
     return {
-        match.group().strip().rstrip('\\)"') for match in found if match and " " in match.group()
+        match.group().strip().rstrip('\\)"') for match in matches if match and " " in match.group()
     }
 
 
 def commands_in_messages() -> set[str]:
-    """Return each command line that a message or a template contains, in backticks or as code."""
+    """Return the command lines in messages and templates, in backticks or code elements."""
     texts = [
         path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("instance/web/*/*.html"))
     ]
     for path in sorted(PACKAGE.rglob("*.py")):
         texts += string_literals(path)
-    found: set[str] = set()
+    commands: set[str] = set()
     for text in texts:
-        found |= set(re.findall(r"`(datapilot [a-z][^`{]*)`", text))
-        found |= set(re.findall(r"<code>(datapilot [a-z][^<{]*)</code>", text))
-    return found
+        commands |= set(re.findall(r"`(datapilot [a-z][^`{]*)`", text))
+        commands |= set(re.findall(r"<code>(datapilot [a-z][^<{]*)</code>", text))
+    return commands
 
 
 def string_literals(path: Path) -> list[str]:
-    """Return the strings of a module. Values in f-strings become 1, whole options nothing."""
+    """Return the strings of a module, in which values of f-strings are replaced.
+
+    A variable called `options` becomes an empty string and any other value becomes 1.
+    """
     texts: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -167,8 +170,8 @@ def part_of_string(part: ast.expr) -> str:
     return "1"
 
 
-@pytest.mark.parametrize("line", sorted(commands_in_the_pages() | commands_in_messages()))
-def test_the_program_understands_every_command_line_that_it_prints(line: str) -> None:
+@pytest.mark.parametrize("line", sorted(commands_in_pages() | commands_in_messages()))
+def test_printed_and_documented_command_lines_are_valid(line: str) -> None:
     _, *words = shlex.split(re.split(r" [&|;<>]", line)[0], comments=True)
     command: click.Command = root
     while words and isinstance(command, click.Group):
@@ -186,8 +189,8 @@ def quick_start() -> list[str]:
 
 
 @pytest.fixture
-def newcomer(tmp_path: Path, shop: Shop, wheel: Path) -> dict[str, str]:
-    """Return a newcomer's environment: pipx, dbt, and a package index with our package."""
+def new_user(tmp_path: Path, shop: Shop, wheel: Path) -> dict[str, str]:
+    """Return a new user's environment: pipx, dbt, and a package index with our package."""
     programs = tmp_path / "bin"
     pipx = executable(Path(sys.prefix), "pipx").parent
     dbt = require_program("dbt", "dbt").parent
@@ -203,21 +206,21 @@ def newcomer(tmp_path: Path, shop: Shop, wheel: Path) -> dict[str, str]:
     }
 
 
-def test_the_quick_start_onboards_and_defers(shop: Shop, newcomer: dict[str, str]) -> None:
+def test_quick_start_onboards_and_defers(shop: Shop, new_user: dict[str, str]) -> None:
     install, serve, parse, create, onboard, enable, build = quick_start()
-    pasted(install, shop, newcomer)
-    serve += " --port 0"  # 8585 may be taken here; everything else is as pasted
+    run_in_project(install, shop, new_user)
+    serve += " --port 0"  # The default port may be in use; this is the only change.
     with subprocess.Popen(
-        ["bash", "-c", f"exec {serve}"], env=newcomer, stdout=subprocess.PIPE, text=True
+        ["bash", "-c", f"exec {serve}"], env=new_user, stdout=subprocess.PIPE, text=True
     ) as instance:
         try:
-            exports = "\n".join(shown_by(instance))
+            exports = "\n".join(read_export_lines(instance))
             assert exports.count("export ") == 3
-            pasted(f"{parse}\n{exports}\n{create}", shop, newcomer)
-            assert "Onboarded to" in pasted(f"{exports}\n{onboard}", shop, newcomer)
-            pasted(f"{exports}\n{enable}", shop, newcomer)
-            built = pasted(
-                f"{exports}\n{build.replace('my_model', 'revenue_by_country')}", shop, newcomer
+            run_in_project(f"{parse}\n{exports}\n{create}", shop, new_user)
+            assert "Onboarded to" in run_in_project(f"{exports}\n{onboard}", shop, new_user)
+            run_in_project(f"{exports}\n{enable}", shop, new_user)
+            built = run_in_project(
+                f"{exports}\n{build.replace('my_model', 'revenue_by_country')}", shop, new_user
             )
             assert "Completed successfully" in built
         finally:
@@ -226,8 +229,8 @@ def test_the_quick_start_onboards_and_defers(shop: Shop, newcomer: dict[str, str
     assert '"prod"."orders"' in compiled.read_text(encoding="utf-8")
 
 
-def shown_by(instance: subprocess.Popen[str]) -> list[str]:
-    """Return the lines to paste that the instance shows when it is up."""
+def read_export_lines(instance: subprocess.Popen[str]) -> list[str]:
+    """Return the export lines that the instance prints when it is ready."""
     assert instance.stdout is not None
     lines: list[str] = []
     for line in instance.stdout:
@@ -237,8 +240,8 @@ def shown_by(instance: subprocess.Popen[str]) -> list[str]:
     return [line for line in lines if line.startswith("export ")]
 
 
-def pasted(lines: str, shop: Shop, terminal: dict[str, str]) -> str:
-    """Return both streams of lines that are pasted into a terminal in the project's directory."""
+def run_in_project(lines: str, shop: Shop, terminal: dict[str, str]) -> str:
+    """Run lines in a shell in the project's directory and return both output streams."""
     done = subprocess.run(
         ["bash", "-euc", lines],
         cwd=shop.project,

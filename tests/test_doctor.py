@@ -1,4 +1,4 @@
-"""doctor names each problem by its step, and its exit code is that of the first failed step."""
+"""Steps of `doctor`, its findings, and the exit code of the first failed step."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ MANIFEST_URL = "GET /dbt/v1/fetch_artifact_url"
 
 
 def statuses(done: Outcome) -> dict[str, str]:
-    """Return the status of each step by its name."""
+    """Return the status of each step by name."""
     return {step["name"]: step["status"] for step in done.json["steps"]}
 
 
 def details(done: Outcome) -> dict[str, str]:
-    """Return the detail of each step by its name."""
+    """Return the detail of each step by name."""
     return {step["name"]: step["detail"] for step in done.json["steps"]}
 
 
 def onboard(instance: RunningInstance, artifacts: Path) -> int:
-    """Onboard a manifest; return the id of its integration."""
+    """Onboard a manifest and return the id of its integration."""
     integration_id = create_integration(instance)
     words = ("--integration-id", integration_id, "--manifest-path", artifacts / "manifest.json")
     done = datapilot("dbt", "onboard", *words, env=access(instance))
@@ -53,14 +53,14 @@ def onboard(instance: RunningInstance, artifacts: Path) -> int:
 
 
 def closed_url() -> str:
-    """Return a URL where nothing listens."""
+    """Return a URL at which no server listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the directory of a dbt project, with an empty .vscode; it is the current one."""
+    """Return a dbt project with an empty .vscode directory, the current directory."""
     directory = tmp_path / "shop"
     (directory / ".vscode").mkdir(parents=True)
     (directory / "dbt_project.yml").write_text("name: shop\n", encoding="utf-8")
@@ -71,7 +71,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # Permissions
 
 
-def test_a_token_that_expires_soon_is_a_warning(instance: RunningInstance) -> None:
+def test_token_that_expires_soon_causes_warning(instance: RunningInstance) -> None:
     token = instance.new_token("read", expires_at=datetime.now(UTC) + timedelta(days=3, minutes=1))
     done = datapilot("doctor", "--json", env=access(instance, token))
     assert done.exit_code == 0, done.output
@@ -79,7 +79,7 @@ def test_a_token_that_expires_soon_is_a_warning(instance: RunningInstance) -> No
     assert "the token expires in 3 days" in details(done)["credentials"]
 
 
-def test_all_is_well_with_a_real_instance(instance: RunningInstance, artifacts: Path) -> None:
+def test_all_steps_pass_with_real_instance(instance: RunningInstance, artifacts: Path) -> None:
     integration_id = onboard(instance, artifacts)
     words = ("doctor", "--integration-id", integration_id)
     done = datapilot(*words, "--json", env=access(instance))
@@ -92,7 +92,7 @@ def test_all_is_well_with_a_real_instance(instance: RunningInstance, artifacts: 
     )
 
 
-def test_a_reader_passes(instance: RunningInstance, artifacts: Path) -> None:
+def test_read_token_passes(instance: RunningInstance, artifacts: Path) -> None:
     onboard(instance, artifacts)
     reader = access(instance, instance.new_token("read"))
     done = datapilot("doctor", "--integration-name", "shop", "--json", env=reader)
@@ -103,7 +103,7 @@ def test_a_reader_passes(instance: RunningInstance, artifacts: Path) -> None:
     assert statuses(done)["storage_host"] == "passed"
 
 
-def test_an_upload_only_token_that_cannot_read_is_reported(
+def test_upload_token_that_cannot_read_is_reported(
     instance: RunningInstance, artifacts: Path
 ) -> None:
     words = ("--integration-id", onboard(instance, artifacts))
@@ -116,9 +116,7 @@ def test_an_upload_only_token_that_cannot_read_is_reported(
     )
 
 
-def test_without_an_integration_reading_is_tried_with_any(
-    instance: RunningInstance, artifacts: Path
-) -> None:
+def test_read_check_uses_any_integration(instance: RunningInstance, artifacts: Path) -> None:
     reader = access(instance, instance.new_token("read"))
     uploader = access(instance, instance.new_token("upload"))
     assert datapilot("doctor", "--json", env=reader).json["may_read"] is None
@@ -129,7 +127,7 @@ def test_without_an_integration_reading_is_tried_with_any(
     assert statuses(done)["integration"] == statuses(done)["manifest"] == "skipped"
 
 
-def test_a_token_that_may_not_list_integrations_can_still_upload(hosted: ProtocolServer) -> None:
+def test_token_that_cannot_list_integrations_can_upload(hosted: ProtocolServer) -> None:
     for route in (MANIFEST_URL, "GET /dbt/v1/project_integrations/"):
         hosted.answers[route] = lambda _: Reply({"detail": "no"}, 403)
     done = datapilot("doctor", "--integration-id", 7, "--json", env=hosted.access)
@@ -139,7 +137,7 @@ def test_a_token_that_may_not_list_integrations_can_still_upload(hosted: Protoco
     assert (done.json["may_read"], done.json["may_upload"]) == (False, True)
 
 
-def test_a_token_that_may_do_neither_fails(hosted: ProtocolServer) -> None:
+def test_token_without_permissions_fails(hosted: ProtocolServer) -> None:
     for route in (MANIFEST_URL, "GET /dbt/v1/validate-permissions"):
         hosted.answers[route] = lambda _: Reply({"detail": "no"}, 403)
     done = datapilot("doctor", "--integration-id", 7, "--json", env=hosted.access)
@@ -147,7 +145,7 @@ def test_a_token_that_may_do_neither_fails(hosted: ProtocolServer) -> None:
     assert "may neither read nor upload" in details(done)["uploading"]
 
 
-def test_a_wrong_token_is_found_and_nothing_is_asked_after_it(instance: RunningInstance) -> None:
+def test_wrong_token_skips_later_steps(instance: RunningInstance) -> None:
     done = datapilot("doctor", "--json", env=access(instance, "wrong-token-0000"))
     assert done.exit_code == 3
     assert statuses(done)["connection"] == "passed"
@@ -159,7 +157,7 @@ def test_a_wrong_token_is_found_and_nothing_is_asked_after_it(instance: RunningI
 # The manifest
 
 
-def test_a_missing_manifest_fails_only_for_who_cannot_upload_it(instance: RunningInstance) -> None:
+def test_missing_manifest_fails_only_for_read_token(instance: RunningInstance) -> None:
     words = ("doctor", "--integration-id", create_integration(instance), "--json")
     admin = datapilot(*words, env=access(instance))
     assert (admin.exit_code, statuses(admin)["manifest"]) == (0, "warning")
@@ -169,35 +167,35 @@ def test_a_missing_manifest_fails_only_for_who_cannot_upload_it(instance: Runnin
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (("--integration-id", 99), "no integration has the ID 99"),
         (("--integration-name", "Shop"), "no integration is called 'Shop'"),
         (("--integration-id", 1, "--environment", "DEV"), "no environment 'DEV'; it has: PROD"),
     ],
 )
-def test_what_does_not_exist_is_named_and_the_rest_is_still_tried(
-    words: tuple[object, ...], says: str, instance: RunningInstance
+def test_unknown_integration_is_reported_and_other_steps_run(
+    words: tuple[object, ...], message: str, instance: RunningInstance
 ) -> None:
     create_integration(instance)
     done = datapilot("doctor", *words, "--json", env=access(instance))
     assert done.exit_code == 4
-    assert says in details(done)["integration"]
+    assert message in details(done)["integration"]
     assert (statuses(done)["reading"], statuses(done)["uploading"]) == ("passed", "passed")
     assert statuses(done)["manifest"] == "skipped"
 
 
-def test_the_check_leaves_no_trace_in_the_history(instance: RunningInstance) -> None:
+def test_doctor_does_not_change_history(instance: RunningInstance) -> None:
     words = ("--integration-id", create_integration(instance), "--json")
     assert datapilot("doctor", *words, env=access(instance)).exit_code == 0
     history = datapilot("dbt", "integrations", "history", *words, env=access(instance))
     assert history.json["history"] == []
 
 
-def test_an_integration_by_id_and_by_name_is_a_contradiction(hosted: ProtocolServer) -> None:
+def test_integration_id_and_name_are_rejected_together(hosted: ProtocolServer) -> None:
     words = ("--integration-id", 7, "--integration-name", "shop")
     assert datapilot("doctor", *words, env=hosted.access).exit_code == 2
-    assert hosted.asked == []
+    assert hosted.calls == []
 
 
 # The network
@@ -226,7 +224,7 @@ def test_credentials_that_cannot_be_checked_are_not_said_to_be_rejected(
         assert details(done)["reading"] == "not tried: the credentials could not be checked"
 
 
-def test_what_needs_an_instance_is_not_tried_without_one() -> None:
+def test_unreachable_instance_skips_remote_steps() -> None:
     env = {"ALTIMATE_URL": closed_url(), "ALTIMATE_API_KEY": "t", "ALTIMATE_INSTANCE_NAME": "acme"}
     done = datapilot("doctor", "--json", env=env)
     assert done.exit_code == 5
@@ -235,7 +233,7 @@ def test_what_needs_an_instance_is_not_tried_without_one() -> None:
     assert "-       credentials: not tried" in datapilot("doctor", env=env).stdout
 
 
-def test_a_name_that_nobody_knows_is_found_at_the_step_for_names() -> None:
+def test_unknown_host_fails_dns_step() -> None:
     done = datapilot(
         *("doctor", "--json"),
         env={
@@ -249,7 +247,7 @@ def test_a_name_that_nobody_knows_is_found_at_the_step_for_names() -> None:
     assert "nowhere.invalid can't be resolved" in details(done)["dns"]
 
 
-def test_a_clock_that_is_wrong_is_found(hosted: ProtocolServer) -> None:
+def test_wrong_clock_is_reported(hosted: ProtocolServer) -> None:
     yesterday = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
     hosted.answers["GET /health"] = lambda _: Reply({"status": "ok"}, headers={"Date": yesterday})
     done = datapilot("doctor", "--json", env=hosted.access)
@@ -258,13 +256,13 @@ def test_a_clock_that_is_wrong_is_found(hosted: ProtocolServer) -> None:
     assert statuses(done)["credentials"] == "passed"
 
 
-def test_an_instance_without_a_clock_is_no_failure(hosted: ProtocolServer) -> None:
+def test_missing_date_header_skips_clock_step(hosted: ProtocolServer) -> None:
     done = datapilot("doctor", "--json", env=hosted.access)
     assert (done.exit_code, statuses(done)["clock"]) == (0, "skipped"), done.output
 
 
 @pytest.mark.parametrize("route", ["GET /dbt/v1/signed_url", MANIFEST_URL])
-def test_a_storage_host_that_is_blocked_is_found(route: str, hosted: ProtocolServer) -> None:
+def test_unreachable_storage_host_is_reported(route: str, hosted: ProtocolServer) -> None:
     blocked = f"{closed_url()}/bucket?signature=s3cret"
     hosted.answers[route] = lambda _: Reply({"url": blocked, "dbt_core_integration_file_id": 1})
     done = datapilot("doctor", "--integration-id", 7, env=hosted.access)
@@ -311,7 +309,7 @@ def test_the_proxy_is_the_one_that_requests_use(
         assert ("127.0.0.1:9 is used" in check_proxy(url).detail) is is_used
 
 
-def test_a_proxy_is_named_without_its_password() -> None:
+def test_proxy_is_shown_without_password() -> None:
     env = {
         "ALTIMATE_URL": "http://nowhere.invalid",
         "ALTIMATE_API_KEY": "t" * 8,
@@ -326,7 +324,7 @@ def test_a_proxy_is_named_without_its_password() -> None:
     assert "pa55word" not in done.output
 
 
-def test_no_proxy_is_used_for_this_machine(hosted: ProtocolServer) -> None:
+def test_loopback_instance_bypasses_proxy(hosted: ProtocolServer) -> None:
     env = {**hosted.access, "HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""}
     done = datapilot("doctor", "--json", env=env)
     assert details(done)["proxy"] == "none is used for 127.0.0.1"
@@ -336,7 +334,7 @@ def test_no_proxy_is_used_for_this_machine(hosted: ProtocolServer) -> None:
 # This machine
 
 
-def test_without_credentials_this_machine_is_still_checked(project: Path) -> None:
+def test_local_steps_run_without_credentials(project: Path) -> None:
     done = datapilot("doctor", "--json")
     assert (done.exit_code, done.json["ok"]) == (2, False)
     assert details(done)["project"] == f"shop in {project.resolve()}"
@@ -346,14 +344,14 @@ def test_without_credentials_this_machine_is_still_checked(project: Path) -> Non
     assert (done.json["may_read"], done.json["may_upload"]) == (None, None)
 
 
-def test_a_setting_that_cannot_be_used_is_a_finding(hosted: ProtocolServer) -> None:
+def test_invalid_setting_is_reported(hosted: ProtocolServer) -> None:
     done = datapilot("doctor", "--json", env={**hosted.access, "DATAPILOT_TIMEOUT": "soon"})
     assert (done.exit_code, statuses(done)["configuration"]) == (2, "failed")
     assert "DATAPILOT_TIMEOUT is 'soon'" in details(done)["configuration"]
     assert statuses(done)["connection"] == "skipped"
 
 
-def test_without_a_token_proxy_and_name_are_still_checked() -> None:
+def test_proxy_and_dns_steps_run_without_token() -> None:
     env = {"ALTIMATE_URL": "http://127.0.0.1:9", "ALTIMATE_INSTANCE_NAME": "acme"}
     done = datapilot("doctor", "--json", env=env)
     assert done.exit_code == 2
@@ -361,12 +359,12 @@ def test_without_a_token_proxy_and_name_are_still_checked() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals of this kind")
-def test_a_missing_token_is_reported_and_not_asked_for() -> None:
+def test_missing_token_is_reported_without_prompt() -> None:
     shown = at_a_terminal(["doctor"], {}, os.environ)
     assert "FAILED  configuration: no instance name and no token" in shown
 
 
-def test_a_project_is_needed_only_where_one_is_named(
+def test_project_is_required_only_if_named(
     hosted: ProtocolServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -377,31 +375,27 @@ def test_a_project_is_needed_only_where_one_is_named(
     assert (named.exit_code, statuses(named)["project"]) == (2, "failed")
 
 
-def test_a_broken_project_file_is_found(hosted: ProtocolServer, project: Path) -> None:
+def test_invalid_project_file_is_reported(hosted: ProtocolServer, project: Path) -> None:
     (project / "dbt_project.yml").write_text("name: [", encoding="utf-8")
     done = datapilot("doctor", "--json", env=hosted.access)
     assert (done.exit_code, statuses(done)["project"]) == (2, "failed")
     assert statuses(done)["credentials"] == "passed"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the dbt of this test is a shell script")
-def test_dbt_is_shown_and_a_missing_one_fails_only_when_it_is_named(
-    hosted: ProtocolServer, tmp_path: Path
-) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="the program that replaces dbt is a shell script")
+def test_missing_dbt_fails_only_if_named(hosted: ProtocolServer, tmp_path: Path) -> None:
     dbt = tmp_path / "dbt"
     dbt.write_text("#!/bin/sh\necho '  - installed: 1.11.2'\n", encoding="utf-8")
     dbt.chmod(0o755)
-    found = datapilot("doctor", "--dbt", dbt, "--json", env=hosted.access)
-    assert details(found)["dbt"] == f"1.11.2 at {dbt}"
+    installed = datapilot("doctor", "--dbt", dbt, "--json", env=hosted.access)
+    assert details(installed)["dbt"] == f"1.11.2 at {dbt}"
     missing = datapilot("doctor", "--dbt", tmp_path / "no", "--json", env=hosted.access)
     assert (missing.exit_code, statuses(missing)["dbt"]) == (2, "failed")
     absent = datapilot("doctor", "--json", env={**hosted.access, "PATH": str(tmp_path / "empty")})
     assert (absent.exit_code, statuses(absent)["dbt"]) == (0, "warning")
 
 
-def test_the_manifest_of_a_folder_is_checked_as_defer_run_does(
-    hosted: ProtocolServer, project: Path, artifacts: Path
-) -> None:
+def test_local_manifest_is_checked(hosted: ProtocolServer, project: Path, artifacts: Path) -> None:
     state = project.parent / "prod"
     state.mkdir()
     shutil.copy(artifacts / "manifest.json", state)
@@ -420,7 +414,7 @@ def test_the_manifest_of_a_folder_is_checked_as_defer_run_does(
     assert (off.exit_code, statuses(off)["manifest_source"]) == (0, "warning")
 
 
-def test_the_integration_of_the_project_is_checked_without_naming_it(
+def test_integration_of_defer_settings_is_checked(
     instance: RunningInstance, artifacts: Path, project: Path
 ) -> None:
     words = ("--integration-id", onboard(instance, artifacts), "--environment", "PROD")
@@ -444,21 +438,21 @@ def test_the_integration_of_the_project_is_checked_without_naming_it(
 # The keyring
 
 
-class Locked(MemoryKeyring):
-    """A keyring that must be unlocked first."""
+class LockedKeyring(MemoryKeyring):
+    """A locked keyring."""
 
     def get_password(self, service: str, username: str) -> str | None:
         raise OSError("locked")
 
 
-def test_a_keyring_that_is_not_needed_is_not_read(hosted: ProtocolServer) -> None:
-    keyring.set_keyring(Locked())
+def test_keyring_is_not_read_if_not_needed(hosted: ProtocolServer) -> None:
+    keyring.set_keyring(LockedKeyring())
     done = datapilot("doctor", "--json", env=hosted.access)
     assert statuses(done)["keyring"] == "passed"
     assert "not needed: the token comes from environment" in details(done)["keyring"]
 
 
-def test_a_token_in_the_keyring_is_found_there(hosted: ProtocolServer) -> None:
+def test_token_in_keyring_is_found(hosted: ProtocolServer) -> None:
     token, name = hosted.access["ALTIMATE_API_KEY"], hosted.access["ALTIMATE_INSTANCE_NAME"]
     credential_store.save_to_keyring(StoredCredentials(hosted.url, name, token))
     done = datapilot("doctor", "--json")
@@ -470,20 +464,20 @@ no_keyring = NoKeyring()  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(
-    ("backend", "env", "status", "says"),
+    ("backend", "env", "status", "message"),
     [
         (MemoryKeyring(), {}, "passed", "works, and contains no credentials for this"),
-        (Locked(), {}, "warning", "can't be used (OSError)"),
+        (LockedKeyring(), {}, "warning", "can't be used (OSError)"),
         (no_keyring, {}, "warning", "there is no keyring on this system"),
-        (Locked(), {"DATAPILOT_KEYRING": "0"}, "skipped", "not used here"),
-        (Locked(), {"DATAPILOT_KEYRING": "maybe"}, "failed", "Set it to 1 or 0"),
+        (LockedKeyring(), {"DATAPILOT_KEYRING": "0"}, "skipped", "not used here"),
+        (LockedKeyring(), {"DATAPILOT_KEYRING": "maybe"}, "failed", "Set it to 1 or 0"),
     ],
 )
-def test_without_credentials_the_keyring_is_tried(
-    backend: KeyringBackend, env: Mapping[str, str], status: str, says: str
+def test_keyring_is_checked_without_credentials(
+    backend: KeyringBackend, env: Mapping[str, str], status: str, message: str
 ) -> None:
     keyring.set_keyring(backend)
     done = datapilot("doctor", "--json", env=env)
     assert done.exit_code == 2
     assert statuses(done)["keyring"] == status
-    assert says in details(done)["keyring"]
+    assert message in details(done)["keyring"]

@@ -1,4 +1,4 @@
-"""doctor finds what makes other commands fail, as far as what is set goes."""
+"""Problems of other commands that `doctor` finds with the current settings."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.support.protocol_server import TOKEN, ProtocolServer, Reply
 
 
 def statuses(done: Outcome) -> dict[str, str]:
-    """Return the status of each step by its name."""
+    """Return the status of each step by name."""
     return {step["name"]: step["status"] for step in done.json["steps"]}
 
 
 def details(done: Outcome) -> dict[str, str]:
-    """Return the detail of each step by its name."""
+    """Return the detail of each step by name."""
     return {step["name"]: step["detail"] for step in done.json["steps"]}
 
 
@@ -36,7 +36,7 @@ def details(done: Outcome) -> dict[str, str]:
         {"ALTIMATE_API_KEY": "", "ALTIMATE_INSTANCE_NAME": ""},
     ],
 )
-def test_what_needs_only_the_url_is_checked_with_only_the_url(
+def test_steps_that_need_only_url_run_without_credentials(
     missing: dict[str, str], hosted: ProtocolServer
 ) -> None:
     done = datapilot("doctor", "--json", env={**hosted.access, **missing})
@@ -44,13 +44,13 @@ def test_what_needs_only_the_url_is_checked_with_only_the_url(
     assert {statuses(done)[name] for name in ("proxy", "dns", "connection")} == {"passed"}
     assert "does not state its time" in details(done)["clock"]
     assert details(done)["credentials"] == "not tried: the configuration is not complete"
-    assert hosted.asked == ["GET /health"]
-    assert "Authorization" not in hosted.seen[0].headers
+    assert hosted.calls == ["GET /health"]
+    assert "Authorization" not in hosted.requests[0].headers
     assert TOKEN not in done.output
 
 
 @pytest.mark.parametrize("year", ["9" * 30, "9999", "0"])
-def test_an_impossible_date_of_the_instance_is_a_finding(year: str, hosted: ProtocolServer) -> None:
+def test_impossible_date_header_is_not_a_match(year: str, hosted: ProtocolServer) -> None:
     date = f"Fri, 31 Dec {year} 23:59:59 -2359"
     hosted.answers["GET /health"] = lambda _: Reply({}, headers={"Date": date})
     done = datapilot("doctor", "--json", env=hosted.access)
@@ -58,10 +58,10 @@ def test_an_impossible_date_of_the_instance_is_a_finding(year: str, hosted: Prot
     assert statuses(done)["credentials"] == "passed"
 
 
-def test_signed_urls_without_tls_fail_as_in_other_commands(
+def test_signed_urls_without_tls_fail(
     world: World, artifacts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.folder / "ca.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.directory / "ca.pem"))
     integration_id = create_integration(world.instance)
 
     def accept(client: socket.socket) -> socket.socket:
@@ -78,7 +78,7 @@ def test_signed_urls_without_tls_fail_as_in_other_commands(
     assert f"{proxy.url} returned a URL without TLS" in details(done)["storage_host"]
 
 
-def test_an_environment_is_found_by_its_id(instance: RunningInstance, artifacts: Path) -> None:
+def test_environment_is_found_by_id(instance: RunningInstance, artifacts: Path) -> None:
     integration_id = create_integration(instance)
     words = ("--integration-id", integration_id, "--environment", 1)
     manifest = ("--manifest-path", artifacts / "manifest.json")
@@ -92,7 +92,7 @@ def test_an_environment_is_found_by_its_id(instance: RunningInstance, artifacts:
 
 
 @pytest.mark.parametrize(("words", "exit_code"), [(("--integration-name", "shop"), 3), ((), 0)])
-def test_without_the_list_of_integrations_a_name_fails(
+def test_integration_name_fails_without_list_of_integrations(
     words: tuple[str, ...], exit_code: int, hosted: ProtocolServer
 ) -> None:
     hosted.answers["GET /dbt/v1/project_integrations/"] = lambda _: Reply({"detail": "no"}, 403)
@@ -105,30 +105,30 @@ def test_without_the_list_of_integrations_a_name_fails(
     )
 
 
-def test_a_project_that_a_variable_names_must_exist(hosted: ProtocolServer, tmp_path: Path) -> None:
+def test_missing_project_of_variable_fails(hosted: ProtocolServer, tmp_path: Path) -> None:
     env = {**hosted.access, "DBT_PROJECT_DIR": str(tmp_path / "nothing")}
     done = datapilot("doctor", "--json", env=env)
     assert (done.exit_code, statuses(done)["project"]) == (2, "failed")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
-@pytest.mark.parametrize("make", [os.mkdir, getattr(os, "mkfifo", os.mkdir)])
-def test_a_project_file_that_is_no_file_is_found(
-    make: Callable[[Path], None],
+@pytest.mark.parametrize("create", [os.mkdir, getattr(os, "mkfifo", os.mkdir)])
+def test_project_file_that_is_not_a_file_is_reported(
+    create: Callable[[Path], None],
     hosted: ProtocolServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    make(tmp_path / "dbt_project.yml")
+    create(tmp_path / "dbt_project.yml")
     done = datapilot("doctor", "--json", env=hosted.access)
     assert (done.exit_code, statuses(done)["project"]) == (2, "failed")
 
 
-# The age of the manifest: the one of these tests was written long ago.
+# Age of the manifest, which is an hour old or more in these tests
 
 
-def test_a_max_age_holds_for_a_folder(
+def test_max_age_applies_to_local_manifest(
     hosted: ProtocolServer, artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dbt_project.yml").write_text("name: shop\n", encoding="utf-8")
@@ -145,7 +145,7 @@ def test_a_max_age_holds_for_a_folder(
     assert unreadable.exit_code == 2
 
 
-def test_a_max_age_holds_for_what_the_instance_has(
+def test_max_age_applies_to_manifest_of_instance(
     instance: RunningInstance, artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dbt_project.yml").write_text("name: shop\n", encoding="utf-8")
@@ -162,7 +162,7 @@ def test_a_max_age_holds_for_what_the_instance_has(
     assert accepted.exit_code == 0, accepted.output
 
 
-def test_a_max_age_holds_for_what_was_uploaded_long_ago(hosted: ProtocolServer) -> None:
+def test_max_age_applies_to_upload_time(hosted: ProtocolServer) -> None:
     location = {"url": f"{hosted.url}/f", "dbt_core_integration_file_id": 1}
     hosted.answers["GET /dbt/v1/fetch_artifact_url"] = lambda _: Reply(
         {**location, "uploaded_at": "2026-01-01T00:00:00Z"}
@@ -174,12 +174,10 @@ def test_a_max_age_holds_for_what_was_uploaded_long_ago(hosted: ProtocolServer) 
     assert "the manifest is too old: file 1, uploaded " in details(done)["manifest"]
 
 
-# The page of a CI job
+# The summary of a CI job
 
 
-def test_a_failed_step_is_shown_on_the_page_of_a_job(
-    hosted: ProtocolServer, tmp_path: Path
-) -> None:
+def test_failed_step_appears_in_job_summary(hosted: ProtocolServer, tmp_path: Path) -> None:
     summary = tmp_path / "summary.md"
     env = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
     words = ("doctor", "--integration-id", 8)
@@ -190,9 +188,7 @@ def test_a_failed_step_is_shown_on_the_page_of_a_job(
     assert "FAILED  integration: no integration has the ID 8" in summary.read_text(encoding="utf-8")
 
 
-def test_a_token_that_expires_soon_is_shown_on_the_page_of_a_job(
-    instance: RunningInstance, tmp_path: Path
-) -> None:
+def test_token_that_expires_soon_is_annotation(instance: RunningInstance, tmp_path: Path) -> None:
     token = instance.new_token("read", expires_at=datetime.now(UTC) + timedelta(days=3))
     summary = tmp_path / "summary.md"
     env = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}

@@ -1,4 +1,4 @@
-"""Files appear complete or not at all."""
+"""Atomic writes and bounded reads of files."""
 
 import hashlib
 import os
@@ -21,12 +21,12 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
     os.umask(before)
 
 
-def test_a_new_file_gets_what_the_umask_leaves(umask: int, tmp_path: Path) -> None:
+def test_new_file_respects_umask(umask: int, tmp_path: Path) -> None:
     files.write_atomically(tmp_path / "new.json", b"content")
     assert (tmp_path / "new.json").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
-def test_the_umask_does_not_change_a_file_that_exists(umask: int, tmp_path: Path) -> None:
+def test_existing_file_ignores_umask(umask: int, tmp_path: Path) -> None:
     path = tmp_path / "old.json"
     path.touch()
     path.chmod(0o664)
@@ -34,14 +34,14 @@ def test_the_umask_does_not_change_a_file_that_exists(umask: int, tmp_path: Path
     assert path.stat().st_mode & 0o777 == 0o664
 
 
-def test_a_new_file_is_readable_by_others_and_leaves_no_temporary_file(tmp_path: Path) -> None:
+def test_new_file_is_readable_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     files.write_atomically(tmp_path / "new.json", b"content")
     assert (tmp_path / "new.json").read_bytes() == b"content"
     assert (tmp_path / "new.json").stat().st_mode & 0o777 == 0o644
     assert [path.name for path in tmp_path.iterdir()] == ["new.json"]
 
 
-def test_an_existing_file_keeps_its_permissions(tmp_path: Path) -> None:
+def test_existing_file_keeps_permissions(tmp_path: Path) -> None:
     path = tmp_path / "old.json"
     path.write_bytes(b"old")
     path.chmod(0o640)
@@ -50,12 +50,12 @@ def test_an_existing_file_keeps_its_permissions(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
 
 
-def test_a_secret_file_is_never_readable_by_others(tmp_path: Path) -> None:
+def test_secret_file_is_not_readable_by_others(tmp_path: Path) -> None:
     files.write_atomically(tmp_path / "secret.json", b"token", mode=0o600)
     assert (tmp_path / "secret.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
+def test_symlink_is_kept(tmp_path: Path) -> None:
     target, link = tmp_path / "target.json", tmp_path / "link.json"
     target.write_bytes(b"old")
     link.symlink_to(target)
@@ -64,7 +64,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert target.read_bytes() == b"new"
 
 
-def test_a_failed_write_keeps_the_old_file_and_removes_the_temporary_one(tmp_path: Path) -> None:
+def test_failed_write_removes_temporary_file(tmp_path: Path) -> None:
     occupied = tmp_path / "occupied"
     (occupied / "inside").mkdir(parents=True)
     with pytest.raises(OSError, match="occupied"):
@@ -72,7 +72,7 @@ def test_a_failed_write_keeps_the_old_file_and_removes_the_temporary_one(tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["occupied"]
 
 
-def test_a_full_disk_leaves_no_temporary_file(
+def test_full_disk_leaves_no_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: object) -> None:
@@ -84,7 +84,7 @@ def test_a_full_disk_leaves_no_temporary_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_own_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
+def test_regular_file_is_read_up_to_limit(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     path.write_bytes(b"12345")
     assert files.read_regular_file(path, 5) == b"12345"
@@ -96,7 +96,7 @@ def test_an_own_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])
-def test_an_own_file_is_no_pipe_and_no_device(kind: str, tmp_path: Path) -> None:
+def test_pipe_and_device_are_rejected(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     if kind == "pipe":
         os.mkfifo(path)

@@ -1,4 +1,4 @@
-"""Each command opens, hashes and splits a file once."""
+"""Number of times that commands open, hash and split a file."""
 
 import shutil
 from pathlib import Path
@@ -45,12 +45,12 @@ def test_onboard_reads_each_artifact_once(
         directory=tmp_path,
         env=access(instance),
     )
-    names = (MANIFEST, "catalog.json", "run_results.json")  # the last one is not uploaded
+    names = (MANIFEST, "catalog.json", "run_results.json")  # The last one is not uploaded.
     assert [counts.opened[name] for name in names] == [1, 1, 1]
     assert (counts.hashed, counts.split) == (3, 3)
 
 
-def test_onboard_reads_run_results_once_that_are_also_beside_the_manifest(
+def test_onboard_reads_run_results_beside_manifest_once(
     instance: RunningInstance, artifacts: Path, tmp_path: Path
 ) -> None:
     integration_id = create_integration(instance)
@@ -73,14 +73,14 @@ def test_validate_reads_each_artifact_once(artifacts: Path, tmp_path: Path) -> N
     assert (counts.opened[MANIFEST], counts.hashed, counts.split) == (1, 1, 1)
 
 
-def test_pull_writes_the_manifest_once_and_hashes_and_splits_it_once(
+def test_pull_writes_hashes_and_splits_manifest_once(
     instance: RunningInstance, integration: int, tmp_path: Path
 ) -> None:
     pull = ("dbt", "pull", "--integration-id", integration, "--output", tmp_path / "state")
     first = count_command(tmp_path / "first.json", *pull, directory=tmp_path, env=access(instance))
     assert (first.hashed, first.split) == (1, 1)
     temporary = [name for name in first.written if name.startswith(".datapilot-")]
-    assert len(temporary) == 2  # the manifest and the record
+    assert len(temporary) == 2  # The manifest and the record.
     unchanged = count_command(
         tmp_path / "unchanged.json", *pull, directory=tmp_path, env=access(instance)
     )
@@ -88,7 +88,7 @@ def test_pull_writes_the_manifest_once_and_hashes_and_splits_it_once(
     assert not [name for name in unchanged.written if name.startswith(".datapilot-")]
 
 
-def test_defer_status_reads_a_local_manifest_and_the_settings_once(
+def test_defer_status_reads_local_manifest_and_settings_once(
     project: Path, artifacts: Path, tmp_path: Path
 ) -> None:
     enable = count_command(
@@ -97,7 +97,7 @@ def test_defer_status_reads_a_local_manifest_and_the_settings_once(
         env={},
     )
     assert (enable.opened[MANIFEST], enable.hashed, enable.split) == (1, 1, 1)
-    # Read again before it is written: an editor may have changed it in between.
+    # The file is read again before it is written, because an editor may have changed it.
     assert enable.opened["settings.json"] == 2
     status = count_command(
         *(tmp_path / "status.json", "dbt", "defer", "status"), directory=project, env={}
@@ -106,7 +106,7 @@ def test_defer_status_reads_a_local_manifest_and_the_settings_once(
     assert status.opened["settings.json"] == 1
 
 
-def test_defer_status_reads_a_pulled_manifest_once(
+def test_defer_status_reads_pulled_manifest_once(
     instance: RunningInstance, integration: int, project: Path, tmp_path: Path
 ) -> None:
     enable = count_command(

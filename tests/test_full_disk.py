@@ -1,4 +1,4 @@
-"""An instance with a full disk rejects uploads, keeps its data, and recovers."""
+"""An instance whose disk is full."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ DISK_BYTES = 8 * 1024 * 1024
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Yield a file system of 8 MB. Only root on Linux can make one."""
+    """Yield a file system of 8 MB. Only root on Linux can mount one."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("a file system of a given size can only be mounted by root on Linux")
-    folder = tmp_path / "small"
-    folder.mkdir()
+    directory = tmp_path / "small"
+    directory.mkdir()
     subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", folder], check=True
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", directory], check=True
     )
     try:
-        yield folder
+        yield directory
     finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+        subprocess.run(["umount", "--lazy", directory], check=True)
 
 
-def fill(folder: Path) -> Path:
-    """Write a file until nothing more fits."""
-    path = folder / "filler"
+def fill(directory: Path) -> Path:
+    """Write a file that fills the disk and return its path."""
+    path = directory / "filler"
     with path.open("wb", buffering=0) as file:
         for size in (1 << 16, 1 << 12, 1):
             try:
@@ -47,7 +47,7 @@ def fill(folder: Path) -> Path:
 
 
 @pytest.mark.usefixtures("no_retry_delay")
-def test_the_current_manifest_stays_when_the_disk_is_full(
+def test_full_disk_rejects_upload_and_keeps_current_manifest(
     small_disk: Path, artifacts: Path, tmp_path: Path
 ) -> None:
     before = (artifacts / "manifest.json").read_bytes()
@@ -71,7 +71,7 @@ def test_the_current_manifest_stays_when_the_disk_is_full(
 
 
 def onboard(instance: RunningInstance, integration: int, path: Path) -> int:
-    """Return the exit code of an onboarding; no traceback, no secret."""
+    """Onboard a manifest, check the output for secrets and tracebacks, and return the exit code."""
     done = datapilot(
         *("dbt", "onboard", "--integration-id", integration, "--manifest-path", path),
         env=access(instance),

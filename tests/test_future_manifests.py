@@ -1,7 +1,7 @@
-"""A manifest from the future: a few minutes count as now, more is an error that names both clocks.
+"""Manifests with a time in the future, as read by clients.
 
-Tests of what reads a manifest. The server rejects such an upload; other instances, earlier
-releases and local directories may still hold one.
+A few minutes ahead count as now. More is an error that names both clocks. The server rejects such
+an upload, but other instances, earlier releases and local directories may have one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_manifest(directory: Path, artifacts: Path, *, minutes_ahead: float) -> Path:
-    """Write a manifest that dbt wrote so many minutes from now."""
+    """Write a manifest whose time is `minutes_ahead` in the future and return its path."""
     content = json.loads((artifacts / "manifest.json").read_bytes())
     generated_at = datetime.now(UTC) + timedelta(minutes=minutes_ahead)
     content["metadata"]["generated_at"] = generated_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -45,7 +45,7 @@ def write_manifest(directory: Path, artifacts: Path, *, minutes_ahead: float) ->
 
 
 def host(hosted: ProtocolServer, manifest: Path) -> None:
-    """Make a manifest the current one of the hosted instance, which does not check it."""
+    """Make a manifest current on the hosted instance, which does not check its time."""
     hosted.uploads[1] = manifest.read_bytes()
     hosted.verified.append(1)
 
@@ -61,7 +61,7 @@ def assert_names_both_clocks(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--max-age", "52w"], ["--offline"]])
-def test_pull_rejects_a_manifest_from_the_future(
+def test_pull_rejects_future_manifest(
     options: list[str], hosted: ProtocolServer, artifacts: Path, tmp_path: Path
 ) -> None:
     host(hosted, write_manifest(tmp_path / "future", artifacts, minutes_ahead=15))
@@ -73,7 +73,7 @@ def test_pull_rejects_a_manifest_from_the_future(
     assert done.json["error"]["kind"] == "artifact_refused"
 
 
-def test_pull_takes_ten_minutes_ahead_for_age_zero(
+def test_pull_accepts_manifest_ten_minutes_ahead(
     instance: RunningInstance, artifacts: Path, tmp_path: Path
 ) -> None:
     manifest = write_manifest(tmp_path / "ahead", artifacts, minutes_ahead=8)
@@ -89,7 +89,7 @@ def test_pull_takes_ten_minutes_ahead_for_age_zero(
 
 
 @pytest.mark.parametrize("minutes_ahead", [15, 60 * 24 * 365 * 70])
-def test_defer_rejects_a_manifest_from_the_future_in_a_local_directory(
+def test_defer_rejects_future_manifest_in_local_directory(
     minutes_ahead: float, artifacts: Path, tmp_path: Path
 ) -> None:
     directory = write_manifest(tmp_path / "future", artifacts, minutes_ahead=minutes_ahead).parent
@@ -98,7 +98,7 @@ def test_defer_rejects_a_manifest_from_the_future_in_a_local_directory(
     )
 
 
-def test_defer_status_takes_ten_minutes_ahead_for_age_zero(artifacts: Path, tmp_path: Path) -> None:
+def test_defer_status_accepts_manifest_ten_minutes_ahead(artifacts: Path, tmp_path: Path) -> None:
     directory = write_manifest(tmp_path / "ahead", artifacts, minutes_ahead=8).parent
     enabled = datapilot("dbt", "defer", "enable", "--manifest-path", directory, "--json")
     assert enabled.exit_code == 0, enabled.output
@@ -107,7 +107,7 @@ def test_defer_status_takes_ten_minutes_ahead_for_age_zero(artifacts: Path, tmp_
     assert done.json["age_seconds"] == 0
 
 
-def test_a_manifest_that_became_the_future_keeps_the_switch_as_it_was(
+def test_enable_with_future_manifest_stores_nothing(
     project: Path, artifacts: Path, tmp_path: Path
 ) -> None:
     directory = write_manifest(tmp_path / "future", artifacts, minutes_ahead=15).parent

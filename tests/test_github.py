@@ -1,4 +1,4 @@
-"""The workflows and forms for GitHub, which cannot run here: other programs check them."""
+"""Checks of the GitHub workflows and forms by other programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PINNED = re.compile(r"uses: [\w./-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+$")
 
 
 def check(program: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a program that is installed beside this Python."""
+    """Run a program that is installed in the environment of this Python."""
     path = executable(Path(sys.prefix), program)
     return subprocess.run([path, *words], cwd=REPOSITORY, capture_output=True, encoding="utf-8")
 
@@ -33,23 +33,23 @@ def run_zizmor(directory: Path) -> subprocess.CompletedProcess[str]:
     return check("zizmor", "--offline", "--pedantic", "--no-progress", str(directory))
 
 
-def test_every_file_has_a_schema() -> None:
+def test_every_file_has_schema() -> None:
     files = {path.relative_to(GITHUB).as_posix() for path in GITHUB.rglob("*.yml")}
     assert files == set(SCHEMAS)
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_a_file_fits_its_schema(name: str) -> None:
+def test_file_matches_schema(name: str) -> None:
     done = check("check-jsonschema", "--builtin-schema", SCHEMAS[name], str(GITHUB / name))
     assert done.returncode == 0, done.stdout
 
 
-def test_zizmor_finds_nothing() -> None:
+def test_zizmor_reports_no_problem() -> None:
     done = run_zizmor(GITHUB)
     assert done.returncode == 0, done.stdout
 
 
-def test_zizmor_finds_an_action_that_is_not_pinned(tmp_path: Path) -> None:
+def test_zizmor_reports_unpinned_action(tmp_path: Path) -> None:
     workflow = (GITHUB / "workflows" / "tests.yml").read_text(encoding="utf-8")
     changed = re.sub(r"checkout@[0-9a-f]{40}", "checkout@v5", workflow)
     (tmp_path / ".github" / "workflows").mkdir(parents=True)
@@ -59,7 +59,7 @@ def test_zizmor_finds_an_action_that_is_not_pinned(tmp_path: Path) -> None:
     assert "unpinned" in done.stdout
 
 
-def test_every_action_is_pinned_by_hash_with_its_version() -> None:
+def test_actions_are_pinned_by_hash_with_version() -> None:
     for path in (GITHUB / "workflows").glob("*.yml"):
         lines = path.read_text(encoding="utf-8").splitlines()
         uses = [line.strip().removeprefix("- ") for line in lines if "uses:" in line]
@@ -67,7 +67,7 @@ def test_every_action_is_pinned_by_hash_with_its_version() -> None:
         assert [line for line in uses if not PINNED.fullmatch(line)] == []
 
 
-def test_the_hooks_run_programs_that_the_environment_has() -> None:
+def test_hooks_run_programs_of_environment() -> None:
     hooks = (REPOSITORY / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     requirements = (REPOSITORY / "setup.cfg").read_text(encoding="utf-8")
     programs = re.findall(r"entry: \.venv/bin/(\w+)", hooks)

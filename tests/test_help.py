@@ -1,4 +1,4 @@
-"""How the help of a command is organized, suggestions, and completion in real shells."""
+"""Groups of options in help, suggestions for commands, and completion in real shells."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SCRIPTS = Path(sys.executable).parent
 
 
 def sections(dotted: str) -> dict[str, str]:
-    """Return the text of the help by heading."""
+    """Return the sections of a command's help by heading."""
     text = datapilot(*dotted.split("."), "--help").stdout
     parts: dict[str, str] = {}
     heading = ""
@@ -40,20 +40,20 @@ def sections(dotted: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("dotted", LEAVES)
-def test_each_option_stands_in_one_group(dotted: str) -> None:
-    found = sections(dotted)
-    headings = [heading for heading in found if heading]
+def test_each_option_is_in_a_group(dotted: str) -> None:
+    parts = sections(dotted)
+    headings = [heading for heading in parts if heading]
     assert headings == [heading for heading in HEADINGS if heading in headings]
     for parameter in LEAVES[dotted].params:
         if isinstance(parameter, click.Option):
             name = f" {parameter.opts[0]}"
-            assert sum(name in text for heading, text in found.items() if heading) >= 1
-    assert "-h, --help" in found["Output options"]
+            assert sum(name in text for heading, text in parts.items() if heading) >= 1
+    assert "-h, --help" in parts["Output options"]
 
 
 def test_onboard_groups_its_options() -> None:
-    found = sections("dbt.onboard")
-    assert list(found) == [
+    parts = sections("dbt.onboard")
+    assert list(parts) == [
         "",
         "Required options (one of these)",
         "Integration options",
@@ -62,29 +62,29 @@ def test_onboard_groups_its_options() -> None:
         "Connection options",
         "Output options",
     ]
-    assert "--integration-name" in found["Required options (one of these)"]
-    assert "--manifest-path" in found["Artifact options"]
-    assert "--allow" in found["Safety options"]
-    assert "--token" in found["Connection options"]
+    assert "--integration-name" in parts["Required options (one of these)"]
+    assert "--manifest-path" in parts["Artifact options"]
+    assert "--allow" in parts["Safety options"]
+    assert "--token" in parts["Connection options"]
 
 
 @pytest.mark.parametrize("words", [(), ("dbt",), ("dbt", "onboard"), ("dbt", "defer", "run")])
-def test_h_is_short_for_help(words: tuple[str, ...]) -> None:
+def test_short_help_option(words: tuple[str, ...]) -> None:
     short = datapilot(*words, "-h")
     assert short == datapilot(*words, "--help")
     assert short.exit_code == 0
 
 
 @pytest.mark.parametrize("prefix", ["--dbt_core_integration", "--dbt_integration"])
-def test_the_spellings_of_another_client_are_accepted_and_not_shown(prefix: str) -> None:
+def test_options_of_other_client_are_accepted_and_hidden(prefix: str) -> None:
     assert "_integration" not in datapilot("dbt", "onboard", "--help").stdout
-    ended = datapilot("dbt", "onboard", f"{prefix}_id", "x")
-    assert ended.exit_code == 2
-    assert "Invalid value for '--integration-id':" in ended.stderr
+    done = datapilot("dbt", "onboard", f"{prefix}_id", "x")
+    assert done.exit_code == 2
+    assert "Invalid value for '--integration-id':" in done.stderr
     both = datapilot("dbt", "onboard", f"{prefix}_id", 7, f"{prefix}_name", "shop")
     assert "--integration-id or --integration-name, not both" in both.stderr
-    ended = datapilot("dbt", "onboard", f"{prefix}_environment", b"\xff".decode("utf-8", "replace"))
-    assert ended.exit_code == 2
+    done = datapilot("dbt", "onboard", f"{prefix}_environment", b"\xff".decode("utf-8", "replace"))
+    assert done.exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -99,13 +99,13 @@ def test_the_spellings_of_another_client_are_accepted_and_not_shown(prefix: str)
         ("dbt integrations onboard", "`datapilot dbt onboard`"),
     ],
 )
-def test_a_mistaken_command_is_answered_with_a_suggestion(words: str, suggestion: str) -> None:
-    ended = datapilot(*words.split())
-    assert ended.exit_code == 2
-    assert f"No such command '{words.split()[-1]}'. Did you mean {suggestion}?" in ended.stderr
+def test_mistyped_command_gets_suggestion(words: str, suggestion: str) -> None:
+    done = datapilot(*words.split())
+    assert done.exit_code == 2
+    assert f"No such command '{words.split()[-1]}'. Did you mean {suggestion}?" in done.stderr
 
 
-def test_an_unknown_command_is_answered_without_one() -> None:
+def test_unknown_command_gets_no_suggestion() -> None:
     assert "Did you mean" not in datapilot("frobnicate").stderr
 
 
@@ -122,9 +122,9 @@ COMPLETION = {
 }
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the shells are those of Unix")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other shells")
 @pytest.mark.parametrize("shell", COMPLETION)
-def test_a_shell_completes_a_command(shell: str, tmp_path: Path) -> None:
+def test_shell_completes_command(shell: str, tmp_path: Path) -> None:
     program = shutil.which(shell)
     if program is None:
         pytest.skip(f"{shell} is not installed")
@@ -137,6 +137,6 @@ def test_a_shell_completes_a_command(shell: str, tmp_path: Path) -> None:
     assert "onboard" in done.stdout, done.stderr
 
 
-def test_the_help_names_every_command_of_a_group() -> None:
+def test_group_help_lists_every_command() -> None:
     listed = datapilot("--help").stdout
     assert all(f"  {name}" in listed for name in root.commands)

@@ -1,4 +1,4 @@
-"""What the verification process finds in an artifact, without the process."""
+"""Inspection of artifacts by the verification process, called without the process."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def verify(content: bytes, kind: Kind = Kind.MANIFEST) -> Verification:
     return Inspector().verify(content, kind)
 
 
-def changed(change: Change) -> bytes:
+def changed_manifest(change: Change) -> bytes:
     document = json.loads(manifest())
     change(document)
     return json.dumps(document).encode()
 
 
-def with_metadata(**fields: object) -> bytes:
-    return changed(lambda document: document["metadata"].update(fields))
+def manifest_with_metadata(**fields: object) -> bytes:
+    return changed_manifest(lambda document: document["metadata"].update(fields))
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/*.json")), ids=lambda path: path.name)
-def test_the_verdict_is_that_of_the_command_validate(path: Path) -> None:
+def test_verdict_equals_that_of_validate_command(path: Path) -> None:
     content = path.read_bytes()
     kind = parse_artifact(content, path=path.name, kind=None).kind
     parsed = parse_artifact(content, path=kind.file_name, kind=kind)
@@ -51,13 +51,25 @@ def test_the_verdict_is_that_of_the_command_validate(path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (changed(lambda document: document.pop("nodes")), '"nodes" is missing'),
-        (changed(lambda document: document.update(nodes=None)), "$.nodes: expected an object"),
-        (changed(lambda document: document.update(nodes={})), "to defer to"),
-        (changed(lambda document: document.pop("metadata")), "dbt_schema_version: is missing"),
-        (changed(lambda document: document["metadata"].pop("project_name")), "project_name"),
-        (with_metadata(project_name=None), "$.metadata.project_name: expected"),
-        (with_metadata(project_name=None, project_id=None), "(and 1 more problem)"),
+        (changed_manifest(lambda document: document.pop("nodes")), '"nodes" is missing'),
+        (
+            changed_manifest(lambda document: document.update(nodes=None)),
+            "$.nodes: expected an object",
+        ),
+        (
+            changed_manifest(lambda document: document.update(nodes={})),
+            "to defer to",
+        ),
+        (
+            changed_manifest(lambda document: document.pop("metadata")),
+            "dbt_schema_version: is missing",
+        ),
+        (
+            changed_manifest(lambda document: document["metadata"].pop("project_name")),
+            "project_name",
+        ),
+        (manifest_with_metadata(project_name=None), "$.metadata.project_name: expected"),
+        (manifest_with_metadata(project_name=None, project_id=None), "(and 1 more problem)"),
         (
             with_section(manifest(), "metadata", b'{"n": ' + b"9" * 5000 + b"}"),
             "Exceeds the limit",
@@ -66,7 +78,7 @@ def test_the_verdict_is_that_of_the_command_validate(path: Path) -> None:
             with_section(manifest(), "metadata", b"[" + b"[]," * 50_000 + b"[]]"),
             "manifest.json::$.metadata: has 150,004 bytes; the limit is 65,536 bytes",
         ),
-        (with_metadata(x="x" * 70_000), "the limit is 65,536 bytes"),
+        (manifest_with_metadata(x="x" * 70_000), "the limit is 65,536 bytes"),
         (catalog(), "is a catalog.json, not a manifest.json"),
         (b'{"name": "x", "manifest_version": 3}', "a browser extension's manifest"),
         (b"", "the file is empty"),
@@ -78,7 +90,7 @@ def test_the_verdict_is_that_of_the_command_validate(path: Path) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_file_that_dbt_did_not_write_has_a_problem(content: bytes, problem: str) -> None:
+def test_file_that_dbt_did_not_write_has_problem(content: bytes, problem: str) -> None:
     verification = verify(content)
     assert verification.problem is not None
     assert problem in verification.problem
@@ -86,7 +98,7 @@ def test_a_file_that_dbt_did_not_write_has_a_problem(content: bytes, problem: st
     assert verification.metadata.size_bytes == len(content)
 
 
-def test_the_facts_of_a_manifest() -> None:
+def test_metadata_of_manifest() -> None:
     metadata = verify(manifest("a", "b", "c")).metadata
     assert metadata is not None
     assert metadata.project_name == "shop"
@@ -94,7 +106,7 @@ def test_the_facts_of_a_manifest() -> None:
     assert metadata.dbt_version == "1.11.16"
 
 
-def test_an_old_manifest_is_identified_by_its_project_id() -> None:
+def test_old_manifest_is_identified_by_project_id() -> None:
     content = (EXAMPLES / "good" / "manifest of dbt 1.0.json").read_bytes()
     metadata = verify(content).metadata
     assert metadata is not None
@@ -115,15 +127,15 @@ def test_an_old_manifest_is_identified_by_its_project_id() -> None:
         ("\u200b", "\ufffd"),
     ],
 )
-def test_facts_are_short_lines_of_printable_characters(text: str, fact: str | None) -> None:
-    content = with_metadata(dbt_version=text, adapter_type=text, invocation_id=text)
+def test_metadata_values_are_short_printable_lines(text: str, fact: str | None) -> None:
+    content = manifest_with_metadata(dbt_version=text, adapter_type=text, invocation_id=text)
     metadata = verify(content).metadata
     assert metadata is not None
     assert metadata.dbt_version == metadata.adapter_type == metadata.invocation_id == fact
 
 
-def test_problems_are_counted_and_the_first_one_is_quoted() -> None:
-    content = changed(
+def test_problem_quotes_first_and_counts_others() -> None:
+    content = changed_manifest(
         lambda document: document["nodes"].update(
             {f"model.shop.{number}": {"resource_type": "model"} for number in range(5000)}
         )
@@ -135,7 +147,7 @@ def test_problems_are_counted_and_the_first_one_is_quoted() -> None:
     assert int(count.replace(",", "")) >= 999
 
 
-def test_a_result_is_small_whatever_the_manifests_hold() -> None:
+def test_result_is_small_for_any_manifest() -> None:
     long_name = '"\\\u202e\U0001f600' * 500
     names = [f"{number}{long_name}" for number in range(300)]
     inspector = Inspector()
@@ -149,7 +161,7 @@ def test_a_result_is_small_whatever_the_manifests_hold() -> None:
     assert differences.relations is not None
     assert len(differences.changes.to_json().encode()) <= 33_000
     assert len(msgspec.json.encode(Result(new))) < MAX_RESULT_BYTES
-    rejected = changed(
+    rejected = changed_manifest(
         lambda document: document["nodes"].update(
             {f"model.shop.{name}": {"resource_type": long_name} for name in names}
         )
@@ -162,13 +174,13 @@ def test_a_result_is_small_whatever_the_manifests_hold() -> None:
     assert len(msgspec.json.encode(Result(verification))) < MAX_RESULT_BYTES
 
 
-def test_a_current_manifest_that_cannot_be_read_is_not_compared() -> None:
+def test_unreadable_current_manifest_is_not_compared() -> None:
     inspector = Inspector()
     assert inspector.verify(manifest(), Kind.MANIFEST, is_compared=True).problem is None
     assert inspector.compare(b"{").problem == "the current manifest cannot be read"
 
 
-def test_an_unexpected_error_does_not_quote_an_upload(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unexpected_error_does_not_quote_upload(capsys: pytest.CaptureFixture[str]) -> None:
     text = "uploaded " + "bytes"
     try:
         int(text)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.crash_points import crash_children, crash_server
+from tests.support.repeated_kills import Plan, kill_repeatedly
 from tests.support.server_process import Checkout
-from tests.support.torture import Plan, torture
 
 
 @pytest.mark.slow
@@ -26,7 +26,7 @@ def test_an_instance_that_is_killed_repeatedly_keeps_confirmed_uploads(
         pulls=20,
         seconds_between_kills=2.0,
     )
-    outcome = torture(tmp_path / "data", plan)
+    outcome = kill_repeatedly(tmp_path / "data", plan)
     assert outcome.wrong == []
     assert outcome.exits[0] > 0
     assert outcome.pulls["whole"] >= 20

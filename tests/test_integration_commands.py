@@ -1,4 +1,4 @@
-"""`datapilot dbt integrations` against instances that know, and do not know, its newer calls."""
+"""`datapilot dbt integrations` with instances that have, or lack, its newer API calls."""
 
 from __future__ import annotations
 
@@ -31,9 +31,11 @@ def answer(hosted: ProtocolServer, route: str, body: object, status: int = 200) 
     hosted.answers[route] = lambda _: Reply(body, status)
 
 
-def sent(hosted: ProtocolServer, method: str) -> list[object]:
+def sent_bodies(hosted: ProtocolServer, method: str) -> list[object]:
     """Return the bodies of the requests with this method."""
-    return [seen.json for seen in hosted.seen if seen.method == method and seen.body]
+    return [
+        request.json for request in hosted.requests if request.method == method and request.body
+    ]
 
 
 # rename
@@ -45,12 +47,12 @@ def test_rename_sends_the_new_name(selected: tuple[object, ...], hosted: Protoco
     done = integrations(hosted, "rename", *selected, "--to", " store ", "--json")
     assert done.exit_code == 0, done.output
     assert done.json == {"ok": True, "id": 7, "name": "store", "previous_name": "shop"}
-    assert sent(hosted, "PATCH") == [{"name": "store"}]
+    assert sent_bodies(hosted, "PATCH") == [{"name": "store"}]
     text = integrations(hosted, "rename", *selected, "--to", "store").stdout
     assert text == "Renamed integration 7 from 'shop' to 'store'.\n"
 
 
-def test_rename_is_repeated_after_a_cut_answer_and_delete_is_not(hosted: ProtocolServer) -> None:
+def test_rename_is_retried_after_cut_response_but_delete_is_not(hosted: ProtocolServer) -> None:
     answer(hosted, f"PATCH {INTEGRATIONS}/7", {**INTEGRATION, "name": "store"})
     answer(hosted, f"DELETE {INTEGRATIONS}/7", {"ok": True, "id": 7, "purge_at": PURGE_AT})
     faults = [At("PATCH", act.cut_answer(0), 1), At("DELETE", act.cut_answer(0), 1)]
@@ -73,7 +75,7 @@ def test_rename_reports_why_the_instance_rejects_the_name(hosted: ProtocolServer
 # delete and undelete
 
 
-def test_delete_states_until_when_it_can_be_undone(hosted: ProtocolServer) -> None:
+def test_delete_reports_time_limit_of_undelete(hosted: ProtocolServer) -> None:
     deletion = {"ok": True, "id": 7, "name": "shop", "deleted_at": CREATED, "purge_at": PURGE_AT}
     answer(hosted, f"DELETE {INTEGRATIONS}/7", deletion)
     done = integrations(hosted, "delete", "--integration-name", "shop", "--yes")
@@ -92,18 +94,18 @@ def test_delete_states_until_when_it_can_be_undone(hosted: ProtocolServer) -> No
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_delete_without_a_terminal_names_the_option_and_sends_nothing(
+def test_delete_without_terminal_requires_yes_option(
     options: list[str], hosted: ProtocolServer
 ) -> None:
     done = integrations(hosted, "delete", "--integration-id", 7, *options)
     assert done.exit_code == 2
     assert "Add --yes to delete it without confirmation" in done.stderr
-    assert hosted.asked == []
+    assert hosted.calls == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals of this kind")
 @pytest.mark.parametrize(("typed", "is_deleted"), [("shop", True), ("Shop", False), ("y", False)])
-def test_on_a_terminal_the_name_is_typed(
+def test_delete_at_terminal_requires_typed_name(
     typed: str, is_deleted: bool, hosted: ProtocolServer
 ) -> None:
     answer(hosted, f"DELETE {INTEGRATIONS}/7", {"ok": True, "id": 7, "purge_at": PURGE_AT})
@@ -113,23 +115,23 @@ def test_on_a_terminal_the_name_is_typed(
         {**os.environ, **hosted.access},
     )
     assert "deletes integration 7, 'shop', with all its environments: PROD" in output
-    assert (f"DELETE {INTEGRATIONS}/7" in hosted.asked) is is_deleted
+    assert (f"DELETE {INTEGRATIONS}/7" in hosted.calls) is is_deleted
     assert ("Deleted integration 7" in output) is is_deleted
     assert (f"nothing was deleted: '{typed}' is not the name" in output) is not is_deleted
 
 
-def test_undelete_finds_a_deleted_integration_by_name(hosted: ProtocolServer) -> None:
+def test_undelete_finds_deleted_integration_by_name(hosted: ProtocolServer) -> None:
     answer(hosted, f"GET {INTEGRATIONS}", [{**INTEGRATION, "id": 8}, DELETED])
     answer(hosted, f"POST {INTEGRATIONS}/7/undelete", INTEGRATION)
     done = integrations(hosted, "undelete", "--integration-name", "shop", "--json")
     assert done.exit_code == 0, done.output
     assert done.json == {"ok": True, "id": 7, "name": "shop", "environments": ["PROD"]}
-    assert hosted.seen[0].query == {"include_deleted": "true"}
+    assert hosted.requests[0].query == {"include_deleted": "true"}
     text = integrations(hosted, "undelete", "--integration-id", 7).stdout
     assert text == "Undeleted integration 7, 'shop'.\n"
 
 
-def test_undelete_names_the_list_when_nothing_of_that_name_is_deleted(
+def test_undelete_of_unknown_name_suggests_list(
     hosted: ProtocolServer,
 ) -> None:
     done = integrations(hosted, "undelete", "--integration-name", "gone")
@@ -138,7 +140,7 @@ def test_undelete_names_the_list_when_nothing_of_that_name_is_deleted(
     assert "`datapilot dbt integrations list --deleted`" in done.stderr
 
 
-def test_list_deleted_shows_only_the_deleted_ones_and_their_end(hosted: ProtocolServer) -> None:
+def test_list_deleted_shows_deleted_integrations_with_purge_time(hosted: ProtocolServer) -> None:
     none = integrations(hosted, "list", "--deleted")
     assert none.stdout == "No deleted integrations, or this instance does not store them.\n"
     answer(hosted, f"GET {INTEGRATIONS}", [{**INTEGRATION, "id": 8, "name": "kept"}, DELETED])
@@ -152,7 +154,7 @@ def test_list_deleted_shows_only_the_deleted_ones_and_their_end(hosted: Protocol
 # accept and checks
 
 
-def test_accept_states_where_the_file_is_current(hosted: ProtocolServer) -> None:
+def test_accept_reports_where_file_is_current(hosted: ProtocolServer) -> None:
     accepted = {
         "ok": True,
         "dbt_core_integration_file_id": 12,
@@ -163,7 +165,7 @@ def test_accept_states_where_the_file_is_current(hosted: ProtocolServer) -> None
     answer(hosted, "POST /dbt/v1/accept_upload", accepted)
     done = integrations(hosted, "accept", 12)
     assert done.stdout == "File 12 is current in integration 7, environment PROD.\n"
-    assert sent(hosted, "POST") == [{"dbt_core_integration_file_id": 12}]
+    assert sent_bodies(hosted, "POST") == [{"dbt_core_integration_file_id": 12}]
     machine = integrations(hosted, "accept", 12, "--json").json
     assert machine == {
         "ok": True,
@@ -174,14 +176,14 @@ def test_accept_states_where_the_file_is_current(hosted: ProtocolServer) -> None
     }
 
 
-def test_checks_changes_only_what_is_named(hosted: ProtocolServer) -> None:
+def test_checks_changes_only_named_checks(hosted: ProtocolServer) -> None:
     answer(hosted, ENVIRONMENT, {**INTEGRATION, "disabled_checks": ["older", "from a newer one"]})
     changed = ["from a newer one", "relations"]
     answer(hosted, f"POST {INTEGRATIONS}/7/PROD/checks", {"ok": True, "disabled_checks": changed})
     words = ("checks", "--integration-id", 7, "--disable", "relations", "--enable", "older")
     done = integrations(hosted, *words, "--json")
     assert done.exit_code == 0, done.output
-    assert sent(hosted, "POST") == [{"disabled": changed}]
+    assert sent_bodies(hosted, "POST") == [{"disabled": changed}]
     assert done.json["disabled_checks"] == changed
     rows = {
         line.split()[0]: line.split()[1]
@@ -200,21 +202,21 @@ def test_checks_without_options_changes_nothing(hosted: ProtocolServer) -> None:
         "environment": "PROD",
         "disabled_checks": [],
     }
-    assert hosted.asked == [ENVIRONMENT]
+    assert hosted.calls == [ENVIRONMENT]
 
 
-def test_checks_rejects_contradictions_before_any_request(hosted: ProtocolServer) -> None:
+def test_checks_rejects_contradictory_options_before_request(hosted: ProtocolServer) -> None:
     words = ("--integration-id", 7, "--disable", "older", "--enable", "older")
     done = integrations(hosted, "checks", *words)
     assert done.exit_code == 2
     assert "--disable and --enable name the same check: older" in done.stderr
-    assert hosted.asked == []
+    assert hosted.calls == []
 
 
 # show and history
 
 
-def test_show_works_with_an_instance_that_answers_sync_history_only(
+def test_show_accepts_response_with_sync_history_only(
     hosted: ProtocolServer,
 ) -> None:
     syncs = [
@@ -237,7 +239,7 @@ def test_show_works_with_an_instance_that_answers_sync_history_only(
     assert "this instance does not record them" in history.stdout
 
 
-# Instances without these calls
+# Instances without these API calls
 
 UNSUPPORTED: Mapping[str, tuple[list[object], str, int]] = {
     "rename": (["--integration-id", 7, "--to", "x"], f"PATCH {INTEGRATIONS}/7", 2),
@@ -253,16 +255,14 @@ UNSUPPORTED: Mapping[str, tuple[list[object], str, int]] = {
 
 @pytest.mark.parametrize("status", [404, 405])
 @pytest.mark.parametrize("command", UNSUPPORTED)
-def test_an_instance_without_the_call_is_named_as_such(
-    command: str, status: int, hosted: ProtocolServer
-) -> None:
+def test_missing_api_call_is_reported(command: str, status: int, hosted: ProtocolServer) -> None:
     words, route, exit_code = UNSUPPORTED[command]
     answer(hosted, ENVIRONMENT, {**INTEGRATION, "disabled_checks": []})
     answer(hosted, route, {"detail": "Not Found"}, status)
     done = integrations(hosted, command, *words)
-    assert hosted.asked[-1] == route
+    assert hosted.calls[-1] == route
     if (command, status) == ("accept", 404):
-        # The file may be missing, or the call.
+        # The response does not show whether the file or the call is missing.
         assert done.exit_code == 4
         assert "The hosted service and older releases cannot accept files." in done.stderr
         return
@@ -271,7 +271,7 @@ def test_an_instance_without_the_call_is_named_as_such(
     assert "Use its web page, or upgrade it." in done.stderr
 
 
-def test_checks_of_an_instance_without_checks(hosted: ProtocolServer) -> None:
+def test_checks_of_instance_without_checks_is_reported(hosted: ProtocolServer) -> None:
     answer(hosted, ENVIRONMENT, INTEGRATION)
     done = integrations(hosted, "checks", "--integration-id", 7)
     assert done.exit_code == 2
@@ -279,11 +279,11 @@ def test_checks_of_an_instance_without_checks(hosted: ProtocolServer) -> None:
 
 
 @pytest.mark.parametrize("command", ["rename", "delete"])
-def test_an_unknown_integration_is_not_taken_for_an_unsupported_call(
+def test_unknown_integration_is_not_reported_as_missing_call(
     command: str, hosted: ProtocolServer
 ) -> None:
     options = {"rename": ["--to", "x"], "delete": ["--yes"]}[command]
     done = integrations(hosted, command, "--integration-id", 99, *options)
     assert done.exit_code == 4
     assert "no integration has the ID 99" in done.stderr
-    assert {seen.method for seen in hosted.seen} == {"GET"}
+    assert {request.method for request in hosted.requests} == {"GET"}

@@ -1,4 +1,4 @@
-"""Names of integrations, environments and tokens: visible, and unique regardless of case."""
+"""Names of integrations, environments and tokens, which are visible and case-insensitive."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ def create(instance: RunningInstance, name: str, environment: str = "PROD") -> r
     return call(instance, "POST", "dbt/v1/project_integration", json=body)
 
 
-def names_of(instance: RunningInstance) -> list[str]:
+def names(instance: RunningInstance) -> list[str]:
     listed = call(instance, "GET", "dbt/v1/project_integrations").json()
     return [integration["name"] for integration in listed]
 
 
 @pytest.mark.parametrize("character", INVISIBLE.values(), ids=INVISIBLE)
-def test_an_invisible_character_in_a_name_is_rejected_and_named(character: str) -> None:
+def test_invisible_character_is_rejected_and_named(character: str) -> None:
     for kind in ("integration", "environment", "token"):
         with pytest.raises(UsageError, match=rf"invalid {kind} name: it contains U\+[0-9A-F]+,"):
             validate_name(f"sh{character}op", kind, 200)
 
 
-def test_an_invisible_character_is_rejected_by_the_api_and_not_repeated(
+def test_api_rejects_invisible_character_without_repeating_it(
     instance: RunningInstance,
 ) -> None:
     for name, environment in (("sh\u200bop", "PROD"), ("shop", "PR\u202eOD")):
@@ -77,7 +77,7 @@ def test_an_invisible_character_is_rejected_by_the_api_and_not_repeated(
         assert answer.status_code == 422
         assert "which is invisible or cannot be printed" in answer.json()["detail"]
         assert answer.text.isprintable()
-    assert names_of(instance) == []
+    assert names(instance) == []
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,7 @@ def test_an_invisible_character_is_rejected_by_the_api_and_not_repeated(
         " shop café ",
     ],
 )
-def test_variants_of_a_name_are_the_same_integration(
-    instance: RunningInstance, variant: str
-) -> None:
+def test_variants_of_name_select_same_integration(instance: RunningInstance, variant: str) -> None:
     integration_id = make_integration(instance, "shop café")
     taken = create(instance, variant)
     assert taken.status_code == 409
@@ -101,18 +99,20 @@ def test_variants_of_a_name_are_the_same_integration(
     assert message in taken.json()["detail"]
     added = create(instance, variant, "STAGING")
     assert added.json()["dbt_core_integration_id"] == integration_id
-    assert names_of(instance) == ["shop café"]
+    assert names(instance) == ["shop café"]
 
 
 @pytest.mark.parametrize("pair", [("Straße", "STRASSE"), ("ΣΊΣΥΦΟΣ", "σίσυφος"), ("ﬁn", "FIN")])
-def test_case_is_ignored_beyond_ascii(instance: RunningInstance, pair: tuple[str, str]) -> None:
+def test_case_is_ignored_beyond_ascii_letters(
+    instance: RunningInstance, pair: tuple[str, str]
+) -> None:
     make_integration(instance, pair[0])
     assert create(instance, pair[1]).status_code == 409
 
 
-def test_a_name_keeps_its_case_and_is_stored_in_nfkc(instance: RunningInstance) -> None:
+def test_name_keeps_case_and_is_stored_in_nfkc(instance: RunningInstance) -> None:
     make_integration(instance, unicodedata.normalize("NFD", "Größe №1"), "Prod")
-    assert names_of(instance) == ["Größe No1"]
+    assert names(instance) == ["Größe No1"]
 
 
 def test_visible_names_of_all_kinds_are_accepted() -> None:
@@ -132,18 +132,18 @@ def test_visible_names_of_all_kinds_are_accepted() -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", "\u3000", "x" * 201, "\ufdfa" * 12])
-def test_an_empty_or_long_name_is_rejected(name: str) -> None:
+def test_empty_or_long_name_is_rejected(name: str) -> None:
     with pytest.raises(UsageError, match="use 1 to 200 characters"):
         validate_name(name, "integration", 200)
 
 
 @pytest.mark.parametrize("name", [".", "..", "a/b", "a\\b", "\uff0f", "\uff0e", "\u2024\u2024"])
-def test_an_environment_is_one_part_of_a_path_also_after_normalization(name: str) -> None:
+def test_normalized_environment_is_one_path_segment(name: str) -> None:
     with pytest.raises(UsageError, match="it must be valid in a URL path"):
         validate_environment_name(name)
 
 
-def test_a_token_has_a_visible_name(instance: RunningInstance) -> None:
+def test_token_requires_visible_name(instance: RunningInstance) -> None:
     words = ("instance", "token", "create", "--data", instance.data, "--scope", "read", "--name")
     for name in ("ci\u202e", "ci\nsecond line", " "):
         done = datapilot(*words, name)
@@ -152,18 +152,18 @@ def test_a_token_has_a_visible_name(instance: RunningInstance) -> None:
     assert datapilot(*words, "CI of Größe").exit_code == 0
 
 
-def test_names_that_release_0_1_0_distinguished_are_still_found(instance: RunningInstance) -> None:
+def test_case_variants_of_release_0_1_0_are_found(instance: RunningInstance) -> None:
     for name in ("shop", "other"):
         make_integration(instance, name)
     with closing(sqlite3.connect(instance.data / "records.sqlite3")) as database, database:
-        # What release 0.1.0 would write: a name without a key.
+        # Release 0.1.0 writes a name without a key.
         database.execute("UPDATE integration SET name = 'Shop', name_key = NULL WHERE id = 2")
     with instance.storage.database.read() as connection:
-        found = {
+        integrations_by_name = {
             name: integrations.find_integration_by_name(connection, 1, name)
             for name in ("shop", "Shop", "SHOP", "other")
         }
-    assert {name: each and each.id for name, each in found.items()} == {
+    assert {name: each and each.id for name, each in integrations_by_name.items()} == {
         "shop": 1,
         "Shop": 2,
         "SHOP": 1,
@@ -171,7 +171,7 @@ def test_names_that_release_0_1_0_distinguished_are_still_found(instance: Runnin
     }
 
 
-def test_a_name_without_a_key_is_taken_regardless_of_case(instance: RunningInstance) -> None:
+def test_name_without_key_is_unique_regardless_of_case(instance: RunningInstance) -> None:
     make_integration(instance, "shop")
     with closing(sqlite3.connect(instance.data / "records.sqlite3")) as connection, connection:
         connection.execute("UPDATE integration SET name_key = NULL")
@@ -181,7 +181,7 @@ def test_a_name_without_a_key_is_taken_regardless_of_case(instance: RunningInsta
     assert create(instance, "shop").status_code == 409
 
 
-def test_an_instance_name_that_differs_in_case_only_is_rejected(instance: RunningInstance) -> None:
+def test_instance_name_that_differs_only_in_case_is_rejected(instance: RunningInstance) -> None:
     words = ("instance", "init", "--data", instance.data, "--instance-name")
     done = datapilot(*words, "ACME")
     assert done.exit_code == 2

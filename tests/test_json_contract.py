@@ -1,6 +1,6 @@
-"""Every command has a JSON schema in docs/json, and what it prints with --json satisfies it.
+"""JSON schemas in docs/json for the output of every command with --json.
 
-`tests.support.json_contract.check_output` holds the outputs of all other tests to the schemas.
+`tests.support.json_contract.check_output` validates the output in all other tests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.support.protocol_server import INTEGRATION, ProtocolServer, Reply
 FILES = sorted(SCHEMAS.glob("*.json"))
 PAGE = (SCHEMAS / "README.md").read_text(encoding="utf-8")
 UPLOAD = {"dbt_core_integration_file_id": 3, "file_type": "manifest"}
-# What an instance may send in the place of anything.
+# Values that an instance may send in place of any value.
 ODD_VALUES: list[object] = [None, 7, "a text", True, 1.5, [], {}, ["x"], [None], [{}], {"x": 1}]
 ODD_FIELDS = [
     *("id", "name", "environments", "environment", "created_at", "last_file_upload_time"),
@@ -51,14 +51,14 @@ def objects_of(schema: Any) -> Iterator[dict[str, Any]]:
         yield from objects_of(part)
 
 
-def test_every_command_has_a_schema_and_every_schema_a_command() -> None:
+def test_commands_and_schemas_match() -> None:
     commands = {schema_name(dotted) for dotted in LEAVES if dotted not in EXEMPT}
     assert {file.stem for file in FILES} == commands | {ERROR}
     assert set(LEAVES) >= EXEMPT
 
 
 @each_schema
-def test_a_schema_is_valid_complete_and_closed(file: Path) -> None:
+def test_schema_is_valid_complete_and_closed(file: Path) -> None:
     schema = read_schema(file)
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
@@ -71,7 +71,7 @@ def test_a_schema_is_valid_complete_and_closed(file: Path) -> None:
 
 
 @each_schema
-def test_a_field_has_the_name_that_all_commands_use(file: Path) -> None:
+def test_field_names_are_shared_by_all_commands(file: Path) -> None:
     names = {name for part in objects_of(read_schema(file)) for name in part["properties"]}
     others = {
         *("dbt_core_integration_id", "dbt_core_integration_file_id", "file_type", "said"),
@@ -80,7 +80,7 @@ def test_a_field_has_the_name_that_all_commands_use(file: Path) -> None:
     assert names & others == set()
 
 
-def test_an_unknown_field_breaks_the_contract() -> None:
+def test_unknown_field_violates_schema() -> None:
     assert (
         find_problems("instance.migrate", {"ok": True, "migrated_from": 1, "migrated_to": 2}) == []
     )
@@ -90,16 +90,14 @@ def test_an_unknown_field_breaks_the_contract() -> None:
 
 
 @pytest.mark.parametrize("dotted", sorted(set(LEAVES) - EXEMPT))
-def test_an_error_of_every_command_satisfies_the_schema_of_errors(dotted: str) -> None:
+def test_error_of_every_command_matches_error_schema(dotted: str) -> None:
     done = datapilot(*dotted.split("."), "--no-such-option", "--json")
     assert done.exit_code == 2
     assert done.json["error"]["kind"] == "usage_error"
     assert find_problems(dotted, done.json) == []
 
 
-def test_results_of_a_real_instance_satisfy_their_schemas(
-    instance: RunningInstance, artifacts: Path
-) -> None:
+def test_results_of_real_instance_match_schemas(instance: RunningInstance, artifacts: Path) -> None:
     integration = ("--integration-id", create_integration(instance))
     data = ("--data", instance.data)
     commands: list[tuple[object, ...]] = [
@@ -123,7 +121,7 @@ def test_results_of_a_real_instance_satisfy_their_schemas(
 
 
 @pytest.mark.parametrize("value", ODD_VALUES, ids=repr)
-def test_show_and_history_satisfy_their_schemas_whatever_an_instance_answers(
+def test_show_and_history_match_schemas_for_any_response(
     value: object, hosted: ProtocolServer
 ) -> None:
     for name in ODD_FIELDS:
@@ -140,7 +138,7 @@ def test_show_and_history_satisfy_their_schemas_whatever_an_instance_answers(
             assert find_problems(f"dbt.integrations.{command}", done.json) == []
 
 
-def test_an_upload_in_the_history_has_the_names_of_all_commands(hosted: ProtocolServer) -> None:
+def test_upload_in_history_has_shared_field_names(hosted: ProtocolServer) -> None:
     answer = {**INTEGRATION, "history": [{**UPLOAD, "created_at": "2026-01-01T00:00:00Z"}]}
     hosted.answers["GET /dbt/v1/project_integrations/7/PROD"] = lambda _: Reply(answer)
     words = ("dbt", "integrations", "history", "--integration-id", 7, "--json")
@@ -161,12 +159,12 @@ def test_an_upload_in_the_history_has_the_names_of_all_commands(hosted: Protocol
         (None, None),
     ],
 )
-def test_a_timestamp_from_an_instance_is_stated_in_utc(
+def test_timestamp_of_instance_is_printed_in_utc(
     timestamp: str | None, expected: str | None
 ) -> None:
     assert utc_timestamp(timestamp) == expected
 
 
 @pytest.mark.parametrize("dotted", sorted(EXEMPT))
-def test_the_page_names_what_is_exempt(dotted: str) -> None:
+def test_page_lists_exempt_commands(dotted: str) -> None:
     assert f"`{dotted.replace('.', ' ')}`" in PAGE

@@ -1,4 +1,4 @@
-"""Help texts and messages avoid the words that CONTRIBUTING.md lists."""
+"""Help texts and messages without the words that CONTRIBUTING.md lists."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def odd_words(texts: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_no_message_has_an_odd_word(module: str) -> None:
+def test_messages_have_no_odd_words(module: str) -> None:
     assert odd_words(messages(PACKAGE / module)) == []
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
-def test_no_page_has_an_odd_word(template: Path) -> None:
+def test_pages_have_no_odd_words(template: Path) -> None:
     assert odd_words(template.read_text(encoding="utf-8").splitlines()) == []
 
 
 @pytest.mark.parametrize("dotted", LEAVES)
-def test_no_help_has_an_odd_word(dotted: str) -> None:
+def test_help_has_no_odd_words(dotted: str) -> None:
     command = LEAVES[dotted]
     helps = [parameter.to_info_dict().get("help") for parameter in command.params]
     assert odd_words([text for text in [command.help, *helps] if text]) == []
@@ -66,7 +66,7 @@ def test_no_help_has_an_odd_word(dotted: str) -> None:
     "text",
     ["It is no URL", "There are no folders", "Nobody said so", "mend it", "The token is refused"],
 )
-def test_an_odd_word_is_found(text: str) -> None:
+def test_odd_word_is_detected(text: str) -> None:
     assert odd_words([text])
 
 
@@ -74,7 +74,7 @@ def test_an_odd_word_is_found(text: str) -> None:
     "text",
     ["There are no files", "It is no longer there", "connection refused", "a workspace folder"],
 )
-def test_a_right_word_is_not(text: str) -> None:
+def test_correct_word_is_accepted(text: str) -> None:
     assert odd_words([text]) == []
 
 
@@ -86,7 +86,7 @@ def groups(command: click.Command) -> list[click.Group]:
 
 
 @pytest.mark.parametrize("group", groups(root), ids=lambda group: str(group.name))
-def test_no_line_of_a_command_list_is_cut_off(group: click.Group) -> None:
+def test_command_list_has_no_shortened_line(group: click.Group) -> None:
     context = click.Context(group, info_name="datapilot", terminal_width=80)
     commands = group.get_help(context).partition("Commands:\n")[2]
     assert commands

@@ -1,4 +1,4 @@
-"""When a token was last used is stored later, so that no answer waits for the database."""
+"""Times of last use of tokens, which are stored later so that no response waits for a write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.instance_calls import call, fetch, make_integration, manifest
 from tests.support.instances import RunningInstance, create_instance, running_instance
 
 # The busy timeout of the database is 20 seconds.
-MUCH_LESS_THAN_THE_BUSY_TIMEOUT = timedelta(seconds=10)
+FAR_BELOW_BUSY_TIMEOUT = timedelta(seconds=10)
 _HOLD_LOCK = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -57,11 +57,11 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
 
 
 def last_used(storage: Storage) -> list[datetime | None]:
-    """Return when the tokens were last used, the oldest token first."""
+    """Return the times of last use of the tokens, the oldest token first."""
     return [token.last_used_at for _, token in tokens.list_tokens(storage, "acme")][::-1]
 
 
-def test_times_of_use_are_stored_by_a_flush(storage: Storage) -> None:
+def test_flush_stores_times_of_use(storage: Storage) -> None:
     for name in ("two", "three"):
         tokens.create_token(
             storage, "acme", name=name, scopes=frozenset({"read"}), actor=Actor("test")
@@ -77,12 +77,12 @@ def test_times_of_use_are_stored_by_a_flush(storage: Storage) -> None:
     assert third is not None
     assert begin <= first <= third <= datetime.now(UTC)
     assert second is None
-    buffer.record(999)  # deleted since then
+    buffer.record(999)  # A token that no longer exists.
     buffer.flush(storage)
     assert last_used(storage) == [first, None, third]
 
 
-def test_a_flush_without_use_writes_nothing(storage: Storage, tmp_path: Path) -> None:
+def test_flush_without_use_writes_nothing(storage: Storage, tmp_path: Path) -> None:
     with write_lock(tmp_path):
         LastUsed().flush(storage)
 
@@ -102,7 +102,7 @@ def test_times_that_could_not_be_stored_are_kept(storage: Storage) -> None:
     assert moment >= begin
 
 
-def test_threads_record_while_times_are_stored(storage: Storage) -> None:
+def test_threads_record_during_flush(storage: Storage) -> None:
     for number in range(20):
         tokens.create_token(
             storage, "acme", name=str(number), scopes=frozenset({"read"}), actor=Actor("test")
@@ -123,7 +123,7 @@ def record_often(buffer: LastUsed) -> None:
             buffer.record(token_id)
 
 
-def test_reads_are_answered_while_another_process_holds_the_write_lock(tmp_path: Path) -> None:
+def test_reads_do_not_wait_for_write_lock_of_other_process(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running_instance(data) as instance:
         onboard(instance, make_integration(instance), manifest())
@@ -131,7 +131,7 @@ def test_reads_are_answered_while_another_process_holds_the_write_lock(tmp_path:
         begin = time.monotonic()
         with write_lock(data):
             read_everything(instance, reader)
-        assert time.monotonic() - begin < MUCH_LESS_THAN_THE_BUSY_TIMEOUT.total_seconds()
+        assert time.monotonic() - begin < FAR_BELOW_BUSY_TIMEOUT.total_seconds()
     with open_storage(data) as storage:
         assert None not in last_used(storage)
 

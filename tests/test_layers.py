@@ -1,4 +1,4 @@
-"""Imports go downwards only, each library is imported in one place, and modules stay small."""
+"""Import rules of the package and limits for the size of modules and functions."""
 
 import ast
 import sys
@@ -14,8 +14,8 @@ PACKAGE = Path(datapilot_defer.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TEST_MODULES = sorted(Path(__file__).parent.glob("test_*.py"))
 
-# What each part of the package may import, besides the version, `errors` and itself. A part is a
-# path in the package; a file belongs to the part with the longest matching path.
+# The parts that each part of the package may import, besides the version, `errors` and itself. A
+# part is a path in the package. A file belongs to the part with the longest matching path.
 _SERVICES = {"artifact", "dbt_json", "formatting", "storage", "validation", "instance/settings"}
 _HTTP = {
     *("artifact", "formatting", "storage"),
@@ -110,7 +110,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
 }
 MAY_IMPORT["cli"] = {*MAY_IMPORT} - {"__main__"}
-# The parts or modules that may import a library: it is slow, or choosing it was a decision.
+# The parts or modules that may import a library that is slow or may be replaced.
 _WEB_SERVER = {
     *("instance/api", "instance/web", "instance/middleware", "instance/dependencies"),
     *("instance/error_responses", "instance/app", "instance/serve"),
@@ -135,11 +135,11 @@ LIBRARY_OWNERS: dict[str, set[str]] = {
     "jsonschema_rs": {"validation"},
     "dbt": set(),
 }
-# Parts whose functions may take a function: the callee is below the caller.
+# Parts whose functions may take a function, because the callee is in a lower layer.
 MAY_TAKE_FUNCTIONS = ("cli", "dbt_json", "validation", "deadline", "files", "formatting")
-# The start of the server is an event for the command that started it.
+# The command passes a callback to the server that reports its start.
 FUNCTION_PARAMETERS = {("instance/serve", "on_ready")}
-# A resource has the same module name on each layer of the server; a command module has the name
+# A resource has the same module name on each layer of the server. A command module has the name
 # of its command.
 RESOURCE_LAYERS = ("instance", "storage")
 VAGUE_NAMES = {"utils", "util", "helpers", "common", "core", "base", "misc"}
@@ -150,7 +150,7 @@ each_module = pytest.mark.parametrize(
 
 
 @each_module
-def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
+def test_module_imports_only_lower_layers(path: Path) -> None:
     part = part_of(name_of(path))
     assert part, f"{name_of(path)} is new: add to MAY_IMPORT what it may import"
     imported = {part_of(name) for name in imported_modules(path)}
@@ -158,7 +158,7 @@ def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
 
 
 @each_module
-def test_a_library_is_imported_only_by_its_owners(path: Path) -> None:
+def test_library_is_imported_only_by_owners(path: Path) -> None:
     libraries = {name.split(".")[0] for name in imports(path)}
     name = name_of(path)
     assert {
@@ -167,7 +167,7 @@ def test_a_library_is_imported_only_by_its_owners(path: Path) -> None:
 
 
 @each_module
-def test_no_function_is_passed_down(path: Path) -> None:
+def test_functions_are_not_passed_down(path: Path) -> None:
     name = name_of(path)
     if is_in(name, MAY_TAKE_FUNCTIONS):
         return
@@ -178,7 +178,7 @@ def test_no_function_is_passed_down(path: Path) -> None:
     ] == []
 
 
-def test_only_the_entry_point_imports_the_command_line() -> None:
+def test_only_entry_point_imports_cli() -> None:
     importers = {
         name_of(path)
         for path in MODULES
@@ -187,13 +187,13 @@ def test_only_the_entry_point_imports_the_command_line() -> None:
     assert {name for name in importers if not is_in(name, ["cli"])} == {"__main__"}
 
 
-def test_no_name_is_vague_or_hides_the_standard_library() -> None:
+def test_module_names_are_specific_and_not_in_standard_library() -> None:
     names = {path.stem for path in MODULES} | {path.parent.name for path in MODULES}
     assert names & VAGUE_NAMES == set()
     assert (names - {"__init__", "__main__"}) & sys.stdlib_module_names == set()
 
 
-def test_a_module_name_means_one_thing() -> None:
+def test_module_names_are_unique() -> None:
     names = {name_of(path) for path in MODULES if path.stem != "__init__"}
     resources = {stem_of(name) for name in names if is_in(name, RESOURCE_LAYERS)}
     others = [
@@ -205,7 +205,7 @@ def test_a_module_name_means_one_thing() -> None:
     assert resources & set(others) == set()
 
 
-def test_no_module_and_no_function_is_too_long() -> None:
+def test_modules_and_functions_are_short() -> None:
     assert [
         name_of(path)
         for path in MODULES
@@ -220,7 +220,7 @@ def test_no_module_and_no_function_is_too_long() -> None:
 
 
 @pytest.mark.parametrize("path", TEST_MODULES, ids=lambda path: path.stem)
-def test_no_test_module_imports_another(path: Path) -> None:
+def test_test_modules_do_not_import_each_other(path: Path) -> None:
     assert [name for name in imports(path) if name.startswith(("tests.test_", "test_"))] == []
 
 
@@ -239,7 +239,7 @@ def is_in(name: str, parts: set[str] | list[str] | tuple[str, ...]) -> bool:
 
 
 def part_of(name: str) -> str:
-    """Return the part that a module belongs to: the longest that contains it, or ""."""
+    """Return the longest part that contains a module, or ""."""
     return max((part for part in MAY_IMPORT if is_in(name, [part])), key=len, default="")
 
 

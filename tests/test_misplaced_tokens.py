@@ -1,4 +1,4 @@
-"""A token that is given where an id or a name is expected is not repeated in the message."""
+"""Tokens in place of an id or a name, which messages must not repeat."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FOREIGN_TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 @pytest.mark.parametrize(("dotted", "word"), ID_PARAMETERS)
-def test_every_id_has_the_type_whose_error_hides_the_text(dotted: str, word: str) -> None:
+def test_id_options_use_type_that_hides_values(dotted: str, word: str) -> None:
     types = {parameter.opts[0]: parameter.type for parameter in LEAVES[dotted].params}
     assert isinstance(types[word], IdType)
 
 
 @pytest.mark.parametrize("json_option", [(), ("--json",)])
-def test_a_token_instead_of_an_id_is_hidden(tmp_path: Path, json_option: tuple[str, ...]) -> None:
+def test_token_instead_of_id_is_hidden(tmp_path: Path, json_option: tuple[str, ...]) -> None:
     words = ("instance", "token", "revoke", "--data", tmp_path, FOREIGN_TOKEN, *json_option)
     rejected = datapilot(*words)
     assert rejected.exit_code == 2
@@ -44,16 +44,14 @@ def test_a_token_instead_of_an_id_is_hidden(tmp_path: Path, json_option: tuple[s
         ("dbt", "onboard", "--allow"),
     ],
 )
-def test_a_token_instead_of_a_name_is_hidden(
-    instance: RunningInstance, words: tuple[str, ...]
-) -> None:
+def test_token_instead_of_name_is_hidden(instance: RunningInstance, words: tuple[str, ...]) -> None:
     for json_option in ((), ("--json",)):
         failed = datapilot(*words, instance.token, *json_option, env=access(instance))
         assert failed.exit_code != 0
         assert instance.token not in failed.output
 
 
-def test_a_token_instead_of_an_instance_name_is_hidden(instance: RunningInstance) -> None:
+def test_token_instead_of_instance_name_is_hidden(instance: RunningInstance) -> None:
     words = ("token", "list", "--data", instance.data, "--instance-name", instance.token)
     failed = datapilot("instance", *words)
     assert failed.exit_code == 4

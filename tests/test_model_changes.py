@@ -1,4 +1,4 @@
-"""Comparison of manifests: models and the places of their relations."""
+"""Comparison of the models and relations of two manifests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def models(before: bytes, after: bytes) -> ModelChanges:
     return compare_models(summarize(before), summarize(after))
 
 
-def edited(content: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
+def edit_orders_node(content: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
     """Return the manifest after a change of its node model.shop.orders."""
     document = json.loads(content)
     change(document["nodes"]["model.shop.orders"])
@@ -42,7 +42,7 @@ def edited(content: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
 
 def test_models_are_added_removed_and_changed() -> None:
     before = manifest("customers", "orders", "old")
-    after = edited(
+    after = edit_orders_node(
         manifest("customers", "new", "orders"), lambda node: node.update(config={"a": 1})
     )
     assert models(before, after) == ModelChanges(
@@ -53,13 +53,13 @@ def test_models_are_added_removed_and_changed() -> None:
     )
 
 
-def test_facts_of_a_run_and_the_order_of_keys_are_no_changes() -> None:
+def test_run_details_and_key_order_are_not_changes() -> None:
     def rerun(node: dict[str, Any]) -> None:
         node.update(created_at=1.0, compiled_path="elsewhere", fqn=["x"])
         node.update(config={"b": 2, "a": 1})
 
-    before = edited(manifest(), lambda node: node.update(config={"a": 1, "b": 2}))
-    assert models(before, edited(before, rerun)).changed == 0
+    before = edit_orders_node(manifest(), lambda node: node.update(config={"a": 1, "b": 2}))
+    assert models(before, edit_orders_node(before, rerun)).changed == 0
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def test_facts_of_a_run_and_the_order_of_keys_are_no_changes() -> None:
         {"alias": ["odd"]},
     ],
 )
-def test_what_an_author_writes_is_a_change(fields: dict[str, object]) -> None:
-    after = edited(manifest(), lambda node: node.update(fields))
+def test_edited_node_is_changed(fields: dict[str, object]) -> None:
+    after = edit_orders_node(manifest(), lambda node: node.update(fields))
     assert models(manifest(), after).changed == 1
     assert models(after, after).changed == 0
 
 
-def test_names_are_short_and_few_but_counts_are_complete() -> None:
+def test_names_are_limited_and_counts_are_complete() -> None:
     names = [f"{number:03}" + "x" * 10_000 for number in range(250)]
     changes = models(manifest("orders"), manifest(*names))
     assert changes.added == 250
@@ -94,7 +94,7 @@ def test_relations_that_moved_are_counted_with_an_example() -> None:
     assert relations(before, after) == RelationChanges(2, 2, '"prod"."main"', '"dev"."main"')
 
 
-def test_case_does_not_matter_for_relations() -> None:
+def test_relations_are_case_insensitive() -> None:
     before = manifest(database="PROD", schema="Main")
     assert relations(before, manifest(database="prod", schema="MAIN")) == RelationChanges(2, 0)
 
@@ -106,7 +106,7 @@ def test_case_does_not_matter_for_relations() -> None:
         (manifest("a"), manifest("b"), (0, 0)),
         (
             manifest("orders"),
-            edited(
+            edit_orders_node(
                 manifest("orders", schema="dev"),
                 lambda node: node.update(config={"materialized": "ephemeral"}),
             ),
@@ -132,9 +132,9 @@ def test_only_relations_in_both_manifests_are_compared(
     assert (changes.compared, changes.moved) == expected
 
 
-def test_a_relation_without_a_database_has_one_name() -> None:
-    before = edited(manifest("orders"), lambda node: node.update(database=None))
-    after = edited(
+def test_relation_without_database_has_schema_only() -> None:
+    before = edit_orders_node(manifest("orders"), lambda node: node.update(database=None))
+    after = edit_orders_node(
         manifest("orders", schema="a\u202e\nb" * 500), lambda node: node.update(database=None)
     )
     changes = relations(before, after)
@@ -144,7 +144,7 @@ def test_a_relation_without_a_database_has_one_name() -> None:
 
 
 @pytest.mark.parametrize("nodes", [None, [], "x", {"model.shop.a": None, "model.shop.b": [1]}])
-def test_entries_that_are_not_nodes_are_left_out(nodes: object) -> None:
+def test_invalid_nodes_are_ignored(nodes: object) -> None:
     document = json.loads(manifest())
     document["nodes"] = nodes
     content = json.dumps(document).encode()

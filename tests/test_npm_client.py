@@ -1,4 +1,4 @@
-"""The npm package that the VS Code extension defers with, unchanged, against our instance."""
+"""The unchanged npm package of the VS Code extension as a client of our instance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.instances import RunningInstance
 
 pytestmark = pytest.mark.peer
 
-# Node has no way to hand a client its settings from outside: this is what the extension does.
+# The extension passes its settings to the client in code, and so does this program.
 PROGRAM = """
 const dbtIntegration = require("@altimateai/dbt-integration");
 const { AltimateHttpClient, DbtIntegrationClient, DeferConfig } = dbtIntegration;
@@ -28,45 +28,50 @@ const configuration = {
 const client = new DbtIntegrationClient(new AltimateHttpClient(nothing, configuration), nothing);
 const defer = new DeferConfig(true, false, undefined, "remote", id);
 (async () => {
-  const said = console.log; console.log = () => {};
+  const print = console.log; console.log = () => {};
   try {
     await client.sendDeferToProdEvent("remote");
     const path = await defer.getManifestPath(client, nothing, root);
-    said(JSON.stringify({ path, url: (await client.fetchArtifactUrl("manifest", id)).url }));
+    print(JSON.stringify({ path, url: (await client.fetchArtifactUrl("manifest", id)).url }));
   } catch (error) {
-    said(JSON.stringify({ error: error.message }));
+    print(JSON.stringify({ error: error.message }));
   }
 })();
 """
 
 
 def defer(
-    instance: RunningInstance, integration_id: int, folder: Path, token: str | None = None
+    instance: RunningInstance, integration_id: int, directory: Path, token: str | None = None
 ) -> dict[str, str]:
     node = shutil.which("node")
     modules = require("node") / "node_modules"
     assert node is not None
-    folder.mkdir(exist_ok=True)
-    told = {
+    directory.mkdir(exist_ok=True)
+    values = {
         "url": instance.url,
         "token": token or instance.token,
         "instance": instance.instance_name,
     }
-    words = [node, "-e", PROGRAM, json.dumps({**told, "id": integration_id, "root": str(folder)})]
+    words = [
+        node,
+        "-e",
+        PROGRAM,
+        json.dumps({**values, "id": integration_id, "root": str(directory)}),
+    ]
     done = subprocess.run(
         words,
-        cwd=folder,
+        cwd=directory,
         capture_output=True,
         check=False,
         timeout=60,
-        env={"NODE_PATH": str(modules), "TMPDIR": str(folder), "PATH": str(Path(node).parent)},
+        env={"NODE_PATH": str(modules), "TMPDIR": str(directory), "PATH": str(Path(node).parent)},
     )
     assert done.returncode == 0, done.stderr.decode()
     answer: dict[str, str] = json.loads(done.stdout.decode().splitlines()[-1])
     return answer
 
 
-def test_the_extensions_client_gets_the_current_manifest_byte_for_byte(
+def test_client_downloads_current_manifest(
     instance: RunningInstance, tmp_path: Path, artifacts: Path
 ) -> None:
     integration_id = make_integration(instance)
@@ -77,16 +82,12 @@ def test_the_extensions_client_gets_the_current_manifest_byte_for_byte(
     assert Path(answer["path"]).read_bytes() == content
 
 
-def test_the_extensions_client_says_that_nothing_was_uploaded(
-    instance: RunningInstance, tmp_path: Path
-) -> None:
+def test_client_reports_missing_upload(instance: RunningInstance, tmp_path: Path) -> None:
     answer = defer(instance, make_integration(instance), tmp_path / "project")
     assert answer["error"] == "Resource Not found"
 
 
 @pytest.mark.parametrize("token", ["dpd_wrong", "x"])
-def test_the_extensions_client_says_that_the_token_is_wrong(
-    instance: RunningInstance, tmp_path: Path, token: str
-) -> None:
+def test_client_reports_wrong_token(instance: RunningInstance, tmp_path: Path, token: str) -> None:
     answer = defer(instance, make_integration(instance), tmp_path / "project", token)
     assert answer["error"].startswith("Invalid credentials")

@@ -1,4 +1,4 @@
-"""Pipes, devices, links and huge files in the place of a file that a person writes."""
+"""Pipes, devices, links and huge files in place of files that users write."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def make_sparse(path: Path) -> None:
         file.truncate(5 << 30)
 
 
-# Kind of file, how it is made, and why it is not read.
+# For each kind of file: the function that creates it, and the reason in the error.
 KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "pipe": (os.mkfifo, "it is not a regular file"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "it is not a regular file"),
     "loop": (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
-    "folder": (Path.mkdir, "Is a directory"),
+    "directory": (Path.mkdir, "Is a directory"),
     "huge": (make_sparse, "it is larger than 2 MB"),
 }
 
@@ -49,20 +49,20 @@ def config_file(_: Path) -> Path:
     return path
 
 
-PLACES = [project_file, workspace_settings, own_settings, config_file]
+LOCATIONS = [project_file, workspace_settings, own_settings, config_file]
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("locate", LOCATIONS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("words", ["--integration-id 1", "--project-dir . --integration-id 1"])
-def test_it_is_said_at_once(
-    workspace: Path, kind: str, place: Callable[[Path], Path], words: str
+def test_odd_file_is_reported_quickly(
+    workspace: Path, kind: str, locate: Callable[[Path], Path], words: str
 ) -> None:
-    make, reason = KINDS[kind]
-    path = place(workspace)
+    create, reason = KINDS[kind]
+    path = locate(workspace)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    make(path)
+    create(path)
     start = time.monotonic()
     done = datapilot("dbt", "defer", "status", *words.split())
     assert time.monotonic() - start < 10
@@ -72,13 +72,13 @@ def test_it_is_said_at_once(
 
 
 @pytest.mark.parametrize("name", ["a" * 5_000, "a\0b", "\ud800"])
-def test_a_name_that_no_file_can_have_is_an_error_of_the_system(tmp_path: Path, name: str) -> None:
+def test_impossible_file_name_is_os_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(OSError, match=r"File name too long|not a valid file name") as error:
         files.read_small_file(tmp_path / name)
     assert error.value.strerror
 
 
-def test_a_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
+def test_file_is_read_up_to_limit(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * files.MAX_SMALL_FILE_BYTES)
     assert len(files.read_small_file(path)) == files.MAX_SMALL_FILE_BYTES
@@ -88,7 +88,7 @@ def test_a_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
         files.read_small_file(path)
 
 
-def test_a_file_of_proc_is_regular_although_it_has_no_size() -> None:
+def test_file_without_size_in_proc_is_read() -> None:
     path = Path("/proc/self/status")
     if not path.exists():
         pytest.skip("needs /proc")

@@ -1,4 +1,4 @@
-"""onboard against a real instance, and against one that knows only the documented protocol."""
+"""`dbt onboard` with a real instance and with one that has only the documented protocol."""
 
 from __future__ import annotations
 
@@ -21,14 +21,20 @@ from tests.support.commands import (
     datapilot,
 )
 from tests.support.instances import RunningInstance
-from tests.support.protocol_server import TOKEN, ProtocolServer, Reply, Seen, protocol_server
+from tests.support.protocol_server import (
+    TOKEN,
+    ProtocolServer,
+    RecordedRequest,
+    Reply,
+    protocol_server,
+)
 
 pytestmark = pytest.mark.usefixtures("no_retry_delay")
 
 
 @pytest.fixture
 def manifest(artifacts: Path) -> Path:
-    """Production's manifest, as dbt wrote it."""
+    """Return production's manifest."""
     return artifacts / "manifest.json"
 
 
@@ -36,9 +42,7 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_the_instance_holds_afterwards_what_dbt_wrote(
-    instance: RunningInstance, manifest: Path, tmp_path: Path
-) -> None:
+def test_onboard_stores_manifest(instance: RunningInstance, manifest: Path, tmp_path: Path) -> None:
     integration = create_integration(instance)
     done = datapilot(
         *("dbt", "onboard", "--integration-id", integration, "--manifest-path", manifest, "--json"),
@@ -60,7 +64,7 @@ def test_the_instance_holds_afterwards_what_dbt_wrote(
     assert done.json["status_url"] == f"{instance.url}/settings/integrations/{integration}/PROD"
 
 
-def test_all_five_kinds_arrive_by_the_spellings_of_the_neighbouring_uploader(
+def test_all_kinds_are_uploaded_with_options_of_other_client(
     instance: RunningInstance, artifacts: Path
 ) -> None:
     create_integration(instance)
@@ -89,7 +93,7 @@ def test_all_five_kinds_arrive_by_the_spellings_of_the_neighbouring_uploader(
     assert instance.token not in done.output
 
 
-def test_a_person_reads_what_went_where(instance: RunningInstance, manifest: Path) -> None:
+def test_text_output_describes_upload(instance: RunningInstance, manifest: Path) -> None:
     integration = create_integration(instance)
     done = datapilot(
         "dbt",
@@ -113,7 +117,7 @@ def test_a_person_reads_what_went_where(instance: RunningInstance, manifest: Pat
         assert part in done.stdout
 
 
-def test_an_instance_that_knows_only_the_protocol_takes_everything(
+def test_onboard_works_with_documented_protocol_only(
     hosted: ProtocolServer, artifacts: Path
 ) -> None:
     done = datapilot(
@@ -133,46 +137,44 @@ def test_an_instance_that_knows_only_the_protocol_takes_everything(
         (artifacts / f"{kind}.json").read_bytes() for kind in ("manifest", "catalog")
     }
     assert sorted(hosted.verified) == sorted(hosted.uploads)
-    assert hosted.asked[-1] == "POST /dbt/v1/start_dbt_ingestion"
-    assert hosted.asked.count("POST /dbt/v1/start_dbt_ingestion") == 1
+    assert hosted.calls[-1] == "POST /dbt/v1/start_dbt_ingestion"
+    assert hosted.calls.count("POST /dbt/v1/start_dbt_ingestion") == 1
 
 
-def test_the_upload_carries_neither_token_nor_content_type(
-    hosted: ProtocolServer, manifest: Path
-) -> None:
+def test_upload_has_no_token_and_no_content_type(hosted: ProtocolServer, manifest: Path) -> None:
     assert onboard_to(hosted, manifest).exit_code == 0
-    (put,) = [request for request in hosted.seen if request.method == "PUT"]
+    (put,) = [request for request in hosted.requests if request.method == "PUT"]
     assert not {"Authorization", "x-tenant", "Content-Type"} & set(put.headers)
     assert put.headers["Content-Length"] == str(manifest.stat().st_size)
 
 
-def test_the_manifest_is_found_as_dbt_finds_it(
+def test_manifest_is_found_like_dbt_finds_it(
     hosted: ProtocolServer, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = tmp_path / "project"
     (project / "models").mkdir(parents=True)
     (project / "dbt_project.yml").write_text("name: shop\ntarget-path: out\n", encoding="utf-8")
-    for place in ("out", "elsewhere"):
-        (project / place).mkdir()
-        shutil.copy(manifest, project / place)
+    for target in ("out", "elsewhere"):
+        (project / target).mkdir()
+        shutil.copy(manifest, project / target)
     monkeypatch.chdir(project / "models")
-    took = datapilot("dbt", "onboard", "--integration-id", 7, "--dry-run")
-    assert f"Reading {project / 'out' / 'manifest.json'}" in took.stderr
-    took = datapilot(
+    done = datapilot("dbt", "onboard", "--integration-id", 7, "--dry-run")
+    assert f"Reading {project / 'out' / 'manifest.json'}" in done.stderr
+    done = datapilot(
         "dbt", "onboard", "--integration-id", 7, "--dry-run", env={"DBT_TARGET_PATH": "elsewhere"}
     )
-    assert f"Reading {project / 'elsewhere' / 'manifest.json'}" in took.stderr
+    assert f"Reading {project / 'elsewhere' / 'manifest.json'}" in done.stderr
     monkeypatch.chdir(tmp_path)
-    took = datapilot(
+    done = datapilot(
         "dbt", "onboard", "--integration-id", 7, "--dry-run", "--project-dir", "project"
     )
-    assert f"Reading {project / 'out' / 'manifest.json'}" in took.stderr
-    took = datapilot("dbt", "onboard", "--integration-id", 7, "--dry-run")
-    assert took.exit_code == 2
-    assert "dbt_project.yml" in took.stderr
+    assert f"Reading {project / 'out' / 'manifest.json'}" in done.stderr
+    done = datapilot("dbt", "onboard", "--integration-id", 7, "--dry-run")
+    assert done.exit_code == 2
+    assert "dbt_project.yml" in done.stderr
 
 
-def test_a_dry_run_asks_nobody(hosted: ProtocolServer, manifest: Path) -> None:
+def test_dry_run_sends_no_request(hosted: ProtocolServer, manifest: Path) -> None:
     done = datapilot(
         *(
             "dbt",
@@ -188,12 +190,10 @@ def test_a_dry_run_asks_nobody(hosted: ProtocolServer, manifest: Path) -> None:
     )
     assert done.exit_code == 0
     assert done.json["artifacts"][0]["sha256"] == sha256(manifest)
-    assert hosted.seen == []
+    assert hosted.requests == []
 
 
-def test_nothing_is_uploaded_when_one_of_the_artifacts_is_refused(
-    hosted: ProtocolServer, artifacts: Path
-) -> None:
+def test_rejected_artifact_prevents_all_uploads(hosted: ProtocolServer, artifacts: Path) -> None:
     done = datapilot(
         *("dbt", "onboard", "--integration-id", 7, "--manifest-path", artifacts / "manifest.json"),
         *("--catalog-path", artifacts / "run_results.json"),
@@ -201,7 +201,7 @@ def test_nothing_is_uploaded_when_one_of_the_artifacts_is_refused(
     )
     assert done.exit_code == 1
     assert "run_results" in done.stderr
-    assert hosted.seen == []
+    assert hosted.requests == []
 
 
 def onboard_to(server: ProtocolServer, manifest: Path, *more: object) -> Outcome:
@@ -222,7 +222,7 @@ def onboard_to(server: ProtocolServer, manifest: Path, *more: object) -> Outcome
     )
 
 
-def always(reply: Reply) -> Callable[[Seen], Reply]:
+def replying(reply: Reply) -> Callable[[RecordedRequest], Reply]:
     return lambda _: reply
 
 
@@ -272,10 +272,10 @@ BAD_ANSWERS = [
 
 
 @pytest.mark.parametrize(("route", "reply", "exit_code", "words"), BAD_ANSWERS)
-def test_every_answer_is_checked(
+def test_every_response_is_checked(
     route: str, reply: Reply, exit_code: int, words: str, hosted: ProtocolServer, manifest: Path
 ) -> None:
-    hosted.answers[route] = always(reply)
+    hosted.answers[route] = replying(reply)
     done = onboard_to(hosted, manifest, "--json")
     assert done.exit_code == exit_code, done.output
     assert words in done.json["error"]["message"]
@@ -285,38 +285,36 @@ def test_every_answer_is_checked(
     assert "s3cret" not in done.output
 
 
-def test_a_refused_upload_is_asked_for_anew_and_then_given_up(
+def test_rejected_upload_is_retried_once_with_new_url(
     hosted: ProtocolServer, manifest: Path
 ) -> None:
     serve = hosted.reply
 
-    def refuse(request: Seen) -> Reply:
+    def reject_put(request: RecordedRequest) -> Reply:
         return Reply(b"<Error/>", 403) if request.method == "PUT" else serve(request)
 
-    hosted.reply = refuse  # type: ignore[method-assign]
+    hosted.reply = reject_put  # type: ignore[method-assign]
     done = onboard_to(hosted, manifest)
     assert done.exit_code == 3
     assert "clock" in done.stderr
-    assert hosted.asked.count("GET /dbt/v1/signed_url") == 2
+    assert hosted.calls.count("GET /dbt/v1/signed_url") == 2
     assert hosted.verified == []
 
 
-def test_a_redirect_to_another_host_does_not_get_the_token(
+def test_redirect_to_another_host_does_not_receive_token(
     hosted: ProtocolServer, manifest: Path
 ) -> None:
     with protocol_server() as other:
-        hosted.answers["GET /dbt/v3/validate-credentials"] = always(
+        hosted.answers["GET /dbt/v3/validate-credentials"] = replying(
             Reply({}, 307, {"Location": f"{other.url}/dbt/v3/validate-credentials"})
         )
         done = onboard_to(hosted, manifest)
         assert done.exit_code == 2
         assert f"redirects to {other.url}" in done.stderr
-        assert other.seen == []
+        assert other.requests == []
 
 
-def test_a_name_that_two_integrations_have_is_refused_with_their_ids(
-    hosted: ProtocolServer, manifest: Path
-) -> None:
+def test_ambiguous_name_error_lists_ids(hosted: ProtocolServer, manifest: Path) -> None:
     hosted.integrations.append({**hosted.integrations[0], "id": 8})
     done = datapilot(
         "dbt",
@@ -331,9 +329,7 @@ def test_a_name_that_two_integrations_have_is_refused_with_their_ids(
     assert "ids 7, 8" in done.stderr
 
 
-def test_an_unknown_name_is_answered_with_those_that_there_are(
-    hosted: ProtocolServer, manifest: Path
-) -> None:
+def test_unknown_name_error_lists_integrations(hosted: ProtocolServer, manifest: Path) -> None:
     done = datapilot(
         "dbt",
         "onboard",
@@ -348,7 +344,7 @@ def test_an_unknown_name_is_answered_with_those_that_there_are(
     assert "'shop'" in done.stderr
 
 
-def test_a_dead_port_is_said_to_be_one(manifest: Path) -> None:
+def test_closed_port_is_reported(manifest: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     done = datapilot(
@@ -359,7 +355,7 @@ def test_a_dead_port_is_said_to_be_one(manifest: Path) -> None:
     assert f"nothing listens at {url} (connection refused)" in done.stderr
 
 
-def test_an_instance_that_never_answers_costs_no_more_than_the_timeout(manifest: Path) -> None:
+def test_silent_instance_times_out(manifest: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         done = datapilot(
@@ -379,7 +375,7 @@ def test_an_instance_that_never_answers_costs_no_more_than_the_timeout(manifest:
         ({"ALTIMATE_INSTANCE_NAME": ""}, 2, "no instance name"),
     ],
 )
-def test_wrong_credentials_are_named(
+def test_wrong_credentials_are_reported(
     change: dict[str, str], exit_code: int, words: str, instance: RunningInstance, manifest: Path
 ) -> None:
     done = datapilot(
@@ -398,9 +394,7 @@ def test_wrong_credentials_are_named(
     assert instance.token not in done.output
 
 
-def test_a_token_that_may_only_read_uploads_nothing(
-    instance: RunningInstance, manifest: Path
-) -> None:
+def test_read_token_cannot_upload(instance: RunningInstance, manifest: Path) -> None:
     integration = create_integration(instance)
     done = datapilot(
         *("dbt", "onboard", "--integration-id", integration, "--manifest-path", manifest),
@@ -409,27 +403,31 @@ def test_a_token_that_may_only_read_uploads_nothing(
     assert done.exit_code == 3
 
 
-@pytest.mark.parametrize("named", [("--integration-id", 999), ("--integration-name", "nobody")])
-def test_an_unknown_integration_is_not_found(
-    named: tuple[str, object], instance: RunningInstance, manifest: Path
+@pytest.mark.parametrize(
+    "selection", [("--integration-id", 999), ("--integration-name", "unknown")]
+)
+def test_unknown_integration_is_not_found(
+    selection: tuple[str, object], instance: RunningInstance, manifest: Path
 ) -> None:
-    done = datapilot("dbt", "onboard", *named, "--manifest-path", manifest, env=access(instance))
+    done = datapilot(
+        "dbt", "onboard", *selection, "--manifest-path", manifest, env=access(instance)
+    )
     assert done.exit_code == 4, done.output
 
 
-def bad_file(folder: Path, name: str, artifacts: Path) -> Path:
-    """Make one of the files that nobody should upload."""
-    whole = (artifacts / "manifest.json").read_bytes()
+def write_invalid_file(directory: Path, name: str, artifacts: Path) -> Path:
+    """Write one of the invalid files and return its path."""
+    content = (artifacts / "manifest.json").read_bytes()
     contents = {
         "empty": b"",
-        "truncated": whole[: len(whole) // 2],
+        "truncated": content[: len(content) // 2],
         "not dbt's": b'{"name": "a web app", "icons": []}',
         "run results": (artifacts / "run_results.json").read_bytes(),
-        "too old": whole.replace(b"manifest/v12.json", b"manifest/v3.json"),
+        "too old": content.replace(b"manifest/v12.json", b"manifest/v3.json"),
         "a list": b"[1, 2]",
-        "UTF-16": whole.decode().encode("utf-16"),
+        "UTF-16": content.decode().encode("utf-16"),
     }
-    path = folder / "manifest.json"
+    path = directory / "manifest.json"
     path.write_bytes(contents[name])
     return path
 
@@ -437,31 +435,31 @@ def bad_file(folder: Path, name: str, artifacts: Path) -> Path:
 @pytest.mark.parametrize(
     "name", ["empty", "truncated", "not dbt's", "run results", "too old", "a list", "UTF-16"]
 )
-def test_what_is_no_manifest_is_refused_and_the_current_one_stays(
+def test_invalid_manifest_is_rejected_and_current_one_kept(
     name: str, instance: RunningInstance, manifest: Path, artifacts: Path, tmp_path: Path
 ) -> None:
     integration = create_integration(instance)
     onboard = ("dbt", "onboard", "--integration-id", integration, "--manifest-path")
     assert datapilot(*onboard, manifest, env=access(instance)).exit_code == 0
-    path = bad_file(tmp_path, name, artifacts)
+    path = write_invalid_file(tmp_path, name, artifacts)
     done = datapilot(*onboard, path, "--json", env=access(instance))
     assert done.exit_code == 1, done.output
     assert str(path) in done.json["error"]["message"]
     assert current_sha256(instance, integration, tmp_path / "state") == sha256(manifest)
 
 
-def test_a_missing_file_and_a_folder_are_usage_errors(
+def test_missing_file_and_directory_are_usage_errors(
     hosted: ProtocolServer, tmp_path: Path
 ) -> None:
     missing = onboard_to(hosted, tmp_path / "nowhere.json")
-    folder = onboard_to(hosted, tmp_path)
-    assert (missing.exit_code, folder.exit_code) == (2, 2)
+    directory = onboard_to(hosted, tmp_path)
+    assert (missing.exit_code, directory.exit_code) == (2, 2)
     assert str(tmp_path / "nowhere.json") in missing.stderr
-    assert "folder" in folder.stderr
-    assert hosted.seen == []
+    assert "folder" in directory.stderr
+    assert hosted.requests == []
 
 
-def test_a_relative_path_that_is_not_there_is_said_with_the_folder_it_was_looked_for_in(
+def test_missing_relative_path_error_names_searched_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -481,7 +479,7 @@ def test_a_relative_path_that_is_not_there_is_said_with_the_folder_it_was_looked
         (),
     ],
 )
-def test_an_integration_is_named_in_exactly_one_way(
+def test_integration_must_be_selected_exactly_once(
     arguments: tuple[str, ...], manifest: Path
 ) -> None:
     done = datapilot("dbt", "onboard", *arguments, "--manifest-path", manifest, "--json")
@@ -489,7 +487,7 @@ def test_an_integration_is_named_in_exactly_one_way(
     assert done.json["error"]["kind"] == "usage_error"
 
 
-def test_onboarding_the_same_bytes_again_can_be_told_by_the_exit_code(
+def test_exit_code_unchanged_applies_to_same_bytes(
     instance: RunningInstance, manifest: Path
 ) -> None:
     onboard = (
@@ -508,23 +506,21 @@ def test_onboarding_the_same_bytes_again_can_be_told_by_the_exit_code(
     assert (first.json["unchanged"], again.json["unchanged"]) == (False, True)
 
 
-def test_soft_fail_forgives_an_unavailable_instance_and_nothing_else(
+def test_soft_fail_succeeds_only_for_unavailable_instance(
     hosted: ProtocolServer, manifest: Path
 ) -> None:
-    hosted.answers["POST /dbt/v1/verify_upload"] = always(HTML)
-    forgiven = onboard_to(hosted, manifest, "--soft-fail", "--json")
-    assert forgiven.exit_code == 0
-    assert "NOT CONFIRMED" in forgiven.stderr
-    assert forgiven.json["ok"] is False
-    hosted.answers["POST /dbt/v1/verify_upload"] = always(Reply({"detail": "no"}, 409))
+    hosted.answers["POST /dbt/v1/verify_upload"] = replying(HTML)
+    unconfirmed = onboard_to(hosted, manifest, "--soft-fail", "--json")
+    assert unconfirmed.exit_code == 0
+    assert "NOT CONFIRMED" in unconfirmed.stderr
+    assert unconfirmed.json["ok"] is False
+    hosted.answers["POST /dbt/v1/verify_upload"] = replying(Reply({"detail": "no"}, 409))
     assert onboard_to(hosted, manifest, "--soft-fail").exit_code == 1
-    hosted.answers["GET /dbt/v3/validate-credentials"] = always(Reply({"detail": "no"}, 401))
+    hosted.answers["GET /dbt/v3/validate-credentials"] = replying(Reply({"detail": "no"}, 401))
     assert onboard_to(hosted, manifest, "--soft-fail").exit_code == 3
 
 
-def test_a_token_that_expires_soon_is_warned_about(
-    instance: RunningInstance, manifest: Path
-) -> None:
+def test_token_that_expires_soon_causes_warning(instance: RunningInstance, manifest: Path) -> None:
     integration = create_integration(instance)
     expires_at = datetime.now(UTC) + timedelta(days=3, minutes=5)
     token = instance.new_token("upload", expires_at=expires_at)
@@ -537,11 +533,11 @@ def test_a_token_that_expires_soon_is_warned_about(
     )
     assert f"::warning title=datapilot::{warning}" in done.stderr
     assert warning in done.json["warnings"]
-    lasting = datapilot(*onboard, env=access(instance))
-    assert "expires" not in lasting.output
+    without_expiry = datapilot(*onboard, env=access(instance))
+    assert "expires" not in without_expiry.output
 
 
-def test_the_environment_may_be_given_by_its_id(instance: RunningInstance, manifest: Path) -> None:
+def test_environment_can_be_selected_by_id(instance: RunningInstance, manifest: Path) -> None:
     integration = create_integration(instance)
     done = datapilot(
         *("dbt", "onboard", "--dbt_core_integration_id", integration, "--json"),
@@ -553,7 +549,7 @@ def test_the_environment_may_be_given_by_its_id(instance: RunningInstance, manif
     assert len(datapilot(*history, env=access(instance)).json["history"]) == 1
 
 
-def test_history_lists_what_was_onboarded_and_restore_goes_back(
+def test_history_lists_uploads_and_restore_makes_one_current(
     instance: RunningInstance, manifest: Path, tmp_path: Path
 ) -> None:
     integration = create_integration(instance)

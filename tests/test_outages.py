@@ -1,4 +1,4 @@
-"""An instance that is away for a while: who waits how long, and what is used instead."""
+"""Unavailable instances: durations of retries, and use of a cached manifest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PERMANENT = RequestFailure("down", retryable=True)
 
 
 class Clock:
-    """A clock that a test sets forward."""
+    """A clock that a test advances."""
 
     now = 1000.0
 
@@ -43,10 +43,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def seconds_until_the_end(
+def measure_retries(
     budget: RetryBudget, failure: RequestFailure, clock: Clock, try_s: float = 0.0
 ) -> float:
-    """How long a request is repeated that always fails after `try_s`."""
+    """Return how long a request that always fails after `try_s` is retried, in seconds."""
     start = clock.now
     while True:
         clock.now += try_s
@@ -67,22 +67,20 @@ def seconds_until_the_end(
         (300, 600, 0.01, 300),
     ],
 )
-def test_a_request_is_repeated_until_its_budget_ends(
+def test_request_is_retried_until_budget_ends(
     budget_s: float, timeout_s: float, try_s: float, expected_s: float, clock: Clock
 ) -> None:
     budget = RetryBudget(budget_s, Deadline(timeout_s))
-    assert seconds_until_the_end(budget, PERMANENT, clock, try_s) == pytest.approx(
-        expected_s, abs=0.5
-    )
+    assert measure_retries(budget, PERMANENT, clock, try_s) == pytest.approx(expected_s, abs=0.5)
 
 
-def test_the_budget_begins_with_the_first_failure(clock: Clock) -> None:
+def test_budget_starts_with_first_failure(clock: Clock) -> None:
     budget = RetryBudget(30, Deadline(6000))
-    clock.now += 3000  # a long upload
+    clock.now += 3000  # A long upload.
     assert budget.next_wait(PERMANENT) is not None
 
 
-def test_a_silent_server_uses_up_the_budget(clock: Clock) -> None:
+def test_silent_server_consumes_budget(clock: Clock) -> None:
     budget = RetryBudget(300, Deadline(600))
     budget.start()
     assert budget.max_try_s == math.inf
@@ -95,23 +93,23 @@ def test_a_silent_server_uses_up_the_budget(clock: Clock) -> None:
     assert budget.next_wait(PERMANENT) is None
 
 
-def test_a_server_that_asks_for_no_wait_is_not_asked_without_pause(clock: Clock) -> None:
+def test_retry_after_zero_still_waits(clock: Clock) -> None:
     budget = RetryBudget(300, Deadline(600))
-    impatient = RequestFailure("down", retryable=True, retry_after_s=0)
-    assert seconds_until_the_end(budget, impatient, clock) == pytest.approx(300, abs=0.5)
+    failure = RequestFailure("down", retryable=True, retry_after_s=0)
+    assert measure_retries(budget, failure, clock) == pytest.approx(300, abs=0.5)
     assert budget._failures < 200
 
 
-def test_an_unknown_host_name_is_tried_for_ten_seconds(clock: Clock) -> None:
+def test_unknown_host_is_retried_for_ten_seconds(clock: Clock) -> None:
     import requests
 
     error = requests.exceptions.ConnectionError(socket.gaierror(-2, "unknown"))
     failure = failure_from_exception(error, "https://h/")
     budget = RetryBudget(300, Deadline(600))
-    assert seconds_until_the_end(budget, failure, clock) == pytest.approx(10, abs=0.1)
+    assert measure_retries(budget, failure, clock) == pytest.approx(10, abs=0.1)
 
 
-def test_what_the_server_asks_for_is_respected_or_the_end(clock: Clock) -> None:
+def test_retry_after_is_respected_or_ends_retries(clock: Clock) -> None:
     slow_down = RequestFailure("limits the rate", retryable=True, retry_after_s=20)
     budget = RetryBudget(30, Deadline(600))
     assert budget.next_wait(slow_down) == 20
@@ -121,7 +119,7 @@ def test_what_the_server_asks_for_is_respected_or_the_end(clock: Clock) -> None:
     assert RetryBudget(30, Deadline(600)).next_wait(PERMANENT) is not None
 
 
-def test_the_waits_grow_and_have_a_bound(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waits_grow_up_to_limit(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datapilot_defer.client.retries.random.uniform", max)
     budget = RetryBudget(300, Deadline(600))
     waits = []
@@ -136,7 +134,7 @@ def test_the_waits_grow_and_have_a_bound(clock: Clock, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(("attended", "expected_s"), [(True, 30), (False, 300)])
-def test_a_user_at_a_terminal_waits_less_than_a_job(attended: bool, expected_s: float) -> None:
+def test_budget_is_shorter_at_terminal(attended: bool, expected_s: float) -> None:
     console = RecordingConsole()
     console.attended = attended
     parts = [Setting(value, "the test") for value in ("http://127.0.0.1:1", "acme", "t")]
@@ -149,7 +147,7 @@ def test_a_user_at_a_terminal_waits_less_than_a_job(attended: bool, expected_s: 
 def datapilot(
     *words: str | Path | int, world: World, url: str, home: Path
 ) -> tuple[subprocess.CompletedProcess[str], float]:
-    """Run a command as a job does: without a terminal. Return the seconds that it took too."""
+    """Run a command without a terminal. Return the result and the duration in seconds."""
     environ = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
     start = time.monotonic()
     done = subprocess.run(
@@ -164,7 +162,7 @@ def datapilot(
     return done, time.monotonic() - start
 
 
-def test_a_job_waits_for_an_instance_that_restarts(world: World, tmp_path: Path) -> None:
+def test_job_waits_for_instance_restart(world: World, tmp_path: Path) -> None:
     integration = world.integration("restarts")
     with fault_proxy(world.instance.url, listen_after_s=12) as proxy:
         done, seconds = datapilot(
@@ -175,11 +173,11 @@ def test_a_job_waits_for_an_instance_that_restarts(world: World, tmp_path: Path)
         )
     assert done.returncode == 0, done.stderr
     assert seconds > 11
-    assert world.holds(integration) == "new"
+    assert world.current_manifest(integration) == "new"
 
 
 @pytest.mark.parametrize("fault", [act.cut_request(0), act.answer(503), act.stall])
-def test_with_a_cached_manifest_a_pull_gives_up_soon_with_one_warning(
+def test_pull_with_cached_manifest_ends_soon_with_one_warning(
     fault: Act, world: World, tmp_path: Path
 ) -> None:
     integration = world.integration("cached")
@@ -190,15 +188,13 @@ def test_with_a_cached_manifest_a_pull_gives_up_soon_with_one_warning(
         proxy.faults = (At("GET /dbt/", fault),)
         done, seconds = datapilot(*arguments, world=world, url=proxy.url, home=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert 4 < seconds < 30  # one command takes a second, and longer on a busy machine
+    assert 4 < seconds < 30  # A command takes a second, or longer on a busy machine.
     warnings = re.findall(r"Warning: .*Using the artifacts of an earlier pull", done.stderr)
     assert len(warnings) == 1
     assert "--timeout" not in done.stderr
 
 
-def test_a_newer_manifest_that_does_not_arrive_does_not_stop_a_pull(
-    world: World, tmp_path: Path
-) -> None:
+def test_pull_uses_cached_manifest_if_download_stalls(world: World, tmp_path: Path) -> None:
     integration = world.integration("stalls")
     arguments = ("dbt", "pull", "--integration-id", integration, "--output", tmp_path / "state")
     with fault_proxy(world.instance.url) as proxy:

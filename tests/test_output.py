@@ -10,13 +10,13 @@ from datapilot_defer.cli.output import Output, current_output
 
 
 class Terminal(io.StringIO):
-    """A text stream that claims to be a terminal."""
+    """A text stream that reports that it is a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
-def test_a_progress_bar_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_bar_is_shown_at_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     with Output().progress("Uploading manifest", 100) as progress:
@@ -28,7 +28,7 @@ def test_a_progress_bar_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     "output", [Output(quiet=True), Output(json=True), Output(log_format="json")]
 )
-def test_no_progress_bar_is_shown_where_it_would_disturb(
+def test_progress_bar_is_hidden_for_machine_output(
     output: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal = Terminal()
@@ -38,6 +38,6 @@ def test_no_progress_bar_is_shown_where_it_would_disturb(
     assert terminal.getvalue() == ""
 
 
-def test_a_command_of_another_program_has_default_output() -> None:
+def test_command_of_other_program_has_default_output() -> None:
     with click.Context(click.Command("other")):
         assert current_output() == Output()

@@ -1,4 +1,4 @@
-"""A manifest with the relations of the reader's own target is warned of, and no other one."""
+"""Warnings about a manifest that has the relations of the user's own target."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def manifest(relations: Mapping[str, str | None], **metadata: str) -> bytes:
 
 @pytest.fixture
 def project(tmp_path: Path) -> DbtProject:
-    """Return a project whose default target dbt has built last."""
+    """Return a project in which dbt last ran with the default target."""
     target = tmp_path / "shop" / "target"
     target.mkdir(parents=True)
     project = DbtProject(target.parent, "shop", target)
@@ -55,7 +55,7 @@ def project(tmp_path: Path) -> DbtProject:
 
 
 def write_last_run(project: DbtProject, invocation_id: str = "1", **arguments: object) -> None:
-    """Write run_results.json as dbt does after a run with ~/.dbt/profiles.yml."""
+    """Write run_results.json like dbt does after a run with the project's profiles."""
     (project.target / "run_results.json").write_text(
         json.dumps(
             {
@@ -74,24 +74,26 @@ def compare(
     options: str = "",
     variables: Mapping[str, str] | None = None,
 ) -> OwnRelations | None:
-    """Compare a manifest with these relations, before a dbt command with these options."""
+    """Compare a manifest that has these relations, before a dbt command with these options."""
     environ = {"DBT_PROFILES_DIR": str(project.folder), **(variables or {})}
     target = select_target(project, options.split(), environ)
     state = parse_artifact(manifest(relations), path="manifest.json", kind=None)
     return find_own_relations(state, project, target)
 
 
-def test_the_same_relations_are_found(project: DbtProject) -> None:
-    found = compare(project)
-    assert found == OwnRelations(project.target / "manifest.json", 2, '"w"."dev"."countries"')
-    assert str(project.target / "manifest.json") in found.describe()
+def test_same_relations_are_detected(project: DbtProject) -> None:
+    own_relations = compare(project)
+    assert own_relations == OwnRelations(
+        project.target / "manifest.json", 2, '"w"."dev"."countries"'
+    )
+    assert str(project.target / "manifest.json") in own_relations.describe()
 
 
-def test_nodes_of_only_one_manifest_do_not_count(project: DbtProject) -> None:
+def test_nodes_of_only_one_manifest_are_ignored(project: DbtProject) -> None:
     relations = {"model.shop.orders": OWN["model.shop.orders"], "model.shop.new": '"w"."p"."new"'}
-    found = compare(project, relations)
-    assert found is not None
-    assert found.count == 1
+    own_relations = compare(project, relations)
+    assert own_relations is not None
+    assert own_relations.count == 1
 
 
 @pytest.mark.parametrize(
@@ -106,11 +108,13 @@ def test_nodes_of_only_one_manifest_do_not_count(project: DbtProject) -> None:
     ],
     ids=["one differs", "no relations", "ephemeral here", "only a test", "another package", "none"],
 )
-def test_other_relations_are_not(relations: Mapping[str, str | None], project: DbtProject) -> None:
+def test_other_relations_are_not_reported(
+    relations: Mapping[str, str | None], project: DbtProject
+) -> None:
     assert compare(project, relations) is None
 
 
-def test_the_relations_of_a_package_do_not_count(project: DbtProject) -> None:
+def test_relations_of_package_are_ignored(project: DbtProject) -> None:
     relations = {"model.core.orders": '"w"."prod"."orders"'}
     own = {**relations, "model.shop.revenue": '"w"."prod"."revenue"'}
     (project.target / "manifest.json").write_bytes(manifest(own, invocation_id="1"))
@@ -127,9 +131,7 @@ def test_the_relations_of_a_package_do_not_count(project: DbtProject) -> None:
         {"invocation_id": "2"},
     ],
 )
-def test_a_last_run_of_another_target_tells_nothing(
-    last: dict[str, Any], project: DbtProject
-) -> None:
+def test_last_run_of_another_target_is_ignored(last: dict[str, Any], project: DbtProject) -> None:
     write_last_run(project, **last)
     assert compare(project) is None
 
@@ -145,7 +147,7 @@ def test_a_last_run_of_another_target_tells_nothing(
         ("run", {"DBT_ENGINE_TARGET": "prod"}),
     ],
 )
-def test_the_target_is_that_of_the_next_command(
+def test_target_of_next_command_is_compared(
     options: str, variables: dict[str, str], project: DbtProject
 ) -> None:
     assert compare(project, options=options, variables=variables) is None
@@ -154,15 +156,13 @@ def test_the_target_is_that_of_the_next_command(
 
 
 @pytest.mark.parametrize("directory", ["\0", "\ud800", "x" * 5000, ["x"], {}])
-def test_a_profiles_directory_that_cannot_exist_tells_nothing(
-    directory: object, project: DbtProject
-) -> None:
+def test_impossible_profiles_directory_is_ignored(directory: object, project: DbtProject) -> None:
     write_last_run(project, profiles_dir=directory)
     assert compare(project) is None
 
 
-@pytest.mark.skipif(os.name == "nt", reason="creating links needs a privilege")
-def test_a_loop_of_links_tells_nothing(project: DbtProject) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege")
+def test_symlink_loop_is_ignored(project: DbtProject) -> None:
     loop = project.folder / "loop"
     loop.symlink_to(loop)
     assert compare(project, variables={"DBT_PROFILES_DIR": str(loop)}) is None
@@ -180,7 +180,7 @@ def test_a_loop_of_links_tells_nothing(project: DbtProject) -> None:
         ("run --profile shop", {}),
     ],
 )
-def test_the_default_may_be_given_by_its_name(
+def test_default_target_can_be_given_by_name(
     options: str, variables: dict[str, str], project: DbtProject
 ) -> None:
     assert compare(project, options=options, variables=variables) is not None
@@ -203,7 +203,7 @@ def test_the_default_may_be_given_by_its_name(
         ),
     ],
 )
-def test_a_target_that_the_environment_may_change_tells_nothing(
+def test_target_that_depends_on_environment_is_ignored(
     file: str, old: str, new: str, project: DbtProject
 ) -> None:
     content = (project.folder / file).read_text(encoding="utf-8")
@@ -245,7 +245,7 @@ def test_a_name_that_the_environment_may_change_tells_nothing(
 
 
 @pytest.mark.parametrize("content", ["", "- 1", "shop: 1", "shop: {outputs: {dev: 1}}", "[" * 5000])
-def test_profiles_that_cannot_be_read_tell_nothing(content: str, project: DbtProject) -> None:
+def test_unreadable_profiles_are_ignored(content: str, project: DbtProject) -> None:
     (project.folder / "profiles.yml").write_text(content, encoding="utf-8")
     assert compare(project) is None
 
@@ -259,16 +259,14 @@ def test_profiles_that_cannot_be_read_tell_nothing(content: str, project: DbtPro
         ("run", {"DBT_PROFILES_DIR": "/etc/dbt"}),
     ],
 )
-def test_another_profile_is_another_target(
+def test_another_profile_is_not_compared(
     options: str, variables: dict[str, str], project: DbtProject
 ) -> None:
     assert compare(project, options=options, variables=variables) is None
 
 
 @pytest.mark.parametrize("version", ["1.5.9", "1.6.1", "1.7.19"])
-def test_an_old_dbt_that_deferred_has_written_productions_relations(
-    version: str, project: DbtProject
-) -> None:
+def test_deferred_run_of_old_dbt_is_ignored(version: str, project: DbtProject) -> None:
     content = manifest(OWN, invocation_id="1", dbt_version=version)
     (project.target / "manifest.json").write_bytes(content)
     assert compare(project) is not None
@@ -281,33 +279,31 @@ def test_an_old_dbt_that_deferred_has_written_productions_relations(
 
 @pytest.mark.parametrize("name", ["manifest.json", "run_results.json"])
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"args": 1, "nodes": 1}'])
-def test_files_that_cannot_be_read_tell_nothing(
-    name: str, content: str, project: DbtProject
-) -> None:
+def test_unreadable_files_are_ignored(name: str, content: str, project: DbtProject) -> None:
     (project.target / name).write_text(content, encoding="utf-8")
     assert compare(project) is None
     (project.target / name).unlink()
     assert compare(project) is None
 
 
-@pytest.mark.skipif(os.name == "nt", reason="named pipes are of POSIX")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes with a path")
 @pytest.mark.parametrize("name", ["manifest.json", "run_results.json"])
-def test_a_pipe_is_not_read(name: str, project: DbtProject) -> None:
+def test_pipe_is_not_read(name: str, project: DbtProject) -> None:
     (project.target / name).unlink()
     os.mkfifo(project.target / name)
     assert compare(project) is None
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "run_results.json"])
-def test_a_huge_file_is_not_read(name: str, project: DbtProject) -> None:
+def test_huge_file_is_not_read(name: str, project: DbtProject) -> None:
     with (project.target / name).open("r+b") as file:
         file.truncate(1_000_000_001)
     assert compare(project) is None
 
 
-def write_constant_profiles(folder: Path, database: str) -> None:
-    """Replace the environment variables in the profiles of the shop by values."""
-    file = folder / "profiles.yml"
+def write_constant_profiles(directory: Path, database: str) -> None:
+    """Replace the environment variables in the shop's profiles by values."""
+    file = directory / "profiles.yml"
     content = file.read_text(encoding="utf-8")
     content = content.replace("{{ env_var('SHOP_DATABASE', 'warehouse.duckdb') }}", database)
     content = content.replace("{{ env_var('SHOP_SCHEMA', 'dev') }}", "dev")
@@ -318,7 +314,7 @@ def write_constant_profiles(folder: Path, database: str) -> None:
 @pytest.mark.parametrize(
     "words", [("enable",), ("status",), ("run", "build", "--target", "prod"), ("env",)]
 )
-def test_the_commands_warn(
+def test_commands_warn_of_own_relations(
     words: tuple[str, ...], artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = tmp_path / "shop"
@@ -341,14 +337,14 @@ def test_the_commands_warn(
     assert "Warning" not in done.stderr
 
 
-def test_a_developers_own_manifest_is_warned_of_with_dbt(
+def test_dbt_run_with_own_manifest_causes_warning(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shop.project)
     write_constant_profiles(shop.profiles, shop.duckdb.as_posix())
     for name in ("DBT_PROFILES_DIR", "SHOP_DATABASE"):
         monkeypatch.setenv(name, shop.environment[name])
-    assert _compile(shop, shop.prod_artifacts).exit_code == 0  # it leaves the target's manifest
+    assert _compile(shop, shop.prod_artifacts).exit_code == 0  # This writes a manifest.
     own = tmp_path / "own"
     own.mkdir()
     shutil.copy(shop.project / "target" / "manifest.json", own)

@@ -1,4 +1,4 @@
-"""The wheel is complete, works without development tools, and starts quickly."""
+"""Content, installation and start of the wheel."""
 
 import configparser
 import re
@@ -38,7 +38,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment
 
 
-def test_the_wheel_holds_schemas_types_and_pages(wheel: Path) -> None:
+def test_wheel_has_schemas_types_and_pages(wheel: Path) -> None:
     names = {
         name.split("/", 1)[1]
         for name in zipfile.ZipFile(wheel).namelist()
@@ -54,7 +54,7 @@ def test_the_wheel_holds_schemas_types_and_pages(wheel: Path) -> None:
     assert any(name.startswith("instance/web/templates/") for name in names)
 
 
-def test_the_wheel_holds_nothing_but_the_package(wheel: Path) -> None:
+def test_wheel_has_only_package(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {re.sub(r"-[\d.]+\.dist-info$", ".dist-info", top) for top in tops} == {
         "datapilot_defer",
@@ -63,7 +63,7 @@ def test_the_wheel_holds_nothing_but_the_package(wheel: Path) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in zipfile.ZipFile(wheel).namelist())
 
 
-def test_the_wheel_names_both_programs(wheel: Path) -> None:
+def test_wheel_declares_both_programs(wheel: Path) -> None:
     (name,) = (
         name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/entry_points.txt")
     )
@@ -74,7 +74,7 @@ def test_the_wheel_names_both_programs(wheel: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["datapilot", "datapilot-defer"])
-def test_both_installed_programs_are_the_same(installed: Path, name: str) -> None:
+def test_installed_programs_are_equal(installed: Path, name: str) -> None:
     module = run([executable(installed, "python"), "-m", "datapilot_defer", "--help"])
     assert module.startswith("Usage: datapilot [")
     assert run([executable(installed, name), "--help"]) == module.replace(
@@ -82,14 +82,14 @@ def test_both_installed_programs_are_the_same(installed: Path, name: str) -> Non
     )
 
 
-def test_an_installation_without_extras_validates_a_manifest(
-    installed: Path, artifacts: Path
-) -> None:
-    said = run([executable(installed, "datapilot"), "dbt", "validate", artifacts / "manifest.json"])
-    assert "accepted" in said
+def test_installation_without_extras_validates_manifest(installed: Path, artifacts: Path) -> None:
+    output = run(
+        [executable(installed, "datapilot"), "dbt", "validate", artifacts / "manifest.json"]
+    )
+    assert "accepted" in output
 
 
-def test_hosting_without_its_extra_says_what_to_install(installed: Path, tmp_path: Path) -> None:
+def test_serve_without_extra_names_package_to_install(installed: Path, tmp_path: Path) -> None:
     command = [
         str(executable(installed, "datapilot")),
         "instance",
@@ -103,7 +103,7 @@ def test_hosting_without_its_extra_says_what_to_install(installed: Path, tmp_pat
     assert "Traceback" not in done.stderr
 
 
-def test_help_imports_nothing_that_is_slow() -> None:
+def test_help_imports_no_slow_module() -> None:
     command = [sys.executable, "-X", "importtime", "-m", "datapilot_defer", "--help"]
     done = subprocess.run(
         command, capture_output=True, encoding="utf-8", cwd=REPOSITORY, check=True
@@ -122,7 +122,7 @@ def test_help_imports_nothing_that_is_slow() -> None:
     } == set()
 
 
-def test_the_changelog_has_a_heading_for_this_version() -> None:
+def test_changelog_has_heading_for_version() -> None:
     setup = configparser.ConfigParser()
     setup.read(REPOSITORY / "setup.cfg", encoding="utf-8")
     headings = re.findall(
@@ -131,7 +131,7 @@ def test_the_changelog_has_a_heading_for_this_version() -> None:
     assert headings[0] in ("Unreleased", setup["metadata"]["version"])
 
 
-def test_the_package_states_its_version() -> None:
+def test_package_has_version() -> None:
     assert datapilot_defer.__version__ == version("datapilot-defer")
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = datapilot_defer.nothing

@@ -1,4 +1,4 @@
-"""Each leaf command is an entry point that any Click group can mount."""
+"""Entry points of the commands, which any Click group can mount."""
 
 import configparser
 import json
@@ -19,8 +19,8 @@ from tests.support.json_contract import find_problems
 GROUP = "datapilot.plugins"
 
 
-def declared() -> dict[str, str]:
-    """Return the entry points as setup.cfg declares them: what an installation would find."""
+def declared_entry_points() -> dict[str, str]:
+    """Return the entry points that setup.cfg declares."""
     setup = configparser.ConfigParser()
     setup.read(REPOSITORY / "setup.cfg", encoding="utf-8")
     points = configparser.ConfigParser(delimiters="=")
@@ -28,34 +28,34 @@ def declared() -> dict[str, str]:
     return dict(points["all"])
 
 
-def mounted() -> click.Group:
-    """Return another program's group that mounts every entry point under its own names."""
+def make_host_group() -> click.Group:
+    """Return a group of another program with every entry point under a name of its own."""
     host = click.Group("host")
-    for dotted, value in declared().items():
+    for dotted, value in declared_entry_points().items():
         host.add_command(EntryPoint(dotted, value, GROUP).load(), dotted.replace(".", "-"))
     return host
 
 
-def test_every_leaf_command_is_an_entry_point_under_its_dotted_name() -> None:
-    assert set(declared()) == set(LEAVES)
+def test_every_command_has_entry_point() -> None:
+    assert set(declared_entry_points()) == set(LEAVES)
 
 
 @pytest.mark.parametrize("dotted", LEAVES)
-def test_an_entry_point_loads_the_very_command_of_our_own_group(dotted: str) -> None:
-    assert EntryPoint(dotted, declared()[dotted], GROUP).load() is LEAVES[dotted]
+def test_entry_point_loads_command_of_our_group(dotted: str) -> None:
+    assert EntryPoint(dotted, declared_entry_points()[dotted], GROUP).load() is LEAVES[dotted]
 
 
 @pytest.mark.parametrize("dotted", LEAVES)
-def test_every_command_answers_help_and_json_wherever_it_is_mounted(dotted: str) -> None:
+def test_mounted_command_has_help_and_json_option(dotted: str) -> None:
     command = LEAVES[dotted]
     assert isinstance(command, Command)
-    done = CliRunner().invoke(mounted(), [dotted.replace(".", "-"), "--help"])
+    done = CliRunner().invoke(make_host_group(), [dotted.replace(".", "-"), "--help"])
     assert done.exit_code == 0
     assert (command.help or "").splitlines()[0][:40] in " ".join(done.output.split())
     assert "--json" in done.output
 
 
-def test_a_mounted_command_keeps_its_exit_code_and_its_message(tmp_path: Path) -> None:
+def test_mounted_command_keeps_exit_code_and_message(tmp_path: Path) -> None:
     missing = tmp_path / "manifest.json"
     arguments = [
         "dbt-onboard",
@@ -66,7 +66,7 @@ def test_a_mounted_command_keeps_its_exit_code_and_its_message(tmp_path: Path) -
         "--dry-run",
         "--json",
     ]
-    done = CliRunner().invoke(mounted(), arguments)
+    done = CliRunner().invoke(make_host_group(), arguments)
     assert done.exit_code == 2
     assert str(missing) in done.stderr
     failure = json.loads(done.stdout.splitlines()[-1])
@@ -75,7 +75,7 @@ def test_a_mounted_command_keeps_its_exit_code_and_its_message(tmp_path: Path) -
     assert failure["exit_code"] == 2
 
 
-def test_a_mounted_command_refuses_what_is_no_manifest(tmp_path: Path) -> None:
+def test_mounted_command_rejects_invalid_manifest(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
     arguments = [
         "dbt-onboard",
@@ -85,12 +85,12 @@ def test_a_mounted_command_refuses_what_is_no_manifest(tmp_path: Path) -> None:
         str(tmp_path / "manifest.json"),
         "--dry-run",
     ]
-    done = CliRunner().invoke(mounted(), arguments)
+    done = CliRunner().invoke(make_host_group(), arguments)
     assert done.exit_code == 1
     assert "Traceback" not in done.output
 
 
-def test_a_mounted_command_does_its_work(artifacts: Path) -> None:
+def test_mounted_command_succeeds(artifacts: Path) -> None:
     arguments = [
         "dbt-onboard",
         "--integration-id",
@@ -99,15 +99,15 @@ def test_a_mounted_command_does_its_work(artifacts: Path) -> None:
         str(artifacts / "manifest.json"),
         "--dry-run",
     ]
-    done = CliRunner().invoke(mounted(), [*arguments, "--json"])
+    done = CliRunner().invoke(make_host_group(), [*arguments, "--json"])
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
     assert result["artifacts"][0]["kind"] == "manifest"
     assert find_problems("dbt.onboard", result) == []
 
 
-def test_importing_the_commands_imports_nothing_slow() -> None:
-    modules = ", ".join(value.partition(":")[0] for value in declared().values())
+def test_commands_import_no_slow_module() -> None:
+    modules = ", ".join(value.partition(":")[0] for value in declared_entry_points().values())
     command = [sys.executable, "-c", f"import sys, {modules}; print(*sys.modules)"]
     done = subprocess.run(
         command, capture_output=True, encoding="utf-8", check=True, cwd=REPOSITORY

@@ -1,4 +1,4 @@
-"""Commit, branch and build URL of an upload: no secrets, one printable line, limited lengths."""
+"""Commit, branch and build URL of an upload, without secrets and with limited lengths."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BUILD_URLS = {
 
 
 @pytest.mark.parametrize("build_url", BUILD_URLS)
-def test_a_build_url_has_no_user_info(build_url: str) -> None:
+def test_build_url_has_no_user_info(build_url: str) -> None:
     run = ci.detect_ci({**JENKINS, "BUILD_URL": build_url})
     assert run is not None
     assert run.build_url == BUILD_URLS[build_url]
@@ -56,13 +56,13 @@ def test_a_build_url_has_no_user_info(build_url: str) -> None:
         ("x" * 5000, "x" * 250),
     ],
 )
-def test_commit_and_branch_are_one_printable_line(value: str, fact: str | None) -> None:
+def test_commit_and_branch_are_one_printable_line_each(value: str, fact: str | None) -> None:
     run = ci.detect_ci({**JENKINS, "GIT_BRANCH": value, "GIT_COMMIT": value})
     assert run is not None
     assert (run.branch, run.commit) == (fact, fact)
 
 
-def test_onboard_sends_no_password_of_a_build_url(hosted: ProtocolServer, artifacts: Path) -> None:
+def test_onboard_sends_build_url_without_password(hosted: ProtocolServer, artifacts: Path) -> None:
     environment = {
         **JENKINS,
         "BUILD_URL": f"https://ann:{PASSWORD}@ci.example.com/job/1",
@@ -74,7 +74,7 @@ def test_onboard_sends_no_password_of_a_build_url(hosted: ProtocolServer, artifa
         env={**hosted.access, **environment},
     )
     assert done.exit_code == 0, done.output
-    verify = next(seen for seen in hosted.seen if seen.path.endswith("verify_upload"))
+    verify = next(request for request in hosted.requests if request.path.endswith("verify_upload"))
     assert verify.json["build_url"] == "https://ci.example.com/job/1"
     assert verify.json["branch"] == "main forged line"
-    assert not any(PASSWORD.encode() in seen.body for seen in hosted.seen)
+    assert not any(PASSWORD.encode() in request.body for request in hosted.requests)

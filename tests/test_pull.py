@@ -1,4 +1,4 @@
-"""Complete pull commands, against a real instance and one that only speaks the protocol."""
+"""`dbt pull` with a real instance and with one that has only the documented protocol."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ from datapilot_defer.pull.state_directory import (
 from tests.support.commands import Outcome, access, create_integration, datapilot
 from tests.support.dbt_project import PROJECT
 from tests.support.instances import RunningInstance, running_instance
-from tests.support.protocol_server import ProtocolServer, Reply, Seen
+from tests.support.protocol_server import ProtocolServer, RecordedRequest, Reply
 
 pytestmark = pytest.mark.usefixtures("no_retry_delay")
 
 
 @pytest.fixture(autouse=True)
 def _no_dbt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No dbt on PATH: a machine that only pulls needs none."""
+    """Remove dbt from PATH, because a machine that only pulls does not need it."""
     monkeypatch.setenv("PATH", str(tmp_path))
 
 
 @pytest.fixture
 def integration(instance: RunningInstance, artifacts: Path) -> int:
     """Return an integration with production's manifest in PROD."""
-    made = create_integration(instance, "shop")
-    onboard(instance, made, artifacts / "manifest.json")
-    return made
+    integration_id = create_integration(instance, "shop")
+    onboard(instance, integration_id, artifacts / "manifest.json")
+    return integration_id
 
 
 def onboard(instance: RunningInstance, integration: int, manifest: Path, *more: object) -> None:
-    """Push a manifest."""
+    """Onboard a manifest."""
     words = ("--integration-id", integration, "--manifest-path", manifest, "--force", *more)
     done = datapilot("dbt", "onboard", *words, env=access(instance))
     assert done.exit_code == 0, done.output
@@ -73,11 +73,11 @@ def pull_by_name(instance: RunningInstance, name: str, *more: object) -> Outcome
     )
 
 
-def changed(manifest: Path, folder: Path, **metadata: object) -> Path:
+def copy_with_metadata(manifest: Path, directory: Path, **metadata: object) -> Path:
     """Return a copy of a manifest with other metadata."""
     content = json.loads(manifest.read_bytes())
     content["metadata"].update(metadata)
-    copy = folder / f"changed-{len(list(folder.glob('changed-*')))}.json"
+    copy = directory / f"changed-{len(list(directory.glob('copy_with_metadata-*')))}.json"
     copy.write_text(json.dumps(content), encoding="utf-8")
     return copy
 
@@ -86,13 +86,13 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_what_was_onboarded_is_pulled_byte_for_byte(
+def test_pull_downloads_onboarded_bytes(
     instance: RunningInstance, integration: int, artifacts: Path
 ) -> None:
     done = pull(instance, integration)
     assert done.exit_code == 0, done.output
-    folder = Path(done.json["state_dir"])
-    assert (folder / "manifest.json").read_bytes() == (artifacts / "manifest.json").read_bytes()
+    directory = Path(done.json["state_dir"])
+    assert (directory / "manifest.json").read_bytes() == (artifacts / "manifest.json").read_bytes()
     assert {
         name: done.json[name]
         for name in ("ok", "unchanged", "offline", "environment", "project_name")
@@ -105,24 +105,24 @@ def test_what_was_onboarded_is_pulled_byte_for_byte(
     }
     [artifact] = done.json["artifacts"]
     assert artifact["sha256"] == sha256(artifacts / "manifest.json")
-    assert artifact["path"] == str(folder / "manifest.json")
+    assert artifact["path"] == str(directory / "manifest.json")
     assert artifact["schema_version"] == 12
     assert done.json["age_seconds"] >= 0
     assert datetime.fromisoformat(done.json["generated_at"]).tzinfo is not None
 
 
-def test_the_folder_is_printed_and_persists_in_the_cache_folder(
+def test_state_directory_is_printed_and_in_user_cache(
     instance: RunningInstance, integration: int, home: Path
 ) -> None:
     words = ("dbt", "pull", "--integration-id", integration, "--environment", "Prod")
     done = datapilot(*words, env=access(instance))
-    folder = Path(done.stdout.strip())
-    assert folder == default_state_directory(address(instance), integration, "PROD", None)
-    assert folder.is_relative_to(home)
+    directory = Path(done.stdout.strip())
+    assert directory == default_state_directory(address(instance), integration, "PROD", None)
+    assert directory.is_relative_to(home)
     assert "manifest of integration 1, environment Prod, written by dbt 1.11" in done.stderr
 
 
-def test_a_second_pull_is_one_small_request(instance: RunningInstance, integration: int) -> None:
+def test_second_pull_is_one_request(instance: RunningInstance, integration: int) -> None:
     first = pull(instance, integration)
     manifest = Path(first.json["state_dir"]) / "manifest.json"
     before = manifest.stat().st_mtime_ns
@@ -132,25 +132,25 @@ def test_a_second_pull_is_one_small_request(instance: RunningInstance, integrati
     assert manifest.stat().st_mtime_ns == before
 
 
-def test_a_new_manifest_replaces_the_old_one(
+def test_new_manifest_replaces_old_one(
     instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
 ) -> None:
     pull(instance, integration)
-    newer = changed(artifacts / "manifest.json", tmp_path, invocation_id="another")
+    newer = copy_with_metadata(artifacts / "manifest.json", tmp_path, invocation_id="another")
     onboard(instance, integration, newer)
     done = pull(instance, integration)
     assert done.json["unchanged"] is False
     assert sha256(Path(done.json["state_dir"]) / "manifest.json") == sha256(newer)
 
 
-def test_a_file_that_somebody_changed_in_the_cache_is_pulled_anew(
+def test_changed_file_in_cache_is_downloaded_again(
     instance: RunningInstance, integration: int
 ) -> None:
-    folder = Path(pull(instance, integration).json["state_dir"])
-    (folder / "manifest.json").write_text("{}", encoding="utf-8")
+    directory = Path(pull(instance, integration).json["state_dir"])
+    (directory / "manifest.json").write_text("{}", encoding="utf-8")
     done = pull(instance, integration)
     assert done.json["unchanged"] is False
-    assert sha256(folder / "manifest.json") == done.json["artifacts"][0]["sha256"]
+    assert sha256(directory / "manifest.json") == done.json["artifacts"][0]["sha256"]
 
 
 @pytest.mark.parametrize(
@@ -163,21 +163,21 @@ def test_a_file_that_somebody_changed_in_the_cache_is_pulled_anew(
     ],
     ids=range(8),
 )
-def test_a_record_that_can_not_be_read_is_written_anew(
+def test_unreadable_record_is_replaced(
     instance: RunningInstance, integration: int, record: str
 ) -> None:
-    folder = Path(pull(instance, integration).json["state_dir"])
-    (folder / RECORD_FILE).write_text(record, encoding="utf-8")
+    directory = Path(pull(instance, integration).json["state_dir"])
+    (directory / RECORD_FILE).write_text(record, encoding="utf-8")
     assert pull(instance, integration).exit_code == 0
-    assert StateDirectory(folder).read_record() is not None
+    assert StateDirectory(directory).read_record() is not None
 
 
-def test_a_state_directory_of_a_newer_version_is_left_alone(
+def test_state_directory_of_newer_version_is_not_changed(
     instance: RunningInstance, integration: int
 ) -> None:
-    folder = Path(pull(instance, integration).json["state_dir"])
-    record = json.loads((folder / RECORD_FILE).read_bytes())
-    (folder / RECORD_FILE).write_text(
+    directory = Path(pull(instance, integration).json["state_dir"])
+    record = json.loads((directory / RECORD_FILE).read_bytes())
+    (directory / RECORD_FILE).write_text(
         json.dumps({**record, "version": 2, "new": True}), encoding="utf-8"
     )
     done = pull(instance, integration)
@@ -186,7 +186,7 @@ def test_a_state_directory_of_a_newer_version_is_left_alone(
     assert pull(instance, integration, "--force").exit_code == 0
 
 
-def test_several_kinds_are_one_set_and_stay_one(
+def test_several_kinds_are_updated_together(
     instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
 ) -> None:
     results = (
@@ -214,15 +214,13 @@ def test_several_kinds_are_one_set_and_stay_one(
     newer = json.loads((artifacts / "run_results.json").read_bytes())
     newer["elapsed_time"] = 99.0
     (tmp_path / "newer.json").write_text(json.dumps(newer), encoding="utf-8")
-    manifest = changed(artifacts / "manifest.json", tmp_path, invocation_id="another")
+    manifest = copy_with_metadata(artifacts / "manifest.json", tmp_path, invocation_id="another")
     onboard(instance, integration, manifest, "--run-results-path", tmp_path / "newer.json")
     pull(instance, integration, "-o", out)
     assert sha256(out / "run_results.json") == sha256(tmp_path / "newer.json")
 
 
-def test_a_kind_that_was_never_onboarded_is_named(
-    instance: RunningInstance, integration: int
-) -> None:
+def test_missing_kind_is_reported(instance: RunningInstance, integration: int) -> None:
     done = pull(instance, integration, "--kind", "catalog")
     assert done.exit_code == 4
     assert "integration 1 (shop), environment PROD has no catalog.json yet" in done.stderr
@@ -232,7 +230,7 @@ def test_a_kind_that_was_never_onboarded_is_named(
     assert "--run-results-path target/run_results.json`" in results.stderr
 
 
-def test_a_file_of_another_kind_is_named(
+def test_file_of_another_kind_is_reported(
     instance: RunningInstance, integration: int, artifacts: Path
 ) -> None:
     onboard(
@@ -249,7 +247,7 @@ def test_a_file_of_another_kind_is_named(
     assert f"file {file_id} of integration 1 is no manifest; `{history}` lists them" in done.stderr
 
 
-def test_a_folder_above_is_named_as_it_is_and_each_kind_is_said(
+def test_relative_output_is_resolved_and_kinds_are_listed(
     instance: RunningInstance,
     integration: int,
     artifacts: Path,
@@ -273,7 +271,7 @@ def test_a_folder_above_is_named_as_it_is_and_each_kind_is_said(
     )
 
 
-def test_nothing_onboarded_yet_says_how_to(instance: RunningInstance) -> None:
+def test_pull_without_upload_suggests_onboard(instance: RunningInstance) -> None:
     integration = create_integration(instance, "empty")
     done = pull(instance, integration)
     assert done.exit_code == 4
@@ -281,7 +279,7 @@ def test_nothing_onboarded_yet_says_how_to(instance: RunningInstance) -> None:
     assert not default_state_directory(address(instance), integration, None, None).exists()
 
 
-def test_a_wrong_environment_lists_the_ones_that_exist(
+def test_unknown_environment_error_lists_environments(
     instance: RunningInstance, integration: int
 ) -> None:
     done = pull(instance, integration, "--environment", "prodd")
@@ -289,7 +287,7 @@ def test_a_wrong_environment_lists_the_ones_that_exist(
     assert "integration 1 (shop) has no environment prodd; it has: PROD" in done.stderr
 
 
-def test_a_wrong_integration_lists_the_ones_that_exist(
+def test_unknown_integration_error_lists_integrations(
     instance: RunningInstance, integration: int
 ) -> None:
     done = pull(instance, 99)
@@ -298,23 +296,23 @@ def test_a_wrong_integration_lists_the_ones_that_exist(
     assert "there are: 1 (shop)" in done.stderr
 
 
-def test_an_integration_can_be_named(instance: RunningInstance, integration: int) -> None:
+def test_integration_is_selected_by_name(instance: RunningInstance, integration: int) -> None:
     done = datapilot("dbt", "pull", "--integration-name", "shop", "--json", env=access(instance))
     assert done.json["integration_id"] == integration
 
 
-def test_an_earlier_manifest_is_pulled_beside_the_current_one(
+def test_earlier_manifest_has_its_own_directory(
     instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
 ) -> None:
     first = pull(instance, integration).json
-    between = datetime.now(UTC)
+    time_between = datetime.now(UTC)
     onboard(
         instance,
         integration,
-        changed(artifacts / "manifest.json", tmp_path, invocation_id="another"),
+        copy_with_metadata(artifacts / "manifest.json", tmp_path, invocation_id="another"),
     )
     by_id = pull(instance, integration, "--file-id", first["artifacts"][0]["file_id"]).json
-    by_time = pull(instance, integration, "--at", between.isoformat()).json
+    by_time = pull(instance, integration, "--at", time_between.isoformat()).json
     current = pull(instance, integration).json
     assert (
         by_id["artifacts"][0]["sha256"]
@@ -325,31 +323,29 @@ def test_an_earlier_manifest_is_pulled_beside_the_current_one(
     assert len({first["state_dir"], by_id["state_dir"], by_time["state_dir"]}) == 3
 
 
-def test_a_time_before_the_first_upload_is_not_found(
-    instance: RunningInstance, integration: int
-) -> None:
+def test_time_before_first_upload_is_not_found(instance: RunningInstance, integration: int) -> None:
     done = pull(instance, integration, "--at", "2001-01-01")
     assert done.exit_code == 4
     assert "has no manifest at 2001-01-01T00:00:00Z" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (("--at", "yesterday"), "is not an ISO timestamp"),
         (("--file-id", "1", "--kind", "manifest", "--kind", "catalog"), "selects one artifact"),
         (("--file-id", "1", "--at", "2026-11-22"), "select different artifacts"),
     ],
 )
-def test_options_that_can_not_be_meant_are_refused(
-    instance: RunningInstance, words: tuple[str, ...], says: str
+def test_contradictory_options_are_rejected(
+    instance: RunningInstance, words: tuple[str, ...], message: str
 ) -> None:
     done = pull(instance, 1, *words)
     assert done.exit_code == 2
-    assert says in done.stderr
+    assert message in done.stderr
 
 
-def test_offline_uses_what_is_there_and_says_how_old_it_is(
+def test_offline_uses_cached_manifest_and_reports_age(
     instance: RunningInstance, integration: int, tmp_path: Path
 ) -> None:
     before = pull(instance, integration, "--offline")
@@ -376,9 +372,7 @@ def test_offline_needs_no_token(instance: RunningInstance, integration: int) -> 
     assert "no token" in online.stderr
 
 
-def test_a_rejected_download_leaves_no_temporary_file(
-    hosted: ProtocolServer, tmp_path: Path
-) -> None:
+def test_rejected_download_leaves_no_temporary_file(hosted: ProtocolServer, tmp_path: Path) -> None:
     hosted.uploads[1] = b'{"metadata": {}, "nodes": {}}'
     done = pull_hosted(hosted, "-o", tmp_path / "out")
     assert done.exit_code == 1
@@ -386,7 +380,7 @@ def test_a_rejected_download_leaves_no_temporary_file(
     assert {path.name for path in (tmp_path / "out").iterdir()} <= {".datapilot.lock"}
 
 
-def test_an_instance_that_is_gone_is_warned_of_and_what_is_there_is_used(
+def test_unavailable_instance_causes_warning_and_cached_manifest_is_used(
     artifacts: Path, tmp_path: Path
 ) -> None:
     with running_instance(tmp_path / "data") as instance:
@@ -402,13 +396,11 @@ def test_an_instance_that_is_gone_is_warned_of_and_what_is_there_is_used(
     stale = pull(instance, integration, "--max-age", "0s")
     assert stale.exit_code == 1
     assert "too old" in stale.stderr
-    nothing = pull(instance, integration, "--environment", "STAGING")
-    assert nothing.exit_code == 5
+    not_cached = pull(instance, integration, "--environment", "STAGING")
+    assert not_cached.exit_code == 5
 
 
-def test_a_name_that_was_looked_up_once_is_known_offline_and_when_the_instance_is_gone(
-    artifacts: Path, tmp_path: Path
-) -> None:
+def test_cached_name_is_used_without_instance(artifacts: Path, tmp_path: Path) -> None:
     with running_instance(tmp_path / "data") as instance:
         onboard(instance, create_integration(instance, "shop"), artifacts / "manifest.json")
         assert pull_by_name(instance, "shop").json["unchanged"] is False
@@ -419,10 +411,14 @@ def test_a_name_that_was_looked_up_once_is_known_offline_and_when_the_instance_i
         True,
         1,
     )
-    gone = pull_by_name(instance, "shop", "--max-age", "9w")
-    assert (gone.exit_code, gone.json["offline"]) == (0, True)
+    unavailable = pull_by_name(instance, "shop", "--max-age", "9w")
+    assert (unavailable.exit_code, unavailable.json["offline"]) == (0, True)
     assert (
-        len(re.findall(r"nothing listens at .*Using the artifacts of an earlier pull", gone.stderr))
+        len(
+            re.findall(
+                r"nothing listens at .*Using the artifacts of an earlier pull", unavailable.stderr
+            )
+        )
         == 1
     )
     assert pull_by_name(instance, "shop", "--max-age", "0s").exit_code == 1
@@ -430,9 +426,7 @@ def test_a_name_that_was_looked_up_once_is_known_offline_and_when_the_instance_i
     assert pull_by_name(instance, "other").exit_code == 5
 
 
-def test_a_name_that_was_never_looked_up_is_not_found_offline(
-    instance: RunningInstance, integration: int
-) -> None:
+def test_unknown_name_is_not_found_offline(instance: RunningInstance, integration: int) -> None:
     done = pull_by_name(instance, "shop", "--offline")
     assert done.exit_code == 4
     assert (
@@ -441,22 +435,22 @@ def test_a_name_that_was_never_looked_up_is_not_found_offline(
     )
 
 
-@pytest.mark.parametrize("kept", ["{", "[]", '{"shop": "1"}', '{"other": 7}'])
-def test_names_that_can_not_be_read_are_looked_up_anew(
-    instance: RunningInstance, integration: int, kept: str
+@pytest.mark.parametrize("content", ["{", "[]", '{"shop": "1"}', '{"other": 7}'])
+def test_unreadable_name_cache_is_replaced(
+    instance: RunningInstance, integration: int, content: str
 ) -> None:
-    folder = instance_cache_directory(address(instance))
-    folder.mkdir(parents=True)
-    (folder / "names.json").write_text(kept, encoding="utf-8")
+    directory = instance_cache_directory(address(instance))
+    directory.mkdir(parents=True)
+    (directory / "names.json").write_text(content, encoding="utf-8")
     assert pull_by_name(instance, "shop", "--offline").exit_code == 4
     assert pull_by_name(instance, "shop").exit_code == 0
     assert pull_by_name(instance, "shop", "--offline").json["integration_id"] == integration
     assert integration_names._read_cached_id(address(instance), "other") == (
-        7 if "other" in kept else None
+        7 if "other" in content else None
     )
 
 
-def test_a_cache_that_keeps_no_names_does_not_keep_from_pulling(
+def test_unwritable_name_cache_does_not_prevent_pull(
     instance: RunningInstance, integration: int, tmp_path: Path
 ) -> None:
     (instance_cache_directory(address(instance)) / "names.json").mkdir(parents=True)
@@ -467,7 +461,7 @@ def test_a_cache_that_keeps_no_names_does_not_keep_from_pulling(
     assert pull_by_name(instance, "shop", "-o", tmp_path / "out", "--offline").exit_code == 4
 
 
-def test_without_a_home_no_names_are_kept(
+def test_names_are_not_cached_without_home(
     instance: RunningInstance, integration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("datapilot_defer.config._absolute_or_none", lambda _: None)
@@ -475,11 +469,11 @@ def test_without_a_home_no_names_are_kept(
     assert integration_names._read_cached_id(address(instance), "shop") is None
 
 
-def test_a_manifest_that_is_too_old_is_refused(
+def test_too_old_manifest_is_rejected(
     instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
 ) -> None:
-    then = (datetime.now(UTC) - timedelta(hours=30)).isoformat().replace("+00:00", "Z")
-    old = changed(artifacts / "manifest.json", tmp_path, generated_at=then)
+    generated_at = (datetime.now(UTC) - timedelta(hours=30)).isoformat().replace("+00:00", "Z")
+    old = copy_with_metadata(artifacts / "manifest.json", tmp_path, generated_at=generated_at)
     onboard(instance, integration, old)
     done = pull(instance, integration, "--max-age", "1d")
     assert done.exit_code == 1
@@ -487,11 +481,11 @@ def test_a_manifest_that_is_too_old_is_refused(
     assert pull(instance, integration, "--max-age", "31h").exit_code == 0
 
 
-def test_a_manifest_that_the_dbt_can_not_read_is_refused_and_the_old_one_stays(
+def test_manifest_unreadable_by_dbt_is_rejected_and_old_one_kept(
     instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
 ) -> None:
     done = pull(instance, integration, "--readable-by", "1.11")
-    folder = Path(done.json["state_dir"])
+    directory = Path(done.json["state_dir"])
     v20 = tmp_path / "v20.json"
     text = (
         (artifacts / "manifest.json")
@@ -499,14 +493,14 @@ def test_a_manifest_that_the_dbt_can_not_read_is_refused_and_the_old_one_stays(
         .replace("manifest/v12.json", "manifest/v20.json")
     )
     v20.write_text(text, encoding="utf-8")
-    put_by_hand(instance, integration, v20)
+    upload_without_validation(instance, integration, v20)
     done = pull(instance, integration, "--readable-by", "1.11")
     assert done.exit_code == 1
     assert "has no manifest that dbt 1.11 can read; Nothing was changed" in done.stderr
-    assert sha256(folder / "manifest.json") == sha256(artifacts / "manifest.json")
+    assert sha256(directory / "manifest.json") == sha256(artifacts / "manifest.json")
 
 
-def test_what_another_version_of_dbt_reads_is_checked_again(
+def test_cached_manifest_is_checked_for_another_dbt_version(
     instance: RunningInstance, integration: int
 ) -> None:
     assert pull(instance, integration, "--readable-by", "1.11").exit_code == 0
@@ -515,17 +509,17 @@ def test_what_another_version_of_dbt_reads_is_checked_again(
     assert "dbt 1.5" in done.stderr
 
 
-def put_by_hand(instance: RunningInstance, integration: int, file: Path) -> None:
-    """Upload as another client does, which validates nothing."""
+def upload_without_validation(instance: RunningInstance, integration: int, file: Path) -> None:
+    """Upload a manifest like a client that does not validate it."""
     import requests
 
-    place = {
+    environment = {
         "dbt_core_integration_id": str(integration),
         "dbt_core_integration_environment_type": "PROD",
     }
     signed = requests.get(
         f"{instance.url}/dbt/v1/signed_url",
-        params={**place, "file_type": "manifest"},
+        params={**environment, "file_type": "manifest"},
         headers=instance.headers,
         timeout=30,
     ).json()
@@ -537,7 +531,7 @@ def put_by_hand(instance: RunningInstance, integration: int, file: Path) -> None
     assert answer.ok, answer.text
 
 
-def test_the_targets_folder_is_refused(
+def test_target_directory_is_rejected(
     instance: RunningInstance, integration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(PROJECT, tmp_path / "shop")
@@ -551,7 +545,7 @@ def test_the_targets_folder_is_refused(
     assert pull(instance, integration, "--output", tmp_path / "shop" / "state").exit_code == 0
 
 
-def test_files_that_no_pull_put_there_are_not_overwritten(
+def test_files_of_user_are_not_overwritten(
     instance: RunningInstance, integration: int, tmp_path: Path
 ) -> None:
     (tmp_path / "out").mkdir()
@@ -564,29 +558,31 @@ def test_files_that_no_pull_put_there_are_not_overwritten(
     assert pull(instance, integration, "--output", tmp_path / "out").json["unchanged"] is True
 
 
-def test_a_folder_may_change_to_another_integration(
+def test_directory_can_be_reused_for_another_integration(
     instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
 ) -> None:
     pull(instance, integration, "--output", tmp_path / "out")
     other = create_integration(instance, "other")
-    onboard(instance, other, changed(artifacts / "manifest.json", tmp_path, invocation_id="other"))
+    onboard(
+        instance,
+        other,
+        copy_with_metadata(artifacts / "manifest.json", tmp_path, invocation_id="other"),
+    )
     done = pull(instance, other, "--output", tmp_path / "out")
     assert (done.exit_code, done.json["unchanged"]) == (0, False)
 
 
 @pytest.mark.skipif(
-    not Path("/proc/self").is_dir(), reason="needs a folder in which nobody can write"
+    not Path("/proc/self").is_dir(), reason="needs a directory in which no user can write"
 )
-def test_a_folder_that_can_not_be_written_to_is_said(
-    instance: RunningInstance, integration: int
-) -> None:
+def test_unwritable_directory_is_reported(instance: RunningInstance, integration: int) -> None:
     done = pull(instance, integration, "--output", "/proc/self/state")
     assert done.exit_code == 2
     assert "cannot write to /proc/self/state" in done.stderr
     assert "--output" in done.stderr
 
 
-def test_a_file_in_the_place_of_the_folder_is_said(
+def test_file_instead_of_directory_is_reported(
     instance: RunningInstance, integration: int, tmp_path: Path
 ) -> None:
     (tmp_path / "out").write_text("", encoding="utf-8")
@@ -596,7 +592,7 @@ def test_a_file_in_the_place_of_the_folder_is_said(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file system of its own")
-def test_a_full_disk_leaves_the_old_manifest_and_nothing_half_written(
+def test_full_disk_keeps_old_manifest_and_no_partial_file(
     instance: RunningInstance, integration: int, artifacts: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "small"
@@ -616,7 +612,7 @@ def test_a_full_disk_leaves_the_old_manifest_and_nothing_half_written(
         onboard(
             instance,
             integration,
-            changed(artifacts / "manifest.json", tmp_path, invocation_id="another"),
+            copy_with_metadata(artifacts / "manifest.json", tmp_path, invocation_id="another"),
         )
         done = pull(instance, integration, "--output", out)
         assert done.exit_code == 2
@@ -627,7 +623,7 @@ def test_a_full_disk_leaves_the_old_manifest_and_nothing_half_written(
         subprocess.run([shutil.which("umount", path=os.defpath) or "umount", out], check=True)
 
 
-def test_a_lock_that_a_killed_process_left_behind_does_not_hold(
+def test_lock_of_killed_process_is_released(
     instance: RunningInstance, integration: int, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -648,7 +644,7 @@ def test_a_lock_that_a_killed_process_left_behind_does_not_hold(
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a state directory, as another process does."""
+    """Hold the lock of a state directory in a thread, like another process would."""
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -666,7 +662,7 @@ def locked(path: Path) -> Iterator[None]:
         holder.join()
 
 
-def test_a_lock_is_waited_for_as_long_as_the_command_has_time(
+def test_wait_for_lock_ends_with_timeout(
     instance: RunningInstance, integration: int, tmp_path: Path
 ) -> None:
     start = time.monotonic()
@@ -677,7 +673,7 @@ def test_a_lock_is_waited_for_as_long_as_the_command_has_time(
     assert "another process has been writing" in outcome.stderr
 
 
-def test_a_lock_is_waited_for_briefly_if_a_manifest_is_there(
+def test_wait_for_lock_is_short_with_cached_manifest(
     instance: RunningInstance, integration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert pull(instance, integration, "--output", tmp_path / "out").exit_code == 0
@@ -691,24 +687,24 @@ def test_a_lock_is_waited_for_briefly_if_a_manifest_is_there(
     assert "Using the artifacts of an earlier pull" in outcome.stderr
 
 
-def test_the_names_of_the_default_folder_are_safe_on_every_system() -> None:
-    def last(environment: str, pin: str | None = None) -> str:
+def test_names_of_default_directories_are_portable() -> None:
+    def last_part(environment: str, pin: str | None = None) -> str:
         return default_state_directory(
             InstanceAddress("https://i.example:8443", "acme"), 7, environment, pin
         ).name
 
-    assert last("PROD") == last("prod") == "prod"
+    assert last_part("PROD") == last_part("prod") == "prod"
     assert default_state_directory(
         InstanceAddress("https://i.example:8443", "acme"), 7, None, None
     ).parts[-4:] == (*("i.example_8443", "acme", "7", "default"),)
-    integration_names = [
-        last(name)
+    parts = [
+        last_part(name)
         for name in ("..", ".", "con", "a/b", "a\\b", "ü" * 200, "nul.txt", "a:b", "a b", "@")
     ]
-    assert len(set(integration_names)) == len(integration_names)
-    assert all(re.fullmatch(r"[a-z0-9_@+-][a-z0-9._@+-]{0,80}", name) for name in integration_names)
-    assert not {"con", "nul.txt", ".", ".."} & set(integration_names)
-    assert last("prod", "12") == "prod@12"
+    assert len(set(parts)) == len(parts)
+    assert all(re.fullmatch(r"[a-z0-9_@+-][a-z0-9._@+-]{0,80}", name) for name in parts)
+    assert not {"con", "nul.txt", ".", ".."} & set(parts)
+    assert last_part("prod", "12") == "prod@12"
 
 
 @pytest.mark.parametrize(
@@ -724,11 +720,11 @@ def test_the_names_of_the_default_folder_are_safe_on_every_system() -> None:
         (1e6, "12 d"),
     ],
 )
-def test_lengths_of_time_are_said_as_people_do(seconds: float, words: str) -> None:
+def test_duration_has_suitable_unit(seconds: float, words: str) -> None:
     assert format_duration(seconds) == words
 
 
-def test_a_wish_says_what_it_is() -> None:
+def test_pull_options_describe_source() -> None:
     assert PullOptions(7).description == "integration 7"
     assert PullOptions(7, "PROD", at="2026-11-22").pin == "2026-11-22"
 
@@ -745,14 +741,14 @@ def pull_hosted(server: ProtocolServer, *more: object) -> Outcome:
     return datapilot("dbt", "pull", "--integration-id", 7, "--json", *more, env=server.access)
 
 
-def test_an_instance_that_tells_no_sha256_is_compared_by_file_id(hosted: ProtocolServer) -> None:
+def test_response_without_sha256_is_compared_by_file_id(hosted: ProtocolServer) -> None:
     assert pull_hosted(hosted).json["unchanged"] is False
     assert pull_hosted(hosted).json["unchanged"] is True
     hosted.uploads[2], hosted.verified[0] = hosted.uploads[1], 2
     assert pull_hosted(hosted).json["unchanged"] is False
 
 
-def test_an_instance_that_does_not_tell_the_environment_is_warned_of(
+def test_response_without_environment_causes_warning(
     hosted: ProtocolServer,
 ) -> None:
     done = pull_hosted(hosted, "--environment", "PROD")
@@ -768,22 +764,22 @@ def test_an_instance_that_does_not_tell_the_environment_is_warned_of(
 
 
 @pytest.mark.parametrize(
-    ("body", "code", "says"),
+    ("body", "code", "message"),
     [
         (b"", 1, "is empty"),
         (b'{"metadata": {"dbt_schema_version"', 1, "ends after"),
         (b"<html>sign in</html>", 1, "is not JSON"),
     ],
 )
-def test_what_arrives_and_is_no_manifest_is_refused(
-    hosted: ProtocolServer, body: bytes, code: int, says: str, tmp_path: Path
+def test_downloaded_file_that_is_not_a_manifest_is_rejected(
+    hosted: ProtocolServer, body: bytes, code: int, message: str, tmp_path: Path
 ) -> None:
     pull_hosted(hosted, "-o", tmp_path / "out")
     before = (tmp_path / "out" / "manifest.json").read_bytes()
     hosted.uploads[2], hosted.verified[0] = body, 2
     done = pull_hosted(hosted, "-o", tmp_path / "out")
     assert done.exit_code == code, done.output
-    assert says in done.stderr
+    assert message in done.stderr
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         ".datapilot.lock",
@@ -792,7 +788,7 @@ def test_what_arrives_and_is_no_manifest_is_refused(
     ]
 
 
-def test_bytes_that_are_not_those_of_the_sha256_are_unavailable(hosted: ProtocolServer) -> None:
+def test_download_with_wrong_sha256_fails(hosted: ProtocolServer) -> None:
     answer = {
         "url": f"{hosted.url}/storage/1?signature=s3cret",
         "dbt_core_integration_file_id": 1,
@@ -805,7 +801,7 @@ def test_bytes_that_are_not_those_of_the_sha256_are_unavailable(hosted: Protocol
     assert "s3cret" not in done.output
 
 
-def test_a_signed_url_that_is_no_longer_good_is_said(hosted: ProtocolServer) -> None:
+def test_expired_signed_url_is_reported(hosted: ProtocolServer) -> None:
     answer = {"url": f"{hosted.url}/storage/1?signature=old", "dbt_core_integration_file_id": 1}
     hosted.answers["GET /dbt/v1/fetch_artifact_url"] = lambda _: Reply(answer)
     done = pull_hosted(hosted)
@@ -813,7 +809,7 @@ def test_a_signed_url_that_is_no_longer_good_is_said(hosted: ProtocolServer) -> 
     assert "signature" not in done.output
 
 
-def test_a_token_that_is_not_accepted_is_access_denied_also_when_something_is_there(
+def test_rejected_token_fails_despite_cached_manifest(
     hosted: ProtocolServer,
 ) -> None:
     pull_hosted(hosted)
@@ -823,14 +819,14 @@ def test_a_token_that_is_not_accepted_is_access_denied_also_when_something_is_th
     assert "wrong-token" not in done.output
 
 
-def test_a_kind_that_is_no_longer_there_leaves_the_set(
+def test_kind_missing_on_instance_is_removed(
     hosted: ProtocolServer, artifacts: Path, tmp_path: Path
 ) -> None:
     hosted.uploads[2] = (artifacts / "catalog.json").read_bytes()
-    there = {"manifest": 1, "catalog": 2}
+    file_ids = {"manifest": 1, "catalog": 2}
 
-    def answer(request: Seen) -> Reply:
-        file_id = there.get(request.query["artifact_type"])
+    def answer(request: RecordedRequest) -> Reply:
+        file_id = file_ids.get(request.query["artifact_type"])
         if file_id is None:
             return Reply({"detail": "Not Found"}, 404)
         url = f"{hosted.url}/storage/{file_id}?signature=s3cret"
@@ -839,13 +835,13 @@ def test_a_kind_that_is_no_longer_there_leaves_the_set(
     hosted.answers["GET /dbt/v1/fetch_artifact_url"] = answer
     done = pull_hosted(hosted, "-o", tmp_path / "out", "--kind", "catalog", "--kind", "manifest")
     assert (tmp_path / "out" / "catalog.json").exists(), done.output
-    hosted.uploads[3], there["manifest"] = hosted.uploads[1], 3
-    del there["catalog"]
+    hosted.uploads[3], file_ids["manifest"] = hosted.uploads[1], 3
+    del file_ids["catalog"]
     assert pull_hosted(hosted, "-o", tmp_path / "out").exit_code == 0
     assert not (tmp_path / "out" / "catalog.json").exists()
 
 
-def test_a_manifest_that_does_not_say_how_old_it_is_is_too_old_for_any_bound(
+def test_manifest_of_unknown_age_is_too_old_for_any_limit(
     hosted: ProtocolServer, artifacts: Path
 ) -> None:
     content = json.loads((artifacts / "manifest.json").read_bytes())
@@ -857,44 +853,47 @@ def test_a_manifest_that_does_not_say_how_old_it_is_is_too_old_for_any_bound(
     assert pull_hosted(hosted, "--max-age", "99w").exit_code == 1
 
 
-def test_only_another_kind_is_said_by_its_name(hosted: ProtocolServer, artifacts: Path) -> None:
+def test_pull_of_other_kind_reports_its_name(hosted: ProtocolServer, artifacts: Path) -> None:
     hosted.uploads[1] = (artifacts / "catalog.json").read_bytes()
     done = pull_hosted(hosted, "--kind", "catalog")
     assert "Pulled: catalog of integration 7" in done.stderr
     assert done.json["age_seconds"] is None
 
 
-@pytest.mark.skipif(os.name == "nt", reason="scripts with an interpreter line are of POSIX")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no shebang lines")
 @pytest.mark.parametrize(
-    ("says", "code"), [("installed: 1.5.0", 1), ("installed: 1.11.16", 0), ("nonsense", 0)]
+    ("version_output", "code"),
+    [("installed: 1.5.0", 1), ("installed: 1.11.16", 0), ("nonsense", 0)],
 )
-def test_the_dbt_on_path_is_the_one_that_has_to_read_it(
-    hosted: ProtocolServer, says: str, code: int, tmp_path: Path
+def test_manifest_must_be_readable_by_dbt_on_path(
+    hosted: ProtocolServer, version_output: str, code: int, tmp_path: Path
 ) -> None:
-    (tmp_path / "dbt").write_text(f"#!/bin/sh\necho '{says}'\n", encoding="utf-8")
+    (tmp_path / "dbt").write_text(f"#!/bin/sh\necho '{version_output}'\n", encoding="utf-8")
     (tmp_path / "dbt").chmod(0o755)
     done = pull_hosted(hosted, "-v")
     assert done.exit_code == code, done.output
-    assert says != "nonsense" or "is not checked against a version of dbt" in done.stderr
+    assert version_output != "nonsense" or "is not checked against a version of dbt" in done.stderr
     named = pull_hosted(hosted, "--dbt", tmp_path / "dbt")
-    assert named.exit_code == (2 if says == "nonsense" else code)
+    assert named.exit_code == (2 if version_output == "nonsense" else code)
 
 
-def test_a_file_system_without_locks_is_used_without(
+def test_pull_works_on_file_system_without_locks(
     hosted: ProtocolServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_locks(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise NotImplementedError
 
-    monkeypatch.setattr("filelock.FileLock.acquire", no_locks)
+    monkeypatch.setattr("filelock.FileLock.acquire", fail)
     assert pull_hosted(hosted, "-o", tmp_path / "out").exit_code == 0
     assert (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_nothing_in_a_manifest_commands_a_terminal(
+def test_manifest_cannot_control_terminal(
     hosted: ProtocolServer, artifacts: Path, tmp_path: Path
 ) -> None:
-    evil = changed(artifacts / "manifest.json", tmp_path, dbt_version="1.11\x1b]0;owned\x07\x9b2J")
+    evil = copy_with_metadata(
+        artifacts / "manifest.json", tmp_path, dbt_version="1.11\x1b]0;owned\x07\x9b2J"
+    )
     hosted.uploads[1] = evil.read_bytes()
     done = pull_hosted(hosted)
     assert done.exit_code == 0
@@ -902,16 +901,14 @@ def test_nothing_in_a_manifest_commands_a_terminal(
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.output)
 
 
-def test_a_file_that_somebody_removed_is_pulled_anew(hosted: ProtocolServer) -> None:
-    folder = Path(pull_hosted(hosted).json["state_dir"])
-    (folder / "manifest.json").unlink()
+def test_removed_file_is_downloaded_again(hosted: ProtocolServer) -> None:
+    directory = Path(pull_hosted(hosted).json["state_dir"])
+    (directory / "manifest.json").unlink()
     assert pull_hosted(hosted).json["unchanged"] is False
-    assert (folder / "manifest.json").exists()
+    assert (directory / "manifest.json").exists()
 
 
-def test_a_folder_in_the_place_of_the_record_is_said(
-    hosted: ProtocolServer, tmp_path: Path
-) -> None:
+def test_directory_instead_of_record_is_reported(hosted: ProtocolServer, tmp_path: Path) -> None:
     (tmp_path / "out" / RECORD_FILE).mkdir(parents=True)
     done = pull_hosted(hosted, "-o", tmp_path / "out")
     assert done.exit_code == 2

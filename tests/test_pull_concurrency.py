@@ -1,4 +1,4 @@
-"""Many processes at once: whoever reads gets a whole manifest that the instance knows."""
+"""Concurrent pulls and onboardings, during which readers always find a complete manifest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.json_contract import check_output
 PULLING, ONBOARDING = 20, 5
 
 
-def test_twenty_pull_while_five_onboard(
+def test_concurrent_pulls_and_onboardings(
     instance: RunningInstance, artifacts: Path, tmp_path: Path
 ) -> None:
     env = access(instance)
@@ -48,28 +48,28 @@ def test_twenty_pull_while_five_onboard(
     onboarding = [
         _start(instance, "onboard", "--manifest-path", path, "--force") for path in others
     ]
-    # Two editors, CI jobs …: most share the folder in the cache, some have one of their own.
+    # Most processes share the cache directory, like editors and CI jobs. Some have their own.
     pulling = [
         _start(
             instance, "pull", *(["--output", tmp_path / f"own-{number}"] if number % 5 == 0 else [])
         )
         for number in range(PULLING)
     ]
-    ended = [(child.communicate(), child.returncode) for child in [*onboarding, *pulling]]
+    results = [(child.communicate(), child.returncode) for child in [*onboarding, *pulling]]
     reader.stop()
-    assert [code for _, code in ended] == [0] * (ONBOARDING + PULLING), [
-        said for said, code in ended if code
+    assert [code for _, code in results] == [0] * (ONBOARDING + PULLING), [
+        streams for streams, code in results if code
     ]
-    for (said, _), code in ended[ONBOARDING:]:
-        check_output(["dbt", "pull", "--json"], said, code)
-    answers = [json.loads(said.splitlines()[-1]) for (said, _), _ in ended[ONBOARDING:]]
+    for (stdout, _), code in results[ONBOARDING:]:
+        check_output(["dbt", "pull", "--json"], stdout, code)
+    answers = [json.loads(stdout.splitlines()[-1]) for (stdout, _), _ in results[ONBOARDING:]]
     assert {answer["artifacts"][0]["sha256"] for answer in answers} <= known
     for answer in answers:
         assert (
             hashlib.sha256(Path(answer["artifacts"][0]["path"]).read_bytes()).hexdigest() in known
         )
     assert reader.reads > 0
-    assert reader.strange == 0
+    assert reader.unknown == 0
     last = datapilot(
         "dbt", "pull", "--integration-id", 1, "--environment", "PROD", "--json", env=env
     ).json
@@ -80,7 +80,7 @@ def test_twenty_pull_while_five_onboard(
     assert not list(shared.glob("*.tmp"))
 
 
-def test_a_reader_sees_one_manifest_or_the_other_and_never_a_part(tmp_path: Path) -> None:
+def test_reader_never_sees_partial_manifest(tmp_path: Path) -> None:
     contents = [bytes([letter]) * 8_000_000 for letter in b"ab"]
     _replace_manifest(tmp_path, contents[0])
     reader = _Reader(
@@ -90,7 +90,7 @@ def test_a_reader_sees_one_manifest_or_the_other_and_never_a_part(tmp_path: Path
         _replace_manifest(tmp_path, contents[turn % 2])
     reader.stop()
     assert reader.reads > 0
-    assert reader.strange == 0
+    assert reader.unknown == 0
 
 
 def _replace_manifest(directory: Path, content: bytes) -> None:
@@ -100,11 +100,11 @@ def _replace_manifest(directory: Path, content: bytes) -> None:
 
 
 class _Reader:
-    """Reads the manifest again and again, as dbt would at any moment, without any lock."""
+    """A thread that reads the manifest repeatedly without a lock, like dbt."""
 
     def __init__(self, file: Path, known: set[str]) -> None:
         self._file, self._known, self._ended = file, known, threading.Event()
-        self.reads = self.strange = 0
+        self.reads = self.unknown = 0
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
 
@@ -119,13 +119,13 @@ class _Reader:
             except FileNotFoundError:
                 continue
             self.reads += 1
-            self.strange += hashlib.sha256(content).hexdigest() not in self._known
+            self.unknown += hashlib.sha256(content).hexdigest() not in self._known
 
 
 def _start(instance: RunningInstance, command: str, *more: object) -> subprocess.Popen[str]:
-    where = ["--integration-id", "1", "--environment", "PROD", "--json"]
+    options = ["--integration-id", "1", "--environment", "PROD", "--json"]
     return subprocess.Popen(
-        [sys.executable, "-m", "datapilot_defer", "dbt", command, *where, *map(str, more)],
+        [sys.executable, "-m", "datapilot_defer", "dbt", command, *options, *map(str, more)],
         env={**os.environ, **access(instance)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -134,11 +134,11 @@ def _start(instance: RunningInstance, command: str, *more: object) -> subprocess
     )
 
 
-def _manifest(artifacts: Path, folder: Path, number: int) -> Path:
-    """Production's manifest as of another invocation, and of another size."""
+def _manifest(artifacts: Path, directory: Path, number: int) -> Path:
+    """Return production's manifest with another invocation and another size."""
     content = json.loads((artifacts / "manifest.json").read_bytes())
     content["metadata"]["invocation_id"] = f"invocation {number}"
     content["docs"]["doc.dbt.__overview__"]["block_contents"] = f"{number} " * 200_000
-    path = folder / f"manifest-{number}.json"
+    path = directory / f"manifest-{number}.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     return path

@@ -1,4 +1,4 @@
-"""Artifacts of two instances, records, unusual times and busy files."""
+"""State directories of two instances, records, unusual times and busy files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pull(instance: RunningInstance, name: str, *words: object) -> Outcome:
     return datapilot("dbt", "pull", "--integration-id", 1, "--json", *words, env=environ)
 
 
-def test_what_one_instance_gave_is_not_gone_on_with_for_another(
+def test_manifest_of_one_instance_is_not_used_for_another(
     instance: RunningInstance, artifacts: Path, tmp_path: Path
 ) -> None:
     words: tuple[str, ...] = (
@@ -50,28 +50,28 @@ def test_what_one_instance_gave_is_not_gone_on_with_for_another(
     assert "no usable artifacts" in done.stderr
 
 
-def test_instance_names_that_differ_in_case_alone_have_folders_that_differ_everywhere() -> None:
-    folders = {
+def test_instance_names_that_differ_only_in_case_have_different_directories() -> None:
+    directories = {
         str(
             default_state_directory(InstanceAddress("https://i.example", name), 1, None, None)
         ).lower()
         for name in ("acme", "Acme", "ACME", "a cme", "a_cme")
     }
-    assert len(folders) == 5
+    assert len(directories) == 5
     assert default_state_directory(
         InstanceAddress("https://i.example", "acme"), 1, "prod", None
     ) == default_state_directory(InstanceAddress("https://I.example", "acme"), 1, "PROD", None)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "usable"),
+    ("readable_by", "usable"),
     [("1.11", True), ("1.11.16", True), ("1.13", True), ("v1.12.0rc1", True), ("1.10", False)],
 )
-def test_what_is_held_is_usable_for_every_way_to_write_a_version(wanted: str, usable: bool) -> None:
+def test_pulled_manifest_is_checked_for_any_version_format(readable_by: str, usable: bool) -> None:
     entry = PulledArtifact(
         ArtifactMetadata(Kind.MANIFEST, "", 0), readable_by=("1.11", "1.12", "2")
     )
-    assert PullOptions(1, readable_by=wanted).accepts(entry) is usable
+    assert PullOptions(1, readable_by=readable_by).accepts(entry) is usable
 
 
 RECORD_OF_0_1_0 = """\
@@ -117,7 +117,7 @@ RECORD_OF_0_1_0 = """\
 }"""
 
 
-def test_a_record_of_0_1_0_is_read_and_written_byte_for_byte() -> None:
+def test_record_of_0_1_0_is_read_and_written_unchanged() -> None:
     content = RECORD_OF_0_1_0.encode()
     record = parse_record(content)
     assert record is not None
@@ -129,7 +129,7 @@ def test_a_record_of_0_1_0_is_read_and_written_byte_for_byte() -> None:
     assert record.to_json() == content
 
 
-def test_a_record_of_this_version_has_the_fields_that_0_1_0_reads(artifacts: Path) -> None:
+def test_record_has_fields_that_0_1_0_reads(artifacts: Path) -> None:
     artifact = read_artifact(artifacts / "manifest.json")
     content = StateRecord("x", "PROD", (PulledArtifact(artifact.metadata),)).to_json()
     known = json.loads(RECORD_OF_0_1_0)
@@ -149,40 +149,40 @@ def test_a_record_of_this_version_has_the_fields_that_0_1_0_reads(artifacts: Pat
         {"readable_by": None},
     ],
 )
-def test_a_record_with_wrong_values_is_not_used(fields: dict[str, object]) -> None:
+def test_record_with_invalid_values_is_ignored(fields: dict[str, object]) -> None:
     record = json.loads(RECORD_OF_0_1_0)
     record["entries"][0] |= fields
     assert parse_record(json.dumps(record).encode()) is None
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00+14:00", "9999-12-31T23:59-12:00"])
-def test_a_time_that_utc_has_no_year_for_is_said(at: str, instance: RunningInstance) -> None:
+def test_time_outside_utc_range_is_reported(at: str, instance: RunningInstance) -> None:
     done = pull(instance, instance.instance_name, "--at", at)
     assert done.exit_code == 2
     assert f"--at {at} is before the year 1 or after the year 9999" in done.stderr
 
 
-def test_a_file_that_a_reader_has_open_is_tried_again_for_a_while(
+def test_busy_file_is_retried_until_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    refused = [PermissionError(13, "in use"), PermissionError(13, "in use")]
+    errors = [PermissionError(13, "in use"), PermissionError(13, "in use")]
 
-    def act() -> None:
-        if refused:
-            raise refused.pop()
+    def fail_if_busy() -> None:
+        if errors:
+            raise errors.pop()
 
     monkeypatch.setattr(files, "BUSY_TIMEOUT_S", 0.0)
     with pytest.raises(PermissionError):
-        files.retry_while_busy(act)
-    assert len(refused) == 1
+        files.retry_while_busy(fail_if_busy)
+    assert len(errors) == 1
     monkeypatch.setattr(files, "BUSY_TIMEOUT_S", 600.0)
-    files.retry_while_busy(act)
-    assert refused == []
+    files.retry_while_busy(fail_if_busy)
+    assert errors == []
 
 
-def test_a_leftover_that_can_not_be_removed_is_no_reason_to_fail(tmp_path: Path) -> None:
+def test_temporary_file_that_cannot_be_removed_is_ignored(tmp_path: Path) -> None:
     leftover = tmp_path / ".datapilot-x.tmp"
-    (leftover / "in").mkdir(parents=True)  # a folder that is not empty: nothing here removes it
+    (leftover / "in").mkdir(parents=True)  # The sweep cannot remove a directory that is not empty.
     with StateDirectory(tmp_path).lock():
         pass
     assert leftover.exists()
@@ -190,7 +190,7 @@ def test_a_leftover_that_can_not_be_removed_is_no_reason_to_fail(tmp_path: Path)
 
 @pytest.fixture
 def pulled(artifacts: Path, tmp_path: Path) -> tuple[StateDirectory, PulledArtifact]:
-    """Return a state directory with a manifest, and the manifest as a record describes it."""
+    """Return a state directory with a manifest and the record's description of it."""
     directory = StateDirectory(tmp_path)
     path = directory.artifact_path(Kind.MANIFEST)
     path.write_bytes((artifacts / "manifest.json").read_bytes())
@@ -198,7 +198,7 @@ def pulled(artifacts: Path, tmp_path: Path) -> tuple[StateDirectory, PulledArtif
     return directory, PulledArtifact(read_artifact(path).metadata, provenance)
 
 
-def test_an_intact_manifest_is_returned_with_its_content(
+def test_intact_manifest_is_returned_with_content(
     pulled: tuple[StateDirectory, PulledArtifact],
 ) -> None:
     directory, artifact = pulled
@@ -210,7 +210,7 @@ def test_an_intact_manifest_is_returned_with_its_content(
     assert completed.contents[Kind.MANIFEST].content == content.content
 
 
-def test_a_changed_or_missing_manifest_is_not_intact(
+def test_changed_or_missing_manifest_is_not_intact(
     pulled: tuple[StateDirectory, PulledArtifact],
 ) -> None:
     directory, artifact = pulled
@@ -223,8 +223,8 @@ def test_a_changed_or_missing_manifest_is_not_intact(
     assert not directory.is_intact(artifact)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the file would need its size on the disk")
-def test_a_huge_file_in_the_place_of_a_manifest_is_not_read(
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not create sparse files by default")
+def test_huge_file_instead_of_manifest_is_not_read(
     pulled: tuple[StateDirectory, PulledArtifact],
 ) -> None:
     directory, artifact = pulled
@@ -235,7 +235,7 @@ def test_a_huge_file_in_the_place_of_a_manifest_is_not_read(
     assert time.monotonic() - start < 2
 
 
-def test_the_age_of_a_manifest_names_its_commit(
+def test_age_of_manifest_includes_commit(
     pulled: tuple[StateDirectory, PulledArtifact],
 ) -> None:
     _, artifact = pulled

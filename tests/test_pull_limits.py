@@ -1,4 +1,4 @@
-"""What a pull accepts from an instance: sizes and ids; and who may read what it writes."""
+"""Limits of sizes and ids that a pull accepts, and permissions of the files that it writes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOCATE = "GET /dbt/v1/fetch_artifact_url"
 
 @pytest.fixture(autouse=True)
 def _no_dbt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Remove dbt from PATH: a machine that only pulls needs none."""
+    """Remove dbt from PATH, because a machine that only pulls does not need it."""
     monkeypatch.setenv("PATH", str(tmp_path))
 
 
@@ -40,12 +40,12 @@ def pull(server: ProtocolServer, directory: Path) -> Outcome:
     return datapilot("dbt", "pull", *options, env=server.access)
 
 
-def names_in(directory: Path) -> list[str]:
+def file_names(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir()]
 
 
 def answer_with(server: ProtocolServer, **fields: object) -> None:
-    """Add fields to the answer that locates the manifest."""
+    """Add fields to the response that locates the manifest."""
     location = {
         "url": f"{server.url}/storage/1?signature=s3cret",
         "dbt_core_integration_file_id": 1,
@@ -53,18 +53,18 @@ def answer_with(server: ProtocolServer, **fields: object) -> None:
     server.answers[LOCATE] = lambda _: Reply({**location, **fields})
 
 
-def test_a_stated_size_beyond_the_limit_is_refused_before_the_download(
+def test_size_over_limit_is_rejected_before_download(
     hosted: ProtocolServer, tmp_path: Path
 ) -> None:
     answer_with(hosted, size_bytes=10**15)
     done = pull(hosted, tmp_path / "state")
     assert done.exit_code == 5
     assert "has 1,000,000,000,000,000 bytes. datapilot-defer downloads up to" in done.stderr
-    assert "GET /storage/1" not in hosted.asked
-    assert names_in(tmp_path / "state") == [".datapilot.lock"]
+    assert "GET /storage/1" not in hosted.calls
+    assert file_names(tmp_path / "state") == [".datapilot.lock"]
 
 
-def test_what_was_pulled_before_is_used_when_a_size_is_beyond_the_limit(
+def test_cached_manifest_is_used_if_size_is_over_limit(
     hosted: ProtocolServer, tmp_path: Path
 ) -> None:
     assert pull(hosted, tmp_path / "state").exit_code == 0
@@ -73,7 +73,7 @@ def test_what_was_pulled_before_is_used_when_a_size_is_beyond_the_limit(
     assert (done.exit_code, done.json["offline"]) == (0, True)
 
 
-def test_no_download_is_larger_than_the_limit_when_no_size_is_stated(
+def test_download_of_unknown_size_is_limited(
     hosted: ProtocolServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("datapilot_defer.client.instance_client.MAX_FILE_BYTES", 1000)
@@ -84,18 +84,18 @@ def test_no_download_is_larger_than_the_limit_when_no_size_is_stated(
 @pytest.mark.parametrize(
     ("difference", "message"), [(-1, "sends more than"), (1, "was damaged on the way (")]
 )
-def test_a_wrong_stated_size_is_a_message(
+def test_wrong_size_is_reported(
     difference: int, message: str, hosted: ProtocolServer, tmp_path: Path
 ) -> None:
     answer_with(hosted, size_bytes=len(hosted.uploads[1]) + difference)
     done = pull(hosted, tmp_path / "state")
     assert (done.exit_code, message in done.stderr) == (5, True), done.stderr
-    assert names_in(tmp_path / "state") == [".datapilot.lock"]
+    assert file_names(tmp_path / "state") == [".datapilot.lock"]
 
 
 @pytest.mark.parametrize("name", ["size_bytes", "dbt_core_integration_file_id"])
 @pytest.mark.parametrize("value", [-1, 1.5, float("nan"), 2**63, "9" * 5000, True, "\ud800"])
-def test_a_number_that_is_no_id_and_no_size_is_a_message(
+def test_invalid_id_and_size_are_reported(
     name: str, value: object, hosted: ProtocolServer, tmp_path: Path
 ) -> None:
     answer_with(hosted, **{name: value})
@@ -103,7 +103,7 @@ def test_a_number_that_is_no_id_and_no_size_is_a_message(
     assert (done.exit_code, f"answer lacks '{name}'" in done.stderr) == (5, True), done.stderr
 
 
-def test_half_a_character_is_replaced_in_the_record() -> None:
+def test_lone_surrogate_is_replaced_in_record() -> None:
     metadata = ArtifactMetadata(Kind.MANIFEST, "0" * 64, 5)
     artifact = PulledArtifact(metadata, Provenance(commit="c0ffee\ud800"))
     record = parse_record(StateRecord("origin", "PROD", (artifact,)).to_json())
@@ -113,20 +113,20 @@ def test_half_a_character_is_replaced_in_the_record() -> None:
 
 @pytest.mark.parametrize("option", ["--environment", "--integration-name"])
 @pytest.mark.parametrize("command", ["pull", "onboard", "integrations show"])
-def test_a_name_is_text(command: str, option: str) -> None:
+def test_name_must_be_utf_8(command: str, option: str) -> None:
     done = datapilot("dbt", *command.split(" "), option, os.fsdecode(b"\xff"))
     assert (done.exit_code, "the name must be text in UTF-8" in done.stderr) == (2, True), (
         done.stderr
     )
 
 
-def test_a_folder_for_half_a_character_has_a_name() -> None:
+def test_environment_with_lone_surrogate_has_directory() -> None:
     address = InstanceAddress("https://i.example", "acme")
     names = {default_state_directory(address, 1, name, None).name for name in ("\ud800", "\udfff")}
     assert len(names) == 2
 
 
-def test_a_number_of_5000_digits_is_a_message(hosted: ProtocolServer, tmp_path: Path) -> None:
+def test_number_of_5000_digits_is_reported(hosted: ProtocolServer, tmp_path: Path) -> None:
     body = b'{"url": "http://127.0.0.1/", "dbt_core_integration_file_id": %s}' % (b"9" * 5000)
     hosted.answers[LOCATE] = lambda _: Reply(body)
     done = pull(hosted, tmp_path / "state")
@@ -134,14 +134,14 @@ def test_a_number_of_5000_digits_is_a_message(hosted: ProtocolServer, tmp_path: 
 
 
 @pytest.mark.parametrize("value", [-1, 2**63, True, "7", None, 1.5])
-def test_a_created_integration_has_an_id(value: object) -> None:
+def test_created_integration_requires_valid_id(value: object) -> None:
     with pytest.raises(Unavailable, match="did not confirm that it created the integration"):
         responses.parse_created_integration({"dbt_core_integration_id": value})
 
 
 @pytest.mark.parametrize("option", ["--integration-id", "--file-id"])
 @pytest.mark.parametrize("digits", ["9" * 19, "9" * 5000, "-1", "0", "1.5", "\u0661\u0662x"])
-def test_an_id_is_a_number_that_an_instance_can_store(option: str, digits: str) -> None:
+def test_id_option_accepts_storable_numbers_only(option: str, digits: str) -> None:
     options = {"--integration-id": "1", "--file-id": "1", option: digits}
     done = datapilot("dbt", "pull", *(word for pair in options.items() for word in pair))
     assert done.exit_code == 2
@@ -157,9 +157,7 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
-def test_what_was_pulled_has_the_permissions_that_the_umask_leaves(
-    umask: int, hosted: ProtocolServer, tmp_path: Path
-) -> None:
+def test_pulled_files_respect_umask(umask: int, hosted: ProtocolServer, tmp_path: Path) -> None:
     directory = tmp_path / "new" / "state"
     assert pull(hosted, directory).exit_code == 0
     modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
@@ -170,7 +168,7 @@ def test_what_was_pulled_has_the_permissions_that_the_umask_leaves(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
-def test_a_lock_file_keeps_its_permissions(hosted: ProtocolServer, tmp_path: Path) -> None:
+def test_lock_file_keeps_permissions(hosted: ProtocolServer, tmp_path: Path) -> None:
     lock = tmp_path / ".datapilot.lock"
     lock.touch()
     lock.chmod(0o640)
@@ -180,7 +178,7 @@ def test_a_lock_file_keeps_its_permissions(hosted: ProtocolServer, tmp_path: Pat
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes with a path")
 @pytest.mark.parametrize("name", ["manifest.json", "datapilot.json"])
-def test_a_pipe_in_the_cache_is_replaced(name: str, hosted: ProtocolServer, tmp_path: Path) -> None:
+def test_pipe_in_cache_is_replaced(name: str, hosted: ProtocolServer, tmp_path: Path) -> None:
     def pull_to_cache() -> Outcome:
         return datapilot("dbt", "pull", "--integration-id", 7, "--json", env=hosted.access)
 

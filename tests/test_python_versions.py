@@ -1,6 +1,6 @@
-"""The main commands on both sides, on each supported Python.
+"""The main commands of client and server on each supported Python.
 
-"oldest" is the oldest Python with the oldest dependencies that setup.cfg admits.
+"oldest" is the oldest Python with the oldest dependencies that setup.cfg allows.
 """
 
 import json
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.parametrize("environment", PYTHON_VE
 
 @pytest.fixture
 def variables(environment: str, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Serve an instance and return the environment variables that select it."""
+    """Serve an instance and yield the environment variables that select it."""
     command = [
         str(require_program(environment, "datapilot")),
         *("instance", "serve", "--data", str(tmp_path / "data"), "--port", "0", "--json"),
@@ -39,7 +39,7 @@ def variables(environment: str, tmp_path: Path) -> Iterator[dict[str, str]]:
             serving.terminate()
 
 
-def test_the_interpreter_has_the_version_of_its_name(environment: str) -> None:
+def test_interpreter_has_expected_version(environment: str) -> None:
     python = require_program(environment, "python")
     version = subprocess.run([python, "--version"], capture_output=True, text=True, check=True)
     assert version.stdout.startswith(f"Python {PYTHON_VERSIONS[environment]}.")
@@ -49,14 +49,14 @@ def test_every_module_imports(environment: str) -> None:
     paths = (
         path.relative_to(REPOSITORY).with_suffix("")
         for path in (REPOSITORY / "datapilot_defer").rglob("*.py")
-        if path.name != "env.py"  # only Alembic can run it, as `serve` does in the next test
+        if path.name != "env.py"  # Only Alembic can run this module.
     )
     names = ", ".join(".".join(path.parts).removesuffix(".__init__") for path in paths)
     python = require_program(environment, "python")
     subprocess.run([python, "-W", "error", "-c", f"import {names}"], check=True)
 
 
-def test_it_validates_onboards_and_pulls_the_same_bytes(
+def test_manifest_is_validated_onboarded_and_pulled(
     environment: str, variables: dict[str, str], artifacts: Path, tmp_path: Path
 ) -> None:
     manifest = artifacts / "manifest.json"

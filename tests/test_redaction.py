@@ -1,4 +1,4 @@
-"""No secret appears in output, logs, argument lists or temporary files, whatever fails."""
+"""Secrets, which must not appear in output, logs, argument lists or temporary files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.fault_proxy import At, fault_proxy
 from tests.support.fault_runner import make_world
 from tests.support.fault_table import PUT
 from tests.support.instances import RunningInstance
-from tests.support.protocol_server import TOKEN, ProtocolServer, Reply, Seen
+from tests.support.protocol_server import TOKEN, ProtocolServer, RecordedRequest, Reply
 
 SIGNATURE = "c4n4ry-s1gnature"
 PASSWORD = "c4n4ry-passw0rd"
@@ -51,20 +51,20 @@ COMMANDS: Mapping[str, list[str]] = {
 }
 
 
-def echo(
-    status: int, body: Callable[[str], object] = lambda said: {"detail": said}
-) -> Callable[[Seen], Reply]:
-    """Return an answer that repeats every secret."""
+def repeat_secrets(
+    status: int, body: Callable[[str], object] = lambda text: {"detail": text}
+) -> Callable[[RecordedRequest], Reply]:
+    """Return a function whose response repeats every secret."""
 
-    def reply(seen: Seen) -> Reply:
-        said = f"bad {seen.headers.get('Authorization')} at https://s.example.com/f?signature={SIGNATURE}"
-        return Reply(body(f"{said} https://u:{PASSWORD}@s.example.com"), status)
+    def reply(request: RecordedRequest) -> Reply:
+        text = f"bad {request.headers.get('Authorization')} at https://s.example.com/f?signature={SIGNATURE}"
+        return Reply(body(f"{text} https://u:{PASSWORD}@s.example.com"), status)
 
     return reply
 
 
-def redirect(seen: Seen) -> Reply:
-    token = str(seen.headers.get("Authorization")).rpartition(" ")[2]
+def redirect(request: RecordedRequest) -> Reply:
+    token = str(request.headers.get("Authorization")).rpartition(" ")[2]
     return Reply(
         {},
         307,
@@ -72,44 +72,44 @@ def redirect(seen: Seen) -> Reply:
     )
 
 
-def signed_elsewhere(_: Seen) -> Reply:
+def send_url_of_closed_port(_: RecordedRequest) -> Reply:
     url = f"http://u:{PASSWORD}@127.0.0.1:9/f?X-Amz-Signature={SIGNATURE}"
     return Reply({"url": url, "dbt_core_integration_file_id": 1, "ok": True, "sha256": "0" * 64})
 
 
-FAILURES: Mapping[str, Callable[[Seen], Reply]] = {
-    "a refusal that repeats the token": echo(401),
-    "a prohibition that repeats the token": echo(403),
-    "a list of faults that repeats the token": echo(
-        422, lambda said: {"detail": [{"loc": ["header"], "msg": said}]}
+FAILURES: Mapping[str, Callable[[RecordedRequest], Reply]] = {
+    "a 401 response that repeats the token": repeat_secrets(401),
+    "a 403 response that repeats the token": repeat_secrets(403),
+    "a list of errors that repeats the token": repeat_secrets(
+        422, lambda text: {"detail": [{"loc": ["header"], "msg": text}]}
     ),
-    "a fault that repeats the token": echo(500),
-    "an answer of another shape that repeats the token": echo(200, lambda said: [said]),
-    "an answer with another meaning that repeats the token": echo(
-        200, lambda said: {"ok": False, "message": said}
+    "a server error that repeats the token": repeat_secrets(500),
+    "a response of another type that repeats the token": repeat_secrets(200, lambda text: [text]),
+    "a negative response that repeats the token": repeat_secrets(
+        200, lambda text: {"ok": False, "message": text}
     ),
     "a redirect with secrets": redirect,
-    "a signed URL with secrets where nothing listens": signed_elsewhere,
+    "a signed URL of a closed port with secrets": send_url_of_closed_port,
 }
 
 
-class Everything(dict[str, Callable[[Seen], Reply]]):
-    """One answer for every route."""
+class SameAnswer(dict[str, Callable[[RecordedRequest], Reply]]):
+    """The same response for every route."""
 
     def __contains__(self, _: object) -> bool:
         return True
 
-    def __missing__(self, _: str) -> Callable[[Seen], Reply]:
+    def __missing__(self, _: str) -> Callable[[RecordedRequest], Reply]:
         return self.answer
 
-    answer: Callable[[Seen], Reply]
+    answer: Callable[[RecordedRequest], Reply]
 
 
 @pytest.fixture
 def project(
     artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_retry_delay: None
 ) -> Path:
-    """Return the current directory: a dbt project with artifacts."""
+    """Return a dbt project with artifacts, the current directory."""
     (tmp_path / "dbt_project.yml").write_text(
         "name: shop\nversion: '1'\nprofile: shop\n", encoding="utf-8"
     )
@@ -119,7 +119,7 @@ def project(
     return tmp_path
 
 
-def test_every_command_that_takes_a_token_is_tried() -> None:
+def test_every_command_with_token_option_is_tested() -> None:
     assert set(COMMANDS) == {
         name
         for name, command in LEAVES.items()
@@ -129,10 +129,10 @@ def test_every_command_that_takes_a_token_is_tried() -> None:
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_command_repeats_a_secret(
+def test_commands_do_not_repeat_secrets(
     command: str, failure: str, hosted: ProtocolServer, project: Path
 ) -> None:
-    hosted.answers = Everything()
+    hosted.answers = SameAnswer()
     hosted.answers.answer = FAILURES[failure]
     words = [*command.split("."), *COMMANDS[command], "-v", "--timeout", "5"]
     for more in (
@@ -150,7 +150,7 @@ def test_no_command_repeats_a_secret(
         assert not (path.is_file() and TOKEN.encode() in path.read_bytes()), path
 
 
-def test_a_malformed_url_with_secrets_is_not_repeated(project: Path) -> None:
+def test_invalid_url_with_secrets_is_not_repeated(project: Path) -> None:
     for url in (
         f"https://u:{PASSWORD}@dp.example.com",
         f"https://dp.example.com/?token={TOKEN}",
@@ -177,7 +177,7 @@ main()
 
 
 @pytest.mark.parametrize("method", ["send_to_api", "send_to_storage"])
-def test_a_bug_of_ours_shows_a_traceback_without_secrets(
+def test_traceback_of_bug_has_no_secrets(
     method: str, hosted: ProtocolServer, project: Path
 ) -> None:
     command = ["dbt", "onboard", *COMMANDS["dbt.onboard"], "-v"]
@@ -191,10 +191,10 @@ def test_a_bug_of_ours_shows_a_traceback_without_secrets(
     )
     assert "ZeroDivisionError" in done.stdout
     assert TOKEN not in done.stdout
-    assert "s3cret" not in done.stdout  # the signature of this instance's signed URLs
+    assert "s3cret" not in done.stdout  # The signature of this instance's signed URLs.
 
 
-def test_a_secret_is_in_no_repr() -> None:
+def test_repr_hides_secrets() -> None:
     url = f"https://s.example.com/f?signature={SIGNATURE}"
     for thing in (
         UploadTarget(url, 1),
@@ -205,7 +205,7 @@ def test_a_secret_is_in_no_repr() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="reads /proc")
-def test_no_argument_list_holds_the_token(
+def test_process_arguments_have_no_token(
     instance: RunningInstance, artifacts: Path, tmp_path: Path
 ) -> None:
     world = make_world(instance, artifacts / "manifest.json", tmp_path / "world")
@@ -226,7 +226,7 @@ def test_no_argument_list_holds_the_token(
         ) as process:
             while not proxy.count(PUT):
                 assert process.poll() is None
-            lists = [_argument_list(pid) for pid in _family(process.pid)]
+            lists = [_argument_list(pid) for pid in _process_tree(process.pid)]
             process.kill()
     assert len(lists) >= 1
     for path in tmp_path.rglob("*"):
@@ -234,7 +234,7 @@ def test_no_argument_list_holds_the_token(
     assert instance.token.encode() not in b"".join(lists)
 
 
-def test_no_argument_list_of_dbt_holds_the_token(
+def test_arguments_of_dbt_have_no_token(
     instance: RunningInstance, shop: Shop, tmp_path: Path
 ) -> None:
     dbt = tmp_path / "bin" / "dbt"
@@ -267,22 +267,20 @@ def test_no_argument_list_of_dbt_holds_the_token(
     assert instance.token not in (tmp_path / "words").read_text(encoding="utf-8") + done.output
 
 
-def _family(pid: int) -> list[int]:
+def _process_tree(pid: int) -> list[int]:
     """Return a process and its descendants."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
-    return [pid, *(descendant for child in children for descendant in _family(int(child)))]
+    return [pid, *(descendant for child in children for descendant in _process_tree(int(child)))]
 
 
 def _argument_list(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-def test_the_log_of_an_instance_holds_neither_token_nor_signature(
-    artifacts: Path, tmp_path: Path
-) -> None:
+def test_server_log_has_no_token_and_no_signature(artifacts: Path, tmp_path: Path) -> None:
     serve = [sys.executable, "-m", "datapilot_defer", "instance"]
     data = ["--data", str(tmp_path / "data")]
-    made = datapilot("instance", "init", *data, "--instance-name", "acme", "--json").json
+    created = datapilot("instance", "init", *data, "--instance-name", "acme", "--json").json
     log = tmp_path / "log"
     with (
         log.open("wb") as stderr,
@@ -298,7 +296,7 @@ def test_the_log_of_an_instance_holds_neither_token_nor_signature(
             env = {
                 "ALTIMATE_URL": url,
                 "ALTIMATE_INSTANCE_NAME": "acme",
-                "ALTIMATE_API_KEY": made["token"],
+                "ALTIMATE_API_KEY": created["token"],
             }
             assert (
                 datapilot("dbt", "integrations", "create", "--name", "shop", env=env).exit_code == 0
@@ -317,15 +315,13 @@ def test_the_log_of_an_instance_holds_neither_token_nor_signature(
             assert datapilot("auth", "status", "--instance-name", "wrong", env=env).exit_code == 3
         finally:
             process.terminate()
-    said = log.read_text(encoding="utf-8")
-    assert "PUT /files/1" in said
-    assert made["token"] not in said
-    assert "signature" not in said
+    text = log.read_text(encoding="utf-8")
+    assert "PUT /files/1" in text
+    assert created["token"] not in text
+    assert "signature" not in text
 
 
-def test_a_token_in_a_path_is_hidden_before_it_is_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_token_in_path_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     token = "dpd_" + "a1" * 20
     monkeypatch.chdir(tmp_path)
     text = "name: shop\ntarget-path: \"{{ env_var('CORP_TOKEN') }}\"\n"

@@ -25,7 +25,7 @@ from datapilot_defer.storage import open_storage
 from tests.support.commands import LEAVES, datapilot
 from tests.support.environments import REPOSITORY
 from tests.support.protocol_server import ProtocolServer
-from tests.test_docs import variables_of_the_program
+from tests.test_docs import variables_of_package
 
 REFERENCE = REPOSITORY / "docs" / "reference"
 # What `requests` adds to ours: Authorization, x-tenant and User-Agent.
@@ -56,7 +56,7 @@ def setting_rows() -> list[dict[str, str]]:
 def test_the_settings_have_every_environment_variable() -> None:
     documented = {name for row in setting_rows() for name in code_in(row["environment variable"])}
     own = {name for name in documented if name.startswith(("DATAPILOT_", "ALTIMATE_"))}
-    assert own == variables_of_the_program()
+    assert own == variables_of_package()
 
 
 def test_a_setting_has_the_options_of_its_environment_variable() -> None:
@@ -189,13 +189,13 @@ def test_the_commands_without_requests_send_nothing(
     upload = ("dbt", "onboard", "--integration-id", 7, "--manifest-path", manifest)
     assert datapilot(*upload, env=hosted.access).exit_code == 0
     assert datapilot("dbt", "pull", *state, env=hosted.access).exit_code == 0
-    hosted.seen.clear()
+    hosted.requests.clear()
     assert datapilot(*upload, "--dry-run", env=hosted.access).exit_code == 0
     assert datapilot("dbt", "pull", *state, "--offline", env=hosted.access).exit_code == 0
     assert datapilot("dbt", "validate", manifest, env=hosted.access).exit_code == 0
     assert datapilot("config", "show", "--origin", env=hosted.access).exit_code == 0
     datapilot("auth", "logout", env=hosted.access)
-    assert hosted.asked == []
+    assert hosted.calls == []
 
 
 def test_an_onboarding_sends_the_files_and_the_documented_facts(
@@ -211,13 +211,15 @@ def test_an_onboarding_sends_the_files_and_the_documented_facts(
     words = ("dbt", "onboard", "--integration-id", 7, "--manifest-path", manifest)
     assert datapilot(*words, env={**hosted.access, **run}).exit_code == 0
     assert list(hosted.uploads.values()) == [manifest.read_bytes()]
-    for request in hosted.seen:
+    for request in hosted.requests:
         headers = set(request.headers) - _USUAL_HEADERS - _BODY_HEADERS
         expected = {"User-Agent", "Authorization", "x-tenant"}
         if request.path.startswith("/storage/"):
             expected = {"User-Agent"}
         assert headers == expected
-    (verification,) = [each.json for each in hosted.seen if each.path.endswith("/verify_upload")]
+    (verification,) = [
+        each.json for each in hosted.requests if each.path.endswith("/verify_upload")
+    ]
     assert set(verification) == {
         *("dbt_core_integration_file_id", "sha256", "size_bytes"),
         *("commit", "branch", "build_url"),

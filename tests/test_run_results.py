@@ -1,4 +1,4 @@
-"""onboard and the run results beside a manifest: a failed run of dbt does not pass unnoticed."""
+"""`dbt onboard` with the run results beside a manifest, which reveal a failed dbt run."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ FAILED_MODEL = "model.shop.orders"
 
 @pytest.fixture
 def target(artifacts: Path, tmp_path: Path) -> Path:
-    """Return the target folder of a `dbt build` in which one model failed."""
-    folder = tmp_path / "target"
-    shutil.copytree(artifacts, folder)
-    change(folder, status_of={FAILED_MODEL: "error"})
-    return folder
+    """Return the target directory of a `dbt build` in which one model failed."""
+    directory = tmp_path / "target"
+    shutil.copytree(artifacts, directory)
+    change(directory, status_of={FAILED_MODEL: "error"})
+    return directory
 
 
 def change(
-    folder: Path,
+    directory: Path,
     *,
     command: str = "build",
     status_of: dict[str, str] | None = None,
     **metadata: Any,
 ) -> None:
-    """Change the run results in a folder: the command, the status of nodes and metadata."""
-    path = folder / "run_results.json"
+    """Change the command, the status of nodes and the metadata of the run results."""
+    path = directory / "run_results.json"
     document = json.loads(path.read_text(encoding="utf-8"))
     document["args"]["which"] = command
     document["metadata"].update(metadata)
@@ -46,45 +46,45 @@ def change(
     path.write_text(json.dumps(document), encoding="utf-8")
 
 
-def onboard(server: ProtocolServer, folder: Path, *more: object, **env: str) -> Outcome:
-    """Onboard the manifest of a folder to integration 7."""
+def onboard(server: ProtocolServer, directory: Path, *more: object, **env: str) -> Outcome:
+    """Onboard the manifest of a directory to integration 7."""
     return datapilot(
-        *("dbt", "onboard", "--integration-id", 7, "--manifest-path", folder / "manifest.json"),
+        *("dbt", "onboard", "--integration-id", 7, "--manifest-path", directory / "manifest.json"),
         *("--json", *more),
         env={**server.access, **env},
     )
 
 
-def failure_in(folder: Path) -> str:
-    return f"{folder / 'run_results.json'}: 1 of 28 nodes failed, first {FAILED_MODEL}"
+def expected_failure(directory: Path) -> str:
+    return f"{directory / 'run_results.json'}: 1 of 28 nodes failed, first {FAILED_MODEL}"
 
 
-def failures_in(done: Outcome) -> list[str]:
+def failure_warnings(done: Outcome) -> list[str]:
     return [warning for warning in done.json["warnings"] if "nodes failed" in warning]
 
 
-def test_a_failed_run_is_onboarded_with_a_warning(hosted: ProtocolServer, target: Path) -> None:
+def test_failed_run_is_onboarded_with_warning(hosted: ProtocolServer, target: Path) -> None:
     done = onboard(hosted, target)
     assert done.exit_code == 0, done.output
-    assert f"Warning: {failure_in(target)} (error)" in done.stderr
-    assert len(failures_in(done)) == 1
+    assert f"Warning: {expected_failure(target)} (error)" in done.stderr
+    assert len(failure_warnings(done)) == 1
     assert len(hosted.verified) == 1
 
 
-def test_a_warning_is_an_annotation_in_ci(hosted: ProtocolServer, target: Path) -> None:
+def test_warning_is_annotation_in_ci(hosted: ProtocolServer, target: Path) -> None:
     done = onboard(hosted, target, GITHUB_ACTIONS="true")
-    assert f"::warning title=datapilot::{failure_in(target)}" in done.stderr
+    assert f"::warning title=datapilot::{expected_failure(target)}" in done.stderr
 
 
-def test_require_success_rejects_a_failed_run(hosted: ProtocolServer, target: Path) -> None:
+def test_require_success_rejects_failed_run(hosted: ProtocolServer, target: Path) -> None:
     by_option = onboard(hosted, target, "--require-success")
     by_variable = onboard(hosted, target, DATAPILOT_REQUIRE_SUCCESS="1")
-    forgiving = onboard(hosted, target, "--require-success", "--soft-fail", "--force")
-    for done in (by_option, by_variable, forgiving):
+    with_other_options = onboard(hosted, target, "--require-success", "--soft-fail", "--force")
+    for done in (by_option, by_variable, with_other_options):
         assert done.exit_code == 1, done.output
         assert done.json["error"]["kind"] == "artifact_refused"
-        assert failure_in(target) in done.json["error"]["message"]
-    assert hosted.seen == []
+        assert expected_failure(target) in done.json["error"]["message"]
+    assert hosted.requests == []
 
 
 @pytest.mark.parametrize("status", ["error", "fail", "runtime error", "partial success"])
@@ -95,48 +95,46 @@ def test_these_statuses_are_failures(status: str, hosted: ProtocolServer, target
 
 
 @pytest.mark.parametrize("status", ["success", "pass", "warn", "skipped", "no-op", "reused"])
-def test_these_statuses_are_no_failures(status: str, hosted: ProtocolServer, target: Path) -> None:
+def test_these_statuses_are_not_failures(status: str, hosted: ProtocolServer, target: Path) -> None:
     change(target, status_of={FAILED_MODEL: status})
     done = onboard(hosted, target, "--require-success")
     assert done.exit_code == 0, done.output
-    assert failures_in(done) == []
+    assert failure_warnings(done) == []
 
 
-def time_of_manifest(folder: Path) -> datetime:
-    document = json.loads((folder / "manifest.json").read_bytes())
+def manifest_time(directory: Path) -> datetime:
+    document = json.loads((directory / "manifest.json").read_bytes())
     return datetime.fromisoformat(document["metadata"]["generated_at"])
 
 
-def test_a_manifest_of_dbt_parse_after_a_failed_build_is_of_the_failed_run(
-    hosted: ProtocolServer, target: Path
-) -> None:
-    earlier = time_of_manifest(target) - timedelta(minutes=20)
+def test_failed_build_before_dbt_parse_is_reported(hosted: ProtocolServer, target: Path) -> None:
+    earlier = manifest_time(target) - timedelta(minutes=20)
     change(
         target,
         status_of={FAILED_MODEL: "error"},
         invocation_id="another",
         generated_at=earlier.isoformat(),
     )
-    assert failure_in(target) in onboard(hosted, target).stderr
+    assert expected_failure(target) in onboard(hosted, target).stderr
     assert onboard(hosted, target, "--require-success").exit_code == 1
 
 
-def test_the_results_of_the_build_before_a_dead_one_show_no_success(
+def test_results_of_earlier_build_do_not_prove_success(
     hosted: ProtocolServer, target: Path, tmp_path: Path
 ) -> None:
-    earlier = time_of_manifest(target) - timedelta(minutes=20)
+    earlier = manifest_time(target) - timedelta(minutes=20)
     change(target, invocation_id="another", generated_at=earlier.isoformat())
     path = target / "run_results.json"
     assert_unknown(onboard(hosted, target, "--require-success"), "different invocations of dbt")
-    named = onboard(hosted, target, "--require-success", "--run-results-path", path)
-    assert_unknown(named, "different invocations of dbt")
+    selected = onboard(hosted, target, "--require-success", "--run-results-path", path)
+    assert_unknown(selected, "different invocations of dbt")
     assert onboard(hosted, target).exit_code == 0
     change(target, invocation_id=None)
     assert_unknown(onboard(hosted, target, "--require-success"), "different invocations of dbt")
     copy = tmp_path / "build.json"
     shutil.copy(path, copy)
-    kept = onboard(hosted, target, "--require-success", "--run-results-path", copy)
-    assert kept.exit_code == 0, kept.output
+    accepted = onboard(hosted, target, "--require-success", "--run-results-path", copy)
+    assert accepted.exit_code == 0, accepted.output
 
 
 @pytest.mark.parametrize(
@@ -152,7 +150,7 @@ def test_the_results_of_the_build_before_a_dead_one_show_no_success(
         ("x\ny", "x y"),
     ],
 )
-def test_only_a_command_that_builds_models_shows_a_success(
+def test_only_commands_that_build_models_prove_success(
     command: str, shown: str, hosted: ProtocolServer, target: Path
 ) -> None:
     change(target, command=command)
@@ -174,7 +172,7 @@ def test_only_a_command_that_builds_models_shows_a_success(
         ([5], "the unknown status 'none'"),
     ],
 )
-def test_only_nodes_that_were_built_show_a_success(
+def test_only_built_nodes_prove_success(
     results: list[Any], reason: str, hosted: ProtocolServer, target: Path
 ) -> None:
     change(target)
@@ -182,11 +180,11 @@ def test_only_nodes_that_were_built_show_a_success(
     document = {**json.loads(path.read_bytes()), "results": results}
     path.write_text(json.dumps(document), encoding="utf-8")
     assert_unknown(onboard(hosted, target, "--require-success"), reason)
-    assert failures_in(onboard(hosted, target)) == []
+    assert failure_warnings(onboard(hosted, target)) == []
 
 
-def test_run_results_of_last_week_say_nothing(hosted: ProtocolServer, target: Path) -> None:
-    last_week = time_of_manifest(target) - timedelta(days=7)
+def test_old_run_results_are_ignored(hosted: ProtocolServer, target: Path) -> None:
+    last_week = manifest_time(target) - timedelta(days=7)
     change(
         target,
         status_of={FAILED_MODEL: "error"},
@@ -194,7 +192,7 @@ def test_run_results_of_last_week_say_nothing(hosted: ProtocolServer, target: Pa
         generated_at=last_week.isoformat(),
     )
     done = onboard(hosted, target)
-    assert (done.exit_code, failures_in(done)) == (0, [])
+    assert (done.exit_code, failure_warnings(done)) == (0, [])
     assert_unknown(onboard(hosted, target, "--require-success"), "7 d apart")
 
 
@@ -207,37 +205,37 @@ def assert_unknown(done: Outcome, reason: str) -> None:
     assert "--run-results-path" in message
 
 
-def test_run_results_of_another_project_say_nothing(hosted: ProtocolServer, target: Path) -> None:
+def test_run_results_of_another_project_are_ignored(hosted: ProtocolServer, target: Path) -> None:
     path = target / "run_results.json"
     path.write_text(path.read_text(encoding="utf-8").replace(".shop.", ".other."), encoding="utf-8")
-    assert failures_in(onboard(hosted, target)) == []
+    assert failure_warnings(onboard(hosted, target)) == []
     assert_unknown(onboard(hosted, target, "--require-success"), "is of another project")
 
 
-def test_run_results_of_another_target_say_nothing(hosted: ProtocolServer, target: Path) -> None:
+def test_run_results_of_another_target_are_ignored(hosted: ProtocolServer, target: Path) -> None:
     change(target, status_of={FAILED_MODEL: "error"}, invocation_id="another")
     path = target / "run_results.json"
     text = path.read_text(encoding="utf-8").replace('\\"prod\\"', '\\"dev\\"')
     path.write_text(text, encoding="utf-8")
-    assert failures_in(onboard(hosted, target)) == []
+    assert failure_warnings(onboard(hosted, target)) == []
     assert_unknown(onboard(hosted, target, "--require-success"), "is of another target")
 
 
-def test_docs_generate_does_not_make_a_failed_build_a_success(
+def test_docs_generate_does_not_hide_failed_build(
     hosted: ProtocolServer, target: Path, tmp_path: Path
 ) -> None:
-    of_the_build = tmp_path / "build.json"
-    of_the_build.write_bytes((target / "run_results.json").read_bytes())
+    build_results = tmp_path / "build.json"
+    build_results.write_bytes((target / "run_results.json").read_bytes())
     change(target, command="generate")
-    assert failures_in(onboard(hosted, target)) == []
+    assert failure_warnings(onboard(hosted, target)) == []
     assert_unknown(onboard(hosted, target, "--require-success"), "`dbt docs generate`")
-    kept = ("--run-results-path", of_the_build)
-    assert f"{of_the_build}: 1 of 28 nodes failed" in onboard(hosted, target, *kept).stderr
-    assert onboard(hosted, target, *kept, "--require-success").exit_code == 1
+    option = ("--run-results-path", build_results)
+    assert f"{build_results}: 1 of 28 nodes failed" in onboard(hosted, target, *option).stderr
+    assert onboard(hosted, target, *option, "--require-success").exit_code == 1
     change(target)
-    of_the_build.write_bytes((target / "run_results.json").read_bytes())
+    build_results.write_bytes((target / "run_results.json").read_bytes())
     change(target, command="generate")
-    done = onboard(hosted, target, *kept, "--require-success")
+    done = onboard(hosted, target, *option, "--require-success")
     assert done.exit_code == 0, done.output
 
 
@@ -247,28 +245,26 @@ BROKEN = {
     "a list": b"[]",
     "no results": b'{"results": null}',
     "results are a mapping": b'{"results": {"a": {"status": "error"}}}',
-    "results are no results": b'{"results": [{]}',
+    "results are invalid": b'{"results": [{]}',
     "nested": b'{"results": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "truncated": b'{"metadata": {}, "results": [{"status": "error"',
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_file_that_holds_no_run_results_is_passed_over(
-    name: str, hosted: ProtocolServer, target: Path
-) -> None:
+def test_invalid_run_results_are_ignored(name: str, hosted: ProtocolServer, target: Path) -> None:
     path = target / "run_results.json"
     content = BROKEN[name]
     path.unlink()
     if content is not None:
         path.write_bytes(content)
     done = onboard(hosted, target)
-    assert (done.exit_code, failures_in(done)) == (0, [])
+    assert (done.exit_code, failure_warnings(done)) == (0, [])
     assert_unknown(onboard(hosted, target, "--require-success"), str(path))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
-def test_a_pipe_beside_the_manifest_is_not_waited_for(hosted: ProtocolServer, target: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes with a path")
+def test_pipe_beside_manifest_is_not_read(hosted: ProtocolServer, target: Path) -> None:
     path = target / "run_results.json"
     path.unlink()
     os.mkfifo(path)
@@ -276,14 +272,14 @@ def test_a_pipe_beside_the_manifest_is_not_waited_for(hosted: ProtocolServer, ta
     assert_unknown(onboard(hosted, target, "--require-success"), "there is no")
 
 
-def test_a_huge_file_beside_the_manifest_is_not_read(hosted: ProtocolServer, target: Path) -> None:
+def test_huge_file_beside_manifest_is_not_read(hosted: ProtocolServer, target: Path) -> None:
     with (target / "run_results.json").open("r+b") as file:
         file.truncate(5 * 1024**3)
     assert onboard(hosted, target).exit_code == 0
     assert_unknown(onboard(hosted, target, "--require-success"), "is larger than")
 
 
-def test_results_with_odd_values_are_read(hosted: ProtocolServer, target: Path) -> None:
+def test_results_with_unusual_values_are_read(hosted: ProtocolServer, target: Path) -> None:
     results = [5, None, {"status": 7}, {"unique_id": "model.a.b\n::error::x", "status": "error"}]
     document = json.loads((target / "run_results.json").read_bytes())
     document["results"] += results
@@ -296,7 +292,7 @@ def test_results_with_odd_values_are_read(hosted: ProtocolServer, target: Path) 
     assert "3 of 34 nodes failed, first model.a.b ::error::x (error)" in done.stderr
 
 
-def test_docs_generate_without_compile_keeps_the_run_results_of_a_failed_build(shop: Shop) -> None:
+def test_docs_generate_without_compile_keeps_run_results(shop: Shop) -> None:
     model = shop.project / "models" / "broken.sql"
     model.write_text("select * from nowhere.nothing", encoding="utf-8")
     onboard = ("dbt", "onboard", "--integration-id", 7, "--project-dir", shop.project, "--dry-run")
@@ -320,6 +316,6 @@ def test_docs_generate_without_compile_keeps_the_run_results_of_a_failed_build(s
     unreachable = replace(shop, duckdb=shop.duckdb.parent / "missing" / shop.duckdb.name)
     unreachable.run("build", "--target", "prod", check=False)
     shop.run("docs", "generate", "--no-compile", "--target", "prod")
-    dead = datapilot(*onboard, "--require-success")
-    assert dead.exit_code == 1
-    assert "come from different invocations of dbt" in dead.stderr
+    unreachable_build = datapilot(*onboard, "--require-success")
+    assert unreachable_build.exit_code == 1
+    assert "come from different invocations of dbt" in unreachable_build.stderr

@@ -1,4 +1,4 @@
-"""Files with very many small values, which need up to a hundred times their size in memory."""
+"""Files with millions of small values, which need up to 100 times their size in memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_MEMORY_BYTES = 400_000_000
 
 
 def ignore(_place: object, _value: object) -> None:
-    """Visit a value."""
+    """Ignore a value."""
 
 
 def walk_list(raw: Any) -> None:
@@ -37,7 +37,7 @@ def walk(raw: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("read", "value", "words"),
+    ("read", "value", "message"),
     [
         (dbt_json.decode, LISTS, "over 1,000,000 values in one value"),
         (walk, b'{"x": 1, "orders": ' + LISTS + b"}", "over 1,000,000 values in entry 'orders'"),
@@ -47,45 +47,45 @@ def walk(raw: Any) -> None:
         (walk_list, NUMBERS, "over 1,000,000 values in one list"),
     ],
 )
-def test_more_values_than_dbt_writes_are_refused_before_they_are_decoded(
-    read: Callable[[Any], object], value: bytes, words: str
+def test_too_many_values_are_rejected_before_decoding(
+    read: Callable[[Any], object], value: bytes, message: str
 ) -> None:
     raw = dbt_json.split(b'{"a": ' + value + b"}")["a"]
     tracemalloc.start()
-    with pytest.raises(NotJsonError, match=words):
+    with pytest.raises(NotJsonError, match=message):
         read(raw)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < MAX_MEMORY_BYTES
 
 
-def test_a_section_with_more_keys_than_dbt_writes_is_refused() -> None:
+def test_section_with_too_many_keys_is_rejected() -> None:
     with pytest.raises(NotJsonError, match="an object with over 1,000,000 keys"):
         walk(dbt_json.split(b'{"a": ' + KEYS + b"}")["a"])
 
 
-def test_a_file_that_only_python_reads_has_a_limit_too() -> None:
+def test_file_for_fallback_parser_has_limit() -> None:
     content = b'{"a": NaN, "b": [' + b"0," * 5_000_000 + b"0]}"
     with pytest.raises(NotJsonError, match="over 5,000,000 values"):
         dbt_json.split(content)
 
 
-def test_the_commas_and_brackets_of_sql_are_not_values() -> None:
+def test_commas_and_brackets_in_strings_are_not_counted() -> None:
     sql = 'select [1, 2], \\ "a", {{ x }}\n' * 200_000
     content = json.dumps({"a": {"sql": [sql, sql], "path": "C:\\"}}).encode()
     assert dbt_json.decode(dbt_json.split(content)["a"])["sql"] == [sql, sql]
 
 
-def test_long_lists_of_what_dbt_writes_are_read() -> None:
-    seen: list[int] = []
+def test_long_lists_of_typical_values_are_read() -> None:
+    indexes: list[int] = []
     item = json.dumps({"unique_id": "model.shop.orders", "timing": [1, {}, []]}).encode()
     for value in (b",".join([item] * 300_000), b",".join([b'"a, b"'] * 300_000)):
         raw = dbt_json.split(b'{"a": [' + value + b"]}")["a"]
-        dbt_json.walk_list(raw, lambda index, _: seen.append(index))
-        assert seen[-1] == 299_999
+        dbt_json.walk_list(raw, lambda index, _: indexes.append(index))
+        assert indexes[-1] == 299_999
 
 
-def test_a_model_with_millions_of_lists_makes_a_manifest_useless(tmp_path: Path) -> None:
+def test_manifest_with_millions_of_lists_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     path.write_bytes(b"".join(manifest_variants.with_lists_in_node(6)))
     result = validate(parse_artifact(path.read_bytes(), path=str(path), kind=Kind.MANIFEST))
@@ -96,7 +96,7 @@ def test_a_model_with_millions_of_lists_makes_a_manifest_useless(tmp_path: Path)
     assert datapilot("dbt", "validate", path).exit_code == 1
 
 
-def test_run_results_with_millions_of_lists_are_none_of_dbt() -> None:
+def test_run_results_with_millions_of_lists_are_not_used() -> None:
     content = b'{"results": [{"x": ' + LISTS + b'}], "args": {}}'
     run_results = parse_artifact(content, path="run_results.json", kind=Kind.RUN_RESULTS)
     manifest = parse_artifact(b"{}", path="manifest.json", kind=Kind.MANIFEST)
@@ -104,7 +104,7 @@ def test_run_results_with_millions_of_lists_are_none_of_dbt() -> None:
     assert outcome.unknown == "run_results.json does not contain run results of dbt"
 
 
-def test_too_little_memory_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_error_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 

@@ -31,12 +31,12 @@ from tests.support.instance_calls import (
 from tests.support.instances import RunningInstance, running_instance
 
 
-def large(body: str = "select 1") -> bytes:
+def large_manifest(body: str = "select 1") -> bytes:
     """Return a manifest that the server begins to receive before it is complete."""
     return manifest(body=body).ljust(20_000)
 
 
-CONTENT = large()
+CONTENT = large_manifest()
 SIZE = len(CONTENT)
 SIZE_TEXT = format_size(SIZE)
 
@@ -56,7 +56,7 @@ def stored_bytes_of(instance: RunningInstance) -> int | None:
 
 
 def put_beyond_limit(instance: RunningInstance, integration_id: int, content: bytes) -> str:
-    """Announce and PUT a file that has no space; return the reason."""
+    """Announce and PUT a file that exceeds the limit and return the reason in the response."""
     announced = announce(instance, integration_id)
     assert announced.status_code == 200
     answer = requests.put(announced.json()["url"], data=content, timeout=SECONDS)
@@ -68,7 +68,7 @@ def blob_files(instance: RunningInstance) -> list[Path]:
     return [path for path in (instance.data / "blobs").rglob("*") if path.is_file()]
 
 
-def test_a_full_instance_rejects_an_announcement(tmp_path: Path) -> None:
+def test_full_instance_rejects_announcement(tmp_path: Path) -> None:
     with limited_instance(tmp_path, SIZE) as instance:
         integration_id = make_integration(instance)
         onboard(instance, integration_id, CONTENT)
@@ -81,7 +81,7 @@ def test_a_full_instance_rejects_an_announcement(tmp_path: Path) -> None:
         assert pull(instance, integration_id) == CONTENT
 
 
-def test_bytes_beyond_the_limit_are_rejected_and_not_kept(tmp_path: Path) -> None:
+def test_bytes_over_limit_are_rejected_and_removed(tmp_path: Path) -> None:
     with limited_instance(tmp_path, 2 * SIZE) as instance:
         integration_id = make_integration(instance)
         onboard(instance, integration_id, CONTENT)
@@ -89,7 +89,7 @@ def test_bytes_beyond_the_limit_are_rejected_and_not_kept(tmp_path: Path) -> Non
         reason = put_beyond_limit(instance, integration_id, larger)
         assert f"and this artifact needs {format_size(len(larger))}" in reason
         assert len(blob_files(instance)) == 1
-        onboard(instance, integration_id, large("select 2"))
+        onboard(instance, integration_id, large_manifest("select 2"))
         assert stored_bytes_of(instance) == 2 * SIZE
 
 
@@ -104,12 +104,12 @@ def start_upload(instance: RunningInstance, content: bytes) -> HTTPConnection:
     return connection
 
 
-def test_an_upload_without_space_beside_the_running_ones_is_to_come_again(tmp_path: Path) -> None:
+def test_upload_without_space_beside_running_uploads_is_deferred(tmp_path: Path) -> None:
     with limited_instance(tmp_path, 2 * SIZE - 1) as instance:
         make_integration(instance)
         with closing(start_upload(instance, CONTENT)) as running:
             url = announce(instance, 1).json()["url"]
-            other = large("select 2")
+            other = large_manifest("select 2")
             answer = requests.put(url, data=other, timeout=SECONDS)
             assert answer.status_code == 503
             assert "Retry-After" in answer.headers
@@ -119,7 +119,7 @@ def test_an_upload_without_space_beside_the_running_ones_is_to_come_again(tmp_pa
         onboard(instance, 1, CONTENT)
 
 
-def test_an_upload_that_breaks_off_needs_no_space_any_more(tmp_path: Path) -> None:
+def test_interrupted_upload_releases_space(tmp_path: Path) -> None:
     with limited_instance(tmp_path, 2 * SIZE - 1) as instance:
         make_integration(instance)
         start_upload(instance, CONTENT).close()
@@ -127,10 +127,10 @@ def test_an_upload_that_breaks_off_needs_no_space_any_more(tmp_path: Path) -> No
         wait_until(lambda: requests.put(url, data=CONTENT, timeout=SECONDS).status_code == 200)
 
 
-def test_uploads_that_end_together_do_not_exceed_the_limit(tmp_path: Path) -> None:
+def test_concurrent_uploads_do_not_exceed_limit(tmp_path: Path) -> None:
     with limited_instance(tmp_path, 2 * SIZE) as instance, ExitStack() as stack:
         make_integration(instance)
-        contents = [large(f"select {number}") for number in range(8)]
+        contents = [large_manifest(f"select {number}") for number in range(8)]
         running = [
             stack.enter_context(closing(start_upload(instance, content))) for content in contents
         ]
@@ -143,7 +143,7 @@ def test_uploads_that_end_together_do_not_exceed_the_limit(tmp_path: Path) -> No
         assert stored_bytes_of(instance) == 2 * SIZE
 
 
-def test_equal_bytes_count_once(tmp_path: Path) -> None:
+def test_equal_content_is_counted_once(tmp_path: Path) -> None:
     with limited_instance(tmp_path, SIZE + 1) as instance:
         integration_id = make_integration(instance)
         for _ in range(3):
@@ -152,18 +152,18 @@ def test_equal_bytes_count_once(tmp_path: Path) -> None:
         put_beyond_limit(instance, integration_id, manifest("another"))
 
 
-def test_retention_makes_space(tmp_path: Path) -> None:
+def test_retention_frees_space(tmp_path: Path) -> None:
     with limited_instance(tmp_path, 2 * SIZE) as instance:
         integration_id = make_integration(instance)
         onboard(instance, integration_id, CONTENT)
-        onboard(instance, integration_id, large("select 2"))
+        onboard(instance, integration_id, large_manifest("select 2"))
         assert announce(instance, integration_id).status_code == 402
         apply_retention(instance.storage, InstanceSettings(keep_count=1, grace=timedelta(0)))
         assert stored_bytes_of(instance) == SIZE
         onboard(instance, integration_id, manifest(body="select 3"))
 
 
-def test_the_sweep_counts_what_lies_in_the_store(instance: RunningInstance) -> None:
+def test_sweep_counts_stored_blobs(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     upload(instance, integration_id, CONTENT)
     with instance.storage.blobs.open_writer() as writer:
@@ -174,7 +174,7 @@ def test_the_sweep_counts_what_lies_in_the_store(instance: RunningInstance) -> N
     assert stored_bytes_of(instance) == SIZE + len(b"without a record")
 
 
-def test_a_database_of_an_earlier_release_is_measured_by_the_first_sweep(tmp_path: Path) -> None:
+def test_first_sweep_measures_database_of_earlier_release(tmp_path: Path) -> None:
     with limited_instance(tmp_path, SIZE) as instance:
         integration_id = make_integration(instance)
         onboard(instance, integration_id, CONTENT)
@@ -189,7 +189,7 @@ def test_a_database_of_an_earlier_release_is_measured_by_the_first_sweep(tmp_pat
         assert announce(instance, integration_id).status_code == 402
 
 
-def test_onboard_reports_the_limit(tmp_path: Path, artifacts: Path) -> None:
+def test_onboard_reports_limit(tmp_path: Path, artifacts: Path) -> None:
     with limited_instance(tmp_path / "data", SIZE) as instance:
         integration_id = make_integration(instance)
         words = ("--integration-id", integration_id, "--manifest-path", artifacts / "manifest.json")

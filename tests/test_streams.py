@@ -1,4 +1,4 @@
-"""Streams as schedulers hand them over: closed, merged, cut off by the reader."""
+"""Closed, interrupted and unwritable standard streams."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.support.commands import access
 from tests.support.instances import RunningInstance
 from tests.support.json_contract import check_output
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="writes it down as a shell of POSIX would")
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="uses a POSIX shell")
 
 
 def shell(script: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a script, in which $DATAPILOT is our program."""
+    """Run a script in which $DATAPILOT stands for our program."""
     program = f'"{sys.executable}" -m datapilot_defer'
     return subprocess.run(
         ["/bin/sh", "-c", script.replace("$DATAPILOT", program)],
@@ -30,7 +30,7 @@ def shell(script: str, env: dict[str, str] | None = None) -> subprocess.Complete
 
 
 @pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
-def test_closed_streams_change_no_exit_code(closed: str, instance: RunningInstance) -> None:
+def test_closed_streams_do_not_change_exit_code(closed: str, instance: RunningInstance) -> None:
     done = shell(f"$DATAPILOT auth status --json {closed}", access(instance))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["accepted"] is True
@@ -38,25 +38,25 @@ def test_closed_streams_change_no_exit_code(closed: str, instance: RunningInstan
     assert shell(f"$DATAPILOT auth status {closed}").returncode == 2
 
 
-def test_without_stdout_the_work_is_done_all_the_same(instance: RunningInstance) -> None:
+def test_command_succeeds_without_stdout(instance: RunningInstance) -> None:
     done = shell("$DATAPILOT dbt integrations create --name shop >&-", access(instance))
     assert (done.returncode, done.stderr) == (0, "")
     assert '"shop"' in shell("$DATAPILOT dbt integrations list --json", access(instance)).stdout
 
 
-def test_a_token_from_a_closed_stdin_is_none(tmp_path: Path) -> None:
+def test_closed_stdin_has_no_token(tmp_path: Path) -> None:
     done = shell("$DATAPILOT auth login --token-stdin --instance-name n <&-")
     assert done.returncode == 2
     assert "no token" in done.stderr
 
 
-def test_a_reader_that_has_enough_causes_no_traceback() -> None:
+def test_closed_pipe_causes_no_traceback() -> None:
     done = shell("$DATAPILOT config show --json | head -c 1")
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
-def test_a_result_that_can_not_be_written_is_an_error_of_its_own() -> None:
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_unwritable_result_is_reported() -> None:
     for words in ("--help", "--version", "dbt onboard --help"):
         done = shell(f"$DATAPILOT {words} > /dev/full")
         assert done.returncode == 2

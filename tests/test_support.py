@@ -1,4 +1,4 @@
-"""The recorded artifacts and the markers that the other tests rely on."""
+"""The recorded artifacts and the markers that other tests use."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.support.dbt_project import RECORDED, production
 
 @pytest.mark.dbt
 @pytest.mark.parametrize("path", sorted(RECORDED.glob("*.json")), ids=lambda path: path.stem)
-def test_a_recorded_artifact_is_what_dbt_writes_today(path: Path) -> None:
+def test_recorded_artifact_equals_output_of_dbt(path: Path) -> None:
     recorded = json.loads(path.read_text(encoding="utf-8"))
     written = json.loads((production() / "artifacts" / path.name).read_text(encoding="utf-8"))
     assert _fingerprint(recorded) == _fingerprint(written)
@@ -23,7 +23,7 @@ def test_all_five_kinds_are_recorded() -> None:
     assert kinds == {"manifest", "catalog", "run_results", "sources", "semantic_manifest"}
 
 
-def test_a_test_without_the_marker_of_an_environment_fails() -> None:
+def test_require_fails_without_marker() -> None:
     with pytest.raises(pytest.fail.Exception, match="it needs pytest"):
         environments.require("dbt")
 
@@ -33,7 +33,7 @@ def test_every_environment_has_a_marker() -> None:
 
 
 def _fingerprint(artifact: Any) -> dict[str, object]:
-    """Return versions, and the checksums of nodes, but nothing that changes from run to run."""
+    """Return the versions, sections and checksums of an artifact, which are equal for each run."""
     metadata = artifact.get("metadata", {})
     names = ("dbt_schema_version", "dbt_version", "project_id", "adapter_type")
     sections = {name: sorted(value) for name, value in artifact.items() if isinstance(value, dict)}

@@ -1,4 +1,4 @@
-"""Artifacts that retention removed: what `at` answers, and restoring one."""
+"""Artifacts that retention removed, in queries by time and in restores."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[UploadRecords]:
-    """Return a storage without uploads."""
+    """Yield a storage without uploads."""
     with stored_uploads(tmp_path / "data") as opened:
         yield opened
 
@@ -41,18 +41,18 @@ def restore(instance: RunningInstance, integration_id: int, file_id: int) -> int
 
 
 def publication_times(instance: RunningInstance, integration_id: int) -> list[str]:
-    """Return when something became current, from new to old."""
+    """Return the times of the publications, the newest first."""
     return [each["since"] for each in show(instance, integration_id)["publications"]]
 
 
-def test_a_time_whose_artifact_retention_removed_is_not_found(instance: RunningInstance) -> None:
+def test_time_of_removed_artifact_is_not_found(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     ids = [
         onboard(instance, integration_id, manifest(at=f"2026-11-22T1{hour}:00:00Z"))
         for hour in range(4)
     ]
     newest, _, second, first = publication_times(instance, integration_id)
-    # The first one is current for a moment again, so that it is kept, unlike the second.
+    # Restoring the first file makes retention keep it, unlike the second.
     assert restore(instance, integration_id, ids[0]) == 200
     apply_retention(instance.storage, KEEP_ONE)
     by_time = fetch(instance, integration_id, at=second)
@@ -65,7 +65,7 @@ def test_a_time_whose_artifact_retention_removed_is_not_found(instance: RunningI
     assert [each["dbt_core_integration_file_id"] for each in kept] == [ids[0], ids[3]]
 
 
-def test_another_environment_does_not_replace_a_removed_artifact(
+def test_artifact_of_another_environment_does_not_replace_removed_one(
     instance: RunningInstance,
 ) -> None:
     integration_id = make_integration(instance, environment="DEV")
@@ -80,7 +80,7 @@ def test_another_environment_does_not_replace_a_removed_artifact(
     assert "current in PROD at" in answer.json()["detail"]
 
 
-def test_pull_reports_that_retention_removed_the_artifact(
+def test_pull_reports_artifact_removed_by_retention(
     instance: RunningInstance, artifacts: Path
 ) -> None:
     integration_id = make_integration(instance)
@@ -97,7 +97,7 @@ def test_pull_reports_that_retention_removed_the_artifact(
     assert f"{history} lists the stored artifacts" in done.stderr
 
 
-def test_a_time_before_the_first_upload_has_another_message(instance: RunningInstance) -> None:
+def test_time_before_first_upload_has_another_message(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     for hour in range(2):
         onboard(instance, integration_id, manifest(at=f"2026-11-22T1{hour}:00:00Z"))
@@ -108,14 +108,14 @@ def test_a_time_before_the_first_upload_has_another_message(instance: RunningIns
     assert answer.json()["detail"] == expected
 
 
-def test_tombstones_in_a_row_are_one(records: UploadRecords) -> None:
+def test_consecutive_tombstones_are_merged(records: UploadRecords) -> None:
     first = records.add("1")
     records.add("2")
     records.add("3", kind=Kind.CATALOG)
     for content in "456":
         records.add(content)
     with records.storage.database.write() as connection:
-        records.publish(connection, first, first.created_at)  # current again
+        records.publish(connection, first, first.created_at)  # The first upload is current again.
     records.add("7")
     last = records.add("8")
     apply_retention(records.storage, KEEP_ONE)
@@ -125,42 +125,42 @@ def test_tombstones_in_a_row_are_one(records: UploadRecords) -> None:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_every_time_has_the_answer_of_the_complete_history(
+def test_query_by_time_equals_complete_history(
     records: UploadRecords, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    """Compare with a list that keeps everything, after deletions of any uploads in any batches."""
-    chance = random.Random(seed)
-    monkeypatch.setattr(retention_records, "BATCH_SIZE", chance.choice([1, 2, 7]))
-    complete = publish_at_random(records, chance)
+    """Compare with a list of all publications, after deletions of random uploads in batches."""
+    generator = random.Random(seed)
+    monkeypatch.setattr(retention_records, "BATCH_SIZE", generator.choice([1, 2, 7]))
+    complete = publish_at_random(records, generator)
     ids = sorted({upload.id for upload in complete})
     removed: set[int] = set()
     for _ in range(4):
-        chosen = chance.sample(ids, chance.randrange(len(ids)))
+        chosen = generator.sample(ids, generator.randrange(len(ids)))
         with records.storage.database.write() as connection:
             retention_records.delete_uploads(connection, records.environment_id, chosen)
         removed |= set(chosen) - {complete[-1].id}
     for number, upload in enumerate(complete):
         with records.storage.database.read() as connection:
             at = START + timedelta(hours=number, minutes=30)
-            found = publications.find_current(
+            current = publications.find_current(
                 connection, records.environment_id, Kind.MANIFEST, at=at
             )
             is_removed = publications.is_removed(
                 connection, records.environment_id, Kind.MANIFEST, at=at
             )
         assert is_removed == (upload.id in removed)
-        assert found == (None if is_removed else upload)
+        assert current == (None if is_removed else upload)
     published = records.published_ids()
     assert (None, None) not in pairwise(published)
 
 
-def publish_at_random(records: UploadRecords, chance: random.Random) -> list[Upload]:
-    """Upload or restore 40 times, one hour apart; return what was current in each hour."""
+def publish_at_random(records: UploadRecords, generator: random.Random) -> list[Upload]:
+    """Upload or restore 40 times, one hour apart. Return the current upload of each hour."""
     complete: list[Upload] = []
     for hour in range(40):
         since = START + timedelta(hours=hour)
-        if complete and chance.random() < 0.4:
-            upload = chance.choice(complete)
+        if complete and generator.random() < 0.4:
+            upload = generator.choice(complete)
             with records.storage.database.write() as connection:
                 records.publish(connection, upload, since, PublicationReason.RESTORE)
         else:
@@ -169,7 +169,7 @@ def publish_at_random(records: UploadRecords, chance: random.Random) -> list[Upl
     return complete
 
 
-def test_the_order_of_publications_survives_a_clock_that_was_set_back(
+def test_order_of_publications_is_kept_if_clock_is_set_back(
     records: UploadRecords,
 ) -> None:
     records.add("1", since=START)
@@ -188,7 +188,7 @@ def test_the_order_of_publications_survives_a_clock_that_was_set_back(
     assert newest.since == START
 
 
-def test_restoring_a_removed_file_reports_retention(instance: RunningInstance) -> None:
+def test_restore_of_removed_file_reports_retention(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     first = onboard(instance, integration_id, manifest())
     onboard(instance, integration_id, manifest(at="2026-11-22T11:00:00Z"))
@@ -202,7 +202,7 @@ def test_restoring_a_removed_file_reports_retention(instance: RunningInstance) -
     )
 
 
-def test_restoring_the_current_file_changes_nothing(instance: RunningInstance) -> None:
+def test_restore_of_current_file_changes_nothing(instance: RunningInstance) -> None:
     integration_id = make_integration(instance)
     first = onboard(instance, integration_id, manifest())
     second = onboard(instance, integration_id, manifest(at="2026-11-22T11:00:00Z"))

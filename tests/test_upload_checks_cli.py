@@ -104,7 +104,7 @@ def test_force_is_sent_as_older_instances_understand_it(
     for options in ([], ["--force"], ["--allow", "smaller", "--allow", "older"]):
         done = datapilot("dbt", "onboard", *words, *options, env=hosted.access)
         assert done.exit_code == 0, done.output
-    bodies = [seen.json for seen in hosted.seen if seen.path.endswith("verify_upload")]
+    bodies = [seen.json for seen in hosted.requests if seen.path.endswith("verify_upload")]
     plain, forced, allowed = bodies
     assert not {"force", "allow"} & set(plain)
     assert forced["force"] is True

@@ -1,4 +1,4 @@
-"""The command `datapilot dbt validate`: any number of files, for people and for programs."""
+"""The command `datapilot dbt validate` and its text, JSON and CI output."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ FUSION = GOOD / "manifest of dbt 2 with nulls.json"
 BROKEN = BAD / "meta null.json"
 
 
-def test_an_accepted_file_is_described_in_one_line() -> None:
+def test_accepted_file_is_described_on_one_line() -> None:
     outcome = datapilot("dbt", "validate", MANIFEST)
     assert (outcome.exit_code, outcome.stderr) == (0, "")
     assert outcome.stdout == (
@@ -23,7 +23,7 @@ def test_an_accepted_file_is_described_in_one_line() -> None:
     )
 
 
-def test_a_refused_file_ends_with_1_after_all_files_were_looked_at() -> None:
+def test_rejected_file_sets_exit_code_1_after_all_files() -> None:
     outcome = datapilot("dbt", "validate", BROKEN, GOOD / "catalog.json")
     assert outcome.exit_code == 1
     assert outcome.stdout.splitlines() == [
@@ -34,7 +34,7 @@ def test_a_refused_file_ends_with_1_after_all_files_were_looked_at() -> None:
     ]
 
 
-def test_an_artifact_without_metadata_is_described_by_its_kind() -> None:
+def test_artifact_without_metadata_is_described_by_kind() -> None:
     path = GOOD / "semantic_manifest.json"
     assert datapilot("dbt", "validate", path).stdout == f"{path}: accepted: semantic_manifest\n"
 
@@ -42,7 +42,7 @@ def test_an_artifact_without_metadata_is_described_by_its_kind() -> None:
 def test_json_has_the_verdict_of_each_file() -> None:
     outcome = datapilot("dbt", "validate", MANIFEST, BROKEN, FUSION, "--json")
     assert outcome.exit_code == 1
-    accepted, refused, fusion = outcome.json["files"]
+    accepted, rejected, fusion = outcome.json["files"]
     assert accepted == {
         "path": str(MANIFEST),
         "kind": "manifest",
@@ -56,8 +56,8 @@ def test_json_has_the_verdict_of_each_file() -> None:
         "size_bytes": MANIFEST.stat().st_size,
         "sha256": accepted["sha256"],
     }
-    assert refused["verdict"] == "refused"
-    assert refused["problems"] == [
+    assert rejected["verdict"] == "refused"
+    assert rejected["problems"] == [
         {
             "path": '$.nodes["model.warehouse.orders"].config.meta',
             "message": "expected an object, got null",
@@ -67,7 +67,7 @@ def test_json_has_the_verdict_of_each_file() -> None:
     assert (fusion["verdict"], fusion["readable_by"], fusion["warnings"]) == ("accepted", ["2"], 1)
 
 
-def test_warnings_go_to_stderr_and_do_not_refuse() -> None:
+def test_warnings_are_on_stderr_and_do_not_reject() -> None:
     outcome = datapilot("dbt", "validate", FUSION)
     assert outcome.exit_code == 0
     assert "Warning: " in outcome.stderr
@@ -75,7 +75,7 @@ def test_warnings_go_to_stderr_and_do_not_refuse() -> None:
 
 
 @pytest.mark.parametrize("from_environment", [False, True])
-def test_a_reader_can_be_asked_for(from_environment: bool) -> None:
+def test_readable_by_option_and_variable(from_environment: bool) -> None:
     options = () if from_environment else ("--readable-by", "1.11")
     env = {"DATAPILOT_READABLE_BY": "1.11"} if from_environment else {}
     outcome = datapilot("dbt", "validate", FUSION, *options, env=env)
@@ -83,13 +83,13 @@ def test_a_reader_can_be_asked_for(from_environment: bool) -> None:
     assert "dbt 2.x wrote it, and dbt 1.11 cannot read it" in outcome.stdout
 
 
-def test_a_reader_that_is_no_version_is_a_usage_error() -> None:
+def test_invalid_readable_by_is_usage_error() -> None:
     outcome = datapilot("dbt", "validate", MANIFEST, "--readable-by", "newest")
     assert outcome.exit_code == 2
     assert "'newest' is not a version of dbt" in outcome.stderr
 
 
-def test_strict_refuses_what_dbt_takes_and_did_not_publish() -> None:
+def test_strict_rejects_values_outside_published_schema() -> None:
     path = GOOD / "manifest with unknown properties and a new language.json"
     assert datapilot("dbt", "validate", path).exit_code == 0
     outcome = datapilot("dbt", "validate", path, "--strict")
@@ -97,13 +97,13 @@ def test_strict_refuses_what_dbt_takes_and_did_not_publish() -> None:
     assert 'the schema does not allow "something_new"' in outcome.stdout
 
 
-def test_a_kind_can_be_demanded() -> None:
+def test_kind_option_rejects_other_kind() -> None:
     outcome = datapilot("dbt", "validate", GOOD / "run_results.json", "--kind", "manifest")
     assert outcome.exit_code == 1
     assert "is a run_results.json, not a manifest.json" in outcome.stdout
 
 
-def test_ten_problems_are_listed_and_verbose_lists_all(tmp_path: Path) -> None:
+def test_ten_problems_are_listed_without_verbose(tmp_path: Path) -> None:
     document = json.loads(MANIFEST.read_text(encoding="utf-8"))
     document["nodes"] = {f"model.warehouse.m{number}": None for number in range(25)}
     path = tmp_path / "manifest.json"
@@ -114,19 +114,17 @@ def test_ten_problems_are_listed_and_verbose_lists_all(tmp_path: Path) -> None:
     assert len(datapilot("dbt", "validate", path, "-v").stdout.splitlines()) == 27
 
 
-def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
+def test_missing_file_is_usage_error(tmp_path: Path) -> None:
     outcome = datapilot("dbt", "validate", tmp_path / "manifest.json", "--json")
     assert outcome.exit_code == 2
     assert outcome.json["error"]["kind"] == "usage_error"
 
 
-def test_without_a_file_there_is_nothing_to_validate() -> None:
+def test_missing_argument_is_usage_error() -> None:
     assert datapilot("dbt", "validate").exit_code == 2
 
 
-def test_on_github_every_line_is_json_if_that_is_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_log_format_json_applies_on_github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     (tmp_path / "bad.json").write_text("{}", encoding="utf-8")
     done = datapilot("dbt", "validate", tmp_path / "bad.json", "--log-format", "json")
@@ -135,7 +133,7 @@ def test_on_github_every_line_is_json_if_that_is_asked_for(
         assert line.startswith("{")
 
 
-def test_on_github_a_refused_file_is_an_annotation_and_in_the_summary(
+def test_github_annotation_and_summary_have_rejected_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tmp_path / "shop" / "models" / "marts" / "orders.sql"
@@ -162,6 +160,6 @@ def test_on_github_a_refused_file_is_an_annotation_and_in_the_summary(
     assert not (tmp_path / "summary").exists()
 
 
-def test_json_says_first_whether_every_file_is_accepted() -> None:
+def test_json_ok_states_whether_every_file_is_accepted() -> None:
     assert datapilot("dbt", "validate", MANIFEST, "--json").json["ok"] is True
     assert datapilot("dbt", "validate", MANIFEST, BROKEN, "--json").json["ok"] is False

@@ -1,7 +1,7 @@
-"""Small artifacts of our own: good ones are accepted, bad ones rejected with helpful messages.
+"""Validation of small artifacts, which accepts good ones and describes the problems of bad ones.
 
-Files in artifacts/good and artifacts/bad are found automatically. The name of a bad one states its
-fault, and bad.json holds its messages.
+Files in artifacts/good and artifacts/bad are found automatically. The name of a bad file states its
+fault, and bad.json has the expected messages.
 """
 
 import json
@@ -15,10 +15,12 @@ from datapilot_defer.artifact import Artifact, Kind, parse_artifact, read_artifa
 from datapilot_defer.errors import UsageError
 from datapilot_defer.validation import Problem, ValidationOptions, ValidationResult, validate
 
-FOLDER = Path(__file__).parent / "artifacts"
-GOOD = sorted((FOLDER / "good").glob("*.json"))
-BAD = sorted((FOLDER / "bad").glob("*.json"))
-SAID: dict[str, list[str]] = json.loads((FOLDER / "bad.json").read_text(encoding="utf-8"))
+ARTIFACTS = Path(__file__).parent / "artifacts"
+GOOD = sorted((ARTIFACTS / "good").glob("*.json"))
+BAD = sorted((ARTIFACTS / "bad").glob("*.json"))
+EXPECTED_MESSAGES: dict[str, list[str]] = json.loads(
+    (ARTIFACTS / "bad.json").read_text(encoding="utf-8")
+)
 ORDERS = "model.warehouse.orders"
 CORE = ("1.8", "1.9", "1.10", "1.11", "1.12")
 STRICT = ValidationOptions(strict=True)
@@ -26,36 +28,36 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def manifest(change: Change = lambda _: None, name: str = "manifest of dbt 1.11") -> Artifact:
-    """Return one of the good manifests, changed."""
-    document = json.loads((FOLDER / "good" / f"{name}.json").read_text(encoding="utf-8"))
+    """Return one of the good manifests with a change."""
+    document = json.loads((ARTIFACTS / "good" / f"{name}.json").read_text(encoding="utf-8"))
     change(document)
     return parse_artifact(
         json.dumps(document).encode(), path="target/manifest.json", kind=Kind.MANIFEST
     )
 
 
-def said(verdict: ValidationResult) -> list[str]:
+def problem_lines(verdict: ValidationResult) -> list[str]:
     return [f"{problem.path}: {problem.message}" for problem in verdict.problems]
 
 
 @pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
-def test_a_good_artifact_is_accepted(path: Path) -> None:
+def test_good_artifact_is_accepted(path: Path) -> None:
     verdict = validate(read_artifact(path, kind=None))
     assert verdict.is_accepted, verdict.format_problems()
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
-def test_a_bad_artifact_is_refused_in_these_words(path: Path) -> None:
+def test_bad_artifact_is_rejected_with_expected_messages(path: Path) -> None:
     verdict = validate(read_artifact(path))
     assert not verdict.is_accepted
     lines = [line.removeprefix(f"{path}::") for line in verdict.format_problems()]
-    assert lines == SAID.get(path.stem), (
-        f"if these words are right, they belong in bad.json: {json.dumps(lines)}"
+    assert lines == EXPECTED_MESSAGES.get(path.stem), (
+        f"if these messages are correct, add them to bad.json: {json.dumps(lines)}"
     )
 
 
-def test_nothing_is_said_about_files_that_are_gone() -> None:
-    assert sorted(SAID) == sorted(path.stem for path in BAD)
+def test_expected_messages_belong_to_existing_files() -> None:
+    assert sorted(EXPECTED_MESSAGES) == sorted(path.stem for path in BAD)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,9 @@ def test_nothing_is_said_about_files_that_are_gone() -> None:
         ("manifest of a schema version to come", ()),
     ],
 )
-def test_the_verdict_says_which_dbt_can_read_it(name: str, readers: tuple[str, ...]) -> None:
+def test_result_lists_dbt_versions_that_can_read_manifest(
+    name: str, readers: tuple[str, ...]
+) -> None:
     assert validate(manifest(name=name)).readable_by == readers
 
 
@@ -91,7 +95,7 @@ def test_the_verdict_says_which_dbt_can_read_it(name: str, readers: tuple[str, .
         ("manifest of a schema version to come", "1.11", False),
     ],
 )
-def test_a_manifest_that_the_wanted_dbt_cannot_read_is_refused(
+def test_manifest_unreadable_by_requested_dbt_is_rejected(
     name: str, version: str, accepted: bool
 ) -> None:
     assert (
@@ -100,7 +104,7 @@ def test_a_manifest_that_the_wanted_dbt_cannot_read_is_refused(
     )
 
 
-def test_the_refusal_for_a_reader_names_the_node_that_stops_it() -> None:
+def test_readable_by_problem_names_node() -> None:
     verdict = validate(
         manifest(name="manifest of dbt 2 with nulls"), ValidationOptions(readable_by="1.11")
     )
@@ -110,31 +114,32 @@ def test_the_refusal_for_a_reader_names_the_node_that_stops_it() -> None:
         "dbt 2.x wrote it, and dbt 1.11 cannot read it (models/marts/orders.sql)"
     ]
     verdict = validate(manifest(), ValidationOptions(readable_by="1.5"))
-    assert said(verdict) == [
+    assert problem_lines(verdict) == [
         "$.metadata.dbt_schema_version: dbt 1.5 cannot read schema version 12, "
         "but dbt 1.8 and later can"
     ]
 
 
-def test_a_refused_manifest_is_not_refused_once_more_for_its_readers() -> None:
+def test_rejected_manifest_has_no_second_problem_for_readable_by() -> None:
     broken = manifest(lambda document: document["nodes"][ORDERS].pop("checksum"))
     assert len(validate(broken, ValidationOptions(readable_by="1.11")).problems) == 1
 
 
 @pytest.mark.parametrize("version", ["latest", "", "1,11", "one"])
-def test_a_reader_that_is_no_version_is_a_usage_error(version: str) -> None:
+def test_invalid_readable_by_is_usage_error(version: str) -> None:
     with pytest.raises(UsageError, match=r"such as 1\.11 or 2"):
         validate(manifest(), ValidationOptions(readable_by=version or " "))
 
 
-def test_other_kinds_have_no_readers() -> None:
+def test_other_kinds_have_no_readable_by() -> None:
     verdict = validate(
-        read_artifact(FOLDER / "good" / "catalog.json", None), ValidationOptions(readable_by="1.11")
+        read_artifact(ARTIFACTS / "good" / "catalog.json", None),
+        ValidationOptions(readable_by="1.11"),
     )
     assert (verdict.is_accepted, verdict.readable_by) == (True, ())
 
 
-def test_what_dbt_reads_and_did_not_publish_is_drift_and_counted_with_the_warnings() -> None:
+def test_values_outside_published_schema_are_drift() -> None:
     verdict = validate(manifest(name="manifest with unknown properties and a new language"))
     assert [warning.split(" from the schema")[0] for warning in verdict.drift[:2]] == [
         "1 entry of nodes differs",
@@ -143,9 +148,9 @@ def test_what_dbt_reads_and_did_not_publish_is_drift_and_counted_with_the_warnin
     assert "dbt-adapters" in verdict.drift[2]
 
 
-def test_strict_holds_a_manifest_to_the_published_schema() -> None:
+def test_strict_applies_published_schema() -> None:
     verdict = validate(manifest(name="manifest with unknown properties and a new language"), STRICT)
-    assert said(verdict) == [
+    assert problem_lines(verdict) == [
         '$: the schema does not allow "something_new"',
         '$.nodes["model.warehouse.orders"]: the schema does not allow "something_new"',
         '$.macros["macro.warehouse.cents"].supported_languages[1]: '
@@ -158,53 +163,53 @@ def test_strict_holds_a_manifest_to_the_published_schema() -> None:
 @pytest.mark.parametrize(
     "name", ["manifest of schema version 20", "manifest of a schema version to come"]
 )
-def test_strict_refuses_a_version_whose_schema_is_not_known(name: str) -> None:
-    problems = said(validate(manifest(name=name), STRICT))
+def test_strict_rejects_version_without_schema(name: str) -> None:
+    problems = problem_lines(validate(manifest(name=name), STRICT))
     assert problems[-1].startswith(
         "$.metadata.dbt_schema_version: --strict needs the published schema"
     )
 
 
-def test_the_schema_of_the_writing_release_is_taken() -> None:
-    def by_dbt_1_8(document: dict[str, Any]) -> None:
+def test_schema_of_writing_release_is_used() -> None:
+    def set_dbt_1_8(document: dict[str, Any]) -> None:
         document["metadata"]["dbt_version"] = "1.8.9"
 
-    problems = said(validate(manifest(by_dbt_1_8), STRICT))
+    problems = problem_lines(validate(manifest(set_dbt_1_8), STRICT))
     assert '$: the schema does not allow "functions"' in problems
-    assert validate(manifest(by_dbt_1_8)).is_accepted
+    assert validate(manifest(set_dbt_1_8)).is_accepted
 
 
-def test_a_version_to_come_is_accepted_with_a_warning_when_it_makes_sense() -> None:
+def test_future_version_is_accepted_with_warning_if_plausible() -> None:
     verdict = validate(manifest(name="manifest of a schema version to come"))
     assert verdict.warnings == (
         "schema version 13 is newer than this program, so only its outline was checked",
     )
 
-    def without_ids(document: dict[str, Any]) -> None:
+    def remove_ids(document: dict[str, Any]) -> None:
         for node in document["nodes"].values():
             del node["unique_id"]
 
-    broken = manifest(without_ids, name="manifest of a schema version to come")
-    assert said(validate(broken)) == [
+    broken = manifest(remove_ids, name="manifest of a schema version to come")
+    assert problem_lines(validate(broken)) == [
         '$.nodes["model.warehouse.customers"]: "unique_id" is missing',
         '$.nodes["model.warehouse.orders"]: "unique_id" is missing',
     ]
 
 
-def test_a_broken_manifest_of_dbt_2_is_refused() -> None:
+def test_broken_manifest_of_dbt_2_is_rejected() -> None:
     broken = manifest(
         lambda document: document["nodes"][ORDERS].update(config=5),
         name="manifest of dbt 2 with nulls",
     )
     verdict = validate(broken)
-    assert said(verdict) == [
+    assert problem_lines(verdict) == [
         '$.nodes["model.warehouse.orders"].config: expected an object or null, got 5'
     ]
     assert verdict.readable_by == ()
 
 
-def many(count: int, node: Any) -> Artifact:
-    """Return a manifest with many broken nodes."""
+def manifest_with_broken_nodes(count: int, node: Any) -> Artifact:
+    """Return a manifest with this number of equal broken nodes."""
 
     def change(document: dict[str, Any]) -> None:
         document["nodes"] = {f"model.warehouse.m{number}": node for number in range(count)}
@@ -212,18 +217,22 @@ def many(count: int, node: Any) -> Artifact:
     return manifest(change)
 
 
-def test_ten_problems_are_shown_and_the_others_counted() -> None:
-    verdict = validate(many(30, {"resource_type": "model"}))
+def test_ten_problems_are_shown_and_others_counted() -> None:
+    verdict = validate(manifest_with_broken_nodes(30, {"resource_type": "model"}))
     assert len(verdict.problems) == 10
     assert verdict.format_problems()[-1] == f"… and {verdict.hidden_problems:,} more"
     assert (
-        len(validate(many(30, {"resource_type": "model"}), max_problems=None).problems)
+        len(
+            validate(
+                manifest_with_broken_nodes(30, {"resource_type": "model"}), max_problems=None
+            ).problems
+        )
         == 10 + verdict.hidden_problems
     )
 
 
-def test_looking_stops_where_more_problems_help_nobody() -> None:
-    verdict = validate(many(50_000, None))
+def test_search_for_problems_stops_after_limit() -> None:
+    verdict = validate(manifest_with_broken_nodes(50_000, None))
     assert verdict.format_problems()[-1] == "… and at least 990 more"
 
 
@@ -240,7 +249,7 @@ def test_one_broken_node_does_not_hide_another() -> None:
     assert verdict.problems[0].path == '$.nodes["model.warehouse.customers"].checksum'
 
 
-def test_a_problem_names_the_file_of_a_disabled_node_too() -> None:
+def test_problem_names_file_of_disabled_node() -> None:
     def change(document: dict[str, Any]) -> None:
         node = document["nodes"].pop(ORDERS)
         document["disabled"] = {ORDERS: [{**node, "tags": 5, "config": None}]}
@@ -256,18 +265,20 @@ def test_a_problem_names_the_file_of_a_disabled_node_too() -> None:
     )
 
 
-def test_the_last_of_two_equal_keys_counts_as_for_dbt() -> None:
+def test_last_repeated_key_is_validated() -> None:
     good = manifest().content.decode()
     wrong_last = good.replace(
         '}, "parent_map"', ', "model.warehouse.orders": null}, "parent_map"', 1
     )
     assert wrong_last != good
     verdict = validate(parse_artifact(wrong_last.encode(), path="x", kind=Kind.MANIFEST))
-    assert said(verdict) == ['$.nodes["model.warehouse.orders"]: expected an object, got null']
+    assert problem_lines(verdict) == [
+        '$.nodes["model.warehouse.orders"]: expected an object, got null'
+    ]
 
 
 @pytest.mark.parametrize("depth", [100, 300, 700])
-def test_a_value_that_may_be_anything_may_be_nested(depth: int) -> None:
+def test_unrestricted_value_may_be_nested(depth: int) -> None:
     def change(document: dict[str, Any]) -> None:
         document["nodes"][ORDERS]["config"]["meta"] = json.loads(
             '{"a":' * depth + "1" + "}" * depth
@@ -276,7 +287,7 @@ def test_a_value_that_may_be_anything_may_be_nested(depth: int) -> None:
     assert validate(manifest(change)).is_accepted
 
 
-def test_an_ephemeral_model_needs_no_relation() -> None:
+def test_ephemeral_model_needs_no_relation() -> None:
     def change(document: dict[str, Any]) -> None:
         node = document["nodes"][ORDERS]
         node["config"]["materialized"], node["schema"] = "ephemeral", ""
@@ -299,16 +310,18 @@ def test_an_ephemeral_model_needs_no_relation() -> None:
         ),
     ],
 )
-def test_the_other_kinds_are_held_to_their_schemas(
+def test_other_kinds_are_validated_by_their_schemas(
     kind: str, change: dict[str, Any], words: str
 ) -> None:
-    document = json.loads((FOLDER / "good" / f"{kind}.json").read_text(encoding="utf-8"))
+    document = json.loads((ARTIFACTS / "good" / f"{kind}.json").read_text(encoding="utf-8"))
     content = json.dumps({**document, **change}).encode()
-    assert said(validate(parse_artifact(content, path="x", kind=Kind(kind))))[0].startswith(words)
+    assert problem_lines(validate(parse_artifact(content, path="x", kind=Kind(kind))))[
+        0
+    ].startswith(words)
 
 
-def other(kind: str, version: int, **change: Any) -> Artifact:
-    document = json.loads((FOLDER / "good" / f"{kind}.json").read_text(encoding="utf-8"))
+def artifact_of_version(kind: str, version: int, **change: Any) -> Artifact:
+    document = json.loads((ARTIFACTS / "good" / f"{kind}.json").read_text(encoding="utf-8"))
     name = kind.replace("_", "-")
     document["metadata"]["dbt_schema_version"] = (
         f"https://schemas.getdbt.com/dbt/{name}/v{version}.json"
@@ -316,16 +329,16 @@ def other(kind: str, version: int, **change: Any) -> Artifact:
     return parse_artifact(json.dumps({**document, **change}).encode(), path="x", kind=Kind(kind))
 
 
-def test_another_kind_of_an_unknown_version_is_checked_in_outline() -> None:
-    verdict = validate(other("run_results", 9))
+def test_other_kind_of_unknown_version_is_checked_partly() -> None:
+    verdict = validate(artifact_of_version("run_results", 9))
     assert verdict.is_accepted
     assert "newer than this program" in verdict.warnings[0]
-    assert not validate(other("run_results", 9), STRICT).is_accepted
-    assert "before 1.0" in said(validate(other("run_results", 3)))[0]
+    assert not validate(artifact_of_version("run_results", 9), STRICT).is_accepted
+    assert "before 1.0" in problem_lines(validate(artifact_of_version("run_results", 3)))[0]
 
 
-def test_drift_of_another_kind_is_a_warning_and_strict_refuses_it() -> None:
-    drifted = other(
+def test_drift_of_other_kind_is_warning_and_rejected_by_strict() -> None:
+    drifted = artifact_of_version(
         "sources", 3, results=[{"unique_id": "source.a.b.c", "error": None, "status": "new status"}]
     )
     assert validate(drifted).is_accepted
@@ -334,10 +347,10 @@ def test_drift_of_another_kind_is_a_warning_and_strict_refuses_it() -> None:
 
 
 @pytest.mark.parametrize("kind", ["catalog", "run_results", "sources", "semantic_manifest"])
-def test_another_artifact_under_the_manifests_name_is_told_by_its_own(kind: str) -> None:
-    content = (FOLDER / "good" / f"{kind}.json").read_bytes()
+def test_other_artifact_named_manifest_is_identified(kind: str) -> None:
+    content = (ARTIFACTS / "good" / f"{kind}.json").read_bytes()
     verdict = validate(parse_artifact(content, path="manifest.json", kind=Kind.MANIFEST))
-    assert said(verdict) == [f"$: is a {kind}.json, not a manifest.json"]
+    assert problem_lines(verdict) == [f"$: is a {kind}.json, not a manifest.json"]
 
 
 @pytest.mark.parametrize(
@@ -356,9 +369,7 @@ def test_another_artifact_under_the_manifests_name_is_told_by_its_own(kind: str)
         ),
     ],
 )
-def test_files_that_share_dbts_file_name_are_told_apart(
-    document: dict[str, Any], words: str
-) -> None:
+def test_other_files_named_manifest_are_identified(document: dict[str, Any], words: str) -> None:
     verdict = validate(
         parse_artifact(json.dumps(document).encode(), path="manifest.json", kind=Kind.MANIFEST)
     )
@@ -369,24 +380,26 @@ def test_files_that_share_dbts_file_name_are_told_apart(
 @pytest.mark.parametrize(
     "value", [5, [], {"model.warehouse.gone": 5}, {"model.warehouse.gone": [5]}]
 )
-def test_strict_looks_into_sections_that_may_be_null(value: Any) -> None:
-    problems = said(validate(manifest(lambda document: document.update(disabled=value)), STRICT))
+def test_strict_validates_nullable_sections(value: Any) -> None:
+    problems = problem_lines(
+        validate(manifest(lambda document: document.update(disabled=value)), STRICT)
+    )
     assert problems[0].startswith("$.disabled")
     assert validate(manifest(lambda document: document.update(disabled=None)), STRICT).is_accepted
 
 
-def test_uselessness_alone_does_not_stop_the_question_whether_dbt_reads_it() -> None:
+def test_limit_of_problems_does_not_hide_unreadable_node() -> None:
     def change(document: dict[str, Any]) -> None:
         node = document["nodes"][ORDERS]
-        made = {f"model.warehouse.m{number}": node for number in range(1500)}
-        document["nodes"] = {**made, "model.warehouse.last": {**node, "config": None}}
+        nodes = {f"model.warehouse.m{number}": node for number in range(1500)}
+        document["nodes"] = {**nodes, "model.warehouse.last": {**node, "config": None}}
 
     verdict = validate(manifest(change))
     assert verdict.readable_by == ()
     assert verdict.is_truncated
 
 
-def test_nothing_in_a_manifest_can_command_a_terminal() -> None:
+def test_problem_lines_are_printable() -> None:
     def change(document: dict[str, Any]) -> None:
         node = document["nodes"].pop(ORDERS)
         node |= {

@@ -1,6 +1,6 @@
-"""Validation agrees with dbt-core 1.11's loader about the same files, intact and damaged.
+"""Comparison of validation with the loader of dbt-core 1.11 for intact and damaged files.
 
-Where validation rejects what dbt loads, that is on purpose: a row of ON_PURPOSE has the reason.
+Validation rejects some files that dbt loads. A row of ON_PURPOSE has the reason for each case.
 """
 
 import json
@@ -27,7 +27,7 @@ from tests.support.environments import require
 from tests.support.mutations import mutate
 from tests.support.oracle import Oracle
 
-# What dbt loads and we refuse: words of the refusal, and why.
+# Files that dbt loads and validation rejects: a part of the message, and the reason.
 ON_PURPOSE = {
     "its unique_id is": "dbt finds a node by its key and defers to the relation in the node: "
     "another one",
@@ -35,8 +35,8 @@ ON_PURPOSE = {
     "expected the project's": "without the project, a manifest of another project is not noticed",
     "or snapshot to defer to": "dbt would silently defer nothing",
 }
-# What dbt's loader rejects when it is imported alone, and accepts when dbt runs, which counts.
-ALONE_REFUSES = {
+# Values that dbt's loader rejects when it is imported alone, but accepts when dbt runs.
+REJECTED_BY_BARE_LOADER = {
     "javascript": "dbt-adapters adds it to the languages of macros when dbt starts; every manifest "
     "of dbt-core 1.11 with a current dbt-adapters holds it"
 }
@@ -53,26 +53,26 @@ def dbt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oracle]:
 
 
 def judge(content: bytes) -> tuple[bool, ValidationResult]:
-    """Return whether validation finds that dbt 1.11 can read it, and the result."""
+    """Return whether dbt 1.11 can read a manifest according to validation, and the result."""
     verdict = validate(parse_artifact(content, path="manifest.json", kind=Kind.MANIFEST))
     return "1.11" in verdict.readable_by, verdict
 
 
-def on_purpose(verdict: ValidationResult) -> bool:
+def is_rejected_on_purpose(verdict: ValidationResult) -> bool:
     return all(
         any(words in problem.message for words in ON_PURPOSE) for problem in verdict.problems
     )
 
 
 @pytest.mark.parametrize("path", [*GOOD, *BAD], ids=lambda path: path.stem)
-def test_we_agree_with_dbt_on_our_own_artifacts(path: Path, dbt: Oracle) -> None:
+def test_validation_agrees_with_dbt_on_small_artifacts(path: Path, dbt: Oracle) -> None:
     readable, verdict = judge(path.read_bytes())
     loads = dbt.loads(path.read_bytes())
     assert readable == loads
-    assert verdict.is_accepted or not loads or on_purpose(verdict)
+    assert verdict.is_accepted or not loads or is_rejected_on_purpose(verdict)
 
 
-def test_we_agree_with_dbt_on_the_manifest_that_it_wrote_itself(shop: Shop, dbt: Oracle) -> None:
+def test_validation_agrees_with_dbt_on_its_own_manifest(shop: Shop, dbt: Oracle) -> None:
     content = (shop.prod_artifacts / "manifest.json").read_bytes()
     readable, verdict = judge(content)
     assert verdict.is_accepted, verdict.format_problems()
@@ -80,18 +80,16 @@ def test_we_agree_with_dbt_on_the_manifest_that_it_wrote_itself(shop: Shop, dbt:
     assert dbt.loads(content)
 
 
-def test_dbts_loader_alone_refuses_what_dbt_writes_and_we_go_by_dbt_as_it_runs(
-    shop: Shop, tmp_path: Path
-) -> None:
+def test_bare_loader_rejects_manifest_of_dbt(shop: Shop, tmp_path: Path) -> None:
     content = (shop.prod_artifacts / "manifest.json").read_bytes()
-    assert all(word.encode() in content for word in ALONE_REFUSES)
+    assert all(word.encode() in content for word in REJECTED_BY_BARE_LOADER)
     with oracle.running(tmp_path, "--bare") as alone:
         assert not alone.loads(content)
         assert alone.loads(content.replace(b', "javascript"', b""))
 
 
 @pytest.mark.dbt
-def test_every_field_of_every_class_takes_what_our_rules_say(tmp_path: Path) -> None:
+def test_rules_agree_with_dbt_on_every_field(tmp_path: Path) -> None:
     rules, tries, wrong = bundled_schemas.loader_schema(12), 0, []
     for each in oracle.classes(tmp_path):
         name, base = str(each["class"]), each["base"]
@@ -104,7 +102,7 @@ def test_every_field_of_every_class_takes_what_our_rules_say(tmp_path: Path) -> 
             wrong += (
                 []
                 if rules.accepts(schema, data) == loads
-                else [f"{name}.{field} = {value!r}: dbt says {loads}"]
+                else [f"{name}.{field} = {value!r}: dbt loads it: {loads}"]
             )
     assert wrong == []
     assert tries > 40_000
@@ -115,8 +113,8 @@ def _class(rules: ArtifactSchema, name: str) -> dict[str, Any]:
         return {
             key: value for key, value in rules.document.items() if key not in ("$defs", "classes")
         }
-    found: dict[str, Any] = rules.document["$defs"][bundled_schemas.loader_classes()[name]]
-    return found
+    schema: dict[str, Any] = rules.document["$defs"][bundled_schemas.loader_classes()[name]]
+    return schema
 
 
 SECTIONS = (
@@ -130,8 +128,8 @@ SECTIONS = (
     "parent_map",
     "child_map",
 )
-LATER = ("groups", "saved_queries", "semantic_models", "unit_tests")
-PLACES = {
+LATER_SECTIONS = ("groups", "saved_queries", "semantic_models", "unit_tests")
+SECTION_OF_CLASS = {
     **dict.fromkeys(("Seed", "GenericTest", "Model"), "nodes"),
     "SourceDefinition": "sources",
     "Macro": "macros",
@@ -141,7 +139,7 @@ PLACES = {
     "SavedQuery": "saved_queries",
     "SemanticModel": "semantic_models",
 }
-TOUCHED = (
+UPGRADED_FIELDS = (
     "refs",
     "resource_type",
     "depends_on",
@@ -159,7 +157,7 @@ FILTERS: tuple[Any, ...] = (
     5,
     None,
 )
-STRANGE: tuple[Any, ...] = (
+UNUSUAL_VALUES: tuple[Any, ...] = (
     *(
         None,
         0,
@@ -187,29 +185,35 @@ STRANGE: tuple[Any, ...] = (
 
 
 @pytest.mark.parametrize("version", [9, 10, 11])
-def test_what_dbt_upgrades_in_older_versions_is_judged_as_it_will_be(
+def test_validation_agrees_with_dbt_on_upgraded_versions(
     version: int, dbt: Oracle, tmp_path: Path
 ) -> None:
-    # dbt rewrites references, seeds, metrics and their filters of older versions before reading.
+    # Before dbt reads older versions, it rewrites references, seeds, metrics and their filters.
     url = f"https://schemas.getdbt.com/dbt/manifest/v{version}.json"
-    whole = {
+    complete = {
         "metadata": {"dbt_schema_version": url},
         **{name: {} for name in (*SECTIONS, "disabled")},
     }
     samples = {str(each["class"]): each["base"] for each in oracle.classes(tmp_path)}
-    asked = [
-        {**whole, name: value} for name in (*SECTIONS, "disabled", *LATER) for value in STRANGE[:8]
+    documents = [
+        {**complete, name: value}
+        for name in (*SECTIONS, "disabled", *LATER_SECTIONS)
+        for value in UNUSUAL_VALUES[:8]
     ]
-    asked += [{key: value for key, value in whole.items() if key != name} for name in whole]
-    for cls, section in PLACES.items():
-        for field in TOUCHED:
-            for value in STRANGE:
+    documents += [
+        {key: value for key, value in complete.items() if key != name} for name in complete
+    ]
+    for cls, section in SECTION_OF_CLASS.items():
+        for field in UPGRADED_FIELDS:
+            for value in UNUSUAL_VALUES:
                 entry = {**samples[cls], field: value}  # type: ignore[dict-item]
                 key = f"{cls.lower()}.x"
-                asked.append({**whole, section: {key: entry}})
-                asked.append({**whole, "disabled": {key: [entry]}})
+                documents.append({**complete, section: {key: entry}})
+                documents.append({**complete, "disabled": {key: [entry]}})
     wrong = [
-        document for document in asked if dbt.loads(_bytes(document)) != judge(_bytes(document))[0]
+        document
+        for document in documents
+        if dbt.loads(_bytes(document)) != judge(_bytes(document))[0]
     ]
     assert wrong == []
 
@@ -219,28 +223,30 @@ def _bytes(document: object) -> bytes:
 
 
 @pytest.mark.slow
-def test_no_damage_makes_us_accept_what_dbt_refuses_or_refuse_what_it_takes(
-    shop: Shop, dbt: Oracle
-) -> None:
+def test_validation_agrees_with_dbt_on_damaged_manifests(shop: Shop, dbt: Oracle) -> None:
     texts = [
-        _slim(path.read_bytes())
-        for path in (*GOOD, shop.prod_artifacts / "manifest.json", *_real())
+        _shorten(path.read_bytes())
+        for path in (*GOOD, shop.prod_artifacts / "manifest.json", *_real_manifests())
     ]
     counts: Counter[tuple[bool, bool]] = Counter()
     wrong = []
     for seed in range(MUTATIONS):
-        text, what = mutate(texts[seed % len(texts)], seed)
+        text, damage = mutate(texts[seed % len(texts)], seed)
         readable, verdict = judge(text.encode())
         loads = dbt.loads(text.encode())
         counts[loads, readable] += 1
-        if readable != loads or (loads and not verdict.is_accepted and not on_purpose(verdict)):
-            wrong.append(f"seed {seed}, {what}: dbt loads {loads}; {verdict.format_problems()[:2]}")
+        if readable != loads or (
+            loads and not verdict.is_accepted and not is_rejected_on_purpose(verdict)
+        ):
+            wrong.append(
+                f"seed {seed}, {damage}: dbt loads {loads}; {verdict.format_problems()[:2]}"
+            )
     assert wrong == []
     assert min(counts[True, True], counts[False, False]) > MUTATIONS / 4, counts
 
 
-def test_jsonschema_and_the_fast_validator_agree_on_whole_manifests(shop: Shop) -> None:
-    texts = [_slim(path.read_bytes()) for path in (*GOOD, shop.prod_artifacts / "manifest.json")]
+def test_jsonschema_agrees_with_fast_validator(shop: Shop) -> None:
+    texts = [_shorten(path.read_bytes()) for path in (*GOOD, shop.prod_artifacts / "manifest.json")]
     verdicts: Counter[bool] = Counter()
     for seed in range(300):
         text, _ = mutate(texts[seed % len(texts)], seed)
@@ -262,7 +268,7 @@ def test_jsonschema_and_the_fast_validator_agree_on_whole_manifests(shop: Shop) 
         assert (
             strict.is_accepted
             or not slow
-            or on_purpose(strict)
+            or is_rejected_on_purpose(strict)
             or not validate(artifact).is_accepted
         )
         verdicts[slow] += 1
@@ -270,51 +276,56 @@ def test_jsonschema_and_the_fast_validator_agree_on_whole_manifests(shop: Shop) 
 
 
 @pytest.mark.slow
-def test_we_agree_with_dbt_on_every_real_manifest(dbt: Oracle) -> None:
+def test_validation_agrees_with_dbt_on_real_manifests(dbt: Oracle) -> None:
     paths = sorted((require("manifests") / "real").glob("*.json"))
     assert paths
     wrong = []
     for path in paths:
         readable, verdict = judge(path.read_bytes())
         loads = dbt.loads(path.read_bytes())
-        if readable != loads or (loads and not verdict.is_accepted and not on_purpose(verdict)):
+        if readable != loads or (
+            loads and not verdict.is_accepted and not is_rejected_on_purpose(verdict)
+        ):
             wrong.append((path.name, loads, readable, verdict.format_problems()))
     assert wrong == []
 
 
 @pytest.mark.slow
-def test_everything_that_is_not_a_manifest_is_refused_as_one() -> None:
-    folder = require("manifests")
+def test_other_files_are_rejected_as_manifests() -> None:
+    directory = require("manifests")
     paths = sorted(
-        [*(folder / "not_manifests").glob("*.json"), *(folder / "other_artifacts").glob("*.json")]
+        [
+            *(directory / "not_manifests").glob("*.json"),
+            *(directory / "other_artifacts").glob("*.json"),
+        ]
     )
     assert paths
     assert [path.name for path in paths if validate(read_artifact(path)).is_accepted] == []
 
 
 @pytest.mark.slow
-def test_every_other_real_artifact_is_accepted_as_what_it_is() -> None:
+def test_other_real_artifacts_are_accepted() -> None:
     paths = sorted((require("manifests") / "other_artifacts").glob("*.json"))
     verdicts = [validate(read_artifact(path, kind=None)) for path in paths]
     assert [verdict.format_problems() for verdict in verdicts if not verdict.is_accepted] == []
     assert Kind.MANIFEST not in {verdict.artifact.kind for verdict in verdicts}
 
 
-def _real() -> list[Path]:
-    """Real manifests too, when the folder is here: without it our own must do."""
+def _real_manifests() -> list[Path]:
+    """Return the paths of real manifests, if their directory is available."""
     try:
-        folder = require("manifests")
+        directory = require("manifests")
     except pytest.skip.Exception:
         return []
     return [
         path
-        for path in sorted((folder / "real").glob("*.json"))
+        for path in sorted((directory / "real").glob("*.json"))
         if b"/manifest/v" in path.read_bytes()[:2000]
     ]
 
 
-def _slim(content: bytes) -> str:
-    """Keep a few entries of each resource type, so that damage hits each type and dbt is fast."""
+def _shorten(content: bytes) -> str:
+    """Keep a few entries of each resource type, so that dbt is fast and each type gets damaged."""
     document = json.loads(content)
     for section in document.values():
         if not isinstance(section, dict) or "dbt_version" in section:

@@ -1,4 +1,4 @@
-"""Artifacts that do not belong together are found: another project, another invocation."""
+"""Detection of artifacts of another project, another invocation or another target."""
 
 import json
 from datetime import timedelta
@@ -24,7 +24,7 @@ def artifact(name: str, kind: Kind, **change: Any) -> Artifact:
 MANIFEST = artifact("manifest of dbt 1.11", Kind.MANIFEST)
 
 
-def test_artifacts_of_one_invocation_belong_together() -> None:
+def test_artifacts_of_one_invocation_are_consistent() -> None:
     others = [artifact("catalog", Kind.CATALOG), artifact("run_results", Kind.RUN_RESULTS)]
     assert (
         find_inconsistencies(
@@ -35,10 +35,10 @@ def test_artifacts_of_one_invocation_belong_together() -> None:
     assert find_inconsistencies([MANIFEST]) == []
 
 
-def of_another_invocation(
+def artifact_of_another_invocation(
     name: str, kind: Kind, after: timedelta | None, **change: Any
 ) -> Artifact:
-    """Return an artifact that dbt wrote some time after the manifest; None: it has no time."""
+    """Return an artifact that dbt wrote `after` the manifest; None leaves out its time."""
     metadata = {"invocation_id": "another"}
     assert MANIFEST.metadata.generated_at is not None
     if after is not None:
@@ -48,34 +48,34 @@ def of_another_invocation(
 
 @pytest.mark.parametrize("hours", [-24, -1, 0.1, 24])
 @pytest.mark.parametrize("name", ["catalog", "run_results"])
-def test_commands_of_one_job_belong_together(name: str, hours: float) -> None:
-    other = of_another_invocation(name, Kind(name), timedelta(hours=hours))
+def test_artifacts_of_one_job_are_consistent(name: str, hours: float) -> None:
+    other = artifact_of_another_invocation(name, Kind(name), timedelta(hours=hours))
     assert find_inconsistencies([MANIFEST, other]) == []
 
 
 @pytest.mark.parametrize(("hours", "apart"), [(-72, "3 d"), (25, "25 h")])
-def test_an_artifact_of_another_day_is_said(hours: int, apart: str) -> None:
-    other = of_another_invocation("catalog", Kind.CATALOG, timedelta(hours=hours))
+def test_artifact_of_another_day_is_reported(hours: int, apart: str) -> None:
+    other = artifact_of_another_invocation("catalog", Kind.CATALOG, timedelta(hours=hours))
     assert find_inconsistencies([MANIFEST, other]) == [
         f"catalog.json and manifest.json come from different invocations of dbt, {apart} apart"
     ]
 
 
-def test_another_invocation_at_an_unknown_time_is_said() -> None:
-    other = of_another_invocation("catalog", Kind.CATALOG, None)
+def test_another_invocation_at_unknown_time_is_reported() -> None:
+    other = artifact_of_another_invocation("catalog", Kind.CATALOG, None)
     assert find_inconsistencies([MANIFEST, other]) == [
         "catalog.json and manifest.json come from different invocations of dbt"
     ]
 
 
 @pytest.mark.parametrize("unique_id", ["macro.shop.load_raw", "operation.shop.load_raw"])
-def test_run_results_of_an_operation_are_of_no_other_project(unique_id: str) -> None:
+def test_run_results_of_operation_are_consistent(unique_id: str) -> None:
     results = [{"unique_id": unique_id, "status": "success"}]
     other = artifact("run_results", Kind.RUN_RESULTS, results=results)
     assert find_inconsistencies([MANIFEST, other]) == []
 
 
-def test_an_artifact_with_no_node_of_the_manifest_is_of_another_project() -> None:
+def test_artifact_without_common_nodes_is_of_another_project() -> None:
     others = [
         artifact("catalog", Kind.CATALOG, nodes={"model.other.a": {}, "model.other.b": {}}),
         artifact(
@@ -92,7 +92,7 @@ def test_an_artifact_with_no_node_of_the_manifest_is_of_another_project() -> Non
     ]
 
 
-def test_an_empty_artifact_says_nothing_about_its_project() -> None:
+def test_empty_artifact_is_consistent() -> None:
     assert (
         find_inconsistencies([MANIFEST, artifact("catalog", Kind.CATALOG, nodes={}, sources=None)])
         == []
@@ -105,18 +105,18 @@ def test_an_empty_artifact_says_nothing_about_its_project() -> None:
     )
 
 
-def test_what_dbt_wrote_in_one_night_is_of_one_project(shop: Shop) -> None:
+def test_artifacts_of_nightly_job_are_consistent(shop: Shop) -> None:
     kinds = (Kind.MANIFEST, Kind.CATALOG, Kind.RUN_RESULTS, Kind.SOURCES, Kind.SEMANTIC_MANIFEST)
     paths = [shop.prod_artifacts / kind.file_name for kind in kinds]
-    night = [
+    nightly = [
         parse_artifact(path.read_bytes(), path=path.name, kind=kind)
         for path, kind in zip(paths, kinds, strict=True)
     ]
-    assert find_inconsistencies(night) == []
+    assert find_inconsistencies(nightly) == []
 
 
-def of_target(shop_artifacts: Path, kind: Kind, replaced: dict[str, str]) -> Artifact:
-    """Return a recorded artifact of another invocation, with some texts replaced."""
+def recorded_artifact(shop_artifacts: Path, kind: Kind, replaced: dict[str, str]) -> Artifact:
+    """Return a recorded artifact of another invocation with some text replaced."""
     document = json.loads((shop_artifacts / kind.file_name).read_bytes())
     document["metadata"]["invocation_id"] = "another"
     text = json.dumps(document)
@@ -126,15 +126,15 @@ def of_target(shop_artifacts: Path, kind: Kind, replaced: dict[str, str]) -> Art
     return parse_artifact(text.encode(), path=kind.file_name, kind=kind)
 
 
-def manifest_of(shop_artifacts: Path) -> Artifact:
+def recorded_manifest(shop_artifacts: Path) -> Artifact:
     content = (shop_artifacts / "manifest.json").read_bytes()
     return parse_artifact(content, path="manifest.json", kind=Kind.MANIFEST)
 
 
-def test_an_artifact_of_another_target_is_said(artifacts: Path) -> None:
-    manifest = manifest_of(artifacts)
-    catalog = of_target(artifacts, Kind.CATALOG, {'"schema": "prod"': '"schema": "dev"'})
-    results = of_target(artifacts, Kind.RUN_RESULTS, {'\\"prod\\"': '\\"dev\\"'})
+def test_artifact_of_another_target_is_reported(artifacts: Path) -> None:
+    manifest = recorded_manifest(artifacts)
+    catalog = recorded_artifact(artifacts, Kind.CATALOG, {'"schema": "prod"': '"schema": "dev"'})
+    results = recorded_artifact(artifacts, Kind.RUN_RESULTS, {'\\"prod\\"': '\\"dev\\"'})
     assert find_inconsistencies([manifest, catalog, results]) == [
         "catalog.json is of another target: seed.shop.countries is warehouse.dev there, "
         "warehouse.prod in the manifest",
@@ -144,18 +144,22 @@ def test_an_artifact_of_another_target_is_said(artifacts: Path) -> None:
     ]
 
 
-def test_names_of_relations_may_differ_in_case_and_lack_the_database(artifacts: Path) -> None:
-    manifest = manifest_of(artifacts)
-    upper = of_target(artifacts, Kind.CATALOG, {'"prod"': '"PROD"', '"warehouse"': '"WAREHOUSE"'})
-    without = of_target(artifacts, Kind.CATALOG, {'"database": "warehouse"': '"database": null'})
+def test_relation_names_may_differ_in_case_and_lack_database(artifacts: Path) -> None:
+    manifest = recorded_manifest(artifacts)
+    upper = recorded_artifact(
+        artifacts, Kind.CATALOG, {'"prod"': '"PROD"', '"warehouse"': '"WAREHOUSE"'}
+    )
+    without = recorded_artifact(
+        artifacts, Kind.CATALOG, {'"database": "warehouse"': '"database": null'}
+    )
     assert find_inconsistencies([manifest, upper, without]) == []
 
 
-def test_one_relation_in_common_is_enough(artifacts: Path) -> None:
+def test_one_common_relation_is_sufficient(artifacts: Path) -> None:
     document = json.loads((artifacts / "catalog.json").read_bytes())
     document["metadata"]["invocation_id"] = "another"
     for entry in list(document["nodes"].values())[1:]:
         entry["metadata"]["schema"] = "elsewhere"
     content = json.dumps(document).encode()
     catalog = parse_artifact(content, path="catalog.json", kind=Kind.CATALOG)
-    assert find_inconsistencies([manifest_of(artifacts), catalog]) == []
+    assert find_inconsistencies([recorded_manifest(artifacts), catalog]) == []

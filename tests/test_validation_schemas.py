@@ -1,4 +1,4 @@
-"""The bundled schemas are what scripts/schemas made: small, and as dbt published them."""
+"""The bundled schemas, which scripts/schemas generates."""
 
 import hashlib
 import json
@@ -15,29 +15,29 @@ from datapilot_defer.validation import bundled_schemas
 from datapilot_defer.validation.formats import FORMATS
 from tests.support.environments import REPOSITORY, require_program
 
-FOLDER = Path(datapilot_defer.__file__).parent / "validation" / "schemas"
-INDEX: list[dict[str, Any]] = json.loads((FOLDER / "INDEX.json").read_text(encoding="utf-8"))
+SCHEMAS = Path(datapilot_defer.__file__).parent / "validation" / "schemas"
+INDEX: list[dict[str, Any]] = json.loads((SCHEMAS / "INDEX.json").read_text(encoding="utf-8"))
 PUBLISHED = [entry for entry in INDEX if not entry["file"].endswith("-reads.json")]
 ARTIFACTS = sorted((Path(__file__).parent / "artifacts").glob("*/*.json"))
 
 
 @pytest.mark.parametrize("entry", INDEX, ids=lambda entry: str(entry["file"]))
-def test_a_schema_is_the_one_that_was_recorded(entry: dict[str, Any]) -> None:
-    content = (FOLDER / entry["file"]).read_bytes()
+def test_schema_has_recorded_hash(entry: dict[str, Any]) -> None:
+    content = (SCHEMAS / entry["file"]).read_bytes()
     assert hashlib.sha256(content).hexdigest() == entry["sha256"], (
-        "run scripts/schemas, and never edit a schema"
+        "run scripts/schemas instead of editing a schema"
     )
 
 
-def test_every_schema_is_recorded_and_they_are_small() -> None:
-    files = {path.name for path in FOLDER.iterdir()} - {"INDEX.json"}
+def test_schemas_are_recorded_and_small() -> None:
+    files = {path.name for path in SCHEMAS.iterdir()} - {"INDEX.json"}
     assert files == {entry["file"] for entry in INDEX}
-    sizes = [(FOLDER / name).stat().st_size for name in files]
+    sizes = [(SCHEMAS / name).stat().st_size for name in files]
     assert max(sizes) < 200_000
     assert sum(sizes) < 1_000_000
 
 
-def test_there_is_a_schema_for_every_version_that_a_dbt_1_writes() -> None:
+def test_every_version_of_dbt_1_has_schema() -> None:
     versions = {(entry["kind"], entry["schema_version"]) for entry in PUBLISHED}
     assert {version for kind, version in versions if kind == "manifest"} == set(range(4, 13))
     assert {
@@ -51,7 +51,7 @@ def test_there_is_a_schema_for_every_version_that_a_dbt_1_writes() -> None:
 
 
 @pytest.mark.parametrize("entry", PUBLISHED, ids=lambda entry: str(entry["file"]))
-def test_a_published_schema_is_a_schema(entry: dict[str, Any]) -> None:
+def test_published_schema_is_valid(entry: dict[str, Any]) -> None:
     rules = bundled_schemas.published_schema(
         entry["kind"], entry["schema_version"], entry["dbt_version"]
     )
@@ -62,7 +62,7 @@ def test_a_published_schema_is_a_schema(entry: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("version", range(4, 13))
-def test_the_rules_of_the_loader_are_a_schema_that_uses_only_formats_that_are_known(
+def test_loader_schema_is_valid_and_uses_known_formats(
     version: int,
 ) -> None:
     document = bundled_schemas.loader_schema(version).document
@@ -75,12 +75,12 @@ def _formats(schema: object) -> list[str]:
         return [name for inner in schema for name in _formats(inner)]
     if not isinstance(schema, dict):
         return []
-    mine = [schema["format"]] if isinstance(schema.get("format"), str) else []
-    return mine + [name for inner in schema.values() for name in _formats(inner)]
+    formats = [schema["format"]] if isinstance(schema.get("format"), str) else []
+    return formats + [name for inner in schema.values() for name in _formats(inner)]
 
 
 @pytest.mark.parametrize(
-    ("dbt_version", "wanted"),
+    ("dbt_version", "release"),
     [
         ("1.8.3", "1.8."),
         ("1.10.6", "1.10."),
@@ -89,29 +89,27 @@ def _formats(schema: object) -> list[str]:
         ("2026.1.19", "1.12."),
     ],
 )
-def test_version_12_of_the_manifest_is_that_of_the_release_that_wrote_it(
-    dbt_version: str, wanted: str
-) -> None:
+def test_schema_of_version_12_depends_on_dbt_version(dbt_version: str, release: str) -> None:
     rules = bundled_schemas.published_schema("manifest", 12, dbt_version)
     files = [
         entry
         for entry in INDEX
-        if entry["dbt_version"].startswith(wanted) and entry["schema_version"] == 12
+        if entry["dbt_version"].startswith(release) and entry["schema_version"] == 12
     ]
     assert rules is bundled_schemas.published_schema("manifest", 12, files[0]["dbt_version"])
 
 
 @pytest.mark.dbt
-def test_the_schemas_of_dbt_1_11_say_what_its_release_says(tmp_path: Path) -> None:
+def test_schemas_of_dbt_1_11_agree_with_its_release(tmp_path: Path) -> None:
     maker = REPOSITORY / "scripts" / "schema_makers" / "published.py"
     command = [str(require_program("dbt", "python")), str(maker)]
-    made = json.loads(
+    published = json.loads(
         subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, check=True).stdout
     )
     compared = 0
-    for entry in made["schemas"]:
+    for entry in published["schemas"]:
         rules = bundled_schemas.published_schema(
-            entry["kind"], entry["version"], made["dbt_version"]
+            entry["kind"], entry["version"], published["dbt_version"]
         )
         assert rules is not None
         original = jsonschema_rs.validator_for(entry["schema"], validate_formats=False)

@@ -1,4 +1,4 @@
-"""Places where a value breaks a schema, and their descriptions: a case for each violation."""
+"""Descriptions of schema violations, with a case for each kind."""
 
 import uuid
 from collections.abc import Callable
@@ -28,7 +28,7 @@ GENERIC: dict[str, Any] = {
 }
 
 
-def said(schema: dict[str, Any], value: Any) -> list[str]:
+def violations(schema: dict[str, Any], value: Any) -> list[str]:
     return [
         f"{problem.path}: {problem.message}"
         for problem in find_violations(ArtifactSchema(schema), schema, value)
@@ -36,7 +36,7 @@ def said(schema: dict[str, Any], value: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("schema", "value", "words"),
+    ("schema", "value", "expected"),
     [
         (TEXT, None, "$: expected a string, got null"),
         ({"type": ["string", "null"]}, 5, "$: expected a string or null, got 5"),
@@ -105,32 +105,32 @@ def said(schema: dict[str, Any], value: Any) -> list[str]:
         ),
     ],
 )
-def test_each_way_of_breaking_a_schema_has_its_words(
-    schema: dict[str, Any], value: Any, words: str
+def test_each_kind_of_violation_is_described(
+    schema: dict[str, Any], value: Any, expected: str
 ) -> None:
-    assert said(schema, value) == [words]
+    assert violations(schema, value) == [expected]
 
 
-def test_of_two_tests_the_one_with_metadata_is_measured_as_generic() -> None:
+def test_test_with_metadata_is_validated_as_generic_test() -> None:
     schema = {"anyOf": [TEST, GENERIC]}
     generic = {"resource_type": "test", "limit": "x", "test_metadata": {"name": 5}}
-    assert said(schema, generic) == [
+    assert violations(schema, generic) == [
         '$.limit: expected an integer, got "x"',
         "$.test_metadata.name: expected a string, got 5",
     ]
-    assert said(schema, {"resource_type": "test", "limit": "x"}) == [
+    assert violations(schema, {"resource_type": "test", "limit": "x"}) == [
         '$.limit: expected an integer, got "x"'
     ]
 
 
-def test_a_late_error_in_a_large_value_is_the_only_one_told() -> None:
+def test_late_error_in_large_value_is_found() -> None:
     schema = {"items": {"properties": {"a": {"items": TEXT}}}}
-    assert said(schema, [{"a": ["x"]}] * 5000 + [{"a": ["x", None]}]) == [
+    assert violations(schema, [{"a": ["x"]}] * 5000 + [{"a": ["x", None]}]) == [
         "$[5000].a[1]: expected a string, got null"
     ]
 
 
-def test_references_are_followed_in_both_drafts() -> None:
+def test_references_are_resolved_in_both_drafts() -> None:
     for keyword, draft in (
         ("definitions", "http://json-schema.org/draft-07/schema#"),
         ("$defs", None),
@@ -140,11 +140,11 @@ def test_references_are_followed_in_both_drafts() -> None:
             "properties": {"x": {"$ref": f"#/{keyword}/b"}},
         }
         schema |= {"$schema": draft} if draft else {}
-        assert said(schema, {"x": 1}) == ["$.x: expected a string, got 1"]
+        assert violations(schema, {"x": 1}) == ["$.x: expected a string, got 1"]
 
 
 @pytest.mark.parametrize(
-    ("path", "spelled"),
+    ("path", "expected"),
     [
         ((), "$"),
         (
@@ -155,47 +155,45 @@ def test_references_are_followed_in_both_drafts() -> None:
         (("\x1b[0m",), '$["\\u001b[0m"]'),
     ],
 )
-def test_a_path_is_spelled_so_that_it_can_be_read_and_pasted(
-    path: tuple[str | int, ...], spelled: str
-) -> None:
-    assert format_path(path) == spelled
+def test_path_is_formatted(path: tuple[str | int, ...], expected: str) -> None:
+    assert format_path(path) == expected
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    ("value", "expected"),
     [(None, "null"), (True, "true"), ("é", '"é"'), ({}, "an empty object"), ([0], "a list")],
 )
-def test_a_value_is_described_in_a_few_words(value: Any, words: str) -> None:
-    assert describe_value(value) == words
+def test_value_is_described(value: Any, expected: str) -> None:
+    assert describe_value(value) == expected
 
 
 @pytest.mark.parametrize("text", ["5", " 5 ", "-5", "1_000", "٣", "5.5", "x", "", "0x1"])
 @pytest.mark.parametrize(
-    ("takes", "real"), [(formats.is_python_int, int), (formats.is_python_float, float)]
+    ("is_valid", "convert"), [(formats.is_python_int, int), (formats.is_python_float, float)]
 )
-def test_numbers_in_strings_are_those_that_python_takes(
-    text: str, takes: Callable[[object], bool], real: Callable[[str], object]
+def test_number_formats_agree_with_python(
+    text: str, is_valid: Callable[[object], bool], convert: Callable[[str], object]
 ) -> None:
-    assert takes(text) == _works(real, text)
+    assert is_valid(text) == _converts(convert, text)
 
 
 @pytest.mark.parametrize(
     "text", ["652de556-11cd-4687-8317-7c928b732889", "{652de55611cd468783177c928b732889}", "x", ""]
 )
-def test_uuids_are_those_that_python_takes(text: str) -> None:
-    assert formats.is_python_uuid(text) == _works(uuid.UUID, text)
+def test_uuid_format_agrees_with_python(text: str) -> None:
+    assert formats.is_python_uuid(text) == _converts(uuid.UUID, text)
 
 
-def _works(real: Callable[[str], object], text: str) -> bool:
+def _converts(convert: Callable[[str], object], text: str) -> bool:
     try:
-        real(text)
+        convert(text)
     except ValueError:
         return False
     return True
 
 
 @pytest.mark.parametrize(
-    ("text", "takes"),
+    ("text", "is_valid"),
     [
         ("2026-11-22", True),
         ("2026-11-22T10:44:33.741559Z", True),
@@ -212,12 +210,12 @@ def _works(real: Callable[[str], object], text: str) -> bool:
         ("last night", False),
     ],
 )
-def test_dates_are_those_that_dateutil_reads(text: str, takes: bool) -> None:
-    assert formats.is_dateutil_date(text) is takes
+def test_date_format_agrees_with_dateutil(text: str, is_valid: bool) -> None:
+    assert formats.is_dateutil_date(text) is is_valid
 
 
 @pytest.mark.parametrize(
-    ("text", "takes"),
+    ("text", "is_valid"),
     [
         ("grant select on {{ this }} to reporter", True),
         ("", True),
@@ -231,16 +229,16 @@ def test_dates_are_those_that_dateutil_reads(text: str, takes: bool) -> None:
         ('["select 1"]', False),
     ],
 )
-def test_hooks_are_those_that_dbt_makes_of_a_string(text: str, takes: bool) -> None:
-    assert formats.is_dbt_hook(text) is takes
+def test_hook_format_agrees_with_dbt(text: str, is_valid: bool) -> None:
+    assert formats.is_dbt_hook(text) is is_valid
 
 
-def test_a_string_instead_of_a_list_of_hooks_is_taken_letter_by_letter() -> None:
+def test_string_instead_of_list_of_hooks_is_checked_by_character() -> None:
     assert formats.is_list_of_dbt_hooks("select x")
     assert not formats.is_list_of_dbt_hooks("select 1")
 
 
-@pytest.mark.parametrize("takes", formats.FORMATS.values(), ids=list(formats.FORMATS))
-def test_a_format_says_nothing_about_what_is_not_a_string(takes: Callable[[object], bool]) -> None:
+@pytest.mark.parametrize("is_valid", formats.FORMATS.values(), ids=list(formats.FORMATS))
+def test_formats_accept_values_that_are_not_strings(is_valid: Callable[[object], bool]) -> None:
     others: tuple[object, ...] = (None, 5, 1.5, True, [], {})
-    assert all(takes(value) for value in others)
+    assert all(is_valid(value) for value in others)

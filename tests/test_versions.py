@@ -1,4 +1,4 @@
-"""A client works with an instance of the release before it and of the one after it."""
+"""Compatibility of clients and instances of the previous, this and a future release."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ def client_of(client: Checkout, instance: Checkout, directory: Path) -> Iterator
 
 @pytest.fixture
 def this_with_previous(previous: Checkout, tmp_path: Path) -> Iterator[ReleaseClient]:
-    """Return this client, which uses an instance of the previous release."""
+    """Yield a client of this release that uses an instance of the previous release."""
     with client_of(Checkout(), previous, tmp_path) as client:
         yield client
 
 
 @pytest.fixture
 def previous_with_this(previous: Checkout, tmp_path: Path) -> Iterator[ReleaseClient]:
-    """Return a client of the previous release, which uses an instance of this one."""
+    """Yield a client of the previous release that uses an instance of this release."""
     with client_of(previous, Checkout(), tmp_path) as client:
         yield client
 
 
 @pytest.fixture
 def this_with_future(tmp_path: Path) -> Iterator[ReleaseClient]:
-    """Return this client, which uses an instance of a release to come."""
+    """Yield a client of this release that uses an instance of a future release."""
     with (
         serving(Checkout(), tmp_path / "data") as server,
         fault_proxy(server.url, FUTURE_ANSWERS) as proxy,
@@ -58,36 +58,36 @@ def this_with_future(tmp_path: Path) -> Iterator[ReleaseClient]:
         yield ReleaseClient(Checkout(), proxy.url, server.token, tmp_path / "home")
 
 
-def test_the_previous_release_is_what_runs(previous: Checkout, tmp_path: Path) -> None:
+def test_previous_client_is_previous_release(previous: Checkout, tmp_path: Path) -> None:
     client = ReleaseClient(previous, "http://127.0.0.1:1", "token", tmp_path)
     done = client.run("dbt", "integrations", "--help")
     assert "restore" in done.stdout
     assert "undelete" not in done.stdout
 
 
-def test_this_client_works_with_the_previous_instance(
+def test_this_client_works_with_previous_instance(
     this_with_previous: ReleaseClient, artifacts: Path, tmp_path: Path
 ) -> None:
     check_onboarding_to_deferral(this_with_previous, artifacts, tmp_path)
 
 
-def test_the_previous_client_works_with_this_instance(
+def test_previous_client_works_with_this_instance(
     previous_with_this: ReleaseClient, artifacts: Path, tmp_path: Path
 ) -> None:
     check_onboarding_to_deferral(previous_with_this, artifacts, tmp_path)
 
 
-def test_this_client_works_with_an_instance_to_come(
+def test_this_client_works_with_future_instance(
     this_with_future: ReleaseClient, artifacts: Path, tmp_path: Path
 ) -> None:
     check_onboarding_to_deferral(this_with_future, artifacts, tmp_path)
-    # That the answers were those of a release to come:
+    # The output shows that the responses were those of a future release.
     assert "of another type" in this_with_future.run(*INTEGRATIONS, "list").stdout
     history = this_with_future.run(*INTEGRATIONS, "history", "--integration-id", 1).stdout
     assert "column_lineage" in history
 
 
-def test_both_clients_use_a_state_directory_that_the_other_wrote(
+def test_clients_use_state_directory_of_each_other(
     this_with_previous: ReleaseClient, previous: Checkout, artifacts: Path, tmp_path: Path
 ) -> None:
     this = this_with_previous
@@ -103,7 +103,7 @@ def test_both_clients_use_a_state_directory_that_the_other_wrote(
 
 
 def check_onboarding_to_deferral(client: ReleaseClient, artifacts: Path, directory: Path) -> None:
-    """Use what every release has: two onboardings, the pull, the restoring and the deferral."""
+    """Run the commands of every release: onboard twice, pull, restore and defer."""
     integration_id = client.read(*INTEGRATIONS, "create", "--name", "shop")["id"]
     listed = client.read(*INTEGRATIONS, "list")["integrations"]
     assert (integration_id, "shop") in [(entry["id"], entry["name"]) for entry in listed]
@@ -122,7 +122,7 @@ def check_onboarding_to_deferral(client: ReleaseClient, artifacts: Path, directo
 
 
 def check_pull(client: ReleaseClient, manifest: Path, directory: Path, *options: object) -> None:
-    """Pull a manifest and a catalog; a second pull downloads nothing."""
+    """Pull a manifest and a catalog twice; the second pull downloads nothing."""
     words = ("dbt", "pull", *options, "--kind", "manifest", "--kind", "catalog", "-o", directory)
     assert client.read(*words)["unchanged"] is False
     assert (directory / "manifest.json").read_bytes() == manifest.read_bytes()
@@ -139,7 +139,7 @@ def check_history(client: ReleaseClient, integration_id: int) -> None:
 
 
 def first_file_id(client: ReleaseClient) -> int:
-    """Return the id of the first manifest, from the API, which is the same in all releases."""
+    """Return the id of the first manifest from the API, which is equal in all releases."""
     headers = {"Authorization": f"Bearer {client.token}", "x-tenant": "acme"}
     url = f"{client.url}/dbt/v1/project_integrations/1/PROD"
     history = requests.get(url, headers=headers, timeout=30).json()["history"]
@@ -151,7 +151,7 @@ def first_file_id(client: ReleaseClient) -> int:
 
 
 def check_deferral(client: ReleaseClient, directory: Path, *options: object) -> None:
-    """Turn defer on in a checkout of the project, and pull its manifest by name."""
+    """Turn defer on in a copy of the project and check its status."""
     project = directory / "shop"
     shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs", "*.duckdb*"))
     client.read("dbt", "defer", "enable", *options, cwd=project)
@@ -160,7 +160,7 @@ def check_deferral(client: ReleaseClient, directory: Path, *options: object) -> 
     assert client.run("doctor", "--json", cwd=project).returncode == 0
 
 
-def test_what_the_previous_instance_does_not_have_is_a_message(
+def test_missing_calls_of_previous_instance_are_reported(
     this_with_previous: ReleaseClient, artifacts: Path
 ) -> None:
     client = this_with_previous
@@ -180,7 +180,7 @@ def test_what_the_previous_instance_does_not_have_is_a_message(
     assert client.read(*INTEGRATIONS, "list", "--deleted")["integrations"] == []
 
 
-def test_errors_of_an_instance_to_come_keep_their_exit_codes(
+def test_errors_of_future_instance_keep_exit_codes(
     this_with_future: ReleaseClient, artifacts: Path, tmp_path: Path
 ) -> None:
     client = this_with_future

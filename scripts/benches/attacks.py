@@ -1,4 +1,4 @@
-"""Hostile clients against an instance in its own process, while other clients ask for /health.
+"""Hostile clients of an instance in its own process, while another client requests /health.
 
     scripts/bench attacks [SUBJECT ...] [--checkout DIRECTORY] [--seconds N]
 
@@ -7,13 +7,13 @@ silent-many 5,000 silent connections at a soft limit of 1,024 and a hard limit o
 headers     5,000 connections that send their headers a byte at a time, at the same limits
 body        5,000 connections that send the body of an API call a byte at a time
 upload      5,000 connections that send the file of one upload token a byte at a time
-chunks      four connections that send chunks of one byte, as fast as they can
-panic       like silent; the first upload of the process comes during the flood
+chunks      four connections that send chunks of one byte as fast as possible
+panic       like silent, with the first upload of the process during the flood
 metadata    a manifest with 120 MB of empty lists in its metadata
 node        a manifest with the same lists in one model
 names       four manifests with model names of 5 MB each, then API and page of the environment
 
-A flood lasts --seconds, by default 60. Prints figures; exits with 1 if a measurement failed.
+A flood lasts --seconds, by default 60. The exit code is 1 if a measurement failed.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def flood(
     is_first: bool = False,
     is_upload: bool = False,
 ) -> Iterator[str]:
-    """Flood a server, with and without -q.
+    """Yield the measurements of a flood.
 
-    is_first: the process handles its first upload during the flood, not before. is_upload: slow
-    bodies go to a signed URL.
+    is_first: whether the process handles its first upload during the flood. is_upload: whether slow
+    bodies are sent to a signed URL.
     """
     data = bench.data()
     with (
@@ -71,7 +71,7 @@ def flood(
             flooded.target = client.announce(integration)[0]
         first_upload = None
         if is_first:
-            # The connection is open already and stays so.
+            # The connection of the client stays open during the flood.
             first_upload = partial(put, client, client.announce(integration)[0])
         yield from _measure_flood(bench, server, flooded, first_upload)
         yield f"uploads after the flood: {uploads(server, integration, 5)}"
@@ -155,15 +155,17 @@ def measure_chunks(bench: Bench) -> Iterator[str]:
 
 
 def measure_metadata(bench: Bench) -> Iterator[str]:
-    yield from bomb(bench, lambda: manifest_variants.with_lists_in_metadata(120))
+    yield from measure_hostile_manifest(
+        bench, lambda: manifest_variants.with_lists_in_metadata(120)
+    )
 
 
 def measure_node(bench: Bench) -> Iterator[str]:
-    yield from bomb(bench, lambda: manifest_variants.with_lists_in_node(120))
+    yield from measure_hostile_manifest(bench, lambda: manifest_variants.with_lists_in_node(120))
 
 
-def bomb(bench: Bench, content: Callable[[], Iterator[bytes]]) -> Iterator[str]:
-    """Onboard one hostile manifest."""
+def measure_hostile_manifest(bench: Bench, content: Callable[[], Iterator[bytes]]) -> Iterator[str]:
+    """Yield the measurements of onboarding one hostile manifest."""
     with serving(bench.checkout, bench.data()) as server, Client(server) as client:
         integration = client.create_integration("shop")
         other = client.create_integration("other")

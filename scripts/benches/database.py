@@ -1,4 +1,4 @@
-"""An instance whose SQLite database is large, locked, or being cleaned by retention.
+"""An instance with a large or locked SQLite database, or during retention.
 
     scripts/bench database [SUBJECT ...] [--checkout DIRECTORY] [--quick]
 
@@ -7,7 +7,7 @@ history     an environment with 1,000,000 uploads: API and page
 lock        reads while another process holds the write lock of the database for 30 s
 retention   onboardings while retention deletes 200,000 uploads (takes up to three minutes)
 
---checkout and --quick are those of `scripts/bench server`. Exits with 1 if any call failed.
+--checkout and --quick work as in `scripts/bench server`. The exit code is 1 if any call failed.
 """
 
 from __future__ import annotations
@@ -105,12 +105,12 @@ def measure_lock(bench: Bench) -> list[str]:
             integration = client.create_integration("shop")
             client.onboard(integration, renew(TEMPLATE))
         tokens = [bench.checkout.create_token(data, f"reader {n}") for n in range(4)]
-        over = threading.Event()
+        end = threading.Event()
 
         def read_repeatedly(token: str) -> list[float]:
             durations_ms = []
             with Client(server, token=token) as reader:
-                while not over.is_set():
+                while not end.is_set():
                     durations_ms.append(timed_ms(lambda: reader.fetch(integration)))
                     durations_ms.append(timed_ms(lambda: reader.show(integration)))
                     time.sleep(0.02)
@@ -118,13 +118,13 @@ def measure_lock(bench: Bench) -> list[str]:
 
         with closing(sqlite3.connect(many_uploads.database_file(data), timeout=30)) as locker:
             locker.execute("BEGIN IMMEDIATE")
-            threading.Timer(seconds, over.set).start()
+            threading.Timer(seconds, end.set).start()
             with HealthProbe(server) as probe:
                 durations = in_parallel(read_repeatedly, tokens)
             locker.rollback()
     durations_ms = [duration for each in durations for duration in each]
     return [
-        f"{len(durations_ms)} reads with 4 fresh tokens within {seconds} s: "
+        f"{len(durations_ms)} reads with 4 new tokens within {seconds} s: "
         f"{percentiles(durations_ms)} (p99 at most 200 ms is required)",
         f"/health {probe.summary()}",
     ]
@@ -138,27 +138,27 @@ def measure_retention(bench: Bench) -> list[str]:
     many_uploads.add_uploads(data, uploads, uploaded_ago=timedelta(days=40))
     durations_ms = []
     failures = []
-    begun = time.monotonic()
+    started = time.monotonic()
     deleted_after_s = None
     with (
         serving(bench.checkout, data, "--keep", "50", token=token) as server,
         Client(server) as client,
         HealthProbe(server) as probe,
     ):
-        while time.monotonic() - begun < bench.count(300, 150):
+        while time.monotonic() - started < bench.count(300, 150):
             try:
                 durations_ms.append(timed_ms(lambda: client.onboard(2, renew(TEMPLATE))))
-            except Exception as error:  # noqa: BLE001  # counted, and fails the bench below
+            except Exception as error:  # noqa: BLE001  # The bench fails below.
                 failures.append(str(error))
             remaining = many_uploads.count_uploads(data, 1)
             if remaining <= 51 and deleted_after_s is None:
-                deleted_after_s = time.monotonic() - begun
-            if deleted_after_s and time.monotonic() - begun > deleted_after_s + 5:
+                deleted_after_s = time.monotonic() - started
+            if deleted_after_s and time.monotonic() - started > deleted_after_s + 5:
                 break
             time.sleep(0.1)
     figures = [
         f"{uploads:,} uploads deleted {deleted_after_s or 0:.0f} s after the start, "
-        f"{remaining} left; onboardings meanwhile {percentiles(durations_ms)}",
+        f"{remaining} left; onboardings during that time {percentiles(durations_ms)}",
         f"{len(failures)} onboardings failed: {sorted(set(failures))[:3]}",
         f"/health {probe.summary()}",
     ]

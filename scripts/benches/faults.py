@@ -1,10 +1,10 @@
-"""Every row of the fault table, for us and for altimate-datapilot-cli 0.3.8, side by side.
+"""Comparison with altimate-datapilot-cli 0.3.8 for every row of the fault table.
 
     scripts/bench faults                 all rows, as a Markdown table
     scripts/bench faults TLS redirect    only these groups of rows
 
-The rows are those of tests/support/fault_table.py. A command that runs 12 s longer than its timeout
-is killed and reported as "hangs". Takes ten to twenty minutes.
+tests/support/fault_table.py contains the rows. A command that exceeds its timeout by 12 s is killed
+and reported as "hangs". The bench takes ten to twenty minutes.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def main() -> None:
     for name in filter(MACHINE_SETTINGS.fullmatch, list(os.environ)):
         del os.environ[name]
     print(
-        "| | fault | exit code | tries | seconds | deadline | holds "
-        "| 0.3.8: exit code | tries | seconds | holds |"
+        "| | fault | exit code | tries | seconds | deadline | manifest "
+        "| 0.3.8: exit code | tries | seconds | manifest |"
     )
     print("|---|---|---:|---:|---:|---:|---|---:|---:|---:|---|")
     with (
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def measure_row(world: World, row: Row) -> list[str]:
-    """Return the cells for us, with the deadline, then those for altimate-datapilot-cli."""
+    """Return our cells, including the deadline, followed by those of altimate-datapilot-cli."""
     ours = measure(world, row, ours=True)
     ours.insert(3, f"{row.timeout_s:g}")
     theirs = ["-"] * 4
@@ -61,7 +61,7 @@ def measure_row(world: World, row: Row) -> list[str]:
 
 
 def measure(world: World, row: Row, *, ours: bool) -> list[str]:
-    """Return exit code, requests that reached the fault, seconds, and the stored version."""
+    """Return exit code, number of requests that got the fault, seconds, and current manifest."""
     owner = "theirs"
     timeout_s = 0.0
     if ours:
@@ -69,25 +69,25 @@ def measure(world: World, row: Row, *, ours: bool) -> list[str]:
         timeout_s = row.timeout_s
     integration = world.integration(f"{row.name}, {owner}")
     with proxy_of(world, row) as proxy:
-        environ = environ_of(world, row, proxy, world.folder / "home")
+        environ = environ_of(world, row, proxy, world.directory / "home")
         if ours:
             command = our_command(world, row, integration)
         else:
             command = their_command(world, proxy.url, integration)
-        ended = run(command, {**environ, "NO_COLOR": "1"}, kill_after_s=timeout_s + KILL_AFTER_S)
+        result = run(command, {**environ, "NO_COLOR": "1"}, kill_after_s=timeout_s + KILL_AFTER_S)
         tries = proxy.connections
         if row.fault:
             tries = proxy.count(row.fault.call)
     exit_code = "hangs"
-    if ended.exit_code is not None:
-        exit_code = str(ended.exit_code)
-    if "Traceback" in ended.output:
+    if result.exit_code is not None:
+        exit_code = str(result.exit_code)
+    if "Traceback" in result.output:
         exit_code += " (traceback)"
-    return [exit_code, str(tries), f"{ended.seconds:.1f}", world.holds(integration)]
+    return [exit_code, str(tries), f"{result.seconds:.1f}", world.current_manifest(integration)]
 
 
 def their_command(world: World, url: str, integration: int) -> list[str]:
-    """Return the same upload for altimate-datapilot-cli, which takes a token only as an option."""
+    """Return the upload command of altimate-datapilot-cli, which needs the token as an option."""
     options = {
         "--token": world.instance.token,
         "--instance-name": world.instance.instance_name,

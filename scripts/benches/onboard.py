@@ -1,9 +1,10 @@
-"""Onboarding as complete processes, next to altimate-datapilot-cli 0.3.8 and curl.
+"""Onboarding processes compared with altimate-datapilot-cli 0.3.8 and curl.
 
     scripts/bench onboard [--runs N]
 
-Against one real instance on loopback. For each command and manifest: CPU seconds, wall seconds and
-peak memory of the process; medians of N alternating runs. Exits with 1 if any run failed.
+All commands use one real instance on loopback. The results for each command and manifest are CPU
+seconds, wall-clock seconds and peak memory of the process, as medians of N alternating runs. The
+exit code is 1 if any run failed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if sys.platform == "darwin":
 
 @dataclass(frozen=True)
 class Cost:
-    """Resources that one process used. memory_mb: its peak."""
+    """Resources that one process used. memory_mb: its peak memory."""
 
     cpu_s: float
     wall_s: float
@@ -41,8 +42,8 @@ class Cost:
     exit_code: int
 
 
-# Peak memory of a process starts with that of its parent, so a process smaller than any of the
-# measured commands starts each of them.
+# The peak memory of a process starts with that of its parent, so a process smaller than all
+# measured commands starts them.
 STARTER = """
 import json, os, sys, time
 started = time.monotonic()
@@ -70,8 +71,8 @@ def main(argv: Sequence[str]) -> int:
         for label, (models, columns) in SIZES.items():
             manifest = Path(directory) / f"{models}.json"
             large_manifest.write(manifest, models, columns)
-            # The instance rejects a much smaller manifest than the current one, so each size has
-            # an integration of its own.
+            # The instance rejects a manifest that is much smaller than the current one, so each
+            # size has its own integration.
             integration = make_integration(instance, f"warehouse {models}")
             for name, command in upload_commands(instance, integration, manifest).items():
                 commands[f"{name}, {label}"] = command
@@ -118,7 +119,7 @@ def print_costs(commands: Mapping[str, Sequence[str]], runs: int, *, label_width
 
 
 def measure_alternately(commands: Mapping[str, Sequence[str]], runs: int) -> dict[str, list[Cost]]:
-    """Run all commands in turn, so that a slow phase of the machine affects each of them."""
+    """Run all commands in turn, so that slow phases of the machine affect all of them."""
     costs: dict[str, list[Cost]] = {label: [] for label in commands}
     for _ in range(runs):
         for label, command in commands.items():
@@ -135,7 +136,7 @@ def measure(command: Sequence[str]) -> Cost:
 
 
 def format_medians(costs: Sequence[Cost]) -> str:
-    """Return the columns of one line of the table, without its label."""
+    """Return the columns of one row of the table without its label."""
     cpu_s = statistics.median(cost.cpu_s for cost in costs)
     wall_s = statistics.median(cost.wall_s for cost in costs)
     memory_mb = statistics.median(cost.memory_mb for cost in costs)

@@ -1,13 +1,13 @@
-"""Commands while an instance is away, as whole processes, with and without a terminal.
+"""Commands during an outage of an instance, with and without a terminal.
 
     scripts/bench outages [SUBJECT ...] [--checkout DIRECTORY] [--quick]
 
-job        20 onboardings without a terminal, while the instance is away for 5, 30 and 60 s
+job        20 onboardings without a terminal, during outages of 5, 30 and 60 s
 terminal   the same at a pseudo-terminal
-defer      `defer run compile` of real dbt with a cached manifest, and without one (5 minutes)
+defer      `defer run compile` of real dbt with and without a cached manifest (5 minutes)
 
-The server process ends, 20 commands start at once, and a new one listens at the same port later.
---checkout measures the client of another checkout. --quick starts two commands each.
+The server process ends, 20 commands start at the same time, and a new server listens at the same
+port later. --checkout measures the client of another checkout. --quick starts two commands each.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ def measure_onboardings(bench: Bench, *, at_terminal: bool) -> Iterator[str]:
         if at_terminal:
             commands = [[sys.executable, "-c", _TERMINAL, *command] for command in commands]
         with returning(data, server, away_s):
-            ended = in_parallel(partial(run, environ=environ), commands)
+            results = in_parallel(partial(run, environ=environ), commands)
         count = len(commands)
-        exit_codes = Counter(exit_code for exit_code, _ in ended)
+        exit_codes = Counter(exit_code for exit_code, _ in results)
         codes = ", ".join(f"{n} of {count} exit {code}" for code, n in sorted(exit_codes.items()))
-        longest_s = max(seconds for _, seconds in ended)
-        yield f"away {away_s} s: {codes}; the longest took {longest_s:.0f} s"
+        longest_s = max(seconds for _, seconds in results)
+        yield f"outage of {away_s} s: {codes}; the longest took {longest_s:.0f} s"
 
 
 def prepare_onboardings(bench: Bench, data: Path) -> tuple[list[list[str]], ServerProcess]:
-    """Return the commands, one for each integration, and the server, which has ended."""
+    """Return one command per integration, and the server, which has ended."""
     manifest = bench.directory / "manifest.json"
     manifest.write_bytes(TEMPLATE)
     arguments = ("dbt", "onboard", "--manifest-path", str(manifest), "--integration-id")
@@ -92,15 +92,15 @@ def measure_defer(bench: Bench) -> Iterator[str]:
         command = bench.checkout.command(*words, "compile", "-s", "revenue_by_country")
         enable = ("dbt", "defer", "enable", "--project-dir", str(shop.project), *options[:2])
         yield describe("enable", run(bench.checkout.command(*enable), environ))
-        yield describe("the instance is there", run(command, environ))
-    yield describe("away, with a cached manifest", run(command, environ))
+        yield describe("with the instance", run(command, environ))
+    yield describe("outage, with a cached manifest", run(command, environ))
     shutil.rmtree(cache)
-    yield describe("away, without one", run(command, environ))
+    yield describe("outage, without a cached manifest", run(command, environ))
 
 
-def describe(label: str, ended: tuple[int, float]) -> str:
-    """Return the figures of one command."""
-    exit_code, seconds = ended
+def describe(label: str, result: tuple[int, float]) -> str:
+    """Return the exit code and duration of one command as text."""
+    exit_code, seconds = result
     return f"{label}: exit {exit_code} after {seconds:.1f} s"
 
 
@@ -116,7 +116,7 @@ def access(server: ServerProcess, checkout: Checkout) -> dict[str, str]:
 
 @contextmanager
 def returning(data: Path, server: ServerProcess, away_s: float) -> Iterator[None]:
-    """Start the server again after a time, at the same port, while the block runs."""
+    """Start the server again at the same port after some seconds, while the block runs."""
     delayed = f"import time, os, sys; time.sleep({away_s}); os.execv(sys.argv[1], sys.argv[1:])"
     port = server.host_and_port[1]
     command = Checkout().command("instance", "serve", "--data", str(data), "--port", str(port))
@@ -134,7 +134,7 @@ def returning(data: Path, server: ServerProcess, away_s: float) -> Iterator[None
 
 
 def run(command: list[str], environ: Mapping[str, str]) -> tuple[int, float]:
-    """Run a command. Return its exit code and the seconds that it took."""
+    """Run a command. Return its exit code and duration in seconds."""
     started = time.monotonic()
     done = subprocess.run(
         command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, check=False

@@ -1,9 +1,10 @@
-"""Pulling, and the costs of `defer run` before dbt starts, as complete processes.
+"""Costs of `dbt pull`, and of `defer run` before dbt starts.
 
     scripts/bench pull [--runs N]
 
-Against one real instance on loopback. For each command and manifest: CPU seconds, wall seconds and
-peak memory of the process; medians of N alternating runs. Exits with 1 if any run failed.
+All commands use one real instance on loopback. The results for each command and manifest are CPU
+seconds, wall-clock seconds and peak memory of the process, as medians of N alternating runs. The
+exit code is 1 if any run failed.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def write_dbt(directory: Path) -> Path:
-    """Write an executable that only reports dbt's version. Return its path."""
+    """Write an executable that only prints dbt's version. Return its path."""
     dbt = directory / "dbt"
     dbt.write_text("#!/bin/sh\necho installed: 1.11.16\n", encoding="utf-8")
     dbt.chmod(0o755)
@@ -55,7 +56,7 @@ def write_dbt(directory: Path) -> Path:
 
 
 def pull_commands(dbt: Path, state: Path, integration: int) -> dict[str, list[str]]:
-    """Return the commands for a manifest that the integration and the state directory have."""
+    """Return the commands for an integration whose manifest is in the state directory."""
     project = state.with_name(f"project-{state.name}")
     (project / "models").mkdir(parents=True)
     (project / "dbt_project.yml").write_text(f"name: {large_manifest.PROJECT}\n", encoding="utf-8")

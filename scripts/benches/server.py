@@ -1,15 +1,15 @@
-"""An instance in its own process, on SQLite and a directory, with clients on the same machine.
+"""An instance in its own process, with SQLite and clients on the same machine.
 
     scripts/bench server [SUBJECT ...] [--checkout DIRECTORY] [--quick]
 
 verify      duration of verify_upload, one at a time, for a manifest of 655 kB
 onboard     complete onboardings per second, by 4 and by 8 parallel clients
-memory      memory of the server and of its children while eight clients upload 100 MB each, twice
+memory      memory of the server and its children while eight clients upload 100 MB each, twice
 kill        SIGKILL every 2 s while clients onboard and pull
 crash       SIGKILL at 120 moments of an upload and its verification, then of a child only
 
 Every upload has different bytes. --checkout measures another checkout of this project with its own
-`.venv`. --quick uses a hundredth of the numbers. Exits with 1 if any call failed.
+`.venv`. --quick uses a hundredth of the numbers. The exit code is 1 if any call failed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tests.support.crash_points import crash_children, crash_server
 from tests.support.health_probe import HealthProbe
 from tests.support.manifest_variants import LargeManifest, renew
 from tests.support.raw_client import Client
+from tests.support.repeated_kills import Plan, kill_repeatedly
 from tests.support.server_process import (
     ChildSampler,
     ServerProcess,
@@ -29,7 +30,6 @@ from tests.support.server_process import (
     serving,
     status_mb,
 )
-from tests.support.torture import Plan, torture
 
 CLIENTS = 8
 
@@ -41,7 +41,7 @@ def measure_verify(bench: Bench) -> list[str]:
         for _ in range(bench.count(150, 10) + 5):
             content = renew(TEMPLATE)
             file_id, _ = client.upload(integration, content, len(content))
-            time.sleep(0.05)  # the server is idle again
+            time.sleep(0.05)  # The server is idle again.
             started = time.perf_counter()
             client.verify(file_id)
             durations_ms.append((time.perf_counter() - started) * 1000)
@@ -116,16 +116,16 @@ def measure_memory(bench: Bench) -> list[str]:
         f"{len(durations_s)} clients, 2 x {manifest.size_bytes / 1e6:.0f} MB each: server "
         f"{peak_mb - idle_mb:.0f} MB above idle ({idle_mb:.0f} MB; at most 64 MB is required)",
         f"largest child {children.peak_mb:.0f} MB (idle: {idle_children_mb}), "
-        f"{children.most_children} at once",
+        f"{children.most_children} at the same time",
         f"longest onboarding {longest_s:.1f} s; /health {probe.summary()} (0.5 s is required)",
     ]
 
 
 def measure_kill(bench: Bench) -> list[str]:
     plan = Plan(TEMPLATE, CLIENTS, bench.count(304, CLIENTS), bench.count(1000, 10), 2.0)
-    outcome = torture(bench.data("data"), plan, bench.checkout)
+    outcome = kill_repeatedly(bench.data("data"), plan, bench.checkout)
     if outcome.wrong:
-        raise RuntimeError(f"broken promises: {outcome.wrong}")
+        raise RuntimeError(f"violated guarantees: {outcome.wrong}")
     return [
         f"{outcome.kills} kills in {outcome.seconds:.0f} s; "
         f"onboards by exit code {dict(outcome.exits)}, "

@@ -1,10 +1,10 @@
-"""Validation of valid and broken manifests, next to json.loads, jsonschema and another loader.
+"""Validation of valid and broken manifests, compared with json.loads, jsonschema and a loader.
 
     scripts/bench validate [--runs N] [--without-jsonschema]
 
-CPU seconds and peak memory above the bare interpreter, each in its own process, with imports;
-medians. jsonschema alone takes minutes for 60 MB: it is measured once, with 6 MB.
-The other loader is that of altimate-datapilot-cli.
+The results are medians of CPU seconds and peak memory above those of the bare interpreter,
+including imports. Each measurement has its own process. jsonschema takes minutes for 60 MB, so it
+is measured once with 6 MB. The other loader is that of altimate-datapilot-cli.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def main(argv: list[str]) -> None:
             print(f"\n{label} ({size_mb:.1f} MB){'':20}CPU s      MB  per file MB")
             print_row("json.loads", sys.executable, JSON_LOADS, path, options.runs)
             print_row("datapilot dbt validate", sys.executable, OURS, path, options.runs)
-            if label in SIZES:  # it needs more memory than most machines have for the others
+            if label in SIZES:  # The other files need more memory than most machines have.
                 print_row("altimate-datapilot-cli", their_python, THEIRS, path, 1)
             if label == "6 MB" and not options.without_jsonschema:
                 print_row("plain jsonschema", sys.executable, JSONSCHEMA, path, 1)
@@ -111,7 +111,7 @@ def write_manifests(directory: Path) -> dict[str, Path]:
 
 
 def broken_manifests(valid: str) -> Iterator[tuple[str, str]]:
-    """Yield label and text of each broken manifest, one at a time: they are large."""
+    """Yield label and text of each broken manifest one at a time, because they are large."""
     yield "a million errors in 6,300 models", break_columns(large_manifest.text(6300, 20))
     yield "a million broken nodes", replace_nodes(valid)
     yield "an error in the last character", valid[:-1] + "x"
@@ -132,7 +132,7 @@ def break_columns(text: str) -> str:
 
 
 def replace_nodes(text: str) -> str:
-    """Replace the nodes by a million empty ones, each of them an error."""
+    """Replace the nodes by a million empty nodes, each of which is an error."""
     head, opening, _ = text.partition('"nodes": {')
     parent_map = text.index(', "parent_map"')
     broken_nodes = ", ".join(
@@ -142,7 +142,7 @@ def replace_nodes(text: str) -> str:
 
 
 def print_row(label: str, python: str, code: str, path: Path, runs: int) -> None:
-    """Measure one program `runs` times and print one line of the table."""
+    """Measure one program `runs` times and print one row of the table."""
     costs = [measure(python, code, path) for _ in range(runs)]
     cpu_s = statistics.median(cost.cpu_s for cost in costs)
     memory_mb = statistics.median(cost.memory_mb for cost in costs)

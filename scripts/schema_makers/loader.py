@@ -1,15 +1,15 @@
-"""Print a JSON schema of what dbt-core's own loader accepts as a manifest.
+"""Print a JSON schema of the manifests that dbt-core's own loader accepts.
 
 `scripts/schemas` runs it inside dbt 1.11.
 
 `WritableManifest.read_and_check_versions` does not use the published schema. It upgrades older
-versions in place and then builds dataclasses with code that mashumaro generates from their types:
-`List[str]` accepts everything that can be iterated, `str` and `bool` accept anything, `int` accepts
-what `int()` accepts, and a union accepts what any member accepts. This program walks the same types
-and writes the same rules. What a class does beside its types (`__pre_deserialize__`,
-`__post_init__`) is in KNOWN_HOOKS; an unknown hook stops the run.
+versions in place and then builds dataclasses with code that mashumaro generates from their types.
+`List[str]` accepts any iterable, `str` and `bool` accept anything, `int` accepts the values that
+`int()` accepts, and a union accepts the values of any member. This program walks the same types and
+writes the same rules. KNOWN_HOOKS lists the methods that do more than the types
+(`__pre_deserialize__`, `__post_init__`). The program stops at an unknown hook.
 
-`title` holds the text for messages: "expected <title>".
+`title` is the text for messages: "expected <title>".
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-import dbt.cli.main  # noqa: F401  as dbt starts, dbt-adapters adds a language for macros
+import dbt.cli.main  # noqa: F401  when dbt starts, dbt-adapters adds a language for macros
 from dbt.artifacts.resources import Exposure, Metric
 from dbt.artifacts.resources.v1.components import HasRelationMetadata
 from dbt.artifacts.schemas.manifest import WritableManifest
@@ -77,7 +77,7 @@ UPGRADED = (
     *typing.get_args(ManifestResource),
     Exposure,
     Metric,
-)  # the classes whose refs `upgrade_ref_content` changes
+)  # The classes whose refs `upgrade_ref_content` changes.
 DISABLED_RESOURCES = typing.get_args(DisabledManifestResource)
 KNOWN_HOOKS = {
     "AdditionalPropertiesMixin.__pre_deserialize__",
@@ -98,8 +98,8 @@ HOOKS = ("__pre_deserialize__", "__post_deserialize__", "__post_init__")
 class Walk:
     """A walk through the classes of one variant.
 
-    before: None for version 12, else the highest version of the variant.
-    disabled: whether it is in the section of that name, where more is upgraded.
+    before: None for version 12, otherwise the highest version of the variant.
+    disabled: whether the classes are in the section `disabled`, in which more is upgraded.
     """
 
     def __init__(self, before=None, disabled=False):
@@ -108,7 +108,7 @@ class Walk:
         self.defs = {}
 
     def value(self, kind):
-        """Return what the generated code accepts for a type."""
+        """Return the schema of the values that the generated code accepts for a type."""
         origin = typing.get_origin(kind)
         args = typing.get_args(kind)
         if origin is typing.Annotated:
@@ -143,15 +143,16 @@ class Walk:
 
     def union(self, args):
         branches = [self.value(arg) for arg in args]
-        if len(args) == 2 and type(None) in args:  # Optional: null, or the other
+        if len(args) == 2 and type(None) in args:  # Optional accepts null or the other type.
             return nullable(self.value(next(arg for arg in args if arg is not type(None))))
         if ANYTHING in branches:
-            return ANYTHING  # also None among three: the code for it lets every value pass
+            # The generated code for None among three or more types accepts every value.
+            return ANYTHING
         return {"anyOf": branches}
 
     def reference(self, cls):
         if cls.__name__ not in self.defs:
-            self.defs[cls.__name__] = {}  # stops the recursion
+            self.defs[cls.__name__] = {}  # This stops the recursion.
             self.defs[cls.__name__] = self.fields(cls)
         return {"$ref": f"#/$defs/{cls.__name__}{self.suffix}"}
 
@@ -222,13 +223,13 @@ class Walk:
         }
 
     def colored_docs(self, properties):
-        """Check the color of a node's docs, as NodeConfig does. That of a macro's docs is free."""
+        """Check the color of a node's docs like NodeConfig, but not that of a macro's docs."""
         docs = self.defs["Docs"]
         self.defs["NodeDocs"] = {**docs, "properties": {**docs["properties"], "node_color": COLOR}}
         properties["docs"] = {"$ref": f"#/$defs/NodeDocs{self.suffix}"}
 
     def freshness(self, properties):
-        """Require count and period of build_after together, if there is one."""
+        """Require both count and period if there is a build_after."""
         no_period = {"enum": [None, "", False, 0, [], {}]}
         both = {
             "properties": {"count": {"not": {"type": "null"}}, "period": {"not": no_period}},
@@ -245,7 +246,7 @@ class Walk:
 
 
 def upgraded(cls, schema, before, disabled):
-    """Return the schema of what `upgrade_manifest_json` upgrades to fit `schema`."""
+    """Return the schema of the values that `upgrade_manifest_json` upgrades to match `schema`."""
     properties = schema["properties"]
     required = schema["required"]
     refs = {
@@ -274,7 +275,7 @@ def upgraded(cls, schema, before, disabled):
     if cls.__name__ == "Documentation":
         properties.pop("resource_type")
         required.remove("resource_type")
-    if cls.__name__ == "Metric" and before <= 9:  # dropped before anything reads them
+    if cls.__name__ == "Metric" and before <= 9:  # They are dropped before anything reads them.
         return {
             "title": "a metric",
             "type": "object",
@@ -308,9 +309,9 @@ def caseless(letter):
 
 
 def sequence(item):
-    """Accept all that can be iterated.
+    """Return a schema that accepts any iterable.
 
-    Where an item may be text, a string yields its letters and an object its keys.
+    If an item may be text, a string yields its characters and an object its keys.
     """
     rule = {"title": "a list", "type": ["array", "object", "string"], **when("items", item)}
     if takes_text(item):
@@ -354,7 +355,7 @@ def check_hooks(cls):
 
 
 def manifest(before=None):
-    """Return the schema for one range of schema versions: 12; or at most 11, 10 or 9."""
+    """Return the schema for one range of schema versions: 12, or at most 11, 10 or 9."""
     walk = Walk(before)
     top = walk.fields(WritableManifest)
     walks = [walk]
@@ -379,7 +380,7 @@ def manifest(before=None):
 
 
 def share(result):
-    """Let variants and classes share equal rules."""
+    """Move equal rules of variants and classes to shared definitions."""
     while True:
         text = {name: json.dumps(rule, sort_keys=True) for name, rule in result["$defs"].items()}
         same = {}

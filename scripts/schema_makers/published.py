@@ -49,7 +49,7 @@ def schema_of(kind):
 
 
 def with_nulls(schema):
-    """Allow null for optional properties, as dbt writes it. The schemas of Pydantic 1 do not."""
+    """Allow null for optional properties, which dbt writes but schemas of Pydantic 1 reject."""
     for part in [schema, *schema.get("definitions", {}).values()]:
         properties = part.get("properties", {})
         for name in properties.keys() - set(part.get("required", ())):
@@ -58,9 +58,9 @@ def with_nulls(schema):
 
 
 def tolerate_field_defaults():
-    """Let Pydantic 1 write defaults of Pydantic 2, which some releases have.
+    """Make Pydantic 1 accept the defaults of Pydantic 2 that some releases contain.
 
-    Defaults do not matter here.
+    The schemas do not need correct defaults.
     """
     try:
         from pydantic.fields import FieldInfo
@@ -72,7 +72,7 @@ def tolerate_field_defaults():
 
 def main():
     with contextlib.suppress(ImportError):
-        importlib.import_module("dbt.main")  # old releases need it before their contracts
+        importlib.import_module("dbt.main")  # Old releases need this import before their contracts.
     from dbt.version import __version__
 
     schemas = [schema for schema in map(schema_of, CLASSES) if schema]

@@ -1,4 +1,4 @@
-"""Make a JSON schema small without changing what it accepts, and print one for comparison."""
+"""Shrink a JSON schema without changing the values that it accepts, and list its leaves."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ ANNOTATIONS = ("title", "description", "default", "examples", "$comment")
 MAPS = ("properties", "patternProperties", "$defs", "definitions")
 LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 SINGLE = ("items", "additionalProperties", "not", "if", "then", "else", "propertyNames", "contains")
-WORTH_SHARING = 80  # characters; a reference costs about 25
+WORTH_SHARING = 80  # In characters. A reference needs about 25.
 
 
 def shrink(schema: dict[str, Any]) -> dict[str, Any]:
-    """Remove annotations, and write each subschema that occurs more than once only once."""
+    """Remove annotations and move repeated subschemas to shared definitions."""
     bare = map_schemas(schema, strip)
     counts: Counter[str] = Counter()
 
@@ -54,7 +54,7 @@ def strip(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def map_schemas(schema: Any, change: Any, *, top: bool = True) -> Any:
-    """Apply `change` to this schema and to every schema within, outermost first."""
+    """Apply `change` to this schema and every schema inside it, the outermost first."""
     if not isinstance(schema, dict):
         return schema
     changed = schema

@@ -1,4 +1,4 @@
-"""Text from outside that tries to command a CI system, and what may be printed of it."""
+"""Jobs of CI systems that check output for commands and forged lines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Job:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment variables of the job."""
+        """Return the environment variables of the job."""
         return {
             self.system.marker: "true",
             "GITHUB_STEP_SUMMARY": str(self._summary),
@@ -39,7 +39,7 @@ class Job:
         }
 
     def check(self, *words: object, env: Mapping[str, str]) -> None:
-        """Run a command as text and as JSON; fail if the system would obey anything in it."""
+        """Run a command in each output format and fail if the system would obey the output."""
         for more in ([], ["--json"], ["--log-format", "json", "-v"]):
             done = datapilot(*words, *more, env={**self.environ, **env})
             self.check_output(done)
@@ -47,14 +47,16 @@ class Job:
                 assert isinstance(done.json, dict)
 
     def check_output(self, done: Outcome) -> None:
-        """Fail if any system would obey anything in an output, its summary or its outputs."""
+        """Fail if any system would obey a line of the output, the summary or the job's outputs."""
         on_github = self.system is ci.GITHUB_ACTIONS
         assert find_commands(done.stdout, on_github=False) == []
         assert find_commands(done.stderr, on_github=on_github) == []
         if self._summary.exists():
             summary = self._summary.read_text(encoding="utf-8")
-            strange = [line for line in _outside_code(summary) if not _OWN_MARKDOWN.fullmatch(line)]
-            assert strange == []
+            unexpected = [
+                line for line in _outside_code(summary) if not _OWN_MARKDOWN.fullmatch(line)
+            ]
+            assert unexpected == []
         if self._outputs.exists():
             lines = self._outputs.read_text(encoding="utf-8").splitlines()
             assert [line for line in lines if not _OWN_OUTPUT.fullmatch(line)] == []
@@ -69,7 +71,7 @@ class Job:
 
 
 def _outside_code(markdown: str) -> Iterator[str]:
-    """Yield the lines that are not in a fenced block of code, whose closing fence is as long."""
+    """Yield the lines outside fenced code blocks. A closing fence is at least as long."""
     fence = ""
     for line in markdown.split("\n"):
         run = re.match(r" {0,3}(`{3,})", line)

@@ -29,16 +29,16 @@ A = TypeVar("A")
 
 @dataclass(frozen=True)
 class Bench:
-    """What to measure. scale: 1, or less for a quick run. seconds: of one flood."""
+    """Options of a run. scale: 1, or less for a quick run. seconds: the duration of a flood."""
 
     checkout: Checkout
     directory: Path
     scale: float
     seconds: float
 
-    def count(self, full: int, least: int = 1) -> int:
-        """Return a number for this run, `full` unless the run is quick."""
-        return max(least, round(full * self.scale))
+    def count(self, full: int, minimum: int = 1) -> int:
+        """Return a number of repetitions, which is `full` unless the run is quick."""
+        return max(minimum, round(full * self.scale))
 
     def data(self, name: str = "data") -> Path:
         """Return a new data directory."""
@@ -49,7 +49,7 @@ Subjects = Mapping[str, Callable[[Bench], Iterable[str]]]
 
 
 def run_benches(argv: Sequence[str], description: str | None, subjects: Subjects) -> int:
-    """Run the subjects that the command line names, or all. Return 1 if one failed."""
+    """Run the selected subjects or all of them. Return 1 if any of them failed."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -75,24 +75,27 @@ def run_benches(argv: Sequence[str], description: str | None, subjects: Subjects
 
 def _run_subject(name: str, measure: Callable[[Bench], Iterable[str]], bench: Bench) -> int:
     """Run one measurement and print its figures. Return 1 if it failed."""
-    print(f"{name}: load of the machine before: {os.getloadavg()[0]:.2f}", flush=True)
+    print(f"{name}: load average before: {os.getloadavg()[0]:.2f}", flush=True)
     try:
         for figure in measure(bench):
             print(f"{name}: {figure}", flush=True)
-    except Exception as error:  # noqa: BLE001  # the other subjects are measured all the same
+    except Exception as error:  # noqa: BLE001  # Measure the other subjects.
         print(f"{name}: FAILED: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
 
 
 def in_parallel(action: Callable[[A], T], arguments: Sequence[A]) -> list[T]:
-    """Call an action in one thread for each argument; raise what any of them raised."""
+    """Call an action in one thread per argument and return the results.
+
+    Raise the exception of a failed call.
+    """
     with ThreadPoolExecutor(len(arguments)) as pool:
         return list(pool.map(action, arguments))
 
 
 def timed_ms(action: Callable[[], object]) -> float:
-    """Return how long a call takes in milliseconds."""
+    """Return the duration of a call in milliseconds."""
     started = time.perf_counter()
     action()
     return (time.perf_counter() - started) * 1000

@@ -1,6 +1,6 @@
-"""What each CI system does with a line of a job's log: a reader finds the commands in it.
+"""Readers of job logs, which recognize the commands of each CI system.
 
-Each follows the parser of the product's runner or its page of a log.
+Each reader follows the parser of the system's runner or of its log viewer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _GITHUB_COMMANDS = (
     *("error", "warning", "notice", "debug", "group", "endgroup", "add-mask", "add-matcher"),
     *("remove-matcher", "set-output", "set-env", "add-path", "save-state", "echo", "stop-commands"),
 )
-# Everything that some reader of a log takes for the end of a line.
+# All characters that a reader of a log may treat as a line break.
 LINE_BREAKS = (
     *("\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"),
 )
@@ -27,17 +27,17 @@ _COMMANDS = (
     *("section_start:1:a[collapsed=true]\r\x1b[0Kb", "travis_fold:start:a\r\x1b[0K"),
     *("\x1b[8mha:x\x1b[0m", "\x1b]1338;url=x\x07", "\x1b_bk;t=1\x07", "\x9b2J", "\u202eab\u2066"),
 )
-# Every line break, and every command at the start of a line.
+# Each kind of line break, and each command at the start of a line.
 COMMANDS = "::error::x".join(("", *LINE_BREAKS)) + "\n".join(("", *_COMMANDS))
 _FORGED = "Forged line"
-# From others: a user may also not take it for a line of the program.
+# Untrusted text must also not forge a line of the program.
 ATTACK = f"{COMMANDS}\n{_FORGED}"
 
 
 def github(line: str) -> bool:
-    """Source: ActionCommand.cs of the runner, TryParseV2 and TryParse; ## also in the log's page.
+    """Return whether the line has a command of GitHub Actions.
 
-    A line that the program wrote as an annotation is one line, so it is a command of its own.
+    Sources: TryParseV2 and TryParse in ActionCommand.cs of the runner. The log viewer obeys ##.
     """
     stripped = line.lstrip()
     for name in _GITHUB_COMMANDS:
@@ -47,37 +47,40 @@ def github(line: str) -> bool:
 
 
 def azure(line: str) -> bool:
-    """Source: Command.cs and WorkerCommandManager.cs of the agent, which warns of each "##vso"."""
+    """Return whether the line has a command of Azure Pipelines.
+
+    Sources: Command.cs and WorkerCommandManager.cs of the agent, which warns of each "##vso".
+    """
     return re.search(r"##(vso|\[)", line, re.IGNORECASE) is not None
 
 
 def teamcity(line: str) -> bool:
-    """Service messages may stand anywhere in a line."""
+    """Return whether the line has a service message, which may be anywhere in it."""
     return "##teamcity[" in line
 
 
 def gitlab(line: str) -> bool:
-    """Sections need the escape sequence that clears a line."""
+    """Return whether the line starts or ends a section with the sequence that clears a line."""
     return re.search(r"section_(start|end):\d+:[^\r]*\r\x1b\[0K", line) is not None
 
 
 def buildkite(line: str) -> bool:
-    """Return whether the line begins a group."""
+    """Return whether the line starts a group."""
     return re.match(r"(---|\+\+\+|~~~|\^\^\^)", line) is not None
 
 
 def airflow(line: str) -> bool:
-    """Return whether the line begins or ends a group."""
+    """Return whether the line starts or ends a group."""
     return re.search(r"::(end)?group::", line) is not None
 
 
 def travis(line: str) -> bool:
-    """Return whether the line folds the log of Travis CI, one of the systems that only set CI."""
+    """Return whether the line folds the log of Travis CI, which is detected by the variable CI."""
     return re.search(r"travis_\w+:[^\r]*\r", line) is not None
 
 
 def plain(_: str) -> bool:
-    """Read nothing but what every page of a log reads."""
+    """Return False, because the system has no commands in its log."""
     return False
 
 
@@ -98,16 +101,16 @@ _OWN_ANNOTATION = re.compile(r"::(error|warning) (file=[^:,]+,)?title=datapilot:
 
 
 def find_commands(text: str, *, on_github: bool) -> list[str]:
-    """Return the lines of an output that any system or terminal would obey, or that are forged.
+    """Return the lines of an output that a system or terminal would obey or that are forged.
 
-    on_github: the program writes annotations there.
+    on_github: whether the program may write annotations.
     """
-    found = []
+    lines = []
     for line in text.split("\n"):
         without_own = line
         if on_github:
             without_own = _OWN_ANNOTATION.sub("", line, count=1)
         is_obeyed = any(reader(without_own) for reader in READERS.values())
         if is_obeyed or _CONTROLS.search(line) or line.startswith(_FORGED):
-            found.append(line)
-    return found
+            lines.append(line)
+    return lines

@@ -27,19 +27,19 @@ class Outcome:
 
     @property
     def json(self) -> Any:
-        """The object in the last line of stdout."""
+        """Return the object in the last line of stdout."""
         return json.loads(self.stdout.splitlines()[-1])
 
     @property
     def output(self) -> str:
-        """Standard output and standard error."""
+        """Return standard output followed by standard error."""
         return self.stdout + self.stderr
 
 
 def datapilot(
     *arguments: object, env: Mapping[str, str] | None = None, stdin: str | None = None
 ) -> Outcome:
-    """Run `datapilot ARGUMENTS`; a traceback or a result that breaks its schema fails the test."""
+    """Run `datapilot ARGUMENTS`. Raise unexpected exceptions and check JSON against its schema."""
     result = CliRunner().invoke(
         root, [str(argument) for argument in arguments], env=env, input=stdin, prog_name="datapilot"
     )
@@ -62,18 +62,18 @@ def create_integration(
     instance: RunningInstance, name: str = "shop", environment: str = "PROD"
 ) -> int:
     """Create an integration with `datapilot` and return its id."""
-    made = datapilot(
+    created = datapilot(
         *("dbt", "integrations", "create", "--name", name, "--environment", environment, "--json"),
         env=access(instance),
     )
-    assert made.exit_code == 0, made.output
-    assert made.json["name"] == name
-    assert made.json["environments"] == [environment]
-    return int(made.json["id"])
+    assert created.exit_code == 0, created.output
+    assert created.json["name"] == name
+    assert created.json["environments"] == [environment]
+    return int(created.json["id"])
 
 
 def current_sha256(instance: RunningInstance, integration: int, directory: Path) -> str | None:
-    """Return the sha256 of the manifest that `dbt pull` gets, or None if it fails."""
+    """Return the sha256 of the manifest that `dbt pull` downloads, or None if it fails."""
     pulled = datapilot(
         "dbt",
         "pull",

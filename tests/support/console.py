@@ -1,4 +1,4 @@
-"""A console that records what code below the command line prints and asks."""
+"""A console that records messages and prompts."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from datapilot_defer.console import NoProgress, Progress
 
 
 class RecordingConsole:
-    """A console that shows nothing.
+    """A console that prints nothing.
 
-    answers: what the user types for each label; None for a console without a user.
+    answers: the input of the user for each label; None for a console without a user.
     """
 
     def __init__(self, answers: Mapping[str, str] | None = None) -> None:
         self.interactive = answers is not None
         self.attended = self.interactive
         self.messages: list[tuple[str, str]] = []
-        self.asked: list[str] = []
+        self.prompts: list[str] = []
         self.secrets: list[str] = []
         self._answers = answers or {}
 
@@ -32,7 +32,7 @@ class RecordingConsole:
         self.messages.append(("warn", text))
 
     def ask(self, label: str, *, hidden: bool = False) -> str:
-        self.asked.append(label)
+        self.prompts.append(label)
         return self._answers[label]
 
     def hide_secret(self, secret: str) -> None:

@@ -30,7 +30,7 @@ class MemoryContent:
 
 @dataclass(frozen=True)
 class SlowBody:
-    """A request body with a Content-Length, whose parts come when the test yields them."""
+    """A request body with a Content-Length whose parts are sent when the test yields them."""
 
     size_bytes: int
     parts: Iterator[bytes]
@@ -44,7 +44,7 @@ class SlowBody:
 
 @dataclass(frozen=True)
 class RepeatedContent:
-    """The same chunk many times, of which memory holds one."""
+    """The same chunk many times, which needs the memory of one."""
 
     chunk: bytes
     count: int
@@ -66,7 +66,7 @@ def with_section(manifest: bytes, name: str, value: bytes) -> bytes:
 
 
 def slow_nodes(count: int) -> bytes:
-    """Return nodes whose validation takes about 60 µs each, and no memory."""
+    """Return nodes whose validation takes about 60 µs each and needs little memory."""
     return (
         b"{"
         + b", ".join(itertools.repeat(b'"model.a.b": {"resource_type": "model"}', count))
@@ -75,12 +75,12 @@ def slow_nodes(count: int) -> bytes:
 
 
 def list_of_lists(size_bytes: int) -> bytes:
-    """Return a list of empty lists, which takes 20 times its size when it is decoded."""
+    """Return a list of empty lists, which needs 20 times its size in memory when decoded."""
     return b"[" + b",".join(itertools.repeat(b"[]", size_bytes // 3)) + b"]"
 
 
 def wait_until_ended(process_id: int, seconds: float = 30) -> bool:
-    """Return whether a process that is not a child of this one ends in time. Linux only."""
+    """Return whether a process, not a child of this one, ends within some seconds. Linux only."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if not is_running(process_id):
@@ -90,7 +90,7 @@ def wait_until_ended(process_id: int, seconds: float = 30) -> bool:
 
 
 def is_running(process_id: int) -> bool:
-    """Return whether a process runs. One that has ended may still be listed, as a zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         status = Path(f"/proc/{process_id}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:

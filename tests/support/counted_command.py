@@ -20,15 +20,16 @@ from typing import Any
 
 from tests.support.environments import REPOSITORY
 
-# Names and settings are hashed, too; only artifacts are this large.
+# Names and settings are hashed, too, but only artifacts are this large.
 _MIN_ARTIFACT_BYTES = 2_000
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts of one command. opened and written: how often each file name was opened for it.
+    """Counts of one command.
 
-    hashed, split: how often the content of an artifact was.
+    opened: how often each file name was opened for reading. written: the same for writing.
+    hashed, split: how often the content of an artifact was hashed or split.
     """
 
     opened: Mapping[str, int]
@@ -40,7 +41,7 @@ class Counts:
 def count_command(
     counts_file: Path, *arguments: object, directory: Path, env: Mapping[str, str]
 ) -> Counts:
-    """Run `datapilot ARGUMENTS` in a process of its own and return its counts."""
+    """Run `datapilot ARGUMENTS` in a new process and return its counts."""
     command = [sys.executable, "-m", "tests.support.counted_command", counts_file, *arguments]
     search_path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
@@ -57,7 +58,7 @@ def count_command(
 
 
 def main() -> None:
-    """Run the command of the command line and write its counts."""
+    """Run the command in the arguments and write its counts."""
     counts_file = Path(sys.argv[1])
     opened: Counter[str] = Counter()
     written: Counter[str] = Counter()
@@ -71,7 +72,7 @@ def main() -> None:
         if event != "open" or not isinstance(arguments[0], str):
             return
         path, mode, flags = arguments
-        # `open` with an opener reports the file, and its opener reports it again.
+        # `open` with an opener reports the file twice, the second time from the opener.
         is_reported_again = mode is None and path == opening
         opening = path if mode is not None else ""
         if not is_reported_again:
@@ -90,7 +91,7 @@ def main() -> None:
 
 
 def _count_hashes() -> list[int]:
-    """Count the sha256 of artifacts from now on; returns their sizes, growing."""
+    """Replace `sha256` by a version that adds the size of each artifact to the returned list."""
     sizes: list[int] = []
     original = hashlib.sha256
 
@@ -113,17 +114,17 @@ def _count_hashes() -> list[int]:
 
 
 def _count_splits() -> list[int]:
-    """Count the calls of `dbt_json.split` from now on; returns the sizes, growing."""
+    """Replace `dbt_json.split` by a version that adds each size to the returned list."""
     from datapilot_defer import dbt_json
 
     sizes: list[int] = []
     original = dbt_json.split
 
-    def counted(content: bytes) -> Any:
+    def count_and_split(content: bytes) -> Any:
         sizes.append(len(content))
         return original(content)
 
-    dbt_json.split = counted
+    dbt_json.split = count_and_split
     return sizes
 
 

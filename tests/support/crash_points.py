@@ -1,10 +1,10 @@
-"""Kill a server or its children at many moments of one upload, then compare what is stored.
+"""Kill a server or its children at many moments of an upload, then compare the stored data.
 
     outcome = crash_server(Checkout(), directory, manifest, points=100)
     assert outcome.wrong == []
 
-Each point is one SIGKILL; together they cover the duration of an upload evenly. After each, the
-server starts again on the same data directory and every stored upload must be complete.
+Each point is one SIGKILL. Together they cover the duration of an upload evenly. After each point,
+the server starts again with the same data directory, and every stored upload must be complete.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from tests.support.server_process import (
     surviving,
 )
 
-# Past the usual duration, so that the last points are after the answer.
+# The last points are after the response, because they exceed the usual duration.
 _MARGIN = 1.3
 _CHECKED_UPLOADS = 3
 
 
 @dataclass
 class CrashOutcome:
-    """What a series of crashes did. `wrong` lists broken promises.
+    """Results of a series of crashes. `wrong` lists the violated guarantees.
 
-    answers: results of the interrupted uploads. current: which manifest was current afterwards.
+    answers: results of the interrupted uploads. current: the current manifest after each crash.
     incomplete_files: partial uploads in the data directory, which a later sweep deletes.
-    children: processes that the server had when it was killed.
+    children: the number of child processes when the server was killed.
     """
 
     points: int = 0
@@ -56,8 +56,8 @@ class CrashOutcome:
 
 
 @dataclass
-class _Interrupted:
-    """An upload in a thread of its own. result: "accepted", "cut off" or an error response."""
+class _InterruptedUpload:
+    """An upload in its own thread. result: "accepted", "cut off" or an error response."""
 
     server: ServerProcess
     integration: int
@@ -88,7 +88,7 @@ def crash_server(checkout: Checkout, directory: Path, manifest: bytes, points: i
         token = server.token
         integration = client.create_integration("shop")
         client.onboard(integration, renew(manifest))
-    outcome.upload_s = _first_upload_s(checkout, data, token, integration, manifest)
+    outcome.upload_s = _second_upload_s(checkout, data, token, integration, manifest)
     previous = b""
     content = b""
     answer = ""
@@ -123,7 +123,7 @@ def crash_children(
             previous = renew(manifest)
             _require_accepted(server, integration, previous, outcome)
             content = renew(manifest)
-            upload = _Interrupted(server, integration, content)
+            upload = _InterruptedUpload(server, integration, content)
             time.sleep(_MARGIN * outcome.upload_s * (point + 0.5) / points)
             children = descendants(server.pid)
             for child in children:
@@ -137,10 +137,10 @@ def crash_children(
     return outcome
 
 
-def _first_upload_s(
+def _second_upload_s(
     checkout: Checkout, data: Path, token: str, integration: int, manifest: bytes
 ) -> float:
-    """Return how long the second upload of a new process takes, the median of three processes."""
+    """Return the seconds of the second upload of a new process, the median of three processes."""
     durations_s = []
     for _ in range(3):
         with serving(checkout, data, token=token) as server, Client(server) as client:
@@ -152,7 +152,7 @@ def _first_upload_s(
 def _crash_during_upload(
     server: ServerProcess, integration: int, content: bytes, delay_s: float, outcome: CrashOutcome
 ) -> str:
-    upload = _Interrupted(server, integration, content)
+    upload = _InterruptedUpload(server, integration, content)
     time.sleep(delay_s)
     children = descendants(server.pid)
     server.process.kill()
@@ -197,7 +197,7 @@ def _check(
     content: bytes,
     answer: str,
 ) -> None:
-    """Compare the current manifest and the newest uploads with what was sent."""
+    """Compare the current manifest and the newest uploads with the uploaded content."""
 
     def expect(is_right: bool, problem: str) -> None:
         if not is_right:
@@ -230,8 +230,8 @@ def _check_upload(
 
 
 def _check_files(data: Path, temporary: Path, outcome: CrashOutcome) -> None:
-    left = [path for path in temporary.rglob("*") if path.is_file()]
-    if left:
-        outcome.wrong.append(f"temporary files remain: {left[:5]}")
+    remaining = [path for path in temporary.rglob("*") if path.is_file()]
+    if remaining:
+        outcome.wrong.append(f"temporary files remain: {remaining[:5]}")
     incoming = data.rglob("incoming/*")
     outcome.incomplete_files = sum(1 for path in incoming if path.is_file())

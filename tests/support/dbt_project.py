@@ -33,7 +33,7 @@ _PRODUCTION = (
 
 @dataclass(frozen=True)
 class Shop:
-    """A copy of the shop: a developer's checkout, and the artifacts and database of production."""
+    """A copy of the shop: a development checkout and production's artifacts and database."""
 
     project: Path
     """The dbt project, without a target directory; the test may change it."""
@@ -48,7 +48,7 @@ class Shop:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables that select this copy's profiles and database."""
+        """Return the environment variables that select this copy's profiles and database."""
         return {
             **os.environ,
             "DBT_PROFILES_DIR": str(self.profiles),
@@ -56,7 +56,7 @@ class Shop:
         }
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run dbt in the project directory; with `check`, a failure of dbt fails the test."""
+        """Run dbt in the project directory. With `check`, fail the test if dbt fails."""
         completed = subprocess.run(
             [str(self.dbt), *arguments],
             cwd=self.project,
@@ -71,7 +71,7 @@ class Shop:
 
 
 def production() -> Path:
-    """Return the directory with production's `artifacts/` and database; read only, built once."""
+    """Return the read-only directory with production's `artifacts/` and database, built once."""
     dbt = require_program("dbt", "dbt")
     files = sorted(path for path in PROJECT.rglob("*") if path.is_file() and _is_source(path))
     ingredients = [
@@ -85,7 +85,7 @@ def production() -> Path:
         for words in _PRODUCTION:
             run(
                 [dbt, "--quiet", *words, "--target", "prod", "--profiles-dir", project],
-                folder=project,
+                directory=project,
             )
         shutil.move(project / _DATABASE, directory / _DATABASE)
         (directory / "artifacts").mkdir()
@@ -108,9 +108,9 @@ def copy_shop(directory: Path) -> Shop:
 
 
 def copy_recorded_artifacts(directory: Path) -> Path:
-    """Copy the recorded artifacts into a directory, as if dbt had written them an hour ago.
+    """Copy the recorded artifacts into a directory, with timestamps of an hour ago.
 
-    Recorded timestamps would become too old for the checks of an artifact's age.
+    The recorded timestamps are too old for the checks of an artifact's age.
     """
     written = datetime.now(UTC) - timedelta(hours=1)
     timestamp = written.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -122,7 +122,7 @@ def copy_recorded_artifacts(directory: Path) -> Path:
 
 
 def record_artifacts() -> None:
-    """Replace the recorded artifacts by those of real dbt, without paths of this machine."""
+    """Replace the recorded artifacts by new ones of real dbt, without paths of this machine."""
     built = production()
     RECORDED.mkdir(exist_ok=True)
     for kind in _KINDS:
@@ -141,7 +141,7 @@ def _copy_project(directory: Path) -> Path:
 
 
 def _is_source(path: Path) -> bool:
-    """Return whether a file belongs to the project; dbt writes others when it runs in place."""
+    """Return whether a file belongs to the project and was not written by dbt."""
     written = {"target", "logs", "dbt_packages", ".user.yml"}
     return not written.intersection(path.relative_to(PROJECT).parts) and ".duckdb" not in path.name
 

@@ -1,14 +1,14 @@
-"""External environments that tests need: found on this machine, or built once and kept.
+"""External environments of tests, which are found on this machine or built once.
 
 `require` returns an environment, `require_program` an executable inside one:
 
-    dbt = require_program("dbt", "dbt")     # dbt-core, in a virtual environment of its own
+    dbt = require_program("dbt", "dbt")     # dbt-core, in its own virtual environment
     directory = require("manifests")        # real artifacts, named by DATAPILOT_TEST_MANIFESTS
 
-Environments are built in `.envs/` of the checkout or in DATAPILOT_TEST_ENVS: once, under a lock,
-and again when their requirements change. A test that needs an unavailable environment is skipped
-with the reason; with DATAPILOT_TEST_REQUIRE=all it fails unless DATAPILOT_TEST_WITHOUT lists the
-environment.
+Environments are built in `.envs/` of the checkout or in DATAPILOT_TEST_ENVS. They are built once,
+under a lock, and again when their requirements change. A test that needs an unavailable environment
+is skipped with the reason. With DATAPILOT_TEST_REQUIRE=all it fails unless DATAPILOT_TEST_WITHOUT
+lists the environment.
 
 A test that needs an environment has one of its markers (MARKERS), so that --fast can leave it out.
 """
@@ -30,7 +30,7 @@ from filelock import FileLock
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-# The requirements of each environment, with exact versions: every run tests the same programs.
+# The requirements of each environment, with exact versions so that every run tests the same.
 REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "dbt": ("dbt-core==1.11.16", "dbt-duckdb==1.11.1"),
     "dbt-1.10": ("dbt-core==1.10.20", "dbt-duckdb==1.10.1"),
@@ -40,7 +40,7 @@ REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "airflow": ("apache-airflow==3.3.2",),
     "node": ("@altimateai/dbt-integration@0.2.14", "node-fetch@2.7.0", "axe-core@4.14.1"),
 }
-# The project on each supported Python; "oldest" has the oldest dependencies that setup.cfg admits.
+# The project on each supported Python. "oldest" has the oldest dependencies that setup.cfg allows.
 PYTHON_VERSIONS: Mapping[str, str] = {
     "oldest": "3.11",
     "python-3.12": "3.12",
@@ -63,18 +63,18 @@ MARKERS: Mapping[str, tuple[str, ...]] = {
 _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 # The variables before any test changed them. Building an environment needs the real home
-# directory, proxies and package index; with PYTHONPATH, pip would find this project installed.
+# directory, proxies and package index. With PYTHONPATH, pip would find this project installed.
 ENVIRONMENT: Mapping[str, str] = {
     name: value for name, value in os.environ.items() if name != "PYTHONPATH"
 }
 
 
 class EnvironmentUnavailable(Exception):
-    """An environment cannot be found or built; the message has the cause and a remedy."""
+    """An environment that cannot be found or built. The message has the cause and a solution."""
 
 
 class _CurrentTest:
-    """The test that runs now; tests/support/markers.py sets it."""
+    """The running test, which tests/support/markers.py sets."""
 
     item: pytest.Item | None = None
 
@@ -88,8 +88,8 @@ def require(name: str) -> Path:
     name: a key of MARKERS. The result is the environment's directory ("node": the one that contains
     node_modules), or the executable of "chromium" and "gnome-keyring".
 
-    Skip the test if the environment is unavailable; fail it if DATAPILOT_TEST_REQUIRE demands the
-    environment, or if the test has none of its markers.
+    Skip the test if the environment is unavailable. Fail it if DATAPILOT_TEST_REQUIRE requires the
+    environment or if the test has none of its markers.
     """
     _check_marker(name)
     environment = _find_or_build(name)
@@ -98,7 +98,7 @@ def require(name: str) -> Path:
     optional = os.environ.get("DATAPILOT_TEST_WITHOUT", "").split(",")
     if os.environ.get("DATAPILOT_TEST_REQUIRE") == "all" and name not in optional:
         pytest.fail(f"{name} is required here: {environment}", pytrace=False)
-    pytest.skip(f"without {name}: {environment}")
+    pytest.skip(f"{name} is not available: {environment}")
 
 
 def require_program(name: str, program: str) -> Path:
@@ -123,7 +123,7 @@ def envs() -> Path:
 def make_once(name: str, ingredients: object, make: Callable[[Path], None]) -> Path:
     """Return `envs()/name`, built by `make(directory)` unless it exists with the same ingredients.
 
-    ingredients: any JSON value; the directory is rebuilt when it changes.
+    ingredients: any JSON value. The directory is rebuilt when it changes.
     Other processes that need the same directory wait until it is built.
     """
     directory = envs() / name
@@ -140,19 +140,19 @@ def make_once(name: str, ingredients: object, make: Callable[[Path], None]) -> P
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Hold the lock of `envs()/name`, so that no other process rebuilds it meanwhile."""
+    """Hold the lock of `envs()/name` so that no other process rebuilds it."""
     with FileLock(envs() / f"{name}.lock"):
         yield
 
 
-def run(command: Sequence[str | Path], *, folder: Path = REPOSITORY) -> str:
+def run(command: Sequence[str | Path], *, directory: Path = REPOSITORY) -> str:
     """Run a command with the original environment variables and return its output.
 
     Raise EnvironmentUnavailable if it fails.
     """
     completed = subprocess.run(
         [str(word) for word in command],
-        cwd=folder,
+        cwd=directory,
         env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -178,7 +178,7 @@ def _check_marker(name: str) -> None:
 
 @cache
 def _find_or_build(name: str) -> Path | EnvironmentUnavailable:
-    """Find or build an environment, once per process: a failure would only fail slowly again."""
+    """Find or build an environment once per process, because a second attempt would fail again."""
     special = {
         "chromium": _find_chromium,
         "gnome-keyring": _find_gnome_keyring,
@@ -197,7 +197,7 @@ def _find_or_build(name: str) -> Path | EnvironmentUnavailable:
 
 
 def _build_packages(name: str) -> Path:
-    """Build an environment of packages from the index."""
+    """Build an environment with packages from the index."""
     requirements = REQUIREMENTS[name]
     ingredients = [sys.version, *requirements]
     if name == "together":
@@ -215,7 +215,7 @@ def _build_project(name: str) -> Path:
 
 
 def _build_oldest() -> Path:
-    """Build an environment with the oldest Python and the oldest dependencies that we support."""
+    """Build an environment with the oldest supported Python and dependencies."""
     python = _find_python(PYTHON_VERSIONS["oldest"])
     requirement = f"{REPOSITORY}[instance]"
     bounds = re.findall(
@@ -242,7 +242,7 @@ def _make_venv(
     python: str = sys.executable,
     constraints: Path | None = None,
 ) -> None:
-    """Create a virtual environment; this project is installed editable."""
+    """Create a virtual environment, in which this project is editable."""
     run([python, "-m", "venv", directory])
     pip: list[str | Path] = [executable(directory, "python"), "-m", "pip", "install", "-qq"]
     words: list[str | Path] = []
@@ -252,18 +252,18 @@ def _make_venv(
         words.append(requirement)
     if constraints:
         words += ["-c", constraints]
-    # An editable installation writes into the checkout: one at a time.
+    # An editable installation writes into the checkout, so it needs a lock.
     with locked("editable"):
         run([*pip, "--disable-pip-version-check", *words])
 
 
 def _find_python(version: str) -> str:
-    """Return a working interpreter of this version, on PATH or beside this one (pyenv)."""
+    """Return a working interpreter of this version from PATH or beside this one (pyenv)."""
     name = f"python{version}"
     siblings = Path(sys.base_prefix).parent.glob(f"{version}.*/bin/{name}")
     on_path = shutil.which(name, path=ENVIRONMENT.get("PATH"))
     for candidate in (on_path, *sorted(siblings)):
-        # pyenv puts a shim on PATH even where that Python is not selected.
+        # pyenv puts a shim on PATH even if this Python is not selected.
         if candidate and _can_run([str(candidate), "--version"]):
             return str(candidate)
     raise EnvironmentUnavailable(f"no {name} on PATH or beside this Python")
@@ -283,7 +283,7 @@ def _build_node() -> Path:
 
     def make(directory: Path) -> None:
         (directory / "package.json").write_text('{"private": true}\n', encoding="utf-8")
-        run([npm, "install", *options, *REQUIREMENTS["node"]], folder=directory)
+        run([npm, "install", *options, *REQUIREMENTS["node"]], directory=directory)
 
     return make_once("node", REQUIREMENTS["node"], make)
 

@@ -10,7 +10,7 @@ from tests.support.dbt_project import Shop, copy_shop, production
 from tests.support.environments import make_once, require_program
 
 _PACKAGE = "name: calendar_package\nversion: 1.0.0\nconfig-version: 2\n"
-# The package as `dbt deps` installs it. The summary refers to two versions of a model, a package's
+# The package as installed by `dbt deps`. The summary refers to two versions of a model, a package's
 # model, a snapshot, a seed, an ephemeral model, a source and a mart.
 _FILES = {
     "shop/packages.yml": "packages:\n  - local: ../calendar_package\n",
@@ -40,13 +40,13 @@ select
 _PRODUCTION = (("run", "-s", "prices", "calendar", "summary"), ("parse",))
 
 
-def extended_shop(folder: Path, dbt: str = "dbt") -> Shop:
+def extended_shop(directory: Path, dbt: str = "dbt") -> Shop:
     """Create the project in an empty directory.
 
-    dbt: the environment of its dbt, which also writes production's manifest.
+    dbt: the environment with the dbt to use, which also writes production's manifest.
     """
-    shutil.copytree(_production(), folder, dirs_exist_ok=True)
-    shop = _at(folder, dbt)
+    shutil.copytree(_production(), directory, dirs_exist_ok=True)
+    shop = _shop_in(directory, dbt)
     if dbt != "dbt":
         shop.run("--quiet", "parse", "--target", "prod")
         shutil.move(
@@ -57,12 +57,12 @@ def extended_shop(folder: Path, dbt: str = "dbt") -> Shop:
 
 
 def _production() -> Path:
-    """Return the original of all copies, with production in its database; built once."""
+    """Return the original of all copies, with production in its database, built once."""
 
-    def make(folder: Path) -> None:
-        shop = copy_shop(folder)
+    def make(directory: Path) -> None:
+        shop = copy_shop(directory)
         for name, content in _FILES.items():
-            file = folder / name
+            file = directory / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content, encoding="utf-8")
         for words in _PRODUCTION:
@@ -71,25 +71,25 @@ def _production() -> Path:
             shop.project / "target" / "manifest.json", shop.prod_artifacts / "manifest.json"
         )
         shutil.rmtree(shop.project / "target")
-        # dbt keeps what it parsed, so that each run on a copy is a second faster.
+        # dbt keeps the parsed project, which makes each run on a copy a second faster.
         shop.run("--quiet", "parse")
 
     base = (production() / ".made-of").read_text(encoding="utf-8")
-    return make_once("larger-shop", [base, _FILES, _PRODUCTION], make)
+    return make_once("extended-shop", [base, _FILES, _PRODUCTION], make)
 
 
-def _at(folder: Path, dbt: str) -> Shop:
-    project = folder / "shop"
+def _shop_in(directory: Path, dbt: str) -> Shop:
+    project = directory / "shop"
     return Shop(
         project,
         project,
-        folder / "prod_artifacts",
-        folder / "warehouse.duckdb",
+        directory / "prod_artifacts",
+        directory / "warehouse.duckdb",
         require_program(dbt, "dbt"),
     )
 
 
-def fork(shop: Shop, folder: Path) -> Shop:
+def fork(shop: Shop, directory: Path) -> Shop:
     """Copy a project with its database."""
-    shutil.copytree(shop.project.parent, folder)
-    return replace(_at(folder, "dbt"), dbt=shop.dbt)
+    shutil.copytree(shop.project.parent, directory)
+    return replace(_shop_in(directory, "dbt"), dbt=shop.dbt)

@@ -18,7 +18,7 @@ _LENGTH = re.compile(rb"(?im)^content-length: *(\d+)")
 
 
 def answer(status: int, body: bytes = b"{}", headers: Mapping[str, str] | None = None) -> Act:
-    """Return an action that answers instead of the instance.
+    """Return an action that responds instead of the instance.
 
     {soon} in a header is replaced by the date in two seconds.
     """
@@ -75,7 +75,7 @@ def cut_answer(after: int, *, reset: bool = True) -> Act:
 
 
 def cut_body(after: int) -> Act:
-    """Return an action that sends the head and the first bytes of the body, then closes."""
+    """Return an action that sends the head and some bytes of the body, then closes."""
 
     def act(exchange: Exchange) -> None:
         head, _, body = exchange.forward(exchange.body()).partition(b"\r\n\r\n")
@@ -86,7 +86,7 @@ def cut_body(after: int) -> Act:
 
 
 def stall(exchange: Exchange) -> None:
-    """Read the request and never answer."""
+    """Read the request and never respond."""
     exchange.body()
     exchange.pause()
 
@@ -102,7 +102,7 @@ def stall_request(after: int) -> Act:
 
 
 def stall_answer(after: int) -> Act:
-    """Return an action that sends the first bytes of the response and then nothing more."""
+    """Return an action that sends only the first bytes of the response and stays connected."""
 
     def act(exchange: Exchange) -> None:
         exchange.send(exchange.forward(exchange.body())[:after])
@@ -134,7 +134,7 @@ def corrupt_request(exchange: Exchange) -> None:
 
 
 def shorten_request(exchange: Exchange) -> None:
-    """Forward all but the last 100 bytes, with a Content-Length to match."""
+    """Forward all but the last 100 bytes with a matching Content-Length."""
     body = exchange.body()[:-100]
     head = _LENGTH.sub(b"Content-Length: %d" % len(body), exchange.head)
     exchange.send(exchange.forward(body, head=head))
@@ -147,7 +147,7 @@ def corrupt_answer(exchange: Exchange) -> None:
 
 
 def wrong_length(difference: int) -> Act:
-    """Return an action that sends a response whose Content-Length is wrong by `difference`."""
+    """Return an action that adds `difference` to the Content-Length of the response."""
 
     def act(exchange: Exchange) -> None:
         content = exchange.forward(exchange.body())
@@ -170,7 +170,7 @@ def raw(content: bytes) -> Act:
 
 
 def never_ending(exchange: Exchange) -> None:
-    """Answer 200 with an endless body."""
+    """Send status 200 with an endless body."""
     exchange.body()
     exchange.send(
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -179,8 +179,8 @@ def never_ending(exchange: Exchange) -> None:
         exchange.send(b"10000\r\n" + b" " * 65536 + b"\r\n")
 
 
-def hang_up_after(exchange: Exchange) -> None:
-    """Forward the request, then close a connection that the response keeps alive."""
+def close_after_response(exchange: Exchange) -> None:
+    """Forward the request and close the connection despite keep-alive."""
     relay(exchange)
     exchange.close()
 
@@ -191,7 +191,7 @@ def _damaged(body: bytes) -> bytes:
 
 
 def tunnel(exchange: Exchange) -> None:
-    """Act as an HTTP proxy that finds every host on this machine: forward bytes both ways."""
+    """Act as an HTTP proxy that resolves every host to this machine and forwards all bytes."""
     _, _, port = exchange.head.split(b" ", 2)[1].decode("ascii").rpartition(":")
     with socket.create_connection(("127.0.0.1", int(port)), timeout=30) as server:
         exchange.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -210,26 +210,26 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_RDWR)
 
 
-def swallow(client: socket.socket) -> socket.socket:
-    """Read from a connection and never write to it: no TLS handshake, no response."""
+def read_silently(client: socket.socket) -> socket.socket:
+    """Read from a connection without a TLS handshake and without a response."""
     while client.recv(65536):
         pass
     raise OSError("closed by the client")
 
 
-def misunderstand(client: socket.socket) -> None:
-    """Answer a TLS handshake like a web server without TLS."""
+def answer_without_tls(client: socket.socket) -> None:
+    """Respond to a TLS handshake like a web server without TLS."""
     client.recv(16)
     client.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
 
-def hang_up(times: int) -> Callable[[socket.socket], socket.socket]:
+def cut_handshakes(times: int) -> Callable[[socket.socket], socket.socket]:
     """Return a function that closes the first `times` connections during the handshake."""
-    left = [times]
+    remaining = [times]
 
     def accept(client: socket.socket) -> socket.socket:
-        left[0] -= 1
-        if left[0] >= 0:
+        remaining[0] -= 1
+        if remaining[0] >= 0:
             client.recv(16)
             client.close()
         return client

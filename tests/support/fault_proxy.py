@@ -6,8 +6,8 @@ fault_actions.py contains the faults.
         ...                                    # the client uses proxy.url
     proxy.calls                                # ["GET /dbt/v3/validate-credentials", …]
 
-Each request is forwarded over a new connection; the client's connection stays open, as with a real
-server. An action handles one `Exchange`; a request that no `At` matches is forwarded unchanged.
+Each request is forwarded over a new connection. The client's connection stays open, as with a real
+server. An action handles one `Exchange`. A request that no `At` matches is forwarded unchanged.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 
 class Exchange:
-    """One request whose head has arrived, and the connection to the instance."""
+    """A request whose head has arrived, and the connections to client and instance."""
 
     def __init__(
         self, proxy: FaultProxy, client: socket.socket, reader: BinaryIO, head: bytes
@@ -41,12 +41,12 @@ class Exchange:
 
     @property
     def call(self) -> str:
-        """Method and path, as in "PUT /files/3"; the query is left out."""
+        """Return method and path without the query, as in "PUT /files/3"."""
         method, target, _ = self.head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
         return f"{method} {urlsplit(target).path}"
 
     def body(self, size: int | None = None) -> bytes:
-        """Return the request body, or its first bytes."""
+        """Return the request body or its first bytes."""
         return self._reader.read(self.length if size is None else min(size, self.length))
 
     def forward(self, body: bytes, *, head: bytes | None = None) -> bytes:
@@ -56,15 +56,14 @@ class Exchange:
             return b"".join(iter(lambda: server.recv(65536), b""))
 
     def forwarded_head(self, head: bytes | None = None) -> bytes:
-        """Return the head that the instance gets.
+        """Return the head to forward.
 
-        It keeps the client's Host, so that the instance signs URLs that lead to this proxy.
+        It keeps the client's Host, so that the instance signs URLs of this proxy.
         """
         secure = b"X-Forwarded-Proto: https\r\n" if isinstance(self.client, ssl.SSLSocket) else b""
         kept = re.sub(rb"(?im)^connection:[^\r]*\r\n", b"", (head or self.head)[:-2])
-        kept = re.sub(
-            rb"(?i)^([A-Z]+) http://[^/ ]+", rb"\1 ", kept
-        )  # the absolute form that HTTP proxies receive
+        # HTTP proxies receive the absolute form of the URL.
+        kept = re.sub(rb"(?i)^([A-Z]+) http://[^/ ]+", rb"\1 ", kept)
         return kept + secure + b"Connection: close\r\n\r\n"
 
     def upstream(self) -> socket.socket:
@@ -76,7 +75,7 @@ class Exchange:
         self.client.sendall(data)
 
     def reset(self) -> None:
-        """Reset the client's connection (RST), as after a crash or by a firewall."""
+        """Reset the client's connection (RST), like a crashed server or a firewall."""
         self.client.setsockopt(
             socket.SOL_SOCKET,
             socket.SO_LINGER,
@@ -91,7 +90,7 @@ class Exchange:
         self._reader.close()
 
     def pause(self, seconds: float | None = None) -> bool:
-        """Wait, forever by default; return True if the proxy is closed meanwhile."""
+        """Wait, by default forever. Return True if the proxy is closed during that time."""
         return self.proxy.stopped.wait(seconds)
 
 
@@ -106,9 +105,9 @@ def relay(exchange: Exchange) -> None:
 
 @dataclass(frozen=True)
 class At:
-    """A fault and its calls: those that begin with `call`, after the first `skip`.
+    """A fault of the calls that start with `call`, after the first `skip` of them.
 
-    times: how many calls get the fault; None for all.
+    times: the number of calls that get the fault; None for all.
     """
 
     call: str
@@ -131,7 +130,7 @@ Accept = Callable[[socket.socket], socket.socket]
 
 @dataclass
 class FaultProxy:
-    """A running proxy. calls and heads: every request so far; upstream: the instance."""
+    """A running proxy. calls, heads: all requests so far. upstream: the instance."""
 
     url: str
     upstream: tuple[str, int]
@@ -144,7 +143,7 @@ class FaultProxy:
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def count(self, call: str) -> int:
-        """Return how many requests of this kind arrived."""
+        """Return the number of requests whose call starts with this text."""
         return sum(each.startswith(call) for each in self.calls)
 
     def serve(self, listener: socket.socket, accept: Accept) -> None:
@@ -175,7 +174,7 @@ class FaultProxy:
 
     def _connection(self, client: socket.socket, accept: Accept) -> None:
         client.settimeout(30)
-        with suppress(OSError, ValueError):  # either side may close at any time
+        with suppress(OSError, ValueError):  # Either side may close at any time.
             self._requests(accept(client))
         client.close()
 
@@ -195,7 +194,7 @@ class FaultProxy:
 
 
 def _head(reader: BinaryIO) -> bytes:
-    """Return the request up to the empty line; nothing if the client closed the connection."""
+    """Return the request up to the empty line, or b"" if the client closed the connection."""
     lines = b""
     for line in iter(reader.readline, b""):
         lines += line
@@ -215,8 +214,8 @@ def fault_proxy(
 ) -> Iterator[FaultProxy]:
     """Run a proxy for `upstream` on a free port.
 
-    accept: is called with each new connection, for example for a TLS handshake.
-    listen_after_s: refuse connections for this time; None refuses them forever.
+    accept: a function called with each new connection, for example for a TLS handshake.
+    listen_after_s: the time without a listening socket; None never listens.
     """
     target = urlsplit(upstream)
     with socket.socket() as listener:

@@ -1,4 +1,4 @@
-"""Run one row of the fault table: its instance and proxy, the command, and the outcome."""
+"""Run one row of the fault table with its instance, proxy and command."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from tests.support.fault_table import Row
 from tests.support.instances import RunningInstance
 from tests.support.json_contract import check_output
 
-# After its deadline, a command may need this long on a busy machine; later, it hangs.
+# On a busy machine, a command may exceed its deadline by this time. After that, it hangs.
 HANGS_AFTER_S = 20
 
 
 @dataclass(frozen=True)
 class World:
-    """The instance, the old and the new manifest, and the certificates that all rows share."""
+    """The instance, two manifests and the certificates that all rows share."""
 
     instance: RunningInstance
     old: Path
     new: Path
-    folder: Path
+    directory: Path
     contexts: Mapping[str, ssl.SSLContext] = field(repr=False)
 
     def access(self, url: str) -> dict[str, str]:
@@ -55,31 +55,31 @@ class World:
 
     def integration(self, name: str) -> int:
         """Create an integration with the old manifest and return its id."""
-        made = self._post(
+        created = self._post(
             "project_integration", name=name, environment="PROD", integration_type="dbt_core"
         )
-        integration = int(made["dbt_core_integration_id"])
+        integration = int(created["dbt_core_integration_id"])
         self.put(integration, self.old)
         return integration
 
     def put(self, integration: int, file: Path) -> None:
         """Onboard a manifest with plain requests."""
-        where = {
+        environment = {
             "dbt_core_integration_id": str(integration),
             "dbt_core_integration_environment_type": "PROD",
         }
-        place = requests.get(
+        location = requests.get(
             f"{self.instance.url}/dbt/v1/signed_url",
-            params={**where, "file_type": "manifest"},
+            params={**environment, "file_type": "manifest"},
             headers=self.instance.headers,
             timeout=20,
         ).json()
-        requests.put(place["url"], data=file.read_bytes(), timeout=20).raise_for_status()
+        requests.put(location["url"], data=file.read_bytes(), timeout=20).raise_for_status()
         self._post(
-            "verify_upload", dbt_core_integration_file_id=place["dbt_core_integration_file_id"]
+            "verify_upload", dbt_core_integration_file_id=location["dbt_core_integration_file_id"]
         )
 
-    def holds(self, integration: int) -> str:
+    def current_manifest(self, integration: int) -> str:
         """Return which manifest is current: "old", "new" or a description."""
         answer = requests.get(
             f"{self.instance.url}/dbt/v1/fetch_artifact_url",
@@ -89,7 +89,7 @@ class World:
         )
         content = requests.get(answer.json()["url"], timeout=20).content
         known = {self.old.read_bytes(): "old", self.new.read_bytes(): "new"}
-        return known.get(content, f"something else: sha256 {hashlib.sha256(content).hexdigest()}")
+        return known.get(content, f"another file: sha256 {hashlib.sha256(content).hexdigest()}")
 
     def _post(self, path: str, **body: object) -> dict[str, Any]:
         answer = requests.post(
@@ -103,15 +103,15 @@ class World:
         return content
 
 
-def make_world(instance: RunningInstance, manifest: Path, folder: Path) -> World:
+def make_world(instance: RunningInstance, manifest: Path, directory: Path) -> World:
     """Create the manifests and certificates in a new directory."""
-    folder.mkdir()
-    old, new = folder / "old.json", folder / "new.json"
+    directory.mkdir()
+    old, new = directory / "old.json", directory / "new.json"
     old.write_bytes(manifest.read_bytes())
     new.write_bytes(manifest.read_bytes() + b"\n")
-    (folder / "notes.txt").write_text("no certificate\n", encoding="utf-8")
+    (directory / "notes.txt").write_text("no certificate\n", encoding="utf-8")
     authority = trustme.CA()
-    authority.cert_pem.write_to_path(folder / "ca.pem")
+    authority.cert_pem.write_to_path(directory / "ca.pem")
     long_ago = datetime(2020, 1, 1, tzinfo=UTC)
     certificates = {
         "good": authority.issue_cert("127.0.0.1", "localhost", "instance.invalid"),
@@ -121,7 +121,7 @@ def make_world(instance: RunningInstance, manifest: Path, folder: Path) -> World
         "other host": authority.issue_cert("somewhere.example"),
     }
     return World(
-        instance, old, new, folder, {name: _context(each) for name, each in certificates.items()}
+        instance, old, new, directory, {name: _context(each) for name, each in certificates.items()}
     )
 
 
@@ -132,8 +132,8 @@ def _context(certificate: trustme.LeafCert) -> ssl.SSLContext:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """Outcome of a command. exit_code: None if it had to be killed."""
+class CommandResult:
+    """Exit code and output of a command. exit_code: None if it had to be killed."""
 
     exit_code: int | None
     seconds: float
@@ -142,12 +142,12 @@ class Ended:
 
     @property
     def output(self) -> str:
-        """Both streams."""
+        """Return standard output followed by standard error."""
         return self.stdout + self.stderr
 
     @property
     def json(self) -> dict[str, object]:
-        """The object in the last line of stdout."""
+        """Return the object in the last line of stdout."""
         content: dict[str, object] = json.loads(self.stdout.splitlines()[-1])
         return content
 
@@ -169,12 +169,12 @@ def proxy_of(world: World, row: Row) -> Iterator[FaultProxy]:
 
 
 def _accept(world: World, row: Row) -> Accept:
-    cut = fault_actions.hang_up(row.handshakes_cut)
+    cut = fault_actions.cut_handshakes(row.handshakes_cut)
 
     def accept(client: socket.socket) -> socket.socket:
-        client = fault_actions.swallow(client) if row.swallows else cut(client)
+        client = fault_actions.read_silently(client) if row.reads_silently else cut(client)
         if row.tls == "plain http":
-            fault_actions.misunderstand(client)
+            fault_actions.answer_without_tls(client)
         context = world.contexts.get(row.tls)
         return context.wrap_socket(client, server_side=True) if context else client
 
@@ -192,26 +192,26 @@ def our_command(world: World, row: Row, integration: int) -> list[str]:
         "-v",
     ]
     common += ["--allow-http"] if row.host == "instance.invalid" else []
-    what = (
+    arguments = (
         ["onboard", "--manifest-path", str(world.new)]
         if row.command == "onboard"
-        else ["pull", "--output", str(world.folder / f"pulled-{integration}")]
+        else ["pull", "--output", str(world.directory / f"pulled-{integration}")]
     )
-    return [sys.executable, "-m", "datapilot_defer", "dbt", *what, *common]
+    return [sys.executable, "-m", "datapilot_defer", "dbt", *arguments, *common]
 
 
 def environ_of(world: World, row: Row, proxy: FaultProxy, home: Path) -> dict[str, str]:
     """Return the environment variables for the command of a row."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        dead = f"127.0.0.1:{unused.getsockname()[1]}"
+        closed = f"127.0.0.1:{unused.getsockname()[1]}"
     home.mkdir(exist_ok=True)
     (home / ".netrc").write_text(row.netrc, encoding="utf-8")
     (home / ".netrc").chmod(0o600)
     port = urlsplit(proxy.url).port
-    ca, notes = world.folder / "ca.pem", world.folder / "notes.txt"
-    given = {
-        name: value.format(ca=ca, notes=notes, dead=dead, url=f"http://127.0.0.1:{port}")
+    ca, notes = world.directory / "ca.pem", world.directory / "notes.txt"
+    variables = {
+        name: value.format(ca=ca, notes=notes, closed=closed, url=f"http://127.0.0.1:{port}")
         for name, value in row.environ.items()
     }
     return {
@@ -219,13 +219,15 @@ def environ_of(world: World, row: Row, proxy: FaultProxy, home: Path) -> dict[st
         "HOME": str(home),
         "USERPROFILE": str(home),
         **world.access(proxy.url),
-        **given,
+        **variables,
     }
 
 
-def run(command: Sequence[str], environ: Mapping[str, str], *, kill_after_s: float) -> Ended:
+def run(
+    command: Sequence[str], environ: Mapping[str, str], *, kill_after_s: float
+) -> CommandResult:
     """Run a command, and kill it after `kill_after_s`."""
-    began = time.monotonic()
+    started = time.monotonic()
     process = subprocess.Popen(
         command,
         env=environ,
@@ -243,12 +245,14 @@ def run(command: Sequence[str], environ: Mapping[str, str], *, kill_after_s: flo
         process.kill()
         stdout, stderr = process.communicate()
         code = None
-    check_output(command[3:], stdout, code)  # after "python -m datapilot_defer"
-    return Ended(code, time.monotonic() - began, stdout, stderr)
+    check_output(command[3:], stdout, code)  # The words before are "python -m datapilot_defer".
+    return CommandResult(code, time.monotonic() - started, stdout, stderr)
 
 
 def instance_at(url: str, instance_name: str = "acme", token: str = "") -> InstanceClient:
-    """Return an instance in this process. It allows 20 s in all and retries for 0.5 s."""
-    found = Credentials(*(Setting(value, "the test") for value in (url, instance_name, token)))
+    """Return a client with a deadline of 20 s that retries for 0.5 s."""
+    credentials = Credentials(
+        *(Setting(value, "the test") for value in (url, instance_name, token))
+    )
     limits = TimeLimits(Deadline(20), retry_s=0.5, read_timeout_s=retries.READ_TIMEOUT_S)
-    return InstanceClient(found, limits=limits, log=RecordingConsole())
+    return InstanceClient(credentials, limits=limits, log=RecordingConsole())

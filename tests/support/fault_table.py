@@ -1,7 +1,7 @@
-"""The fault table: faults, and how `datapilot` has to end.
+"""The fault table: faults and the expected end of `datapilot`.
 
-Each row runs one command as a process, through a fault proxy, against a real instance whose
-integration already has a manifest. `holds` is the current manifest afterwards, "old" or "new".
+Each row runs one command as a process, through a fault proxy, with a real instance whose
+integration already has a manifest.
 """
 
 from __future__ import annotations
@@ -36,40 +36,41 @@ def exactly(times: int) -> range:
 
 
 def several() -> range:
-    """Return the range of two requests and more; timing decides how many."""
+    """Return the range of two or more requests, whose number depends on timing."""
     return range(2, 100)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
+    """One row of the table.
 
-    says: regular expression that the output must match.
-    calls: how many requests of a kind reach the proxy.
+    message: regular expression that the output must match.
+    calls: the number of requests of each kind that reach the proxy.
+    manifest_after: the current manifest afterwards, "old" or "new".
     tls: the certificate of the proxy, "none" for no certificate, "" for an http URL.
-    environ: {ca} is the file of the test's certificate authority, {dead} an address where nothing
-    listens, {url} the address of the proxy.
+    environ: {ca} is the file of the test's certificate authority, {closed} the address of a closed
+    port, {url} the address of the proxy.
     netrc: the content of ~/.netrc.
     """
 
     name: str
     fault: At | None
     exit_code: int
-    says: str
+    message: str
     calls: Mapping[str, range] = field(default_factory=dict)
-    holds: str = "old"
+    manifest_after: str = "old"
     command: str = "onboard"
     timeout_s: float = 30
     tls: str = ""
     host: str = "127.0.0.1"
     listen_after_s: float | None = 0
     handshakes_cut: int = 0
-    swallows: bool = False
+    reads_silently: bool = False
     environ: Mapping[str, str] = field(default_factory=dict)
     netrc: str = ""
 
     @property
-    def ends_well(self) -> bool:
+    def succeeds(self) -> bool:
         """Return whether the command succeeds despite the fault."""
         return self.exit_code == 0
 
@@ -81,25 +82,25 @@ def onboards(
     return Row(name, fault, 0, 'Onboarded to|"ok": true', calls or {}, "new", **more)  # type: ignore[arg-type]
 
 
-# A table: one row, one fault.
+# Each row is one fault.
 # fmt: off
 CONNECTION = [
     Row("nothing listens", None, 5, "nothing listens at http://127.0.0.1:", timeout_s=2,
         listen_after_s=None),
     onboards("nothing listens at first", listen_after_s=1.5),
-    Row("takes connections and never reads", None, 5, "did not end within 2 s", timeout_s=2,
-        swallows=True),
+    Row("accepts connections and never responds", None, 5, "did not end within 2 s", timeout_s=2,
+        reads_silently=True),
     Row("the name can't be resolved", None, 5, "cannot resolve", timeout_s=2,
         host="instance.invalid"),
-    Row("it is no web server", At("", act.raw(b"SSH-2.0-OpenSSH_9.2\r\n")), 5,
+    Row("not a web server", At("", act.raw(b"SSH-2.0-OpenSSH_9.2\r\n")), 5,
         "does not use HTTP", timeout_s=2),
-    onboards("kept connections are closed", At("", act.hang_up_after)),
+    onboards("persistent connections are closed", At("", act.close_after_response)),
 ]
 
 RESETS = [
     onboards("credentials: reset once", At(CREDENTIALS, act.cut_request(0), 1),
         {CREDENTIALS: exactly(2)}),
-    Row("credentials: reset for ever", At(CREDENTIALS, act.cut_request(0)), 5,
+    Row("credentials: reset every time", At(CREDENTIALS, act.cut_request(0)), 5,
         "closed the connection", {CREDENTIALS: several(), PUT: exactly(0)}, timeout_s=2),
     onboards("permissions: reset within the head", At(PERMISSIONS, act.cut_answer(20), 1),
         {PERMISSIONS: exactly(2)}),
@@ -110,12 +111,12 @@ RESETS = [
     onboards("PUT: reset before the body", At(PUT, act.cut_request(0), 1), {PUT: exactly(2)}),
     onboards("PUT: reset after 1 kB, twice", At(PUT, act.cut_request(1000), 2), {PUT: exactly(3)}),
     onboards("PUT: reset after 600 kB", At(PUT, act.cut_request(600000), 1), {PUT: exactly(2)}),
-    Row("PUT: reset after 300 kB for ever", At(PUT, act.cut_request(300000)), 5,
+    Row("PUT: reset after 300 kB every time", At(PUT, act.cut_request(300000)), 5,
         "closed the connection", {PUT: several(), VERIFY: exactly(0)}, timeout_s=3),
     onboards("PUT: arrived, the answer is lost", At(PUT, act.cut_answer(0), 1), {PUT: exactly(2)}),
     onboards("verify: reset before it arrives", At(VERIFY, act.cut_request(5), 1),
         {VERIFY: exactly(2)}),
-    Row("verify: reset before it arrives, for ever", At(VERIFY, act.cut_request(5)), 5,
+    Row("verify: reset before it arrives, every time", At(VERIFY, act.cut_request(5)), 5,
         "closed the connection", {VERIFY: several()}, timeout_s=2),
     onboards("verify: done, the answer is lost", At(VERIFY, act.cut_answer(0), 1),
         {VERIFY: exactly(2)}),
@@ -123,7 +124,7 @@ RESETS = [
         "verifying the manifest: .*closed the connection", {VERIFY: several()}, "new", timeout_s=4),
     onboards("ingestion: started, the answer is lost", At(INGESTION, act.cut_answer(0), 1),
         {INGESTION: exactly(2)}),
-    Row("ingestion: reset for ever", At(INGESTION, act.cut_request(0)), 5,
+    Row("ingestion: reset every time", At(INGESTION, act.cut_request(0)), 5,
         "starting the ingestion: .*broke", {INGESTION: several()}, "new", timeout_s=2),
 ]
 
@@ -151,7 +152,7 @@ DAMAGE = [
         {CREDENTIALS: exactly(2)}),
     onboards("signed_url: length 20 too small", At(SIGNED_URL, act.wrong_length(-20), 1),
         {SIGNED_URL: exactly(2)}),
-    Row("signed_url: length 20 too small, for ever", At(SIGNED_URL, act.wrong_length(-20)), 5,
+    Row("signed_url: length 20 too small, every time", At(SIGNED_URL, act.wrong_length(-20)), 5,
         "was incomplete", {SIGNED_URL: several()}, timeout_s=2),
     onboards("PUT: one byte changed on the way", At(PUT, act.corrupt_request, 1),
         {PUT: exactly(2)}),
@@ -172,20 +173,20 @@ STATUSES = [
     onboards("PUT: 503 twice", At(PUT, act.answer(503), 2), {PUT: exactly(3)}),
     onboards("verify: 504 once", At(VERIFY, act.answer(504), 1), {VERIFY: exactly(2)}),
     onboards("ingestion: 524 once", At(INGESTION, act.answer(524), 1), {INGESTION: exactly(2)}),
-    Row("credentials: 500 for ever", At(CREDENTIALS, act.answer(500)), 5, "HTTP 500",
+    Row("credentials: 500 every time", At(CREDENTIALS, act.answer(500)), 5, "HTTP 500",
         {CREDENTIALS: several()}, timeout_s=2),
-    Row("PUT: 502 with HTML for ever", At(PUT, act.answer(502, BAD_GATEWAY, HTML)), 5, "HTTP 502",
+    Row("PUT: 502 with HTML every time", At(PUT, act.answer(502, BAD_GATEWAY, HTML)), 5, "HTTP 502",
         {PUT: several()}, timeout_s=2),
-    Row("verify: 503 for ever", At(VERIFY, act.answer(503)), 5, "HTTP 503", {VERIFY: several()},
+    Row("verify: 503 every time", At(VERIFY, act.answer(503)), 5, "HTTP 503", {VERIFY: several()},
         timeout_s=2),
-    Row("ingestion: 504 for ever", At(INGESTION, act.answer(504)), 5, "HTTP 504",
+    Row("ingestion: 504 every time", At(INGESTION, act.answer(504)), 5, "HTTP 504",
         {INGESTION: several()}, "new", timeout_s=2),
     onboards("429 with seconds", At(SIGNED_URL, act.answer(429, headers={"Retry-After": "1"}), 1),
         {SIGNED_URL: exactly(2)}),
     onboards("429 with a date", At(SIGNED_URL, act.answer(429, headers={"Retry-After": "{soon}"}),
         1), {SIGNED_URL: exactly(2)}),
     onboards("429 without Retry-After", At(PUT, act.answer(429), 1), {PUT: exactly(2)}),
-    onboards("429 with a Retry-After that says nothing", At(PUT, act.answer(429,
+    onboards("429 with an invalid Retry-After", At(PUT, act.answer(429,
         headers={"Retry-After": "soon"}), 1), {PUT: exactly(2)}),
     Row("429 beyond the deadline", At(SIGNED_URL, act.answer(429, headers={"Retry-After": "3600"})),
         5, "limits the rate .*; it asks to wait 1 h", {SIGNED_URL: exactly(1)},
@@ -211,7 +212,7 @@ ANSWERS = [
         {PUT: exactly(0)}),
     Row("signed_url: a list", At(SIGNED_URL, act.answer(200, b"[]")), 5,
         "invalid response of the instance: expected"),
-    Row("signed_url: a URL that is none", At(SIGNED_URL, act.answer(200,
+    Row("signed_url: an invalid URL", At(SIGNED_URL, act.answer(200,
         b'{"url": "not a url", "dbt_core_integration_file_id": 1}')), 5, "answer lacks 'url'"),
     Row("signed_url: another program's URL", At(SIGNED_URL, act.answer(200,
         b'{"url": "file:///etc/passwd", "dbt_core_integration_file_id": 1}')), 5,
@@ -221,9 +222,9 @@ ANSWERS = [
         "did not confirm the upload: the disk is full"),
     Row("ingestion: not ok", At(INGESTION, act.answer(200, b'{"ok": false}')), 5,
         "did not start the ingestion", {}, "new"),
-    Row("an error message that would paint the terminal", At(SIGNED_URL, act.answer(403,
+    Row("an error message with terminal sequences", At(SIGNED_URL, act.answer(403,
         b'{"detail": "\\u001b[31mred\\u0007\\u001b]0;owned\\u0007"}')), 3, "not allowed: .*red"),
-    onboards("~/.netrc names this host", netrc="machine 127.0.0.1 login somebody password else\n"),
+    onboards("~/.netrc names this host", netrc="machine 127.0.0.1 login user password other\n"),
 ]
 
 SIGNED = [
@@ -250,15 +251,15 @@ REDIRECTS = [
     Row("in a circle", At(SIGNED_URL, act.redirect(307, "{target}")), 5, "redirects in a circle"),
     Row("that loses the request", At(VERIFY, act.redirect(302, "/somewhere")), 5,
         "would drop the body", {VERIFY: exactly(1)}),
-    Row("to what is no URL", At(SIGNED_URL, act.redirect(307, "http://[broken")), 5,
+    Row("to an invalid URL", At(SIGNED_URL, act.redirect(307, "http://[broken")), 5,
         "redirect to an invalid URL"),
 ]
 
 CA = {"REQUESTS_CA_BUNDLE": "{ca}"}
 
 TLS = [
-    onboards("own authority by REQUESTS_CA_BUNDLE", tls="good", environ=CA),
-    onboards("own authority by SSL_CERT_FILE", tls="good", environ={"SSL_CERT_FILE": "{ca}"}),
+    onboards("private authority by REQUESTS_CA_BUNDLE", tls="good", environ=CA),
+    onboards("private authority by SSL_CERT_FILE", tls="good", environ={"SSL_CERT_FILE": "{ca}"}),
     Row("unknown authority", None, 5, "not signed by a trusted authority",
         {CREDENTIALS: exactly(0)}, tls="good"),
     Row("expired certificate", None, 5, "certificate .*it has expired", tls="expired", environ=CA),
@@ -267,26 +268,27 @@ TLS = [
     onboards("handshake cut twice", tls="good", environ=CA, handshakes_cut=2),
     Row("handshake cut always", None, 5, "TLS handshake with .* failed|closed the connection",
         tls="good", environ=CA, handshakes_cut=10 ** 6, timeout_s=2),
-    Row("handshake never answered", None, 5, "did not end within 2 s", tls="good", environ=CA,
-        swallows=True, timeout_s=2),
+    Row("handshake without a response", None, 5, "did not end within 2 s", tls="good", environ=CA,
+        reads_silently=True, timeout_s=2),
     Row("plain http at an https URL", None, 5, "does not use TLS", tls="plain http", timeout_s=5),
-    Row("the file of authorities is not there", None, 2, "REQUESTS_CA_BUNDLE names .*not there",
+    Row("missing file of authorities", None, 2, "REQUESTS_CA_BUNDLE names .*not there",
         tls="good", environ={"REQUESTS_CA_BUNDLE": "{ca}.missing"}),
-    Row("the file of authorities holds none", None, 2, "REQUESTS_CA_BUNDLE names .*no certificate",
-        tls="good", environ={"REQUESTS_CA_BUNDLE": "{notes}"}),
+    Row("file of authorities without certificates", None, 2,
+        "REQUESTS_CA_BUNDLE names .*no certificate", tls="good",
+        environ={"REQUESTS_CA_BUNDLE": "{notes}"}),
 ]
 
-PROXIED = "instance.invalid"  # no proxy is used for this machine
+PROXIED = "instance.invalid"  # A loopback address would bypass the proxy.
 
 PROXIES = [
     Row("the proxy is down", None, 5, "proxy", {CREDENTIALS: exactly(0)}, timeout_s=2,
-        host=PROXIED, environ={"HTTP_PROXY": "http://somebody:pass-in-url@{dead}"}),
+        host=PROXIED, environ={"HTTP_PROXY": "http://user:pass-in-url@{closed}"}),
     onboards("a proxy that is down is not used for this machine",
-        environ={"HTTP_PROXY": "http://{dead}", "ALL_PROXY": "http://{dead}"}),
-    onboards("NO_PROXY passes by a proxy that is down", environ={"HTTP_PROXY": "http://{dead}",
+        environ={"HTTP_PROXY": "http://{closed}", "ALL_PROXY": "http://{closed}"}),
+    onboards("NO_PROXY bypasses a proxy that is down", environ={"HTTP_PROXY": "http://{closed}",
         "NO_PROXY": "127.0.0.1"}),
     onboards("through a proxy", host=PROXIED, environ={"HTTP_PROXY": "{url}"}),
-    Row("the proxy wants a password", At("CONNECT", act.answer(407)), 5, "proxy",
+    Row("the proxy requires a password", At("CONNECT", act.answer(407)), 5, "proxy",
         {CREDENTIALS: exactly(0)}, tls="none", host=PROXIED, environ={"HTTPS_PROXY": "{url}"},
         timeout_s=3),
     Row("the proxy forbids the host", At("CONNECT", act.answer(403, b"<html>blocked</html>", HTML)),
@@ -306,7 +308,7 @@ DOWNLOADS = [
     pulls("download: reset within the body", At(DOWNLOAD, act.cut_answer(300000), 1),
         {DOWNLOAD: exactly(2)}),
     pulls("download: truncated twice", At(DOWNLOAD, act.cut_body(1000), 2), {DOWNLOAD: exactly(3)}),
-    Row("download: truncated for ever", At(DOWNLOAD, act.cut_body(1000)), 5, "cut off",
+    Row("download: truncated every time", At(DOWNLOAD, act.cut_body(1000)), 5, "cut off",
         {DOWNLOAD: several()}, "old", "pull", timeout_s=2),
     pulls("download: one byte changed", At(DOWNLOAD, act.corrupt_answer, 1),
         {DOWNLOAD: exactly(2)}),

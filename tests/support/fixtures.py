@@ -16,7 +16,7 @@ from tests.support.protocol_server import ProtocolServer, protocol_server
 
 @pytest.fixture
 def no_retry_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retry for half a second with short pauses, for tests of answers rather than of time."""
+    """Limit retries to half a second with short pauses, for tests that do not measure time."""
     monkeypatch.setattr("datapilot_defer.client.retries.LONGEST_WAIT_S", 0.05)
     monkeypatch.setattr("datapilot_defer.client.retries.UNATTENDED_RETRY_S", 0.5)
     monkeypatch.setattr("datapilot_defer.client.connection.BRIEF_TIMEOUT_S", 2.0)
@@ -24,14 +24,14 @@ def no_retry_delay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[RunningInstance]:
-    """Return a new instance called acme, without integrations."""
+    """Yield a new instance called acme, without integrations."""
     with running_instance(tmp_path / "instance") as running:
         yield running
 
 
 @pytest.fixture
 def hosted() -> Iterator[ProtocolServer]:
-    """Return a server that implements only the documented protocol of the hosted service."""
+    """Yield a server that implements only the documented protocol of the hosted service."""
     with protocol_server() as server:
         yield server
 
@@ -55,8 +55,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def prod(artifacts: Path, tmp_path: Path) -> Path:
-    """Return a folder of its own with production's manifest."""
-    folder = tmp_path / "prod"
-    folder.mkdir()
-    shutil.copy(artifacts / "manifest.json", folder)
-    return folder
+    """Return a directory with production's manifest."""
+    directory = tmp_path / "prod"
+    directory.mkdir()
+    shutil.copy(artifacts / "manifest.json", directory)
+    return directory

@@ -1,4 +1,4 @@
-"""Many connections at once that cost a client nothing and a server one descriptor each.
+"""Many concurrent connections that need few resources of a client.
 
     with Flood(server, HEADERS, 5000) as flood:
         ...
@@ -24,7 +24,7 @@ SILENT = "silent"
 HEADERS = "headers"
 BODY = "body"
 CHUNKS = "chunks"
-# Of the flooding client, not of the server: so many connections are opened at the same time.
+# The number of connections that the flooding client opens at the same time.
 _OPENING = 100
 _BYTE_INTERVAL_S = 1.0
 _ONE_BYTE_CHUNKS = b"1\r\nx\r\n" * 40_000
@@ -32,7 +32,7 @@ _ONE_BYTE_CHUNKS = b"1\r\nx\r\n" * 40_000
 
 @dataclass
 class Flood:
-    """Connections of one kind while a block runs. target: path and query of slow bodies."""
+    """Connections of one kind during a block. target: path and query of slow bodies."""
 
     server: ServerProcess
     kind: str
@@ -58,7 +58,7 @@ class Flood:
         self.counts = json.loads(output)
 
     def summary(self) -> str:
-        """Return how many connections were opened, held, closed by the server and failed."""
+        """Return the numbers of opened, concurrent, closed and failed connections as text."""
         return ", ".join(f"{name} {count:,}" for name, count in self.counts.items())
 
 
@@ -68,18 +68,18 @@ class _Flooder:
         self._kind = kind
         self._target = target
         self._opening = asyncio.Semaphore(_OPENING)
-        self._held = 0
-        self.counts: Counter[str] = Counter(opened=0, held=0, closed=0, failed=0)
+        self._open_count = 0
+        self.counts: Counter[str] = Counter(opened=0, concurrent=0, closed=0, failed=0)
 
-    async def run(self, connections: int, over: asyncio.Event) -> None:
+    async def run(self, connections: int, end: asyncio.Event) -> None:
         tasks = [asyncio.create_task(self._hold()) for _ in range(connections)]
-        await over.wait()
+        await end.wait()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _hold(self) -> None:
-        """Open a connection again and again."""
+        """Open a connection and open it again when the server closes it."""
         while True:
             try:
                 async with self._opening, asyncio.timeout(10):
@@ -89,14 +89,14 @@ class _Flooder:
                 await asyncio.sleep(1)
                 continue
             self.counts["opened"] += 1
-            self._held += 1
-            self.counts["held"] = max(self.counts["held"], self._held)
+            self._open_count += 1
+            self.counts["concurrent"] = max(self.counts["concurrent"], self._open_count)
             try:
                 await self._stay(reader, writer)
             except OSError:
                 pass
             finally:
-                self._held -= 1
+                self._open_count -= 1
                 writer.close()
             self.counts["closed"] += 1
             await asyncio.sleep(0.5)
@@ -132,16 +132,16 @@ class _Flooder:
 
 
 async def _flood(host: str, port: int, kind: str, connections: int, target: str) -> None:
-    over = asyncio.Event()
+    end = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def wait_for_end() -> None:
         sys.stdin.read()
-        loop.call_soon_threadsafe(over.set)
+        loop.call_soon_threadsafe(end.set)
 
     threading.Thread(target=wait_for_end, daemon=True).start()
     flooder = _Flooder(host, port, kind, target)
-    await flooder.run(connections, over)
+    await flooder.run(connections, end)
     print(json.dumps(flooder.counts))
 
 

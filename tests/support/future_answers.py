@@ -1,4 +1,4 @@
-"""The answers of a release to come: everything of this one, and more of each.
+"""Responses of a future release, which extend those of this release.
 
 with fault_proxy(instance.url, FUTURE_ANSWERS) as proxy:
     ...                                    # the client uses proxy.url
@@ -30,7 +30,7 @@ _UNKNOWN_VALUES = {
 
 
 def answer_as_future(exchange: Exchange) -> None:
-    """Forward a request, and add what this release does not know to an answer of the API."""
+    """Forward a request and add unknown fields and values to a response of the API."""
     answer = exchange.forward(exchange.body())
     head, _, body = answer.partition(b"\r\n\r\n")
     head = re.sub(rb"(?im)^connection: close(\r\n|\Z)", b"", head).rstrip(b"\r\n")
@@ -45,7 +45,7 @@ FUTURE_ANSWERS = At("", answer_as_future)
 
 
 def _extend(value: Any) -> Any:
-    """Add unknown fields to each object, and to each list of objects one with unknown values."""
+    """Add unknown fields to each object and an object with unknown values to each list."""
     if isinstance(value, dict):
         return {**{name: _extend(entry) for name, entry in value.items()}, **_UNKNOWN_FIELDS}
     if isinstance(value, list):

@@ -1,10 +1,10 @@
-"""Measure from another process how long `/health` of an instance takes.
+"""Measure the duration of `/health` requests from another process.
 
     with HealthProbe(server) as probe:
         ...
     print(probe.summary())
 
-Every request has a connection of its own, like that of a load balancer or a supervisor.
+Every request has its own connection, like those of a load balancer or a supervisor.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INTERVAL_S = 0.05
 
 @dataclass
 class HealthProbe:
-    """Requests to `/health` while a block runs. durations_s: of those with status 200."""
+    """Requests to `/health` during a block. durations_s: the durations of all requests."""
 
     server: ServerProcess
     durations_s: list[float] = field(default_factory=list)
@@ -40,7 +40,7 @@ class HealthProbe:
             command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert self._process.stdout is not None
-        self._process.stdout.readline()  # its first request was answered
+        self._process.stdout.readline()  # The process is ready.
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,9 +76,9 @@ def main(host: str, port: int) -> None:
     failures = 0
     print("started", flush=True)
     while not over.is_set():
-        begun = time.perf_counter()
+        started = time.perf_counter()
         is_healthy = _request_health(host, port)
-        durations_s.append(time.perf_counter() - begun)
+        durations_s.append(time.perf_counter() - started)
         failures += not is_healthy
         over.wait(INTERVAL_S)
     print(json.dumps([durations_s, failures]))

@@ -1,4 +1,4 @@
-"""API calls of a client, one function each."""
+"""API calls of a client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 def call(
     instance: RunningInstance, method: str, path: str, *, token: str | None = None, **more: Any
 ) -> requests.Response:
-    """Send an API request; `path` without the leading slash."""
+    """Send an API request. path: the path without the leading slash."""
     headers = instance.headers_of(token or instance.token)
     return requests.request(
         method, f"{instance.url}/{path}", headers=headers, timeout=SECONDS, **more
@@ -58,7 +58,7 @@ def announce(
 
 
 def upload(instance: RunningInstance, integration_id: int, content: bytes, **announced: Any) -> int:
-    """Announce and PUT a file without verifying it; return its id."""
+    """Announce and PUT a file without verifying it, and return its id."""
     answer = announce(instance, integration_id, **announced)
     assert answer.status_code == 200, answer.text
     put = requests.put(answer.json()["url"], data=content, timeout=SECONDS)
@@ -77,7 +77,7 @@ def verify(
 def onboard(
     instance: RunningInstance, integration_id: int, content: bytes, **announced: Any
 ) -> int:
-    """Make a file current and return its id."""
+    """Upload and verify a file, which makes it current, and return its id."""
     file_id = upload(instance, integration_id, content, **announced)
     answer = verify(instance, file_id, announced.get("token"))
     assert answer.status_code == 200, answer.text
@@ -114,7 +114,7 @@ def show(
 def start_ingestion(
     instance: RunningInstance, integration_id: int, token: str | None = None
 ) -> requests.Response:
-    """Send the last call of an onboarding."""
+    """Send the last API call of an onboarding."""
     body = {
         "dbt_core_integration_environment_type": "PROD",
         "dbt_core_integration_id": integration_id,
@@ -122,15 +122,15 @@ def start_ingestion(
     return call(instance, "POST", "dbt/v1/start_dbt_ingestion", token=token, json=body)
 
 
-def wait_until(look: Callable[[], T | None]) -> T:
-    """Call `look` until it returns a true value; fail the test after a minute."""
+def wait_until(condition: Callable[[], T | None]) -> T:
+    """Call `condition` until it returns a true value. Fail the test after a minute."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        value = look()
+        value = condition()
         if value:
             return value
         time.sleep(0.05)
-    pytest.fail("it did not happen within a minute")
+    pytest.fail("the condition did not become true within a minute")
 
 
 _SECTIONS = (

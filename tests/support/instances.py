@@ -1,10 +1,10 @@
-"""A real instance for tests: the application under uvicorn in a thread, on a loopback port.
+"""A real instance for tests, which runs under uvicorn in a thread on a loopback port.
 
     def test_something(instance: RunningInstance) -> None:
         requests.get(f"{instance.url}/dbt/v1/project_integrations", headers=instance.headers)
 
-`running_instance(directory)` serves one until its `with` block ends; the same directory has the
-same instance again.
+`running_instance(directory)` serves an instance until its `with` block ends. The same directory has
+the same instance again.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class RunningInstance:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers of a request as admin."""
+        """Return the headers of a request as admin."""
         return self.headers_of(self.token)
 
     def headers_of(self, token: str) -> dict[str, str]:
-        """Headers of a request with this token."""
+        """Return the headers of a request with this token."""
         return {"Authorization": f"Bearer {token}", "x-tenant": self.instance_name}
 
     def new_token(
@@ -54,7 +54,7 @@ class RunningInstance:
         expires_at: datetime | None = None,
         name: str = "test",
     ) -> str:
-        """Create a token with scopes of "read", "upload", "admin"."""
+        """Create a token with scopes such as "read", "upload" or "admin"."""
         return tokens.create_token(
             self.storage,
             self.instance_name,
@@ -67,7 +67,7 @@ class RunningInstance:
 
 
 def create_instance(storage: Storage, name: str) -> str | None:
-    """Create an instance; return its admin token, or None when the name is taken."""
+    """Create an instance and return its admin token, or None if the name exists."""
     token = generate_token()
     with instances.creating_instance(storage, name, token=token, actor=Actor("test")) as is_new:
         if is_new:
@@ -82,7 +82,7 @@ def running_instance(
     settings: InstanceSettings | None = None,
     connections: Connections | None = None,
 ) -> Iterator[RunningInstance]:
-    """Serve a data directory, created if it is missing, on a free port of 127.0.0.1."""
+    """Serve a data directory on a free port of 127.0.0.1. Create the directory if necessary."""
     with open_storage(data) as storage:
         token = create_instance(storage, instance_name)
         if token is None:

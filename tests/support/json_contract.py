@@ -1,4 +1,4 @@
-"""The contract of `--json`: a JSON schema per command in docs/json, and the check of an output."""
+"""Checks of `--json` output against the JSON schema of each command in docs/json."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from datapilot_defer.cli.main import root
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "json"
-# `serve` prints its URL first and continues; the others are for dbt's output and for a shell.
+# `serve` prints its URL and continues. The others print dbt's output and a shell script.
 EXEMPT = frozenset({"instance.serve", "dbt.defer.run", "dbt.defer.env"})
 ERROR = "error"
 _FORMATS = FormatChecker(formats=())
@@ -24,7 +24,7 @@ _FORMATS = FormatChecker(formats=())
 
 @_FORMATS.checks("date-time", raises=ValueError)
 def is_utc_timestamp(value: object) -> bool:
-    """Return whether a text is an ISO timestamp in UTC; other types are not judged."""
+    """Return whether a value is an ISO timestamp in UTC or not a string."""
     if not isinstance(value, str):
         return True
     return datetime.fromisoformat(value).utcoffset() == timedelta()
@@ -45,7 +45,7 @@ LEAVES = dict(leaf_commands(root))
 
 
 def schema_name(dotted: str) -> str:
-    """Return the name of a command's schema, without suffix."""
+    """Return the name of a command's schema without its suffix."""
     return dotted.replace(".", "-")
 
 
@@ -57,7 +57,7 @@ def validator(name: str) -> Draft202012Validator:
 
 
 def find_problems(dotted: str, result: Any) -> list[str]:
-    """Return how the result of a command breaks the contract."""
+    """Return the differences of a command's result from its schema."""
     name = schema_name(dotted)
     if isinstance(result, dict) and "error" in result:
         name = ERROR
@@ -68,10 +68,10 @@ def find_problems(dotted: str, result: Any) -> list[str]:
 
 
 def check_output(arguments: Sequence[object], stdout: str, exit_code: int | None) -> None:
-    """Fail unless a command that ran with --json has printed what its schema states.
+    """Fail if the output of a command with --json does not match its schema.
 
-    arguments: those of `datapilot`. exit_code: None or negative for a command that was killed,
-    which is not checked.
+    arguments: the arguments of `datapilot`. exit_code: None or negative for a command that was
+    killed, which is not checked.
     """
     if exit_code is None or exit_code < 0:
         return
@@ -86,7 +86,7 @@ def check_output(arguments: Sequence[object], stdout: str, exit_code: int | None
 
 
 def find_command(words: Sequence[str]) -> str | None:
-    """Return the dotted name of the command that these words run; None for none."""
+    """Return the dotted name of the command in these words, or None if there is none."""
     command: click.Command | None = root
     path: list[str] = []
     for word in words:

@@ -2,7 +2,7 @@
 
     python -m tests.support.large_manifest 5000 20 manifest.json
 
-5,000 models with 20 columns have about 60 MB. Every entry has the form that dbt 1.11 writes.
+5,000 models with 20 columns have about 60 MB. Every entry has the format of dbt 1.11.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from renamed
 
 
 def write(path: Path, models: int = 5000, columns: int = 20) -> None:
-    """Write the manifest model by model, without keeping it in memory."""
+    """Write the manifest model by model to save memory."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for piece in pieces(models, columns):
             file.write(piece)
@@ -40,7 +40,7 @@ def text(models: int, columns: int) -> str:
 
 
 def pieces(models: int, columns: int) -> Iterator[str]:
-    """Yield the text in the order of the file."""
+    """Yield the text of the manifest in parts."""
     yield '{"metadata": ' + json.dumps(_metadata()) + ', "nodes": {'
     for number in range(models):
         node = model(number, columns)
@@ -66,7 +66,7 @@ def pieces(models: int, columns: int) -> Iterator[str]:
 
 
 def model(number: int, columns: int) -> dict[str, Any]:
-    """Return a model as dbt 1.11 writes it."""
+    """Return a model in the format of dbt 1.11."""
     name, path = f"model_{number:05}", f"layer_{number % 7}/model_{number:05}.sql"
     names = [f"column_{n:02}" for n in range(columns)]
     sql = _SQL.format(

@@ -1,4 +1,4 @@
-"""Manifests of any number, all with different bytes: harmless and hostile ones."""
+"""Valid and hostile manifests, each with different bytes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tests.support import large_manifest
 
 _GENERATED_AT = re.compile(rb'("generated_at": ")[^"]+')
 _INVOCATION_ID = re.compile(rb'("invocation_id": ")[^"]+')
-# The models of `large_manifest` with 20 columns that have about 1 MB.
+# This number of models of `large_manifest` with 20 columns has about 1 MB.
 _MODELS_PER_MB = 83
 _BLOCK_BYTES = 1024 * 1024
 _EMPTY_LISTS = b"[]," * 300_000
 
 
 def renew(manifest: bytes) -> bytes:
-    """Return the manifest as if dbt had written it now, in another run."""
+    """Return the manifest with the current time and a new invocation id."""
     now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z".encode()
     dated = _GENERATED_AT.sub(rb"\g<1>" + now, manifest, count=1)
     return _INVOCATION_ID.sub(rb"\g<1>" + str(uuid.uuid4()).encode(), dated, count=1)
 
 
 class LargeManifest:
-    """A valid manifest on disk that is too large to keep in memory several times."""
+    """A valid manifest on disk, too large to keep several copies in memory."""
 
     def __init__(self, path: Path, megabytes: int) -> None:
         large_manifest.write(path, megabytes * _MODELS_PER_MB, 20)
@@ -35,7 +35,7 @@ class LargeManifest:
         self.size_bytes = len(self._head()) + max(0, path.stat().st_size - _BLOCK_BYTES)
 
     def variant(self) -> Iterator[bytes]:
-        """Yield the bytes of a manifest that dbt wrote now, block by block."""
+        """Yield the bytes of a renewed manifest block by block."""
         yield self._head()
         with self._path.open("rb") as file:
             file.seek(_BLOCK_BYTES)
@@ -48,7 +48,7 @@ class LargeManifest:
 
 
 def with_lists_in_metadata(megabytes: int) -> Iterator[bytes]:
-    """Yield a manifest with empty lists in `metadata`, which need 20 times their size decoded."""
+    """Yield a manifest with empty lists in `metadata`, which decode to 20 times their size."""
     yield b'{"metadata": ' + json.dumps(_metadata()).encode()[:-1] + b', "lists": ['
     yield from _empty_lists(megabytes)
     model = large_manifest.model(0, 0)
@@ -65,7 +65,7 @@ def with_lists_in_node(megabytes: int) -> Iterator[bytes]:
 
 
 def with_long_names(letter: str, models: int, name_bytes: int) -> Iterator[bytes]:
-    """Yield a manifest whose models have names of so many bytes, starting with this letter."""
+    """Yield a manifest with long model names that start with this letter."""
     model = large_manifest.model(0, 0)
     yield _head()
     for number in range(models):
@@ -102,11 +102,11 @@ def _split_model(mark: str) -> tuple[bytes, bytes]:
 
 
 def _empty_lists(megabytes: int) -> Iterator[bytes]:
-    """Yield that many megabytes of empty lists, a block at a time."""
+    """Yield empty lists of this total size in blocks."""
     for _ in range(megabytes * 1_000_000 // len(_EMPTY_LISTS)):
         yield _EMPTY_LISTS
 
 
 def size_of(pieces: Iterator[bytes]) -> int:
-    """Return the number of bytes."""
+    """Return the total number of bytes."""
     return sum(map(len, pieces))

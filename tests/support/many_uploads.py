@@ -1,6 +1,6 @@
 """Fill the SQLite database of a stopped instance with any number of integrations and uploads.
 
-Works on the tables of every release: columns that a database lacks are left out, all others that
+This works for the tables of every release. Columns that a database lacks are omitted. Columns that
 are not named here stay NULL.
 """
 
@@ -17,7 +17,7 @@ _NUMBERS = "WITH RECURSIVE numbers(n) AS (SELECT ? UNION ALL SELECT n + 1 FROM n
 
 
 def add_integrations(data: Path, count: int) -> None:
-    """Add integrations 1 to `count` to instance 1, each with environment PROD of the same id."""
+    """Add integrations 1 to `count` to instance 1. Each has an environment PROD of the same id."""
     created = f"'{_timestamp(timedelta())}'"
     integrations = {
         "id": "n",
@@ -44,9 +44,9 @@ def add_integrations(data: Path, count: int) -> None:
 def add_uploads(
     data: Path, count: int, *, environments: int = 1, uploaded_ago: timedelta = timedelta()
 ) -> None:
-    """Add verified manifests, spread over environments 1 to `environments`, each current once.
+    """Add verified manifests to environments 1 to `environments`, each with one publication.
 
-    Their blobs do not exist. uploaded_ago: the age of all of them.
+    Their blobs do not exist. uploaded_ago: the age of the uploads.
     """
     uploaded = f"'{_timestamp(uploaded_ago)}'"
     environment = f"1 + n % {environments}"
@@ -85,7 +85,7 @@ def add_uploads(
 
 
 def count_uploads(data: Path, environment_id: int) -> int:
-    """Return how many uploads of an environment the database has."""
+    """Return the number of uploads of an environment."""
     query = "SELECT count(*) FROM file WHERE environment_id = ?"
     with closing(_connect(data)) as connection:
         return int(connection.execute(query, [environment_id]).fetchone()[0])

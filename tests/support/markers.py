@@ -1,6 +1,6 @@
 """Markers of tests that need an external environment, the option --fast, and parallel runs.
 
-setup.cfg registers the markers; environments.py lists which environment needs which one.
+setup.cfg registers the markers. environments.py lists the markers of each environment.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MARKERS_OF_FIXTURES = {
     "wheel": "slow",
 }
 # The tests of these modules share an expensive fixture, so that each module runs in one worker.
-# They start first, because they take longest.
+# They start first because they take the most time.
 MODULES_IN_ONE_WORKER = (
     "tests/test_defer_explain.py",
     "tests/test_defer_dbt.py",
@@ -48,20 +48,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Count what --fast leaves out."""
+    """Initialize the counts of tests that --fast leaves out."""
     config.stash[_left_out] = {}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Start three workers for two processors: many tests wait for timeouts and other processes."""
+    """Return three workers for two processors, because many tests wait for other processes."""
     processors = os.cpu_count() or 1
     return processors + (processors + 1) // 2
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Distribute single tests, but MODULES_IN_ONE_WORKER as units."""
+    """Distribute single tests, but keep each of MODULES_IN_ONE_WORKER together."""
     from xdist.scheduler import LoadScopeScheduling
 
     config.option.loadscopereorder = False
@@ -72,7 +72,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests, apply --fast, and start the longest first in a parallel run."""
+    """Mark the tests, apply --fast, and sort the longest first in a parallel run."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         for fixture, marker in MARKERS_OF_FIXTURES.items():
@@ -94,7 +94,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Tell `require` which test runs, so that it can check the test's markers."""
+    """Set the running test, whose markers `require` checks."""
     current_test.item = item
     try:
         return (yield)
@@ -111,14 +111,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: object) -> None:
-    """Take the counts from a worker: every worker collects the same tests."""
+    """Take the counts from one worker, because every worker collects the same tests."""
     config: pytest.Config = node.config  # type: ignore[attr-defined]
     output = getattr(node, "workeroutput", {})
     config.stash[_left_out] = output.get("left_out", {})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what --fast left out."""
+    """Print the number of tests that --fast left out."""
     counts = terminalreporter.config.stash[_left_out]
     if not counts:
         return

@@ -1,4 +1,4 @@
-"""Damage artifacts in realistic ways; the same seed causes the same damage."""
+"""Realistic damage to artifacts, which is the same for the same seed."""
 
 import json
 import random
@@ -26,21 +26,21 @@ Target = tuple[Any, Any]
 
 def mutate(text: str, seed: int) -> tuple[str, str]:
     """Damage an artifact once and return the new text and a description."""
-    chance = random.Random(seed)
-    if chance.random() < 0.03:
-        at = chance.randrange(len(text))
+    generator = random.Random(seed)
+    if generator.random() < 0.03:
+        at = generator.randrange(len(text))
         return text[:at], f"cut after {at} characters"
     document = json.loads(text)
-    holder, key, path = _target(document, chance)
-    action = chance.choice(_ACTIONS)
-    done = action(holder, key, document, chance)
+    holder, key, path = _target(document, generator)
+    action = generator.choice(_ACTIONS)
+    done = action(holder, key, document, generator)
     return json.dumps(document), f"{action.__name__.strip('_')} at {path}: {done}"
 
 
-def _target(document: Any, chance: random.Random) -> tuple[Any, Any, str]:
+def _target(document: Any, generator: random.Random) -> tuple[Any, Any, str]:
     """Choose a value: container, key and path. Each section and each depth is equally likely."""
-    holder, key, path = document, chance.choice(list(document)), "$"
-    depth = chance.choice((0, 1, 2, 2, 2, 3, 3, 3, 4, 5))
+    holder, key, path = document, generator.choice(list(document)), "$"
+    depth = generator.choice((0, 1, 2, 2, 2, 3, 3, 3, 4, 5))
     for _ in range(depth):
         inside = holder[key]
         if not isinstance(inside, (dict, list)) or not inside:
@@ -48,16 +48,16 @@ def _target(document: Any, chance: random.Random) -> tuple[Any, Any, str]:
         path += f"[{key!r}]"
         holder = inside
         key = (
-            chance.choice(list(inside))
+            generator.choice(list(inside))
             if isinstance(inside, dict)
-            else chance.randrange(len(inside))
+            else generator.randrange(len(inside))
         )
     return holder, key, f"{path}[{key!r}]"
 
 
 def _drop(holder: Any, key: Any, _: Any, __: random.Random) -> str:
     del holder[key]
-    return "gone"
+    return "dropped"
 
 
 def _null(holder: Any, key: Any, _: Any, __: random.Random) -> str:
@@ -65,8 +65,8 @@ def _null(holder: Any, key: Any, _: Any, __: random.Random) -> str:
     return "null"
 
 
-def _retype(holder: Any, key: Any, _: Any, chance: random.Random) -> str:
-    holder[key] = chance.choice(VALUES)
+def _retype(holder: Any, key: Any, _: Any, generator: random.Random) -> str:
+    holder[key] = generator.choice(VALUES)
     return repr(holder[key])
 
 
@@ -77,8 +77,8 @@ def _rename(holder: Any, key: Any, _: Any, __: random.Random) -> str:
     return "renamed"
 
 
-def _swap(holder: Any, key: Any, document: Any, chance: random.Random) -> str:
-    other, name, path = _target(document, chance)
+def _swap(holder: Any, key: Any, document: Any, generator: random.Random) -> str:
+    other, name, path = _target(document, generator)
     a = json.loads(json.dumps(holder[key]))
     b = json.loads(json.dumps(other[name]))
     holder[key] = b
@@ -87,12 +87,14 @@ def _swap(holder: Any, key: Any, document: Any, chance: random.Random) -> str:
     return f"with {path}"
 
 
-def _add(holder: Any, key: Any, _: Any, chance: random.Random) -> str:
+def _add(holder: Any, key: Any, _: Any, generator: random.Random) -> str:
     target = holder[key] if isinstance(holder[key], (dict, list)) else holder
-    value = chance.choice(VALUES)
+    value = generator.choice(VALUES)
     if isinstance(target, dict):
         target[
-            chance.choice(("something_new", "_extra", "root_path", "refs", "config", "freshness"))
+            generator.choice(
+                ("something_new", "_extra", "root_path", "refs", "config", "freshness")
+            )
         ] = value
     else:
         target.append(value)

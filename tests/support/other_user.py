@@ -1,4 +1,4 @@
-"""A command of `datapilot` run by another user than root."""
+"""Run `datapilot` as a user other than root."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 USER_ID = 65534
-# Everything is imported before the user changes, who may not be able to read this installation.
+# Import every module before the user changes, because the other user may not be able to read them.
 _SCRIPT = """
 import os, sys, tempfile
 import datapilot_defer.instance.serve
@@ -36,15 +36,15 @@ sys.exit(run(sys.argv[3:]))
 """
 
 needs_root = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="only root can become another user"
+    sys.platform != "linux" or os.geteuid() != 0, reason="only root can switch to another user"
 )
 
 
 def run_as_other_user(
     *arguments: object, groups: Sequence[int] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """Run `datapilot ARGUMENTS` as the user USER_ID, in these groups and one of its own."""
-    # The other user cannot write the data of a measurement of coverage.
+    """Run `datapilot ARGUMENTS` as the user USER_ID, with these supplementary groups."""
+    # The other user cannot write coverage data.
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")
     }

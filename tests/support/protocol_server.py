@@ -1,4 +1,4 @@
-"""A server that implements only what the public clients expect, and misbehaves on request.
+"""A server with only the API calls of the public clients.
 
 It represents the hosted service, whose other behavior is not public. A test injects a fault by
 replacing the response of one route.
@@ -30,8 +30,8 @@ INTEGRATION = {
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One request."""
+class RecordedRequest:
+    """A request that the server received."""
 
     method: str
     path: str
@@ -41,13 +41,13 @@ class Seen:
 
     @property
     def json(self) -> Any:
-        """The body, parsed as JSON."""
+        """Return the body, parsed as JSON."""
         return json.loads(self.body)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One response: JSON unless `body` is bytes."""
+    """A response, which is JSON unless `body` is bytes."""
 
     body: object = field(default_factory=dict)
     status: int = 200
@@ -56,18 +56,21 @@ class Reply:
 
 @dataclass
 class ProtocolServer:
-    """The server's address, requests and content. answers: replacements by "METHOD /path"."""
+    """Address, requests and content of the server.
+
+    answers: functions that replace the response of a route, by "METHOD /path".
+    """
 
     url: str = ""
-    seen: list[Seen] = field(default_factory=list)
+    requests: list[RecordedRequest] = field(default_factory=list)
     uploads: dict[int, bytes] = field(default_factory=dict)
     verified: list[int] = field(default_factory=list)
-    answers: dict[str, Callable[[Seen], Reply]] = field(default_factory=dict)
+    answers: dict[str, Callable[[RecordedRequest], Reply]] = field(default_factory=dict)
     integrations: list[dict[str, object]] = field(default_factory=lambda: [dict(INTEGRATION)])
 
     @property
     def access(self) -> dict[str, str]:
-        """The environment variables that select this server."""
+        """Return the environment variables that select this server."""
         return {
             "ALTIMATE_URL": self.url,
             "ALTIMATE_INSTANCE_NAME": INSTANCE_NAME,
@@ -75,12 +78,12 @@ class ProtocolServer:
         }
 
     @property
-    def asked(self) -> list[str]:
-        """The requests in order, as "METHOD /path"."""
-        return [f"{request.method} {request.path}" for request in self.seen]
+    def calls(self) -> list[str]:
+        """Return all requests in order, as "METHOD /path"."""
+        return [f"{request.method} {request.path}" for request in self.requests]
 
-    def reply(self, request: Seen) -> Reply:
-        """Return the answer to one request."""
+    def reply(self, request: RecordedRequest) -> Reply:
+        """Return the response to a request."""
         route = f"{request.method} {request.path}"
         if route in self.answers:
             return self.answers[route](request)
@@ -93,7 +96,7 @@ class ProtocolServer:
             return Reply({"detail": "Invalid credentials"}, 401)
         return self._api(route, request)
 
-    def _storage(self, request: Seen) -> Reply:
+    def _storage(self, request: RecordedRequest) -> Reply:
         if request.query.get("signature") != "s3cret" or "Authorization" in request.headers:
             return Reply(b"<Error><Code>AccessDenied</Code></Error>", 403)
         file_id = int(request.path.rpartition("/")[2])
@@ -102,8 +105,8 @@ class ProtocolServer:
             return Reply(b"")
         return Reply(self.uploads[file_id])
 
-    def _api(self, route: str, request: Seen) -> Reply:
-        file_id = len(self.seen)
+    def _api(self, route: str, request: RecordedRequest) -> Reply:
+        file_id = len(self.requests)
         body: object
         match route.rstrip("/"):
             case "GET /dbt/v3/validate-credentials" | "GET /dbt/v1/validate-permissions":
@@ -137,14 +140,16 @@ def protocol_server() -> Iterator[ProtocolServer]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        wbufsize = -1  # one packet for header and body: the second would wait for an ACK
+        wbufsize = -1  # A separate packet for the body would wait for an ACK.
 
         def _serve(self) -> None:
             parts = urlsplit(self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-            request = Seen(self.command, parts.path, query, dict(self.headers.items()), body)
-            state.seen.append(request)
+            request = RecordedRequest(
+                self.command, parts.path, query, dict(self.headers.items()), body
+            )
+            state.requests.append(request)
             reply = state.reply(request)
             content = (
                 reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
@@ -155,10 +160,10 @@ def protocol_server() -> Iterator[ProtocolServer]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815 (the names that http.server requires)
+        do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815 (http.server requires these names)
 
         def log_message(self, *_: object) -> None:
-            """Log nothing."""
+            """Suppress the log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     state.url = f"http://127.0.0.1:{server.server_address[1]}"

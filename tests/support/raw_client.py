@@ -1,6 +1,6 @@
-"""A client of the documented HTTP API that needs little CPU: http.client, one connection.
+"""A client of the documented HTTP API that needs little CPU.
 
-It speaks the calls of one onboarding, in their order, and knows nothing of the package.
+It uses http.client with one connection and does not import the package.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _MAX_IDLE_S = 4
 
 
 class CallFailed(Exception):
-    """An API call was not answered with 200."""
+    """An API call whose response does not have status 200."""
 
 
 class Onboarded(NamedTuple):
-    """A file that became current, and how long its calls took in seconds."""
+    """A file that became current, and the durations of its API calls in seconds."""
 
     file_id: int
     upload_s: float
@@ -34,7 +34,7 @@ class Onboarded(NamedTuple):
 
 
 class Client:
-    """One connection to an instance, opened again when the server closed it."""
+    """One connection to an instance, which is opened again if the server closes it."""
 
     def __init__(
         self, server: ServerProcess, *, token: str = "", timeout_s: float = TIMEOUT_S
@@ -74,7 +74,7 @@ class Client:
             self._used_at = time.monotonic()
 
     def call(self, method: str, target: str, body: object = None) -> Any:
-        """Send an API call and return its JSON. Raises CallFailed unless the status is 200."""
+        """Send an API call and return its JSON. Raise CallFailed unless the status is 200."""
         content = None
         if body is not None:
             content = json.dumps(body)
@@ -90,7 +90,7 @@ class Client:
         return int(answer["dbt_core_integration_id"])
 
     def announce(self, integration_id: int, kind: str = "manifest") -> tuple[str, int]:
-        """Return path and query of a signed URL, and the file's id."""
+        """Return the path and query of a signed URL, and the file's id."""
         query = {
             "dbt_core_integration_id": integration_id,
             "dbt_core_integration_environment_type": "PROD",
@@ -101,7 +101,7 @@ class Client:
         return f"{url.path}?{url.query}", int(target["dbt_core_integration_file_id"])
 
     def put(self, target: str, content: bytes | Iterable[bytes], size_bytes: int) -> int:
-        """Send the bytes to a signed URL and return the status."""
+        """Send content to a signed URL and return the status."""
         headers = {"Content-Length": str(size_bytes)}
         return self.send("PUT", target, content, headers)[0]
 
@@ -124,7 +124,7 @@ class Client:
     def onboard(
         self, integration_id: int, content: bytes | Iterable[bytes], size_bytes: int | None = None
     ) -> Onboarded:
-        """Make all calls of one onboarding, in the order of the public client."""
+        """Send all API calls of an onboarding in the order of the public client."""
         if size_bytes is None:
             assert isinstance(content, bytes)
             size_bytes = len(content)
@@ -139,7 +139,7 @@ class Client:
         return Onboarded(file_id, upload_s, verify_s, time.perf_counter() - started)
 
     def start_ingestion(self, integration_id: int) -> None:
-        """Make the last call of an onboarding."""
+        """Send the last API call of an onboarding."""
         body = {
             "dbt_core_integration_id": integration_id,
             "dbt_core_integration_environment_type": "PROD",
@@ -147,7 +147,7 @@ class Client:
         self.call("POST", "/dbt/v1/start_dbt_ingestion", body)
 
     def fetch(self, integration_id: int, file_id: int | None = None) -> str:
-        """Return path and query of the URL of the current manifest, or of another upload."""
+        """Return the path and query of the URL of the current manifest or another upload."""
         query: dict[str, str | int] = {"artifact_type": "manifest"}
         query |= {"dbt_core_integration_id": integration_id}
         if file_id is not None:
@@ -156,7 +156,7 @@ class Client:
         return f"{url.path}?{url.query}"
 
     def pull(self, integration_id: int, file_id: int | None = None) -> bytes:
-        """Return the bytes of the current manifest, or of another upload."""
+        """Return the bytes of the current manifest or another upload."""
         status, content = self.send("GET", self.fetch(integration_id, file_id))
         if status != 200:
             raise CallFailed(f"download: HTTP {status}")
@@ -167,7 +167,7 @@ class Client:
         return self.call("GET", f"/dbt/v1/project_integrations/{integration_id}/PROD")
 
     def show_bytes(self, integration_id: int) -> bytes:
-        """Return the undecoded answer of `show`."""
+        """Return the undecoded response of `show`."""
         target = f"/dbt/v1/project_integrations/{integration_id}/PROD"
         status, content = self.send("GET", target, None, self._headers)
         if status != 200:

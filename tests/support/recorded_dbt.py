@@ -1,4 +1,4 @@
-"""A program in dbt's place that records how it was called: for tests of what dbt gets."""
+"""A program that replaces dbt and records its arguments, directory and variables."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SCRIPT = """#!/bin/sh
-env >> {folder}/environment
+env >> {directory}/environment
 if [ "$1" = --version ]; then echo 'Core: - installed: {version}'; exit; fi
-pwd > {folder}/directory
-printf '%s\\n' "$@" > {folder}/words
+pwd > {directory}/directory
+printf '%s\\n' "$@" > {directory}/words
 """
 
 
 @dataclass(frozen=True)
 class RecordedDbt:
-    """The program. words: the arguments of its last call."""
+    """A program that replaces dbt."""
 
     path: Path
 
@@ -36,10 +36,11 @@ class RecordedDbt:
         return {line.partition("=")[0] for line in lines}
 
 
-def recorded_dbt(folder: Path, version: str = "1.11.16") -> RecordedDbt:
+def recorded_dbt(directory: Path, version: str = "1.11.16") -> RecordedDbt:
     """Create the program in a new directory."""
-    folder.mkdir()
-    program = folder / "dbt"
-    program.write_text(_SCRIPT.format(folder=folder, version=version), encoding="utf-8")
+    directory.mkdir()
+    program = directory / "dbt"
+    script = _SCRIPT.format(directory=directory, version=version)
+    program.write_text(script, encoding="utf-8")
     program.chmod(0o755)
     return RecordedDbt(program)

@@ -1,4 +1,4 @@
-"""Earlier releases of this project: their clients and servers, run from the wheels themselves.
+"""Clients and servers of earlier releases, run from unpacked wheels.
 
 They use the libraries of the environment in which the tests run.
 """
@@ -19,7 +19,7 @@ WHEELS = Path(__file__).resolve().parents[1] / "artifacts" / "releases"
 
 
 def unpack_release(version: str, directory: Path) -> Checkout:
-    """Unpack the wheel of a release into a new directory, to run it there."""
+    """Unpack the wheel of a release into a new directory and return it as a checkout."""
     with zipfile.ZipFile(WHEELS / f"datapilot_defer-{version}-py3-none-any.whl") as wheel:
         wheel.extractall(directory)
     return Checkout(directory)
@@ -27,7 +27,7 @@ def unpack_release(version: str, directory: Path) -> Checkout:
 
 @dataclass(frozen=True)
 class ReleaseClient:
-    """The command line of a release, as a user of one instance with an empty home directory."""
+    """The command line of a release, configured for one instance, with an empty home directory."""
 
     checkout: Checkout
     url: str
@@ -56,7 +56,7 @@ class ReleaseClient:
         )
 
     def read(self, *words: object, cwd: Path | None = None) -> Any:
-        """Run a command that must succeed, and return the JSON that it prints."""
+        """Run a command that must succeed and return the JSON that it prints."""
         done = self.run(*words, "--json", cwd=cwd)
         assert done.returncode == 0, (words, done.stdout, done.stderr)
         return json.loads(done.stdout.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""`datapilot instance serve` as a process of its own."""
+"""`datapilot instance serve` in its own process."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclass
 class Serving:
-    """A running `serve`. first_line: of its standard output."""
+    """A running `serve`. first_line: the first line of its standard output."""
 
     process: subprocess.Popen[str]
     first_line: str
 
     @property
     def result(self) -> dict[str, Any]:
-        """The object that --json prints."""
+        """Return the object that --json prints."""
         result: dict[str, Any] = json.loads(self.first_line)
         return result
 
     def instance(self, data: Path, token: str, name: str = "main") -> RunningInstance:
-        """Return the instance with a token."""
+        """Return the running instance as the user of a token."""
         with open_storage(data) as storage:
             return RunningInstance(self.result["url"], name, token, data, storage)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
-        """End it with a signal; return its exit code and the rest of its output."""
+        """End the process with a signal and return its exit code and remaining output."""
         self.process.send_signal(number)
         assert self.process.stdout is not None
-        stdout = self.process.stdout.read()  # with what was buffered behind the first line
+        stdout = self.process.stdout.read()  # This includes buffered output.
         _, stderr = self.process.communicate(timeout=30)
         return self.process.returncode, stdout, stderr
 

@@ -1,10 +1,10 @@
-"""An instance in its own process, from this checkout or another one, and what it costs.
+"""An instance in its own process, from this checkout or another one, and its resources.
 
     with serving(Checkout(), data) as server:
         Client(server).onboard(1, manifest)
         print(server.peak_mb())
 
-Everything is observed from outside: over HTTP, in /proc (Linux only) and in the server's log.
+The module uses only HTTP, /proc (Linux only) and the server's log.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 INSTANCE_NAME = "acme"
 _START_SECONDS = 60
 _STOP_SECONDS = 90
-# Runs a command with other limits of open files: soft, hard, command.
+# Runs a command with other limits of open files. Arguments: soft limit, hard limit, command.
 _LIMITED = """
 import os, resource, sys
 limits = int(sys.argv[1]), int(sys.argv[2])
@@ -37,7 +37,7 @@ os.execvp(sys.argv[3], sys.argv[3:])
 
 @dataclass(frozen=True)
 class Checkout:
-    """A checkout of this project; another one than this needs its own `.venv`.
+    """A checkout of this project. A checkout other than this one needs its own `.venv`.
 
     temporary: the directory for temporary files of its processes.
     """
@@ -46,7 +46,7 @@ class Checkout:
     temporary: Path | None = None
 
     def command(self, *arguments: str) -> list[str]:
-        """Return a command of this checkout's program."""
+        """Return the command line that runs this checkout's program."""
         python = self.directory / ".venv" / "bin" / "python"
         if self.directory == REPOSITORY or not python.exists():
             python = Path(sys.executable)
@@ -64,7 +64,7 @@ class Checkout:
         return self._print_token("init", "--data", str(data), "--instance-name", INSTANCE_NAME)
 
     def create_token(self, data: Path, name: str, *scopes: str) -> str:
-        """Create a token of that instance, with the scope "read" unless others are given."""
+        """Create a token of that instance, by default with the scope "read"."""
         options = ["--data", str(data), "--name", name]
         for scope in scopes or ("read",):
             options += ["--scope", scope]
@@ -83,7 +83,7 @@ class Checkout:
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A running instance. token: of an admin. log: the file that its stderr goes to."""
+    """A running instance. token: an admin token. log: the file with its stderr."""
 
     process: subprocess.Popen[bytes] = field(repr=False)
     url: str
@@ -97,13 +97,13 @@ class ServerProcess:
 
     @property
     def host_and_port(self) -> tuple[str, int]:
-        """Return the address that it listens on."""
+        """Return the address at which the server listens."""
         host, _, port = self.url.removeprefix("http://").rpartition(":")
         return host, int(port)
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers of a request as admin."""
+        """Return the headers of a request as admin."""
         return {"Authorization": f"Bearer {self.token}", "x-tenant": INSTANCE_NAME}
 
     def peak_mb(self) -> float:
@@ -115,7 +115,7 @@ class ServerProcess:
         return cpu_s(self.pid)
 
     def open_files(self) -> int:
-        """Return how many descriptors the server process has open."""
+        """Return the number of open file descriptors of the server process."""
         return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
 
 
@@ -129,8 +129,8 @@ def serving(
 ) -> Iterator[ServerProcess]:
     """Serve a data directory until the block ends.
 
-    options: more options of `serve`. token: of an instance that exists already. open_files: soft
-    and hard limit of the process.
+    options: more options of `serve`. token: the admin token of an existing instance. open_files:
+    the soft and the hard limit of the process.
     """
     admin_token = token or checkout.create_instance(data)
     log = data.with_name(f"{data.name}.log")
@@ -150,7 +150,7 @@ def start_server(
     open_files: tuple[int, int] | None = None,
     stderr: int | IO[bytes] = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
-    """Start `serve` with its result on a pipe, as one line of JSON."""
+    """Start `serve`, which prints its result as one line of JSON to a pipe."""
     arguments = ["--data", str(data), "--port", str(port), "--json", "--requests-per-minute", "0"]
     command = checkout.command("instance", "serve", *arguments, *options)
     if open_files is not None:
@@ -167,7 +167,7 @@ def start_server(
 
 
 def stop(process: subprocess.Popen[bytes]) -> int:
-    """End a server with SIGTERM; with SIGKILL if that takes too long. Return its exit code."""
+    """End a server with SIGTERM, or SIGKILL after a timeout. Return its exit code."""
     with process:
         process.terminate()
         try:
@@ -178,7 +178,7 @@ def stop(process: subprocess.Popen[bytes]) -> int:
 
 
 def wait_until_ready(process: subprocess.Popen[bytes]) -> str:
-    """Return the URL of a server when it accepts requests; "" if it ended."""
+    """Return the URL of a server when it accepts requests, or "" if it ended."""
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
@@ -194,7 +194,7 @@ def _require_url(process: subprocess.Popen[bytes], log: Path) -> str:
 
 
 def status_mb(pid: int, name: str) -> float:
-    """Return a memory figure of /proc/PID/status in MB (1e6 bytes); 0 when the process is gone."""
+    """Return a memory value of /proc/PID/status in MB (1e6 bytes), or 0 if the process ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:
@@ -206,7 +206,7 @@ def status_mb(pid: int, name: str) -> float:
 
 
 def cpu_s(pid: int) -> float:
-    """Return the CPU seconds of a process so far; 0 when it is gone."""
+    """Return the CPU seconds of a process so far, or 0 if it ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
@@ -216,24 +216,24 @@ def cpu_s(pid: int) -> float:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the ids of all running processes below a process."""
+    """Return the ids of all descendants of a process."""
     try:
         tasks = sorted(Path(f"/proc/{pid}/task").iterdir())
     except OSError:
         return []
-    found = []
+    process_ids = []
     for task in tasks:
         try:
             children = (task / "children").read_text(encoding="utf-8").split()
         except OSError:
             continue
         for child in map(int, children):
-            found += [child, *descendants(child)]
-    return found
+            process_ids += [child, *descendants(child)]
+    return process_ids
 
 
 def is_running(pid: int) -> bool:
-    """Return whether a process exists and has not ended, even if its parent did not notice."""
+    """Return whether a process exists and is not a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
@@ -242,7 +242,7 @@ def is_running(pid: int) -> bool:
 
 
 def surviving(pids: list[int]) -> list[int]:
-    """Return which processes still run after ten seconds; return early when none does."""
+    """Return the processes that still run after ten seconds. Return early if there are none."""
 
     def running() -> list[int]:
         return [pid for pid in pids if is_running(pid)]
@@ -274,7 +274,7 @@ class ChildSampler:
 
     @property
     def cpu_s(self) -> float:
-        """Return the CPU seconds of all children that were seen."""
+        """Return the CPU seconds of all observed children."""
         return sum(self._cpu_s.values())
 
     def _run(self) -> None:

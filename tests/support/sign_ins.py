@@ -1,4 +1,4 @@
-"""A browser without a screen: a session of the web pages and the forms on them."""
+"""Requests of a browser: sign-in, pages and forms of a session."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ START_PATH = "/settings/integrations"
 def sign_in(
     instance: RunningInstance, token: str | None = None, **headers: str
 ) -> requests.Response:
-    """Send the sign-in form, by default as admin, and return the answer without following it."""
+    """Send the sign-in form, by default as admin, and return the response without redirects."""
     return requests.post(
         f"{instance.url}/sign-in",
         data={"token": token or instance.token},
@@ -28,13 +28,13 @@ def sign_in(
 
 
 def cookie_of(answer: requests.Response) -> str:
-    """Return the session cookie that an answer sets."""
+    """Return the session cookie that a response sets."""
     assert answer.status_code == 303, answer.text
     return str(answer.cookies[COOKIE])
 
 
 def open_page(instance: RunningInstance, cookie: str, path: str = START_PATH) -> requests.Response:
-    """Return a page for a session cookie; without a session it is a redirect."""
+    """Return a page for a session cookie, or a redirect if there is no session."""
     return requests.get(
         f"{instance.url}{path}",
         cookies={COOKIE: cookie},
@@ -53,13 +53,13 @@ def is_signed_in(instance: RunningInstance, cookie: str) -> bool:
 def send_form(
     instance: RunningInstance, cookie: str, path: str, **fields: Any
 ) -> requests.Response:
-    """Send a form of a session with its CSRF value, without following the answer."""
+    """Send a form of a session with its CSRF value, and return the response without redirects."""
     page = open_page(instance, cookie).text
-    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', page)
-    assert found is not None
+    match = re.search(r'name="csrf" value="([0-9a-f]{64})"', page)
+    assert match is not None
     return requests.post(
         f"{instance.url}{path}",
-        data={"csrf": found.group(1), **fields},
+        data={"csrf": match.group(1), **fields},
         cookies={COOKIE: cookie},
         timeout=SECONDS,
         allow_redirects=False,

@@ -1,4 +1,4 @@
-"""Uploads made by writing their records, for tests of retention with many of them."""
+"""Uploads created as database records, for tests of retention with many uploads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class UploadRecords:
         since: datetime | None = None,
         connection: Connection | None = None,
     ) -> Upload:
-        """Add a verified upload and make it current. content: its hash, of any length."""
+        """Add a verified upload and make it current. content: a hash of any length."""
         if connection is None:
             with self.storage.database.write() as connection:
                 return self.add(content, kind=kind, since=since, connection=connection)
@@ -75,7 +75,7 @@ class UploadRecords:
             return connection.scalar(select(func.count()).select_from(files)) or 0
 
     def published_ids(self) -> list[int | None]:
-        """Return which upload each publication refers to, from old to new."""
+        """Return the upload id of each publication, the oldest first."""
         with self.storage.database.read() as connection:
             query = select(publication_table.c.file_id).order_by(publication_table.c.id)
             return list(connection.scalars(query))
@@ -91,8 +91,8 @@ def stored_uploads(data: Path) -> Iterator[UploadRecords]:
                 connection, 1, name="shop", integration_type="dbt_core"
             )
             integrations.add_environment(connection, integration.id, "PROD")
-            found = integrations.find_integration(connection, 1, integration.id)
-            assert found is not None
+            stored = integrations.find_integration(connection, 1, integration.id)
+            assert stored is not None
             token_id = connection.scalar(select(tokens.c.id))
             assert token_id is not None
-        yield UploadRecords(storage, found.environments[0].id, token_id)
+        yield UploadRecords(storage, stored.environments[0].id, token_id)

@@ -1,4 +1,4 @@
-"""Run the command line at a pseudo-terminal, which Windows does not have."""
+"""Commands at a pseudo-terminal, which Windows does not have."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ def at_a_terminal(
 ) -> str:
     """Run `datapilot WORDS` at a pseudo-terminal, answer its prompts and return its output."""
     command = [sys.executable, "-c", _TERMINAL, sys.executable, "-m", "datapilot_defer", *words]
-    shown = b""
+    output = b""
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         for question, answer in answers.items():
-            before = len(shown)
-            while question.encode() not in shown[before:]:
+            before = len(output)
+            while question.encode() not in output[before:]:
                 piece = os.read(process.stdout.fileno(), 4096)
-                assert piece, shown
-                shown += piece
+                assert piece, output
+                output += piece
             process.stdin.write(f"{answer}\n".encode())
             process.stdin.flush()
-        shown += process.stdout.read()
-    return shown.decode()
+        output += process.stdout.read()
+    return output.decode()

@@ -1,4 +1,4 @@
-"""A visitor of the web pages: a session, its pages, and the forms on them.
+"""A user of the web pages: a session, its pages and their forms.
 
 visit = Visit(instance, instance.token)
 page = visit.get("/settings/tokens")
@@ -21,7 +21,7 @@ TOKENS = "/settings/tokens"
 
 
 class Visit:
-    """A signed-in browser without a screen; without a token, it is not signed in."""
+    """A session of the web pages. Without a token, the user is not signed in."""
 
     def __init__(self, instance: RunningInstance, token: str | None = None) -> None:
         self.url = instance.url
@@ -39,7 +39,7 @@ class Visit:
     def send(
         self, path: str, *, follow: bool = True, csrf: str | None = None, **fields: Any
     ) -> requests.Response:
-        """Send a form. csrf: None takes the value of the session's forms."""
+        """Send a form. csrf: None uses the value of the session's forms."""
         if csrf is None:
             match = re.search(r'name="csrf" value="([0-9a-f]+)"', self.get(INTEGRATIONS).text)
             assert match is not None

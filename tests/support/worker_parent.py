@@ -1,4 +1,4 @@
-"""A process with a verification worker, to be killed: prints the ID of the worker's process.
+"""A process with a verification worker, which prints the process ID of the worker.
 
 python -m tests.support.worker_parent starting|idle|receiving|busy
 """
@@ -17,7 +17,7 @@ from tests.support.instance_calls import manifest
 
 
 class EndlessContent:
-    """Content whose store stops answering after the first bytes."""
+    """Content whose storage stops responding after the first bytes."""
 
     size_bytes = 1_000_000
 

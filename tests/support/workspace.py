@@ -1,4 +1,4 @@
-"""The settings file of the fixture `workspace`, and the entry of its project `shop`."""
+"""The settings file of the fixture `workspace` and the entry of its project `shop`."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def settings_file(workspace: Path) -> Path:
 
 
 def write(workspace: Path, value: object, key: str = "shop") -> None:
-    """Write the settings as the panel does."""
+    """Write the settings like the extension's panel."""
     text = json.dumps({SETTINGS_KEY: {key: value}}, indent=4)
     settings_file(workspace).write_text(text, encoding="utf-8")
 
 
-def local(folder: object, **more: object) -> dict[str, object]:
+def local(directory: object, **more: object) -> dict[str, object]:
     """Return an entry of local mode."""
     return {
         "deferToProduction": True,
         "favorState": False,
         "manifestPathType": "local",
-        "manifestPathForDeferral": str(folder),
+        "manifestPathForDeferral": str(directory),
         **more,
     }

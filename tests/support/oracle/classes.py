@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import dbt.cli.main  # noqa: F401  as dbt itself starts: see loader.py
+import dbt.cli.main  # noqa: F401  like dbt itself; see loader.py
 from dbt.artifacts.schemas.manifest import WritableManifest
 
 VALUES: tuple[Any, ...] = (
@@ -58,20 +58,20 @@ VALUES: tuple[Any, ...] = (
     ),
 )
 
-# What a class asks for beside its types.
+# Values that a class requires besides its types.
 MORE = {"ExternalPartition": {"name": "x", "data_type": "text"}}
 
 
-def reachable(kind: Any, found: dict[str, Any]) -> dict[str, Any]:
+def reachable(kind: Any, classes: dict[str, Any]) -> dict[str, Any]:
     """Return every dataclass that occurs in a type."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type) and kind.__name__ not in found:
-        found[kind.__name__] = kind
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type) and kind.__name__ not in classes:
+        classes[kind.__name__] = kind
         hints = typing.get_type_hints(kind, include_extras=True)
         for field in dataclasses.fields(kind):
-            reachable(hints[field.name], found)
+            reachable(hints[field.name], classes)
     for part in typing.get_args(kind):
-        reachable(part, found)
-    return found
+        reachable(part, classes)
+    return classes
 
 
 def sample(kind: Any) -> Any:
@@ -119,7 +119,7 @@ def instance(cls: Any) -> dict[str, Any]:
 
 
 def tries(cls: Any, base: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:
-    """Yield each field with each value and without one, and whether the class accepts it."""
+    """Yield each field with each value and without a value, and whether the class accepts it."""
     names = [field.metadata.get("alias", field.name) for field in dataclasses.fields(cls)]
     for name in names:
         without = {key: value for key, value in base.items() if key != name}
@@ -131,8 +131,8 @@ def tries(cls: Any, base: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:
 def loads(cls: Any, data: dict[str, Any]) -> bool:
     """Return whether the class accepts a value."""
     try:
-        cls.from_dict(copy.deepcopy(data))  # dbt changes its input
-    except Exception:  # noqa: BLE001  whatever it raises, it does not load
+        cls.from_dict(copy.deepcopy(data))  # dbt changes its input.
+    except Exception:  # noqa: BLE001  any exception means rejection
         return False
     return True
 

@@ -1,4 +1,4 @@
-{#- What the shop's loader does every hour: `dbt run-operation load_raw`. -#}
+{#- Simulates the shop's hourly loader. Run it with `dbt run-operation load_raw`. -#}
 {% macro load_raw() %}
   {% do run_query("create schema if not exists raw") %}
   {% do run_query("""

@@ -1,4 +1,4 @@
-"""Kill an instance repeatedly while clients onboard and pull, then compare what it stored."""
+"""Kill an instance repeatedly while clients onboard and pull, then compare the stored data."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Plan:
-    """Numbers of calls and time from ready to killed. template: a manifest that dbt wrote."""
+    """Numbers of clients and calls, and the time between kills. template: a manifest of dbt."""
 
     template: bytes = field(repr=False)
     clients: int
@@ -48,7 +48,7 @@ class Plan:
 
 @dataclass
 class Outcome:
-    """What clients observed. `wrong` lists broken promises."""
+    """Results that clients observed. `wrong` lists the violated guarantees."""
 
     kills: int = 0
     exits: Counter[int] = field(default_factory=Counter)
@@ -60,21 +60,21 @@ class Outcome:
     seconds: float = 0.0
 
 
-def torture(data: Path, plan: Plan, checkout: Checkout | None = None) -> Outcome:
-    """Run the plan against this checkout's server or another one's."""
+def kill_repeatedly(data: Path, plan: Plan, checkout: Checkout | None = None) -> Outcome:
+    """Run the plan with the server of this checkout or another one."""
     served = checkout or Checkout()
     outcome = Outcome()
     with serving(served, data) as server, Client(server) as client:
         token = server.token
         for number in range(plan.clients):
             client.create_integration(f"c{number}")
-    begun = time.monotonic()
-    with _killed_again_and_again(served, data, plan, outcome) as url:
+    started = time.monotonic()
+    with _killing_repeatedly(served, data, plan, outcome) as url:
         clients = _Clients(url, token, plan, outcome, data.parent)
         clients.run()
     with serving(served, data, "--keep", "999", token=token) as server:
         _compare(server.url, token, outcome)
-    outcome.seconds = time.monotonic() - begun
+    outcome.seconds = time.monotonic() - started
     return outcome
 
 
@@ -110,12 +110,12 @@ class _Clients:
         for turn in range(self.plan.onboards // self.plan.clients):
             content = _manifest(self.plan.template, integration_id, turn)
             path.write_bytes(content)
-            begun = time.monotonic()
+            started = time.monotonic()
             code = self._command(integration_id, path)
             with self._lock:
                 self.outcome.exits[code] += 1
                 self.outcome.longest_onboard_s = max(
-                    self.outcome.longest_onboard_s, time.monotonic() - begun
+                    self.outcome.longest_onboard_s, time.monotonic() - started
                 )
                 if code == 0:
                     sha256 = hashlib.sha256(content).hexdigest()
@@ -156,19 +156,19 @@ class _Clients:
         return done.returncode
 
     def _pull(self, integration_id: int) -> None:
-        """Pull until all uploads are done; retry at once while the instance is down."""
+        """Pull until all uploads are done. Retry without delay while the instance is down."""
         remaining = self.plan.pulls // self.plan.clients
         while remaining > 0 or not self._done.is_set():
-            begun = time.monotonic()
-            seen = self._pull_once(integration_id)
+            started = time.monotonic()
+            result = self._pull_once(integration_id)
             with self._lock:
-                self.outcome.pulls[seen] += 1
+                self.outcome.pulls[result] += 1
                 self.outcome.longest_pull_s = max(
-                    self.outcome.longest_pull_s, time.monotonic() - begun
+                    self.outcome.longest_pull_s, time.monotonic() - started
                 )
-            remaining -= seen == "whole"
-            if seen != "whole":
-                if self._done.is_set() and seen == "nothing yet":
+            remaining -= result == "complete"
+            if result != "complete":
+                if self._done.is_set() and result == "nothing yet":
                     return
                 time.sleep(0.1)
 
@@ -193,7 +193,7 @@ class _Clients:
             return "cut off"
         is_complete = hashlib.sha256(download.content).hexdigest() == location["sha256"]
         if download.status_code == 200 and is_complete:
-            return "whole"
+            return "complete"
         with self._lock:
             self.outcome.wrong.append(
                 f"pull of {integration_id}: {download.status_code}, {len(download.content)} bytes"
@@ -202,17 +202,17 @@ class _Clients:
 
 
 @contextmanager
-def _killed_again_and_again(
+def _killing_repeatedly(
     checkout: Checkout, data: Path, plan: Plan, outcome: Outcome
 ) -> Iterator[str]:
     port = _free_port()
-    over = threading.Event()
+    end = threading.Event()
 
     def kill() -> None:
-        while not over.is_set():
+        while not end.is_set():
             with start_server(checkout, data, "--keep", "999", port=port) as process:
                 wait_until_ready(process)
-                over.wait(plan.seconds_between_kills)
+                end.wait(plan.seconds_between_kills)
                 children = descendants(process.pid)
                 process.kill()
             outcome.kills += 1
@@ -225,18 +225,18 @@ def _killed_again_and_again(
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        over.set()
+        end.set()
         killer.join()
 
 
 def _compare(url: str, token: str, outcome: Outcome) -> None:
-    """Check that each confirmed manifest is in the history and downloads byte for byte."""
+    """Check that each confirmed manifest is in the history and has the original bytes."""
     headers = {"Authorization": f"Bearer {token}", "x-tenant": INSTANCE_NAME}
     for integration_id, expected in outcome.onboarded.items():
         environment_url = f"{url}/dbt/v1/project_integrations/{integration_id}/PROD"
         ids = {}
-        for past in requests.get(environment_url, headers=headers, timeout=60).json()["history"]:
-            ids[past["sha256"]] = past["dbt_core_integration_file_id"]
+        for entry in requests.get(environment_url, headers=headers, timeout=60).json()["history"]:
+            ids[entry["sha256"]] = entry["dbt_core_integration_file_id"]
         for sha256 in [sha for sha in expected if sha not in ids]:
             outcome.wrong.append(f"integration {integration_id} lost {sha256}")
         for sha256, file_id in ids.items():
@@ -258,7 +258,7 @@ def _compare(url: str, token: str, outcome: Outcome) -> None:
 
 
 def _manifest(template: bytes, integration_id: int, turn: int) -> bytes:
-    """Return the template as if dbt had written it later; all are different."""
+    """Return the template with another time and invocation id."""
     document = json.loads(template)
     document["metadata"]["generated_at"] = f"{BEGIN + timedelta(minutes=turn):%Y-%m-%dT%H:%M:%SZ}"
     document["metadata"]["invocation_id"] = f"{integration_id:08d}-0000-4000-8000-{turn:012d}"
