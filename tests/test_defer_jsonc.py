@@ -124,7 +124,7 @@ def test_syntax_error_states_position(text: str, position: str) -> None:
 def test_parent_that_is_not_an_object_is_not_overwritten() -> None:
     with pytest.raises(NotJsoncError, match=r"a\.b is not an object"):
         set_value('{"a": {"b": [1]}}', ["a", "b", "c"], 1)
-    with pytest.raises(NotJsoncError, match="the whole is not an object"):
+    with pytest.raises(NotJsoncError, match="the text is not an object"):
         set_value("[1]", ["a"], 1)
 
 

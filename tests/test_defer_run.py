@@ -307,7 +307,7 @@ def test_ctrl_c_at_terminal_is_not_forwarded(group: str, hits: int) -> None:
     [
         (
             "Core:\\n  - installed: 1.4.9\\n",
-            "dbt 1.4.9, which can't be used here: dbt 1.5 or newer",
+            "is dbt 1.4.9. dbt 1.5 or newer",
         ),
         ("dbt Cloud CLI - 0.38.15 (abc)\\n", "dbt Cloud CLI, which defers on the platform"),
         ("hello\\n", "does not report its version"),
@@ -494,7 +494,7 @@ def test_dbt_receives_no_token(
     [
         ("", "no dbt command given"),
         ("--debug", "no dbt command given"),
-        ("biuld -s m", "'biuld' is no command of dbt"),
+        ("biuld -s m", "'biuld' is not a command of dbt"),
         ("--target run", "no dbt command given"),
         ("dbt build", "omit the word dbt"),
     ],
@@ -505,9 +505,7 @@ def test_words_without_command_are_rejected(words: str, message: str) -> None:
 
 
 def test_quoted_words_are_rejected() -> None:
-    with pytest.raises(
-        UsageError, match="'build -s m' is one word for dbt: write the words without quotes"
-    ):
+    with pytest.raises(UsageError, match="'build -s m' is a single argument"):
         find_command(["build -s m"])
 
 
@@ -525,7 +523,7 @@ def test_options_that_contradict_deferral_are_rejected() -> None:
                 environ={},
             )
     with pytest.raises(
-        UsageError, match=r"dbt 1\.5\.0 can't select by one --state and defer to another"
+        UsageError, match=r"dbt 1\.5\.0 cannot select by one state and defer to another"
     ):
         compose_command(
             ["run", "--state", "o"],

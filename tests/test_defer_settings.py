@@ -287,10 +287,10 @@ def test_variables_in_path_are_expanded(
     ("name", "value", "message"),
     [
         ("STATES", "", "STATES, which is not set"),
-        ("DATAPILOT_TOKEN", "t0ken", "DATAPILOT_TOKEN, which may hold a secret"),
-        ("Altimate_Url", "t0ken", "Altimate_Url, which may hold a secret"),
-        ("DBT_ENV_SECRET_PAT", "t0ken", "DBT_ENV_SECRET_PAT, which may hold a secret"),
-        ("ALTIMATE_API_KEY", "t0ken", "ALTIMATE_API_KEY, which may hold a secret"),
+        ("DATAPILOT_TOKEN", "t0ken", "DATAPILOT_TOKEN, which may contain a secret"),
+        ("Altimate_Url", "t0ken", "Altimate_Url, which may contain a secret"),
+        ("DBT_ENV_SECRET_PAT", "t0ken", "DBT_ENV_SECRET_PAT, which may contain a secret"),
+        ("ALTIMATE_API_KEY", "t0ken", "ALTIMATE_API_KEY, which may contain a secret"),
     ],
 )
 def test_variable_that_cannot_be_expanded_is_reported(

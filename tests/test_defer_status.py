@@ -44,7 +44,7 @@ def test_options_do_not_turn_defer_on(workspace: Path, prod: Path, is_stored: bo
     assert lines[0] == (
         f"Defer is off for shop ({settings_file(workspace)}); with these options it would be usable"
     )
-    assert f"With these options: folder {prod}; favor state off" in lines
+    assert f"With these options: directory {prod}; favor state off" in lines
     assert ("Manifest: integration 7, environment PROD; favor state off" in lines) is is_stored
 
 
@@ -75,7 +75,7 @@ def test_status_shows_options_beside_stored_settings(workspace: Path, prod: Path
     done = defer("status", "--manifest-path", prod)
     assert done.exit_code == 0
     assert lines[1] in done.stdout
-    assert f"With these options: folder {prod}; favor state off" in done.stdout
+    assert f"With these options: directory {prod}; favor state off" in done.stdout
 
 
 def test_status_omits_options_equal_to_stored_settings(workspace: Path, prod: Path) -> None:

@@ -20,24 +20,16 @@ from datapilot_defer.cli.main import root
 from tests.support.commands import LEAVES
 from tests.support.dbt_project import Shop
 from tests.support.environments import REPOSITORY, executable, require_program
+from tests.support.package_variables import VARIABLE, variables_of_package
 
 PACKAGE = REPOSITORY / "datapilot_defer"
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-PAGES = README + "".join(
-    page.read_text(encoding="utf-8") for page in sorted((REPOSITORY / "docs").rglob("*.md"))
-)
-# Variables of this program, not those of other programs or of the tests.
-VARIABLE = re.compile(r"\b(?:DATAPILOT|ALTIMATE)_[A-Z_]*[A-Z]\b")
 
 
-def variables_of_package() -> set[str]:
-    """Return the environment variables in string literals of the package."""
-    variables: set[str] = set()
-    for path in (REPOSITORY / "datapilot_defer").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                variables |= set(VARIABLE.findall(node.value))
-    return variables
+def read_pages(pattern: str) -> str:
+    """Return the README and the pages below docs/ that match a pattern."""
+    pages = sorted((REPOSITORY / "docs").glob(pattern))
+    return README + "".join(page.read_text(encoding="utf-8") for page in pages)
 
 
 @pytest.mark.parametrize("dotted", LEAVES)
@@ -81,7 +73,9 @@ def test_command_reference_is_current() -> None:
 
 def test_documented_variables_are_those_of_package() -> None:
     documented = {
-        name for name in VARIABLE.findall(PAGES) if not name.startswith("DATAPILOT_TEST_")
+        name
+        for name in VARIABLE.findall(read_pages("**/*.md"))
+        if not name.startswith("DATAPILOT_TEST_")
     }
     assert documented == variables_of_package()
 
@@ -125,7 +119,7 @@ def test_paths_in_contributing_exist() -> None:
 
 def commands_in_pages() -> set[str]:
     """Return the command lines in code blocks, backticks and tables of the documentation."""
-    code = re.findall(r"^```.*?^```|`[^`\n]+`", PAGES, flags=re.MULTILINE | re.DOTALL)
+    code = re.findall(r"^```.*?^```|`[^`\n]+`", read_pages("*.md"), flags=re.MULTILINE | re.DOTALL)
     lines = (line for block in code for line in block.strip("`").splitlines())
     matches = (re.search(r"\bdatapilot(?:-defer)? [a-z][^`']*", line) for line in lines)
     return {

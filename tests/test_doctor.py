@@ -171,7 +171,7 @@ def test_missing_manifest_fails_only_for_read_token(instance: RunningInstance) -
     [
         (("--integration-id", 99), "no integration has the ID 99"),
         (("--integration-name", "Shop"), "no integration is called 'Shop'"),
-        (("--integration-id", 1, "--environment", "DEV"), "no environment 'DEV'; it has: PROD"),
+        (("--integration-id", 1, "--environment", "DEV"), "no environment 'DEV'. It has: PROD"),
     ],
 )
 def test_unknown_integration_is_reported_and_other_steps_run(
@@ -244,7 +244,7 @@ def test_unknown_host_fails_dns_step() -> None:
     )
     assert done.exit_code == 5
     assert statuses(done)["dns"] == "failed"
-    assert "nowhere.invalid can't be resolved" in details(done)["dns"]
+    assert "cannot resolve the name nowhere.invalid" in details(done)["dns"]
 
 
 def test_wrong_clock_is_reported(hosted: ProtocolServer) -> None:
@@ -252,7 +252,7 @@ def test_wrong_clock_is_reported(hosted: ProtocolServer) -> None:
     hosted.answers["GET /health"] = lambda _: Reply({"status": "ok"}, headers={"Date": yesterday})
     done = datapilot("doctor", "--json", env=hosted.access)
     assert done.exit_code == 5
-    assert "clocks are 864" in details(done)["clock"]
+    assert "clocks differ by 864" in details(done)["clock"]
     assert statuses(done)["credentials"] == "passed"
 
 
@@ -403,7 +403,7 @@ def test_local_manifest_is_checked(hosted: ProtocolServer, project: Path, artifa
     assert enabled.exit_code == 0, enabled.output
     done = datapilot("doctor", "--json", env=hosted.access)
     assert done.exit_code == 0, done.output
-    assert details(done)["manifest_source"].startswith(f"defer is on; folder {state}; ")
+    assert details(done)["manifest_source"].startswith(f"defer is on; directory {state}; ")
     assert details(done)["manifest_source"].endswith(" old")
     (state / "manifest.json").unlink()
     broken = datapilot("doctor", "--json", env=hosted.access)
@@ -449,7 +449,7 @@ def test_keyring_is_not_read_if_not_needed(hosted: ProtocolServer) -> None:
     keyring.set_keyring(LockedKeyring())
     done = datapilot("doctor", "--json", env=hosted.access)
     assert statuses(done)["keyring"] == "passed"
-    assert "not needed: the token comes from environment" in details(done)["keyring"]
+    assert "not needed, because the token comes from environment" in details(done)["keyring"]
 
 
 def test_token_in_keyring_is_found(hosted: ProtocolServer) -> None:
@@ -467,7 +467,7 @@ no_keyring = NoKeyring()  # type: ignore[no-untyped-call]
     ("backend", "env", "status", "message"),
     [
         (MemoryKeyring(), {}, "passed", "works, and contains no credentials for this"),
-        (LockedKeyring(), {}, "warning", "can't be used (OSError)"),
+        (LockedKeyring(), {}, "warning", "cannot be used (OSError)"),
         (no_keyring, {}, "warning", "there is no keyring on this system"),
         (LockedKeyring(), {"DATAPILOT_KEYRING": "0"}, "skipped", "not used here"),
         (LockedKeyring(), {"DATAPILOT_KEYRING": "maybe"}, "failed", "Set it to 1 or 0"),

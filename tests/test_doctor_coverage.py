@@ -99,7 +99,7 @@ def test_integration_name_fails_without_list_of_integrations(
     done = datapilot("doctor", *words, "--json", env=hosted.access)
     assert done.exit_code == exit_code, done.output
     if words:
-        assert "'shop' can't be found" in details(done)["integration"]
+        assert "cannot look up 'shop'" in details(done)["integration"]
     assert details(done)["reading"] == (
         "not tried: the integrations could not be listed. Use --integration-id"
     )
@@ -140,7 +140,7 @@ def test_max_age_applies_to_local_manifest(
     assert enabled.exit_code == 0, enabled.output
     done = datapilot("doctor", "--json", env={**hosted.access, "DATAPILOT_MAX_AGE": "10s"})
     assert (done.exit_code, statuses(done)["manifest_source"]) == (1, "failed")
-    assert "allowed is 10" in details(done)["manifest_source"]
+    assert "the limit is 10" in details(done)["manifest_source"]
     unreadable = datapilot("doctor", env={**hosted.access, "DATAPILOT_MAX_AGE": "abc"})
     assert unreadable.exit_code == 2
 

@@ -100,8 +100,8 @@ def test_each_wait_is_reported_on_one_line(world: World, tmp_path: Path) -> None
     assert len(waits) == 2
     for line in waits:
         assert re.fullmatch(
-            r"uploading the manifest: http://127.0.0.1:\d+ returned a server error \(HTTP 503\); "
-            r"next try in \d+\.\d s",
+            r"uploading the manifest: http://127.0.0.1:\d+ returned a server error \(HTTP 503\)\. "
+            r"Next attempt in \d+\.\d s",
             line,
         )
 

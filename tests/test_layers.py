@@ -294,10 +294,15 @@ def is_callable_type(value: ast.expr) -> bool:
 
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield each function of a file with its number of lines."""
+    """Yield each function of a file with its number of lines, without its docstring.
+
+    The docstring of a command is its help text.
+    """
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
+            docstring = ast.get_docstring(node, clean=False) or ""
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            yield node.name, lines - len(docstring.splitlines())
 
 
 def tree_of(path: Path) -> ast.Module:

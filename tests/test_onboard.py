@@ -253,8 +253,8 @@ BAD_ANSWERS = [
         2,
         "id: bad",
     ),
-    ("GET /dbt/v1/signed_url", Reply({"url": None}), 5, "lacks"),
-    ("GET /dbt/v1/signed_url", Reply([]), 5, "lacks"),
+    ("GET /dbt/v1/signed_url", Reply({"url": None}), 5, "expected"),
+    ("GET /dbt/v1/signed_url", Reply([]), 5, "expected"),
     ("POST /dbt/v1/verify_upload", Reply({"detail": "sha256 differs"}, 422), 1, "sha256 differs"),
     ("POST /dbt/v1/verify_upload", Reply({"detail": "another project"}, 409), 1, "another project"),
     ("POST /dbt/v1/verify_upload", HTML, 5, "HTTP 502"),
@@ -326,7 +326,7 @@ def test_ambiguous_name_error_lists_ids(hosted: ProtocolServer, manifest: Path) 
         env=hosted.access,
     )
     assert done.exit_code == 2
-    assert "ids 7, 8" in done.stderr
+    assert "IDs 7, 8" in done.stderr
 
 
 def test_unknown_name_error_lists_integrations(hosted: ProtocolServer, manifest: Path) -> None:
@@ -455,7 +455,7 @@ def test_missing_file_and_directory_are_usage_errors(
     directory = onboard_to(hosted, tmp_path)
     assert (missing.exit_code, directory.exit_code) == (2, 2)
     assert str(tmp_path / "nowhere.json") in missing.stderr
-    assert "folder" in directory.stderr
+    assert "is a directory" in directory.stderr
     assert hosted.requests == []
 
 

@@ -244,7 +244,9 @@ def test_file_of_another_kind_is_reported(
     done = pull(instance, integration, "--file-id", file_id)
     assert done.exit_code == 4
     history = "datapilot dbt integrations history --integration-id 1 --environment PROD"
-    assert f"file {file_id} of integration 1 is no manifest; `{history}` lists them" in done.stderr
+    assert (
+        f"file {file_id} of integration 1 is not a manifest. `{history}` lists them" in done.stderr
+    )
 
 
 def test_relative_output_is_resolved_and_kinds_are_listed(
@@ -284,7 +286,7 @@ def test_unknown_environment_error_lists_environments(
 ) -> None:
     done = pull(instance, integration, "--environment", "prodd")
     assert done.exit_code == 4
-    assert "integration 1 (shop) has no environment prodd; it has: PROD" in done.stderr
+    assert "integration 1 (shop) has no environment prodd. It has: PROD" in done.stderr
 
 
 def test_unknown_integration_error_lists_integrations(
@@ -293,7 +295,7 @@ def test_unknown_integration_error_lists_integrations(
     done = pull(instance, 99)
     assert done.exit_code == 4
     assert "no integration 99 on" in done.stderr
-    assert "there are: 1 (shop)" in done.stderr
+    assert "It has: 1 (shop)" in done.stderr
 
 
 def test_integration_is_selected_by_name(instance: RunningInstance, integration: int) -> None:
@@ -350,7 +352,7 @@ def test_offline_uses_cached_manifest_and_reports_age(
 ) -> None:
     before = pull(instance, integration, "--offline")
     assert before.exit_code == 5
-    assert "no usable artifacts from integration 1" in before.stderr
+    assert "no usable artifacts of integration 1" in before.stderr
     pull(instance, integration)
     done = pull(instance, integration, "--offline", "-v")
     assert (done.exit_code, done.json["offline"]) == (0, True)
@@ -496,7 +498,7 @@ def test_manifest_unreadable_by_dbt_is_rejected_and_old_one_kept(
     upload_without_validation(instance, integration, v20)
     done = pull(instance, integration, "--readable-by", "1.11")
     assert done.exit_code == 1
-    assert "has no manifest that dbt 1.11 can read; Nothing was changed" in done.stderr
+    assert "has no valid manifest that dbt 1.11 can read. Nothing was changed" in done.stderr
     assert sha256(directory / "manifest.json") == sha256(artifacts / "manifest.json")
 
 

@@ -100,7 +100,7 @@ def test_invalid_id_and_size_are_reported(
 ) -> None:
     answer_with(hosted, **{name: value})
     done = pull(hosted, tmp_path / "state")
-    assert (done.exit_code, f"answer lacks '{name}'" in done.stderr) == (5, True), done.stderr
+    assert (done.exit_code, f"expected '{name}'" in done.stderr) == (5, True), done.stderr
 
 
 def test_lone_surrogate_is_replaced_in_record() -> None:

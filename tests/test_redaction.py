@@ -329,6 +329,8 @@ def test_token_in_path_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     words = ("dbt", "onboard", "--integration-id", "1", "--dry-run")
     for more in ((), ("--json",)):
         done = datapilot(*words, *more, env={"CORP_TOKEN": token})
+        assert "CORP_TOKEN, which may contain a secret" in done.output
+        done = datapilot(*words, *more, env={"CORP_TOKEN": f"out/{token}"})
         assert done.exit_code == 2
         assert "dpd_***" in done.output
         assert token not in done.output

@@ -24,8 +24,8 @@ from datapilot_defer.instance.settings import InstanceSettings
 from datapilot_defer.storage import open_storage
 from tests.support.commands import LEAVES, datapilot
 from tests.support.environments import REPOSITORY
+from tests.support.package_variables import variables_of_package
 from tests.support.protocol_server import ProtocolServer
-from tests.test_docs import variables_of_package
 
 REFERENCE = REPOSITORY / "docs" / "reference"
 # What `requests` adds to ours: Authorization, x-tenant and User-Agent.

@@ -83,8 +83,8 @@ def test_a_rotation_is_audited_and_reports_what_stops_working(instance: RunningI
     done = datapilot("instance", "rotate-key", "--data", instance.data)
     assert done.exit_code == 0
     assert "Replaced the signing key of instance acme." in done.stdout
-    assert "URLs that were signed before are no longer valid." in done.stdout
-    assert "Tokens and sessions stay valid." in done.stdout
+    assert "URLs that were signed earlier are no longer valid." in done.stdout
+    assert "Tokens and sessions remain valid." in done.stdout
     (key,) = signing_keys(instance.data)
     assert key.hex() not in done.output
     log = datapilot("instance", "audit", "--data", instance.data, "--limit", 1, "--json").json

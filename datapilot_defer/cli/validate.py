@@ -74,7 +74,7 @@ def _print_results(output: Output, results: Sequence[ValidationResult]) -> None:
     exit_code = 0
     if not all(result.is_accepted for result in results):
         exit_code = ArtifactRefused.exit_code
-        output.summarize("refused", text)
+        output.summarize("rejected", text)
     data = {
         "ok": exit_code == 0,
         "exit_code": exit_code,

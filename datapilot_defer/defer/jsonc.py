@@ -69,7 +69,6 @@ def set_members(
     """Return the text with these members of the object at `path`. All other bytes stay.
 
     root: the parsed text. Missing objects on the path are created.
-
     Raises NotJsoncError if a value on the path is not an object.
     """
     if root.start == root.end:

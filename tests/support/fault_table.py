@@ -125,7 +125,7 @@ RESETS = [
     onboards("ingestion: started, the answer is lost", At(INGESTION, act.cut_answer(0), 1),
         {INGESTION: exactly(2)}),
     Row("ingestion: reset every time", At(INGESTION, act.cut_request(0)), 5,
-        "starting the ingestion: .*broke", {INGESTION: several()}, "new", timeout_s=2),
+        "starting the ingestion: .*closed", {INGESTION: several()}, "new", timeout_s=2),
 ]
 
 STALLS = [
@@ -193,7 +193,7 @@ STATUSES = [
         timeout_s=20),
     Row("401", At(CREDENTIALS, act.answer(401, b'{"detail": "no"}')), 3,
         "does not accept the token", {CREDENTIALS: exactly(1), PUT: exactly(0)}),
-    Row("402", At(SIGNED_URL, act.answer(402, b'{"detail": "pay"}')), 3, "quota .* used up: pay",
+    Row("402", At(SIGNED_URL, act.answer(402, b'{"detail": "pay"}')), 3, "quota .* exceeded: pay",
         {SIGNED_URL: exactly(1)}),
     Row("403", At(PERMISSIONS, act.answer(403, b'{"detail": "read only"}')), 3,
         "not allowed: read only", {PERMISSIONS: exactly(1)}),
@@ -208,15 +208,15 @@ STATUSES = [
 ANSWERS = [
     Row("200 with a login page", At("GET", act.answer(200, LOG_IN, HTML)), 5, "login page",
         {CREDENTIALS: exactly(1)}),
-    Row("signed_url: null", At(SIGNED_URL, act.answer(200, b"null")), 5, "lacks|not JSON",
-        {PUT: exactly(0)}),
+    Row("signed_url: null", At(SIGNED_URL, act.answer(200, b"null")), 5,
+        "expected an object|not JSON", {PUT: exactly(0)}),
     Row("signed_url: a list", At(SIGNED_URL, act.answer(200, b"[]")), 5,
         "invalid response of the instance: expected"),
     Row("signed_url: an invalid URL", At(SIGNED_URL, act.answer(200,
-        b'{"url": "not a url", "dbt_core_integration_file_id": 1}')), 5, "answer lacks 'url'"),
+        b'{"url": "not a url", "dbt_core_integration_file_id": 1}')), 5, "expected 'url'"),
     Row("signed_url: another program's URL", At(SIGNED_URL, act.answer(200,
         b'{"url": "file:///etc/passwd", "dbt_core_integration_file_id": 1}')), 5,
-        "answer lacks 'url'"),
+        "expected 'url'"),
     Row("verify: not ok", At(VERIFY, act.answer(200,
         b'{"ok": false, "detail": "the disk is full"}')), 5,
         "did not confirm the upload: the disk is full"),
@@ -308,7 +308,7 @@ DOWNLOADS = [
     pulls("download: reset within the body", At(DOWNLOAD, act.cut_answer(300000), 1),
         {DOWNLOAD: exactly(2)}),
     pulls("download: truncated twice", At(DOWNLOAD, act.cut_body(1000), 2), {DOWNLOAD: exactly(3)}),
-    Row("download: truncated every time", At(DOWNLOAD, act.cut_body(1000)), 5, "cut off",
+    Row("download: truncated every time", At(DOWNLOAD, act.cut_body(1000)), 5, "was incomplete",
         {DOWNLOAD: several()}, "old", "pull", timeout_s=2),
     pulls("download: one byte changed", At(DOWNLOAD, act.corrupt_answer, 1),
         {DOWNLOAD: exactly(2)}),
@@ -325,7 +325,7 @@ DOWNLOADS = [
     Row("download: a body without end", At(DOWNLOAD, act.never_ending), 5,
         "sends more than [0-9,]+ bytes|did not end", {}, "old", "pull", timeout_s=3),
     Row("fetch_artifact_url: 404", At(FETCH_URL, act.answer(404,
-        b'{"detail": "nothing uploaded"}')), 4, "manifest.json was not onboarded",
+        b'{"detail": "nothing uploaded"}')), 4, "has no manifest.json yet",
         {FETCH_URL: exactly(1)}, "old", "pull"),
 ]
 # fmt: on
