@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -140,3 +142,30 @@ def test_shell_completes_command(shell: str, tmp_path: Path) -> None:
 def test_group_help_lists_every_command() -> None:
     listed = datapilot("--help").stdout
     assert all(f"  {name}" in listed for name in root.commands)
+
+
+@pytest.mark.parametrize("dotted", LEAVES)
+def test_help_has_an_example_of_the_command(dotted: str) -> None:
+    _, _, examples = (LEAVES[dotted].help or "").partition("Example")
+    lines = [line.strip() for line in examples.splitlines()[1:] if line.strip()]
+    assert lines
+    for line in lines:
+        command = re.sub(r'^eval "\$\((.*)\)"$', r"\1", line).partition(" >> ")[0]
+        program, *words = shlex.split(command)
+        assert program == "datapilot"
+        path = dotted.split(".")
+        assert words[: len(path)] == path
+        context = click.Context(LEAVES[dotted], **LEAVES[dotted].context_settings)
+        LEAVES[dotted].make_parser(context).parse_args(words[len(path) :])
+
+
+def contexts(command: click.Command, parent: click.Context | None = None) -> list[click.Context]:
+    """Return the context of a command and of all commands in it."""
+    context = click.Context(command, parent, info_name=command.name, terminal_width=80)
+    children = command.commands.values() if isinstance(command, click.Group) else ()
+    return [context, *(each for child in children for each in contexts(child, context))]
+
+
+@pytest.mark.parametrize("context", contexts(root), ids=lambda context: context.command_path)
+def test_help_fits_into_80_columns(context: click.Context) -> None:
+    assert [line for line in context.get_help().splitlines() if len(line) > 80] == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -100,6 +99,8 @@ def suggest_commands(context: click.Context, name: str) -> list[str]:
 
     "onboard" stands for "datapilot dbt onboard", and "onbord" too after "datapilot dbt".
     """
+    import difflib
+
     root = context.find_root()
     paths = list(_list_commands(root.command, [root.info_name or "datapilot"]))
     same_name = [path for path in paths if path[-1] == name]

@@ -182,8 +182,8 @@ def onboard(
     \b
     Examples:
       datapilot dbt onboard --integration-id 7
-      datapilot dbt onboard --integration-name shop --environment PROD --require-success
-      datapilot dbt onboard --integration-id 7 --manifest-path target/manifest.json --dry-run
+      datapilot dbt onboard --integration-name shop --require-success
+      datapilot dbt onboard --integration-id 7 --environment STAGING --dry-run
     """
     from datapilot_defer.onboard import OnboardRequest
 

@@ -114,7 +114,7 @@ def pull(
     Examples:
       datapilot dbt pull --integration-id 7
       datapilot dbt pull --integration-name shop --environment PROD --output state
-      datapilot dbt pull --integration-id 7 --kind manifest --kind catalog --max-age 24h
+      datapilot dbt pull --integration-id 7 --kind catalog --max-age 24h
     """
     from datapilot_defer.pull.integration_names import resolve_integration_id
     from datapilot_defer.pull.request import PullOptions

@@ -47,8 +47,8 @@ def login(
     \b
     Examples:
       datapilot auth login
-      datapilot auth login --instance-name acme --backend-url https://datapilot.example.com
-      datapilot auth login --instance-name acme --token-file token.txt --store file
+      datapilot auth login --backend-url https://datapilot.example.com
+      datapilot auth login --token-file token.txt --store file
     """
     output = current_output()
     source = CredentialSource.from_options(

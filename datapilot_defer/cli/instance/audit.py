@@ -44,6 +44,11 @@ def audit(data: Path, instance_name: str | None, since: str | None, limit: int) 
 
     It records changes to tokens and integrations, restored and accepted artifacts, skipped checks
     and failed sign-ins, each with the token or user and the IP address.
+
+    \b
+    Examples:
+      datapilot instance audit --data /srv/datapilot
+      datapilot instance audit --data /srv/datapilot --since 7d --json
     """
     moment = None
     if since is not None:

@@ -32,6 +32,10 @@ def init(data: Path, instance_name: str, admin_token_file: Path | None) -> None:
     """Create an instance and its first admin token.
 
     A data directory can contain several instances. Each has its own integrations and tokens.
+
+    \b
+    Example:
+      datapilot instance init --data /srv/datapilot --instance-name acme
     """
     first_token = load_first_token(admin_token_file)
     with open_storage_or_explain(data) as storage:

@@ -17,6 +17,10 @@ def migrate(data: Path) -> None:
     """Migrate the database to this version of datapilot.
 
     `serve` also does this when it starts. The previous release can use a migrated database.
+
+    \b
+    Example:
+      datapilot instance migrate --data /srv/datapilot
     """
     with open_storage_or_explain(data, create=False) as storage:
         before, after = storage.database.migration

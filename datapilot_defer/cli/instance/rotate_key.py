@@ -25,6 +25,10 @@ def rotate_key(data: Path, instance_name: str | None) -> None:
     Running transfers continue. URLs that were signed earlier become invalid immediately, and
     clients must request new ones. Tokens and sessions are not affected. The instance may be
     running.
+
+    \b
+    Example:
+      datapilot instance rotate-key --data /srv/datapilot
     """
     with open_storage_or_explain(data, create=False) as storage:
         from datapilot_defer.instance.services import instances

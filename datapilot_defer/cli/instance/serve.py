@@ -205,6 +205,11 @@ def serve(
     The first start creates the directory, an instance and an admin token. It prints the token once,
     with commands to copy. The server accepts connections from this machine only, unless --host
     permits others. It stops on Ctrl+C or SIGTERM after running uploads have finished.
+
+    \b
+    Examples:
+      datapilot instance serve --data ~/datapilot-instance
+      datapilot instance serve --data /srv/datapilot --behind-proxy
     """
     if (options.tls_certificate is None) != (options.tls_key is None):
         raise UsageError("--tls-certificate and --tls-key must be used together")

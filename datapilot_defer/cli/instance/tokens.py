@@ -59,7 +59,15 @@ def create(
     integration_id: int | None,
     expires_days: int,
 ) -> None:
-    """Create a token and print it once. Only its hash is stored."""
+    """Create a token and print it once.
+
+    Only its hash is stored.
+
+    \b
+    Examples:
+      datapilot instance token create --data /srv/dp --name ann --scope read
+      datapilot instance token create --data /srv/dp --name job --scope upload
+    """
     expires_at = None
     if expires_days:
         expires_at = datetime.now(UTC) + timedelta(days=expires_days)
@@ -85,7 +93,14 @@ def create(
 @data_option
 @instance_name_option("Only tokens of this instance.")
 def list_(data: Path, instance_name: str | None) -> None:
-    """List tokens with their names, scopes and last use. The tokens themselves are not stored."""
+    """List tokens with their names, scopes and last use.
+
+    The tokens themselves are not stored.
+
+    \b
+    Example:
+      datapilot instance token list --data /srv/datapilot
+    """
     with open_storage_or_explain(data, create=False) as storage:
         from datapilot_defer.instance.services import tokens
 
@@ -102,7 +117,12 @@ def list_(data: Path, instance_name: str | None) -> None:
 @data_option
 @click.argument("token_id", type=IdType(), metavar="ID")
 def revoke(data: Path, token_id: int) -> None:
-    """Permanently revoke a token by its id, and end its sessions."""
+    """Revoke a token by its ID, permanently, and end its sessions.
+
+    \b
+    Example:
+      datapilot instance token revoke --data /srv/datapilot 12
+    """
     with open_storage_or_explain(data, create=False) as storage:
         from datapilot_defer.instance.services import tokens
 

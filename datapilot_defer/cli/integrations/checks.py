@@ -49,7 +49,7 @@ def checks(
     \b
     Examples:
       datapilot dbt integrations checks --integration-id 7
-      datapilot dbt integrations checks --integration-id 7 --environment CI --disable relations
+      datapilot dbt integrations checks --integration-id 7 --disable relations
     """
     from datapilot_defer.client import integration_calls
 
