@@ -44,14 +44,14 @@ def test_sigterm_interrupts_dbt_if_sigint_is_ignored() -> None:
     dbt_code = (
         "import os, signal, time\n"
         "try: os.kill(os.getppid(), signal.SIGTERM); time.sleep(600)\n"
-        "except KeyboardInterrupt: print('cancelled')"
+        "except KeyboardInterrupt: print('canceled')"
     )
     done = subprocess.run(
         [sys.executable, "-c", RUN, "SIGINT", dbt_code],
         stdin=subprocess.DEVNULL,
         capture_output=True,
     )
-    assert (done.returncode, done.stdout.strip()) == (128 + signal.SIGTERM, b"cancelled")
+    assert (done.returncode, done.stdout.strip()) == (128 + signal.SIGTERM, b"canceled")
 
 
 @posix

@@ -161,7 +161,9 @@ def test_help_has_an_example_of_the_command(dotted: str) -> None:
 
 def contexts(command: click.Command, parent: click.Context | None = None) -> list[click.Context]:
     """Return the context of a command and of all commands in it."""
-    context = click.Context(command, parent, info_name=command.name, terminal_width=80)
+    context = click.Context(
+        command, parent, info_name=command.name, terminal_width=80, **command.context_settings
+    )
     children = command.commands.values() if isinstance(command, click.Group) else ()
     return [context, *(each for child in children for each in contexts(child, context))]
 

@@ -87,7 +87,9 @@ def groups(command: click.Command) -> list[click.Group]:
 
 @pytest.mark.parametrize("group", groups(root), ids=lambda group: str(group.name))
 def test_command_list_has_no_shortened_line(group: click.Group) -> None:
-    context = click.Context(group, info_name="datapilot", terminal_width=80)
+    context = click.Context(
+        group, info_name="datapilot", terminal_width=80, **group.context_settings
+    )
     commands = group.get_help(context).partition("Commands:\n")[2]
     assert commands
     assert [line for line in commands.splitlines() if line.endswith(("...", "…"))] == []

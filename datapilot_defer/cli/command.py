@@ -18,7 +18,7 @@ from typing import IO, Any, NoReturn
 import click
 
 from datapilot_defer import ci
-from datapilot_defer.cli.help import suggest_commands, write_options
+from datapilot_defer.cli.help import Option, suggest_commands, write_options
 from datapilot_defer.cli.output import Output, lossy_stderr, set_output
 from datapilot_defer.config import CREDENTIAL_VARIABLES
 from datapilot_defer.errors import DatapilotError, Interrupted, UsageError
@@ -230,8 +230,9 @@ def _common_options() -> list[click.Option]:
             is_flag=True,
             help="Print only warnings, errors and the result.",
         ),
-        click.Option(
-            ["-v", "--verbose", "--debug", "output_verbose"],
+        Option(
+            ["-v", "--verbose", "output_verbose"],
+            hidden_names=["--debug"],
             is_flag=True,
             type=_Switch(),
             envvar="DATAPILOT_DEBUG",

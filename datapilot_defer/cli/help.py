@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+_CONNECTION = "Connection options"
 _OUTPUT = "Output options"
 # The headings in the order of the help, each with the names of its parameters. Any other option
 # comes before them, under "Options".
@@ -25,9 +26,7 @@ _HEADINGS: Mapping[str, frozenset[str]] = {
             *("soft_fail", "exit_code_unchanged"),
         }
     ),
-    "Connection options": frozenset(
-        {"token", "instance_name", "backend_url", "allow_http", "timeout"}
-    ),
+    _CONNECTION: frozenset({"token", "instance_name", "backend_url", "allow_http", "timeout"}),
     _OUTPUT: frozenset({"output_json", "output_quiet", "output_verbose", "output_log_format"}),
 }
 _REQUIRED = "Required options"
@@ -71,17 +70,19 @@ def write_options(
     sections: dict[str, list[tuple[str, str]]] = {
         heading: [] for heading in (_REQUIRED, _ONE_REQUIRED, _OTHERS, *_HEADINGS)
     }
-    for parameter in command.get_params(context):
+    parameters = command.get_params(context)
+    connects = any(parameter.name == "backend_url" for parameter in parameters)
+    for parameter in parameters:
         record = parameter.get_help_record(context)
         if record is not None:
-            sections[_find_heading(parameter)].append(record)
+            sections[_find_heading(parameter, connects=connects)].append(record)
     for heading, records in sections.items():
         if records:
             with formatter.section(heading):
                 formatter.write_dl(records)
 
 
-def _find_heading(parameter: click.Parameter) -> str:
+def _find_heading(parameter: click.Parameter, *, connects: bool) -> str:
     if parameter.required:
         return _REQUIRED
     if isinstance(parameter, Option) and parameter.one_required:
@@ -89,7 +90,7 @@ def _find_heading(parameter: click.Parameter) -> str:
     if "--help" in parameter.opts:
         return _OUTPUT
     for heading, names in _HEADINGS.items():
-        if parameter.name in names:
+        if parameter.name in names and (connects or heading != _CONNECTION):
             return heading
     return _OTHERS
 

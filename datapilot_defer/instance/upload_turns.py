@@ -65,7 +65,7 @@ class UploadTurns:
     def __init__(self, at_once: int, per_token: int) -> None:
         self._running = CapacityLimiter(at_once)
         self._of_token = TokenSlots(per_token)
-        # By file. All but the last one are cancelled, and have not ended yet.
+        # By file. All but the last one are canceled, and have not ended yet.
         self._uploads: dict[int, list[_Upload]] = {}
 
     @asynccontextmanager
