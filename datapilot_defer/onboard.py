@@ -193,7 +193,7 @@ def _verify_upload(
     sha256 = artifact.metadata.sha256
     if receipt.sha256 is not None and receipt.sha256 != sha256:
         raise Unavailable(
-            f"the instance has other bytes than {artifact.path}: sha256 {receipt.sha256}, "
-            f"not {sha256}. Onboard it again"
+            f"the instance stored different bytes from {artifact.path}: its sha256 is "
+            f"{receipt.sha256}, expected {sha256}. Onboard it again"
         )
     return receipt

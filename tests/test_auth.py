@@ -298,7 +298,10 @@ def test_login_without_keyring_suggests_store_file(instance: RunningInstance, ho
         "auth", "login", "--token-stdin", env=instance_variables(instance), stdin=instance.token
     )
     assert done.exit_code == 2
-    assert "there is no keyring on this system. Nothing was stored. Use --store" in done.stderr
+    assert (
+        "there is no keyring on this system. The credentials were not stored. Use --store"
+        in done.stderr
+    )
     assert not config_file(home).exists()
     log_in(instance, "--store", "file")
     assert datapilot("auth", "status").exit_code == 0
@@ -310,7 +313,7 @@ def test_login_in_ci_stores_nothing_by_default(
     env = {**instance_variables(instance), "CI": "true"}
     done = datapilot("auth", "login", "--token-stdin", env=env, stdin=instance.token)
     assert done.exit_code == 2
-    assert "the keyring is not used in CI" in done.stderr
+    assert "the keyring is disabled" in done.stderr
     assert memory_keyring.passwords == {}
     env["DATAPILOT_KEYRING"] = "1"
     assert datapilot("auth", "login", "--token-stdin", env=env, stdin=instance.token).exit_code == 0

@@ -455,7 +455,7 @@ def test_null_and_empty_values_count_as_missing() -> None:
 def test_invalid_integration_is_reported() -> None:
     invalid: object
     for invalid in ({}, [7], [{"name": "x"}], "x"):
-        with pytest.raises(Unavailable, match="Check that the URL is that of an instance"):
+        with pytest.raises(Unavailable, match="Check that the URL points"):
             responses.parse_integrations(invalid)
     assert responses.parse_integrations([{"id": 1, "is_deleted": True}, {"id": "2"}])[0].id == 2
 

@@ -127,10 +127,7 @@ def test_enable_with_unusable_manifest_stores_nothing(workspace: Path, prod: Pat
         done = datapilot("dbt", "defer", "enable", "--manifest-path", path)
         assert done.exit_code == code, done.output
         assert str(path) in done.stderr
-    assert (
-        "is not a directory. Copy manifest.json into it, from the target directory of"
-        in done.stderr
-    )
+    assert "is not a directory. Create it, and copy manifest.json into it from" in done.stderr
     assert not settings_file(workspace).exists()
 
 

@@ -161,7 +161,7 @@ def test_missing_manifest_fails_only_for_read_token(instance: RunningInstance) -
     words = ("doctor", "--integration-id", create_integration(instance), "--json")
     admin = datapilot(*words, env=access(instance))
     assert (admin.exit_code, statuses(admin)["manifest"]) == (0, "warning")
-    assert "nothing was uploaded" in details(admin)["manifest"]
+    assert "has no manifest" in details(admin)["manifest"]
     reader = datapilot(*words, env=access(instance, instance.new_token("read")))
     assert (reader.exit_code, statuses(reader)["manifest"]) == (4, "failed")
 

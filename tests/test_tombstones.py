@@ -104,7 +104,7 @@ def test_time_before_first_upload_has_another_message(instance: RunningInstance)
     apply_retention(instance.storage, KEEP_ONE)
     answer = fetch(instance, integration_id, at="2001-01-01")
     assert answer.status_code == 404
-    expected = "integration 1 has no manifest at 2001-01-01T00:00:00Z: nothing was uploaded"
+    expected = "integration 1 has no manifest at 2001-01-01T00:00:00Z"
     assert answer.json()["detail"] == expected
 
 

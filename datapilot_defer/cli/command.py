@@ -223,7 +223,7 @@ def _common_options() -> list[click.Option]:
         click.Option(
             ["--json", "output_json"],
             is_flag=True,
-            help="Print the result as a JSON object in the last line.",
+            help="Print the result as a JSON object on the last line of stdout.",
         ),
         click.Option(
             ["-q", "--quiet", "output_quiet"],

@@ -53,9 +53,9 @@ def doctor(
     Runs every check that is possible and exits with the exit code of the first one that failed.
     Changes nothing on the instance.
 
-    Without credentials, the exit code is 2. Without an integration, the one that the dbt project
-    defers to is checked. A token may permit only reading or only uploading: the result reports
-    both. A missing manifest is a failure unless the token may upload it.
+    Without credentials, the exit code is 2. If you do not specify an integration, checks the one
+    that the dbt project defers to. A token may allow only reading or only uploading; the result
+    shows which. A missing manifest is a failure, unless the token can upload one.
 
     \b
     Examples:

@@ -44,7 +44,7 @@ _CONFIG = Group(
 )
 _DEFER = Group(
     "defer",
-    help="Configure and run dbt with --defer.",
+    help="Turn defer on or off, and run dbt with it.",
     commands=[enable, disable, defer_status, env, run, explain],
 )
 _INTEGRATIONS = Group(

@@ -72,7 +72,7 @@ def _artifact_options(command: F) -> F:
         "--project-dir",
         metavar="DIR",
         callback=require_value,
-        help="Directory of the dbt project. Its target directory contains the manifest.",
+        help="Directory of the dbt project. The manifest is read from its target directory.",
     )
     decorated = project_dir_option(wrapper)
     for kind in reversed(Kind):
@@ -84,7 +84,7 @@ def _path_option(kind: Kind) -> Callable[[F], F]:
     name = kind.value.replace("_", "-")
     default = "not uploaded"
     if kind is Kind.MANIFEST:
-        default = "in dbt's target directory"
+        default = "manifest.json in dbt's target directory"
     return click.option(
         f"--{name}-path",
         kind.value,
@@ -123,20 +123,20 @@ _UPLOAD_OPTIONS = [
         "--allow",
         type=click.Choice(tuple(UPLOAD_CHECKS)),
         multiple=True,
-        help="Skip this safety check of the server. Can be repeated. `project` also "
-        "moves the integration to the new dbt project.",
+        help="Skip this one of the instance's safety checks. Can be repeated. `project` "
+        "also ties the integration to the uploaded project from then on.",
     ),
-    click.option("--force", is_flag=True, help="Skip all safety checks of the server."),
+    click.option("--force", is_flag=True, help="Skip all of the instance's safety checks."),
     click.option(
-        "--dry-run", is_flag=True, help="Find and validate the artifacts, and upload nothing."
+        "--dry-run", is_flag=True, help="Find and validate the artifacts without uploading them."
     ),
     click.option(
         "--require-success",
         is_flag=True,
         envvar="DATAPILOT_REQUIRE_SUCCESS",
         show_envvar=True,
-        help="Reject the manifest unless run_results.json beside it, or "
-        "--run-results-path, shows that the dbt run succeeded. [default: warn about "
+        help="Reject the manifest unless run_results.json (next to it, or given by "
+        "--run-results-path) shows that the dbt run succeeded. [default: warn about "
         "a failed run]",
     ),
     click.option(
@@ -152,7 +152,8 @@ _UPLOAD_OPTIONS = [
         type=click.IntRange(0, 255),
         default=0,
         metavar="N",
-        help="Exit code for artifacts that the instance already has. 99 skips an Airflow task.",
+        help="Exit with N if the instance already has these artifacts. With 99, Airflow "
+        "marks the task as skipped.",
     ),
 ]
 

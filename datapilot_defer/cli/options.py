@@ -103,7 +103,8 @@ timeout_option = click.option(
     "--timeout",
     type=_SecondsType(min=1, max=86400),
     metavar="SECONDS",
-    help=f"Time limit of the command. [env var: DATAPILOT_TIMEOUT; default: {DEFAULT_TIMEOUT_S:g}]",
+    help="Time limit of the command, without the time that `defer run` runs dbt. [env "
+    f"var: DATAPILOT_TIMEOUT; default: {DEFAULT_TIMEOUT_S:g}]",
 )
 
 
@@ -116,8 +117,8 @@ _CONNECTION_OPTIONS = [
     click.option(
         "--token",
         metavar="TOKEN",
-        help="API token. Prefer the environment variable. [env var: ALTIMATE_API_KEY, "
-        "DATAPILOT_TOKEN]",
+        help="API token. Using the environment variable is safer. [env var: "
+        "ALTIMATE_API_KEY, DATAPILOT_TOKEN]",
     ),
     click.option(
         "--instance-name",
@@ -149,7 +150,7 @@ def environment_option(*, default: str | None = "PROD") -> Callable[[F], F]:
         metavar="NAME",
         default=default,
         show_default=True,
-        help="Environment of the integration, by name (in any case) or ID.",
+        help="Environment of the integration: its name (case-insensitive) or ID.",
     )
 
 
@@ -201,7 +202,7 @@ def validation_options(command: F) -> F:
 _strict_option = click.option(
     "--strict",
     is_flag=True,
-    help="Reject every difference from dbt's published schemas.",
+    help="Reject files that differ in any way from dbt's published schemas.",
 )
 _readable_by_option = click.option(
     "--readable-by",
@@ -232,14 +233,14 @@ max_age_option = click.option(
     metavar="AGE",
     envvar="DATAPILOT_MAX_AGE",
     show_envvar=True,
-    help="Reject a manifest that dbt wrote longer ago, such as 24h or 7d.",
+    help="Reject a manifest that dbt wrote longer ago than this, such as 24h or 7d.",
 )
 offline_option = click.option(
     "--offline",
     is_flag=True,
     envvar="DATAPILOT_OFFLINE",
     show_envvar=True,
-    help="Use the artifacts of an earlier pull, without a request.",
+    help="Use artifacts from an earlier pull, and send no requests.",
 )
 dbt_option = click.option(
     "--dbt",
@@ -247,7 +248,7 @@ dbt_option = click.option(
     metavar="FILE",
     envvar="DATAPILOT_DBT",
     show_envvar=True,
-    help="Path to dbt. [default: dbt on PATH]",
+    help="Path to the dbt executable. [default: dbt on PATH]",
 )
 
 
@@ -262,8 +263,8 @@ project_dir_option = click.option(
     "--project-dir",
     metavar="DIR",
     callback=require_value,
-    help="Directory of the dbt project. [default: the nearest one from the current "
-    "directory upwards]",
+    help="Directory of the dbt project. [default: the current directory or its nearest "
+    "parent with a dbt_project.yml]",
 )
 
 

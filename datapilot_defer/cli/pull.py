@@ -52,8 +52,8 @@ _MANIFEST_FIELDS = (
     "-o",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="State directory to write, created if missing. [default: one in the per-user "
-    "cache directory]",
+    help="State directory to write to, created if missing. [default: a directory in your "
+    "user cache]",
 )
 @click.option(
     "--kind",
@@ -70,7 +70,7 @@ _MANIFEST_FIELDS = (
 @click.option(
     "--file-id",
     type=IdType(),
-    help="Download this earlier artifact. `integrations history` lists them.",
+    help="ID of an earlier artifact, as listed by `datapilot dbt integrations history`.",
 )
 @max_age_option
 @offline_option
@@ -84,7 +84,9 @@ _MANIFEST_FIELDS = (
 )
 @dbt_option
 @click.option(
-    "--force", is_flag=True, help="Download again, and overwrite files that no earlier pull wrote."
+    "--force",
+    is_flag=True,
+    help="Download again, and overwrite files that did not come from an earlier pull.",
 )
 @connection_options
 def pull(
@@ -104,11 +106,10 @@ def pull(
 ) -> None:
     """Download artifacts into a state directory.
 
-    Prints the directory, which is the value for `dbt --state`. Either all artifacts are replaced,
-    or none.
+    Prints the directory, to pass to `dbt --state`. Either all artifacts are replaced, or none.
 
     Artifacts that are still current are not downloaded again. When the instance is unavailable,
-    those of an earlier pull are used, with a warning. --max-age limits their age.
+    those from an earlier pull are used, with a warning. --max-age limits their age.
 
     \b
     Examples:

@@ -30,17 +30,18 @@ _MAX_LISTED_PROBLEMS = 10
 @click.option(
     "--kind",
     type=click.Choice([kind.value for kind in Kind]),
-    help="Kind that each file must be. [default: any]",
+    help="Require every file to be of this kind. [default: any kind]",
 )
 @validation_options
 @timeout_option
 def validate(
     files: tuple[str, ...], kind: str | None, validation: ValidationOptions, timeout: float | None
 ) -> None:
-    """Validate dbt artifacts offline, as `dbt onboard` does.
+    """Validate dbt artifacts offline.
 
-    Prints for each file whether it is valid, and which versions of dbt can defer to it. Exits with
-    1 if a file is rejected. -v lists every problem.
+    Uses the same rules as `datapilot dbt onboard`. For each file, prints whether it is valid, and
+    for a manifest which versions of dbt can defer to it. Exits with 1 if a file is rejected. -v
+    lists every problem.
 
     \b
     Examples:

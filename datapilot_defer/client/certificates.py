@@ -22,7 +22,9 @@ def find_ca_bundle(environ: Mapping[str, str]) -> str | None:
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         path = environ.get(name)
         if path and not os.path.exists(path):  # noqa: PTH110 - a string is what requests takes
-            raise UsageError(f"environment variable {name} names {path}, which is not there")
+            raise UsageError(
+                f"the environment variable {name} contains {path}, which does not exist"
+            )
         if path:
             _check_ca_bundle(name, path)
             return path

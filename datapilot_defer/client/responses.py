@@ -163,7 +163,7 @@ def parse_created_integration(content: object) -> int:
     if isinstance(content, dict):
         with suppress(msgspec.ValidationError):
             return msgspec.convert(content.get("dbt_core_integration_id"), Id)
-    reason = error_detail(content) or "no reason"
+    reason = error_detail(content) or "no reason given"
     raise Unavailable(f"the instance did not confirm that it created the integration: {reason}")
 
 
@@ -295,6 +295,6 @@ def _check_url(url: str) -> None:
 
 def _unexpected_response_error(missing: str) -> Unavailable:
     return Unavailable(
-        f"invalid response of the instance: expected {missing}. Check that the URL is that "
-        "of an instance, and not of a web page or a proxy"
+        f"invalid response from the instance: expected {missing}. Check that the URL points "
+        "to an instance, and not to a web page or a proxy"
     )

@@ -151,12 +151,12 @@ def _no_overlap_error(
         return ArtifactRefused(
             f"the manifest is of a project that is also called {project.name!r}, but "
             f"shares no model or seed with {project.folder}, so dbt would silently defer "
-            "nothing. Use the integration or directory of this project"
+            "nothing. Use the integration or manifest directory of the project in that directory"
         )
     return ArtifactRefused(
         f"{_describe_mismatch(project, manifest_project)} or of its installed packages. "
-        "dbt matches models by project name and model name, so it would silently defer "
-        "nothing. Use the integration or directory of this project"
+        "dbt matches models by project and model name, so it would silently defer nothing. "
+        f"Use the integration or manifest directory of project {project.name!r}"
     )
 
 

@@ -260,4 +260,4 @@ def _read_text(path: Path) -> str:
 
 
 def _unreadable_error(path: Path, reason: str) -> UsageError:
-    return UsageError(f"{path}: {reason}. Fix it. The file was not changed")
+    return UsageError(f"cannot use {path}: {reason}. Fix the file, which was left unchanged")

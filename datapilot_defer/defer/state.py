@@ -159,12 +159,12 @@ def _describe_source(request: PullOptions, result: PullResult) -> str:
 def _read_local_state(directory: Path, readable_by: str | None) -> PreparedState:
     path = directory / Kind.MANIFEST.file_name
     if not path.is_file():
-        problem = "is not a directory"
+        problem = "is not a directory. Create it, and copy"
         if directory.is_dir():
-            problem = "contains no manifest.json"
+            problem = "contains no manifest.json. Copy"
         raise UsageError(
-            f"{directory} {problem}. Copy manifest.json into it, from the target "
-            "directory of the production job"
+            f"{directory} {problem} manifest.json into it from the production job's target "
+            "directory"
         )
     artifact = read_artifact(path)
     pulled_artifact = _validate_manifest(artifact, readable_by)

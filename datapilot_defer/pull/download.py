@@ -101,9 +101,9 @@ def _check_stated_size(request: PullOptions, kind: Kind, location: ArtifactLocat
     size_bytes = location.size_bytes or 0
     if size_bytes > MAX_FILE_BYTES:
         raise Unavailable(
-            f"the instance states that the {kind.value} of {request.description} has "
-            f"{size_bytes:,} bytes. datapilot-defer downloads up to {MAX_FILE_BYTES:,} "
-            "bytes. Onboard a smaller one, or ask the operator of the instance."
+            f"the instance reports that the {kind.value} of {request.description} has "
+            f"{size_bytes:,} bytes, more than the {MAX_FILE_BYTES:,} bytes that datapilot-defer "
+            f"downloads. Onboard a smaller {kind.value}, or report this to the instance's operator"
         )
 
 

@@ -211,7 +211,7 @@ ANSWERS = [
     Row("signed_url: null", At(SIGNED_URL, act.answer(200, b"null")), 5,
         "expected an object|not JSON", {PUT: exactly(0)}),
     Row("signed_url: a list", At(SIGNED_URL, act.answer(200, b"[]")), 5,
-        "invalid response of the instance: expected"),
+        "invalid response from the instance: expected"),
     Row("signed_url: an invalid URL", At(SIGNED_URL, act.answer(200,
         b'{"url": "not a url", "dbt_core_integration_file_id": 1}')), 5, "expected 'url'"),
     Row("signed_url: another program's URL", At(SIGNED_URL, act.answer(200,

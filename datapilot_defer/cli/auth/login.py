@@ -33,8 +33,8 @@ _MAX_TOKEN_LENGTH = 16 * 1024
     type=click.Choice(["keyring", "file"]),
     default="keyring",
     show_default=True,
-    help="Where to store the token: the system keyring, or ~/.altimate/altimate.json "
-    "with access for your user only.",
+    help="Where to store the token: the system keyring, or ~/.altimate/altimate.json, "
+    "readable only by you.",
 )
 @connection_options
 def login(
@@ -42,7 +42,7 @@ def login(
 ) -> None:
     """Verify credentials and store them in the system keyring.
 
-    Asks for each value that no option or environment variable contains.
+    Prompts for any value that is not given by an option or environment variable.
 
     \b
     Examples:
@@ -170,7 +170,10 @@ def _store_credentials(output: Output, login_credentials: Credentials, store: st
     if store == "file":
         return str(credential_store.save_to_config_file(stored, os.environ))
     if not credential_store.is_keyring_enabled(os.environ):
-        raise UsageError("the keyring is not used in CI. Set ALTIMATE_API_KEY, or use --store file")
+        raise UsageError(
+            "the keyring is disabled, in CI or by DATAPILOT_KEYRING. Set ALTIMATE_API_KEY, or use "
+            "--store file"
+        )
     try:
         credential_store.save_to_keyring(stored)
     except Unavailable as error:
@@ -183,7 +186,8 @@ def _confirm_config_file(output: Output, error: Unavailable) -> None:
     """Ask whether to use the config file instead of the keyring. Raise UsageError if not."""
     if not output.interactive:
         raise UsageError(
-            f"{error}. Nothing was stored. Use --store file to store them in a file"
+            f"{error}. The credentials were not stored. Use --store file to store them in the "
+            "config file"
         ) from None
     question = f"{error}. Store the credentials in the config file, which only you can read?"
     if not click.confirm(question[0].upper() + question[1:], err=True):

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 @click.command("status", cls=Command)
 @connection_options
 def status(connection: ConnectionOptions) -> None:
-    """Print the credentials in use and their permissions.
+    """Show which credentials are in use and what they permit.
 
-    Prints the origin of each part, and asks the instance whether it accepts them.
+    Shows where the URL, instance name and token come from, and asks the instance whether it accepts
+    them. The token is masked.
 
     \b
     Examples:

@@ -30,14 +30,21 @@ if TYPE_CHECKING:
 
 
 @click.command("enable", cls=Command)
-@click.option("--user", is_flag=True, help="Use your own settings file instead of the workspace's.")
+@click.option(
+    "--user",
+    is_flag=True,
+    help="Change your own settings instead of the workspace's .vscode/settings.json.",
+)
 @defer_options
 def enable(user: bool, options: DeferOptions) -> None:
     """Turn defer on for the dbt project.
 
-    Checks the manifest first. The settings are those of the VS Code extension's panel
-    (.vscode/settings.json), so the editor shows the same switch. Without an integration or a
-    directory, the stored ones are used.
+    Checks the manifest first. Writes the same settings as the VS Code extension's panel
+    (.vscode/settings.json), so the editor shows the change. Without a directory .vscode, it writes
+    your own settings file.
+
+    Without --integration-id, --integration-name or --manifest-path, the previously stored source is
+    used.
 
     \b
     Examples:
@@ -68,7 +75,11 @@ def enable(user: bool, options: DeferOptions) -> None:
 
 
 @click.command("disable", cls=Command)
-@click.option("--user", is_flag=True, help="Use your own settings file instead of the workspace's.")
+@click.option(
+    "--user",
+    is_flag=True,
+    help="Change your own settings instead of the workspace's .vscode/settings.json.",
+)
 @project_dir_option
 def disable(user: bool, project_dir: str | None) -> None:
     """Turn defer off for the dbt project.

@@ -16,18 +16,19 @@ from datapilot_defer.errors import UsageError
 @click.option(
     "--shell",
     type=click.Choice(["bash", "zsh", "fish", "powershell", "github", "dotenv"]),
-    help="Syntax of the output. github prints lines for $GITHUB_ENV. [default: the current shell]",
+    help="Syntax of the output. `github` prints lines for $GITHUB_ENV. [default: the "
+    "current shell]",
 )
-@click.option("--unset", is_flag=True, help="Print commands that remove the variables.")
+@click.option("--unset", is_flag=True, help="Print what removes the variables again.")
 @defer_options
 def env(shell: str | None, unset: bool, options: DeferOptions) -> None:
     """Print environment variables that make dbt defer.
 
-    The checks of `defer run` are made once, when the variables are printed. dbt then defers
-    whatever program runs it.
+    After that, dbt defers no matter which program starts it. The checks of `defer run` are made
+    once, when the variables are printed.
 
-    `dbt retry` then looks for the last run in DBT_STATE, where there is none. Use `datapilot dbt
-    defer run retry`.
+    While the variables are set, plain `dbt retry` looks for the results of the previous run in
+    DBT_STATE and does not find them. Use `datapilot dbt defer run retry` instead.
 
     \b
     Examples:

@@ -39,19 +39,19 @@ _GRAPH_OPERATORS = re.compile(r"^@?\d*\+?|\+\d*$")
 @click.option(
     "--exclude", multiple=True, metavar="SELECTION", help="Models to exclude, in dbt's syntax."
 )
-@click.option("--selector", metavar="NAME", help="Selector of selectors.yml.")
+@click.option("--selector", metavar="NAME", help="Selector defined in selectors.yml.")
 @click.option(
     "--for",
     "command",
     type=click.Choice(["build", "run", "compile"]),
     default="build",
     show_default=True,
-    help="dbt command to explain. build and run build the selected models, compile does not.",
+    help="dbt command to explain. `build` and `run` build the selected models. `compile` does not.",
 )
-@click.option("--target", "-t", metavar="NAME", help="As for dbt.")
-@click.option("--profile", metavar="NAME", help="As for dbt.")
-@click.option("--profiles-dir", metavar="DIR", help="As for dbt.")
-@click.option("--vars", "variables", metavar="YAML", help="As for dbt.")
+@click.option("--target", "-t", metavar="NAME", help="Target, passed to dbt.")
+@click.option("--profile", metavar="NAME", help="Profile, passed to dbt.")
+@click.option("--profiles-dir", metavar="DIR", help="Directory of profiles.yml, passed to dbt.")
+@click.option("--vars", "variables", metavar="YAML", help="Variables, passed to dbt.")
 @defer_options
 @click.argument("more", nargs=-1, metavar="[SELECTION]...")
 def explain(

@@ -84,14 +84,16 @@ _DEFER_OPTIONS = [
     optional_integration_options,
     environment_option(default=None),
     click.option(
-        "--manifest-path", metavar="FOLDER", help="Directory of production's manifest.json."
+        "--manifest-path",
+        metavar="FOLDER",
+        help="Directory that contains production's manifest.json.",
     ),
     click.option(
         "--favor-state/--no-favor-state",
         "favor_state",
         default=None,
-        help="Prefer production's relation even if it exists in development. [default: "
-        "as stored, else no]",
+        help="Use production's relation even if the relation also exists in development. "
+        "[default: the stored setting, or off]",
     ),
     max_age_option,
     offline_option,

@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 @defer_options
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--] DBT_COMMAND...")
 def run(words: tuple[str, ...], profiles_dir: str | None, options: DeferOptions) -> None:
-    """Run a dbt command deferred to production.
+    """Run a dbt command that defers to production.
 
-    Downloads the current manifest, checks everything that would make dbt silently defer nothing,
-    and runs dbt with --defer and --state if the command accepts them. Output, input, signals and
-    exit code are dbt's own. --project-dir and --profiles-dir may also be among dbt's options; the
-    last one counts.
+    Downloads the current manifest, checks for anything that would make dbt silently not defer, and
+    runs dbt with --defer and --state if the command accepts them. Input, output and signals pass
+    through to dbt, and the exit code is dbt's. --project-dir and --profiles-dir can also follow the
+    dbt command; the last value counts.
 
     \b
     Examples:

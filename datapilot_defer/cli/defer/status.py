@@ -73,8 +73,8 @@ class Evaluation:
 def status(options: DeferOptions) -> None:
     """Print whether defer is on and usable.
 
-    Prints also the manifest's source and age, and every problem. With options, it reports what
-    `run` with the same options would do.
+    Also prints the manifest's source and age, and any problems. With options, reports what `run`
+    would do with the same options.
 
     Exit codes: 0 if defer is on and usable, 2 if it is off, otherwise that of the problem.
 

@@ -30,7 +30,7 @@ _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 @click.option(
     "--since",
     metavar="TIME",
-    help="Only entries since a time: 7d, 24h, 2026-11-01 or a timestamp.",
+    help="Only entries since this age (7d, 24h), date (2026-11-01) or timestamp.",
 )
 @click.option(
     "--limit",
@@ -43,7 +43,7 @@ def audit(data: Path, instance_name: str | None, since: str | None, limit: int) 
     """Print the audit log of an instance, newest entries first.
 
     It records changes to tokens and integrations, restored and accepted artifacts, skipped checks
-    and failed sign-ins, each with the token or user and the IP address.
+    and failed sign-ins, each with the name of the token or user, and the IP address.
 
     \b
     Examples:
@@ -75,7 +75,8 @@ def _parse_moment(text: str) -> datetime:
         return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         raise UsageError(
-            f"--since: {text!r} is not a time. Use 7d, 24h, 2026-11-01 or a timestamp."
+            f"--since: {text!r} is not a valid time. Use an age such as 7d or 24h, a date "
+            "such as 2026-11-01, or an ISO timestamp."
         ) from None
 
 

@@ -16,7 +16,8 @@ from datapilot_defer.cli.output import current_output
 def migrate(data: Path) -> None:
     """Migrate the database to this version of datapilot.
 
-    `serve` also does this when it starts. The previous release can use a migrated database.
+    `serve` also does this when it starts. The previous release also works with the migrated
+    database, so you can roll back.
 
     \b
     Example:

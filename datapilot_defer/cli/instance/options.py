@@ -67,8 +67,8 @@ def admin_token_file_option(command: F) -> F:
         metavar="FILE",
         type=click.Path(path_type=Path),
         help=(
-            "File for the first admin token, instead of printing it. If the file is missing or "
-            "empty, a new token is written to it. A token in the file becomes an admin token."
+            "Write the first admin token to this file instead of printing it. A token that the "
+            "file already contains becomes an admin token."
         ),
     )(command)
 

@@ -18,11 +18,11 @@ from datapilot_defer.cli.output import current_output
 
 @click.command("rotate-key", cls=Command)
 @data_option
-@instance_name_option("Instance whose key to replace, if the data directory has several.")
+@instance_name_option("Instance whose key is replaced, if the data directory has several.")
 def rotate_key(data: Path, instance_name: str | None) -> None:
     """Replace the key that signs the URLs of uploads and downloads.
 
-    Running transfers continue. URLs that were signed earlier become invalid immediately, and
+    Transfers in progress continue. URLs that were signed earlier become invalid immediately, and
     clients must request new ones. Tokens and sessions are not affected. The instance may be
     running.
 

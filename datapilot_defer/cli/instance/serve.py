@@ -127,7 +127,7 @@ def _serve_options(
 @data_option
 @instance_name_option(
     "Instance to create if the data directory does not contain it.  "
-    "[default: main, in an empty directory]"
+    "[default: main, if the data directory is empty]"
 )
 @click.option(
     "--host",
@@ -146,7 +146,7 @@ def _serve_options(
     "--public-url",
     metavar="URL",
     callback=_parse_public_url,
-    help="Public base URL of this instance.  [default: the URL of each request]",
+    help="Public base URL of this instance.  [default: taken from each request]",
 )
 @click.option(
     "--behind-proxy",
@@ -162,8 +162,8 @@ def _serve_options(
     default=6000,
     show_default=True,
     type=click.IntRange(0),
-    help="Maximum requests per minute per token, or per IP address without a valid token. "
-    "0 disables the limit.",
+    help="Maximum requests per minute per token, or per IP address for requests without a "
+    "valid token. 0 disables the limit.",
 )
 @click.option(
     "--keep",
@@ -200,11 +200,11 @@ def _serve_options(
 def serve(
     data: Path, instance_name: str | None, admin_token_file: Path | None, options: ServeOptions
 ) -> None:
-    """Serve the instances of a data directory, with web pages.
+    """Serve the API and web pages of the instances in a data directory.
 
     The first start creates the directory, an instance and an admin token. It prints the token once,
     with commands to copy. The server accepts connections from this machine only, unless --host
-    permits others. It stops on Ctrl+C or SIGTERM after running uploads have finished.
+    permits others. On Ctrl+C or SIGTERM, it waits for uploads in progress and then stops.
 
     \b
     Examples:

@@ -33,7 +33,7 @@ def token() -> None:
 
 @token.command("create", cls=Command)
 @data_option
-@instance_name_option("Instance of the token, if the data directory has several.")
+@instance_name_option("Instance to create the token for, if the data directory has several.")
 @click.option("--name", required=True, help="Name of the token in the history and the audit log.")
 @click.option(
     "--scope",

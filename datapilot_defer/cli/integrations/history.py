@@ -42,7 +42,7 @@ def show(
     environment: str,
     connection: ConnectionOptions,
 ) -> None:
-    """Print an environment and its last uploads.
+    """Show an environment and its latest uploads.
 
     \b
     Example:
@@ -92,8 +92,8 @@ def history(
 ) -> None:
     """List the uploads of an environment, newest first.
 
-    `*` marks the current ones. Restored and accepted uploads are listed below, with the token that
-    was used.
+    `*` marks the current ones. A second list shows which uploads were restored or accepted, and the
+    name of the token that was used.
 
     \b
     Examples:
@@ -134,7 +134,12 @@ def _format_history(description: Description) -> str:
 @click.command("restore", cls=Command)
 @integration_options
 @environment_option()
-@click.option("--file-id", type=IdType(), required=True, help="File ID. `history` lists them.")
+@click.option(
+    "--file-id",
+    type=IdType(),
+    required=True,
+    help="ID of the upload, as listed by `datapilot dbt integrations history`.",
+)
 @connection_options
 def restore(
     integration_id: int | None,
@@ -145,7 +150,7 @@ def restore(
 ) -> None:
     """Make an earlier artifact current again.
 
-    Everyone who defers to this environment gets it with the next pull.
+    Everyone who defers to this environment gets it on their next pull.
 
     \b
     Example:

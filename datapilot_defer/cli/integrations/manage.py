@@ -74,14 +74,14 @@ def _list_deleted(client: InstanceClient) -> None:
     "--name",
     required=True,
     metavar="NAME",
-    help="Name of the integration, such as that of the dbt project.",
+    help="Name of the integration, for example the dbt project's name.",
 )
 @environment_option()
 @connection_options
 def create(name: str, environment: str, connection: ConnectionOptions) -> None:
     """Create an integration for one dbt project.
 
-    With the name of an existing integration, adds an environment to it.
+    If the integration already exists, adds the environment to it.
 
     \b
     Examples:
@@ -115,7 +115,7 @@ def rename(
 ) -> None:
     """Rename an integration.
 
-    Commands that use --integration-name need the new name. The ID stays the same.
+    From then on, --integration-name must be given the new name. The ID stays the same.
 
     \b
     Example:
@@ -135,7 +135,7 @@ def rename(
 
 @click.command("delete", cls=Command)
 @integration_options
-@click.option("--yes", is_flag=True, help="Delete without confirmation.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @connection_options
 def delete(
     integration_id: int | None,
@@ -146,7 +146,7 @@ def delete(
     """Delete an integration with all its environments.
 
     Onboarding to it and pulling from it fail from then on. It can be undeleted for 30 days, and its
-    name stays reserved during this time. After that the instance removes it with its artifacts.
+    name stays reserved during this time. After that, it and its artifacts are permanently removed.
 
     \b
     Example:
@@ -203,9 +203,9 @@ def _confirm_deletion(output: Output, integration: IntegrationSummary) -> None:
 def undelete(
     integration_id: int | None, integration_name: str | None, connection: ConnectionOptions
 ) -> None:
-    """Restore a deleted integration.
+    """Undelete an integration.
 
-    Its environments and artifacts are as before.
+    Brings back its environments and artifacts unchanged.
 
     \b
     Example:

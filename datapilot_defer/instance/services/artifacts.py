@@ -71,9 +71,7 @@ def find_artifact(
         time = ""
         if query.at is not None:
             time = f" at {_format_time(query.at)}"
-        raise NotFound(
-            f"integration {integration.id} has no {query.kind.value}{time}: nothing was uploaded"
-        )
+        raise NotFound(f"integration {integration.id} has no {query.kind.value}{time}")
     return artifact._replace(integration_name=integration.name)
 
 

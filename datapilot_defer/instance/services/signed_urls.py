@@ -68,7 +68,7 @@ def open_signed_url(storage: Storage, url: SignedUrl) -> tuple[Instance, Upload]
     if url.purpose is Purpose.UPLOAD and is_verified:
         raise Conflict(f"file {upload.id} is already verified. Request a new signed URL.")
     if url.purpose is Purpose.DOWNLOAD and not is_verified:
-        raise NotFound(f"file {upload.id} was not uploaded completely")
+        raise NotFound(f"file {upload.id} was not verified, so it cannot be downloaded")
     return instance, upload
 
 
