@@ -145,7 +145,7 @@ def locate_upload(connection: Connection, upload_id: int) -> UploadLocation | No
 
 
 def mark_received(connection: Connection, upload_id: int, *, sha256: str, size_bytes: int) -> bool:
-    """Record the blob of an upload. If it is already verified or rejected, only return False."""
+    """Record the blob of an upload. Return False if the upload was already verified or rejected."""
     statement = files.update().where(
         files.c.id == upload_id, files.c.uploaded_at.is_(None), files.c.rejection.is_(None)
     )
@@ -203,8 +203,8 @@ def find_last_unpublished(
     """Return a token's newest upload that was rejected, or was received but not verified.
 
     Only the newest received upload of each kind is considered. Return None if it is older than the
-    token's newest verified upload of `kind`, which every onboarding uploads. Then, it belongs to an
-    earlier onboarding.
+    token's newest verified upload of `kind`, which every onboarding uploads. In that case, it
+    belongs to an earlier onboarding.
     """
     last_verified = _newest_of_token(
         connection, environment_id, token_id, kind, files.c.uploaded_at.is_not(None)

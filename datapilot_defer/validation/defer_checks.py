@@ -37,7 +37,7 @@ class DeferChecks:
             yield from _check_relation(key, node)
 
     def check_whole_manifest(self) -> Iterator[Problem]:
-        """Find problems of the complete manifest, after all nodes have been checked."""
+        """Find problems with the complete manifest, after all nodes have been checked."""
         if not self.referable:
             message = "contains no model, seed or snapshot to defer to"
             yield Problem("$.nodes", message, code=ProblemCode.UNSAFE_TO_DEFER)

@@ -35,7 +35,7 @@ _PREFIX_BYTES = 200
 def detect_other_kind(
     sections: Mapping[str, Any], metadata: Mapping[str, Any], expected: Kind
 ) -> str | None:
-    """Describe a file of another kind, such as "is a catalog.json, not a manifest.json".
+    """Return text such as "is a catalog.json, not a manifest.json" for a file of another kind.
 
     Returns None if the file is of the expected kind or of no known kind.
     """

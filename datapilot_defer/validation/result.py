@@ -62,7 +62,7 @@ class Problem:
 class Findings:
     """The results of checking one artifact.
 
-    first_violation: the first problem that violates the schema, as opposed to one that only makes a
+    first_violation: the first violation of the schema, as opposed to a problem that only makes a
     manifest unsafe to defer to. dbt1_obstacle: the first value that prevents dbt 1.x from reading a
     manifest that dbt 2.x wrote. drift_counts: the number of entries in each section that fit the
     schema of the check but not the published one. is_truncated: whether the maximum number of
@@ -80,7 +80,7 @@ class Findings:
 
     @property
     def is_loadable(self) -> bool:
-        """Return whether no problem violates the schema."""
+        """Return whether there are no violations of the schema."""
         return self.first_violation is None
 
 
@@ -109,7 +109,7 @@ class ValidationResult:
         return not self.problems
 
     def format_problems(self) -> list[str]:
-        """Return one line for each problem, and one with the number of hidden problems."""
+        """Return one line for each problem and, if problems are hidden, one with their number."""
         lines = [problem.format_line(self.artifact.path) for problem in self.problems]
         if self.hidden_problems:
             count = f"{self.hidden_problems:,} more"
