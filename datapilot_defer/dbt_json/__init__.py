@@ -1,8 +1,8 @@
-"""JSON as dbt's own loader reads it, entry by entry, without building the complete document.
+"""A JSON parser that accepts what dbt's own loader accepts, and decodes one entry at a time.
 
-dbt decodes a file as UTF-8, strips whitespace and calls `json.loads`. So a byte order mark, UTF-16,
-control characters and trailing commas are rejected, the last occurrence of a repeated key counts,
-and NaN, infinities and half a surrogate pair are read.
+dbt decodes a file as UTF-8, strips whitespace and calls `json.loads`. Therefore, a byte order mark,
+UTF-16, control characters and trailing commas are rejected. The last occurrence of a repeated key
+is used. NaN, infinities and unpaired surrogates are accepted.
 
 Source: `load_file_contents` and `read_json` in dbt-common 1.x.
 """

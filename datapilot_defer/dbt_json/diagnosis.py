@@ -1,6 +1,6 @@
-"""Why the fast parser rejects bytes, and whether dbt's parser would still read them.
+"""Diagnosis of bytes that the fast parser rejects, and conversion of those that dbt's parser reads.
 
-msgspec states what it found, and where, only in the messages of its errors.
+msgspec states the cause and its position only in the messages of its errors.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ _CONFLICT_MARKERS = re.compile(rb"\s*<<<<<<< |.*?\n<<<<<<< ", re.DOTALL)
 _CONFLICT_SEARCH_BYTES = 4096
 _NON_FINITE_NUMBERS = (b"NaN", b"Infinity")
 _CONTEXT_BYTES = 24
-# Of a file that is decoded in one step.
+# The maximum number of values in a file that is decoded in one step.
 _MAX_VALUES = 5_000_000
 _TYPE_NAMES = {"array": "a list", "str": "a string", "int": "a number", "float": "a number"}
 
 
 class NotJsonError(ValueError):
-    """The bytes cannot be read by dbt's loader. The message contains cause and position."""
+    """An error for JSON that dbt's loader cannot read or that exceeds a limit.
+
+    The message describes the cause and, for a syntax error, its position.
+    """
 
 
 def describe_encoding(content: bytes) -> str:
@@ -36,7 +39,7 @@ def describe_encoding(content: bytes) -> str:
 
 
 def describe_non_object(error: Exception) -> str:
-    """Describe JSON that is not an object, from msgspec's message."""
+    """Describe JSON that is not an object, based on msgspec's message."""
     description = "something else"
     match = re.search(r"got `(\w+)`", str(error))
     if match:
@@ -46,9 +49,11 @@ def describe_non_object(error: Exception) -> str:
 
 
 def reencode_with_python(content: bytes, error: Exception) -> bytes:
-    """Return the same object in a form for the fast parser, if dbt's parser can read it.
+    """Convert an object that only dbt's parser can read to JSON that the fast parser can read.
 
-    error: the fast parser's. Raises NotJsonError if dbt cannot read the bytes either.
+    NaN, infinities and unpaired surrogates are replaced. error: the fast parser's error. Raises
+    NotJsonError if dbt's parser cannot read the bytes as an object either, or if they contain too
+    many values.
     """
     if _may_be_python_only_json(content, error):
         if has_more_values(content, _MAX_VALUES):
@@ -68,7 +73,7 @@ def reencode_with_python(content: bytes, error: Exception) -> bytes:
 
 
 def _replace_non_finite(text: str) -> float:
-    """Return the number, or another one of the same type for NaN and infinities."""
+    """Return the number, or another float in place of NaN and infinities."""
     number = float(text)
     if math.isfinite(number):
         return number
@@ -90,7 +95,7 @@ def _find_offset(error: Exception) -> int | None:
 
 
 def _diagnose(content: bytes, error: Exception) -> str:
-    """Return the problem of the bytes, as the rest of a sentence that begins with "the file"."""
+    """Describe why bytes are not JSON, as the rest of a sentence that begins with "the file"."""
     if not content:
         return "is empty"
     if not content.strip():

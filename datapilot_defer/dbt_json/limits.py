@@ -1,18 +1,22 @@
-"""Limits for decoding JSON: Python needs up to a hundred times its size for small values."""
+"""A limit on the number of values in JSON.
+
+Python objects for small values need up to a hundred times the memory of their JSON.
+"""
 
 from __future__ import annotations
 
 import re
 
-# The quantifiers are possessive. Others would need memory for each escaped character.
+# The quantifiers are possessive, because others would need memory for each escaped character.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _VALUE_STARTS = (b",", b"[", b"{")
 
 
 def has_more_values(content: bytes, max_values: int) -> bool:
-    """Return whether JSON contains more values than this. Stops at the first one beyond.
+    """Return whether JSON contains more than about `max_values` values.
 
-    Commas and brackets in strings, such as those of SQL, do not count.
+    Counts commas and opening brackets outside strings, because strings such as SQL may contain them
+    too. Once the limit is exceeded, counting stops at the end of the next string.
     """
     value_count = 0
     end = 0

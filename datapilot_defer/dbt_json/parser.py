@@ -1,4 +1,4 @@
-"""Splitting of JSON: the top level as views on the bytes, then one entry at a time."""
+"""JSON splitting: first the top level as views into the bytes, then one entry at a time."""
 
 from __future__ import annotations
 
@@ -24,18 +24,21 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 1 << 20
 _EDGE_BYTES = 64
 _MAX_SECTIONS = 10_000
-# Of one section. The largest projects have a tenth of it.
+# The maximum number of entries in a section. The largest projects have a tenth of it.
 _MAX_ENTRIES = 1_000_000
-# Of one entry. The node of a table with 10,000 columns has a tenth of it.
+# The maximum number of values in an entry. The node of a table with 10,000 columns has a tenth of
+# it.
 _MAX_VALUES = 1_000_000
 _MAX_KEY_LENGTH = 100
 _NO_DBT = "more than dbt ever writes"
 
 
 def split(content: bytes) -> Mapping[str, Raw]:
-    """Return the top level of an object: each key with its value as a view on the same bytes.
+    """Return the top level of a JSON object: each key, with its value as a view into the bytes.
 
-    Costs one pass over the bytes and no memory beyond the keys. Raises NotJsonError.
+    Needs no memory beyond the keys, unless only dbt's parser can read the bytes. In that case, the
+    views are into a converted copy. Raises NotJsonError if dbt's loader cannot read the bytes, or
+    if they are not an object or have too many keys.
     """
     import msgspec
 
@@ -52,8 +55,10 @@ def split(content: bytes) -> Mapping[str, Raw]:
 
 
 def decode(raw: Raw | bytes, place: str = "one value") -> Any:
-    """Return one value as Python objects. place: its description, for messages. Raises
-    NotJsonError.
+    """Return one value as Python objects.
+
+    place: a description of the value for error messages. Raises NotJsonError if the value cannot be
+    read or contains too many values.
     """
     import msgspec
 
@@ -69,14 +74,14 @@ def decode(raw: Raw | bytes, place: str = "one value") -> Any:
 
 
 def count(raw: Raw) -> int:
-    """Return the number of entries of a mapping. Raises the same as `entries`."""
+    """Return the number of entries in a mapping. Raises the same errors as `entries`."""
     return len(entries(raw))
 
 
 def entries(raw: Raw) -> dict[str, Raw]:
-    """Return the entries of one mapping, such as the manifest's nodes, as views on the same bytes.
+    """Return the entries of a mapping, such as the manifest's nodes, as views into the bytes.
 
-    Raises NotJsonError, also when it is not a mapping or has too many entries.
+    Raises NotJsonError if it is not a valid mapping or has too many entries.
     """
     import msgspec
 
@@ -87,18 +92,19 @@ def entries(raw: Raw) -> dict[str, Raw]:
 
 
 def walk(raw: Raw, visit: Callable[[str, Any], None]) -> None:
-    """Call `visit` with each key and value of one mapping, with one value in memory.
+    """Call `visit` with each key and value of a mapping, decoding one value at a time.
 
-    Raises what `entries` raises, NotJsonError for a value, and the errors of `visit`.
+    Raises the same errors as `entries` and `visit`, and NotJsonError if a value cannot be decoded.
     """
     for key, value in entries(raw).items():
         visit(key, decode(value, f"entry {key[:_MAX_KEY_LENGTH]!r}"))
 
 
 def walk_list(raw: Raw, visit: Callable[[int, Any], None]) -> None:
-    """Call `visit` with each index and value of one list, with one value in memory.
+    """Call `visit` with each index and value of a list, decoding one value at a time.
 
-    Raises NotJsonError, and the errors of `visit`.
+    Raises NotJsonError if the list cannot be read, has too many items, or contains a value that
+    cannot be decoded. Also raises the errors of `visit`.
     """
     import msgspec
 
@@ -120,7 +126,7 @@ def _check_item_count(raw: Raw) -> None:
     item_count = 0
 
     class Item(msgspec.Struct, gc=False):
-        """An object, whose properties are skipped."""
+        """A list item that is an object. Its properties are skipped."""
 
         def __post_init__(self) -> None:
             nonlocal item_count
@@ -133,7 +139,7 @@ def _check_item_count(raw: Raw) -> None:
     except _TooManyError:
         raise NotJsonError(f"contains a list with over {_MAX_ENTRIES:,} items, {_NO_DBT}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        # A list of other values cannot be counted this way.
+        # Items that are not objects cannot be counted this way, so count all values.
         _check_value_count(raw, "one list")
 
 
@@ -184,7 +190,10 @@ def _check_utf8(content: bytes) -> None:
 
 
 def _strip_unicode_whitespace(content: bytes) -> bytes | memoryview:
-    """Remove no-break spaces at both ends, which JSON does not allow and `str.strip` removes."""
+    """Remove whitespace that `str.strip` removes but JSON does not allow, such as no-break spaces.
+
+    Only the first and last _EDGE_BYTES bytes are searched.
+    """
     head = content[:_EDGE_BYTES].decode("utf-8", "ignore")
     tail = content[-_EDGE_BYTES:].decode("utf-8", "ignore")
     leading = head[: len(head) - len(head.lstrip())]

@@ -68,9 +68,9 @@ def open_storage(directory: Path, *, create: bool = True) -> Iterator[Storage]:
 
 
 def _check_directory(directory: Path, *, create: bool) -> None:
-    """Create a missing data directory with private permissions.
+    """Create a missing data directory with private permissions, if `create` is true.
 
-    If `create` is false, raise UsageError when the directory has no database.
+    Otherwise, raise UsageError if the directory has no database.
     """
     if create:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

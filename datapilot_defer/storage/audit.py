@@ -107,7 +107,10 @@ def list_events(
     since: datetime | None = None,
     before_id: int | None = None,
 ) -> Sequence[AuditEvent]:
-    """Return the entries of an instance and those of unknown tokens, newest first."""
+    """Return at most `limit` entries of an instance or of unknown tokens, newest first.
+
+    since: return only entries from this time on. before_id: return only entries with smaller ids.
+    """
     events = []
     # A single query for both would have to sort the entire log.
     for owner in (instance_id, None):
@@ -125,7 +128,7 @@ def list_events(
 def list_failed_addresses(
     connection: Connection, instance_id: int | None, *, since: datetime, limit: int
 ) -> list[str | None]:
-    """Return the addresses of at most `limit` failed sign-ins after a time.
+    """Return the addresses of at most `limit` failed sign-ins since a time, newest first.
 
     instance_id: the instance of the token; None for unknown tokens. Only the newest entries are
     searched, so that a long log does not delay the response to a sign-in.

@@ -1,4 +1,4 @@
-"""The blob store. A blob is identified by its sha256, written once and never modified."""
+"""The blob store. A blob is identified by its instance and sha256, and its bytes never change."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ class BlobWriter:
 class BlobStore:
     """An open blob store. A blob is identified by the id of its instance and its sha256.
 
-    directory: the directory of a local store. is_broken: the store cannot be used again until the
-    process is restarted.
+    directory: the directory of a local store; None for others. is_broken: the store cannot be used
+    again until the process is restarted.
     """
 
     def __init__(self, store: ObjectStore, directory: Path | None) -> None:
@@ -171,7 +171,7 @@ class BlobStore:
                 yield BlobEntry(int(owner), blob, stored_at)
 
     def delete_incomplete(self, age: timedelta) -> None:
-        """Delete the uncommitted bytes of uploads that ended longer ago than `age`."""
+        """Delete uncommitted uploads and deleted blobs whose bytes are older than `age`."""
         oldest = utc_now() - age
         for path, _, stored_at in self._list_objects(f"{_INCOMING}/"):
             if stored_at < oldest:
@@ -191,7 +191,10 @@ class BlobStore:
 
     @contextmanager
     def as_unavailable(self) -> Iterator[None]:
-        """Convert errors of the store and of the file system to Unavailable."""
+        """Convert errors of the store and of the file system to Unavailable.
+
+        A failure of the storage library itself also sets `is_broken`.
+        """
         import obstore
 
         try:
@@ -250,7 +253,7 @@ class StoredContent:
 def open_blobs(directory: Path) -> BlobStore:
     """Open the blob store in a directory, which is created if missing.
 
-    Raises Unavailable when that fails.
+    Raises Unavailable when the store cannot be opened.
     """
     import obstore
 

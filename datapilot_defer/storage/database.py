@@ -37,7 +37,8 @@ def inserted_id(result: Any) -> int:
 class Database:
     """An open database. `read` and `write` yield a connection in a transaction.
 
-    migration: the number of the newest migration before and after opening; 0 for a new database.
+    migration: the numbers of the newest migration before and after opening. The first one is 0 for
+    a new database.
     """
 
     def __init__(self, url: str | URL) -> None:
@@ -154,7 +155,11 @@ def _enable_wal(connection: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """Begin a transaction. A writer locks immediately because a reader cannot become a writer."""
+    """Begin a transaction.
+
+    A writer locks the database immediately, because a read transaction cannot be upgraded once
+    another transaction has written.
+    """
     statement = "BEGIN"
     if connection.get_execution_options().get("write", False):
         statement = "BEGIN IMMEDIATE"

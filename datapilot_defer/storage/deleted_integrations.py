@@ -39,7 +39,7 @@ def set_deleted_at(
 
 
 def list_purgeable(connection: Connection, before: datetime) -> list[int]:
-    """Return the ids of the integrations that were deleted before a time, oldest first."""
+    """Return the ids of the integrations that were deleted before a time, in order of deletion."""
     query = select(integrations.c.id).where(integrations.c.deleted_at < before)
     return list(connection.scalars(query.order_by(integrations.c.deleted_at)))
 

@@ -58,7 +58,10 @@ def replace_signing_key(connection: Connection, instance_id: int) -> None:
 
 
 def lock_instance(connection: Connection, instance_id: int) -> None:
-    """Block verifications and restores on this instance until the transaction ends."""
+    """Block other transactions that lock this instance until the current transaction ends.
+
+    Verifications, acceptances, restores and deletions of blobs lock their instance.
+    """
     query = select(instances.c.id).where(instances.c.id == instance_id)
     connection.execute(query.with_for_update())
 

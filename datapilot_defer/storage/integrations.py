@@ -36,7 +36,7 @@ class UploadCheck(StrEnum):
 class Environment:
     """An environment of an integration. Names keep their case but are compared ignoring case.
 
-    disabled_checks: the checks that uploads to it skip.
+    disabled_checks: the checks that are skipped for uploads to the environment.
     """
 
     id: int
@@ -128,7 +128,7 @@ def add_environment(connection: Connection, integration_id: int, name: str) -> N
 def find_integration(
     connection: Connection, instance_id: int, integration_id: int
 ) -> Integration | None:
-    """Return the integration of an instance with this id, or None."""
+    """Return an instance's integration, deleted or not, by its id, or None."""
     query = select(integrations).where(
         integrations.c.instance_id == instance_id, integrations.c.id == integration_id
     )
@@ -181,7 +181,7 @@ def rename_integration(connection: Connection, integration_id: int, name: str) -
 def set_disabled_checks(
     connection: Connection, environment_id: int, disabled: frozenset[UploadCheck]
 ) -> None:
-    """Set the checks that uploads to an environment skip."""
+    """Set the checks that are skipped for uploads to an environment."""
     names = ",".join(sorted(disabled))
     statement = environments.update().where(environments.c.id == environment_id)
     connection.execute(statement.values(disabled_checks=names or None))
@@ -275,7 +275,7 @@ def record_publication(
 def _with_environments(
     connection: Connection, listed: Sequence[Integration], ids: _IntegrationIds
 ) -> list[Integration]:
-    """Add the environments to the integrations, with one query for all of them."""
+    """Return the integrations with their environments, using one query for all of them."""
     query = select(environments).where(environments.c.integration_id.in_(ids))
     by_integration: dict[int, list[Environment]] = {}
     for row in connection.execute(query.order_by(environments.c.id)):

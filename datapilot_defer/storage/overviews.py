@@ -1,4 +1,4 @@
-"""Queries for the pages that list integrations and tokens."""
+"""Queries for the pages that list integrations, tokens and uploads."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def list_history_of_kind(
 ) -> Sequence[tuple[Upload, str]]:
     """Return verified and rejected uploads of one kind with their token names, newest first.
 
-    Each of the two queries reads only index entries of uploads that it returns. A kind may be rare
-    among a million uploads.
+    Each of the two queries reads only the index entries of the uploads that it returns, because a
+    kind may be rare among a million uploads.
     """
     query = (
         select(*UPLOAD_COLUMNS, tokens.c.name.label("token_name"))

@@ -41,10 +41,11 @@ def check_write_access(paths: Sequence[Path]) -> None:
 def restrict_permissions(
     directory: Path, secret_files: Sequence[Path], other_paths: Sequence[Path]
 ) -> None:
-    """Remove other users' access to a data directory on POSIX systems, and log the change.
+    """Remove other users' access to the files of a data directory on POSIX systems, and log it.
 
-    Raises UsageError when other users can access a secret file and their access cannot be removed.
-    They may have access to the directory itself, which may be the mount point of a volume.
+    Their access to the directory itself is also removed, unless the directory contains other files.
+    They may keep this access if it cannot be removed, for example from the mount point of a volume.
+    Raises UsageError when they can still access a secret file.
     """
     if os.name != "posix":
         return
@@ -59,13 +60,16 @@ def restrict_permissions(
 
 
 def _is_exclusive(directory: Path, paths: Sequence[Path]) -> bool:
-    """Return whether a directory contains only these paths, unlike /tmp, which must stay shared."""
+    """Return whether a directory contains only these paths, hidden files and lost+found.
+
+    A directory that contains anything else, such as /tmp, must stay shared.
+    """
     names = {path.name for path in paths} | {"lost+found"}
     return all(entry.name in names or entry.name.startswith(".") for entry in directory.iterdir())
 
 
 def _restrict(path: Path) -> bool:
-    """Remove other users' access to a path. Return False if they had none or keep it."""
+    """Remove other users' access to a path. Return True if they had access and no longer do."""
     mode = _mode(path)
     if not mode & _OTHERS or path.is_symlink():  # the target may belong to another program
         return False
@@ -77,7 +81,10 @@ def _restrict(path: Path) -> bool:
 
 
 def _check_exposure(directory: Path, secret_files: Sequence[Path]) -> None:
-    """Raise UsageError if other users can access a secret file in a directory they can enter."""
+    """Raise UsageError if other users can access a secret file in a directory that they can enter.
+
+    Also log a warning if any user can replace the files in the directory.
+    """
     mode = _mode(directory)
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         log.warning("any user can replace the files in %s. Use a subdirectory instead.", directory)

@@ -30,8 +30,8 @@ class PublicationReason(StrEnum):
 class Publication:
     """The event of an upload becoming current.
 
-    upload_id: None when retention has removed the upload. reason, token_name: None for publications
-    of release 0.1.0.
+    upload_id: None if retention has removed the upload. reason, token_name: None for publications
+    that release 0.1.0 made.
     """
 
     id: int
@@ -50,7 +50,7 @@ def make_current(
     reason: PublicationReason,
     token_id: int,
 ) -> None:
-    """Make a verified upload the current one of its environment and kind.
+    """Make a verified upload the current one for its environment and kind.
 
     since: the time of the publication. If the clock was set back, the time of the previous
     publication is used, so that times and ids have the same order.
@@ -102,9 +102,9 @@ def list_current(connection: Connection, environment_id: int) -> Sequence[Upload
 def list_publications(
     connection: Connection, environment_id: int, *, limit: int, kind: Kind | None = None
 ) -> Sequence[Publication]:
-    """Return the publications in an environment, newest first.
+    """Return at most `limit` publications in an environment, newest first.
 
-    kind: only those of this kind.
+    kind: return only publications of this kind.
     """
     query = (
         select(publications, tokens.c.name.label("token_name"))
@@ -124,7 +124,7 @@ def list_publications(
 def _newest(
     query: Select[Any], environment_id: int, kind: Kind, at: datetime | None
 ) -> Select[Any]:
-    """Restrict a query to the newest publication of a kind, or to the newest one at a time."""
+    """Restrict a query to the newest publication of a kind, now or at a given time."""
     query = query.where(*_is_of(environment_id, kind)).limit(1)
     if at is None:
         return query.order_by(publications.c.id.desc())

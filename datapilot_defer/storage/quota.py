@@ -27,13 +27,16 @@ def find_stored_bytes(connection: Connection, instance_id: int) -> int | None:
 
 
 def list_stored_bytes(connection: Connection) -> dict[int, int | None]:
-    """Return the total size of each instance's blobs in bytes, by instance id."""
+    """Return the total size of each instance's blobs in bytes, by instance id.
+
+    The size is None if it has not yet been measured.
+    """
     rows = connection.execute(select(instances.c.id, instances.c.stored_bytes))
     return {row.id: row.stored_bytes for row in rows}
 
 
 def add_stored_blob(connection: Connection, instance_id: int, blob: Blob) -> None:
-    """Add the size of a blob, unless an upload already refers to an identical blob."""
+    """Add a blob's size to its instance's total, unless an upload already refers to the blob."""
     if is_blob_referenced(connection, instance_id, blob.sha256):
         return
     statement = instances.update().where(instances.c.id == instance_id)

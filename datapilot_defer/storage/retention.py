@@ -27,7 +27,10 @@ BATCH_SIZE = 200
 def environments_over_retention(
     connection: Connection, *, count: int, age: timedelta | None
 ) -> list[int]:
-    """Return the ids of environments with more distinct or older uploads than retention keeps."""
+    """Return the ids of environments with more uploads than retention keeps.
+
+    Such an environment has more than `count` distinct uploads of a kind, or one older than `age`.
+    """
     is_over: ColumnElement[bool] = func.count(files.c.sha256.distinct()) > count
     if age is not None:
         is_over = is_over | (func.min(files.c.uploaded_at) < utc_now() - age)
@@ -80,7 +83,8 @@ class ExpiredUploads:
 def delete_uploads(connection: Connection, environment_id: int, ids: Sequence[int]) -> None:
     """Delete verified uploads of an environment, except current ones.
 
-    Their publications remain as tombstones, which show that an upload was current at that time.
+    Their publications remain as tombstones, which show that an upload was current at that time. Of
+    several consecutive tombstones, only the first one remains.
     """
     current_ids = {upload.id for upload in list_current(connection, environment_id)}
     expired_ids = set(ids) - current_ids
@@ -92,7 +96,7 @@ def delete_uploads(connection: Connection, environment_id: int, ids: Sequence[in
 
 
 def _delete_redundant(connection: Connection, tombstones: Sequence[int]) -> None:
-    """Delete new tombstones and their successors that directly follow another tombstone.
+    """Delete tombstones that directly follow another one, among the new ones and their successors.
 
     Only the first of several consecutive tombstones carries information.
     """
@@ -147,8 +151,8 @@ def find_unverified(
     """Return at most BATCH_SIZE ids of uploads that can no longer be verified or accepted.
 
     after_id: return only larger ids. sending_time: the maximum age of an upload whose bytes have
-    not arrived. grace: the maximum age of a received upload. rejected_grace: that of a rejected
-    upload.
+    not arrived. grace: the maximum age of a received upload. rejected_grace: the maximum age of a
+    rejected upload.
     """
     now = utc_now()
     is_stale = (files.c.created_at < now - rejected_grace) | (

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 # The number of the newest migration in migrations/versions.
 NEWEST_MIGRATION = 2
-# The oldest migration whose program can use a database that has the newest migration.
+# The number of the migration that a program must include to use a database that has the newest
+# migration.
 COMPATIBLE_FROM = 1
 # Release 0.1.0 accepts no other number in "schema_version".
 _VERSION_OF_FIRST_RELEASE = 1
@@ -26,8 +27,9 @@ _INSTALL_ADVICE = "Install the latest version of datapilot-defer[instance]."
 def migrate(connection: Connection) -> tuple[int, int]:
     """Migrate the tables to this program's version, in the transaction of `connection`.
 
-    Return the number of the newest migration before and after; 0 for an empty database.
-    Raises UsageError when the database requires a newer version of this program.
+    Return the numbers of the newest migration before and after. The first one is 0 for an empty
+    database. Raises UsageError when the database requires a newer version of this program, or when
+    its version is unknown.
     """
     before = _read_migration(connection)
     if before == 0:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
-# The largest value of an id column on every database.
+# The largest value that an id column can have in every database.
 MAX_ID = 2**31 - 1
 
 
@@ -64,7 +64,7 @@ def _partial_index(name: str, *columns: str, where: str) -> Index:
 
 
 # Only release 0.1.0 reads "version", and it accepts only 1. "compatible_from" is the number of the
-# oldest migration whose program can use the database.
+# migration that a program must include to use the database.
 schema = Table(
     "schema_version",
     metadata,
@@ -223,8 +223,8 @@ publications = Table(
     Index("publication_of_file", "file_id"),
 )
 
-# Only release 0.1.0 uses this table and "file.ingestion". Keep them until no supported release can
-# share a database with it.
+# Only release 0.1.0 uses this table and "file.ingestion". Keep both until no supported release can
+# share a database with release 0.1.0.
 ingestions = Table(
     "ingestion",
     metadata,

@@ -43,9 +43,10 @@ class Token:
         return self.expires_at is None or self.expires_at > utc_now()
 
     def permits(self, scope: str, integration_id: int | None = None) -> bool:
-        """Return whether the token has a scope, for one integration if an id is given.
+        """Return whether the token permits a scope, for one integration if an id is given.
 
-        The scope "admin" covers the complete instance, so a token for one integration never has it.
+        The scope "admin" includes all other scopes. It covers the complete instance, so a token for
+        one integration never permits it.
         """
         if self.integration_id is not None:
             if scope == "admin":

@@ -62,9 +62,9 @@ class Upload:
     """One upload of an artifact.
 
     uploaded_at: the time of verification, or None. rejection: why it did not become current, a
-    `Rejection` or the names of the failed checks. refusal: the same as a message. metadata: until
-    the bytes are received, sha256 is "" and size_bytes 0. model_counts: None if it was not compared
-    with a previous manifest.
+    `Rejection` or the names of the failed checks. refusal: a message with the same reason.
+    metadata: until the bytes are received, sha256 is "" and size_bytes 0. model_counts: None if it
+    was not compared with a previous manifest.
     """
 
     id: int
@@ -145,7 +145,7 @@ def locate_upload(connection: Connection, upload_id: int) -> UploadLocation | No
 
 
 def mark_received(connection: Connection, upload_id: int, *, sha256: str, size_bytes: int) -> bool:
-    """Record the blob of an upload. After verification, return False and change nothing."""
+    """Record the blob of an upload. Return False if the upload was already verified or rejected."""
     statement = files.update().where(
         files.c.id == upload_id, files.c.uploaded_at.is_(None), files.c.rejection.is_(None)
     )
@@ -177,7 +177,7 @@ def record_verification(
 
 
 def mark_verified(connection: Connection, upload_id: int, uploaded_at: datetime) -> None:
-    """Mark an upload as verified, which makes it visible."""
+    """Mark an upload as verified, which makes it visible and removes its rejection."""
     values = {"uploaded_at": uploaded_at, "refusal": None, "rejection": None}
     connection.execute(files.update().where(files.c.id == upload_id).values(**values))
 
@@ -185,7 +185,7 @@ def mark_verified(connection: Connection, upload_id: int, uploaded_at: datetime)
 def mark_rejected(
     connection: Connection, upload_id: int, reasons: Sequence[Reason], message: str
 ) -> None:
-    """Record why an upload did not become current: a rejection, or the failed checks."""
+    """Record why an upload did not become current: a `Rejection`, or the failed checks."""
     values = {"rejection": _SEPARATOR.join(reasons), "refusal": message}
     connection.execute(files.update().where(files.c.id == upload_id).values(**values))
 
@@ -202,8 +202,9 @@ def find_last_unpublished(
 ) -> Upload | None:
     """Return a token's newest upload that was rejected, or was received but not verified.
 
-    kind: the kind that every onboarding uploads. Uploads before the token's newest verified upload
-    of this kind belong to an earlier onboarding. Return None if there are only such uploads.
+    Only the newest received upload of each kind is considered. Return None if it is older than the
+    token's newest verified upload of `kind`, which every onboarding uploads. In that case, it
+    belongs to an earlier onboarding.
     """
     last_verified = _newest_of_token(
         connection, environment_id, token_id, kind, files.c.uploaded_at.is_not(None)
@@ -246,7 +247,7 @@ def list_history(
 ) -> Sequence[tuple[Upload, str]]:
     """Return the verified uploads of an environment with their token names, newest first.
 
-    kind: only the uploads of this kind. include_rejected: also rejected uploads.
+    kind: return only uploads of this kind. include_rejected: also return rejected uploads.
     """
     is_shown: ColumnElement[bool] = files.c.uploaded_at.is_not(None)
     if include_rejected:

@@ -1,8 +1,9 @@
-"""Validation of an artifact, and the dbt versions that can read it.
+"""Validation of artifacts, and detection of the dbt versions that can read them.
 
-dbt's own loader decides, not the published schema: a current dbt-core violates the schema that it
-generates, and its loader accepts more than the schema allows. Differences from the published schema
-that still load are counted as drift. `strict` requires the published schema exactly.
+A manifest is valid if dbt's own loader accepts it, even if it does not fit the published schema:
+current versions of dbt-core write manifests that violate the schema that they generate, and the
+loader accepts more than the schema allows. Differences from the published schema that still load
+are counted as drift. `strict` requires the published schema exactly.
 """
 
 from datapilot_defer.validation.bundled_schemas import warm_up

@@ -1,6 +1,6 @@
 """The schemas that ship with the program.
 
-`schemas/INDEX.json` lists the files, `scripts/schemas` generates them.
+`scripts/schemas` generates the files, and `schemas/INDEX.json` lists them.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ _NULLABLE_SECTIONS = (
 
 @lru_cache(maxsize=1)
 def minimal_manifest_schema() -> ArtifactSchema:
-    """Return the schema of any manifest, including those of dbt 2.x and of newer versions.
+    """Return a minimal schema for any manifest, including those of dbt 2.x and of newer versions.
 
-    It allows null where dbt 1.x requires objects, but requires each node's identity.
+    It allows null where dbt 1.x requires objects, but it requires the properties that identify a
+    node.
     """
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -66,13 +67,16 @@ def minimal_manifest_schema() -> ArtifactSchema:
 
 @lru_cache(maxsize=1)
 def list_schemas() -> list[dict[str, Any]]:
-    """Return file, kind, schema_version, dbt_version and sha256 of each schema."""
+    """Return the file, kind, schema_version, dbt_version and sha256 of each bundled schema."""
     schemas: list[dict[str, Any]] = _read_json("INDEX.json")
     return schemas
 
 
 def loader_schema(schema_version: int) -> ArtifactSchema:
-    """Return the schema of manifests that the loader of dbt-core 1.11 accepts, version 4 to 12."""
+    """Return the schema of the manifests that the loader of dbt-core 1.11 accepts.
+
+    schema_version: 4 to 12. Versions up to 9 share a schema.
+    """
     oldest_variant = 9
     return _load_loader_schema(str(max(schema_version, oldest_variant)))
 
@@ -87,10 +91,11 @@ def _load_loader_schema(variant: str) -> ArtifactSchema:
 def published_schema(
     kind: str, schema_version: int | None, dbt_version: str | None
 ) -> ArtifactSchema | None:
-    """Return the schema that dbt published for this version, or None.
+    """Return the schema that dbt published for an artifact's schema version, or None.
 
-    Version 12 of the manifest changed from dbt 1.8 on without a new number. The schema of the
-    release that wrote the artifact is used, by default the newest.
+    dbt has changed version 12 of the manifest since dbt 1.8 without a new number. If there are
+    several schemas, the one from the minor version of dbt that wrote the artifact is used, or else
+    the newest.
     """
     candidates = [
         schema
@@ -120,9 +125,10 @@ def _version_key(version: str) -> list[int]:
 
 
 def warm_up() -> Iterator[None]:
-    """Load and compile the schemas for current manifests, for a process that validates many.
+    """Load and compile the schemas for current manifests, in steps, so that the caller can stop.
 
-    Works in steps, so that the caller can stop. Without it, everything is compiled on first use.
+    A process that validates many manifests calls this function first. Otherwise, schemas are
+    compiled on first use.
     """
     for schema in (
         loader_schema(_NEWEST_DBT1_SCHEMA),
@@ -135,7 +141,10 @@ def warm_up() -> Iterator[None]:
 
 
 def loader_classes() -> dict[str, str]:
-    """Return the definition of each class of dbt's manifest. Equal classes share a definition."""
+    """Return the name of the definition of each class of dbt's manifest, by class name.
+
+    Equal classes share a definition.
+    """
     classes: dict[str, str] = _read_json(_LOADER_SCHEMA_FILE)["classes"]
     return classes
 

@@ -1,4 +1,4 @@
-"""Consistency of several artifacts: one project, one target, one day."""
+"""Checks that artifacts have the same project and target and were written within one day."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from datapilot_defer.artifact import Artifact
     from datapilot_defer.dbt_json.parser import Raw
 
-# A job runs dbt more than once, such as `build` and then `docs generate`, within a day.
+# A job may run several commands of dbt within a day, such as `build` and then `docs generate`.
 _MAX_TIME_APART = timedelta(days=1)
-# Sections with the unique IDs of nodes, as keys of an object or as a property of each list item.
+# Sections that contain the unique IDs of nodes, as keys of an object or as a property of list
+# items.
 _SECTIONS_WITH_UNIQUE_IDS = {
     Kind.CATALOG: ("nodes", "sources"),
     Kind.RUN_RESULTS: ("results",),
     Kind.SOURCES: ("results",),
 }
-# Types that `dbt run-operation` and hooks write into the run results. A manifest may not list them.
+# Prefixes of the unique IDs that `dbt run-operation` and hooks write to the run results. Such IDs
+# are not necessarily in the manifest.
 _NO_NODES = ("macro.", "operation.")
 _MANIFEST_SECTIONS = (
     "nodes",
@@ -38,11 +40,15 @@ _MANIFEST_SECTIONS = (
 
 
 def find_inconsistencies(artifacts: Sequence[Artifact]) -> list[str]:
-    """Describe each artifact that does not belong to the first one.
+    """Describe each artifact that is inconsistent with the first one.
 
-    It is of another project or target, or dbt wrote it more than a day earlier or later. artifacts:
-    the manifest first. Some nodes may differ, because only a selection was built or a package was
-    removed. No common node means another project. Raises NotJsonError.
+    Such an artifact is of another project or target, or dbt wrote it more than a day earlier or
+    later, or at an unknown time. Target and time are compared only if both invocation IDs are known
+    and differ. The project differs if the artifact has no node in common with the manifest. Some
+    nodes may be missing, because only a selection was built or a package was removed.
+
+    artifacts: the manifest first. If the first one is not a manifest, only times are compared.
+    Raises NotJsonError if a section cannot be read.
     """
     first, *others = artifacts
     manifest_ids: set[str] = set()
@@ -68,7 +74,7 @@ def _find_inconsistency(first: Artifact, other: Artifact, manifest_ids: set[str]
 
 
 def _find_foreign_id(artifact: Artifact, manifest_ids: set[str]) -> str | None:
-    """Return one of the artifact's nodes if the manifest has none of them."""
+    """Return the unique ID of one of the artifact's nodes if the manifest has none of them."""
     stated = _unique_ids(artifact, _SECTIONS_WITH_UNIQUE_IDS.get(artifact.kind, ()))
     unique_ids = {unique_id for unique_id in stated if not unique_id.startswith(_NO_NODES)}
     if not manifest_ids or not unique_ids or unique_ids & manifest_ids:
@@ -83,9 +89,9 @@ def _are_of_different_invocations(first: Artifact, other: Artifact) -> bool:
 
 
 def _describe_time_apart(first: Artifact, other: Artifact) -> str | None:
-    """Describe how long before or after the first artifact dbt wrote the other one.
+    """Describe the time between the invocations of dbt that wrote two artifacts.
 
-    Returns None when it was at most a day.
+    Returns None if it is at most a day. If it is unknown, the description does not state it.
     """
     description = f"{other.path} and {first.path} come from different invocations of dbt"
     first_time = first.metadata.generated_at

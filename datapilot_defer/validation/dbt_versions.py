@@ -20,8 +20,9 @@ NEWEST_DBT1_SCHEMA_VERSION = 12
 DBT2_SCHEMA_VERSION = 20
 _NEWEST_DBT1_MINOR = 12
 DBT1_VERSIONS = tuple(f"1.{minor}" for minor in range(_NEWEST_DBT1_MINOR + 1))
-# The first release that writes each version. dbt-core reads its own and, from 1.2 on, older ones
-# down to 4: `compatible_previous_versions` in each release.
+# The first release that writes each schema version. A release of dbt-core reads the version that it
+# writes and, from 1.2 on, also older ones down to 4. See `compatible_previous_versions` in each
+# release.
 _WRITTEN_FROM = {
     4: "1.0",
     5: "1.1",
@@ -40,7 +41,7 @@ _FIRST_DATED_MAJOR = 1000
 
 
 def read_schema_version(artifact: Artifact, schema_url: object) -> int | Problem:
-    """Return the schema version, or the problem if this is not the URL of a schema of its kind."""
+    """Return an artifact's schema version, or a problem if `schema_url` is invalid for its kind."""
     version = artifact.metadata.schema_version
     name = artifact.kind.value.replace("_", "-")
     if version is not None and schema_url == _SCHEMA_URL.format(name, version):
@@ -51,7 +52,7 @@ def read_schema_version(artifact: Artifact, schema_url: object) -> int | Problem
 
 
 def schema_version_problem(message: str) -> Problem:
-    """Return a problem of `metadata.dbt_schema_version`."""
+    """Return a problem with `metadata.dbt_schema_version`."""
     return Problem(SCHEMA_VERSION_PATH, message, code=ProblemCode.SCHEMA_VERSION)
 
 
@@ -64,7 +65,7 @@ def newer_version_warning(schema_version: int | None) -> str:
 
 
 def unknown_schema_problem(schema_version: int | None) -> Problem:
-    """Return the problem of a strict validation without a published schema."""
+    """Return the problem of a strict validation for which no published schema is known."""
     return schema_version_problem(
         "--strict needs the published schema, "
         f"and none is known for schema version {schema_version}"
@@ -72,9 +73,9 @@ def unknown_schema_problem(schema_version: int | None) -> Problem:
 
 
 def versions_reading(schema_version: int) -> tuple[str, ...]:
-    """Return the minor versions of dbt-core that read schema version 4 to 12, oldest first.
+    """Return the minor versions of dbt-core that read a schema version, oldest first.
 
-    "2" follows if dbt 2.x reads it too.
+    schema_version: 4 to 12. "2" follows if dbt 2.x also reads it.
     """
     writer = DBT1_VERSIONS.index(_WRITTEN_FROM[schema_version])
     compatible = DBT1_VERSIONS.index(_FIRST_BACKWARD_COMPATIBLE)
@@ -86,7 +87,7 @@ def versions_reading(schema_version: int) -> tuple[str, ...]:
 
 
 def is_written_by_dbt2(artifact: Artifact) -> bool:
-    """Return whether dbt 2.x wrote it."""
+    """Return whether dbt 2.x or a later major version wrote the artifact."""
     if artifact.metadata.schema_version == DBT2_SCHEMA_VERSION:
         return True
     match = re.match(r"v?(\d+)\.", artifact.metadata.dbt_version or "")
@@ -94,7 +95,7 @@ def is_written_by_dbt2(artifact: Artifact) -> bool:
 
 
 def describe_versions(readers: tuple[str, ...]) -> str:
-    """Return "dbt 1.8 and later", "dbt 1.0 to 1.12" or "dbt 2.x"."""
+    """Describe versions, such as "dbt 1.8 and later", "dbt 1.0 to 1.12" or "dbt 2.x"."""
     if not readers:
         return "no known version of dbt"
     core = [reader for reader in readers if reader != "2"]
@@ -108,8 +109,9 @@ def describe_versions(readers: tuple[str, ...]) -> str:
 def includes_version(readers: tuple[str, ...], version: str) -> bool:
     """Return whether a version, such as "1.11", "1.11.16", "1" or "2", is among the readers.
 
-    A minor version of dbt-core that is newer than this program counts as the newest known one.
-    Raises UsageError if it is not a version.
+    "1" is among them if any 1.x version is. A 1.x version that is newer than those known to this
+    program is treated as the newest known one. Raises UsageError if `version` is not a version of
+    dbt.
     """
     match = re.fullmatch(r"v?(\d{1,4})(?:\.(\d{1,4}))?([.\-+a-z].*)?", version.strip())
     if not match:

@@ -1,4 +1,4 @@
-"""Manifests that load but are unsafe to defer to."""
+"""Checks for manifests that load but are unsafe to defer to."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 REFERABLE = ("model", "seed", "snapshot")
-_PROJECT_NAME_FROM = 10  # dbt 1.6 was the first to write metadata.project_name
+_PROJECT_NAME_FROM = 10  # schema version of dbt 1.6, the first to write metadata.project_name
 
 
 @dataclass
 class DeferChecks:
-    """Checks of each node. referable: the number of nodes that other nodes can refer to."""
+    """Checks that a manifest is safe to defer to.
+
+    referable: the number of checked nodes that other nodes can refer to.
+    """
 
     referable: int = 0
 
@@ -34,14 +37,14 @@ class DeferChecks:
             yield from _check_relation(key, node)
 
     def check_whole_manifest(self) -> Iterator[Problem]:
-        """Find problems of the complete manifest, after all nodes were checked."""
+        """Find problems with the complete manifest, after all nodes have been checked."""
         if not self.referable:
             message = "contains no model, seed or snapshot to defer to"
             yield Problem("$.nodes", message, code=ProblemCode.UNSAFE_TO_DEFER)
 
 
 def _check_relation(key: str, node: dict[str, Any]) -> Iterator[Problem]:
-    """Find missing parts of a relation's name."""
+    """Find missing parts of a node's relation name. Ephemeral models have no relation."""
     if _materialization(node) == "ephemeral":
         return
     for name in ("schema", "alias"):
@@ -59,7 +62,7 @@ def _node_problem(node: dict[str, Any], path: tuple[str, ...], message: str) -> 
 
 
 def check_metadata(metadata: Mapping[str, Any], schema_version: int) -> Iterator[Problem]:
-    """Find a manifest that does not state its project."""
+    """Find a missing project id and, from dbt 1.6 on, a missing project name."""
     names = ["project_id"]
     if schema_version >= _PROJECT_NAME_FROM:
         names.append("project_name")

@@ -25,7 +25,7 @@ _TYPE_NAMES = {
 
 
 def format_path(path: JsonPath) -> str:
-    """Return `$.nodes["model.shop.orders"].columns.id.tags[0]`."""
+    """Return a path as text, such as `$.nodes["model.shop.orders"].columns.id.tags[0]`."""
     return "$" + "".join(_format_step(step) for step in path)
 
 
@@ -38,12 +38,12 @@ def _format_step(step: str | int) -> str:
 
 
 def quote(text: str) -> str:
-    """Return the text in quotes, without control characters."""
+    """Return the text as a JSON string. Escape non-ASCII characters if any is unprintable."""
     return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def describe_value(value: Any) -> str:
-    """Describe a value in a few words: null, "text", 12, an object, a list."""
+    """Describe a value in a few words, such as null, "text", 12, an object or a list."""
     if value == {}:
         return "an empty object"
     if value == []:
@@ -64,7 +64,7 @@ def _shorten(text: str) -> str:
 
 
 def describe_drift(section: str, count: int) -> str:
-    """Describe entries of a section that load but do not fit the published schema."""
+    """Describe how many entries of a section load but do not fit the published schema."""
     if count == 1:
         entries = f"1 entry of {section} differs"
     else:
@@ -73,7 +73,7 @@ def describe_drift(section: str, count: int) -> str:
 
 
 def source_file(entry: Any) -> str | None:
-    """Return the source file of an entry, such as models/orders.sql."""
+    """Return the source file of an entry, such as models/orders.sql, or None if it is unknown."""
     if not isinstance(entry, dict):
         return None
     path = entry.get("original_file_path")

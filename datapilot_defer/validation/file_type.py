@@ -35,7 +35,10 @@ _PREFIX_BYTES = 200
 def detect_other_kind(
     sections: Mapping[str, Any], metadata: Mapping[str, Any], expected: Kind
 ) -> str | None:
-    """Return "is a catalog.json, not a manifest.json" if it is another of dbt's artifacts."""
+    """Return text such as "is a catalog.json, not a manifest.json" for a file of another kind.
+
+    Returns None if the file is of the expected kind or of no known kind.
+    """
     kind = detect_kind(sections, metadata)
     if kind is None or kind is expected:
         return None
@@ -45,7 +48,7 @@ def detect_other_kind(
 def detect_foreign_file(
     sections: Mapping[str, Any], metadata: Mapping[str, Any], expected: Kind
 ) -> str | None:
-    """Return a description of the file if nothing in it comes from dbt."""
+    """Describe a file that does not come from dbt. Return None if its keys show that it does."""
     if any(key in metadata for key in _METADATA_KEYS):
         return None
     if detect_kind(sections, metadata) is not None:

@@ -1,4 +1,4 @@
-"""String formats that Python's constructors accept, for the schema of dbt's loader.
+"""String formats for the schema of dbt's loader: strings that the loader can convert.
 
 They are values of `format` in schemas/dbt1.11-reads.json. A format accepts all values that are not
 strings.
@@ -20,32 +20,32 @@ _ISO = re.compile(
 )
 _NUMBER = re.compile(r"(\d{1,4})(?:\.\d+)?", re.ASCII)
 _THREE_NUMBERS = re.compile(r"(\d{1,4})[./-](\d{1,4})[./-](\d{1,4})", re.ASCII)
-# As a single number these could be days, and not every month has them; 0 is nothing.
+# dateutil could read these as days, but not every month has them, and 0 is not a day.
 _UNREADABLE_NUMBERS = (0, 29, 30, 31)
 
 
 def is_python_int(text: object) -> bool:
-    """Return whether `int` accepts a string."""
+    """Return whether `int` accepts a string. Return True for other types."""
     return not isinstance(text, str) or _is_accepted_by(int, text)
 
 
 def is_python_float(text: object) -> bool:
-    """Return whether `float` accepts a string."""
+    """Return whether `float` accepts a string. Return True for other types."""
     return not isinstance(text, str) or _is_accepted_by(float, text)
 
 
 def is_python_uuid(text: object) -> bool:
-    """Return whether `uuid.UUID` accepts a string."""
+    """Return whether `uuid.UUID` accepts a string. Return True for other types."""
     from uuid import UUID
 
     return not isinstance(text, str) or _is_accepted_by(UUID, text)
 
 
 def is_dateutil_date(text: object) -> bool:
-    """Return whether dateutil reads a string as a date.
+    """Return whether dateutil reads a string as a date. Return True for other types.
 
-    These are ISO 8601 as every dbt writes it, a day or year, and three numbers that can be a date.
-    dateutil would also read "5 January"; no dbt writes that.
+    Accepts ISO 8601 as all versions of dbt write it, a day or a year, and three numbers that can be
+    a date. Rejects forms such as "5 January", which dateutil reads but dbt does not write.
     """
     if not isinstance(text, str):
         return True
@@ -62,16 +62,17 @@ def is_dateutil_date(text: object) -> bool:
 
 
 def _can_be_a_date(numbers: list[int]) -> bool:
-    """Return whether one is a month, one a day and one a year, in any order."""
+    """Return whether three numbers can be a month, a day and a year, in any order."""
     months = sum(1 <= number <= 12 for number in numbers)
     days = sum(1 <= number <= 31 for number in numbers)
     return months >= 1 and days >= 2
 
 
 def is_dbt_hook(text: object) -> bool:
-    """Return whether dbt converts a string to a hook: SQL, or a JSON object with `sql`.
+    """Return whether dbt converts a string to a hook. Return True for other types.
 
-    dbt rejects other JSON.
+    A hook is SQL, or a JSON object with `sql` and, optionally, an `index` that `int` accepts. dbt
+    rejects other JSON.
     """
     if not isinstance(text, str):
         return True
@@ -88,7 +89,10 @@ def is_dbt_hook(text: object) -> bool:
 
 
 def is_list_of_dbt_hooks(text: object) -> bool:
-    """Return whether dbt reads a string in place of a list of hooks: letter by letter."""
+    """Return whether dbt reads a string in place of a list of hooks. Return True for other types.
+
+    dbt converts each character to a hook.
+    """
     return not isinstance(text, str) or all(is_dbt_hook(letter) for letter in set(text))
 
 

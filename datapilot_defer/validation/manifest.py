@@ -1,4 +1,4 @@
-"""Checks of a manifest: its dbt version, the versions that can read it, and its problems."""
+"""Checks of a manifest: its schema version, the dbt versions that can read it, and its problems."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NEEDS_ADAPTERS = (
 def check_manifest(artifact: Artifact, metadata: Mapping[str, Any], *, strict: bool) -> Findings:
     """Check a file that should be a manifest.
 
-    metadata: the decoded section `metadata`.
+    metadata: the decoded `metadata` section.
     """
     version = _read_supported_version(artifact, metadata.get("dbt_schema_version"))
     if isinstance(version, Problem):
@@ -56,7 +56,11 @@ def _read_supported_version(artifact: Artifact, schema_url: object) -> int | Pro
 
 
 def _check_supported_version(artifact: Artifact, version: int, *, strict: bool) -> Findings:
-    """Check schema versions 4 to 12 by dbt's loader, or by the outline if only dbt 2.x reads it."""
+    """Check a manifest of schema version 4 to 12 against the schema of dbt's loader.
+
+    A manifest that violates it but was written by dbt 2.x is checked against the minimal schema
+    instead. strict: also check an accepted manifest against its published schema.
+    """
     dbt_version = artifact.metadata.dbt_version
     published = bundled_schemas.published_schema("manifest", version, dbt_version)
     schema = bundled_schemas.loader_schema(version)
@@ -99,7 +103,10 @@ def _check_dbt2_manifest(artifact: Artifact, obstacle: Problem | None) -> Findin
 
 
 def _check_outline_only(artifact: Artifact, version: int, *, strict: bool) -> Findings:
-    """Check version 20 of dbt 2.x, and versions that are newer than this program."""
+    """Check a manifest of a schema version above 12 against the minimal schema.
+
+    dbt 2.x writes version 20. Any other version is treated as newer than this program.
+    """
     schema = bundled_schemas.minimal_manifest_schema()
     findings = check_sections(artifact.sections, schema, None, DeferChecks())
     if version == dbt_versions.DBT2_SCHEMA_VERSION:
@@ -116,7 +123,10 @@ def _check_outline_only(artifact: Artifact, version: int, *, strict: bool) -> Fi
 
 
 def _check_strictly(artifact: Artifact, published: ArtifactSchema, by_loader: Findings) -> Findings:
-    """Check an accepted manifest by its published schema, exactly."""
+    """Check an accepted manifest strictly against its published schema.
+
+    by_loader: the findings of the check against the schema of dbt's loader.
+    """
     findings = check_sections(artifact.sections, published, None, DeferChecks(), strict=True)
     findings.readable_by = by_loader.readable_by
     findings.warnings = by_loader.warnings

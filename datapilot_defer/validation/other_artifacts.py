@@ -1,6 +1,7 @@
-"""Checks of catalog, run_results, sources and semantic_manifest.
+"""Checks of artifacts other than manifests: catalog, run_results, sources and semantic_manifest.
 
-The schema that dbt publishes decides, without what changes from release to release.
+They use the schema that dbt publishes. Unless `strict` is true, the parts that change from release
+to release are ignored.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def check_other_artifact(
 ) -> Findings:
     """Check an artifact that is not a manifest.
 
-    metadata: the decoded section `metadata`. A semantic manifest has none.
+    metadata: the decoded `metadata` section, which a semantic manifest does not have.
     """
     if artifact.kind is not Kind.SEMANTIC_MANIFEST:
         problem = _find_version_problem(artifact, metadata.get("dbt_schema_version"))
@@ -61,7 +62,11 @@ def _known_versions(kind: Kind) -> list[int]:
 
 
 def _check_outline_only(artifact: Artifact, *, strict: bool) -> Findings:
-    """Check only the names of the sections, by the newest schema, because this version is newer."""
+    """Check only the section names of an artifact that is newer than the bundled schemas.
+
+    The newest of these schemas is used. strict: add a problem, because the published schema is
+    unknown.
+    """
     findings = Findings()
     newest_version = max(_known_versions(artifact.kind))
     newest = bundled_schemas.published_schema(artifact.kind.value, newest_version, None)

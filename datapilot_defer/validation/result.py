@@ -1,4 +1,4 @@
-"""Options, findings and result of a validation, and the problems of an artifact."""
+"""Options, findings and results of validations, and problems of artifacts."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class ProblemCode(Enum):
 class ValidationOptions:
     """Requirements of a validation.
 
-    strict: reject everything that the published schema does not allow.
-    readable_by: a version of dbt, such as "1.11" or "2"; reject a manifest that it cannot read.
+    strict: reject everything that the published schema does not allow. readable_by: reject a
+    manifest that this version of dbt cannot read, such as "1.11" or "2".
     """
 
     strict: bool = False
@@ -38,10 +38,11 @@ class ValidationOptions:
 
 @dataclass(frozen=True)
 class Problem:
-    """One reason why an artifact is rejected.
+    """One reason for rejecting an artifact.
 
-    path: where it is, such as `$.nodes["model.shop.orders"].config.materialized`.
-    message: the expected and the actual value. file: the entry's source, such as models/orders.sql.
+    path: the location of the problem, such as `$.nodes["model.shop.orders"].config.materialized`.
+    message: what is wrong, usually as the expected and the actual value. file: the source file of
+    the entry, such as models/orders.sql.
     """
 
     path: str
@@ -50,7 +51,7 @@ class Problem:
     code: ProblemCode = ProblemCode.SCHEMA_VIOLATION
 
     def format_line(self, artifact_path: str) -> str:
-        """Return `target/manifest.json::$.path: message (models/orders.sql)`."""
+        """Return one line, such as `target/manifest.json::$.path: message (models/orders.sql)`."""
         line = f"{artifact_path}::{self.path}: {self.message}"
         if self.file:
             line += f" ({self.file})"
@@ -59,12 +60,13 @@ class Problem:
 
 @dataclass
 class Findings:
-    """The results of the checks of one artifact.
+    """The results of checking one artifact.
 
-    first_violation: the first value that breaks the schema, as opposed to one unsafe to defer to.
-    dbt1_obstacle: the first value that keeps dbt 1.x from reading what dbt 2.x wrote.
-    drift_counts: for each section, the entries that fit the schema but not the published one.
-    is_truncated: whether the search stopped at the maximum number of problems.
+    first_violation: the first violation of the schema, as opposed to a problem that only makes a
+    manifest unsafe to defer to. dbt1_obstacle: the first value that prevents dbt 1.x from reading a
+    manifest that dbt 2.x wrote. drift_counts: the number of entries in each section that fit the
+    schema of the check but not the published one. is_truncated: whether the maximum number of
+    problems was reached, so that others may be missing.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -78,7 +80,7 @@ class Findings:
 
     @property
     def is_loadable(self) -> bool:
-        """Return whether it fits the schema."""
+        """Return whether there are no violations of the schema."""
         return self.first_violation is None
 
 
@@ -86,10 +88,11 @@ class Findings:
 class ValidationResult:
     """The result of a validation.
 
-    problems: empty if the artifact is accepted, the most important first. drift: differences from
-    the published schema that a current dbt writes and reads, without a warning. readable_by: minor
-    versions of dbt, oldest first, such as ("1.8", …, "1.12", "2"). hidden_problems: the number of
-    problems that are not listed. is_truncated: whether counting stopped there.
+    problems: the most important first; empty if the artifact is accepted. drift: differences from
+    the published schema that cause no warning, because a current dbt writes and reads them.
+    readable_by: the minor versions of dbt that can read a manifest, oldest first, such as ("1.8",
+    …, "1.12", "2"). hidden_problems: the number of problems that were found but are not listed.
+    is_truncated: whether there may be more problems than those found.
     """
 
     artifact: Artifact
@@ -106,7 +109,7 @@ class ValidationResult:
         return not self.problems
 
     def format_problems(self) -> list[str]:
-        """Return one line for each problem, and one with the number of hidden problems."""
+        """Return one line for each problem and, if problems are hidden, one with their number."""
         lines = [problem.format_line(self.artifact.path) for problem in self.problems]
         if self.hidden_problems:
             count = f"{self.hidden_problems:,} more"

@@ -1,4 +1,4 @@
-"""The outcome of the dbt run that wrote a manifest, by its run results."""
+"""The outcome of the dbt run that wrote a manifest, determined from its run results."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from datapilot_defer.artifact import Artifact
 
-# A node that is skipped because of an error is listed in addition to the error.
+# Skipped nodes are not counted as failed, because the error that caused the skip is listed too.
 _FAILED = frozenset({"error", "fail", "runtime error", "partial success"})
 _SUCCEEDED = frozenset({"success", "pass", "warn", "no-op", "reused"})
 _SKIPPED = "skipped"
-# Others, such as `dbt test`, overwrite the run results of a build. A retry writes the name of the
-# command that it repeats.
+# Other commands, such as `dbt test`, overwrite the run results of a build. `dbt retry` writes the
+# name of the command that it repeats.
 _COMMANDS_THAT_BUILD = frozenset({"build", "run", "retry"})
 _COMMAND_NAMES = {"generate": "docs generate", "freshness": "source freshness"}
 _MAX_SHOWN = 300
@@ -27,9 +27,10 @@ _MAX_SHOWN = 300
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """The outcome of a run. It succeeded if both are None.
+    """The outcome of a run, which succeeded if `failure` and `unknown` are None.
 
-    failure: the number of failed nodes, and the first one. unknown: why the outcome is unknown.
+    failure: a message with the number of failed nodes and the first of them. unknown: a message
+    that explains why the outcome is unknown.
     """
 
     failure: str | None = None
@@ -39,9 +40,9 @@ class RunOutcome:
 def judge_run(
     manifest: Artifact, run_results: Artifact, *, same_invocation: bool = False
 ) -> RunOutcome:
-    """Return the outcome of the manifest's run. The run results need not be valid.
+    """Return the outcome of the run that wrote the manifest. The run results need not be valid.
 
-    same_invocation: they show a success only if the manifest's invocation of dbt wrote them.
+    same_invocation: report a success only if the same invocation of dbt wrote both artifacts.
     """
     path = run_results.path
     try:
@@ -72,7 +73,10 @@ def _are_of_one_invocation(manifest: Artifact, run_results: Artifact) -> bool:
 
 
 def _find_doubt(path: str, command: str, results: Sequence[_Result]) -> str | None:
-    """Return why results without a failure do not show that the build succeeded."""
+    """Return why results without a failure do not prove that the build succeeded.
+
+    Returns None if they do.
+    """
     if not command:
         return f"{path} does not state which command of dbt wrote it"
     if command not in _COMMANDS_THAT_BUILD:
@@ -95,7 +99,7 @@ class _Result:
 
 
 def _read_results(run_results: Artifact) -> list[_Result]:
-    """Return the result of each node. Raises NotJsonError without a list of results."""
+    """Return the result of each node. Raises NotJsonError if there is no valid list of results."""
     raw = run_results.sections.get("results")
     if raw is None or bytes(memoryview(raw)[:1]) != b"[":
         raise dbt_json.NotJsonError("there is no list of results")

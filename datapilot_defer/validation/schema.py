@@ -27,7 +27,7 @@ _SUBSCHEMA_KEYWORDS = (
     "$ref",
 )
 _RELEASE_SPECIFIC_KEYWORDS = ("enum", "const", "pattern")
-# Only a dictionary with one of these is a schema, not a map of property names.
+# A dictionary with none of these keys is treated as a map of property names, not as a schema.
 _SCHEMA_MARKS = ("type", "$ref", "anyOf", "enum", "const")
 _ANY_RESOURCE_TYPE = ""
 
@@ -36,9 +36,9 @@ _ANY_RESOURCE_TYPE = ""
 class ArtifactSchema:
     """The JSON schema of an artifact. It checks one section or one entry at a time.
 
-    document: the complete schema, the root of all references. formats: whether `format` is checked.
-    In the schema of dbt's loader it stands for what Python's constructors accept; in published
-    schemas it is an annotation.
+    document: the complete schema, within which references are resolved. formats: whether `format`
+    is checked. In the schema of dbt's loader, it describes strings that the loader can convert. In
+    published schemas, it is only an annotation.
     """
 
     document: JsonSchema
@@ -47,16 +47,16 @@ class ArtifactSchema:
     _groups: dict[int, dict[str, list[JsonSchema]]] = field(default_factory=dict, repr=False)
 
     def accepts(self, schema: JsonSchema, value: Any) -> bool:
-        """Return whether the value is valid by this part of the document."""
+        """Return whether a value is valid against a part of the document."""
         key = id(schema)
         if key not in self._compiled:
-            # A reference to the schema prevents that its id() is reused.
+            # Keep a reference to the schema so that its id() is not reused.
             self._compiled[key] = (self._compile(schema), schema)
         is_valid = self._compiled[key][0]
         try:
             return bool(is_valid(value))
         except ValueError:
-            # jsonschema-rs fails on values that are nested hundreds deep; jsonschema does not.
+            # jsonschema-rs fails on values with hundreds of nested levels; jsonschema does not.
             validator = self._reference_validator(self._with_definitions(schema))
             return bool(validator.is_valid(value))
 
@@ -88,7 +88,10 @@ class ArtifactSchema:
 
     @property
     def is_draft7(self) -> bool:
-        """Return whether it is Draft 7, as old releases of dbt publish, and not 2020-12."""
+        """Return whether the document uses Draft 7 of JSON Schema rather than 2020-12.
+
+        Old releases of dbt publish Draft 7.
+        """
         if "$schema" in self.document:
             return "draft-07" in self.document["$schema"]
         return "definitions" in self.document
@@ -103,7 +106,7 @@ class ArtifactSchema:
         return schema
 
     def section_names(self) -> set[str]:
-        """Return the names of the described sections."""
+        """Return the names of the sections that the schema describes."""
         return set(self.document.get("properties", ()))
 
     def section(self, name: str) -> JsonSchema:
@@ -118,9 +121,11 @@ class ArtifactSchema:
         return ArtifactSchema(_relax(self.document), formats=self.formats)
 
     def alternatives_for(self, schema: JsonSchema, value: Any) -> list[JsonSchema] | None:
-        """Return the alternatives for the value's `resource_type`; None when there are none.
+        """Return the alternatives for a value's `resource_type`, or None if there are none.
 
-        So a model is checked as a model, and is never "not valid under any of the given schemas".
+        If no alternative specifies this type, those that specify no type are returned. A schema
+        without alternatives is its own only alternative. As a result, a model is checked as a
+        model, and is never reported as "not valid under any of the given schemas".
         """
         alternatives = _alternatives(schema)
         if alternatives is None:
@@ -152,7 +157,7 @@ class ArtifactSchema:
         return groups
 
     def compile_entries(self) -> Iterator[None]:
-        """Compile the schemas of all entries of all sections, one at each step."""
+        """Compile the entry schemas of all sections that are mappings, one at each step."""
         for name in sorted(self.section_names()):
             entry_schema = self.section(name).get("additionalProperties")
             if isinstance(entry_schema, dict):
@@ -161,7 +166,7 @@ class ArtifactSchema:
                     yield
 
     def own_errors(self, schema: JsonSchema, value: Any) -> Iterator[Any]:
-        """Return jsonschema's errors by the keywords of this schema, not of those below it."""
+        """Return jsonschema's errors for the schema's own keywords, ignoring its subschemas."""
         validator = self._reference_validator(_without_subschemas(schema))
         errors: Iterator[Any] = validator.iter_errors(value)
         return errors
@@ -201,7 +206,10 @@ def _format_checker() -> Any:
 
 
 def _relax(schema: Any) -> Any:
-    """Allow unknown properties, new values, and any number of alternatives."""
+    """Return the schema with fewer restrictions.
+
+    It allows unknown properties, new values, and values that match several alternatives.
+    """
     if isinstance(schema, list):
         return [_relax(part) for part in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""Checks of an artifact section by section and entry by entry, with one entry in memory."""
+"""Checks of an artifact, section by section and entry by entry, with one entry in memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _COMPLETE_SECTION = ""
 
 
 class TooManyProblems(Exception):
-    """The maximum number of problems is reached."""
+    """The exception that ends a check when the maximum number of problems has been reached."""
 
 
 @dataclass
@@ -55,7 +55,8 @@ class _ProblemCollector:
     def record(self, section: str, key: str, problems: list[Problem]) -> None:
         """Record the problems of one entry.
 
-        Raises TooManyProblems when there are too many violations of the schema.
+        Raises TooManyProblems if the maximum has been reached and the entry violates the schema.
+        Other problems beyond the maximum are not recorded.
         """
         if not problems:
             return
@@ -79,10 +80,10 @@ def check_sections(
     *,
     strict: bool = False,
 ) -> Findings:
-    """Check each section by `schema`, and each node by `defer_checks`.
+    """Check each section against `schema`, and the nodes with `defer_checks`.
 
-    published: entries that fit `schema` and not this schema are counted as drift.
-    strict: `schema` is a published schema, to be followed exactly.
+    published: entries that fit `schema` but not this schema are counted as drift. strict: `schema`
+    is a published schema, and entries must fit it exactly.
     """
     collector = _ProblemCollector(schema, published, defer_checks, strict)
     with suppress(TooManyProblems):
@@ -149,7 +150,7 @@ def _check_section(collector: _ProblemCollector, name: str, raw: Raw) -> None:
 def _check_complete_section(collector: _ProblemCollector, name: str, raw: Raw) -> None:
     schema = collector.schema.section(name)
     if "type" in schema and "array" not in _json_types(schema) and _container_type(raw) == "array":
-        # A list instead of an object can have any size. A short one is equally wrong.
+        # A list in place of an object can have any size. A short list causes the same problem.
         value: Any = [None]
     else:
         value = dbt_json.decode(raw)
@@ -171,7 +172,7 @@ def _json_types(schema: JsonSchema) -> list[str]:
 
 
 def _entry_schema(schema: JsonSchema) -> JsonSchema | None:
-    """Return the schema of a mapping's entries or of a list's items."""
+    """Return the schema of a mapping's entries or of a list's items, or None if there is none."""
     entry_schema = schema.get("additionalProperties", schema.get("items"))
     if isinstance(entry_schema, dict):
         return entry_schema
@@ -181,7 +182,7 @@ def _entry_schema(schema: JsonSchema) -> JsonSchema | None:
 def _entry_visitor(
     collector: _ProblemCollector, name: str, schema: JsonSchema
 ) -> Callable[[str | int, Any], None]:
-    """Return the function that checks one entry of a section and records its problems."""
+    """Return a function that checks one entry of a section and records its problems."""
     is_valid = _entry_check(collector.schema, schema, strict=collector.strict)
     is_as_published = _published_entry_check(collector.published, name)
     check_node = None
@@ -217,7 +218,10 @@ def _published_entry_check(
 def _entry_check(
     artifact_schema: ArtifactSchema, schema: JsonSchema, *, strict: bool = False
 ) -> Callable[[Any], bool]:
-    """Return a function that checks an entry only by the schema for its `resource_type`."""
+    """Return a function that checks an entry against the schemas for its `resource_type`.
+
+    strict: check the entry against the complete schema instead.
+    """
     if strict:
         return lambda entry: artifact_schema.accepts(schema, entry)
 
@@ -233,7 +237,10 @@ def _entry_check(
 def _entry_problems(
     artifact_schema: ArtifactSchema, schema: JsonSchema, path: tuple[str | int, ...], entry: Any
 ) -> Iterator[Problem]:
-    """Find the violations of one entry, with its source file. Entries of `disabled` are lists."""
+    """Find violations of the schema in one entry, and add the entry's source file to them.
+
+    An entry of `disabled` is a list of nodes, of which the first one determines the file.
+    """
     node = entry
     if isinstance(entry, list) and entry:
         node = entry[0]

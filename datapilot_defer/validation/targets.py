@@ -1,6 +1,6 @@
-"""The check that an artifact is of the manifest's target, by the relations of its nodes.
+"""A check that an artifact is of the same target as the manifest.
 
-Only run results name a target of dbt. The other artifacts contain relations.
+It compares the relations of nodes, because only run results name a target of dbt.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ if TYPE_CHECKING:
 
     from datapilot_defer.artifact import Artifact
 
-# The properties that a node has in the artifact and in the manifest.
+# The properties of a relation that a node has both in the artifact and in the manifest.
 _PROPERTIES = {
     Kind.RUN_RESULTS: ("relation_name",),
     Kind.CATALOG: ("database", "schema"),
 }
-# The first node with the same relation decides. Only artifacts of another target need more nodes.
+# The first node with the same relation ends the comparison, so only artifacts of another target
+# need more nodes.
 _MAX_COMPARED = 100
 _MAX_SHOWN = 300
 
 
 def describe_other_target(manifest: Artifact, other: Artifact) -> str | None:
-    """Describe a node that has another relation in `other`, if all common nodes have another one.
+    """Describe the first node whose relation differs, if no compared node has the same relation.
 
-    Returns None also if the artifacts have no relation in common. Raises NotJsonError.
+    Compares at most _MAX_COMPARED nodes of `other`. Returns None if none of them has a relation in
+    both artifacts, or if artifacts of this kind contain no relations. Raises NotJsonError if a
+    section or node cannot be read.
     """
     names = _PROPERTIES.get(other.kind)
     if names is None or manifest.kind is not Kind.MANIFEST or "nodes" not in manifest.sections:
@@ -51,7 +54,7 @@ def describe_other_target(manifest: Artifact, other: Artifact) -> str | None:
 
 
 def _find_nodes(artifact: Artifact) -> Iterator[tuple[str, Any]]:
-    """Yield the id of each node with the object that states its relation."""
+    """Yield the unique ID of each node with the object that states its relation."""
     if artifact.kind is Kind.RUN_RESULTS:
         results: dict[str, Any] = {}
 
@@ -69,9 +72,10 @@ def _find_nodes(artifact: Artifact) -> Iterator[tuple[str, Any]]:
 
 
 def _comparable(left: Any, right: Any, names: Sequence[str]) -> tuple[str, str]:
-    """Return the relations of two objects, of the properties that both have; "" without one.
+    """Return the relations of two objects in a comparable form, or "" if they are not comparable.
 
-    Some warehouses have no databases, and some return names in upper case.
+    Only properties that both objects have are included, because some warehouses have no databases.
+    The case of names is ignored, because some warehouses return them in upper case.
     """
     if not isinstance(left, dict) or not isinstance(right, dict):
         return "", ""

@@ -38,8 +38,9 @@ def validate(
 ) -> ValidationResult:
     """Validate an artifact, and find the dbt versions that can read it.
 
-    max_problems: how many problems the result lists; None for all, up to about a thousand. Raises
-    UsageError if `options.readable_by` is not a version of dbt.
+    max_problems: the maximum number of problems in the result; None for all, up to about a
+    thousand. Raises UsageError if the artifact is a manifest and `options.readable_by` is not a
+    version of dbt.
     """
     findings = _find_problems(artifact, strict=options.strict)
     if options.readable_by and artifact.kind is Kind.MANIFEST:
@@ -86,7 +87,7 @@ def _check_artifact(artifact: Artifact, *, strict: bool) -> Findings:
 
 
 def _unreadable_problems(artifact: Artifact, findings: Findings, version: str) -> list[Problem]:
-    """Return why a dbt version cannot read a manifest, unless another problem explains it."""
+    """Return a problem if a dbt version cannot read a manifest, unless another one explains it."""
     if dbt_versions.includes_version(findings.readable_by, version):
         return []
     if findings.problems and not findings.readable_by:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datapilot_defer.validation.descriptions import JsonPath
     from datapilot_defer.validation.schema import ArtifactSchema, JsonSchema
 
-# In this order: bool is a subclass of int.
+# The order matters, because bool is a subclass of int.
 _PYTHON_TYPES: tuple[tuple[str, Any], ...] = (
     ("boolean", bool),
     ("null", type(None)),
@@ -38,7 +38,8 @@ def find_violations(
 ) -> Iterator[Problem]:
     """Find each location where the value violates the schema, one at a time.
 
-    The fast validator skips valid parts, so that a late error in a large entry is found soon.
+    The fast validator skips valid parts, so a violation at the end of a large entry is found
+    quickly.
     """
     schema = artifact_schema.resolve(schema)
     if artifact_schema.accepts(schema, value):
@@ -57,7 +58,7 @@ def find_violations(
 def find_own_violations(
     artifact_schema: ArtifactSchema, schema: JsonSchema, value: Any, path: JsonPath = ()
 ) -> Iterator[Problem]:
-    """Find violations of the schema itself, without the schemas of its members and alternatives."""
+    """Find violations of the schema's own keywords, without those of its subschemas."""
     errors = artifact_schema.own_errors(schema, value)
     for keyword, group in groupby(errors, key=attrgetter("validator")):
         if keyword == "required":
@@ -104,7 +105,7 @@ def _find_nested(
 def _members(
     schema: JsonSchema, value: Any, path: JsonPath
 ) -> Iterator[tuple[JsonSchema, Any, JsonPath]]:
-    """Return schema, value and path of each property or item that has a schema."""
+    """Return the schema, value and path of each property or item that has a schema."""
     if isinstance(value, dict):
         return _properties(schema, value, path)
     if isinstance(value, list) and isinstance(schema.get("items"), dict):
@@ -149,7 +150,12 @@ def _find_in_closest(
     value: Any,
     path: JsonPath,
 ) -> Iterator[Problem]:
-    """Find violations of the closest alternative, of its resource type or JSON type."""
+    """Find violations of the alternative that is closest to the value.
+
+    It is chosen from the alternatives for the value's resource type, or from all of them if there
+    are none, that allow the value's JSON type. If no alternative can be chosen, the only violation
+    is the value itself or its resource type.
+    """
     candidates = artifact_schema.alternatives_for(schema, value)
     if candidates is None and isinstance(value, dict):
         resource_types = artifact_schema.resource_types(schema)
@@ -198,7 +204,10 @@ def _has_json_type(schema: JsonSchema, value: Any) -> bool:
 def _closest_alternative(
     artifact_schema: ArtifactSchema, alternatives: list[JsonSchema], value: Any
 ) -> JsonSchema:
-    """Return the alternative whose required properties exist, such as a test's test_metadata."""
+    """Return the alternative whose required properties fit the value best.
+
+    For example, a value with `test_metadata` fits the alternative for a generic test best.
+    """
 
     def closeness(part: JsonSchema) -> tuple[bool, int]:
         names = artifact_schema.resolve(part).get("required", ())

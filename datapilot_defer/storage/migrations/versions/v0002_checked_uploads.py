@@ -93,7 +93,10 @@ def _create_partial_indexes() -> None:
 
 
 def _fill_name_keys(connection: sa.Connection) -> None:
-    """Set the keys for comparing names. If integrations share a key, only the oldest gets it."""
+    """Set the keys for comparing names.
+
+    If integrations of an instance share a key, only the oldest one gets it.
+    """
     integration = sa.table(
         "integration", *map(sa.column, ("id", "instance_id", "name", "name_key"))
     )
@@ -121,7 +124,7 @@ def _drop_oversized_changes(connection: sa.Connection) -> None:
 
 
 def _fill_model_counts(connection: sa.Connection) -> None:
-    """Copy the numbers in the stored changes to separate columns."""
+    """Copy the numbers of models in the stored changes to separate columns."""
     file = sa.table(
         "file",
         *map(sa.column, ("id", "changes", "models_added", "models_removed", "models_changed")),
@@ -141,7 +144,10 @@ def _fill_model_counts(connection: sa.Connection) -> None:
 
 
 def _read_counts(changes: str) -> dict[str, int | None]:
-    """Return the numbers in stored changes by column. models_added is None if that fails."""
+    """Return the numbers of models in stored changes, by column name.
+
+    If they cannot be read, return only models_added, with the value None.
+    """
     try:
         counts = json.loads(changes)
         return {f"models_{word}": int(counts[word]) for word in ("added", "removed", "changed")}
