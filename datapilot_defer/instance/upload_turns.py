@@ -39,8 +39,7 @@ class Pace:
         self._scope.deadline = self._started_at + _SLOW_S + received_bytes / _BYTES_PER_S
 
     async def finish(self) -> None:
-        """Remove the deadline after all bytes have arrived, and wait for the earlier uploads to
-        end.
+        """Remove the deadline after all bytes have arrived, and wait for earlier uploads to end.
 
         An earlier upload may already be storing its bytes, which cannot be canceled. The bytes of
         the last upload must be the ones that are kept.
