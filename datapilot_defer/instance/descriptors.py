@@ -30,7 +30,7 @@ _LOW = 1024
 
 @dataclass(frozen=True)
 class Capacity:
-    """How many connections may be open, and how many may be accepted at once."""
+    """The numbers of connections that may be open and that may be accepted at once."""
 
     connections: int
     accepts_at_once: int

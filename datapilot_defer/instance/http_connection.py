@@ -139,7 +139,7 @@ class HttpConnection(H11Protocol):
     def shutdown(self) -> None:
         """Close the connection, after the current response if there is one.
 
-        Do not wait for a request that is still arriving.
+        If a held request is waiting for its body, close the connection immediately.
         """
         if self.conn.held_request is not None:
             self.abort()

@@ -12,7 +12,7 @@ from starlette.types import Scope
 from datapilot_defer.instance.forwarding import client_address
 
 _MAX_TRACKED_CLIENTS = 10_000
-# Each route under these paths calls `limit_token` after authentication.
+# Each route under these paths calls `limit_token` when it authenticates a request.
 _AUTHENTICATED_PATHS = ("/dbt/", "/auth_health", "/settings")
 _IS_COUNTED = "is_counted"
 
@@ -88,9 +88,10 @@ def limit_address(limiter: RateLimiter, scope: Scope) -> None:
 
 
 def count_unauthenticated(limiter: RateLimiter, scope: Scope) -> None:
-    """Count a request toward the limit of its address if no route has authenticated it.
+    """Count a request toward the limit of its address if no route has counted it.
 
-    Requests that could not be authenticated were already counted by `limit_address`.
+    Such a request failed before a route authenticated it. `limit_address` has already counted the
+    requests that cannot be authenticated.
     """
     if _may_be_authenticated(scope) and not _state(scope).get(_IS_COUNTED):
         limiter.acquire(client_address(scope))

@@ -1,4 +1,4 @@
-"""Current and earlier artifacts, and restoring an earlier one."""
+"""Finding current and earlier artifacts, and restoring earlier ones."""
 
 from __future__ import annotations
 
@@ -171,9 +171,10 @@ def _rejected_file(upload: Upload) -> Conflict:
 
 
 def _candidate_environments(integration: Integration, name: str | None) -> Sequence[Environment]:
-    """Return the environment with this name.
+    """Return the environments to search.
 
-    Without a name, return PROD first, then the others from old to new.
+    This is the environment with the given name. Without a name, it is PROD and then the others from
+    old to new.
     """
     if name is not None:
         return [find_environment(integration, name)]

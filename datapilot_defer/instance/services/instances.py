@@ -1,4 +1,4 @@
-"""Creation and selection of instances, and registration of their admin tokens."""
+"""Creation and selection of instances, their admin tokens and their signing keys."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Reservations:
     def hold(self, instance_id: int, size_bytes: int) -> Iterator[Reservation]:
         """Reserve space while the block runs.
 
-        The space may exceed the free space, which `check_space` checks.
+        The reserved space may exceed the free space. `check_space` detects that.
         """
         reservation = Reservation(instance_id, size_bytes, self._bytes[instance_id])
         self._bytes[instance_id] += size_bytes
