@@ -36,7 +36,7 @@ from datapilot_defer.instance.worker import VerificationPool, WorkerLimits
 from datapilot_defer.storage import Storage
 from datapilot_defer.version import program_version
 
-# This order determines the order of the calls at /docs.
+# The order of the routers determines the order of the calls at /docs.
 _ROUTERS = (
     uploads.router,
     status.router,

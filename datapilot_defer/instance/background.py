@@ -1,4 +1,4 @@
-"""The thread for work that no request waits for."""
+"""The background thread for work that no request waits for."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SWEEP_INTERVAL_S = 6 * 3600.0
 _FIRST_SWEEP_S = 60.0
 _FLUSH_INTERVAL_S = 30.0
 _TICK_S = 1.0
-# The pause after each batch of a sweep. Transactions that wait for the write lock retry every 0.1
-# s.
+# The pause after each batch of a sweep. It is longer than 0.1 s, because transactions that wait for
+# the write lock retry at that interval.
 _PAUSE_S = 0.12
 
 
 @dataclass
 class BackgroundThread:
-    """A thread that stores the last use of tokens and deletes what retention does not keep."""
+    """A thread that stores when tokens were last used, and deletes data that is no longer kept."""
 
     storage: Storage
     settings: InstanceSettings

@@ -11,25 +11,26 @@ from typing import NamedTuple, Protocol
 
 log = logging.getLogger("datapilot_defer.instance.connections")
 
-# Finding the connections that are silent longest requires a scan of all. To make scans rare, each
-# one closes this fraction of them.
+# Finding the connections that have been silent longest requires a scan of all connections. To make
+# scans rare, each scan closes at least this fraction of the connections that wait for their
+# clients.
 _CLOSED_AT_LIMIT = 1 / 8
 
 
 class Wait(Enum):
-    """The action of the client that a connection waits for, with its time limit in seconds."""
+    """The client action that a connection waits for. Its value is the time limit in seconds."""
 
     HEADER = 10.0  # a TLS handshake, a request header, or the end of the connection
     BODY = 30.0
-    RESPONSE = 120.0  # until the client receives any byte of a response
+    RESPONSE = 120.0  # until the client receives further bytes of a response
 
 
 class Observation(NamedTuple):
-    """The state of a connection. While it does not change, the client makes no progress.
+    """The state of a connection. While the state does not change, the client makes no progress.
 
-    wait: None while the server has to act. is_read: whether the server is reading from the client.
-    If not, the client is not responsible for the wait, but its connection may be closed at the
-    limit.
+    wait: the client action that the connection waits for, or None while the server has to act.
+    is_read: whether the server is reading from the client. If not, the client is not responsible
+    for the wait, but its connection may still be closed when there are too many.
     """
 
     wait: Wait | None
@@ -39,7 +40,7 @@ class Observation(NamedTuple):
 
 
 class Connection(Protocol):
-    """A connection in the registry.
+    """A connection that `Connections` tracks.
 
     since: when `observation` last changed. received_at: when the last bytes of a body arrived.
     """
@@ -49,7 +50,7 @@ class Connection(Protocol):
     received_at: float
 
     def observe(self) -> Observation:
-        """Return the current state."""
+        """Return the current state of the connection."""
 
     def abort(self) -> None:
         """Close the connection without waiting for the client."""
@@ -67,7 +68,10 @@ class Connections:
         self._open: set[Connection] = set()
 
     def add(self, connection: Connection) -> None:
-        """Count a new connection. At the limit, close the connections that are silent longest."""
+        """Add a new connection.
+
+        If there are then too many, close the ones that have been silent longest.
+        """
         connection.since = connection.received_at = time.monotonic()
         connection.observation = connection.observe()
         self._open.add(connection)
@@ -90,7 +94,7 @@ class Connections:
         self._close(list(self._open))
 
     def _waiting(self) -> list[Connection]:
-        """Return the connections that are waiting for their clients."""
+        """Observe all connections, and return those that are waiting for their clients."""
         now = time.monotonic()
         for connection in self._open:
             observation = connection.observe()
@@ -116,7 +120,7 @@ class Connections:
 
 
 def _is_stalled(connection: Connection) -> bool:
-    """Return whether the client has made no progress for too long."""
+    """Return whether a client from which the server reads has made no progress for too long."""
     observation = connection.observation
     if observation.wait is None or not observation.is_read:
         return False
@@ -126,8 +130,8 @@ def _is_stalled(connection: Connection) -> bool:
 def _silence(connection: Connection) -> float:
     """Return how long a client has been silent, as a fraction of the time limit.
 
-    Every byte of a body counts as progress. A part of a header does not, because clients send a
-    header in one piece.
+    Return 0 if the connection is not waiting for its client. Every byte of a body counts as
+    progress. A part of a header does not, because clients send a header in one piece.
     """
     wait = connection.observation.wait
     if wait is None:

@@ -1,4 +1,4 @@
-"""The limit on open files and connections of the server process."""
+"""Limits on the open files and connections of the server process."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ if sys.platform != "win32":
 
 log = logging.getLogger("datapilot_defer.instance")
 
-# A silent connection takes 7 kB of memory, an incomplete request header up to 16 kB more.
+# A silent connection uses 7 kB of memory. An incomplete request header uses up to 16 kB more.
 _MAX_CONNECTIONS = 6_000
 _MIN_CONNECTIONS = 16
 UPLOADS_AT_ONCE = 32
-# A large number quickly empties the queue of a flood, but needs file descriptors.
+# A large number empties the queue quickly during a flood of connections, but needs more file
+# descriptors.
 _MAX_ACCEPTS_AT_ONCE = 64
 # In successive turns of the event loop, connections are accepted, wait to be counted, are counted,
 # and wait to be closed.
 _DESCRIPTORS_PER_ACCEPT = 4
-# Files of the database, the blobs and the worker in 45 threads, and one file for each upload.
+# Database, blob and worker files that 45 threads open, and one file for each upload.
 _RESERVED = 160 + UPLOADS_AT_ONCE
 _WANTED = _RESERVED + _DESCRIPTORS_PER_ACCEPT * _MAX_ACCEPTS_AT_ONCE + _MAX_CONNECTIONS
 # Below this limit, a few busy clients can reach the limit on connections.
@@ -29,7 +30,7 @@ _LOW = 1024
 
 @dataclass(frozen=True)
 class Capacity:
-    """How many connections may be open, and how many may be accepted at once."""
+    """The numbers of connections that may be open and that may be accepted at once."""
 
     connections: int
     accepts_at_once: int
@@ -56,7 +57,11 @@ def reserve_descriptors() -> Capacity:
 if sys.platform != "win32":
 
     def _raise_limit() -> int:
-        """Raise the soft limit up to the hard limit, but no further than needed, and return it."""
+        """Raise the soft limit on open files as far as needed, and return the resulting limit.
+
+        The hard limit is not exceeded. For an unlimited process, return the number of files that is
+        needed.
+        """
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY:
             return _WANTED

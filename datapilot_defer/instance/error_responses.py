@@ -27,14 +27,15 @@ def error_response(
     headers: Mapping[str, str] | None = None,
     facts: Mapping[str, object] | None = None,
 ) -> Response:
-    """Return an error as a page or as JSON. facts: additional fields of the JSON.
+    """Return an error as a page or as JSON.
 
-    A browser gets a page. Most clients read `detail`. The VS Code extension reads `message` when it
-    cannot create an integration.
+    The response is a page for a browser or the path of a web page, and JSON otherwise. facts:
+    additional fields of the JSON. Most API clients read `detail`. The VS Code extension reads
+    `message` when it cannot create an integration.
     """
     is_page = request.scope["path"].startswith(("/settings", "/sign-"))
     if is_page or "text/html" in request.headers.get("accept", ""):
-        # Set if the request has a valid session. The page then shows its navigation.
+        # A session is set only if it is valid. The page then shows the navigation.
         session = getattr(request.state, "session", None)
         page = render_page("problem.html", session, status, problem=detail)
         page.headers.update(headers or {})
@@ -44,17 +45,23 @@ def error_response(
 
 
 async def redirect_to_sign_in(request: Request, error: SignInRequired) -> Response:
-    """Return a redirect to the sign-in page, which redirects back to the requested page."""
+    """Return a redirect to the sign-in page.
+
+    After sign-in, that page redirects back to the requested page.
+    """
     return RedirectResponse(f"/sign-in?to={quote(error.path)}", 303)
 
 
 async def handle_http_exception(request: Request, error: HTTPException) -> Response:
-    """Return the response for an error that the API or a page raised."""
+    """Return the response for an HTTPException, such as the one for an unknown path."""
     return error_response(request, error.status_code, error.detail, error.headers)
 
 
 async def handle_invalid_request(request: Request, error: RequestValidationError) -> Response:
-    """Return which fields are invalid and why, without repeating their values."""
+    """Return a 422 response that states which fields are invalid and why.
+
+    It lists at most _MAX_PROBLEMS problems and does not repeat the values.
+    """
     problems = []
     for problem in error.errors()[:_MAX_PROBLEMS]:
         first, *path = problem["loc"]
@@ -64,7 +71,10 @@ async def handle_invalid_request(request: Request, error: RequestValidationError
 
 
 async def handle_domain_error(request: Request, error: DatapilotError) -> Response:
-    """Return the response for an expected error. Any other exception becomes a 500 response."""
+    """Return the response for an expected error.
+
+    Any other exception results in a 500 response.
+    """
     headers = None
     if isinstance(error, Unavailable):
         headers = {"Retry-After": str(_RETRY_AFTER_S)}

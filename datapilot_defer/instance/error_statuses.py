@@ -1,4 +1,4 @@
-"""The HTTP status for each error that a service raises."""
+"""The HTTP status code for each error that a service raises."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datapilot_defer.errors import (
 from datapilot_defer.instance.services.conflicts import Conflict, QuotaExceeded
 from datapilot_defer.instance.services.principal import AuthenticationFailed
 
-# A subclass has the status of its nearest base class in this table.
+# An error that is not in this table has the status code of its nearest base class.
 _STATUS_OF_ERROR: dict[type[BaseException], int] = {
     UsageError: 422,
     ArtifactRefused: 422,
@@ -28,6 +28,6 @@ _STATUS_OF_ERROR: dict[type[BaseException], int] = {
 
 
 def status_of(error: DatapilotError) -> int:
-    """Return the status of the response for an error."""
+    """Return the status code of the response for an error."""
     base_classes = type(error).__mro__
     return next(_STATUS_OF_ERROR[base] for base in base_classes if base in _STATUS_OF_ERROR)

@@ -24,8 +24,8 @@ def client_address(scope: Scope) -> str:
 def apply_forwarded_headers(scope: Scope) -> None:
     """Set the client, scheme and host of a request to the values that the reverse proxy received.
 
-    Clients can send these headers too, and a proxy appends its entry. Therefore only the last entry
-    is used, if it is valid.
+    A client can send X-Forwarded-* headers too, and the proxy then appends its entry. Therefore
+    only the last entry of each header is used, and only if it is valid.
     """
     headers = Headers(scope=scope)
     address = _parse_address(_last_entry(headers, "x-forwarded-for"))
@@ -41,7 +41,7 @@ def apply_forwarded_headers(scope: Scope) -> None:
 
 
 def find_contradiction(scope: Scope, public_url: str | None) -> str | None:
-    """Return the name of a forwarded header that contradicts the URLs of the instance, or None."""
+    """Return the name of a forwarded header that contradicts the instance's URLs, or None."""
     headers = Headers(scope=scope)
     scheme = _last_entry(headers, "x-forwarded-proto").lower()
     own_scheme = scope["scheme"]
@@ -60,11 +60,14 @@ def _last_entry(headers: Headers, name: str) -> str:
 
 
 def _parse_address(text: str) -> str | None:
-    """Return an IP address without its port, or None if the text is not an IP address."""
+    """Return an IP address without its port, or None if the text is not an IP address.
+
+    An IPv4-mapped IPv6 address is returned as an IPv4 address.
+    """
     match = _ADDRESS_WITH_PORT.fullmatch(text)
     if match is not None:
         text = match["v6"] or match["v4"] or ""
-    if "%" in text:  # a zone can be any text
+    if "%" in text:  # an IPv6 zone can be any text
         return None
     try:
         address = ip_address(text)

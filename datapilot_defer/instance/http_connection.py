@@ -1,4 +1,4 @@
-"""HTTP connections with a limited number and duration."""
+"""HTTP connections that are limited in number and in how long they wait for their clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 from datapilot_defer.instance.connections import Connections, Observation, Wait
 from datapilot_defer.instance.request_parser import RequestParser
 
-# The server must receive this many bytes of a request body during each `Wait.BODY`.
+# The server must receive this many bytes of a request body in each period of `Wait.BODY` seconds.
 _BODY_PROGRESS_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 16 * 1024
 _TLS_SHUTDOWN_S = 5.0
@@ -25,7 +25,7 @@ _CONTINUE = h11.InformationalResponse(status_code=100, headers=[])
 
 
 class ServerConfig(uvicorn.Config):
-    """Configuration of a server with limited connections."""
+    """The uvicorn configuration of a server that limits its connections."""
 
     tls: ssl.SSLContext
 
@@ -54,7 +54,7 @@ class HttpConnection(H11Protocol):
     """A connection that serves HTTP requests.
 
     After a TLS handshake, the event loop may deliver data or the end of the connection before it
-    calls `connection_made`. is_lost: the connection has ended.
+    calls `connection_made`. is_lost: whether the connection has ended.
     """
 
     observation: Observation
@@ -88,7 +88,7 @@ class HttpConnection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Process bytes from the client."""
+        """Process bytes from the client, or keep them until the connection has started."""
         if not self._has_started:
             self._early_data += data
             return
@@ -105,7 +105,7 @@ class HttpConnection(H11Protocol):
         if self.conn.held_request is not None and self.conn.they_are_waiting_for_100_continue:
             self.transport.write(self.conn.send(_CONTINUE))
         if self.cycle is not previous and self.conn.their_state is h11.SEND_BODY:
-            # Leave the body with the client until the application reads it.
+            # Do not receive the body before the application reads it.
             self.flow.pause_reading()
 
     def on_response_complete(self) -> None:
@@ -121,7 +121,10 @@ class HttpConnection(H11Protocol):
             self.handle_events()
 
     def _end_responses(self) -> None:
-        """Signal that no response follows. The client can still read the last one."""
+        """Signal that no further response follows.
+
+        The client can still read the last response.
+        """
         if not self.transport.can_write_eof():
             self.transport.close()
             return
@@ -129,19 +132,25 @@ class HttpConnection(H11Protocol):
             self.transport.write_eof()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close a connection whose client sends no further request."""
+        """Close the idle connection, unless the body of a new request is still arriving."""
         if self.conn.held_request is None:
             super().timeout_keep_alive_handler()
 
     def shutdown(self) -> None:
-        """Close the connection, after the current response if there is one."""
+        """Close the connection, after the current response if there is one.
+
+        If a held request is waiting for its body, close the connection immediately.
+        """
         if self.conn.held_request is not None:
             self.abort()
         else:
             super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer an invalid request, unless its response has started or must not have a body."""
+        """Respond to an invalid request with status code 400.
+
+        If a response has already started or must not have a body, close the connection instead.
+        """
         is_head = self.cycle is not None and self.cycle.scope["method"] == "HEAD"
         if is_head or self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.abort()
@@ -157,7 +166,7 @@ class HttpConnection(H11Protocol):
         self.transport.abort()
 
     def observe(self) -> Observation:
-        """Return the state, including what the connection waits for."""
+        """Return the current state of the connection, including what it waits for."""
         unsent_bytes = self.transport.get_write_buffer_size()
         if unsent_bytes:
             return Observation(Wait.RESPONSE, self.cycle, unsent_bytes)
@@ -209,7 +218,7 @@ class TlsHandshake(asyncio.Protocol):
         self._transport.abort()
 
     def observe(self) -> Observation:
-        """Return the state in which the client has to complete the handshake."""
+        """Return the state in which the connection waits for the client's handshake."""
         return Observation(Wait.HEADER)
 
     async def _start_tls(self) -> None:

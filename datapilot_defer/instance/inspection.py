@@ -1,8 +1,8 @@
 """The verification process, which inspects uploaded artifacts one after another.
 
-The instance starts it with `main` and sends messages to its standard input. The module
-`verification` describes them. The process stores nothing on disk and ends when its standard input
-ends.
+The instance starts the process with `main` and sends messages to its standard input. The module
+`verification` describes these messages. The process stores nothing on disk and ends when its
+standard input ends.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from datapilot_defer.instance.verification import (
 )
 from datapilot_defer.validation import ValidationResult, validate, warm_up
 
-# Maximum lengths of texts that the file can choose freely.
+# Limits on the texts that come from an artifact.
 _MAX_FACT_LENGTH = 200
 _MAX_LINE_LENGTH = 500
 _MAX_REPORT_BYTES = 16_000
@@ -49,8 +49,11 @@ _MAX_PROBLEMS = 100
 
 
 def main() -> None:
-    """Verify artifacts until standard input ends. The argument is the memory limit in bytes."""
-    # The instance also receives Ctrl+C and the signals of a supervisor, and it ends this process.
+    """Verify artifacts until standard input ends or memory is exhausted.
+
+    The command-line argument is the memory limit in bytes.
+    """
+    # The instance also receives Ctrl+C and the signals from a supervisor, and it ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.excepthook = _print_location
@@ -72,15 +75,15 @@ def main() -> None:
 
 
 class Inspector:
-    """A verifier of artifacts that compares each valid manifest with the previous one."""
+    """A verifier of artifacts, which can also compare a valid manifest with the previous one."""
 
     def __init__(self) -> None:
         self._summary: ManifestSummary | None = None
 
     def verify(self, content: bytes, kind: Kind, *, is_compared: bool = False) -> Verification:
-        """Validate an artifact like `datapilot dbt validate`.
+        """Validate an artifact as `datapilot dbt validate` does.
 
-        is_compared: whether a call of `compare` follows if the artifact is valid.
+        is_compared: whether `compare` is called next if the artifact is valid.
         """
         inspected = artifact.parse_artifact(content, path=kind.file_name, kind=kind)
         validation = validate(inspected, max_problems=_MAX_PROBLEMS)
@@ -93,7 +96,11 @@ class Inspector:
         return verification
 
     def compare(self, previous: bytes) -> Verification:
-        """Return only the differences between the last valid manifest and the previous one."""
+        """Return the differences between the manifest that was just verified and the previous one.
+
+        previous: the bytes of the previous manifest. The result contains only the differences, or
+        the problem that prevented the comparison.
+        """
         summary = self._summary
         self._summary = None
         parsed = artifact.parse_artifact(previous, path=Kind.MANIFEST.file_name, kind=Kind.MANIFEST)
@@ -106,7 +113,7 @@ class Inspector:
 
 
 class _Input:
-    """Standard input, read by a thread. The process ends when it ends, even during a job."""
+    """Standard input, read by a thread. When it ends, the process ends, even during a job."""
 
     def __init__(self, descriptor: int) -> None:
         # The content is None if it does not fit into memory.
@@ -120,9 +127,9 @@ class _Input:
         return not self._received.empty()
 
     def receive(self) -> tuple[Message, bytes] | None:
-        """Return the next message and its content, or None at the end.
+        """Return the next message and its content, or None at the end of the input.
 
-        Raises MemoryError when the content is too large.
+        Raises MemoryError when the content does not fit into memory.
         """
         self._is_idle.set()
         received = self._received.get()
@@ -150,16 +157,17 @@ class _Input:
                 # it either.
                 del content
         if not self._is_idle.is_set():
-            os._exit(1)  # the instance has ended, so nothing reads the result
+            os._exit(1)  # the instance has ended, so no process reads the result
         self._received.put(None)
 
 
 def _prepare(source: _Input) -> None:
-    """Warm up for the first verification, and stop when its message arrives."""
+    """Warm up for the first verification until its message arrives."""
     for _ in warm_up():
         if source.has_content():
             break
-    # Exclude schemas and modules, which are never released, from the collection after each job.
+    # Exclude schemas and modules, which are never released, from the garbage collection after each
+    # job.
     gc.freeze()
 
 
@@ -188,7 +196,10 @@ def _inspect_next(source: _Input, inspector: Inspector) -> Verification | None:
 
 
 def _describe(inspected: Artifact) -> ArtifactMetadata:
-    """Return the metadata of an artifact, with texts that every database and terminal accepts."""
+    """Return the metadata of an artifact and the number of its models.
+
+    All texts are limited to what every database and terminal accepts.
+    """
     metadata = inspected.metadata
     model_count = None
     if metadata.kind is Kind.MANIFEST:
@@ -196,7 +207,7 @@ def _describe(inspected: Artifact) -> ArtifactMetadata:
     return replace(
         metadata,
         dbt_version=_to_fact(metadata.dbt_version),
-        # Manifests before dbt 1.6 contain only the MD5 of the project name.
+        # Manifests of dbt versions before 1.6 contain only the MD5 hash of the project name.
         project_name=_to_fact(metadata.project_name or metadata.project_id),
         project_id=_to_fact(metadata.project_id),
         adapter_type=_to_fact(metadata.adapter_type),
@@ -206,7 +217,10 @@ def _describe(inspected: Artifact) -> ArtifactMetadata:
 
 
 def _to_fact(text: str | None) -> str | None:
-    """Return one line of printable characters, or a placeholder for a text that has none."""
+    """Return a text as one line of printable characters, or None if the text is empty.
+
+    A text without printable characters is replaced by a placeholder.
+    """
     if not text:
         return None
     return to_single_line(text[:_MAX_FACT_LENGTH], _MAX_FACT_LENGTH) or REPLACEMENT
@@ -226,7 +240,7 @@ def _describe_problems(validation: ValidationResult) -> str:
 
 
 def _limit_report(lines: list[str]) -> tuple[str, ...]:
-    """Return as many of the first lines as fit into the stored number of bytes."""
+    """Return as many of the first lines as fit into _MAX_REPORT_BYTES."""
     report: list[str] = []
     remaining_bytes = _MAX_REPORT_BYTES
     for text in lines:
@@ -261,7 +275,7 @@ def _peak_bytes() -> int | None:
 
 
 def _limit_resources(memory_bytes: int) -> None:
-    """Limit the memory, and prevent core dumps, which would contain uploaded content."""
+    """Limit the memory if the system permits it, and prevent core dumps of uploaded content."""
     if sys.platform == "win32":
         return
     import resource
@@ -274,6 +288,9 @@ def _limit_resources(memory_bytes: int) -> None:
 def _print_location(
     error_type: type[BaseException], _: BaseException, location: TracebackType | None
 ) -> None:
-    """Print where an unexpected error occurred, without its message, which may quote an upload."""
+    """Print the type and location of an unexpected error.
+
+    Its message is not printed, because it may quote an upload.
+    """
     lines = traceback.format_tb(location)
     print(f"verification failed: {error_type.__name__}", *lines, sep="\n", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The times when tokens were last used, which are stored later so that no request waits."""
+"""The times when tokens were last used, which are stored later so that requests do not wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datapilot_defer.storage.database import utc_now
 
 
 class LastUsed:
-    """The times of use that are not stored yet, one for each token. Thread-safe."""
+    """The last use of each token, if it is not stored yet. Thread-safe."""
 
     def __init__(self) -> None:
         self._moments: dict[int, datetime] = {}
@@ -25,7 +25,10 @@ class LastUsed:
             self._moments[token_id] = moment
 
     def flush(self, storage: Storage) -> None:
-        """Store the times in one transaction. If that fails, keep them for the next call."""
+        """Store the times in one transaction.
+
+        If the database is unavailable, keep them for the next call.
+        """
         with self._lock:
             moments = self._moments
             self._moments = {}

@@ -19,7 +19,10 @@ _LIMITED_LOGGERS = ("asyncio", "uvicorn.error", "datapilot_defer.instance.connec
 
 @dataclass
 class _Repeated:
-    """Messages of one origin within a minute after the printed one. level: the log level."""
+    """Messages from one origin within a minute after the printed one.
+
+    text, level: first line and log level of the printed message.
+    """
 
     text: str
     level: int
@@ -28,11 +31,11 @@ class _Repeated:
 
     @property
     def is_old(self) -> bool:
-        """Return whether the next message may be printed."""
+        """Return whether a minute has passed, so that the next message may be printed."""
         return time.monotonic() - self.printed_at >= _INTERVAL_S
 
     def report(self) -> None:
-        """Log how many messages were suppressed."""
+        """Log how many messages were suppressed, if any."""
         if self.suppressed:
             count = plural(self.suppressed, "message")
             log.log(self.level, "suppressed %s like: %s", count, self.text)
@@ -46,7 +49,10 @@ class LogLimit(logging.Filter):
         self._repeated: dict[object, _Repeated] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether to print a message."""
+        """Return whether to print a message, and count it if not.
+
+        Beyond _MAX_ORIGINS origins, all others are treated as one.
+        """
         origin = _origin_of(record)
         if origin not in self._repeated and len(self._repeated) >= _MAX_ORIGINS:
             origin = None
@@ -77,7 +83,10 @@ class LogLimit(logging.Filter):
 
 @contextmanager
 def limited_logs() -> Iterator[LogLimit]:
-    """Limit the messages about connections while the block runs."""
+    """Limit the messages about connections while the block runs.
+
+    At the end of the block, log how many messages were suppressed.
+    """
     limit = LogLimit()
     loggers = [logging.getLogger(name) for name in _LIMITED_LOGGERS]
     for logger in loggers:
@@ -91,7 +100,10 @@ def limited_logs() -> Iterator[LogLimit]:
 
 
 def _origin_of(record: logging.LogRecord) -> object:
-    """Return where an exception was raised, or otherwise the first line of the message."""
+    """Return where the logged exception was raised.
+
+    Without an exception, return the logger and the first line of the unformatted message.
+    """
     error = record.exc_info and record.exc_info[1]
     if not error or error.__traceback__ is None:
         return record.name, str(record.msg).partition("\n")[0]

@@ -45,7 +45,7 @@ _HTTPS_HEADERS = {**_SECURITY_HEADERS, b"strict-transport-security": b"max-age=3
 
 
 class RequestMiddleware:
-    """The outermost layer of the application."""
+    """The outermost middleware of the application."""
 
     def __init__(self, app: ASGIApp, settings: InstanceSettings, rate_limiter: RateLimiter) -> None:
         self._app = app
@@ -85,7 +85,7 @@ class RequestMiddleware:
             _log_request(scope, status, time.monotonic() - started_at, request_id)
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, and count running uploads.
+        """Respond to a request, and count it while it runs if it is an upload.
 
         An upload counts only until its response begins, because the client might never read it.
         """
@@ -111,14 +111,17 @@ class RequestMiddleware:
             self._uploads -= counted
 
     def _request_id(self, scope: Scope) -> str:
-        """Return the id of a request, from the reverse proxy or random."""
+        """Return the request id that a trusted reverse proxy sent, or otherwise a random one."""
         request_id = Headers(scope=scope).get("x-request-id", "")
         if self._settings.behind_proxy and _REQUEST_ID.fullmatch(request_id):
             return request_id
         return secrets.token_hex(8)
 
     def _apply_proxy(self, scope: Scope) -> None:
-        """Apply forwarded headers, or log a warning once if they are ignored."""
+        """Apply the forwarded headers if the instance is behind a reverse proxy.
+
+        Otherwise, log one warning when ignored headers contradict the instance's URLs.
+        """
         if self._settings.behind_proxy:
             apply_forwarded_headers(scope)
             return
@@ -148,13 +151,18 @@ class RequestMiddleware:
 
 
 def _check_body(scope: Scope) -> None:
-    """Raise HTTPException if a body has no stated size, or is too large for an API call."""
+    """Raise HTTPException if the request body is not acceptable.
+
+    The status code is 411 for a request with a Transfer-Encoding header, and 413 for an API call
+    that is too large.
+    """
     headers = Headers(scope=scope)
     if "transfer-encoding" in headers:
         raise HTTPException(411, "the request has no Content-Length header")
     if scope["method"] == "PUT" and scope["path"].startswith("/files/"):
         return
-    # The body of an API call is smaller than 1 kB. Only a signed URL accepts more.
+    # The body of an API call is smaller than 1 kB. The limit does not apply to uploads to a signed
+    # URL.
     if int(headers.get("content-length", "0")) > MAX_HELD_BODY_BYTES:
         raise HTTPException(
             413, f"the request body is too large: the limit is {MAX_HELD_BODY_BYTES} bytes"
@@ -170,13 +178,20 @@ def _add_security_headers(scope: Scope, message: Message) -> None:
 
 
 def _is_localhost(scope: Scope) -> bool:
-    """Return whether the host is localhost, whose other ports may have servers without HTTPS."""
+    """Return whether the host is localhost.
+
+    Strict-Transport-Security would also apply to its other ports, which may serve plain HTTP.
+    """
     host = Headers(scope=scope).get("host", "")
     return host.partition(":")[0].lower() == "localhost"
 
 
 def _log_request(scope: Scope, status: int, seconds: float, request_id: str) -> None:
-    """Log the path as sent by the client, without the query, which may contain a signature."""
+    """Log a request.
+
+    The path is logged as the client sent it. The query is omitted, because it may contain a
+    signature.
+    """
     address = client_address(scope) or "-"
     method = to_single_line(scope["method"], _MAX_LOGGED_METHOD)
     path = to_single_line(scope["raw_path"].decode("ascii", "replace"), _MAX_LOGGED_PATH)

@@ -1,4 +1,4 @@
-"""Differences between a manifest and the previous one, in models and in relations' locations."""
+"""Differences between two manifests in their models and in the locations of their relations."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import msgspec
 from datapilot_defer import dbt_json
 from datapilot_defer.formatting import to_single_line
 
-# Limits of the stored names. The counts are complete.
+# Limits on the stored names. The counts include all models.
 _MAX_NAMES = 100
 _MAX_NAME_LENGTH = 200
 _MAX_NAMES_BYTES = 32_000
 _DIGEST_BYTES = 16
-# Types of nodes that other nodes can refer to. Such nodes have a relation.
+# Types of nodes that other nodes can refer to. Such nodes have a relation, except ephemeral models.
 _RELATION_TYPES = ("model", "seed", "snapshot")
 
 
@@ -40,9 +40,11 @@ class ModelChanges:
 
 @dataclass(frozen=True)
 class RelationChanges:
-    """How many relations of the nodes in both manifests moved to another database or schema.
+    """The numbers of relations in both manifests, and of those that moved.
 
-    example_before, example_after: for example `"prod"."main"` and `"dev"."main"`; "" if none moved.
+    compared: the nodes that have a relation in both manifests. moved: those whose relation is in
+    another database or schema. example_before, example_after: for example `"prod"."main"` and
+    `"dev"."main"`; "" if none moved.
     """
 
     compared: int
@@ -66,8 +68,8 @@ class ManifestSummary:
 class _Node(msgspec.Struct):
     """The parts of a node that are compared.
 
-    Columns are not decoded, because that would take longer than everything else. dbt writes them in
-    a stable order.
+    Columns are compared as undecoded JSON, because decoding them would take longer than everything
+    else. dbt writes them in a stable order.
     """
 
     checksum: Any = None
@@ -114,7 +116,7 @@ def summarize_manifest(sections: Mapping[str, Any]) -> ManifestSummary:
 
 
 def compare_models(before: ManifestSummary, after: ManifestSummary) -> ModelChanges:
-    """Compare the models of two manifests by their fingerprints."""
+    """Return the differences between the models of two manifests."""
     old = before.fingerprints
     new = after.fingerprints
     lists = {
@@ -129,7 +131,7 @@ def compare_models(before: ManifestSummary, after: ManifestSummary) -> ModelChan
 
 
 def compare_relations(before: ManifestSummary, after: ManifestSummary) -> RelationChanges:
-    """Compare the locations of the relations of two manifests, ignoring case."""
+    """Return how many relations of two manifests have different locations, ignoring case."""
     common_ids = before.relations.keys() & after.relations.keys()
     moved_ids = [
         unique_id
@@ -162,7 +164,10 @@ def _decode_node(decoder: msgspec.json.Decoder[_Node], raw: Any) -> _Node | None
 
 
 def _decode_slowly(raw: Any) -> _Node | None:
-    """Decode a node like dbt, which permits numbers of more than 64 bits."""
+    """Decode a node as dbt does, or return None if that fails.
+
+    dbt permits numbers of more than 64 bits.
+    """
     try:
         fields = dbt_json.decode(raw)
     except dbt_json.NotJsonError:
@@ -175,7 +180,7 @@ def _decode_slowly(raw: Any) -> _Node | None:
 
 
 def _fingerprint(node: _Node) -> bytes:
-    """Return a digest of what the author of a model wrote, without facts about a run."""
+    """Return a digest of the compared parts of a model, which contain no data about a run."""
     authored = [getattr(node, name) for name in _Node.__struct_fields__ if name != "columns"]
     try:
         text = msgspec.json.encode(authored, order="sorted")
@@ -198,7 +203,7 @@ def _format_location(pair: tuple[str, str]) -> str:
 
 
 def _limit_names(lists: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """Return the first names of each list, up to the number of bytes that may be stored."""
+    """Return the first names of each list, within the limits on the stored names."""
     remaining_bytes = _MAX_NAMES_BYTES
     limited: dict[str, list[str]] = {}
     for word, unique_ids in lists.items():

@@ -1,4 +1,4 @@
-"""Limits on requests per minute, per token and per address without a valid token."""
+"""Limits on requests per minute for each token, file, and address without a valid token."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from starlette.types import Scope
 from datapilot_defer.instance.forwarding import client_address
 
 _MAX_TRACKED_CLIENTS = 10_000
-# Each route under these paths calls one of the functions below after authentication.
+# Each route under these paths calls `limit_token` when it authenticates a request.
 _AUTHENTICATED_PATHS = ("/dbt/", "/auth_health", "/settings")
 _IS_COUNTED = "is_counted"
 
 
 class RateLimiter:
-    """A limit of `per_minute` requests for each client, refilled evenly. 0 disables it."""
+    """A limit of `per_minute` requests for each client.
+
+    A client's budget is refilled evenly. 0 disables the limit.
+    """
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
@@ -26,7 +29,10 @@ class RateLimiter:
         self._lock = threading.Lock()
 
     def acquire(self, client: str) -> float:
-        """Count a request. Return 0, or the seconds until the next one is allowed."""
+        """Count a request and return 0 if it is allowed.
+
+        Otherwise, return the number of seconds until a request is allowed.
+        """
         if not self._per_minute:
             return 0.0
         with self._lock:
@@ -51,9 +57,10 @@ class RateLimiter:
 
 
 def limit_token(request: Request, token_id: int | None) -> None:
-    """Count a request for its valid token, or for its address if it has none.
+    """Count a request toward the limit of its valid token, or of its address if it has none.
 
-    Raises HTTPException 429 after too many requests.
+    A request counts only once toward the limit of its address. Raises HTTPException 429 after too
+    many requests.
     """
     if token_id is not None:
         _limit(request, f"token {token_id}")
@@ -62,14 +69,17 @@ def limit_token(request: Request, token_id: int | None) -> None:
 
 
 def limit_file(request: Request, file_id: int) -> None:
-    """Count a request with a valid signed URL for its file. Raises HTTPException 429."""
+    """Count a request with a valid signed URL toward the limit of its file.
+
+    Raises HTTPException 429 after too many requests.
+    """
     _limit(request, f"file {file_id}")
 
 
 def limit_address(limiter: RateLimiter, scope: Scope) -> None:
-    """Count a request for its address, unless it may later be authenticated.
+    """Count a request toward the limit of its address, unless it may later be authenticated.
 
-    Raises HTTPException 429 after too many requests.
+    Requests for /health do not count. Raises HTTPException 429 after too many requests.
     """
     if scope["path"] == "/health" or _may_be_authenticated(scope):
         return
@@ -78,7 +88,11 @@ def limit_address(limiter: RateLimiter, scope: Scope) -> None:
 
 
 def count_unauthenticated(limiter: RateLimiter, scope: Scope) -> None:
-    """Count a request for its address if it failed before a route authenticated it."""
+    """Count a request toward the limit of its address if no route has counted it.
+
+    Such a request failed before a route authenticated it. `limit_address` has already counted the
+    requests that cannot be authenticated.
+    """
     if _may_be_authenticated(scope) and not _state(scope).get(_IS_COUNTED):
         limiter.acquire(client_address(scope))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import h11
 
-# A request with a body of at most this size is passed to the application when it is complete.
+# A request whose body has at most this size is passed to the application only after it has arrived
+# completely.
 MAX_HELD_BODY_BYTES = 16 * 1024
 # A larger body is passed on in pieces of this size, even if it arrives in smaller parts.
 _PIECE_BYTES = 64 * 1024
@@ -17,8 +18,9 @@ class RequestParser(h11.Connection):
     request. Parsing 256 kB of them at once would block the server for a second. Object stores do
     not accept chunked uploads either.
 
-    ignores_body: the current request has a chunked body, which is never parsed, so no other request
-    can follow on the connection. held_request: the current request, until its body is complete.
+    ignores_body: whether the current request has a chunked body. Such a body is never parsed, so no
+    other request can follow on the connection. held_request: the current request, while it has a
+    small body that is incomplete.
     """
 
     def __init__(self, max_incomplete_event_size: int) -> None:

@@ -1,4 +1,4 @@
-"""Deletion of old uploads and unreferenced blobs in small steps between requests."""
+"""Deletion of expired records and unreferenced blobs in small steps between requests."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ log = logging.getLogger("datapilot_defer.instance")
 
 _BATCH_SIZE = 200
 _AUDIT_AGE = timedelta(days=400)
-# How long after the expiration of its URL an upload may still run. An upload of 512 MB at the
-# lowest permitted speed takes less.
+# How long an upload may still run after its URL has expired. An upload of 512 MB at the lowest
+# permitted speed takes less time.
 _SENDING_TIME = timedelta(hours=3)
 
 
@@ -48,7 +48,7 @@ def failures_logged(job: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One deletion of all records and blobs that retention does not keep."""
+    """One pass that deletes all records and blobs that retention does not keep."""
 
     storage: Storage
     settings: InstanceSettings
@@ -56,8 +56,9 @@ class Sweep:
     def batches(self) -> Iterator[None]:
         """Delete in short transactions and yield after each one.
 
-        The caller may pause between batches, so that others can write, or stop. The next sweep
-        deletes the rest. A failed step is logged and does not prevent the others.
+        The caller may pause between batches, so that other writers can proceed. It may also stop,
+        because the next sweep deletes the rest. A failed step is logged and does not prevent the
+        others.
         """
         steps = {
             "retention": self._delete_expired(),

@@ -26,7 +26,7 @@ from datapilot_defer.storage import Storage
 
 log = logging.getLogger("datapilot_defer.instance")
 
-# How long running uploads may continue after the signal to stop.
+# How long running requests may continue after the signal to stop.
 _SHUTDOWN_TIMEOUT_S = 60
 # Maximum number of connections that the operating system queues for the server, if it permits this
 # many.
@@ -53,7 +53,7 @@ class ListenAddress:
         return self.host in ("127.0.0.1", "::1", "localhost")
 
     def url(self, port: int) -> str:
-        """Return the URL for clients to connect to a port of this host."""
+        """Return the URL at which clients reach a port of this host."""
         scheme = "https" if self.certificate else "http"
         host = self.host
         if ":" in host:
@@ -61,7 +61,10 @@ class ListenAddress:
         return f"{scheme}://{host}:{port}"
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """Return the TLS settings, or None without a certificate. Raises UsageError."""
+        """Return the TLS context, or None without a certificate.
+
+        Raises UsageError when the certificate or its key cannot be used.
+        """
         if self.certificate is None:
             return None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -76,10 +79,10 @@ class ListenAddress:
 
 
 class Server(uvicorn.Server):
-    """A server with limited connections, which stops when its blob store is broken.
+    """A server that limits its connections and stops when its blob store is broken.
 
-    on_ready: a function to call when the server accepts connections. failure: why the server has
-    stopped without a signal.
+    on_ready: a function to call when the server accepts connections. failure: the error that
+    stopped the server, or None if there is none.
     """
 
     config: ServerConfig
@@ -99,7 +102,10 @@ class Server(uvicorn.Server):
         self._signal = ""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application and listen for connections."""
+        """Start the application, listen for connections, and call `on_ready`.
+
+        If `on_ready` fails with an expected error, stop.
+        """
         await super().startup(sockets=sockets)
         for listener in sockets or ():
             # asyncio has set the queue length to the number of connections that it accepts at once.
@@ -113,7 +119,7 @@ class Server(uvicorn.Server):
             self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Check connections, log and blob store once a second; return whether to stop."""
+        """Check connections, log and blob store once a second, and return whether to stop."""
         if counter % _TICKS_PER_SECOND == 0:
             self.config.connections_in_use.close_stalled()
             self._log_limit.report_suppressed()
@@ -135,7 +141,7 @@ class Server(uvicorn.Server):
             log.info("stopped")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop after a signal."""
+        """Begin the shutdown after a signal."""
         self._signal = signal.Signals(sig).name
         super().handle_exit(sig, frame)
 
@@ -147,10 +153,12 @@ def serve(
     *,
     on_ready: Callable[[str], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then let running uploads finish for at most a minute.
+    """Serve until SIGTERM or SIGINT, then let running requests finish for at most a minute.
 
-    on_ready: called once with the instance's URL when it accepts connections. No request is
-    answered before it returns. Its errors stop the server and are raised.
+    on_ready: called once with the instance's URL when the server accepts connections. No request is
+    answered before the call returns. An expected error in `on_ready` stops the server and is
+    raised.
+
     Raises UsageError when the address or the certificate cannot be used, and Unavailable when the
     blob store fails and only a new process can use it.
     """
@@ -171,7 +179,10 @@ def serve(
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """Listen on a port, where 0 selects a free one. Raises UsageError when that fails."""
+    """Return a socket that listens on a port. Port 0 selects a free one.
+
+    Raises UsageError when the socket cannot listen.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The explicit protocol lets the event loop disable Nagle's algorithm, which would add 40 ms
     # to each response.
@@ -194,9 +205,10 @@ def open_listener(host: str, port: int) -> socket.socket:
 
 
 def _ignore_repeated_signals() -> None:
-    """Ignore signals outside uvicorn, which raises its signal again after it has stopped.
+    """Ignore SIGTERM and SIGINT while uvicorn does not handle them.
 
-    The default handler would end the process before the cleanup is complete.
+    uvicorn raises the received signal again after it has stopped. The default handler would then
+    end the process before the cleanup is complete.
     """
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -11,13 +11,18 @@ class InstanceSettings:
     """Settings of an instance.
 
     public_url: base URL for clients; None uses the host of each request. behind_proxy: trust
-    X-Forwarded-* headers. requests_per_minute: limit per token, or per address without a valid
-    token; 0 disables it. keep_count, keep_age: number and maximum age of the uploads that retention
-    keeps per kind and environment; identical bytes count once.
+    X-Forwarded-* headers. requests_per_minute: limit per token, per file with a valid signed URL,
+    or per address without a valid token; 0 disables the limit. keep_count, keep_age: number and
+    maximum age of the uploads that retention keeps per kind and environment; identical bytes count
+    once.
+
     max_upload_bytes: maximum size of an artifact. max_stored_bytes: maximum size of all artifacts
-    of an instance; None disables the limit. grace: how long unreferenced uploads and blobs are
-    kept. rejected_grace: how long rejected uploads are kept.
+    of an instance; None disables the limit. grace: how long unverified uploads and unreferenced
+    blobs are kept. rejected_grace: how long rejected uploads are kept. upload_seconds,
+    download_seconds: how long signed URLs are valid.
+
     verification_workers: number of processes that verify uploads, one upload at a time each.
+    verification_seconds, verification_memory_bytes: limits of a verification.
     """
 
     public_url: str | None = None

@@ -7,13 +7,13 @@ from weakref import WeakValueDictionary
 from anyio import CapacityLimiter
 from fastapi import HTTPException
 
-# A waiting request occupies a connection that cannot be closed before its turn.
+# A waiting request occupies a connection, which cannot be closed before the request's turn.
 _MAX_WAITING = 100
 _RETRY_AFTER_S = 5
 
 
 def too_busy() -> HTTPException:
-    """Return the response for a request that would have to wait too long for its turn."""
+    """Return the error for a request that would have to wait too long for its turn."""
     return HTTPException(
         503,
         "too many requests of this kind are running. Try again.",
@@ -22,7 +22,10 @@ def too_busy() -> HTTPException:
 
 
 class TokenSlots:
-    """The number of requests of one kind that each token may run at once. Further requests wait."""
+    """A limit on the requests of one kind that each token may run at once.
+
+    Further requests wait.
+    """
 
     def __init__(self, per_token: int) -> None:
         self._per_token = per_token

@@ -12,19 +12,20 @@ from fastapi import HTTPException
 
 from datapilot_defer.instance.token_slots import TokenSlots, too_busy
 
-# Shorter than the time that clients wait for a server that reads nothing, so that they can read the
-# response.
+# This is shorter than the time that clients wait for a server that reads nothing, so that they can
+# read the response.
 MAX_WAIT_S = 25.0
-# A connection of 1 Mbit/s is twice this fast.
+# A connection of 1 Mbit/s is about twice as fast.
 _BYTES_PER_S = 64 * 1024
-# How long an upload may be slower, at its start or during pauses.
+# How much longer an upload may take in total than at the minimum speed, such as for pauses.
 _SLOW_S = 60.0
 
 
 class Pace:
     """The minimum speed of an upload, which is canceled if it is slower.
 
-    earlier: the ends of the uploads of the same file that had not ended when this one started.
+    earlier: the events that signal the ends of earlier uploads of the same file. These uploads had
+    not ended when this one started.
     """
 
     def __init__(self, scope: CancelScope, earlier: list[Event]) -> None:
@@ -34,14 +35,14 @@ class Pace:
         self.advance(0)
 
     def advance(self, received_bytes: int) -> None:
-        """Set the total number of bytes that have arrived."""
+        """Extend the deadline according to the total number of bytes that have arrived."""
         self._scope.deadline = self._started_at + _SLOW_S + received_bytes / _BYTES_PER_S
 
     async def finish(self) -> None:
-        """Stop measuring, because all bytes have arrived, and wait for the earlier uploads to end.
+        """Remove the deadline after all bytes have arrived, and wait for earlier uploads to end.
 
-        One of them may already be storing its bytes, which cannot be canceled. The bytes of the
-        last upload must be the ones that are kept.
+        An earlier upload may already be storing its bytes, which cannot be canceled. The bytes of
+        the last upload must be the ones that are kept.
         """
         self._scope.deadline = math.inf
         for ended in self._earlier:
@@ -65,19 +66,21 @@ class UploadTurns:
     def __init__(self, at_once: int, per_token: int) -> None:
         self._running = CapacityLimiter(at_once)
         self._of_token = TokenSlots(per_token)
-        # By file. All but the last one are canceled, and have not ended yet.
+        # The uploads by file id. All but the last one of a file are canceled but have not ended
+        # yet.
         self._uploads: dict[int, list[_Upload]] = {}
 
     @asynccontextmanager
     async def take(self, file_id: int, token_id: int) -> AsyncIterator[Pace]:
-        """Wait until an upload may run, and cancel an earlier upload of the same file.
+        """Cancel earlier uploads of the same file, and wait until this upload may run.
 
         A client may repeat an upload before the server has noticed that the first connection is
         broken.
-        Raises HTTPException: 503 after MAX_WAIT_S, 409 if a later upload of the same file replaces
-        this one, 408 if it is too slow.
+
+        Raises HTTPException: 503 after MAX_WAIT_S or when too many uploads of the token are
+        waiting, 409 if a later upload of the same file replaces this one, 408 if it is too slow.
         """
-        # Call this first, because it may raise an exception, and then the earlier upload must
+        # Call `of_token` first, because it may raise an exception. The earlier upload must then
         # continue.
         limiter = self._of_token.of_token(token_id)
         with self._newest_of(file_id) as (scope, earlier):
@@ -120,6 +123,6 @@ class UploadTurns:
 
 
 def _ended(status: int, reason: str) -> HTTPException:
-    """Return the response to an upload whose remaining bytes are not read."""
+    """Return the error for an upload whose remaining bytes are not read."""
     detail = f"the upload was not stored: {reason}"
     return HTTPException(status, detail, headers={"Connection": "close"})

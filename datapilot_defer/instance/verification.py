@@ -1,4 +1,4 @@
-"""Messages between the instance and its verification process, each one line of JSON.
+"""Messages between the instance and a verification process, each one line of JSON.
 
 The instance sends a `Message`, followed by the bytes of an artifact. The process responds to each
 message with a `Result` of at most MAX_RESULT_BYTES. The bytes of the previous manifest are sent
@@ -33,9 +33,12 @@ class Message:
 class Verification:
     """The result of verifying an uploaded artifact.
 
-    metadata: None when verification failed. problem: why the artifact is not valid.
+    metadata: None when the artifact could not be inspected. problem: why the artifact is not valid
+    or could not be verified, or None if it is valid.
+
     report: lines as printed by `datapilot dbt validate`. changes, relations: differences from the
-    previous manifest, or None if nothing was compared. The report explains why.
+    previous manifest, or None if nothing was compared. If a comparison failed, the report explains
+    why.
     """
 
     metadata: ArtifactMetadata | None = None
@@ -47,11 +50,11 @@ class Verification:
 
 @dataclass(frozen=True)
 class Result:
-    """The response of the process to a message.
+    """The response from the process to a message.
 
     For a previous manifest, `verification` contains only the differences, or the problem that
     prevented the comparison. peak_bytes: the peak memory use of the process, or None where it is
-    unknown. is_last: the process is about to end.
+    unknown. is_last: whether the process is about to end.
     """
 
     verification: Verification = field(default_factory=Verification)

@@ -40,7 +40,7 @@ class Content(Protocol):
 
 
 class ProcessEnded(Exception):
-    """The process ended before it responded. Its message is the signal or the exit code."""
+    """The process ended before it responded. The message is the signal or the exit code."""
 
 
 class TimedOut(Exception):
@@ -74,14 +74,15 @@ class VerificationProcess:
         return self._process.pid
 
     def begin_job(self, seconds: float) -> None:
-        """Set the time that the process may spend on the messages of one job."""
+        """Begin a job, and set the time that the process may spend on all messages of the job."""
         self._remaining_s = seconds
         self.jobs += 1
 
     def ask(self, message: Message, content: Content) -> Result:
-        """Send one artifact and return the result. Time spent reading the content does not count.
+        """Send one artifact and return the result.
 
-        Raises ProcessEnded, TimedOut, and Unavailable when the content is incomplete.
+        The time spent reading the content does not count toward the limit of the job. Raises
+        ProcessEnded, TimedOut, and Unavailable when the content is incomplete.
         """
         self._is_idle = False
         is_reading = self._send(msgspec.json.encode(message) + b"\n")
@@ -100,13 +101,13 @@ class VerificationProcess:
         return result
 
     def kill(self) -> None:
-        """Kill the process. A call of `ask` in another thread raises ProcessEnded."""
+        """Kill the process. A running call to `ask` in another thread then raises ProcessEnded."""
         self._process.kill()
 
     def close(self) -> None:
-        """End and release the process. An idle process gets time to end by itself.
+        """End and release the process.
 
-        Coverage measurement needs that time.
+        An idle process gets time to end by itself, which coverage measurement needs.
         """
         if not self._is_idle:
             self._process.kill()
@@ -120,7 +121,10 @@ class VerificationProcess:
         self._output.close()
 
     def _send(self, chunk: bytes) -> bool:
-        """Return whether the process is still reading. If not, it may have printed a result."""
+        """Send bytes, and return whether the process is still reading.
+
+        If it is not, it may have printed a result.
+        """
         with self._time_limit():
             try:
                 self._input.write(chunk)
@@ -139,7 +143,10 @@ class VerificationProcess:
 
     @contextlib.contextmanager
     def _time_limit(self) -> Iterator[None]:
-        """Kill the process when its job has no time left, which ends any wait for the process."""
+        """Kill the process when its job has no time left, and then raise TimedOut.
+
+        Killing the process ends any wait for it.
+        """
         started_at = time.monotonic()
         timer = threading.Timer(self._remaining_s, self._kill_after_timeout)
         timer.daemon = True

@@ -1,4 +1,4 @@
-"""Verification of uploads in a separate process with limited memory and time."""
+"""Verification of uploads in separate processes with limited memory and time."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _STOPPING = "the instance is stopping. Try again."
 
 @dataclass(frozen=True)
 class WorkerLimits:
-    """Limits of the process.
+    """Limits of a verification process.
 
-    memory_bytes: enforced only where the operating system can limit it. seconds: for one upload.
-    max_jobs, max_peak_bytes: the process is replaced after this many uploads, or when it has used
-    more memory than this.
+    memory_bytes: enforced only where the operating system can limit the memory. seconds: for one
+    upload. max_jobs, max_peak_bytes: the process is replaced after this many uploads, or when it
+    has used more memory than this.
     """
 
     memory_bytes: int = 2 * 1024**3
@@ -46,7 +46,10 @@ class _Job:
 
 
 class VerificationWorker:
-    """One verification process, which is replaced when it fails. Threads may share it."""
+    """A worker with one verification process, which is replaced when it fails.
+
+    Several threads may share a worker.
+    """
 
     def __init__(self, limits: WorkerLimits) -> None:
         self._limits = limits
@@ -56,7 +59,7 @@ class VerificationWorker:
 
     @property
     def process_id(self) -> int | None:
-        """Return the ID of the running process, or None."""
+        """Return the ID of the running process, or None if there is none."""
         process = self._process
         if process is None:
             return None
@@ -71,7 +74,7 @@ class VerificationWorker:
             self._running_process()
 
     def stop(self) -> None:
-        """End the process. A running `verify` raises Unavailable."""
+        """End the process. A running call to `verify` then raises Unavailable."""
         self._is_stopping = True
         process = self._process
         if process is not None and self._lock.locked():
@@ -84,9 +87,10 @@ class VerificationWorker:
     def verify(self, kind: Kind, content: Content, previous: Content | None) -> Verification:
         """Verify one artifact, after the verifications of other threads.
 
-        previous: the manifest that it would replace. If the comparison fails, the artifact can
-        still be valid. `changes` and `relations` are then None, and the report explains why.
-        Raises Unavailable when the content cannot be read or the worker is stopped.
+        previous: the manifest that the artifact would replace. If the comparison fails, the
+        artifact can still be valid. `changes` and `relations` are then None, and the report
+        explains why. Raises Unavailable when the content cannot be read, the process cannot be
+        started, or the worker is stopped.
         """
         job = _Job(kind, content, previous)
         with self._lock:
@@ -158,7 +162,7 @@ class VerificationWorker:
         return self._process
 
     def _replace_process(self) -> None:
-        """Start the next process before the next upload needs it."""
+        """Start a new process before the next upload needs it, and close the old one."""
         process = self._process
         self._process = None
         with contextlib.suppress(Unavailable):
@@ -168,7 +172,7 @@ class VerificationWorker:
 
 
 class VerificationPool:
-    """Several workers. If none is idle, a thread waits for one."""
+    """A pool of workers. If none is idle, `verify` waits for one."""
 
     def __init__(self, count: int, limits: WorkerLimits) -> None:
         self._workers = [VerificationWorker(limits) for _ in range(count)]
@@ -182,12 +186,12 @@ class VerificationPool:
             worker.start()
 
     def stop(self) -> None:
-        """End the processes. A running `verify` raises Unavailable."""
+        """End the processes. A running call to `verify` then raises Unavailable."""
         for worker in self._workers:
             worker.stop()
 
     def verify(self, kind: Kind, content: Content, previous: Content | None) -> Verification:
-        """Verify one artifact like `VerificationWorker.verify`."""
+        """Verify one artifact as `VerificationWorker.verify` does."""
         worker = self._idle.get()
         try:
             return worker.verify(kind, content, previous)

@@ -21,7 +21,10 @@ _AUTHENTICATION_FAILED = (
 
 
 def authenticate_request(request: Request, storage: CurrentStorage) -> Principal:
-    """Return the caller of the API. Raises HTTPException 401, or 429 after too many requests."""
+    """Return the caller of the API, and record the use of its token.
+
+    Raises HTTPException 401, or 429 after too many requests.
+    """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     principal = None
     if scheme.lower() == "bearer":

@@ -1,4 +1,4 @@
-"""Routes for integrations and environments: list, create, show, rename and delete."""
+"""Routes for listing, creating, showing, changing, deleting and undeleting integrations."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ PathId = Annotated[int, Path(ge=1, le=MAX_ID)]
 
 
 class VerifyUploadRequest(BaseModel):
-    """The body of verify_upload. The public clients send only the id."""
+    """The request body of verify_upload. The public clients send only the id."""
 
     dbt_core_integration_file_id: Id
     sha256: Text | None = None
@@ -141,7 +141,7 @@ def sync_body(overview: EnvironmentOverview, upload: Upload, base_url: str) -> d
 
 
 def publication_body(publication: Publication) -> dict[str, object]:
-    """Return when and why an upload became current."""
+    """Return when, why and by which token an upload became current, as a response body."""
     return {
         "dbt_core_integration_file_id": publication.upload_id,
         "file_type": publication.kind,

@@ -37,7 +37,7 @@ async def put_file(
     file_id: FileId,
     signature: Signature,
 ) -> Response:
-    """Receive the raw bytes of an announced file. They are invisible until verify_upload."""
+    """Receive the raw bytes of an announced file. They are not available before verify_upload."""
     url = SignedUrl(file_id, Purpose.UPLOAD, settings.upload_seconds, signature)
     instance, upload = await run_in_threadpool(_open, request, storage, url)
     size_bytes = _stated_bytes(request, settings.max_upload_bytes)
@@ -68,7 +68,7 @@ def get_file(
     blob = Blob(upload.metadata.sha256, upload.metadata.size_bytes)
     chunks = storage.blobs.read_chunks(instance.id, blob)
     # Read the first chunk before the response starts. A missing blob then results in an error
-    # response instead of an interrupted one.
+    # response instead of an interrupted response.
     first = next(chunks, b"")
     return StreamingResponse(
         chain([first], chunks),
@@ -82,7 +82,10 @@ def get_file(
 
 
 def _open(request: Request, storage: Storage, url: SignedUrl) -> tuple[Instance, Upload]:
-    """Open a signed URL. Count the request for its file, or for the address if it is invalid."""
+    """Open a signed URL and return its instance and upload.
+
+    The request counts toward the limit of the file, or of its address if the URL is invalid.
+    """
     try:
         opened = open_signed_url(storage, url)
     except AccessDenied:
@@ -96,7 +99,10 @@ def _open(request: Request, storage: Storage, url: SignedUrl) -> tuple[Instance,
 
 
 def _stated_bytes(request: Request, max_bytes: int) -> int:
-    """Return the size of a body. Raises HTTPException 413."""
+    """Return the size that the Content-Length header states.
+
+    Raises HTTPException 413 when the body would be too large.
+    """
     size_bytes = int(request.headers.get("content-length", "0"))
     if size_bytes > max_bytes:
         raise HTTPException(
@@ -106,7 +112,11 @@ def _stated_bytes(request: Request, max_bytes: int) -> int:
 
 
 async def _stream_to_blob(request: Request, writer: BlobWriter, pace: Pace) -> None:
-    """Write a body in pieces of CHUNK_BYTES, to limit the memory that one upload uses."""
+    """Write the body of a request in pieces of about CHUNK_BYTES.
+
+    The pieces limit the memory that one upload uses. Raises HTTPException 400 when the client
+    disconnects.
+    """
     buffer = bytearray()
     try:
         async for part in request.stream():

@@ -1,4 +1,4 @@
-"""Routes about the instance and the token: health, readiness, credentials and permissions."""
+"""Routes that check the instance and the token: health, readiness, credentials, permissions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def health() -> dict[str, str]:
     ),
 )
 def ready(request: Request, storage: CurrentStorage) -> dict[str, str]:
-    """Check the database, the blob store and the background thread. Raises Unavailable."""
+    """Raise Unavailable unless the database, blob store and background thread are available."""
     list_instance_names(storage)
     storage.blobs.exists(0, "0" * 64)
     if not request.app.state.background.is_alive:

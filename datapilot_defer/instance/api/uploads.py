@@ -65,7 +65,7 @@ async def verify_upload(
     principal: CurrentPrincipal,
     body: VerifyUploadRequest,
 ) -> dict[str, object]:
-    """Verify an upload in a worker thread. Waiting requests do not occupy a thread."""
+    """Verify an upload in a thread. Requests that wait for their turn do not occupy a thread."""
     allow = frozenset(body.allow)
     if body.force:
         allow = frozenset(UploadCheck)

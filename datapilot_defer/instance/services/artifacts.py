@@ -1,4 +1,4 @@
-"""Current and earlier artifacts, and restoring an earlier one."""
+"""Finding current and earlier artifacts, and restoring earlier ones."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ from datapilot_defer.storage.uploads import Upload
 class ArtifactQuery:
     """A query for an artifact.
 
-    environment: None tries PROD first, then the others. upload_id: this upload instead of the
-    current one. at: the upload that was current at this time, in UTC unless it has a time zone.
+    environment: None tries PROD first, then the others from old to new. upload_id: selects this
+    upload instead of the current one, regardless of `at`. at: selects the upload that was current
+    at this time, which is in UTC unless it has a time zone.
     """
 
     integration_id: int
@@ -48,7 +49,7 @@ class ArtifactQuery:
 
 
 class EnvironmentArtifact(NamedTuple):
-    """An artifact, and the environment and integration it belongs to."""
+    """An artifact, its environment and the name of its integration."""
 
     environment: Environment
     upload: Upload
@@ -58,7 +59,10 @@ class EnvironmentArtifact(NamedTuple):
 def find_artifact(
     storage: Storage, principal: Principal, query: ArtifactQuery
 ) -> EnvironmentArtifact:
-    """Return the artifact of a query. Raises AccessDenied, NotFound, UsageError or Conflict."""
+    """Return the artifact that a query selects.
+
+    Raises AccessDenied, NotFound, UsageError or Conflict.
+    """
     require_scope(principal, "read", query.integration_id)
     integration = find_integration(storage, principal, query.integration_id)
     environments = _candidate_environments(integration, query.environment)
@@ -78,9 +82,10 @@ def find_artifact(
 def find_verified_upload(
     storage: Storage, principal: Principal, integration: Integration, upload_id: int
 ) -> Upload:
-    """Return a verified upload of an integration that the token permits.
+    """Return a verified upload of an integration.
 
-    Raises NotFound, and Conflict when the upload was rejected.
+    Raises Conflict when the upload was rejected and the token has the scope read. Otherwise, raises
+    NotFound unless there is such an upload.
     """
     environment_ids = {environment.id for environment in integration.environments}
     with storage.database.read() as connection:
@@ -101,7 +106,7 @@ def restore_artifact(
     """Make an earlier upload current again.
 
     Restoring the current upload changes nothing and is not recorded. Raises AccessDenied, NotFound,
-    and Conflict when the upload was rejected.
+    and Conflict when the upload was rejected and the token has the scope read.
     """
     integration = find_integration(storage, principal, integration_id)
     require_scope(principal, "upload", integration.id)
@@ -164,7 +169,11 @@ def _rejected_file(upload: Upload) -> Conflict:
 
 
 def _candidate_environments(integration: Integration, name: str | None) -> Sequence[Environment]:
-    """Return the environment with this name. Without a name, return PROD, then others by age."""
+    """Return the environments to search.
+
+    This is the environment with the given name. Without a name, it is PROD and then the others from
+    old to new.
+    """
     if name is not None:
         return [find_environment(integration, name)]
     return sorted(integration.environments, key=_is_not_production)
@@ -213,7 +222,10 @@ def _check_removal(
 
 
 def _to_utc(moment: datetime) -> datetime:
-    """Return a time in UTC. Raises UsageError when its year in UTC is out of range."""
+    """Return a time in UTC. A time without a time zone is already in UTC.
+
+    Raises UsageError when its year in UTC is out of range.
+    """
     try:
         return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""The audit log: reading it, and recording failed sign-ins."""
+"""Reading the audit log, and recording failed sign-ins."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from datapilot_defer.storage.audit import Actor, AuditAction, AuditEvent
 from datapilot_defer.storage.database import Connection, utc_now
 from datapilot_defer.storage.tokens import Token
 
-# Limits of the failed sign-ins that are recorded for an instance. They permit half a million
+# Limits on the failed sign-ins that are recorded for an instance. They permit about half a million
 # entries in the 400 days for which entries are kept.
 _FAILURE_WINDOW = timedelta(hours=1)
 _MAX_FAILURES = 60
@@ -27,7 +27,7 @@ _MAX_FAILURES_OF_ADDRESS = 10
 def list_events(
     storage: Storage, principal: Principal, *, limit: int, before_id: int | None = None
 ) -> Sequence[AuditEvent]:
-    """Return the entries of the caller's instance, newest first.
+    """Return the entries of the caller's instance and of unknown tokens, newest first.
 
     before_id: only entries that are older than this one. Raises AccessDenied unless the caller is
     an admin.
@@ -42,9 +42,10 @@ def list_events(
 def list_events_of_instance(
     storage: Storage, instance_name: str | None, *, limit: int, since: datetime | None
 ) -> Sequence[AuditEvent]:
-    """Return the entries of an instance, newest first. since: only entries after this time.
+    """Return the entries of an instance and of unknown tokens, newest first.
 
-    instance_name: None selects the only instance. Raises UsageError or NotFound.
+    instance_name: None selects the only instance. since: only entries from this time on. Raises
+    UsageError or NotFound.
     """
     with storage.database.read() as connection:
         instance = select_instance(connection, instance_name)
@@ -54,7 +55,7 @@ def list_events_of_instance(
 def record_failed_sign_in(storage: Storage, token: str, address: str | None) -> None:
     """Record a failed sign-in, unless too many were recorded recently.
 
-    The entry never contains the token. If the database is not writable, nothing is recorded.
+    The entry never contains the token. If the database is unavailable, nothing is recorded.
     """
     with suppress(Unavailable):
         with storage.database.read() as connection:

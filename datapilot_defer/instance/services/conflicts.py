@@ -1,4 +1,4 @@
-"""Conflicts of a request with the current state of the instance."""
+"""Conflicts between a request and the current state of the instance."""
 
 from datapilot_defer.errors import ArtifactRefused
 
@@ -12,7 +12,7 @@ class UploadReplaced(Conflict):
 
 
 class UnsafeUpload(Conflict):
-    """The manifest would break defer for its users."""
+    """An upload check rejected the manifest, because it could break defer for users."""
 
 
 class QuotaExceeded(Conflict):

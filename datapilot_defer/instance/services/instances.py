@@ -1,4 +1,4 @@
-"""Creation and selection of instances."""
+"""Creation and selection of instances, their admin tokens and their signing keys."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ def check_instance_name(name: str) -> None:
 def creating_instance(storage: Storage, name: str, *, token: str, actor: Actor) -> Iterator[bool]:
     """Create an instance and its first admin token if the block ends without an exception.
 
-    The block must print or save the token, because the database contains only its hash. If that
-    fails, the token must not be valid. Yields False, and creates nothing, if the name is taken.
-    Raises UsageError when the name is invalid, or differs from a taken one only in case.
+    The block must print or save the token, because the database contains only its hash. If the
+    block fails, the token does not become valid. Yield whether the instance is new. If the name is
+    taken, nothing is created. Raises UsageError when the name is invalid, or differs from a taken
+    one only in case.
     """
     check_instance_name(name)
     with storage.database.write() as connection:
@@ -56,9 +57,10 @@ def _check_similar_names(connection: Connection, name: str) -> None:
 def register_admin_token(
     storage: Storage, instance_name: str | None, token: str, *, actor: Actor
 ) -> Token:
-    """Register a token as an admin token, unless it is already registered; return its record.
+    """Register a token as an admin token, and return its record.
 
-    instance_name: None selects the only instance. Raises UsageError or NotFound.
+    The record of a token that is already registered is returned unchanged. instance_name: None
+    selects the only instance. Raises UsageError or NotFound.
     """
     with storage.database.write() as connection:
         record = token_records.find_token(connection, hash_token(token))
@@ -105,7 +107,8 @@ def list_instance_names(storage: Storage) -> list[str]:
 def select_instance(connection: Connection, name: str | None) -> Instance:
     """Return the instance with this name. None selects the only instance.
 
-    Raises UsageError when there is not exactly one to select, and NotFound for an unknown name.
+    Raises NotFound for an unknown name, and UsageError when the name is None and there is not
+    exactly one instance.
     """
     if name is not None:
         return find_instance(connection, name)
@@ -133,7 +136,7 @@ def _describe_available(names: list[str]) -> str:
 def rotate_signing_key(storage: Storage, name: str | None, actor: Actor) -> str:
     """Replace the signing key of an instance, which invalidates its signed URLs.
 
-    name: None selects the only instance. Returns the name. Raises UsageError or NotFound.
+    name: None selects the only instance. Return the instance's name. Raises UsageError or NotFound.
     """
     with storage.database.write() as connection:
         instance = select_instance(connection, name)

@@ -1,4 +1,4 @@
-"""Listing, creation, change and deletion of integrations and environments."""
+"""Finding, listing, creating, changing and deleting integrations and their environments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from datapilot_defer.storage.integrations import Environment, Integration, Uploa
 
 
 def find_integration(storage: Storage, principal: Principal, integration_id: int) -> Integration:
-    """Return an integration that the token permits. Raises NotFound, even if it is deleted."""
+    """Return an undeleted integration that the token permits. Raises NotFound if there is none."""
     with storage.database.read() as connection:
         return find_active_integration(connection, principal, integration_id)
 
@@ -30,7 +30,7 @@ def find_integration(storage: Storage, principal: Principal, integration_id: int
 def find_active_integration(
     connection: Connection, principal: Principal, integration_id: int
 ) -> Integration:
-    """Do the same as `find_integration`, within a transaction."""
+    """Return an integration as `find_integration` does, within the given transaction."""
     integration = _find_permitted(connection, principal, integration_id)
     if integration.deleted_at is None:
         return integration
@@ -62,7 +62,7 @@ def _undelete_advice(integration: Integration) -> str:
 
 
 def find_environment(integration: Integration, name: str) -> Environment:
-    """Return an environment of an integration by its name, ignoring case, or otherwise by its id.
+    """Return an integration's environment by its name, ignoring case, or otherwise by its id.
 
     The VS Code extension puts the id into the command line that it offers. Raises NotFound.
     """
@@ -86,7 +86,11 @@ def list_integrations(
     name_contains: str = "",
     limit: int | None = None,
 ) -> Sequence[Integration]:
-    """Return the integrations that the token permits, sorted by name."""
+    """Return the integrations that the token permits, sorted by name.
+
+    name_contains: only integrations whose name contains this text, ignoring case. Deleted
+    integrations are omitted.
+    """
     with storage.database.read() as connection:
         return integration_records.list_integrations(
             connection,
@@ -114,8 +118,8 @@ def create_integration(
 ) -> Integration:
     """Create an integration, or add an environment to the existing integration with this name.
 
-    Raises AccessDenied, UsageError for an invalid name, and Conflict when the environment exists or
-    the name belongs to a deleted integration.
+    An existing integration keeps its type. Raises AccessDenied, UsageError for an invalid name, and
+    Conflict when the environment exists or the name belongs to a deleted integration.
     """
     require_scope(principal, "admin")
     name = validate_name(name, "integration", MAX_NAME_LENGTH)
@@ -152,7 +156,7 @@ def rename_integration(
     """Rename an integration and return it.
 
     Raises AccessDenied, NotFound, UsageError for an invalid name, and Conflict when another
-    integration, deleted or not, has the name.
+    integration, deleted or not, already has the name.
     """
     require_scope(principal, "admin")
     name = validate_name(name, "integration", MAX_NAME_LENGTH)
@@ -177,7 +181,7 @@ def rename_integration(
 
 
 def _name_conflict(other: Integration) -> Conflict:
-    """Return the error for a name that another integration has."""
+    """Return the error for a name that another integration already has."""
     if other.deleted_at is None:
         return Conflict(f"integration {other.id} already has the name {other.name!r}")
     return Conflict(
@@ -189,9 +193,10 @@ def _name_conflict(other: Integration) -> Conflict:
 def delete_integration(
     storage: Storage, principal: Principal, *, integration_id: int
 ) -> Integration:
-    """Delete an integration and return it. It and its name are kept until `purge_at`.
+    """Mark an integration as deleted and return it.
 
-    Raises AccessDenied or NotFound.
+    The integration is kept and its name is reserved until `purge_at`. Raises AccessDenied or
+    NotFound.
     """
     require_scope(principal, "admin")
     with storage.database.write() as connection:
@@ -206,7 +211,8 @@ def undelete_integration(
 ) -> Integration:
     """Restore a deleted integration with its artifacts, and return it.
 
-    Raises AccessDenied, NotFound when it is no longer kept, and Conflict when it is not deleted.
+    Raises AccessDenied, NotFound when it is unknown or can no longer be restored, and Conflict when
+    it is not deleted.
     """
     require_scope(principal, "admin")
     with storage.database.write() as connection:

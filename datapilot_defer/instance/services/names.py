@@ -26,10 +26,10 @@ _INVISIBLE_RANGES = (
 
 
 def validate_name(text: str, kind: str, max_length: int) -> str:
-    """Return a name in the Unicode form NFKC, without surrounding spaces.
+    """Return a name in the Unicode normalization form NFKC, without surrounding whitespace.
 
-    kind: the kind of object, for the message. Raises UsageError when the name is empty or too long,
-    or contains characters that are invisible or cannot be printed.
+    kind: the kind of object that the error message names. Raises UsageError when the name is empty
+    or too long, or contains characters that are invisible or cannot be printed.
     """
     name = unicodedata.normalize("NFKC", text.strip()).strip()
     if not 1 <= len(name) <= max_length:
@@ -44,7 +44,10 @@ def validate_name(text: str, kind: str, max_length: int) -> str:
 
 
 def validate_environment_name(text: str) -> str:
-    """Return the name of an environment like `validate_name`. It must be valid in a URL path."""
+    """Return the name of an environment as `validate_name` does.
+
+    Also raises UsageError when the name cannot be part of a URL path.
+    """
     name = validate_name(text, "environment", MAX_ENVIRONMENT_LENGTH)
     if "/" in name or "\\" in name or name in (".", ".."):
         raise UsageError(

@@ -28,7 +28,7 @@ _MAIN_ENVIRONMENT = "PROD"
 
 @dataclass(frozen=True)
 class IntegrationRow:
-    """An integration, its main environment and that environment's current manifest."""
+    """An integration, its main environment and the current manifest of that environment."""
 
     integration: Integration
     environment: Environment | None
@@ -47,8 +47,9 @@ class IntegrationPage:
 class EnvironmentOverview:
     """An environment with its history.
 
-    history: uploads with the names of their tokens. verifications: the newest verified and rejected
-    uploads. publications: which uploads became current. Each is sorted from new to old.
+    history: uploads with the names of their tokens. current: the current upload of each kind.
+    verifications: the newest verified and rejected uploads. publications: the records of uploads
+    that became current. Each list is sorted from new to old.
     """
 
     integration: Integration
@@ -90,9 +91,11 @@ class UploadOverview:
 def list_integration_rows(
     storage: Storage, principal: Principal, *, name_contains: str = "", offset: int, limit: int
 ) -> IntegrationPage:
-    """Return at most `limit` integrations that the token permits, by name, starting at `offset`.
+    """Return one page of the integrations that the token permits, sorted by name.
 
-    The number of SQL statements does not depend on the number of integrations.
+    The page starts at `offset` and has at most `limit` integrations. name_contains: only
+    integrations whose name contains this text, ignoring case. The number of SQL statements does not
+    depend on the number of integrations.
     """
     instance_id = principal.instance.id
     only_id = principal.token.integration_id
@@ -125,7 +128,10 @@ def _integration_row(
 
 
 def select_main_environment(integration: Integration) -> Environment | None:
-    """Return the environment PROD, or the oldest environment if PROD does not exist."""
+    """Return the environment PROD, or the oldest environment if PROD does not exist.
+
+    Return None for an integration without environments.
+    """
     environment = integration.environment(_MAIN_ENVIRONMENT)
     if environment is None and integration.environments:
         environment = integration.environments[0]
@@ -143,8 +149,9 @@ def show_environment(
 ) -> EnvironmentOverview:
     """Return an environment with its newest HISTORY_LIMIT uploads.
 
-    kind: restrict the history to this kind, including rejected uploads. include_rejected: include
-    uploads that did not become current. Raises NotFound.
+    kind: restrict the history and the publications to this kind; the history then always includes
+    rejected uploads. include_rejected: include rejected uploads in the history of all kinds. Raises
+    NotFound.
     """
     integration = find_integration(storage, principal, integration_id)
     selected = find_environment(integration, environment)
@@ -219,7 +226,7 @@ def _is_shown(upload: Upload) -> bool:
 
 
 def _read_changed_models(changes: str | None) -> Mapping[str, Sequence[str]]:
-    """Return the model names in the stored JSON of a `model_changes.ModelChanges`."""
+    """Return the nonempty lists of model names in the stored JSON of a `ModelChanges` object."""
     if changes is None:
         return {}
     names = json.loads(changes).get("names") or {}

@@ -32,7 +32,7 @@ class AuthenticationFailed(AccessDenied):
 
 @dataclass(frozen=True)
 class Principal:
-    """The valid token of a caller, the token's instance, and the caller's IP address."""
+    """An authenticated caller: its instance, its valid token and its IP address."""
 
     instance: Instance
     token: Token
@@ -40,7 +40,7 @@ class Principal:
 
     @property
     def actor(self) -> Actor:
-        """Return the caller for the audit log."""
+        """Return the caller as the actor of an audit log entry."""
         return Actor(self.token.name, self.token.id, self.address)
 
 

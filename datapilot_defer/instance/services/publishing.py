@@ -1,4 +1,4 @@
-"""The decision whether a verified upload becomes current, and its record."""
+"""Deciding whether a verified upload becomes current, and recording the decision."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from datapilot_defer.storage.uploads import ModelCounts, Reason, Rejection, Uplo
 
 @dataclass(frozen=True)
 class UploadClaim:
-    """What a client states about its upload.
+    """The information that a client states about its upload.
 
     sha256, size_bytes: None if the client does not state them. allow: the checks that the upload
     skips.
@@ -57,9 +57,9 @@ class Candidate:
 class Decision:
     """The decision about an upload.
 
-    unchanged: the same bytes were already current. reasons: why it did not become current; empty if
-    it did. message: the reasons as text for users. skipped: the checks that it did not have to
-    pass, as action and detail for the audit log.
+    unchanged: whether the same bytes were already current. reasons: why the upload did not become
+    current; empty if it did. message: the reasons as text for users. skipped: the audit log action
+    and detail of each check that the upload failed but was allowed to skip, or that could not run.
     """
 
     unchanged: bool = False
@@ -73,9 +73,10 @@ def publish(
 ) -> Decision | None:
     """Make an upload current or reject it, and record its verification, in one transaction.
 
-    Return None and change nothing if another upload became current since the verification.
-    Raises UploadReplaced when other bytes have arrived since then, AuthenticationFailed when the
-    token was revoked, and NotFound when the integration was deleted.
+    Return None and change nothing if another upload became current since the verification. Raises
+    UploadReplaced when other bytes have arrived since then or the upload was deleted,
+    AuthenticationFailed when the token was revoked or has expired, and NotFound when the
+    integration was deleted.
     """
     upload = candidate.upload
     with storage.database.write() as connection:
@@ -89,7 +90,7 @@ def publish(
                 "Request a new signed URL."
             )
         if latest.uploaded_at is not None:
-            # A repetition of this call has already verified the upload.
+            # Another call has already verified the upload.
             return Decision()
         current = publication_records.find_current(connection, upload.environment_id, upload.kind)
         if _id_of(current) != _id_of(candidate.current):
@@ -108,7 +109,7 @@ def publish(
 def make_current(
     connection: Connection, principal: Principal, upload: Upload, *, reason: PublicationReason
 ) -> None:
-    """Make a received upload visible and the current one of its environment and kind."""
+    """Mark an upload as verified, and make it current for its environment and kind."""
     now = utc_now()
     upload_records.mark_verified(connection, upload.id, now)
     publication_records.make_current(
@@ -174,7 +175,10 @@ def _decide_by_checks(
 
 
 def _is_comparison_missing(candidate: Candidate) -> bool:
-    """Return whether the comparison failed. A lost manifest must not prevent its replacement."""
+    """Return whether the comparison with the current manifest failed.
+
+    The upload can still become current, because a lost manifest must not prevent its replacement.
+    """
     return candidate.current is not None and candidate.verification.relations is None
 
 

@@ -19,7 +19,10 @@ from datapilot_defer.storage.retention import is_blob_referenced
 
 @dataclass(frozen=True)
 class Reservation:
-    """Space for a running upload. before_bytes: the space of the uploads that started earlier."""
+    """The space that is reserved for a running upload.
+
+    before_bytes: the space that is reserved for running uploads that started earlier.
+    """
 
     instance_id: int
     size_bytes: int
@@ -27,14 +30,17 @@ class Reservation:
 
 
 class Reservations:
-    """The space that the running uploads of each instance need. Not thread-safe."""
+    """The space that is reserved for the running uploads of each instance. Not thread-safe."""
 
     def __init__(self) -> None:
         self._bytes: Counter[int] = Counter()
 
     @contextmanager
     def hold(self, instance_id: int, size_bytes: int) -> Iterator[Reservation]:
-        """Reserve space. It may exceed the free space, which `check_space` checks."""
+        """Reserve space while the block runs.
+
+        The reserved space may exceed the free space. `check_space` detects that.
+        """
         reservation = Reservation(instance_id, size_bytes, self._bytes[instance_id])
         self._bytes[instance_id] += size_bytes
         try:
@@ -46,8 +52,8 @@ class Reservations:
 def check_space(storage: Storage, space: Reservation, max_stored_bytes: int | None) -> None:
     """Raise QuotaExceeded if an instance is full, or Unavailable if running uploads may fill it.
 
-    An upload that does not fit runs alone, because it may be identical to a stored artifact. In
-    that case, `check_quota` accepts it.
+    An upload that does not fit may run if no earlier upload is running, because it may be identical
+    to a stored artifact. In that case, `check_quota` accepts it.
     """
     if max_stored_bytes is None:
         return
@@ -77,7 +83,8 @@ def check_quota(
 ) -> None:
     """Raise QuotaExceeded if an instance has no space for a blob.
 
-    blob: None checks whether there is space for any blob.
+    A blob that is already stored needs no space. blob: None checks only whether the limit is
+    reached.
     """
     if max_stored_bytes is None:
         return

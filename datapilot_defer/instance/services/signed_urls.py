@@ -28,7 +28,7 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True)
 class SignedUrl:
-    """The parts of a signed URL. lifetime_s: how long it is valid, in seconds."""
+    """The parts of a signed URL. lifetime_s: how long the URL is valid, in seconds."""
 
     upload_id: int
     purpose: Purpose
@@ -45,11 +45,11 @@ def create_signed_url(
 
 
 def open_signed_url(storage: Storage, url: SignedUrl) -> tuple[Instance, Upload]:
-    """Return the upload that a signed URL gives access to, and its instance.
+    """Return the instance and the upload that a signed URL gives access to.
 
     Raises AccessDenied when the URL is invalid or has expired, or the upload is unknown. Raises
-    Conflict when the URL would overwrite a verified upload. Raises NotFound when it would download
-    an unverified upload, or the integration was deleted.
+    Conflict when the URL would overwrite a verified upload. Raises NotFound when the URL would
+    download an unverified upload, or the integration was deleted.
     """
     with storage.database.read() as connection:
         upload = upload_records.find_upload(connection, url.upload_id)

@@ -17,7 +17,7 @@ _CHECKSUM_LENGTH = 6
 def generate_token() -> str:
     """Return a new token: "dpd_", 40 random letters and digits (238 bits), and a checksum.
 
-    The prefix and the checksum let a secret scanner recognize it without a request.
+    The prefix and the checksum let a secret scanner recognize a token without a request.
     """
     random = "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_LENGTH))
     return f"{_PREFIX}{random}{_checksum(random)}"
@@ -33,7 +33,7 @@ def is_well_formed(token: str) -> bool:
 
 
 def hash_token(token: str) -> str:
-    """Return the sha256 of a token, which is stored instead of the token.
+    """Return the SHA-256 hash of a token, which is stored instead of the token.
 
     A slow hash would not add security, because a token is long and random.
     """

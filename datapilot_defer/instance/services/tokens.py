@@ -30,7 +30,7 @@ SESSION_LIFETIME = timedelta(hours=12)
 
 
 def authenticate_token(storage: Storage, token: str) -> Principal | None:
-    """Return the caller with this token, or None if the token is not valid."""
+    """Return the caller who has this token, or None if the token is not valid."""
     if not is_well_formed(token):
         return None
     with storage.database.read() as connection:
@@ -55,7 +55,7 @@ def start_session(storage: Storage, principal: Principal) -> str:
 
 
 def authenticate_session(storage: Storage, session_id: str) -> Principal | None:
-    """Return the caller with this session, or None if it has ended."""
+    """Return the caller who has this session, or None if it is unknown or has ended."""
     with storage.database.read() as connection:
         token_id = session_records.find_token_id(connection, _hash_session_id(session_id))
         if token_id is None:
@@ -89,7 +89,7 @@ def create_token(
     expires_at: datetime | None = None,
     actor: Actor,
 ) -> tuple[Token, str]:
-    """Create a token; return its record and the token itself, which is not stored.
+    """Create a token, and return its record and the token itself, which is not stored.
 
     instance_name: None selects the only instance. Raises UsageError or NotFound.
     """
@@ -131,7 +131,7 @@ def _check_integration(connection: Connection, instance: Instance, integration_i
 
 
 def list_tokens(storage: Storage, instance_name: str | None) -> list[tuple[str, Token]]:
-    """Return the tokens of one instance or of all, each with the name of its instance.
+    """Return the tokens of one instance or of all instances, each with its instance's name.
 
     Raises NotFound for an unknown instance.
     """
@@ -149,14 +149,20 @@ def list_tokens(storage: Storage, instance_name: str | None) -> list[tuple[str, 
 
 
 def list_own_tokens(storage: Storage, principal: Principal) -> Sequence[Token]:
-    """Return the tokens of the caller's instance. Raises AccessDenied unless it is an admin."""
+    """Return the tokens of the caller's instance.
+
+    Raises AccessDenied unless the caller is an admin.
+    """
     require_scope(principal, "admin")
     with storage.database.read() as connection:
         return token_records.list_tokens(connection, principal.instance.id)
 
 
 def revoke_own_token(storage: Storage, principal: Principal, token_id: int) -> None:
-    """Revoke a token of the caller's instance. Raises AccessDenied or NotFound."""
+    """Revoke a token of the caller's instance, unless it is already revoked.
+
+    Raises AccessDenied or NotFound.
+    """
     require_scope(principal, "admin")
     with storage.database.write() as connection:
         token = token_records.get_token(connection, token_id)

@@ -18,16 +18,17 @@ MAX_CLOCK_DIFFERENCE = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class FailedCheck:
-    """A check that a manifest does not pass. reason: why, without advice."""
+    """A check that a manifest does not pass. reason: why it does not pass, without advice."""
 
     check: UploadCheck
     reason: str
 
 
 def describe_future(new: ArtifactMetadata, now: datetime) -> str | None:
-    """Return why an artifact with a time in the future is rejected, or None if it is not.
+    """Return why an artifact is rejected if its time is in the future, or otherwise None.
 
-    As the current manifest, it would make the check "older" reject every later manifest.
+    If a manifest with such a time were current, the check "older" would reject every later
+    manifest.
     """
     if new.generated_at is None or new.generated_at - now <= MAX_CLOCK_DIFFERENCE:
         return None
@@ -47,7 +48,8 @@ def find_failed_checks(
 ) -> list[FailedCheck]:
     """Return the checks that a manifest does not pass.
 
-    current: the manifest that it would replace. relations: the differences between the two.
+    current: the manifest that the new one would replace, or None if there is none. relations: the
+    differences between the relations of the two, or None if they were not compared.
     """
     reasons = {UploadCheck.PROJECT: _other_project_reason(integration, new)}
     if current is not None:
@@ -86,7 +88,10 @@ def _other_project_reason(integration: Integration, new: ArtifactMetadata) -> st
 
 
 def _project_identifiers(project_name: str) -> set[str]:
-    """Return a project's name and its MD5, which old manifests have instead (`project_id`)."""
+    """Return a project's name and the MD5 hash of the name.
+
+    Old manifests contain only the hash, as `project_id`.
+    """
     md5 = hashlib.md5(project_name.encode(), usedforsecurity=False).hexdigest()
     return {project_name, md5}
 

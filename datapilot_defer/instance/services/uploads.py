@@ -44,13 +44,13 @@ from datapilot_defer.storage.integrations import Integration, UploadCheck
 from datapilot_defer.storage.publications import PublicationReason
 from datapilot_defer.storage.uploads import Reason, Rejection, Upload
 
-# Maximum number of verifications of an upload while others become current.
+# Maximum number of times that an upload is verified because others became current.
 _MAX_VERIFICATIONS = 3
 
 
 @dataclass(frozen=True)
 class VerifiedUpload:
-    """A verified upload. unchanged: the same bytes were already current."""
+    """A verified upload. unchanged: whether the same bytes were already current."""
 
     upload: Upload
     unchanged: bool
@@ -65,7 +65,7 @@ def announce_upload(
     kind: Kind,
     max_stored_bytes: int | None,
 ) -> int:
-    """Create the record of an upload that will follow, and return its id.
+    """Create the record of an upload whose bytes will follow, and return its id.
 
     Raises AccessDenied, NotFound, and QuotaExceeded when the instance already stores
     max_stored_bytes.
@@ -81,7 +81,10 @@ def announce_upload(
 
 
 def receive_upload(storage: Storage, instance_id: int, upload_id: int, blob: Blob) -> None:
-    """Record that the bytes of an upload are stored. Raises Conflict after verification."""
+    """Record that the bytes of an upload are stored.
+
+    Raises Conflict if the upload is already verified or rejected.
+    """
     with storage.database.write() as connection:
         quota_records.add_stored_blob(connection, instance_id, blob)
         is_marked = upload_records.mark_received(
@@ -96,10 +99,11 @@ def receive_upload(storage: Storage, instance_id: int, upload_id: int, blob: Blo
 def verify_upload(
     storage: Storage, pool: VerificationPool, principal: Principal, claim: UploadClaim
 ) -> VerifiedUpload:
-    """Make an upload current if it is complete and safe. Repeating the call changes nothing.
+    """Make an upload current if it is complete, valid and safe.
 
-    Raises AccessDenied, NotFound, UsageError when the upload differs from the claim,
-    ArtifactRefused or UnsafeUpload when it is rejected, UploadReplaced, and Unavailable.
+    Repeating a successful call changes nothing. Raises AccessDenied, NotFound, UsageError when the
+    upload has not arrived or differs from the claim, ArtifactRefused or UnsafeUpload when it is
+    rejected, UploadReplaced, and Unavailable.
     """
     upload, integration = _find_own_upload(storage, principal, claim)
     if upload.uploaded_at is not None:
@@ -160,7 +164,11 @@ def _rejection_error(upload_id: int, reasons: Sequence[Reason], message: str) ->
 def _find_own_upload(
     storage: Storage, principal: Principal, claim: UploadClaim
 ) -> tuple[Upload, Integration]:
-    """Return the caller's own received upload, if it matches the claim."""
+    """Return the caller's own upload and its integration.
+
+    Raises AccessDenied, NotFound, and UsageError when the upload has not arrived or differs from
+    the claim.
+    """
     upload, integration = _find_upload(storage, principal, claim.upload_id)
     require_scope(principal, "upload", integration.id)
     if upload.token_id != principal.token.id:
@@ -199,10 +207,10 @@ def _check_claim(claim: UploadClaim, upload: Upload) -> None:
 def accept_upload(
     storage: Storage, principal: Principal, upload_id: int
 ) -> tuple[Upload, Integration]:
-    """Make an upload that a check rejected current, and return it with its integration.
+    """Accept an upload that a check rejected, and return it with its integration.
 
-    Raises AccessDenied unless the caller is an admin, NotFound, and Conflict when no check rejected
-    it.
+    The upload becomes current. Raises AccessDenied unless the caller is an admin, NotFound, and
+    Conflict when no check rejected the upload.
     """
     require_scope(principal, "admin")
     _, integration = _find_upload(storage, principal, upload_id)
@@ -233,7 +241,7 @@ def check_onboarding(
     """Check that the caller's last uploads to an environment became current.
 
     Raises AccessDenied, NotFound, Conflict when the last upload was rejected, and Unavailable when
-    it was not verified.
+    it was received but not verified.
     """
     require_scope(principal, "upload", integration_id)
     integration = find_integration(storage, principal, integration_id)
@@ -244,7 +252,7 @@ def check_onboarding(
         )
         current = publication_records.list_current(connection, selected.id)
     if unpublished is not None:
-        # altimate-datapilot-cli ignores the response of verify_upload and reports this error
+        # altimate-datapilot-cli ignores the response from verify_upload and reports this error
         # instead.
         raise _unpublished_error(unpublished)
     if not current:

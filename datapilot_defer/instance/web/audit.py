@@ -1,4 +1,4 @@
-"""The route of the audit log page."""
+"""The route of the page with the audit log."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def set_checks(
     environment: str,
     enabled: Annotated[list[str] | None, Form(max_length=10)] = None,
 ) -> Response:
-    """Turn the upload checks of an environment on or off."""
+    """Enable the selected upload checks of an environment, and disable all others."""
     names = set(enabled or ())
     if names - set(UploadCheck):
         raise UsageError(f"unknown upload check. The upload checks are: {', '.join(UploadCheck)}.")
@@ -133,7 +133,7 @@ def download(
     environment: str,
     file_id: PathId,
 ) -> Response:
-    """Redirect to a signed URL of an artifact."""
+    """Redirect to a signed URL for downloading an artifact."""
     principal = session.principal
     integration = integrations.find_integration(storage, principal, integration_id)
     integrations.find_environment(integration, environment)

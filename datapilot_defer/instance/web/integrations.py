@@ -1,4 +1,4 @@
-"""Routes of the pages that list, create, rename and delete integrations."""
+"""Routes of the pages that list, create, change, delete and undelete integrations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TYPES = ("dbt_core", "dbt_cloud")
 def _current_integration(
     storage: CurrentStorage, session: CurrentSession, integration_id: PathId
 ) -> Integration:
-    """Return the integration in the path of a page."""
+    """Return the integration whose id is in the path of a page."""
     return integrations.find_integration(storage, session.principal, integration_id)
 
 
@@ -56,7 +56,7 @@ def list_integrations(
     page: Annotated[int, Query(ge=1, le=MAX_ID)] = 1,
     done: Done = "",
 ) -> Response:
-    """List the integrations that match a search."""
+    """List the integrations that match a search and, for an admin, those that can be undeleted."""
     listed = overviews.list_integration_rows(
         storage,
         session.principal,
@@ -101,7 +101,10 @@ def add_integration(
     environment: FormText = "",
     integration_type: FormText = "dbt_core",
 ) -> Response:
-    """Create an integration or add an environment to an existing one, and show it."""
+    """Create an integration or add an environment to an existing one.
+
+    Redirect to the page of the environment, or show the form again with the error.
+    """
     form = {"name": name, "environment": environment, "integration_type": integration_type}
     try:
         if integration_type not in _TYPES:
@@ -159,7 +162,7 @@ def add_environment(
     integration: CurrentIntegration,
     environment: FormText = "",
 ) -> Response:
-    """Add an environment to an integration, and show it."""
+    """Add an environment to an integration, and redirect to the environment's page."""
     try:
         integrations.create_integration(
             storage,
@@ -218,7 +221,10 @@ def undelete_integration(
 def _render_forms(
     session: Session, integration: Integration, error: DatapilotError, **form: str
 ) -> Response:
-    """Return an integration's page with an error. form: the field that was sent, and its text."""
+    """Return an integration's page with an error.
+
+    form: the name and text of the submitted field.
+    """
     return render_error(
         "integration.html",
         session,

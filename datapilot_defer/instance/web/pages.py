@@ -20,11 +20,11 @@ def home() -> Response:
 
 @router.get("/docs")
 def docs(request: Request) -> Response:
-    """Show the API documentation for users. Programs can read /openapi.json."""
+    """Show the API documentation to users. Programs can read /openapi.json instead."""
     return render_page("docs.html", None, api=request.app.openapi())
 
 
 @router.get("/settings/{path:path}")
 def not_found(session: CurrentSession) -> Response:
-    """Report an unknown page, with the navigation of the session."""
+    """Report an unknown page below /settings, and show the navigation of the session."""
     raise HTTPException(404, "this page does not exist")

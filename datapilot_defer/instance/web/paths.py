@@ -16,12 +16,12 @@ AUDIT_PATH = "/settings/audit"
 
 FormText = Annotated[str, Form(max_length=2000)]
 PathId = Annotated[int, Path(ge=1, le=MAX_ID)]
-# The form that was sent before this page; see `render_page`.
+# The key of the form that was submitted before this page was requested. See `render_page`.
 Done = Annotated[str, Query(max_length=40)]
 
 
 def integration_path(integration_id: int) -> str:
-    """Return the path of an integration's settings."""
+    """Return the path of an integration's page."""
     return f"{INTEGRATIONS_PATH}/{integration_id}"
 
 

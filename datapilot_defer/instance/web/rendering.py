@@ -14,8 +14,8 @@ from datapilot_defer.formatting import format_size, format_time_ago, format_time
 from datapilot_defer.instance.error_statuses import status_of
 from datapilot_defer.instance.web.session import Session
 
-# Messages after a form was sent. The URL contains only the key, so that a link cannot display any
-# other text.
+# Messages to show after a form was submitted. The URL contains only the key, so that a link cannot
+# display any other text.
 _NOTICES = {
     "accepted": "The upload was accepted and is now current.",
     "added": "The integration was created. Run the upload command in the production dbt job.",
@@ -47,7 +47,7 @@ def render_page(
 ) -> Response:
     """Return a page that must not be cached.
 
-    done: the form that was sent successfully, to display a message. problem: an error to display.
+    done: the key of the message about a successfully submitted form. problem: an error to display.
     """
     text = (
         _templates()
@@ -66,7 +66,7 @@ def render_page(
 def render_error(
     template: str, session: Session | None, error: DatapilotError, **values: Any
 ) -> Response:
-    """Return a form's page with the error that sending the form caused."""
+    """Return a form's page with the error that submitting the form caused."""
     return render_page(template, session, status_of(error), problem=str(error), **values)
 
 

@@ -59,7 +59,11 @@ def session_id_of(request: Request) -> str:
 
 
 def current_session(request: Request, storage: CurrentStorage) -> Session:
-    """Return the session of a request. Raises SignInRequired."""
+    """Return the session of a request, and record the use of its token.
+
+    Raises SignInRequired when there is no valid session, and HTTPException 429 after too many
+    requests.
+    """
     session_id = session_id_of(request)
     principal = None
     if session_id:
@@ -77,7 +81,7 @@ def current_session(request: Request, storage: CurrentStorage) -> Session:
 
 
 def _csrf_value(session_id: str) -> str:
-    """Return a value that only pages of this session contain. It does not reveal the cookie."""
+    """Return a value that only the pages of a session contain. It does not reveal the cookie."""
     return hashlib.sha256(f"form {session_id}".encode(errors="replace")).hexdigest()
 
 
@@ -87,7 +91,10 @@ CurrentSession = Annotated[Session, Depends(current_session)]
 def csrf_checked_session(
     session: CurrentSession, csrf: Annotated[str, Form(max_length=64)]
 ) -> Session:
-    """Return the session of a form. Raises HTTPException 403 for a form of another site."""
+    """Return the session of a form.
+
+    Raises HTTPException 403 for a form from another session or site.
+    """
     if not hmac.compare_digest(csrf.encode(), session.csrf.encode()):
         raise HTTPException(
             403,

@@ -37,7 +37,7 @@ def sign_in(
     token: Annotated[str, Form(max_length=2000)],
     to: Annotated[str, Form(max_length=2000)] = _HOME_PATH,
 ) -> Response:
-    """Start a session if the token is valid."""
+    """Start a session if the token is valid. Otherwise, show the form again."""
     _check_origin(request, base_url)
     principal = tokens.authenticate_token(storage, token.strip())
     if principal is None:
@@ -62,7 +62,7 @@ def sign_out(request: Request, storage: CurrentStorage, session: CsrfCheckedSess
 
 
 def _check_origin(request: Request, base_url: str) -> None:
-    """Raise HTTPException 403 when a browser sends a form of another site.
+    """Raise HTTPException 403 when a browser submits a form from another site.
 
     Old browsers never send Sec-Fetch-Site, and new ones do not send it over plain HTTP. In that
     case, check Origin, but not its scheme, because a proxy may terminate TLS. Programs send neither

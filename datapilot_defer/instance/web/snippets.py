@@ -18,7 +18,7 @@ class Snippets:
 
     @property
     def upload(self) -> str:
-        """Return the command of datapilot-defer that onboards to the environment."""
+        """Return the datapilot-defer command that onboards a manifest to the environment."""
         return (
             f"datapilot dbt onboard --backend-url {shlex.quote(self.base_url)} "
             f"--instance-name {self.instance_name} --integration-id {self.integration_id} "
@@ -27,7 +27,10 @@ class Snippets:
 
     @property
     def altimate_upload(self) -> str:
-        """Return the command of altimate-datapilot-cli, which requires the token as an option."""
+        """Return the altimate-datapilot-cli command that onboards a manifest to the environment.
+
+        That CLI requires the token as an option.
+        """
         return (
             f"datapilot dbt onboard --backend-url {shlex.quote(self.base_url)} "
             f'--token "$ALTIMATE_API_KEY" --instance-name {self.instance_name} '

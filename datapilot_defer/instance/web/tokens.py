@@ -38,7 +38,11 @@ _MAX_INVALID = 100
 
 @dataclass(frozen=True)
 class TokenForm:
-    """The contents of the form. integration: the name of the only integration, or "" for all."""
+    """The contents of the form for creating a token.
+
+    integration: the name of the only integration that the token permits, or "" for all. choices:
+    the integrations that the form offers. has_all_choices: whether it offers all integrations.
+    """
 
     name: str = ""
     scopes: Sequence[str] = ("read",)
@@ -62,7 +66,10 @@ def list_tokens(
     created: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
     done: Done = "",
 ) -> Response:
-    """List the tokens. created: the id of a new token of this session, which is shown only once."""
+    """List the tokens of the instance.
+
+    created: the id of a token that this session has just created. The token is shown only once.
+    """
     listed = overviews.list_token_rows(storage, session.principal)
     new_token = None
     if created is not None:
@@ -170,9 +177,9 @@ def _create_token(storage: Storage, session: Session, form: TokenForm) -> tuple[
 
 
 def _find_integration_by_name(storage: Storage, session: Session, name: str) -> Integration:
-    """Return the integration with this name, ignoring case, or the only one whose name contains it.
+    """Return the integration with this name, or the only one whose name contains the text.
 
-    Raises NotFound.
+    Case is ignored, but an exact match takes precedence. Raises NotFound.
     """
     matching = integrations.list_integrations(
         storage, session.principal, name_contains=name, limit=_MAX_SUGGESTED
@@ -201,7 +208,10 @@ def _with_choices(storage: Storage, session: Session, form: TokenForm) -> TokenF
 
 
 def _expiry_after(days: str) -> datetime | None:
-    """Return when a token expires, or None if it never expires. Raises UsageError."""
+    """Return when a token expires, or None if it never expires.
+
+    Raises UsageError when the form does not offer this number of days.
+    """
     if days not in _DAYS:
         raise UsageError(f"{days!r} is not a valid expiration. Choose one in the list.")
     if days == "never":

@@ -32,7 +32,7 @@ def _current_upload(
     environment: str,
     upload_id: PathId,
 ) -> UploadOverview:
-    """Return the upload in the path of a page."""
+    """Return the upload whose id is in the path of a page."""
     return overviews.show_upload(
         storage,
         session.principal,
