@@ -98,8 +98,7 @@ def _find_heading(parameter: click.Parameter, *, connects: bool) -> str:
 def suggest_commands(context: click.Context, name: str) -> list[str]:
     """Return the full command lines that a mistyped or misplaced name may stand for.
 
-    For example, "onboard" stands for "datapilot dbt onboard", and so does "onbord" after "datapilot
-    dbt".
+    "onboard" stands for "datapilot dbt onboard". After "datapilot dbt", "onbord" does too.
     """
     import difflib
 

@@ -159,7 +159,7 @@ class Output:
                 click.echo(ci_log.format_annotation(level, shown, file), err=True)
 
     def summarize(self, outcome: str, text: str) -> None:
-        """Add the command, its outcome and a text to the summary of a GitHub job."""
+        """Add the command, its outcome and a text to a GitHub job's summary; do nothing elsewhere."""
         if not self._on_github:
             return
         context = click.get_current_context(silent=True)
@@ -276,7 +276,7 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def current_output() -> Output:
-    """Return the output of the running command."""
+    """Return the output of the running command, or a default one."""
     output = click.get_current_context().meta.get(_META_KEY)
     if isinstance(output, Output):
         return output

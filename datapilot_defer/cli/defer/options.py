@@ -1,4 +1,4 @@
-"""Options of the `defer` commands, and the steps that all of them begin with."""
+"""Options of the `defer` commands, and the steps that these commands share."""
 
 from __future__ import annotations
 
