@@ -159,7 +159,7 @@ class Output:
                 click.echo(ci_log.format_annotation(level, shown, file), err=True)
 
     def summarize(self, outcome: str, text: str) -> None:
-        """Add the command, its outcome and a text to a GitHub job's summary; do nothing elsewhere."""
+        """Add a command's outcome with a text to a GitHub job's summary; do nothing elsewhere."""
         if not self._on_github:
             return
         context = click.get_current_context(silent=True)
