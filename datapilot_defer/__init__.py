@@ -2,7 +2,7 @@
 
 
 def __getattr__(name: str) -> str:
-    """Return `__version__`, which is looked up only when it is used: the lookup is slow."""
+    """Return `__version__`, looked up lazily because the lookup is slow."""
     if name == "__version__":
         from datapilot_defer.version import program_version
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 def main() -> None:
     """Run the command line."""
-    # Ctrl-C during the imports ends without a traceback. A scheduler may have disabled it.
+    # Ctrl-C during the imports ends the program without a traceback, unless the parent process
+    # disabled it.
     handles_ctrl_c = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if handles_ctrl_c:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -28,7 +29,7 @@ def main() -> None:
         program = "datapilot"
     try:
         root(prog_name=program)
-    except OSError as error:  # of --help and --version: a command reports its own errors
+    except OSError as error:  # from --help or --version: commands report their own errors
         discard_stdout()
         print(f"Error: cannot write to standard output: {error.strerror}", file=sys.stderr)
         sys.exit(UsageError.exit_code)

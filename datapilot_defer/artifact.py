@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datapilot_defer.dbt_json import NotJsonError
     from datapilot_defer.dbt_json.parser import Raw
 
-# dbt writes about 1 kB. Decoding more would use memory before anything is validated.
+# dbt writes about 1 kB of metadata. Decoding far more would use memory before validation.
 MAX_METADATA_BYTES = 64 * 1024
 _TIMESTAMP = re.compile(r"(?P<base>.*?)(?P<fraction>\.\d+)?(?P<zone>Z|[+-]\d\d:\d\d)?")
 # The scheme of a URL, and the user-info after it.
@@ -40,11 +40,11 @@ class Kind(StrEnum):
 
     @property
     def file_name(self) -> str:
-        """Return dbt's name of the file, such as "run_results.json"."""
+        """Return dbt's name for the file, such as "run_results.json"."""
         return f"{self.value}.json"
 
 
-# Sections that only one kind has, the most specific first.
+# Combinations of sections that only one kind has, the most specific first.
 _SECTION_MARKS = (
     (Kind.SEMANTIC_MANIFEST, {"semantic_models", "project_configuration"}),
     (Kind.MANIFEST, {"nodes", "macros"}),
@@ -55,11 +55,12 @@ _SECTION_MARKS = (
 
 @dataclass(frozen=True)
 class ArtifactMetadata:
-    """Facts about one artifact: its bytes and its section `metadata`.
+    """Facts about one artifact, from its bytes and its section `metadata`.
 
     sha256: 64 lowercase hex digits. schema_version: the number in `metadata.dbt_schema_version`.
-    generated_at: aware, in UTC. node_count: manifests only. model_count: manifests only, and only
-    an instance counts them. A fact that the file does not state, or that cannot be read, is None.
+    generated_at: timezone-aware, in UTC. node_count: set only for manifests. model_count: set only
+    for manifests, and only by an instance. A fact that the file does not state, or that cannot be
+    read, is None.
     """
 
     kind: Kind
@@ -108,8 +109,8 @@ class Provenance:
 class Artifact:
     """One artifact, read, hashed and split once. The same bytes are validated and uploaded.
 
-    path: as the user specified it. sections: the top level of the file, as views on `content`;
-    empty if it is not a JSON object. not_json: why there are no sections.
+    path: as the user specified it. sections: the top level of the file, as views into `content`;
+    empty if the file is not a JSON object. not_json: why the file could not be split, or None.
     """
 
     path: str
@@ -127,10 +128,10 @@ class Artifact:
 def read_artifact(
     path: str | Path, kind: Kind | None = Kind.MANIFEST, *, deadline: Deadline | None = None
 ) -> Artifact:
-    """Read an artifact once.
+    """Read an artifact from a file or a pipe.
 
-    kind: the expected kind; None detects it by the content, then by the file name. deadline: for a
-    pipe or a stalled file system; None allows DEFAULT_TIMEOUT_S.
+    kind: the expected kind; None detects it from the content, or else from the file name. deadline:
+    limits the wait for a pipe or a stalled file system; None allows DEFAULT_TIMEOUT_S.
 
     Raises UsageError if the file does not exist, is a directory or a device, is too large or cannot
     be read, and Unavailable if it cannot be read in time.
@@ -145,8 +146,8 @@ def read_artifact(
 def parse_artifact(content: bytes, *, path: str, kind: Kind | None) -> Artifact:
     """Hash and split the content of a file.
 
-    path: a name for messages. kind: as for `read_artifact`. Never raises for invalid content, which
-    validation reports.
+    path: for messages, and for detecting the kind from the file name. kind: as for `read_artifact`.
+    Never raises for invalid content, which validation reports.
     """
     sections: Mapping[str, Raw] = {}
     not_json = None
@@ -183,9 +184,9 @@ def _describe(
 
 
 def detect_kind(sections: Mapping[str, Any], metadata: Mapping[str, Any]) -> Kind | None:
-    """Return the kind, by the schema URL or by sections that only one kind has.
+    """Return the kind of an artifact, detected from its schema URL or else from its sections.
 
-    metadata: the decoded section `metadata`. Returns None if neither decides.
+    metadata: the decoded section `metadata`. Returns None if neither identifies the kind.
     """
     schema_url = str(metadata.get("dbt_schema_version"))
     match = re.fullmatch(r".*/dbt/([a-z-]+)/v\d+\.json", schema_url)
@@ -197,7 +198,7 @@ def detect_kind(sections: Mapping[str, Any], metadata: Mapping[str, Any]) -> Kin
 
 
 def parse_schema_version(schema_url: object) -> int | None:
-    """Return the number in ".../dbt/manifest/v12.json", or None."""
+    """Return the schema version in a URL such as ".../dbt/manifest/v12.json", or None."""
     if not isinstance(schema_url, str):
         return None
     match = re.search(r"/v(\d{1,6})\.json$", schema_url)
@@ -207,7 +208,7 @@ def parse_schema_version(schema_url: object) -> int | None:
 
 
 def decode_metadata(sections: Mapping[str, Raw]) -> dict[str, Any]:
-    """Return the section `metadata`; {} if it is missing, too large or unreadable."""
+    """Return the section `metadata`; {} if it is missing, too large or not a JSON object."""
     if has_oversized_metadata(sections):
         return {}
     try:
@@ -226,7 +227,7 @@ def has_oversized_metadata(sections: Mapping[str, Raw]) -> bool:
 
 
 def _clean_text(text: str | None) -> str | None:
-    """Return text from outside as one line that every database stores."""
+    """Return text from outside as one line that any database can store, or None if it is empty."""
     if not text:
         return None
     storable = text.encode(errors="replace").decode()
@@ -243,7 +244,8 @@ def _get_string(metadata: Mapping[str, Any], key: str) -> str | None:
 def _parse_timestamp(value: object) -> datetime | None:
     """Return the time in UTC of a timestamp such as "2026-11-22T10:00:00.123456Z".
 
-    A missing time zone means UTC. Some writers use nine decimals; Python reads six.
+    Returns None for any other value. A missing time zone means UTC. Some writers use nine decimals,
+    of which Python reads six.
     """
     if not isinstance(value, str):
         return None

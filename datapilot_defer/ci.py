@@ -1,7 +1,7 @@
 """The CI system or orchestrator that runs this process.
 
-It provides commit, branch and build URL of an upload. Each row of CI_SYSTEMS contains the
-predefined environment variables that the product documents (2026). `ci_log` handles what the
+It provides the commit, branch and build URL of an upload. Each row of CI_SYSTEMS lists the
+environment variables that the product's documentation (2026) defines. `ci_log` handles what the
 product reads from the output of a job.
 """
 
@@ -20,10 +20,10 @@ from datapilot_defer.formatting import replace_unprintable, to_single_line
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# An instance stores these facts and shows them. No real one is longer.
+# An instance stores and shows these facts. No real value is longer.
 _MAX_NAME_LENGTH = 250
 _MAX_URL_LENGTH = 1000
-# GitHub sends no event that is larger than 25 MB.
+# GitHub limits the size of an event to 25 MB.
 _MAX_EVENT_BYTES = 25_000_000
 # Everything before the last @ of a URL's authority; \1 is the scheme with its slashes.
 _USER_INFO = re.compile(r"^((?:[a-z][a-z0-9+.-]*:(?=[/\\]))?[/\\]*)[^/?#\\]*@", re.IGNORECASE)
@@ -33,8 +33,9 @@ _USER_INFO = re.compile(r"^((?:[a-z][a-z0-9+.-]*:(?=[/\\]))?[/\\]*)[^/?#\\]*@", 
 class CiSystem:
     """One CI system or orchestrator and its environment variables.
 
-    marker: set in every run. commits, branches and build_urls: the first variable that is set
-    counts. build_url_template: the build URL of a product that provides only its parts.
+    marker: the variable that is set in every run. commits, branches, build_urls: variables in order
+    of precedence. build_url_template: the build URL of a product whose variables contain only its
+    parts.
     """
 
     name: str
@@ -110,7 +111,7 @@ CI_SYSTEMS = (
         build_url_template="airflow://{AIRFLOW_CTX_DAG_ID}/{AIRFLOW_CTX_TASK_ID}"
         "/{AIRFLOW_CTX_DAG_RUN_ID}",
     ),
-    CiSystem("CI", "CI"),  # any other product. The products above set this variable too
+    CiSystem("CI", "CI"),  # any other product; those above set this variable too
 )
 
 
@@ -118,7 +119,8 @@ CI_SYSTEMS = (
 class CiRun:
     """One run of a CI system or orchestrator. A fact that it does not provide is None.
 
-    The facts have no control characters and limited lengths, and the URL has no user-info.
+    The facts contain no control characters, their lengths are limited, and the URL has no
+    user-info.
     """
 
     system: CiSystem
@@ -128,7 +130,7 @@ class CiRun:
 
 
 def detect_ci(environ: Mapping[str, str]) -> CiRun | None:
-    """Return the run that this process belongs to; None on a laptop."""
+    """Return the run that this process belongs to; None outside CI."""
     for system in CI_SYSTEMS:
         if _is_set(environ, system.marker):
             return _describe_run(system, environ)
@@ -136,7 +138,7 @@ def detect_ci(environ: Mapping[str, str]) -> CiRun | None:
 
 
 def is_github(environ: Mapping[str, str]) -> bool:
-    """Return whether this is a job of GitHub Actions, or of a product with the same commands."""
+    """Return whether this is a job of GitHub Actions, or of a product compatible with it."""
     return _is_set(environ, GITHUB_ACTIONS.marker)
 
 
@@ -153,29 +155,29 @@ def _describe_run(system: CiSystem, environ: Mapping[str, str]) -> CiRun:
 
 
 def _clean_url(url: str | None) -> str | None:
-    """Return a URL without user-info, which may be a password. None for an invalid URL."""
+    """Return a URL without user-info, which may contain a password; None for an invalid URL."""
     if url is None:
         return None
     # The URL is truncated last: a cut before the @ would leave a part of the password.
     shown = _USER_INFO.sub(r"\1", replace_unprintable(url, "").strip())
     try:
-        _ = urlsplit(shown).port  # of user-info with an unescaped slash, a part is still there
+        _ = urlsplit(shown).port  # fails on the rest of user-info that contains a slash
     except ValueError:
         return None
     return shown[:_MAX_URL_LENGTH] or None
 
 
 def _clean_text(text: str | None, max_length: int) -> str | None:
-    """Return text in one line without control characters; None if nothing remains."""
+    """Return text as one line of limited length without control characters; None if it is empty."""
     if text is None:
         return None
     return to_single_line(text, max_length) or None
 
 
 def _pull_request_commit(environ: Mapping[str, str]) -> str | None:
-    """Return the commit that was pushed to a pull request on GitHub.
+    """Return the head commit of the pull request that triggered a GitHub job; None otherwise.
 
-    GITHUB_SHA is a merge commit then, which exists nowhere else.
+    In such a job, GITHUB_SHA is a merge commit that exists nowhere else.
     """
     path = environ.get("GITHUB_EVENT_PATH")
     if not path or not environ.get("GITHUB_EVENT_NAME", "").startswith("pull_request"):

@@ -1,8 +1,8 @@
 """Output that a CI system interprets: commands in a log, annotations, a summary, step outputs.
 
-A line of a log is a command if it begins in a certain way, and on some systems if it contains
-certain characters. Text from outside must not become a command: an uploader chooses dbt's version,
-an instance its error messages. Only `format_annotation` writes a command.
+CI systems interpret a line of a log as a command if it begins with a marker, and some also if it
+contains one. Text from outside must not become a command: for example, an uploader controls the dbt
+version, and an instance controls its error messages. Only `format_annotation` writes a command.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 # Source: the parsers of the runners. Azure Pipelines finds "##vso[" anywhere in a line, GitHub
 # "##[", TeamCity "##teamcity[", Airflow "::group::".
 _MARKER_ANYWHERE = re.compile(r"#(?=#(?:vso|\w*\[))|:(?=:(?:end)?group:)", re.IGNORECASE)
-# GitHub skips white space before "::". The others begin a group on Buildkite.
+# GitHub skips white space before "::". The other markers begin a group on Buildkite.
 _MARKER_AT_START = re.compile(r"^([^\S\n]*)(?:(:)(?=:)|([-+~^])(?=\3\3))", re.MULTILINE)
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _BACKTICKS = re.compile(r"`+")
 _SAFE_IN_URL = ":/?#@!$&'*+,;=%~"
-# GitHub drops a summary that is larger than 1 MiB, with what earlier commands of the step added.
+# GitHub drops a summary of more than 1 MiB, including what earlier commands of the step added.
 _MAX_FILE_BYTES = 1024 * 1024
 _MAX_SUMMARY_LENGTH = 20_000
 _MAX_CELL_LENGTH = 250
 
 
 def neutralize(text: str) -> str:
-    """Return text without control characters in which no line is a command.
+    """Replace control characters, and change the text so that no line of it is a CI command.
 
     A space separates the characters of a marker, so that it remains readable: `: :error::`.
     """
@@ -43,7 +43,7 @@ def neutralize(text: str) -> str:
 
 
 def escape_json(text: str) -> str:
-    """Return JSON with the same value, in one line without a marker of a command."""
+    """Return JSON with the same value, in one line that contains no marker of a command."""
     escaped = _MARKER_ANYWHERE.sub(_escape_character, text)
     characters = list(escaped)
     for index, character in enumerate(characters):
@@ -57,11 +57,11 @@ def _escape_character(match: re.Match[str]) -> str:
 
 
 def format_annotation(level: str, text: str, file: str | None = None) -> str:
-    """Return GitHub's workflow command that shows `text` on the page of the run.
+    """Return the GitHub workflow command that shows a text on the page of the run.
 
-    level: "error" or "warning". file: the file that it is about, relative to the repository.
-    Source: "Workflow commands for GitHub Actions": %, CR and LF are escaped in the message, colons
-    and commas in a property too.
+    level: "error" or "warning". file: the file that the text is about, relative to the repository.
+    Percent signs and line breaks are escaped in the message; in a property, colons and commas are
+    escaped too. Source: "Workflow commands for GitHub Actions".
     """
     properties = "title=datapilot"
     if file is not None:
@@ -77,7 +77,7 @@ def _escape_data(text: str) -> str:
 def path_in_checkout(environ: Mapping[str, str], path: Path) -> str | None:
     """Return the path of a file relative to the checkout of this GitHub job.
 
-    Returns None for a path that is not a file, or is outside the checkout.
+    Returns None if there is no checkout, or if the path is not a file in it.
     """
     checkout = environ.get("GITHUB_WORKSPACE")
     if not checkout:
@@ -92,7 +92,7 @@ def path_in_checkout(environ: Mapping[str, str], path: Path) -> str | None:
 
 
 def escape_markdown(text: str) -> str:
-    """Return Markdown that shows the text in one line, without links, markup or HTML."""
+    """Return Markdown that shows a text in one line without markup, shortened if it is long."""
     line = as_one_line(text)
     if len(line) > _MAX_CELL_LENGTH:
         line = f"{line[:_MAX_CELL_LENGTH]}…"
@@ -100,7 +100,7 @@ def escape_markdown(text: str) -> str:
 
 
 def format_markdown_link(text: str, url: str) -> str:
-    """Return a link whose text and URL come from outside. Only http and https become links."""
+    """Return a Markdown link for untrusted text. A URL other than http or https is omitted."""
     label = escape_markdown(text)
     if not url.startswith(("https://", "http://")):
         return label
@@ -108,7 +108,7 @@ def format_markdown_link(text: str, url: str) -> str:
 
 
 def format_code_block(text: str) -> str:
-    """Return a block of Markdown that shows the text unchanged, shortened if it is long."""
+    """Return a Markdown code block with a text, shortened if it is long."""
     shown = escape_controls(text)
     if len(shown) > _MAX_SUMMARY_LENGTH:
         shown = f"{shown[:_MAX_SUMMARY_LENGTH]}\n… (the log has the rest)"
@@ -118,12 +118,12 @@ def format_code_block(text: str) -> str:
 
 
 def append_summary(environ: Mapping[str, str], markdown: str) -> None:
-    """Add text to the summary of this GitHub job; do nothing elsewhere."""
+    """Append Markdown to the summary of this GitHub job; do nothing elsewhere."""
     _append_to_file(environ, "GITHUB_STEP_SUMMARY", f"{markdown}\n\n")
 
 
 def append_outputs(environ: Mapping[str, str], values: Mapping[str, str]) -> None:
-    """Set outputs of this step of a GitHub job; do nothing elsewhere. A value becomes one line."""
+    """Set outputs of this step of a GitHub job, each as one line; do nothing elsewhere."""
     lines = [f"{name}={as_one_line(value)}\n" for name, value in values.items()]
     _append_to_file(environ, "GITHUB_OUTPUT", "".join(lines))
 
@@ -134,8 +134,8 @@ def _append_to_file(environ: Mapping[str, str], variable: str, text: str) -> Non
     path = Path(environ[variable])
     try:
         if path.exists() and not path.is_file():
-            return  # writing to a pipe may never end
-        # The name of a file may hold bytes that are no text.
+            return  # writing to a pipe may block forever
+        # A file name may contain bytes that are not text.
         added = text.encode(errors="backslashreplace")
         with path.open("ab") as file:
             if file.tell() + len(added) > _MAX_FILE_BYTES:

@@ -1,8 +1,8 @@
 """Settings and their precedence: option, environment variable, config file, keyring.
 
-The config file is that of altimate-datapilot-cli, `~/.altimate/altimate.json`. An empty
-environment variable counts as unset. No file in the current directory is read: it could choose
-the URL that receives a token.
+The config file is that of altimate-datapilot-cli, `~/.altimate/altimate.json`. An empty environment
+variable is treated as unset. No file in the current directory is read, because it could set the URL
+that receives a token.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _VARIABLE_REFERENCE = re.compile(r"\$\{env:([^}]*)\}")
-# A token of an instance of this project. Its prefix is public.
+# A token of a self-hosted instance. Its prefix is public.
 SELF_HOSTED_TOKEN = re.compile(r"dpd_[0-9A-Za-z]{8,}")
 CREDENTIAL_OPTIONS = {
     "token": "--token",
@@ -49,7 +49,7 @@ CREDENTIAL_OPTIONS = {
 
 
 class SettingSource(Enum):
-    """The source of a setting. OTHER is a default, a prompt or an input of `auth login`."""
+    """The source of a setting. OTHER: a default, a prompt, or a token that `auth login` reads."""
 
     OPTION = auto()
     VARIABLE = auto()
@@ -62,7 +62,8 @@ class SettingSource(Enum):
 class Setting:
     """A value and its origin.
 
-    value: not in the repr, because it may be a secret. origin: the exact place, for messages.
+    value: excluded from the repr, because it may be a secret. origin: the exact option, variable or
+    file, for messages.
     """
 
     value: str = field(repr=False)
@@ -71,7 +72,7 @@ class Setting:
 
 
 def read_variable(environ: Mapping[str, str], names: tuple[str, ...]) -> Setting | None:
-    """Return the first of these environment variables that is set and not empty."""
+    """Return the first of these environment variables that is set and not empty, or None."""
     for name in names:
         if environ.get(name):
             return Setting(environ[name], f"environment variable {name}", SettingSource.VARIABLE)
@@ -79,10 +80,11 @@ def read_variable(environ: Mapping[str, str], names: tuple[str, ...]) -> Setting
 
 
 def is_protected_variable(name: str, environ: Mapping[str, str]) -> bool:
-    """Return whether an environment variable is a credential of ours or a secret of dbt's.
+    """Return whether an environment variable contains one of our credentials or a dbt secret.
 
-    No path contains one: paths are printed. Windows ignores the case of the name. The config file
-    may name any variable that holds the token.
+    Such a variable must not be used in a path, because paths are printed. Upper and lower case are
+    equal, as on Windows. Variables that contain a token are protected whatever their names are,
+    because the config file may refer to any variable.
     """
     credentials = {each for names in CREDENTIAL_VARIABLES.values() for each in names}
     if name.upper() in credentials or _SECRET_NAME.fullmatch(name):
@@ -91,7 +93,7 @@ def is_protected_variable(name: str, environ: Mapping[str, str]) -> bool:
 
 
 def read_boolean_variable(environ: Mapping[str, str], name: str) -> bool | None:
-    """Return an environment variable as a switch; None if it is not set.
+    """Return the value of a boolean environment variable; None if it is unset or empty.
 
     Raises UsageError for any value except 1, true, yes, on and their opposites.
     """
@@ -112,7 +114,7 @@ def strip_user_info(url: str) -> str:
 
 
 def home_directory(environ: Mapping[str, str]) -> Path | None:
-    """Return the user's home directory; None in a container without one."""
+    """Return the user's home directory; None if there is none, as in some containers."""
     variable = "USERPROFILE" if os.name == "nt" else "HOME"
     if environ.get(variable):
         return Path(environ[variable])
@@ -146,7 +148,10 @@ def user_cache_directory() -> Path:
 
 
 def _absolute_or_none(directory: Path) -> Path | None:
-    """Reject the path below "~" that some versions of platformdirs return without a home."""
+    """Return the directory if its path is absolute, otherwise None.
+
+    Without a home directory, some versions of platformdirs return a path below "~".
+    """
     return directory if directory.is_absolute() else None
 
 
@@ -167,9 +172,9 @@ class ConfigFile:
     text: str = field(default="", repr=False)
 
     def get(self, key: str, environ: Mapping[str, str]) -> Setting | None:
-        """Return one value, with each `${env:NAME}` in it replaced.
+        """Return one value, with each `${env:NAME}` in it replaced; None if it is missing or empty.
 
-        Raises UsageError if it is not a string, or contains a variable that is not set.
+        Raises UsageError if it is not a string, or refers to a variable that is not set.
         """
         value = self.values.get(key)
         if value is None or value == "":
@@ -199,7 +204,10 @@ class ConfigFile:
         return str(self.path)
 
     def is_readable_by_others(self) -> bool:
-        """Return whether other users can read it; False on Windows, where the directory decides."""
+        """Return whether other users can read the file.
+
+        Always returns False on Windows, where the permissions of the directory apply.
+        """
         if os.name == "nt" or not self.text:
             return False
         return bool(self.path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
@@ -226,9 +234,11 @@ def read_config_file(environ: Mapping[str, str]) -> ConfigFile:
 
 
 def without_tokens(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return environment variables without those that contain a token of an instance.
+    """Return the environment without the variables that contain the token of an instance.
 
-    These are the ones that we read, the ones in the config file, and copies of both.
+    These are the variables that we read tokens from, those that the config file refers to for its
+    token, any other variable with the same value as one of them, and any variable whose value is a
+    token of a self-hosted instance.
     """
     names = set(CREDENTIAL_VARIABLES["token"])
     with suppress(UsageError):  # reported where a token is needed

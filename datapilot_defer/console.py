@@ -1,6 +1,6 @@
 """Protocols for messages, prompts and progress of a command.
 
-`cli.output.Output` implements them. Code below `cli` takes one of these instead of importing it.
+`cli.output.Output` implements them. Lower layers use these protocols instead of importing `cli`.
 """
 
 from __future__ import annotations
@@ -43,14 +43,17 @@ class Console(Log, Protocol):
 
     @property
     def interactive(self) -> bool:
-        """Return whether a user can be asked: a terminal, outside CI."""
+        """Return whether the user can be prompted: on a terminal, outside CI."""
 
     @property
     def attended(self) -> bool:
-        """Return whether a user reads the messages as they appear: a terminal, outside CI."""
+        """Return whether a user reads the messages as they appear: on a terminal, outside CI."""
 
     def ask(self, label: str, *, hidden: bool = False) -> str:
-        """Ask the user for a value. Call it only when `interactive` is true."""
+        """Ask the user for a value. Call this only when `interactive` is true.
+
+        hidden: do not show what is typed.
+        """
 
     def hide_secret(self, secret: str) -> None:
         """Print `***` instead of this text from now on."""

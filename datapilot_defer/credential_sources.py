@@ -1,4 +1,4 @@
-"""Places with credentials: options, environment variables, keyring, config file."""
+"""Sources of credentials: options, environment variables, keyring, config file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class CredentialSource:
     """One source of credentials. Each of the three values may be missing.
 
-    stored: saved earlier, as one set. pasted: given as options, perhaps for another instance.
+    stored: whether the values were saved earlier, as one set. pasted: whether they are options, and
+    may therefore belong to another instance.
     """
 
     url: Setting | None = None
@@ -39,7 +40,7 @@ class CredentialSource:
     def from_options(
         cls, *, token: str | None, instance_name: str | None, url: str | None
     ) -> CredentialSource:
-        """Return the values of command-line options. An empty one counts as missing."""
+        """Return the values of command-line options. An empty value is treated as missing."""
         return cls(
             url=_option_setting("url", url),
             instance_name=_option_setting("instance_name", instance_name),
@@ -49,7 +50,10 @@ class CredentialSource:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> CredentialSource:
-        """Return the environment variables. `DATAPILOT_*` takes precedence over `ALTIMATE_*`."""
+        """Return the values of environment variables.
+
+        `DATAPILOT_*` takes precedence over `ALTIMATE_*`.
+        """
         return cls(
             url=config.read_variable(environ, CREDENTIAL_VARIABLES["url"]),
             instance_name=config.read_variable(environ, CREDENTIAL_VARIABLES["instance_name"]),
@@ -58,7 +62,7 @@ class CredentialSource:
 
     @classmethod
     def from_config_file(cls, environ: Mapping[str, str]) -> CredentialSource:
-        """Return the set in the config file. Raises UsageError for an invalid file."""
+        """Return the credentials in the config file. Raises UsageError for an invalid file."""
         file = config.read_config_file(environ)
         return cls(
             url=file.get(CONFIG_FILE_KEYS["url"], environ),
@@ -71,9 +75,9 @@ class CredentialSource:
     def from_keyring(
         cls, url: str | None, instance_name: str | None, log: Log
     ) -> CredentialSource | None:
-        """Return the last used set in the keyring, of this URL and instance name (None: any).
+        """Return the most recently saved credentials in the keyring for this instance, or None.
 
-        An unusable keyring counts as an empty one.
+        A URL or instance name of None matches any. An unusable keyring is treated as empty.
         """
         try:
             stored = credential_store.find_in_keyring(url, instance_name)
@@ -103,9 +107,11 @@ def _keyring_setting(value: str) -> Setting:
 def collect_sources(
     options: CredentialSource, environ: Mapping[str, str], log: Log
 ) -> list[CredentialSource]:
-    """Return the sources in the order of their precedence.
+    """Return the sources in order of precedence.
 
-    The config file and the keyring are read only while something is missing.
+    The config file is read only if options and environment variables are incomplete. The keyring is
+    read only if it is enabled, options and environment variables contain no token, and the config
+    file contains none for the requested instance.
     """
     sources = [options, CredentialSource.from_environment(environ)]
     if _is_complete(sources):
@@ -117,7 +123,7 @@ def collect_sources(
         return [*sources, file]
     requested = list(sources)
     if file.token is None:
-        requested.append(file)  # without a token it only selects an instance
+        requested.append(file)  # without a token, the file only selects an instance
     url = _first_url(requested)
     keyring = CredentialSource.from_keyring(url, _first_instance_name(requested), log)
     if keyring is None:
@@ -154,6 +160,6 @@ def _first_instance_name(sources: Sequence[CredentialSource]) -> str | None:
 
 
 def normalize_url(url: str) -> str:
-    """Return a URL for comparisons: in lower case and without trailing slash."""
+    """Return a URL for comparisons: in lower case and without a trailing slash."""
     scheme, separator, rest = url.partition("://")
     return f"{scheme.lower()}{separator}{rest.rstrip('/').lower()}"

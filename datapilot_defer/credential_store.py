@@ -1,7 +1,8 @@
 """Stored credentials, in the system keyring or in the config file.
 
-In the keyring each set is one entry, a JSON object under the user name "<instance name> <URL>".
-Keyrings cannot be listed, so one more entry, "index", lists the sets, the last used first.
+Each set of credentials is one keyring entry with the user name "<instance name> <URL>" and a JSON
+object as its password. Keyrings cannot be listed, so another entry, "index", lists the sets, most
+recently saved first.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class _KeyringEntry:
 
 
 def is_keyring_enabled(environ: Mapping[str, str]) -> bool:
-    """Return whether to use the keyring: as DATAPILOT_KEYRING says, otherwise not in CI.
+    """Return whether to use the keyring, as DATAPILOT_KEYRING specifies; by default not in CI.
 
     In CI, no user can unlock a keyring.
     """
@@ -55,9 +56,9 @@ def is_keyring_enabled(environ: Mapping[str, str]) -> bool:
 
 
 def find_in_keyring(url: str | None, instance_name: str | None) -> StoredCredentials | None:
-    """Return the last used set in the keyring with this URL and instance name.
+    """Return the most recently saved credentials in the keyring for this instance, or None.
 
-    None matches any URL or instance name. Raises Unavailable if the keyring cannot be used.
+    A URL or instance name of None matches any. Raises Unavailable if the keyring cannot be used.
     """
     for stored_name, stored_url in _read_index():
         if url in (None, stored_url) and instance_name in (None, stored_name):
@@ -70,7 +71,7 @@ def find_in_keyring(url: str | None, instance_name: str | None) -> StoredCredent
 def describe_keyring() -> str:
     """Return the name of the keyring that would be used, without reading it.
 
-    Raises Unavailable without a keyring.
+    Raises Unavailable if there is no keyring, or if it cannot be used.
     """
     import keyring
     from keyring.backends import fail, null
@@ -83,7 +84,7 @@ def describe_keyring() -> str:
 
 
 def save_to_keyring(credentials: StoredCredentials) -> None:
-    """Store this set beside those of other instances.
+    """Save credentials in the keyring, in addition to those for other instances.
 
     Raises Unavailable if the keyring cannot be used.
     """
@@ -94,7 +95,7 @@ def save_to_keyring(credentials: StoredCredentials) -> None:
 
 
 def remove_from_keyring(instance_name: str, url: str) -> bool:
-    """Remove one set. Return False if it is not stored.
+    """Remove the credentials for one instance. Return False if none are stored.
 
     Raises Unavailable if the keyring cannot be used.
     """
@@ -108,9 +109,10 @@ def remove_from_keyring(instance_name: str, url: str) -> bool:
 
 
 def save_to_config_file(credentials: StoredCredentials, environ: Mapping[str, str]) -> Path:
-    """Write this set to the config file, which only its owner can read. Keep its other settings.
+    """Write credentials to the config file, and keep its other settings.
 
-    Returns the path. Raises UsageError if the file cannot be written, or is invalid.
+    Only the owner can read the file. Returns its path. Raises UsageError if the file cannot be
+    written, or is invalid.
     """
     file = config.read_config_file(environ)
     values = {CONFIG_FILE_KEYS[part]: value for part, value in asdict(credentials).items()}
@@ -118,7 +120,7 @@ def save_to_config_file(credentials: StoredCredentials, environ: Mapping[str, st
 
 
 def remove_from_config_file(environ: Mapping[str, str]) -> Path | None:
-    """Remove the credentials from the config file. Return None if it contains no token.
+    """Remove the credentials from the config file. Return its path, or None if it has no token.
 
     Raises UsageError if the file cannot be written, or is invalid.
     """
@@ -131,7 +133,7 @@ def remove_from_config_file(environ: Mapping[str, str]) -> Path | None:
 
 
 def find_in_config_file(environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return instance name and URL of the set in the config file; None if it has no token."""
+    """Return the instance name and URL in the config file; None if it contains no token."""
     file = config.read_config_file(environ)
     name = file.get(CONFIG_FILE_KEYS["instance_name"], environ)
     url = file.get(CONFIG_FILE_KEYS["url"], environ)
@@ -147,7 +149,7 @@ def _write_config_file(values: Mapping[str, object], environ: Mapping[str, str])
     if path is None:
         raise UsageError("there is no home directory for the config file. Set HOME")
     try:
-        path = path.resolve()  # a link to a file elsewhere stays a link
+        path = path.resolve()  # keep a symbolic link to another file
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         content = json.dumps(values, indent=2) + "\n"
         write_atomically(path, content.encode(), mode=0o600)
@@ -161,7 +163,7 @@ def _keyring_user_name(instance_name: str, url: str) -> str:
 
 
 def _read_index() -> list[tuple[str, str]]:
-    """Return instance name and URL of every set, the last used first."""
+    """Return the instance name and URL of each stored set, most recently saved first."""
     import msgspec
 
     text = _get_password(_INDEX_ENTRY) or "[]"
@@ -208,7 +210,7 @@ def _delete_password(user: str) -> None:
 
 @contextmanager
 def _unusable_keyring_as_unavailable() -> Iterator[None]:
-    """Raise Unavailable for any error of the keyring, whose back ends raise any exception."""
+    """Raise Unavailable for any error of the keyring. Its backends may raise any exception."""
     from keyring.errors import NoKeyringError
 
     try:
@@ -219,5 +221,5 @@ def _unusable_keyring_as_unavailable() -> Iterator[None]:
         raise Unavailable(
             f"the system keyring did not respond within {KEYRING_TIMEOUT_S:g} s"
         ) from None
-    except Exception as error:  # noqa: BLE001 - a back end may raise anything
+    except Exception as error:  # noqa: BLE001 - a backend may raise anything
         raise Unavailable(f"the system keyring cannot be used ({type(error).__name__})") from None

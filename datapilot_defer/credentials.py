@@ -1,8 +1,9 @@
 """Instance URL, instance name and token, as one set.
 
-A token is sent only to the URL that it was stored with. Each of the three values is looked up as
-option, environment variable, config file and keyring, and the first one counts. A combination in
-which a token would be sent to the URL of another instance is rejected.
+Each of the three values comes from the first source that contains it: an option, an environment
+variable, or the credentials stored in the config file or the keyring. A stored token is sent only
+to the URL that it was stored with. A combination that would send a token to another instance is
+rejected.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 # An IPv4 address in one of the forms that inet_aton reads: parts in decimal, octal or hexadecimal.
 _NUMERIC_HOST = re.compile(r"(0x[0-9a-f]+|[0-9]+)(\.(0x[0-9a-f]+|[0-9]+)){0,3}")
-# The prefix of tokens of a self-hosted instance, which is public.
+# The prefix of tokens of a self-hosted instance. It is public.
 _SELF_HOSTED_TOKEN_PREFIX = "dpd_"  # noqa: S105
 
 
@@ -45,7 +46,7 @@ class Credentials:
     token: Setting
 
     def to_stored(self) -> StoredCredentials:
-        """Return the values without their origins, to store them."""
+        """Return the values to store, without their origins."""
         return StoredCredentials(self.url.value, self.instance_name.value, self.token.value)
 
 
@@ -56,7 +57,7 @@ def resolve_credentials(
     console: Console,
     allow_http: bool = False,
 ) -> Credentials:
-    """Return the credentials of one call. Ask for missing values on a terminal.
+    """Return the credentials for one command. Ask for a missing name or token on a terminal.
 
     allow_http: accept a URL without TLS.
 
@@ -71,7 +72,10 @@ def resolve_credentials(
 def resolve_address(
     sources: Sequence[CredentialSource], *, console: Console, allow_http: bool
 ) -> tuple[Setting, Setting]:
-    """Return URL and instance name, without a token. Raises as `resolve_credentials`."""
+    """Return the URL and the instance name. The token may be missing.
+
+    Raises UsageError like `resolve_credentials`.
+    """
     url = resolve_url(sources, allow_http=allow_http)
     name = next((source.instance_name for source in sources if source.instance_name), None)
     if name is None:
@@ -81,7 +85,7 @@ def resolve_address(
 
 
 def resolve_url(sources: Sequence[CredentialSource], *, allow_http: bool) -> Setting:
-    """Return the URL. Raises as `resolve_credentials`."""
+    """Return the URL of the instance. Raises UsageError like `resolve_credentials`."""
     url_source = next((source for source in sources if source.url), CredentialSource())
     token_source = next((source for source in sources if source.token), CredentialSource())
     token = token_source.token
@@ -99,7 +103,7 @@ def _ask_instance_name(console: Console, *, token_missing: bool) -> Setting:
 
 
 def resolve_token(sources: Sequence[CredentialSource], *, console: Console) -> Setting:
-    """Return the token. Raises as `resolve_credentials`."""
+    """Return the token. Raises UsageError like `resolve_credentials`."""
     token = next((source.token for source in sources if source.token), None)
     if token is None:
         if not console.interactive:
@@ -189,9 +193,10 @@ def _validate_url(setting: Setting, allow_http: bool) -> Setting:
 
 
 def _find_url_problem(url: str, *, allow_http: bool) -> str | None:
-    """Return why an instance URL cannot be used. It is not quoted, as it may hold a secret.
+    """Return why an instance URL cannot be used, or None.
 
-    allow_http: accept http also for another machine.
+    The text quotes no part of the URL that may contain a secret. allow_http: also accept http for a
+    non-loopback host.
     """
     if "@" in url:
         return "it contains a user or a password. Use only https://host"
@@ -246,7 +251,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _standard_address(name: str) -> str:
-    """Return an address such as 127.1 or 0x7f000001 in its usual form."""
+    """Return an IPv4 address such as 127.1 or 0x7f000001 in dotted decimal notation."""
     if not _NUMERIC_HOST.fullmatch(name):
         return name
     try:
@@ -256,7 +261,7 @@ def _standard_address(name: str) -> str:
 
 
 def rejected_credentials_error(credentials: Credentials) -> AccessDenied:
-    """Return the error for credentials that the instance rejects, with the origin of each part."""
+    """Return the error for rejected credentials, with the origins of the token and the name."""
     return AccessDenied(
         f"{credentials.url.value} does not accept the token (from "
         f"{credentials.token.origin}) for the instance name "

@@ -1,6 +1,6 @@
-"""Reading of dbt's files from any path, with limits on size and time.
+"""Reader for dbt's files, with limits on size and time.
 
-The path may be that of a pipe, such as `<(gunzip -c manifest.json.gz)` of a shell or `/dev/stdin`.
+The path may be that of a pipe, such as `<(gunzip -c manifest.json.gz)` in a shell or `/dev/stdin`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MANIFEST_FILE = "manifest.json"
 def read_dbt_file(path: Path, file_name: str, deadline: Deadline) -> bytes:
     """Read a file or a pipe.
 
-    file_name: dbt's name of such a file, for messages.
+    file_name: dbt's name for this kind of file, for messages.
 
     Raises UsageError if it does not exist, is neither a file nor a pipe, cannot be read or is too
     large, and Unavailable if it cannot be read in time.

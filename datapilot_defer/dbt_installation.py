@@ -1,4 +1,4 @@
-"""The user's dbt executable and its version. It is run, never imported."""
+"""The user's dbt executable and its version. dbt is run, never imported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DBT_CORE_VERSION = "from importlib.metadata import version; print(version('dbt-
 
 @dataclass(frozen=True)
 class DbtInstallation:
-    """An installed dbt. version: such as "1.11.16"."""
+    """An installed dbt executable and its version, such as "1.11.16"."""
 
     path: Path
     version: str
@@ -42,7 +42,10 @@ class DbtInstallation:
 
     @property
     def version_series(self) -> str:
-        """Return the series whose versions read the same manifests: "1.8", "1.11", "2"."""
+        """Return the release series, such as "1.8", "1.11" or "2".
+
+        All versions of a series read the same manifests.
+        """
         major, minor = self.major_minor
         if major == 1:
             return f"{major}.{minor}"
@@ -83,7 +86,7 @@ def _detect_version(path: Path, environ: Mapping[str, str]) -> str:
 
 
 def _ask_interpreter(path: Path, environ: Mapping[str, str]) -> str | None:
-    """Return the version of dbt-core, from the Python that runs a dbt installed by pip.
+    """Return the version of a dbt-core that pip installed, as its Python reports it, or None.
 
     This is twenty times faster than asking dbt.
     """
@@ -111,7 +114,7 @@ def _ask_dbt(path: Path, environ: Mapping[str, str]) -> str:
 
 
 def _find_interpreter(path: Path) -> str | None:
-    """Return the Python of an executable that pip has installed."""
+    """Return the Python interpreter of an executable that pip installed, or None."""
     if path.suffix.lower() == ".exe":
         python = path.with_name("python.exe")
     else:
@@ -122,7 +125,7 @@ def _find_interpreter(path: Path) -> str | None:
 
 
 def _read_shebang(path: Path) -> str:
-    """Return the interpreter in the first line of a script; "" if it is not Python."""
+    """Return the Python interpreter that runs a script; "" if there is none."""
     try:
         with path.open("rb") as file:
             match = _SHEBANG.search(file.read(_SHEBANG_BYTES))
@@ -137,7 +140,7 @@ def _read_shebang(path: Path) -> str:
 def _capture_output(
     command: list[str], environ: Mapping[str, str], directory: Path | None = None
 ) -> str:
-    """Return the output of a command; "" if it cannot be run or takes too long."""
+    """Return stdout and stderr of a command; "" if it cannot be run or takes too long."""
     try:
         result = subprocess.run(
             command,

@@ -16,7 +16,7 @@ from datapilot_defer.yaml_file import read_yaml_file
 
 PROJECT_FILE = "dbt_project.yml"
 DEFAULT_PACKAGES_PATH = "dbt_packages"
-_DIRECTORY_VARIABLES = ("DBT_ENGINE_PROJECT_DIR", "DBT_PROJECT_DIR")  # the first one counts
+_DIRECTORY_VARIABLES = ("DBT_ENGINE_PROJECT_DIR", "DBT_PROJECT_DIR")  # in order of precedence
 _ENV_VAR = re.compile(
     r"\{\{\s*env_var\(\s*(['\"])(?P<name>\w+)\1\s*"
     r"(?:,\s*(['\"])(?P<default>[^'\"]*)\3\s*)?\)\s*\}\}"
@@ -38,9 +38,9 @@ class NotInProject(UsageError):
 class DbtProject:
     """A dbt project.
 
-    folder: absolute, links resolved. target: the directory of dbt's own artifacts, absolute.
-    sources: the files of its models and seeds; empty if its directories are too large to search.
-    packages_path: relative to the folder.
+    folder: absolute, with symbolic links resolved. target: the directory of dbt's own artifacts,
+    absolute. sources: the files of its models and seeds; empty if its directories are too large to
+    search. packages_path: relative to the folder.
     """
 
     folder: Path
@@ -56,9 +56,10 @@ class DbtProject:
 
 
 def find_project(start: Path | None, environ: Mapping[str, str]) -> DbtProject:
-    """Return the project in `start`, in DBT_PROJECT_DIR or in the current directory.
+    """Return the project in `start`, in DBT_PROJECT_DIR, or around the current directory.
 
-    The current directory may be inside a project. The others must be its directory.
+    `start` and DBT_PROJECT_DIR (or DBT_ENGINE_PROJECT_DIR) must be the directory of the project.
+    Without them, the nearest project is searched for from the current directory upwards.
 
     Raises UsageError if there is none, or if its dbt_project.yml cannot be read.
     """
@@ -103,7 +104,7 @@ def read_project(folder: Path, environ: Mapping[str, str]) -> DbtProject:
 
 
 def is_target_directory(directory: Path, project: DbtProject) -> bool:
-    """Return whether dbt writes its own artifacts there, which it does before it reads a state."""
+    """Return whether this is dbt's target directory. dbt writes to it before it reads a state."""
     if _resolve(directory) == _resolve(project.target):
         return True
     try:
@@ -113,17 +114,20 @@ def is_target_directory(directory: Path, project: DbtProject) -> bool:
 
 
 def _resolve(path: Path) -> Path:
-    """Return the path without links. `Path.resolve` raises an error for a loop of links."""
+    """Return the path with symbolic links resolved. `Path.resolve` fails for a loop of links."""
     return Path(os.path.realpath(path))
 
 
 def _find_directory_variable(environ: Mapping[str, str]) -> str | None:
-    """Return the name of the environment variable with the project's directory."""
+    """Return the name of the environment variable with the project's directory, or None."""
     return next((name for name in _DIRECTORY_VARIABLES if environ.get(name)), None)
 
 
 def _has_project_file(directory: Path) -> bool:
-    """Return whether the directory has a project file, even if it cannot be read."""
+    """Return whether the directory has a project file, readable or not.
+
+    Raises UsageError if that cannot be determined.
+    """
     file = directory / PROJECT_FILE
     try:
         file.lstat()
@@ -145,10 +149,10 @@ def _target_path(file: Path, settings: Mapping[str, object], environ: Mapping[st
 
 
 def _render_env_vars(value: str, location: str, environ: Mapping[str, str]) -> str:
-    """Return a path with its `env_var(…)` rendered, and no other Jinja.
+    """Return a path with each `env_var(…)` in it rendered. Other Jinja is left unchanged.
 
-    location: file and setting. Raises UsageError for a variable or character that no path should
-    contain.
+    location: file and setting, for messages. Raises UsageError for a NUL character, and for a
+    variable that may contain a secret.
     """
     if "\0" in value:
         raise UsageError(f"{location} contains a NUL character, which no path can contain")
@@ -175,7 +179,7 @@ def _find_packages_path(
 
 
 def _find_source_files(folder: Path, settings: Mapping[str, object]) -> tuple[Path, ...]:
-    """Return the files whose names are those of models and seeds; none if they are too many."""
+    """Return the files of models and seeds; none if the directories are too large to search."""
     sources: list[Path] = []
     walk = _Walk()
     for setting, default, suffixes in _SOURCE_DIRECTORIES:

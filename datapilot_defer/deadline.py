@@ -1,4 +1,4 @@
-"""Time limits for calls that may never return: of a server, a DNS resolver or a keyring."""
+"""Time limits for calls that may never return, such as to a server, a resolver or a keyring."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MIN_WAIT_S = 0.001
 class Deadline:
     """A point in time by which work must be done.
 
-    is_option: the user can set it with --timeout.
+    is_option: whether the user can set it with --timeout.
     """
 
     def __init__(self, seconds: float, *, is_option: bool = True) -> None:
@@ -35,7 +35,7 @@ class Deadline:
         return max(0.0, self._end - time.monotonic())
 
     def check(self, action: str) -> None:
-        """Raise Unavailable if it has passed. action: for the message."""
+        """Raise Unavailable if it has passed. action: the work, for the message."""
         if not self.remaining():
             raise self.expired_error(action)
 
@@ -50,7 +50,8 @@ class Deadline:
         """Return the result of `call`. Raises Unavailable if it does not return in time.
 
         The call runs in its own thread, because a DNS lookup or a stalled TLS handshake cannot be
-        interrupted. The main thread can still handle signals.
+        interrupted. Meanwhile, the main thread can still handle signals. An exception from the call
+        is raised again here.
         """
         worker = _WorkerThread(call)
         worker.start()

@@ -1,14 +1,14 @@
-"""Everything that can go wrong, and the exit code that it ends with.
+"""Exceptions for expected errors, with the exit code of each one.
 
 DatapilotError
-├── ArtifactRefused     1   the file is not what dbt wrote, or the instance does not want it
+├── ArtifactRefused     1   the artifact is invalid, unusable for dbt, or rejected by the instance
 ├── UsageError          2   an option, a local file or a setting is missing or wrong
-├── AccessDenied        3   token, instance name or permission
+├── AccessDenied        3   the instance denies access: token, instance name or permission
 ├── NotFound            4   no such instance, integration, environment or artifact
 ├── Unavailable         5   nothing is wrong with the request: trying again may help
 └── Interrupted     128+n   ended by signal n
 
-A message names the thing, the cause and what to do next; it never holds a token, a query string
+A message names the thing, the cause and what to do next. It never contains a token, a query string
 or user-info. Exit codes are never renumbered.
 """
 
@@ -22,7 +22,7 @@ from collections.abc import Mapping
 class DatapilotError(Exception):
     """An error that a user, a file or a network causes. `str()` returns its message.
 
-    details: facts for programs, which the JSON of an error contains too.
+    details: facts for programs, which are also in the JSON of the error.
     """
 
     exit_code = 1
@@ -33,8 +33,8 @@ class DatapilotError(Exception):
 
     @property
     def kind(self) -> str:
-        """Return a stable word for `--json`, such as "access_denied"."""
-        # The class in the tree above decides. Its subclasses are details of the program.
+        """Return a stable identifier for `--json`, such as "access_denied"."""
+        # Subclasses of the classes in the tree above are internal, so they have the same kind.
         name = next(each.__name__ for each in type(self).__mro__ if each.__module__ == __name__)
         return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
@@ -52,7 +52,7 @@ class UsageError(DatapilotError):
 
 
 class AccessDenied(DatapilotError):
-    """The instance denies access to this token, this instance name, or this action."""
+    """The instance does not accept the token or instance name, or does not permit the action."""
 
     exit_code = 3
 
@@ -64,13 +64,13 @@ class NotFound(DatapilotError):
 
 
 class Unavailable(DatapilotError):
-    """The instance, or the network, does not work now. Trying again may help."""
+    """The instance or the network is not available now. Trying again may help."""
 
     exit_code = 5
 
 
 class Interrupted(DatapilotError):
-    """Ended by a signal."""
+    """The command was ended by a signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"ended by {signal.Signals(number).name} before it was finished")

@@ -1,4 +1,4 @@
-"""Atomic writing, reading with a limit, and lock files."""
+"""Atomic writes, size-limited reads, and lock files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if os.name == "nt":
     BUSY_TIMEOUT_S = 2.0
 _RETRY_INTERVAL_S = 0.02
 _CHUNK_BYTES = 1 << 20
-MAX_SMALL_FILE_BYTES = 2 << 20  # far above any settings file or dbt_project.yml
+MAX_SMALL_FILE_BYTES = 2 << 20  # far larger than any settings file or dbt_project.yml
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 TEMPORARY_PREFIX = ".datapilot-"
 TEMPORARY_SUFFIX = ".tmp"
@@ -32,8 +32,8 @@ TEMPORARY_SUFFIX = ".tmp"
 _NEW_FILE_MODE = 0o666
 _PRIVATE_MODE = 0o600
 _OWNER_READ_WRITE = 0o600
-# These flags prevent waiting for the writer of a pipe, and control by a terminal. Windows has no
-# such flags.
+# These flags prevent waiting for the writer of a pipe, and control by a terminal. They do not exist
+# on Windows.
 _WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
@@ -43,9 +43,9 @@ def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> 
 
     mode: permission bits; None keeps those of an existing file, and uses the umask for a new one.
 
-    Raises OSError, and leaves the old file unchanged then.
+    Raises OSError, in which case the old file is unchanged.
     """
-    target = path.resolve()  # a link, for example into a repository of dotfiles, stays a link
+    target = path.resolve()  # keep a symbolic link, such as to a repository of dotfiles
     if mode is None:
         mode = _permissions_of(target)
     temporary = write_temporary(target.parent, content, mode=mode)
@@ -58,7 +58,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> 
 
 
 def write_temporary(directory: Path, content: bytes, *, mode: int | None = None) -> Path:
-    """Write a temporary file with an unpredictable name, flushed to disk.
+    """Write a temporary file with an unpredictable name, flush it to disk, and return its path.
 
     mode: permission bits; None uses the umask. Raises OSError.
     """
@@ -82,26 +82,26 @@ def write_temporary(directory: Path, content: bytes, *, mode: int | None = None)
 
 
 def create_temporary(directory: Path, *, mode: int = _NEW_FILE_MODE) -> tuple[BinaryIO, Path]:
-    """Create an empty temporary file, open for writing. Raises OSError.
+    """Create an empty temporary file. Return it open for reading and writing, and its path.
 
     mode: permission bits, from which the umask removes some. Files of the module tempfile would
     need a later chmod, for which the umask would have to be read. That is only possible by changing
-    it for all threads.
+    it for all threads. Raises OSError.
     """
     path = directory / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
     return os.fdopen(os.open(path, _CREATE, mode), "w+b"), path
 
 
 def flush_to_disk(file: BinaryIO) -> None:
-    """Flush a file to the disk, so that it survives a power failure."""
+    """Flush a file to disk, so that it survives a power failure."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def sync_to_disk(path: Path) -> None:
-    """Flush a file, or the names in a directory, to the disk. Windows needs no flush.
+    """Flush a file, or the names in a directory, to disk.
 
-    Raises OSError.
+    Does nothing on Windows, which needs no flush. Raises OSError.
     """
     if os.name != "posix":
         return
@@ -113,7 +113,7 @@ def sync_to_disk(path: Path) -> None:
 
 
 def retry_while_busy(action: Callable[[], object]) -> None:
-    """Run an action, and repeat it for BUSY_TIMEOUT_S while the system denies it."""
+    """Run an action, and retry it for BUSY_TIMEOUT_S while it raises PermissionError."""
     end = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
@@ -127,7 +127,7 @@ def retry_while_busy(action: Callable[[], object]) -> None:
 
 
 def acquire_lock(path: Path, timeout_s: float) -> BaseFileLock | None:
-    """Lock a lock file against other processes; None on a file system without locks.
+    """Acquire a lock file and return the lock; None on a file system without locks.
 
     The caller releases it. The operating system releases the lock of a process that dies.
 
@@ -168,17 +168,21 @@ def read_small_file(path: Path) -> bytes:
 
 
 def read_regular_file(path: Path, limit_bytes: int) -> bytes:
-    """Return the content of a file. Raises OSError, also for a pipe, a device or a larger file."""
+    """Return the content of a regular file.
+
+    Raises OSError if it cannot be read, is a pipe or a device, or is larger than `limit_bytes`.
+    """
     with _open_regular(path) as file:
         size_bytes = os.fstat(file.fileno()).st_size
         if size_bytes > limit_bytes:
             raise OSError(errno.EFBIG, f"it is larger than {limit_bytes >> 20} MB", str(path))
-        # A file of the system has no size. `read` reserves as much memory as it may return.
+        # A pseudo-file, such as one in /proc, has no size. `read` reserves as much memory as it may
+        # return.
         return file.read(size_bytes or min(limit_bytes, MAX_SMALL_FILE_BYTES))
 
 
 def has_content(path: Path, sha256: str, size_bytes: int) -> bool:
-    """Return whether a file has this content: a hash of 64 lowercase hex digits, and a size.
+    """Return whether a file has this size and this hash of 64 lowercase hex digits.
 
     A file of another size is not read. Raises OSError, also for a pipe or a device.
     """
@@ -192,7 +196,10 @@ def has_content(path: Path, sha256: str, size_bytes: int) -> bool:
 
 
 def _open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading. A pipe fails immediately instead of waiting for a writer."""
+    """Open a regular file for reading.
+
+    Raises OSError for any other file. A pipe fails immediately instead of waiting for a writer.
+    """
     try:
         file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
     except ValueError:  # a NUL character, or one that the file system cannot encode

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Characters that control a terminal, separate lines for some reader of a log, or reorder text.
+# Characters that control a terminal, separate lines for some log readers, or reorder text.
 _CONTROLS = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u202a-\u202e\u2066-\u2069"
 _MESSAGE_CONTROLS = re.compile(f"[{_CONTROLS}]")
 _LINE_CONTROLS = re.compile(rf"[\t\n{_CONTROLS}]")
@@ -20,20 +20,20 @@ _SIZE_UNITS = (("MB", 1_000_000), ("kB", 1_000))
 
 
 def escape_controls(text: str) -> str:
-    """Replace the control characters of a message, except its own tabs and line breaks."""
+    """Replace the control characters in a message, except tabs and newlines."""
     return _MESSAGE_CONTROLS.sub(REPLACEMENT, text)
 
 
 def as_one_line(text: str) -> str:
-    """Replace the control characters of a text from outside, including tabs and line breaks.
+    """Replace the control characters in text from outside, including tabs and line breaks.
 
-    Other characters stay, so that a name can still be found.
+    Other characters are kept, so that a name can still be found.
     """
     return _LINE_CONTROLS.sub(REPLACEMENT, text)
 
 
 def map_strings(value: object, change: Callable[[str], str]) -> object:
-    """Return a JSON value in which each string is changed, including keys."""
+    """Return a JSON value with `change` applied to each string in it, including keys."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, list):
@@ -67,7 +67,10 @@ def plural(count: int, singular: str, plural_form: str | None = None) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration in its largest unit: "45 s", "3 min", "2 h", "5 d"."""
+    """Return a duration in the largest suitable unit, such as "45 s", "3 min" or "36 h".
+
+    A unit is suitable if the duration is a multiple of it, or at least twice as long.
+    """
     for unit, length in _DURATION_UNITS:
         is_exact = seconds >= length and seconds % length == 0
         if is_exact or seconds >= 2 * length:
@@ -93,7 +96,7 @@ def format_size(size_bytes: int) -> str:
 
 
 def format_timestamp(moment: datetime) -> str:
-    """Return a moment in UTC to the minute: "2026-11-24 12:30 UTC"."""
+    """Return a moment, which must be in UTC, to the minute: "2026-11-24 12:30 UTC"."""
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
@@ -103,7 +106,7 @@ def strip_fraction(timestamp: str) -> str:
 
 
 def utc_timestamp(timestamp: str | None) -> str | None:
-    """Return an ISO timestamp in UTC for a JSON result; None for any other text.
+    """Convert an ISO timestamp to UTC for a JSON result. Return None for any other text.
 
     A missing time zone means UTC.
     """

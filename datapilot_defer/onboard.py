@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OnboardRequest:
-    """The destination of an onboarding, and what to report with it.
+    """The destination and provenance of an onboarding, and the safety checks to skip.
 
     integration: ID or name. force: skip all safety checks of the instance. allow: the names of
     checks to skip.
@@ -40,7 +40,7 @@ class OnboardRequest:
 class ValidatedArtifacts:
     """Valid artifacts, the manifest first.
 
-    drift: differences from the published schema that a current dbt writes, which are not worth a
+    drift: differences from the published schema that a current dbt writes. They do not justify a
     warning.
     """
 
@@ -51,7 +51,7 @@ class ValidatedArtifacts:
 
 @dataclass(frozen=True)
 class OnboardResult:
-    """The confirmed uploads. warnings: those of all steps."""
+    """The confirmed uploads. warnings: those about the token."""
 
     integration_id: int
     environment: str
@@ -75,11 +75,11 @@ def validate_artifacts(
 ) -> ValidatedArtifacts:
     """Read each file once and validate it, before anything is uploaded.
 
-    max_problems: of each file; None for all. require_success: reject the manifest of a run of dbt
-    that did not succeed, or whose outcome is unknown; otherwise a failed run is a warning.
+    max_problems: the maximum for each file; None for all. require_success: reject a manifest whose
+    dbt run did not succeed, or has an unknown outcome; otherwise a failed run is a warning.
     deadline: for reading all files.
 
-    Raises ArtifactRefused with every problem of every file, UsageError for a missing file, and
+    Raises ArtifactRefused with the problems of all files, UsageError for a missing file, and
     Unavailable for one that cannot be read in time.
     """
     artifacts = [
@@ -111,9 +111,9 @@ def onboard(
     """Upload every artifact, have each one verified, and report the end of the onboarding.
 
     All are uploaded before the first one is verified, and the manifest is verified first. If
-    anything fails before that, the instance stays unchanged.
+    anything fails before the first verification, the instance stays unchanged.
 
-    Raises AccessDenied, NotFound, ArtifactRefused or Unavailable.
+    Raises AccessDenied, NotFound, UsageError, ArtifactRefused or Unavailable.
     """
     warnings = _check_token(client, console)
     integration_id = _find_integration_id(client, request.integration)
@@ -137,7 +137,7 @@ def onboard(
 
 
 def _check_token(client: InstanceClient, console: Console) -> tuple[str, ...]:
-    """Check that the token permits uploads. Print and return the warnings about it."""
+    """Check that the token permits uploads. Print and return a warning if it expires soon."""
     expiry_warning = describe_expiry(client.check_credentials(), client.url)
     client.check_permissions()
     if expiry_warning is None:
@@ -148,7 +148,7 @@ def _check_token(client: InstanceClient, console: Console) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Destination:
-    """The destination of the uploads of one call."""
+    """The destination of the uploads of one onboarding."""
 
     client: InstanceClient
     integration_id: int
@@ -163,7 +163,7 @@ def _find_integration_id(client: InstanceClient, integration: int | str) -> int:
 
 
 def _upload_with_retry(destination: _Destination, artifact: Artifact) -> UploadTarget:
-    """Upload one artifact. Repeat it once with a new signed URL, because a URL may expire."""
+    """Upload one artifact. Retry once with a new signed URL, because a URL may expire."""
     target, error = _upload_once(destination, artifact)
     if error is not None:
         target, error = _upload_once(destination, artifact)

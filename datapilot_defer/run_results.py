@@ -1,4 +1,4 @@
-"""The check that the dbt run of a manifest succeeded, by the run results beside it."""
+"""Check that the dbt run that wrote a manifest succeeded, according to its run results."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from datapilot_defer.validation import RunOutcome, judge_run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# The run results of 100,000 nodes have this size, with the compiled SQL of each.
+# The size of the run results of 100,000 nodes, with the compiled SQL of each.
 _MAX_BYTES = 512 * 1024 * 1024
 
 
 def check_run(artifacts: Sequence[Artifact], *, require_success: bool) -> list[str]:
-    """Return a warning if the dbt run of the manifest failed.
+    """Return a warning if the dbt run that wrote the manifest failed.
 
-    artifacts: valid ones, the manifest first. The run results are those among them, and the file
+    artifacts: valid ones, the manifest first. The run results among them are checked, and the file
     beside the manifest.
 
     With require_success, raises ArtifactRefused for a failed run and for an unknown outcome.
@@ -45,7 +45,10 @@ def check_run(artifacts: Sequence[Artifact], *, require_success: bool) -> list[s
 
 
 def _judge(artifacts: Sequence[Artifact]) -> RunOutcome:
-    """Return the outcome of all run results. A failure counts before a success."""
+    """Return the combined outcome of all run results.
+
+    A failure takes precedence over a success, and a success over an unknown outcome.
+    """
     manifest, *others = artifacts
     path = Path(manifest.path).parent / Kind.RUN_RESULTS.file_name
     outcomes: list[RunOutcome] = []
@@ -65,13 +68,14 @@ def _judge(artifacts: Sequence[Artifact]) -> RunOutcome:
 
 
 def _judge_file_beside(manifest: Artifact, path: Path, run_results: Artifact | None) -> RunOutcome:
-    """Return the outcome by the file beside the manifest, which may have been read before.
+    """Return the outcome that the run results beside the manifest show.
 
-    dbt may have ended before it replaced an older file, so the invocation must be the same.
+    run_results: that file, if it was read before. dbt may have ended before it replaced an older
+    file, so only a file of the manifest's invocation can show a success.
     """
     try:
         if run_results is None:
-            # A pipe would wait for its writer.
+            # Reading a pipe would wait for its writer.
             if not path.is_file():
                 return RunOutcome(unknown=f"there is no {path}")
             if path.stat().st_size > _MAX_BYTES:

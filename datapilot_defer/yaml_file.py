@@ -1,4 +1,4 @@
-"""Reading of YAML files with limits, because a dbt project may come from anyone."""
+"""Reader for YAML files with limits, because a dbt project may come from anyone."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The command line: options, calls and reports; the work itself is done below."""
+"""The command line: options, calls and output. Lower layers do the work."""

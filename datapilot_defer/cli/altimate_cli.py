@@ -15,12 +15,12 @@ _SCRIPT = "datapilot.cli.main:datapilot"
 class DelegatingGroup(Group):
     """A group that delegates unknown commands to the same group of altimate-datapilot-cli.
 
-    That package takes seconds to import. It is imported only when one of its commands is called,
+    That package takes seconds to import. It is imported only when an unknown command is called,
     never for the list of commands in --help.
     """
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return our own command, or that of altimate-datapilot-cli."""
+        """Return our own command, else that of altimate-datapilot-cli, else None."""
         command = super().get_command(ctx, cmd_name)
         if command is not None or ctx.resilient_parsing:
             return command
@@ -70,7 +70,10 @@ def _load_foreign_command(path: list[str], name: str) -> click.Command | None:
 
 
 def _load_foreign_root() -> Any:
-    """Import the root group. Raise click.UsageError if that fails."""
+    """Import the root group of altimate-datapilot-cli.
+
+    Raises click.UsageError if that fails.
+    """
     from importlib.metadata import EntryPoint
 
     try:

@@ -1,6 +1,7 @@
-"""Classes of all commands and groups: common options, exit codes, messages and signals.
+"""Base classes of all commands and groups: common options, exit codes, messages and signals.
 
-Another program may mount a command without our root group, so nothing essential lives there.
+Another program may mount a command without our root group, so the root group contains nothing
+essential.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ _HELP_OPTIONS = ["-h", "--help"]
 
 
 class _Terminated(BaseException):
-    """SIGTERM was received. Not an Exception, so that no library catches it."""
+    """SIGTERM was received. This is not an Exception, so that no library catches it."""
 
 
 class Command(click.Command):
-    """A command whose errors become a message and an exit code, also as JSON.
+    """A command that reports an error as a message, as an exit code and, with --json, as JSON.
 
-    Adds the options --json, -q, -v and --log-format.
-    own_signals: the command handles SIGTERM and SIGINT itself (a server, a wrapper around dbt).
+    Adds the options --json, -q, -v and --log-format. own_signals: whether the command handles
+    SIGTERM and SIGINT itself, as a server or a wrapper around dbt does.
     """
 
     def __init__(self, *args: Any, own_signals: bool = False, **kwargs: Any) -> None:
@@ -58,7 +59,7 @@ class Command(click.Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """Parse the arguments. Report a usage error as JSON and in CI too."""
+        """Parse the arguments. Report a usage error also as JSON and as a CI annotation."""
         output = _create_early_output(args)
         try:
             return super().make_context(info_name, args, parent, **extra)
@@ -102,7 +103,7 @@ class Group(click.Group):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """Parse the arguments."""
+        """Parse the arguments. Report a usage error as a command does."""
         output = _create_early_output(args)
         try:
             return super().make_context(info_name, args, parent, **extra)
@@ -112,7 +113,7 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command of the first argument. Suggest others if there is none."""
+        """Find the command that the first argument names. Suggest similar ones if there is none."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -129,7 +130,10 @@ def _with_suggestions(error: click.UsageError, ctx: click.Context, name: str) ->
 
 
 class _Switch(click.types.BoolParamType):
-    """A switch that is on for any value except those that mean off, and never an error."""
+    """A boolean type that treats an unknown value as true.
+
+    An invalid value of an environment variable is therefore not an error.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
         """Return whether the switch is on."""
@@ -166,7 +170,7 @@ def _create_early_output(args: Sequence[str]) -> Output:
 
 
 def _hide_tokens_of_environment(output: Output) -> None:
-    """Hide the tokens before a message can repeat one that was given in the wrong place."""
+    """Hide tokens in environment variables, because a message may repeat one passed by mistake."""
     for name in CREDENTIAL_VARIABLES["token"]:
         output.hide_secret(os.environ.get(name, ""))
 
@@ -180,7 +184,7 @@ def _check_current_directory() -> None:
 
 
 class _PrintableError(click.UsageError):
-    """A usage error whose message repeats no token, command or line break of an argument."""
+    """A usage error whose message is one line, without tokens or commands of CI systems."""
 
     def __init__(self, error: click.UsageError, output: Output) -> None:
         message = error.format_message().replace("\n\t", " ")  # Click lists choices in lines
@@ -197,9 +201,9 @@ class _PrintableError(click.UsageError):
 
 
 def _report(error: click.UsageError, output: Output) -> NoReturn:
-    """Exit with a usage error of Click, also as JSON and as an annotation."""
+    """Exit with a usage error of Click. Report it also as JSON and as an annotation."""
     if error.ctx is not None and error.format_message() == error.ctx.get_help():
-        raise error  # a group without a command
+        raise error  # the help of a group that was called without a command
     shown = _PrintableError(error, output)
     context = error.ctx or click.Context(click.Command("datapilot"))
     with context.scope(cleanup=False):
@@ -266,7 +270,7 @@ def _raise_on_sigterm(*, enabled: bool) -> Iterator[None]:
 
 
 def configure_streams() -> None:
-    """Make every character printable, also in a Windows console and in other encodings.
+    """Escape characters that the encoding of stdout or stderr lacks, instead of failing.
 
     A stream that the parent process has closed is replaced by devnull.
     """

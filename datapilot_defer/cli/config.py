@@ -15,7 +15,7 @@ from datapilot_defer.config import DEFAULT_URL, Setting
 from datapilot_defer.credential_sources import CredentialSource, collect_sources
 from datapilot_defer.deadline import DEFAULT_TIMEOUT_S
 
-# Settings with environment variables only: their variables and defaults.
+# The environment variables of settings other than credentials, and their defaults.
 _DOCUMENTED_VARIABLES = {
     "timeout in seconds": (("DATAPILOT_TIMEOUT",), f"{DEFAULT_TIMEOUT_S:g}"),
     "require success": (("DATAPILOT_REQUIRE_SUCCESS",), "0"),
@@ -65,7 +65,7 @@ def show(origin: bool) -> None:
 
 
 def _connection_settings(environ: Mapping[str, str], output: Output) -> dict[str, Setting]:
-    """Return URL, instance name and token for the next command, without validating them."""
+    """Return URL, instance name, masked token and config file, without validating them."""
     sources = collect_sources(CredentialSource(), environ, output)
     unset = Setting("", "not set anywhere")
     url = next((source.url for source in sources if source.url), Setting(DEFAULT_URL, "default"))
@@ -86,7 +86,7 @@ def _config_file_setting(environ: Mapping[str, str]) -> Setting:
     path = config.config_file_path(environ)
     if path is None:
         return Setting("", "does not exist")
-    if not os.path.lexists(path):  # Path.exists raises errors
+    if not os.path.lexists(path):  # Path.exists may raise an error
         return Setting(str(path), "does not exist")
     return Setting(str(path), "exists")
 

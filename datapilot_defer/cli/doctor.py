@@ -94,7 +94,7 @@ def doctor(
 
 
 def _open_without_token(instance: Connection) -> InstanceClient | None:
-    """Return a client for the steps that need no token; None without a URL."""
+    """Return a client for the steps that need no token; None without a usable URL."""
     try:
         return instance.open_without_token()
     except UsageError:
@@ -104,7 +104,7 @@ def _open_without_token(instance: Connection) -> InstanceClient | None:
 def _select_integration(
     settings: DeferSettings | None, environment: str | None
 ) -> tuple[int | None, str | None]:
-    """Return the integration and the environment that the project defers to."""
+    """Return the integration that the project defers to, or None, and the environment."""
     if settings is None or not settings.enabled or settings.mode != "integration":
         return None, environment
     return settings.integration_id, environment or settings.environment

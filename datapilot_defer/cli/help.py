@@ -1,4 +1,4 @@
-"""The help of a command: options in groups, examples last, and no spelling of an older client."""
+"""The help of a command, with options in groups, and suggestions for mistyped commands."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _SIMILARITY = 0.75
 
 
 class Option(click.Option):
-    """An option that also accepts names which its help and its messages do not mention.
+    """An option that also accepts names that its help and its messages do not mention.
 
-    hidden_names: the spellings of altimate-datapilot-cli, such as --dbt_core_integration_id.
+    hidden_names: such as --dbt_core_integration_id, a spelling of altimate-datapilot-cli.
     one_required: exactly one of the command's options with this mark must be given.
     """
 
@@ -54,7 +54,7 @@ class Option(click.Option):
         self.one_required = one_required
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        """Add all names to the parser."""
+        """Add the documented and the hidden names to the parser."""
         documented_names = self.opts
         self.opts = [*documented_names, *self.hidden_names]
         try:
@@ -66,7 +66,7 @@ class Option(click.Option):
 def write_options(
     command: click.Command, context: click.Context, formatter: click.HelpFormatter
 ) -> None:
-    """Write the options of a command, a section for each group."""
+    """Write the options of a command, with a section for each group."""
     sections: dict[str, list[tuple[str, str]]] = {
         heading: [] for heading in (_REQUIRED, _ONE_REQUIRED, _OTHERS, *_HEADINGS)
     }
@@ -96,9 +96,9 @@ def _find_heading(parameter: click.Parameter, *, connects: bool) -> str:
 
 
 def suggest_commands(context: click.Context, name: str) -> list[str]:
-    """Return the commands that a mistaken name may stand for, as they are typed.
+    """Return the full command lines that a mistyped or misplaced name may stand for.
 
-    "onboard" stands for "datapilot dbt onboard", and "onbord" too after "datapilot dbt".
+    "onboard" stands for "datapilot dbt onboard". After "datapilot dbt", "onbord" does too.
     """
     import difflib
 
@@ -114,7 +114,7 @@ def suggest_commands(context: click.Context, name: str) -> list[str]:
 
 
 def _list_commands(command: click.Command, path: list[str]) -> Iterator[list[str]]:
-    """Yield the path of each command below a group, groups included."""
+    """Yield the path of each command below a group, including groups."""
     if not isinstance(command, click.Group):
         return
     for name, child in command.commands.items():

@@ -1,7 +1,7 @@
 """The root group `datapilot` of this project's console scripts.
 
-Other programs mount the commands themselves. Each command's module imports only Click at its top
-level: slow imports happen when the command runs.
+Other programs may mount individual commands instead. Slow imports happen when a command runs, not
+at the top level of its module.
 """
 
 from __future__ import annotations

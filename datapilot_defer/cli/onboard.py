@@ -263,9 +263,9 @@ def _find_project(project_dir: str | None) -> DbtProject:
 
 
 def _check_project(manifest: Artifact, project: DbtProject) -> None:
-    """Raise ArtifactRefused if a manifest that was found, not given, is of another project.
+    """Raise ArtifactRefused if the manifest in the target directory is of another project.
 
-    DBT_TARGET_PATH may be one directory for several projects.
+    DBT_TARGET_PATH may specify the same directory for several projects.
     """
     name = manifest.metadata.project_name
     expected = as_one_line(project.name)

@@ -37,7 +37,7 @@ def print_dry_run(output: Output, artifacts: ValidatedArtifacts, request: Onboar
 
 
 def print_result(output: Output, result: OnboardResult, warnings: Sequence[str]) -> None:
-    """Print the verified artifacts, also into the summary of a GitHub job."""
+    """Print the verified artifacts, and add them to the summary of a GitHub job."""
     target = _describe_target(result.integration_id, result.environment)
     lines = [f"{_verb(result)} {target}:"]
     lines += [_format_artifact(artifact) for artifact, _ in result.files]

@@ -1,6 +1,7 @@
 """Options of several commands.
 
-A decorator that builds an options object consumes its parameters and passes the object on.
+A decorator that builds an options object removes its parameters and passes the object to the
+command.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class IdType(click.types.IntParamType):
     name = "id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the ID. Fails for a text that is not an integer from 1 to MAX_ID."""
+        """Return the ID. Fails if it is not an integer from 1 to MAX_ID."""
         number = 0
         with suppress(ValueError):
             number = int(value)
@@ -55,7 +56,7 @@ class NameType(click.types.StringParamType):
     """A name in UTF-8, the encoding of requests."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the name. Fails for a text with bytes that are not UTF-8."""
+        """Return the name. Fails if it contains bytes that are not UTF-8."""
         name = super().convert(value, param, ctx)
         try:
             name.encode()
@@ -87,7 +88,10 @@ def connection_options(command: F) -> F:
 
 
 class _SecondsType(click.FloatRange):
-    """Seconds in a range. `nan` is in none, but passes every comparison with its limits."""
+    """A number of seconds in a range.
+
+    NaN is rejected separately, because comparisons with the limits do not detect it.
+    """
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -109,7 +113,10 @@ timeout_option = click.option(
 
 
 def start_deadline(timeout_s: float | None) -> Deadline:
-    """Start the time limit of a command. timeout_s: the value of --timeout. Raises UsageError."""
+    """Start the time limit of a command.
+
+    timeout_s: the value of --timeout. Raises UsageError if DATAPILOT_TIMEOUT is out of range.
+    """
     return Deadline(command_timeout_s(timeout_s, os.environ))
 
 
@@ -218,7 +225,7 @@ _DURATION = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*([smhdw])(?:in|ours?|ays?|ecs?)?"
 
 
 def _parse_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """Return the seconds of a duration such as 90m, 24h or 7d."""
+    """Return the seconds of a duration such as 90m, 24h or 7d; None without a value."""
     if not value:
         return None
     match = _DURATION.fullmatch(value.strip().lower())
@@ -253,7 +260,7 @@ dbt_option = click.option(
 
 
 def require_value(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Return the value. Fails for an empty one, such as a shell variable that is not set."""
+    """Return the value. Fails if it is empty, as from a shell variable that is not set."""
     if value == "":
         raise click.BadParameter("the value is empty. Add the path of a directory.", ctx, param)
     return value

@@ -1,7 +1,8 @@
 """Output of a command: results on stdout, everything else on stderr, no secret on either.
 
-All text passes through here, and `ci_log` keeps a CI system from reading a command in it.
-An Output is kept in the `meta` of the Click context, so that any host can mount a command.
+All text passes through this module, which uses `ci_log` so that no CI system interprets a part of
+it as a command. The Output is stored in the `meta` of the Click context, so that other programs can
+mount a command.
 """
 
 from __future__ import annotations
@@ -33,20 +34,21 @@ if TYPE_CHECKING:
 _MIN_SECRET_LENGTH = 8  # hiding "x" everywhere would hide the message
 _MAX_ANNOTATION_LENGTH = 4096  # GitHub shows no more
 _META_KEY = "datapilot_defer.report"
-# Query parameters of a signed URL: they grant access to every reader.
+# Query parameters of a signed URL, which grant access to every reader.
 _SIGNED_QUERY = re.compile(
     r"([?&][\w.-]*(?:signature|sig|credential|token|secret|key)[\w.-]*=)[^&\s\"'<>]+", re.IGNORECASE
 )
-# Up to the last @, as a password may hold one.
+# Up to the last @, because a password may contain one.
 _USER_INFO = re.compile(r"://[^/\s\"'<>]+@")
 _COLORS = {"warning": "yellow", "error": "red"}
 
 
 @dataclass
 class Output:
-    """Messages, prompts, progress and the result of one command: a `console.Console`.
+    """Messages, prompts, progress and the result of one command. Implements `console.Console`.
 
-    shows_tokens: the command creates a token, which is shown once.
+    may_ask: whether prompts are permitted. shows_tokens: whether to print tokens of self-hosted
+    instances, for a command that creates one and prints it once.
     """
 
     json: bool = False
@@ -60,14 +62,17 @@ class Output:
 
     @property
     def interactive(self) -> bool:
-        """Return whether the user can be asked: on a terminal, outside CI."""
+        """Return whether the user can be prompted.
+
+        That requires `may_ask` and a terminal, outside CI and without --json.
+        """
         if not self.may_ask or self.ci_run is not None or self.json:
             return False
         return sys.stdin.isatty() and sys.stderr.isatty()
 
     @property
     def attended(self) -> bool:
-        """Return whether a user reads the messages as they appear: a terminal, outside CI."""
+        """Return whether a user reads the messages as they appear: on a terminal, outside CI."""
         return self.ci_run is None and sys.stderr.isatty()
 
     @property
@@ -118,7 +123,7 @@ class Output:
             ) from None
 
     def prints_as_is(self, text: str) -> bool:
-        """Return whether a text is printed without a change, as a script has to be."""
+        """Return whether a text would be printed unchanged, which a script requires."""
         return self.sanitize(text) == text
 
     def print_error(self, error: DatapilotError) -> None:
@@ -137,14 +142,14 @@ class Output:
             self.print_result(result, "")
 
     def annotate_error(self, text: str, file: str | None = None) -> None:
-        """Show on the page of a GitHub job what the result says too; do nothing elsewhere.
+        """Show an error, which the result also reports, on the page of a GitHub job.
 
-        file: the file that it is about, relative to the repository.
+        Does nothing elsewhere. file: the file that it is about, relative to the repository.
         """
         self._annotate("error", text, file)
 
     def annotate_warning(self, text: str) -> None:
-        """Show a warning of the result on the page of a GitHub job; do nothing elsewhere."""
+        """Show a warning from the result on the page of a GitHub job; do nothing elsewhere."""
         self._annotate("warning", text)
 
     def _annotate(self, level: str, text: str, file: str | None = None) -> None:
@@ -154,7 +159,7 @@ class Output:
                 click.echo(ci_log.format_annotation(level, shown, file), err=True)
 
     def summarize(self, outcome: str, text: str) -> None:
-        """Add the command, its outcome and a text to the summary of a GitHub job."""
+        """Add a command's outcome with a text to a GitHub job's summary; do nothing elsewhere."""
         if not self._on_github:
             return
         context = click.get_current_context(silent=True)
@@ -174,7 +179,10 @@ class Output:
 
     @contextmanager
     def progress(self, label: str, size_bytes: int) -> Iterator[Progress]:
-        """Show a progress bar for `size_bytes` bytes, on a terminal outside CI."""
+        """Show a progress bar for `size_bytes` bytes.
+
+        It is shown only on a terminal, outside CI, and without --quiet, --json and JSON logs.
+        """
         if not self._shows_progress:
             yield NoProgress()
             return
@@ -194,7 +202,8 @@ class Output:
         elif self._on_github and annotated is not None:
             line = ci_log.format_annotation(level, self.sanitize(annotated))
         else:
-            # Indented, so that no text from outside looks like a message of its own.
+            # Further lines are indented, so that no text from outside looks like a separate
+            # message.
             line = self.sanitize(text).replace("\n", "\n  ")
             if level in _COLORS and not os.environ.get("NO_COLOR"):
                 line = click.style(line, fg=_COLORS[level])
@@ -202,12 +211,12 @@ class Output:
             click.echo(line, err=True)
 
     def _format_json(self, data: Mapping[str, object], stream: TextIO) -> str:
-        """Return an object in one line, without secrets and as this stream can encode it."""
+        """Return an object as one line of JSON, without secrets, that the stream can encode."""
         plain = json.loads(json.dumps(data, default=str))
-        # Not in the JSON text, where what looks like a secret may end within an escape sequence.
+        # Hide secrets before encoding: a match in JSON text could end within an escape sequence.
         shown = map_strings(plain, self._hide_secrets)
         encoding = getattr(stream, "encoding", None) or "utf-8"
-        # What the stream itself puts in the place of a character that it lacks is no JSON.
+        # The stream would replace a character that it cannot encode with text that is not JSON.
         ensure_ascii = not encoding.lower().startswith("utf")
         return ci_log.escape_json(json.dumps(shown, ensure_ascii=ensure_ascii))
 
@@ -226,7 +235,7 @@ class Output:
 
 @contextmanager
 def lossy_stderr() -> Iterator[None]:
-    """Drop messages that cannot be written: a full disk of a log must not stop an upload."""
+    """Drop messages that cannot be written, because a full disk must not stop an upload."""
     try:
         yield
     except OSError:
@@ -246,12 +255,12 @@ class _ProgressBar:
 
 
 def hide_tokens(text: str) -> str:
-    """Return a text without tokens, such as one that was given where a name is expected."""
+    """Mask the tokens of self-hosted instances in a text, such as one given as a name."""
     return SELF_HOSTED_TOKEN.sub("dpd_***", text)
 
 
 def mask_token(token: str) -> str:
-    """Return a token as it may be shown: only its length."""
+    """Return a text that shows only the length of a token."""
     return f"*** ({len(token)} characters)"
 
 
@@ -267,7 +276,7 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def current_output() -> Output:
-    """Return the output of the running command."""
+    """Return the output of the running command, or a default one."""
     output = click.get_current_context().meta.get(_META_KEY)
     if isinstance(output, Output):
         return output
@@ -280,5 +289,5 @@ def set_output(ctx: click.Context, output: Output) -> None:
 
 
 def discard_stdout() -> None:
-    """Replace a broken standard output. Python would fail again when it closes it at exit."""
+    """Replace a broken stdout. Python would fail again when closing it at exit."""
     sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115

@@ -191,7 +191,10 @@ def _enclosing_project(start: Path) -> DbtProject | None:
 
 
 def _parse_time(at: str | None) -> str | None:
-    """Return a time in ISO format and in UTC. A time without a time zone is in UTC."""
+    """Return a time as an ISO timestamp in UTC.
+
+    A missing time zone means UTC. Raises UsageError for any other text.
+    """
     from datetime import datetime
 
     if at is None:
@@ -211,7 +214,10 @@ def _parse_time(at: str | None) -> str | None:
 
 
 def _installed_dbt_version(console: Output, dbt_path: str | None) -> str | None:
-    """Return the version of the dbt that will read the manifest; None without a dbt."""
+    """Return the release series of the dbt that will read the manifest; None if it is unknown.
+
+    Raises UsageError if the dbt that was given as an option cannot be used.
+    """
     from datapilot_defer import dbt_installation
 
     if not dbt_path and dbt_installation.locate_executable(None, os.environ) is None:

@@ -94,14 +94,14 @@ def _print_warnings(output: Output, result: ValidationResult) -> None:
 
 
 def _annotate_refusal(output: Output, result: ValidationResult) -> None:
-    """Add an annotation to a GitHub job, at the source of the first problem."""
+    """Add an annotation to a GitHub job for a rejected file, at the source of the first problem."""
     if result.is_accepted:
         return
     output.annotate_error("\n".join(_format_result(result)), _find_source(result))
 
 
 def _find_source(result: ValidationResult) -> str | None:
-    """Return the source file of the first problem, if it is in the repository."""
+    """Return the source file of the first problem; None if it is not in the repository."""
     source = result.problems[0].file
     if source is None:
         return None
@@ -121,7 +121,10 @@ def _format_result(result: ValidationResult) -> list[str]:
 
 
 def _format_accepted(result: ValidationResult) -> str:
-    """Return "manifest of dbt 1.11.16, schema version 12, 34 nodes, for dbt 1.8 and later"."""
+    """Return a description of an accepted artifact.
+
+    An example is "manifest of dbt 1.11.16, schema version 12, 34 nodes, for dbt 1.8 and later".
+    """
     from datapilot_defer.validation.dbt_versions import describe_versions
 
     metadata = result.artifact.metadata

@@ -1,5 +1,6 @@
 """Diagnosis of this machine, of the network and of an instance, in steps.
 
-`machine_checks` needs no network, `network_checks` no token, `instance_checks` both. A step never
-raises: its status and detail contain the result.
+`machine_checks` needs neither a network nor a token, `network_checks` needs no token, and most
+steps of `instance_checks` need a network and a token. A step never raises an error: its status and
+detail contain the result.
 """

@@ -1,7 +1,7 @@
-"""Steps with requests to an instance: connection, clock, credentials, permissions, manifest,
-storage.
+"""Steps that send requests to an instance.
 
-They only read, except that a signed URL for an upload is requested if an integration is given. The
+They check connection, clock, credentials, permissions, manifest and storage. They only read, except
+that a signed URL for an upload is requested if the token may upload to the given integration. The
 instance stays unchanged.
 """
 
@@ -53,7 +53,7 @@ class InstanceFindings:
 
 
 def skip_instance_checks() -> InstanceFindings:
-    """Return the steps for a machine without a configured instance."""
+    """Return the steps as skipped, for a machine without a configured instance."""
     names = list(StepName)
     names = names[names.index(StepName.CONNECTION) :]
     return InstanceFindings(tuple(skipped(name, _INCOMPLETE) for name in names))
@@ -62,9 +62,9 @@ def skip_instance_checks() -> InstanceFindings:
 class InstanceChecks:
     """The steps for one instance.
 
-    client: without a token, only the steps that need none are run. integration: ID, name or None.
-    environment: None for the default of the instance. outdated: the sha256 of a manifest that is
-    too old, and the error for it.
+    client: if it has no token, only the steps that need none are run. integration: ID, name or
+    None. environment: None for the default of the instance. outdated: the sha256 of a manifest that
+    is too old, and the error for it; None if there is none.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class InstanceChecks:
         return passed(StepName.CREDENTIALS, "accepted")
 
     def _check_integration(self) -> Step:
-        """Find the integration, and one that shows whether the token may read."""
+        """Find the selected integration, and any integration with which to check reading."""
         try:
             integrations = self._client.list_integrations()
         except AccessDenied as error:
@@ -239,7 +239,7 @@ class InstanceChecks:
         return passed(name, "the token may upload")
 
     def _check_manifest(self) -> Step:
-        """Check that there is a manifest, unless the token may upload the first one."""
+        """Check the manifest. A missing one is only a warning if the token may upload."""
         name = StepName.MANIFEST
         if self._wanted is None:
             return skipped(name, _NO_INTEGRATION)

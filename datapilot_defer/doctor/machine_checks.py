@@ -32,9 +32,12 @@ if TYPE_CHECKING:
 class MachineChecks:
     """The steps for this machine and the dbt project.
 
-    project_dir, dbt_path, max_age_s: as given. A problem with a given value is a failure. After
-    `run`, settings are those of the project, and client is the instance; None without any.
-    outdated: the sha256 of the pulled manifest, and why it is too old, or None.
+    project_dir, dbt_path, max_age_s: the values of options. A problem with a given value is a
+    failure.
+
+    After `run`, `settings` are those of the project, `client` is a client for the instance, and
+    `outdated` is the sha256 of a pulled manifest that is too old, with the error for it. Each of
+    them may be None.
     """
 
     def __init__(
@@ -90,9 +93,7 @@ class MachineChecks:
         return passed(StepName.DBT, f"{self._dbt.version} at {self._dbt.path}")
 
     def _check_manifest_source(self) -> Step:
-        """Check the manifest of the project's settings without a network: a directory or an earlier
-        pull.
-        """
+        """Check the manifest that the project defers to, in a directory or from an earlier pull."""
         name = StepName.MANIFEST_SOURCE
         if self._project is None:
             return skipped(name, "needs a dbt project")
@@ -109,7 +110,7 @@ class MachineChecks:
             return self._judge_source(self.settings, error)
 
     def _describe_state(self, project: DbtProject, settings: DeferSettings) -> str:
-        """Return the state that `defer run` would use offline."""
+        """Return a description of the state that `defer run` would use offline."""
         state = prepare_state(
             project,
             settings,
@@ -161,7 +162,10 @@ class MachineChecks:
         )
 
     def _check_keyring(self) -> Step:
-        """Check the keyring. It is read only if it is needed, because it may ask for a password."""
+        """Check the keyring.
+
+        It is read only if no token is known, because it may ask for a password.
+        """
         name = StepName.KEYRING
         try:
             if not credential_store.is_keyring_enabled(self._environ):
@@ -176,7 +180,7 @@ class MachineChecks:
             return skipped(name, reason)
 
     def _describe_keyring(self) -> str:
-        """Return the use of the keyring. Raises Unavailable if it cannot be used."""
+        """Return how the keyring is used, as text. Raises Unavailable if it cannot be used."""
         keyring = credential_store.describe_keyring()
         if self._token is None:
             credential_store.find_in_keyring(None, None)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_upload_age(location: ArtifactLocation, max_age_s: float | None) -> None:
-    """Raise ArtifactRefused for a manifest that was uploaded, so also written, too long ago."""
+    """Raise ArtifactRefused if a manifest was uploaded, and thus written, too long ago."""
     age_s = _age_s(location)
     if age_s is None or max_age_s is None or age_s <= max_age_s:
         return

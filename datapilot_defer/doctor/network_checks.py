@@ -1,4 +1,4 @@
-"""Steps for the network: proxy, name and port."""
+"""Steps for the network: proxy, host name, and connection to the storage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TIMEOUT_S = 10.0  # for each name and each connection
 
 
 def check_way(connection: Connection) -> list[Step]:
-    """Check proxy and host name, which need only the URL of the instance."""
+    """Check the proxy and the host name. Both checks need only the URL of the instance."""
     try:
         url = urlsplit(connection.url)
     except UsageError:
@@ -48,7 +48,7 @@ def check_proxy(url: SplitResult) -> Step:
 
 
 def _find_proxy(url: SplitResult) -> str | None:
-    """Return host and port of the proxy for a URL, without its user and password."""
+    """Return host and port of the proxy for a URL, without user and password; None without one."""
     proxy = sessions.find_proxy(url.geturl())
     if not proxy:
         return None
@@ -56,7 +56,10 @@ def _find_proxy(url: SplitResult) -> str | None:
 
 
 def check_dns(url: SplitResult, deadline: Deadline) -> Step:
-    """Resolve the host name of a URL, unless a proxy does that. deadline: of the command."""
+    """Resolve the host name of a URL, unless a proxy does that.
+
+    deadline: the deadline of the command.
+    """
     if _find_proxy(url):
         return skipped(StepName.DNS, "the proxy resolves the name")
     host, port = _host_and_port(url)
@@ -75,9 +78,10 @@ def check_dns(url: SplitResult, deadline: Deadline) -> Step:
 
 
 def connect_to_storage(url: SplitResult, deadline: Deadline) -> str:
-    """Connect to the host of a signed URL and return the result. deadline: of the command.
+    """Connect to the host of a signed URL, unless a proxy is used. Return the result as text.
 
-    Raises Unavailable if it cannot be reached, and NotFound for a URL without a host.
+    deadline: the deadline of the command. Raises Unavailable if the host cannot be reached, and
+    NotFound for a URL without a host.
     """
     host, port = _host_and_port(url)
     if not host:

@@ -9,7 +9,7 @@ from datapilot_defer.errors import DatapilotError
 
 
 class StepName(StrEnum):
-    """Every step, in the order of running. The value is stable, for `--json`."""
+    """The names of the steps, in order of execution. The values are stable, for `--json`."""
 
     PROJECT = "project"
     DBT = "dbt"

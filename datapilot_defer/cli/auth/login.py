@@ -80,7 +80,10 @@ def login(
 def _read_token(
     output: Output, connection: ConnectionOptions, *, token_stdin: bool, token_file: str | None
 ) -> Setting | None:
-    """Read the token from the given source. Raise UsageError if there are several sources."""
+    """Read the token from the given source; None without a source.
+
+    Raises UsageError if there are several sources, or if the token cannot be read.
+    """
     token = connection.token
     sources = [source for source in (token, token_stdin, token_file) if source]
     if len(sources) > 1:
@@ -102,7 +105,7 @@ def _read_token(
 
 
 def _read_token_from(origin: str, read: Callable[[], str], deadline: Deadline) -> Setting | None:
-    """Read the token; None for an empty source. Reading from a pipe may take forever."""
+    """Read the token; None for an empty source. The deadline limits the wait for a pipe."""
     try:
         text = deadline.run(read, f"reading the token from {origin}")
     except UnicodeDecodeError:
@@ -118,13 +121,13 @@ def _read_token_from(origin: str, read: Callable[[], str], deadline: Deadline) -
 
 
 def _read_file(file: Path) -> str:
-    """Return the text, limited to one character more than a token may have."""
+    """Return the text of a file, limited to one character more than a token may have."""
     with file.open(encoding="utf-8-sig") as stream:
         return stream.read(_MAX_TOKEN_LENGTH + 1)
 
 
 def _ask_for_missing(source: CredentialSource) -> CredentialSource:
-    """Ask for each value without an option. Environment variables are the defaults."""
+    """Ask for each value that is not given. Environment variables are the defaults."""
     defaults = CredentialSource.from_environment(os.environ)
     default_url = defaults.url or Setting(DEFAULT_URL, "default")
     return replace(
@@ -136,7 +139,7 @@ def _ask_for_missing(source: CredentialSource) -> CredentialSource:
 
 
 def _prompt(label: str, default: Setting | None, *, hidden: bool = False) -> Setting:
-    """Ask for a value. The default keeps its origin."""
+    """Ask for a value. If the answer is the default, return the default with its origin."""
     default_value = default.value if default else None
     value = str(click.prompt(label, default=default_value, hide_input=hidden, err=True))
     if default is not None and value == default.value:
@@ -145,14 +148,17 @@ def _prompt(label: str, default: Setting | None, *, hidden: bool = False) -> Set
 
 
 def _resolve_login(output: Output, source: CredentialSource, *, allow_http: bool) -> Credentials:
-    """Return the credentials to store, without reading the keyring: the token is known."""
+    """Return the credentials to store.
+
+    The keyring is not read, because the token is already known.
+    """
     return credentials.resolve_credentials(
         source, environ=_login_environment(source), console=output, allow_http=allow_http
     )
 
 
 def _login_environment(source: CredentialSource) -> Mapping[str, str]:
-    """Return the environment variables without tokens that differ from the one to store.
+    """Return the environment variables, without those for the token if a token is given.
 
     Raises UsageError when there is no token at all.
     """
@@ -183,7 +189,10 @@ def _store_credentials(output: Output, login_credentials: Credentials, store: st
 
 
 def _confirm_config_file(output: Output, error: Unavailable) -> None:
-    """Ask whether to use the config file instead of the keyring. Raise UsageError if not."""
+    """Ask whether to use the config file instead of the keyring.
+
+    Raises UsageError unless the user confirms it.
+    """
     if not output.interactive:
         raise UsageError(
             f"{error}. The credentials were not stored. Use --store file to store them in the "
@@ -195,7 +204,7 @@ def _confirm_config_file(output: Output, error: Unavailable) -> None:
 
 
 def _warn_about_precedence(output: Output, login_credentials: Credentials) -> None:
-    """Warn if the next command uses other credentials than those that were stored."""
+    """Warn if the next command would use credentials other than the stored ones."""
     url = login_credentials.url.value
     name = login_credentials.instance_name.value
     token = login_credentials.token.value

@@ -37,7 +37,7 @@ def logout(instance_name: str | None, backend_url: str | None) -> None:
     url = None
     if backend_url:
         url = normalize_url(backend_url)
-    # Read first: an invalid file ends the command, and nothing may be removed by then.
+    # Read the file first, because an invalid one ends the command before anything is removed.
     in_config_file = credential_store.find_in_config_file(os.environ)
     locations = [
         _remove_from_keyring(output, url, instance_name),
@@ -58,7 +58,7 @@ def logout(instance_name: str | None, backend_url: str | None) -> None:
 
 
 def _find_remaining_token(output: Output) -> Setting | None:
-    """Return the token that the next command would use."""
+    """Return the token that the next command would use, or None."""
     try:
         sources = collect_sources(CredentialSource(), os.environ, output)
     except UsageError:  # the config file names a variable that is not set
@@ -81,7 +81,7 @@ def _remedy(remaining: Setting) -> str:
 
 
 def _remove_from_keyring(output: Output, url: str | None, instance_name: str | None) -> str | None:
-    """Remove the matching credentials. Return their location for a message."""
+    """Remove the matching credentials. Return their location for a message, or None."""
     if not credential_store.is_keyring_enabled(os.environ):
         return None
     try:
@@ -98,7 +98,7 @@ def _remove_from_keyring(output: Output, url: str | None, instance_name: str | N
 def _remove_from_config_file(
     stored: tuple[str, str] | None, url: str | None, instance_name: str | None
 ) -> str | None:
-    """Remove the credentials if they match. Return the path of the config file."""
+    """Remove the credentials if they match. Return the path of the config file, or None."""
     if stored is None:
         return None
     stored_name, stored_url = stored

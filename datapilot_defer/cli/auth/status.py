@@ -76,8 +76,8 @@ def status(connection: ConnectionOptions) -> None:
 class _Access:
     """Access to an instance. An unknown permission is None.
 
-    error: why the credentials cannot be used. token_expires_at: None if it never expires or is
-    unknown.
+    error: why the credentials are not accepted, or could not be checked. token_expires_at: None if
+    it never expires or is unknown.
     """
 
     error: DatapilotError | None = None

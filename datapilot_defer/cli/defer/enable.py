@@ -106,14 +106,20 @@ def disable(user: bool, project_dir: str | None) -> None:
 
 
 def _choose_target(files: SettingsFiles, *, user: bool) -> SettingsFile:
-    """Return the file to write. Raises UsageError for one that would have no effect."""
+    """Return the settings file to write.
+
+    Raises UsageError if the file cannot be read, or if writing it would have no effect.
+    """
     if user:
         return choose_stored_file(files, user=True)
     return files.shared
 
 
 def _settings_changes(settings: DeferSettings, stored: DeferSettings) -> dict[str, object]:
-    """Return the keys to set, as the panel writes them. Keys of the other mode stay."""
+    """Return the settings to write, in the format of the extension's panel.
+
+    Settings of the other mode are kept.
+    """
     changes: dict[str, object] = {
         "deferToProduction": True,
         "favorState": settings.favor_state,
@@ -145,9 +151,9 @@ def _remove_duplicate_settings(
     target: SettingsFile,
     deadline: Deadline,
 ) -> None:
-    """Remove the user's own settings once the workspace has them.
+    """Remove the user's own settings for the project if they were written to the workspace.
 
-    Warn when there is no workspace, because VS Code then reads neither file.
+    Prints a note if there is no workspace, because VS Code then reads neither file.
     """
     workspace = files.workspace
     if workspace is None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datapilot_defer.defer.explain import Reference
     from datapilot_defer.defer.state import PreparedState
 
-# Selections that may be empty: by changes, or by results of an earlier run.
+# Methods that may select nothing: by changes, or by results of an earlier run.
 _METHODS_THAT_MAY_SELECT_NOTHING = ("state:", "result:", "source_status:")
 _GRAPH_OPERATORS = re.compile(r"^@?\d*\+?|\+\d*$")
 
@@ -111,7 +111,10 @@ def explain(
 def _ask_dbt(
     console: Output, query: DbtQuery, selection: Sequence[str], state: PreparedState
 ) -> QueryResult:
-    """Run the dbt commands. Raises UsageError for a selection that matches nothing."""
+    """Return what dbt reports about the selection and the existing relations.
+
+    Raises UsageError for a selection that matches nothing, unless its method may select nothing.
+    """
     console.detail(f"Asking {query.dbt.path}, which writes to {query.work_directory}")
     answer = query.run(selection, state.directory)
     if answer.selected is not None:
@@ -148,7 +151,7 @@ def _selection_arguments(
 def _check_selection_not_empty(
     selected: Collection[str], selection: Sequence[str], names: Iterable[str]
 ) -> None:
-    """Raise UsageError for an empty selection, unless it may be empty."""
+    """Raise UsageError if nothing is selected, unless a method of the selection permits that."""
     methods = [word for word in selection if not word.startswith("--")]
     if selected or any(
         name in method for method in methods for name in _METHODS_THAT_MAY_SELECT_NOTHING
@@ -202,7 +205,10 @@ def _explanation_json(
 def _format_references(
     references: Sequence[Reference], names: Mapping[str, str], favor_state: bool
 ) -> str:
-    """Return a block for each model: its references in columns, and the rules."""
+    """Return a block for each model, with its references in columns.
+
+    The rule for favor state follows the last block.
+    """
     from datapilot_defer.defer.explain import favor_state_rule
 
     if not references:

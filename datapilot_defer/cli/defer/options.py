@@ -1,4 +1,4 @@
-"""Options of the `defer` commands, and the steps that all of them begin with."""
+"""Options of the `defer` commands, and the steps that these commands share."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class DeferOptions:
-    """Options of one call: the source of the manifest, and how to use it."""
+    """Options of a `defer` command: the source of the manifest, and how to use it."""
 
     overrides: SettingsOverrides
     connection: ConnectionOptions
@@ -114,7 +114,7 @@ class DeferSession:
 
     @cached_property
     def settings_files(self) -> SettingsFiles:
-        """The settings files of the project, as they were at the first access."""
+        """Return the settings files of the project, as they were at the first access."""
         from datapilot_defer.defer.settings_file import read_settings_files
 
         return read_settings_files(self.project.folder, os.environ)
@@ -126,8 +126,8 @@ class DeferSession:
     def read_stored_settings(self, *, user: bool = False) -> DeferSettings:
         """Return the stored settings without the options of this call.
 
-        user: use the file that --user selects. A file that cannot be read counts as empty, with a
-        warning, if the options select the manifest.
+        user: use the file that --user selects. If the options select the manifest, a file that
+        cannot be read is treated as empty, with a warning. Otherwise raises UsageError for it.
         """
         from datapilot_defer.defer.project_settings import DeferSettings, read_settings
 
@@ -144,7 +144,7 @@ class DeferSession:
         return stored
 
     def apply_overrides(self, stored: DeferSettings) -> DeferSettings:
-        """Return settings, overridden by the options of this call."""
+        """Return these settings, overridden by the options of this call."""
         from datapilot_defer.defer.project_settings import apply_overrides
 
         return apply_overrides(
@@ -161,9 +161,10 @@ class DeferSession:
         return dbt_installation.find_dbt(self.options.dbt_path, os.environ)
 
     def find_dbt_or_warn(self) -> DbtInstallation | None:
-        """Return the user's dbt, or warn: defer can be enabled before dbt is installed.
+        """Return the user's dbt. Warn and return None if it cannot be used.
 
-        Raises UsageError if the dbt that was given as an option cannot be used.
+        Defer can be enabled before dbt is installed. Raises UsageError if the dbt that was given as
+        an option cannot be used.
         """
         try:
             return self.find_dbt()
@@ -179,8 +180,9 @@ class DeferSession:
         dbt: DbtInstallation | None,
         dbt_options: Sequence[str] = (),
     ) -> PreparedState:
-        """Return the state of these settings, checked. dbt_options: those of the dbt command to
-        run.
+        """Return the state of these settings, after checking it.
+
+        dbt_options: the options of the dbt command to run.
         """
         from datapilot_defer.defer import state
 
@@ -198,14 +200,14 @@ class DeferSession:
 
 
 def start_session(options: DeferOptions) -> DeferSession:
-    """Find the dbt project of a command. Raises UsageError if there is none."""
+    """Return a session for a command. Raises UsageError if there is no dbt project."""
     console = current_output()
     connection = Connection(options.connection, environ=os.environ, console=console)
     return DeferSession(options, console, find_project(options.project_dir), connection)
 
 
 def choose_stored_file(files: SettingsFiles, *, user: bool) -> SettingsFile:
-    """Return the settings file to read. user: whether --user was given.
+    """Return the settings file to use. user: whether --user was given.
 
     Raises UsageError for a file that cannot be read, and for --user if the workspace's file takes
     precedence.
@@ -222,16 +224,17 @@ def choose_stored_file(files: SettingsFiles, *, user: bool) -> SettingsFile:
 
 
 def warn_of_problem(console: Output, files: SettingsFiles, used: SettingsFile) -> None:
-    """Warn that one of the settings files cannot be read, and only the other one is used."""
+    """Warn if one of the settings files cannot be read and only the other one is used."""
     for file in (files.workspace, files.user):
         if file is not None and file.problem is not None and file.path != used.path:
             console.warn(f"{file.problem}. Only the settings in {used.path} are used")
 
 
 def find_project(project_dir: str | None) -> DbtProject:
-    """Return the dbt project in this directory; None: that of the current directory.
+    """Return the dbt project in this directory.
 
-    Raises UsageError when there is none.
+    None selects the project of DBT_PROJECT_DIR, or else of the current directory. Raises UsageError
+    when there is none.
     """
     from datapilot_defer import dbt_project
 

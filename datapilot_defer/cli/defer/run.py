@@ -65,7 +65,10 @@ def run(words: tuple[str, ...], profiles_dir: str | None, options: DeferOptions)
 
 
 def _prepare_command(session: DeferSession, directories: DirectoryOptions) -> CommandLine:
-    """Return dbt's command line. The manifest no longer uses memory when dbt starts."""
+    """Return dbt's command line.
+
+    The content of the manifest is freed when this function returns, before dbt starts.
+    """
     from datapilot_defer.defer import command_line, last_run
     from datapilot_defer.defer.dbt_directories import directory_flags
     from datapilot_defer.defer.project_settings import require_enabled
@@ -115,7 +118,7 @@ def _describe_command(line: CommandLine, state: PreparedState) -> str:
 
 
 def _warn_about_variables(console: Output, line: CommandLine, state: PreparedState) -> None:
-    """Warn about variables that are removed, unless they have the values of `defer env`."""
+    """Warn about removed variables, unless they are empty or have the values of `defer env`."""
     from datapilot_defer.defer import shell_variables
 
     values = shell_variables.defer_variables(state.directory, favor_state=line.favor_state)

@@ -38,7 +38,8 @@ _MANIFEST_FIELDS = (
 class Evaluation:
     """The settings of a project, and what `run` would do with them.
 
-    stored: those in the settings file. settings: the same with the options of this call.
+    stored: those in the settings file. settings: the stored ones, overridden by the options of this
+    call.
     """
 
     stored: DeferSettings
@@ -97,7 +98,7 @@ def status(options: DeferOptions) -> None:
 def _evaluate(session: DeferSession) -> Evaluation:
     """Do what `run` does before it starts dbt, but continue after a problem.
 
-    A missing dbt is not a problem: the editor, which shares the switch, has its own.
+    A missing dbt is not a problem, because the editor, which uses the same settings, has its own.
     """
     from datapilot_defer.dbt_installation import locate_executable
 
@@ -121,7 +122,7 @@ def _evaluate(session: DeferSession) -> Evaluation:
 
 
 def status_json(evaluation: Evaluation) -> dict[str, object]:
-    """Return the result of `status` and `enable`."""
+    """Return the JSON result of `status` and `enable`."""
     settings = evaluation.settings
     data: dict[str, object] = {
         "ok": evaluation.exit_code == 0,
@@ -203,7 +204,7 @@ def _describe_source(settings: DeferSettings, state: PreparedState | None) -> st
 
 
 def _describe_integration(settings: DeferSettings, state: PreparedState | None) -> str:
-    """Return the integration, its name if it is known, and the environment."""
+    """Return a text with the integration, its name if it is known, and the environment."""
     description = f"integration {settings.integration_id}"
     environment = settings.environment
     if state is not None and state.pulled is not None:

@@ -15,7 +15,7 @@ _MAX_FILE_BYTES = 4096
 class FirstToken:
     """The first admin token.
 
-    file: the file of --admin-token-file. is_in_file: the token was read from that file.
+    file: the file of --admin-token-file, or None. is_in_file: whether the token was read from it.
     """
 
     token: str = field(repr=False)
@@ -37,7 +37,11 @@ class FirstToken:
         return f"Its admin token is stored in {self.file}."
 
     def save(self) -> None:
-        """Write a new token to its file, readable by this user only. Raises UsageError."""
+        """Write a new token to its file, readable by this user only.
+
+        Does nothing if there is no file or the token was read from it. Raises UsageError if the
+        file cannot be written.
+        """
         if self.file is None or self.is_in_file:
             return
         try:
@@ -50,7 +54,7 @@ class FirstToken:
 
 
 def load_first_token(file: Path | None) -> FirstToken:
-    """Return the token in a file, or a new token if the file is missing or empty.
+    """Return the token in a file, or a new token if the file is not given, missing or empty.
 
     Raises UsageError when the file cannot be read or contains anything else.
     """

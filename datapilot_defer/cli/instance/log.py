@@ -29,7 +29,7 @@ class _OutputHandler(logging.Handler):
 
 @contextmanager
 def log_to_output(output: Output) -> Iterator[None]:
-    """Print the access log and warnings of the instance and the web server to stderr."""
+    """Print the log of the instance, and warnings of the web server, to stderr."""
     handler = _OutputHandler(output)
     loggers = []
     for name, level in _LOG_LEVELS.items():

@@ -1,4 +1,4 @@
-"""Options that several commands of `datapilot instance` share, and access to the data directory."""
+"""Options shared by commands of `datapilot instance`, and access to the data directory."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def _parse_size(_ctx: click.Context, _param: click.Parameter, value: str | None)
 def _parse_public_url(
     _ctx: click.Context, _param: click.Parameter, value: str | None
 ) -> str | None:
-    """Return the URL. Fail unless it has a scheme, a host and at most a path."""
+    """Return the URL. Fail unless it is an HTTP or HTTPS URL with a host and at most a path."""
     if value is None:
         return None
     try:

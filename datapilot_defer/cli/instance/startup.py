@@ -1,4 +1,4 @@
-"""The start of `serve`: creation of the first instance, and the message with the URL."""
+"""Startup of `serve`: creation of the first instance, and the message with the URL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Startup:
-    """The start of a server. instance_name: the instance to create if it is missing."""
+    """The startup of a server.
+
+    instance_name: the instance to create if it is missing. None creates "main" in an empty data
+    directory.
+    """
 
     output: Output
     storage: Storage
@@ -27,9 +31,10 @@ class Startup:
     first_token: FirstToken
 
     def announce(self, url: str) -> None:
-        """Create the first instance if there is none, and print the URL.
+        """Print the URL, after creating the first instance or registering the token if necessary.
 
-        Raises UsageError or Unavailable. In that case, no instance and no token is created.
+        Warns about instances without a valid admin token. Raises UsageError or Unavailable. If the
+        result cannot be printed, the first instance and its token are not created.
         """
         if not self._create_first_instance(url):
             self._register_token_in_file()
@@ -37,7 +42,10 @@ class Startup:
         self._warn_about_missing_tokens()
 
     def _create_first_instance(self, url: str) -> bool:
-        """Create the named instance, or "main" in an empty data directory, unless it exists."""
+        """Create the named instance, or "main" in an empty data directory, unless it exists.
+
+        Returns whether it was created.
+        """
         from datapilot_defer.instance.services import instances
 
         if self.instance_name is None and instances.list_instance_names(self.storage):
@@ -55,7 +63,10 @@ class Startup:
         return is_new
 
     def _register_token_in_file(self) -> None:
-        """Make the token in --admin-token-file an admin token, unless it already is a token."""
+        """Make the token in --admin-token-file an admin token, unless it is already registered.
+
+        Warns if it is registered, but is not a valid admin token.
+        """
         from datapilot_defer.instance.services import instances
 
         if not self.first_token.is_in_file:

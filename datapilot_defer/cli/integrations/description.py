@@ -1,4 +1,4 @@
-"""The response to "describe this environment", with the field names of JSON results.
+"""An instance's description of an environment, with the field names of JSON results.
 
 The API has other names for some fields. A field that is missing or has another type is null, and an
 unknown field is omitted.
@@ -81,7 +81,10 @@ class Description:
 def parse_description(
     answer: Mapping[str, object], *, integration_id: int, environment: str
 ) -> Description:
-    """Return the response, completed with the requested values that it does not repeat."""
+    """Return the description in a response.
+
+    If the response contains no ID or environment, the requested one is used.
+    """
     integration = _rename(answer, _INTEGRATION)
     for name, asked in (("id", integration_id), ("environment", environment)):
         if integration[name] is None:
@@ -114,7 +117,7 @@ def _objects(answer: Mapping[str, object], name: str) -> list[Mapping[str, objec
 
 
 def _entries(answer: Mapping[str, object], name: str) -> list[object]:
-    """Return the list in one field of a response; [] for another type."""
+    """Return the list in one field of a response; [] if it is missing or has another type."""
     entries = answer.get(name)
     if not isinstance(entries, list):
         return []
@@ -129,7 +132,7 @@ def _rename(answer: Mapping[str, object], fields: _Fields) -> dict[str, object]:
 
 
 def _read_value(answer: Mapping[str, object], name: str, type_name: str) -> object:
-    """Return the value of a field; None for another type."""
+    """Return the value of a field; None if it is missing or has another type."""
     value = answer.get(name)
     if type(value) is not _TYPES[type_name]:
         return None

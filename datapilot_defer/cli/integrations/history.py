@@ -28,7 +28,7 @@ _HISTORY_HEAD = (
     *("", "file id", "kind", "received", "status"),
     *("dbt", "models", "bytes", "commit", "sha256"),
 )
-# Publications that a person decided on.
+# Publications that result from a user's decision.
 _DECISIONS = {"restore": "restored", "accept": "accepted"}
 
 

@@ -183,7 +183,10 @@ def delete(
 
 
 def _confirm_deletion(output: Output, integration: IntegrationSummary) -> None:
-    """Ask for the name. Raises UsageError for another one."""
+    """Ask the user to type the name of the integration.
+
+    Raises UsageError if another name is typed.
+    """
     environments = ", ".join(integration.environments) or "none"
     output.warn(
         f"this deletes integration {integration.id}, {integration.name!r}, "

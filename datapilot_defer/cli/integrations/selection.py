@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def open_client(options: ConnectionOptions) -> InstanceClient:
-    """Return the selected instance."""
+    """Return a client for the selected instance."""
     return Connection(options, environ=os.environ, console=current_output()).open()
 
 
 def open_integration(
     integration_id: int | None, integration_name: str | None, options: ConnectionOptions
 ) -> tuple[InstanceClient, int]:
-    """Return the selected instance and the ID of the selected integration."""
+    """Return a client for the selected instance, and the ID of the selected integration."""
     integration = require_integration(integration_id, integration_name)
     client = open_client(options)
     if isinstance(integration, str):
