@@ -63,7 +63,7 @@ class Connection:
 
     @cached_property
     def deadline(self) -> Deadline:
-        """Return the deadline of the command. Its time starts on first access."""
+        """Return the deadline of the command, counted from the first access."""
         return Deadline(command_timeout_s(self._options.timeout_s, self._environ))
 
     @cached_property

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from datapilot_defer.console import Progress
 
-MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a response of the API, not an artifact
+MAX_ANSWER_BYTES = 8 * 1024 * 1024  # of an API response, not of an artifact
 _HEADER_WORD = re.compile(r"[A-Za-z0-9.+_-]{1,64}")
 # JSON without these bytes decodes to strings without control characters and line breaks.
 _MAY_NEED_CHANGE = re.compile(rb"[\\\x7f-\xff]")

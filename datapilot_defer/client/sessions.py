@@ -49,7 +49,7 @@ class _Session(requests.Session):
     """
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Return None, so that requests does not follow redirects."""
+        """Return None, so that the requests library does not follow redirects."""
         return None
 
     def merge_environment_settings(

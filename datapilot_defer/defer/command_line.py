@@ -199,8 +199,8 @@ def _deferral_flags(
 def _state_flags(words: Sequence[str], dbt: DbtInstallation, state: Path) -> list[str]:
     """Return the flag for the state to defer to.
 
-    A --state of the user still applies to selectors such as state:modified. dbt before 1.6 cannot
-    combine the two, so that UsageError is raised.
+    A --state of the user still applies to selectors such as state:modified. Raises UsageError for
+    dbt before 1.6, which cannot combine the two.
     """
     if find_option(words, "--state") is None:
         return ["--state", str(state)]

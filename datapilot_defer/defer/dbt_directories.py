@@ -102,7 +102,7 @@ def directory_flags(
 def fallback_profiles_directory(project: DbtProject, environ: Mapping[str, str]) -> Path | None:
     """Return the project's directory if only it has a profiles.yml; None otherwise.
 
-    dbt would not find that file.
+    dbt itself does not look for the file there.
     """
     if _find_as_dbt(environ) is not None or not _has_profiles(project.folder):
         return None
@@ -117,8 +117,8 @@ def find_profiles_directory(project: DbtProject, environ: Mapping[str, str]) -> 
 def _find_as_dbt(environ: Mapping[str, str]) -> Path | None:
     """Return the directory where dbt finds profiles.yml, or None.
 
-    It is DBT_PROFILES_DIR, the current directory or ~/.dbt. dbt does not look in the project's
-    directory.
+    It is the value of DBT_PROFILES_DIR, the current directory or ~/.dbt. dbt does not look in the
+    project's directory.
     """
     named = environ.get("DBT_ENGINE_PROFILES_DIR") or environ.get("DBT_PROFILES_DIR")
     if named:

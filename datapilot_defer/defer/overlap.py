@@ -134,7 +134,7 @@ def _lacks_packages(project: DbtProject, environ: Mapping[str, str]) -> bool:
 
 
 def _read_packages(file: Path) -> Iterator[tuple[str, ...]]:
-    """Yield the values that identify each package, equal in a package file and the lock file."""
+    """Yield the values that identify each package, whether in a package file or the lock file."""
     try:
         content = read_yaml_file(file)
     except UsageError:  # the file does not exist, or dbt reports the problem

@@ -63,8 +63,9 @@ def find_own_relations(
 ) -> OwnRelations | None:
     """Return the relations that the state has in common with the user's own target, or None.
 
-    None means that a common node has different relations, that environment variables or `--vars`
-    may change them, or that the files in dbt's target directory do not describe the target.
+    None means that a common node has another relation in the state, that environment variables or
+    `--vars` may change relations, or that the files in dbt's target directory do not describe the
+    target.
 
     state: the manifest to defer to. target: that of the command that will defer.
     """
@@ -119,7 +120,7 @@ def _read_argument(last_run: LastRun, name: str) -> str | None:
 def _compare_relations(
     state: Artifact, own: Artifact, file: Path, project: str
 ) -> OwnRelations | None:
-    """Return the common relations; None if there are none, or as soon as one differs.
+    """Return the common relations; None if there are none or one differs, usually the first.
 
     Relations of packages are ignored. Building them may be another team's task, on any target.
     """

@@ -34,7 +34,7 @@ _EMPTY = jsonc.parse("")
 class SettingsFile:
     """A settings file, read once, and the key of one project in it.
 
-    base: the directory that relative paths in the file start from. text, root: the content and its
+    base: the directory that paths in the file are relative to. text, root: the content and its
     parsed value; empty if the file does not exist or cannot be read. problem: the error that
     explains why it cannot be read, or None.
     """

@@ -33,8 +33,8 @@ _RETRY_INTERVAL_S = 0.02
 def lock_settings(path: Path, deadline: Deadline | None = None) -> Iterator[None]:
     """Prevent other commands from changing this settings file, whose directory must exist.
 
-    deadline: that of the command, which may shorten the wait of LOCK_TIMEOUT_S. On a file system
-    without locks, the change is made without one.
+    deadline: that of the command. The wait for the lock ends there, or after LOCK_TIMEOUT_S if that
+    is earlier. On a file system without locks, the change is made without one.
 
     Raises Unavailable if another process holds the lock for too long.
     """
@@ -54,7 +54,7 @@ def lock_settings(path: Path, deadline: Deadline | None = None) -> Iterator[None
 
 
 def _lock_nothing() -> None:
-    """Do nothing. This stands for the release of a lock that could not be acquired."""
+    """Release nothing, because no lock could be acquired."""
 
 
 if sys.platform == "win32":

@@ -54,7 +54,7 @@ class PulledArtifact:
         return None if self.age_s is None else round(self.age_s)
 
     def describe_age(self) -> str:
-        """Return its age in words, with its commit if that is known."""
+        """Return the age in words, with the commit if it is known."""
         if self.age_s is None:
             return "of unknown age"
         return f"{format_duration(self.age_s)} old{self.describe_commit()}"

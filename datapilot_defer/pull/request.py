@@ -40,9 +40,7 @@ class PullOptions:
 
     @property
     def pin(self) -> str | None:
-        """Return the file ID or timestamp of a requested earlier artifact; None for the current
-        one.
-        """
+        """Return the file ID or timestamp that selects an earlier artifact, or None."""
         if self.file_id is not None:
             return str(self.file_id)
         return self.at

@@ -144,9 +144,7 @@ class StateDirectory:
                 lock.release()
 
     def create_temporary(self) -> tuple[BinaryIO, Path]:
-        """Create an empty file for a download, deleted with the release of the lock. Raises
-        OSError.
-        """
+        """Create an empty temporary file, deleted when the lock is released. Raises OSError."""
         file, path = create_temporary(self.path)
         self._temporary_files.append(path)
         return file, path
@@ -196,7 +194,7 @@ class StateDirectory:
 
 
 def _remove_temporary_file(path: Path) -> None:
-    """Remove a temporary file if possible. Otherwise, the next process that holds the lock does."""
+    """Remove a temporary file if possible. If not, the next process with the lock tries again."""
     with suppress(OSError):
         retry_while_busy(partial(path.unlink, missing_ok=True))
 
