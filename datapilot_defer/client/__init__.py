@@ -1,1 +1,1 @@
-"""An instance over HTTP."""
+"""The HTTP client for an instance."""

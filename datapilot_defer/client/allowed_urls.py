@@ -10,7 +10,10 @@ from datapilot_defer.errors import Unavailable, UsageError
 
 
 def check_api_url(url: str, base_url: str, action: str) -> None:
-    """Raise unless a URL is on the instance, the only host to which the token is sent."""
+    """Raise UsageError unless a URL is on the instance, the only host that receives the token.
+
+    Raises Unavailable for an unsafe URL.
+    """
     _check_form(url, base_url, action)
     origin = url_origin(url)
     if origin.lower() == base_url:
@@ -24,10 +27,10 @@ def check_api_url(url: str, base_url: str, action: str) -> None:
 
 
 def check_storage_url(url: str, base_url: str, action: str) -> None:
-    """Raise if an artifact or a signature would be sent without TLS.
+    """Raise UsageError or Unavailable if an artifact or a signature would be sent without TLS.
 
-    An instance with TLS must return https URLs. Without TLS, only the instance's own host and this
-    machine are accepted.
+    If the instance uses TLS, the URL must be https. Otherwise, plain HTTP is also accepted for the
+    instance's own host and port, and for loopback hosts. Raises Unavailable for an unsafe URL.
     """
     _check_form(url, base_url, action)
     parts = urlsplit(url)
@@ -44,7 +47,7 @@ def check_storage_url(url: str, base_url: str, action: str) -> None:
 
 
 def _check_form(url: str, base_url: str, action: str) -> None:
-    """Raise Unavailable for a URL whose host two programs may parse differently."""
+    """Raise Unavailable for a URL that two programs may parse to different hosts."""
     is_plain = url.isascii() and url.isprintable() and not set(url) & set(" \\")
     if not is_plain or "@" in urlsplit(url).netloc:
         raise Unavailable(
@@ -64,7 +67,8 @@ def _no_tls_error(origin: str, base_url: str, action: str) -> UsageError:
 def redirect_target(url: str, location: str, action: str, *, possible: bool) -> str:
     """Return the URL that a redirect leads to.
 
-    location: of the response. possible: whether the request can be sent there unchanged.
+    location: the Location header of the response. possible: whether the request can be sent to that
+    URL unchanged.
 
     Raises Unavailable if it cannot, or if the location is not a URL.
     """

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 
 def find_ca_bundle(environ: Mapping[str, str]) -> str | None:
-    """Return the file or directory that the environment names; requests ignores SSL_CERT_FILE.
+    """Return the file or directory of certificates that the environment names, or None.
 
-    Raises UsageError when it does not exist, or is a file without certificates.
+    SSL_CERT_FILE is read here because requests ignores it. Raises UsageError if the path does not
+    exist, or if it is neither a directory nor a file with certificates.
     """
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         path = environ.get(name)
-        if path and not os.path.exists(path):  # noqa: PTH110 - a string is what requests takes
+        if path and not os.path.exists(path):  # noqa: PTH110 - requests expects a string
             raise UsageError(
                 f"the environment variable {name} contains {path}, which does not exist"
             )
@@ -32,23 +33,26 @@ def find_ca_bundle(environ: Mapping[str, str]) -> str | None:
 
 
 def _check_ca_bundle(name: str, path: str) -> None:
-    """Raise UsageError for a file without certificates: every handshake would fail with it."""
+    """Raise UsageError if a path is neither a directory nor a file with certificates.
+
+    Every TLS handshake would fail with a file that contains none.
+    """
     if os.path.isdir(path):  # noqa: PTH112
         return
-    if not os.path.isfile(path):  # noqa: PTH113 - the end of a pipe or a device may never come
+    if not os.path.isfile(path):  # noqa: PTH113 - reading a pipe or a device may never end
         raise UsageError(f"environment variable {name} names {path}, which is not a file")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except OSError:  # ssl.SSLError is one
+    except OSError:  # includes ssl.SSLError
         raise UsageError(
             f"environment variable {name} names {path}, which holds no certificate to read (PEM)"
         ) from None
 
 
 def create_system_store_adapter() -> HTTPAdapter:
-    """Return an adapter that trusts the authorities of the operating system.
+    """Return an adapter that trusts the operating system's certificate authorities.
 
-    Raises UsageError when truststore is not installed.
+    Raises UsageError if truststore is not installed.
     """
     try:
         import truststore
@@ -59,7 +63,7 @@ def create_system_store_adapter() -> HTTPAdapter:
         ) from None
 
     class SystemStoreAdapter(HTTPAdapter):
-        """An adapter that trusts the authorities of the operating system."""
+        """An adapter that trusts the operating system's certificate authorities."""
 
         def init_poolmanager(
             self, connections: int, maxsize: int, block: bool = False, **pool: Any
@@ -68,7 +72,7 @@ def create_system_store_adapter() -> HTTPAdapter:
             super().init_poolmanager(connections, maxsize, block, ssl_context=context, **pool)
 
         def proxy_manager_for(self, proxy: str, **proxy_options: Any) -> Any:
-            """Return the connections through a proxy, which have a context of their own."""
+            """Return the connection pools for a proxy, which have a TLS context of their own."""
             context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             return super().proxy_manager_for(proxy, ssl_context=context, **proxy_options)
 

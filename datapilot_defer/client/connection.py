@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datapilot_defer.client.instance_client import InstanceClient
     from datapilot_defer.console import Console
 
-# For a command that can continue with the artifacts of an earlier pull.
+# Limits for a command that can continue with the artifacts of an earlier pull.
 BRIEF_TIMEOUT_S = 5.0
 UPDATE_TIMEOUT_S = 120.0
 _MAX_TIMEOUT_S = 86_400
@@ -28,7 +28,7 @@ _MAX_TIMEOUT_S = 86_400
 
 @dataclass(frozen=True)
 class ConnectionOptions:
-    """Options of one call that select an instance. An empty string counts as not given."""
+    """Connection options of one command. An empty string is treated as not given."""
 
     token: str | None = field(default=None, repr=False)
     instance_name: str | None = None
@@ -39,14 +39,14 @@ class ConnectionOptions:
 
 @dataclass(frozen=True)
 class InstanceAddress:
-    """URL and instance name, without a token. `url` has no trailing slash."""
+    """The URL and instance name of an instance. `url` has no trailing slash."""
 
     url: str
     instance_name: str
 
 
 class Connection:
-    """The instance of one command. Credentials are looked up at the first access.
+    """The instance of one command. Credentials are looked up on first access.
 
     `address` and `credentials` raise UsageError if a value is missing, malformed, or belongs to
     another instance. The user is asked for each missing value at most once.
@@ -58,19 +58,20 @@ class Connection:
         self._options = options
         self._environ = environ
         self._console = console
-        # Why the instance was unavailable for a short request, so that no other call waits for it.
+        # The error of an earlier short request, so that later calls do not wait for the instance.
         self.unavailable: Unavailable | None = None
 
     @cached_property
     def deadline(self) -> Deadline:
-        """Return the time limit of the command. It starts at the first access."""
+        """Return the deadline of the command, counted from the first access."""
         return Deadline(command_timeout_s(self._options.timeout_s, self._environ))
 
     @cached_property
     def url(self) -> str:
         """Return the URL, which may be known without the other values.
 
-        Raises UsageError if no value is set: the default URL would only be a guess.
+        Raises UsageError for an invalid URL. Also raises it if no URL, instance name or token is
+        set, because the default URL would only be a guess.
         """
         sources = self._sources
         if not any(source.url or source.instance_name or source.token for source in sources):
@@ -79,7 +80,7 @@ class Connection:
 
     @cached_property
     def address(self) -> InstanceAddress:
-        """Return URL and instance name, without a token, as `pull --offline` needs them."""
+        """Return the URL and the instance name. No token is needed, so `pull --offline` works."""
         url, instance_name = self._address_settings
         return InstanceAddress(url.value, instance_name.value)
 
@@ -101,8 +102,7 @@ class Connection:
     ) -> InstanceClient:
         """Return a client whose calls take at most `max_timeout_s` seconds in total.
 
-        max_timeout_s: --timeout, which is of the complete command, may end them earlier. retry_s:
-        as for `open_instance`.
+        The deadline of the command may end them earlier. retry_s: see `open_instance`.
         """
         deadline = self.deadline
         if max_timeout_s < deadline.remaining():
@@ -116,7 +116,7 @@ class Connection:
         )
 
     def open_without_token(self) -> InstanceClient:
-        """Return a client for checks that need no token."""
+        """Return a client for checks that need no token. It does not retry."""
         nothing = Setting("", "nowhere")
         return open_instance(
             Credentials(Setting(self.url, "the URL"), nothing, nothing),
@@ -127,13 +127,13 @@ class Connection:
         )
 
     def open_briefly(self) -> InstanceClient:
-        """Return a client that gives up after 5 seconds, for a command that works without."""
+        """Return a client that gives up after 5 seconds, for a command that can work offline."""
         return self.open(BRIEF_TIMEOUT_S, retry_s=BRIEF_TIMEOUT_S)
 
     def open_for_update(self) -> InstanceClient:
         """Return a client for updates of artifacts that were pulled before.
 
-        It gives up if the instance sends nothing for 5 seconds.
+        It gives up if the instance sends nothing for 5 seconds, or after 2 minutes in total.
         """
         return self.open(UPDATE_TIMEOUT_S, retry_s=BRIEF_TIMEOUT_S)
 
@@ -175,10 +175,11 @@ def open_instance(
     deadline: Deadline,
     retry_s: float | None = None,
 ) -> InstanceClient:
-    """Return a client of the instance with these credentials.
+    """Return a client for the instance that these credentials belong to.
 
-    retry_s: how long to repeat a failed request, and how long to wait for a response; None means 30
-    s for a user at a terminal, otherwise 5 minutes.
+    retry_s: how long to repeat a failed request; 0 disables retries, and None means 30 s for a user
+    at a terminal, otherwise 5 minutes. Any other value below 60 s is also the maximum wait for a
+    response.
     """
     from datapilot_defer.client import retries
     from datapilot_defer.client.instance_client import InstanceClient
@@ -201,13 +202,17 @@ def open_instance(
 def command_timeout_s(timeout_s: float | None, environ: Mapping[str, str]) -> float:
     """Return the time limit of a command in seconds.
 
-    timeout_s: the value of --timeout. Raises UsageError if DATAPILOT_TIMEOUT is out of range.
+    timeout_s: the value of --timeout; None selects DATAPILOT_TIMEOUT or the default. Raises
+    UsageError if DATAPILOT_TIMEOUT is invalid.
     """
     return timeout_s or _timeout_from_environment(environ) or DEFAULT_TIMEOUT_S
 
 
 def _timeout_from_environment(environ: Mapping[str, str]) -> float | None:
-    """Return DATAPILOT_TIMEOUT in seconds. Raises UsageError if it is out of range."""
+    """Return DATAPILOT_TIMEOUT in seconds; None if it is not set.
+
+    Raises UsageError if it is not a number or out of range.
+    """
     setting = config.read_variable(environ, ("DATAPILOT_TIMEOUT",))
     if setting is None:
         return None

@@ -1,6 +1,6 @@
-"""Failures between this machine and an instance: their messages, and whether to retry.
+"""Failed requests: their messages, and whether to retry them.
 
-Messages of requests are not shown, because they contain URLs with secrets.
+The messages of the requests library are not shown, because they contain URLs with secrets.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 # For failures that are rarely temporary: an unknown host name, another program at the port.
 _SHORT_RETRY_S = 10.0
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504, 507, 520, 521, 522, 523, 524})
-# Exceptions of requests: message, and whether the request certainly did not reach the server.
+# Exceptions of the requests library, each with its message, and whether the request certainly did
+# not reach the server.
 _REQUEST_FAILURES = (
     (
         exceptions.ProxyError,
@@ -39,7 +40,7 @@ _REQUEST_FAILURES = (
     (exceptions.ChunkedEncodingError, "the response of {origin} was incomplete", False),
     (exceptions.ContentDecodingError, "the response of {origin} was incomplete", False),
 )
-# The same for what caused a ConnectionError.
+# The same for the causes of a ConnectionError.
 _CONNECTION_FAILURES = (
     (ConnectionRefusedError, "nothing listens at {origin} (connection refused)", True),
     (TimeoutError, "timed out sending the request to {origin}", False),
@@ -47,7 +48,7 @@ _CONNECTION_FAILURES = (
 _EXPIRED = "it has expired"
 _OTHER_HOST = "it is for another host"
 _UNKNOWN_AUTHORITY = "it is not signed by a trusted authority"
-# Source: X509_V_ERR_* of OpenSSL; with truststore errSec* of macOS and CERT_E_* of Windows.
+# Source: X509_V_ERR_* of OpenSSL. With truststore: errSec* of macOS and CERT_E_* of Windows.
 _CERTIFICATE_PROBLEMS = {
     10: _EXPIRED,
     62: _OTHER_HOST,
@@ -57,7 +58,7 @@ _CERTIFICATE_PROBLEMS = {
     0x800B0101: _EXPIRED,
     0x800B010F: _OTHER_HOST,
 }
-# The second one: a name that cannot exist, such as one with a part of 64 characters.
+# LocationParseError: a name that cannot exist, such as one with a part of 64 characters.
 _UNKNOWN_HOST_ERRORS = (socket.gaierror, urllib3.exceptions.LocationParseError)
 _NOT_TLS_REASONS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
 
@@ -67,8 +68,8 @@ class RequestFailure:
     """One failed attempt.
 
     retryable: another attempt may succeed. not_sent: the request certainly did not reach the
-    server. retry_after_s: how long the server asks to wait. max_retry_s: how long other attempts
-    may help. is_setting: a setting of the user is wrong.
+    server. retry_after_s: how long the server asks to wait. max_retry_s: for how long retries may
+    help. is_setting: the cause is a wrong setting of the user.
     """
 
     message: str
@@ -80,7 +81,7 @@ class RequestFailure:
 
 
 def url_origin(url: str) -> str:
-    """Return scheme, host and port of a URL: the part that may be shown."""
+    """Return the scheme, host and port of a URL, which may be shown in messages."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
@@ -97,12 +98,12 @@ def truncated_response(url: str) -> RequestFailure:
 def failure_from_exception(
     error: requests.RequestException | urllib3.exceptions.HTTPError | ValueError, url: str
 ) -> RequestFailure:
-    """Return the failure for an exception of requests, urllib3 or http.client."""
+    """Return the failure for an exception of requests, urllib3 or http.client (as a ValueError)."""
     origin = url_origin(url)
     if not isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError):
         return _malformed_response(origin)
     max_retry_s = math.inf
-    if _is_unknown_host(error):  # of a proxy
+    if _is_unknown_host(error):  # the host of the proxy, for a ProxyError
         max_retry_s = _SHORT_RETRY_S
     for error_type, message, not_sent in _REQUEST_FAILURES:
         if isinstance(error, error_type):
@@ -134,7 +135,7 @@ def failure_from_exception(
 def failure_from_status(
     status: int, headers: requests.structures.CaseInsensitiveDict[str], url: str, reason: str
 ) -> RequestFailure:
-    """Return the failure for one of RETRIED_STATUS. reason: that of the server, may be empty."""
+    """Return the failure for a status code in RETRIED_STATUS. reason: the server's, or ""."""
     problem = "returned a server error"
     if status == requests.codes.too_many_requests:
         problem = "limits the rate of requests"
@@ -149,7 +150,10 @@ def failure_from_status(
 
 
 def parse_retry_after(value: str | None) -> float | None:
-    """Return the seconds of a Retry-After header, which contains seconds or a date, or None."""
+    """Return the wait in seconds that a Retry-After header requests; None if it has none.
+
+    The header contains a number of seconds or a date.
+    """
     if not value:
         return None
     if value.strip().isascii() and value.strip().isdigit():
@@ -226,7 +230,7 @@ def _malformed_response(origin: str) -> RequestFailure:
 
 
 def _is_invalid_proxy(error: Exception) -> bool:
-    """Return whether the proxy cannot be used, as opposed to the URL of the request."""
+    """Return whether the proxy setting, rather than the URL of the request, is unusable."""
     if isinstance(error, exceptions.InvalidSchema | exceptions.InvalidProxyURL):
         return True
     return isinstance(error, exceptions.InvalidURL) and error.request is not None
@@ -241,7 +245,7 @@ def _is_not_http(cause: BaseException) -> bool:
 
 
 def _system_message(causes: list[BaseException]) -> str | None:
-    """Return the operating system's message, such as "Network is unreachable"."""
+    """Return the operating system's message, such as "Network is unreachable", or None."""
     for cause in causes:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror

@@ -1,4 +1,4 @@
-"""URLs of the web pages of an instance. The hosted services have a separate host for them."""
+"""URLs of the web pages of an instance. The hosted services serve them from separate hosts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HOSTED_SITES = {
 
 
 def find_site(url: str, instance_name: str) -> str:
-    """Return the URL of an instance's web pages from that of its API, without a trailing slash."""
+    """Return the URL of an instance's web pages, without a trailing slash. url: that of its API."""
     site = _HOSTED_SITES.get(url.removesuffix(":443"))  # the port of https may be explicit
     if site is None:
         return url

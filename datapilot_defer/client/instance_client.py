@@ -1,4 +1,4 @@
-"""An instance over HTTP: one method for each API call."""
+"""A client for the HTTP API of an instance, with one method for each call."""
 
 from __future__ import annotations
 
@@ -43,9 +43,10 @@ _MAX_LISTED_INTEGRATIONS = 20
 
 
 class InstanceClient:
-    """One instance, for the duration of one command.
+    """A client for one instance, used for the duration of one command.
 
-    Methods raise AccessDenied, NotFound, UsageError or Unavailable, uploads also ArtifactRefused.
+    Methods raise AccessDenied, NotFound, UsageError or Unavailable. Those for an onboarding also
+    raise ArtifactRefused.
     """
 
     def __init__(
@@ -67,14 +68,14 @@ class InstanceClient:
         return f"{site}/settings/integrations/{integration_id}/{quote(environment, safe='')}"
 
     def health(self) -> str | None:
-        """Return the Date header of the instance. Raises Unavailable if it cannot be reached."""
+        """Return the Date header, or None. Raises Unavailable if the instance cannot be reached."""
         request = Request("reaching the instance", "GET", "/health")
         return self._transport.send_to_api(request).headers.get("Date")
 
     def check_credentials(self) -> datetime | None:
-        """Return when the token expires; None for never, or if the instance does not state it.
+        """Return when the token expires; None for never, or if the instance does not report it.
 
-        Raises AccessDenied if it rejects the token or the instance name.
+        Raises AccessDenied if the instance rejects the token or the instance name.
         """
         request = Request("checking the credentials", "GET", "/dbt/v3/validate-credentials")
         response = self._transport.send_to_api(request)
@@ -94,12 +95,15 @@ class InstanceClient:
             raise AccessDenied(f"the token may not upload: {reason}")
 
     def list_integrations(self) -> list[responses.IntegrationSummary]:
-        """Return every integration that the token may list, in the order of the instance."""
+        """Return every integration that the token may list, in the order of the response."""
         request = Request("listing the integrations", "GET", f"{API_PATH}/project_integrations/")
         return responses.parse_integrations(self.call(request))
 
     def find_integration(self, name: str) -> responses.IntegrationSummary:
-        """Return the integration with exactly this name. Raises UsageError if several have it."""
+        """Return the integration with exactly this name.
+
+        Raises NotFound, or UsageError if several integrations have it.
+        """
         integrations = self.list_integrations()
         matches = [integration for integration in integrations if integration.name == name]
         if not matches:
@@ -127,7 +131,7 @@ class InstanceClient:
     ) -> DatapilotError | None:
         """Upload one artifact. It becomes current only when it is verified.
 
-        Returns why the upload failed if another signed URL may help. Raises other errors.
+        Returns None on success, or the error if a new signed URL may help. Raises other errors.
         """
         action = f"uploading the {artifact.kind.value}"
         content = artifact.content
@@ -162,7 +166,7 @@ class InstanceClient:
         """Request the verification of an upload, which makes it the current artifact.
 
         force: skip all safety checks of the instance. allow: the names of checks to skip. Raises
-        ArtifactRefused if it is rejected.
+        ArtifactRefused if the upload is rejected.
         """
         action = f"verifying the {artifact.kind.value}"
         path = f"{API_PATH}/verify_upload"
@@ -179,7 +183,7 @@ class InstanceClient:
         request = Request(action, "POST", path, body=body | facts)
         response = self._transport.send_to_api(request)
         if response.status in (400, 422) and responses.forbids_fields(response.json(), facts):
-            # Other instances do not have these fields, and some reject unknown ones.
+            # Other instances do not know these fields, and some reject unknown fields.
             response = self._transport.send_to_api(Request(action, "POST", path, body=body))
         if response.status in REJECTED_STATUS:
             raise rejection_error(artifact.kind.value, response)
@@ -218,7 +222,7 @@ class InstanceClient:
     ) -> responses.ArtifactLocation:
         """Return the location of the current artifact of this kind, or of an earlier one.
 
-        file_id: of an earlier one. at: an ISO timestamp at which the artifact was current.
+        file_id: the ID of an earlier one. at: an ISO timestamp at which the artifact was current.
         """
         params: dict[str, str | int] = {
             "artifact_type": kind.value,
@@ -243,7 +247,7 @@ class InstanceClient:
         kind: str,
         progress: Progress | None = None,
     ) -> None:
-        """Write an artifact to `destination`, from its beginning.
+        """Download an artifact into `destination`, and replace its previous content.
 
         Raises AccessDenied or NotFound if the URL is no longer valid.
         """
@@ -264,7 +268,7 @@ class InstanceClient:
         return self._parse_response(request, self._transport.send_to_api(request))
 
     def call_if_supported(self, request: Request, unsupported: frozenset[int]) -> object:
-        """Send a call that other instances do not have. Otherwise the same as `call`.
+        """Send an API call that some instances do not support. Otherwise the same as `call`.
 
         unsupported: status codes of an instance without this call. They raise UsageError.
         """
@@ -289,7 +293,7 @@ class InstanceClient:
 
 
 def _environment_parameters(integration_id: int, environment: str) -> dict[str, str | int]:
-    # The id is sent as a string, as altimate-datapilot-cli does.
+    # The ID is sent as a string, as altimate-datapilot-cli does.
     return {
         "dbt_core_integration_id": str(integration_id),
         "dbt_core_integration_environment_type": environment,

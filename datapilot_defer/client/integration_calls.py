@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from datapilot_defer.client.instance_client import InstanceClient
 
 _METHOD_NOT_ALLOWED = frozenset({405})
-# For a call about an integration that is known to exist.
+# For a call about an integration that is known to exist, 404 means that it is not supported.
 _NOT_FOUND_OR_NOT_ALLOWED = frozenset({404, 405})
 
 
 def get_integration(client: InstanceClient, integration: int | str) -> responses.IntegrationSummary:
-    """Return an integration, by ID or name. Raises NotFound, or UsageError for two of a name."""
+    """Return an integration, by ID or name.
+
+    Raises NotFound, or UsageError if several have the name.
+    """
     if isinstance(integration, str):
         return client.find_integration(integration)
     for candidate in client.list_integrations():
@@ -37,7 +40,7 @@ def get_integration(client: InstanceClient, integration: int | str) -> responses
 
 
 def list_deleted_integrations(client: InstanceClient) -> list[responses.IntegrationSummary]:
-    """Return the deleted integrations that can be undeleted; [] from other instances."""
+    """Return the deleted integrations that can be undeleted; [] if undeleting is not supported."""
     path = f"{API_PATH}/project_integrations"
     request = Request(
         "listing the deleted integrations", "GET", path, params={"include_deleted": "true"}
@@ -48,7 +51,7 @@ def list_deleted_integrations(client: InstanceClient) -> list[responses.Integrat
 def get_deleted_integration(
     client: InstanceClient, integration: int | str
 ) -> responses.IntegrationSummary:
-    """Return a deleted integration, by ID or name. Raises NotFound."""
+    """Return a deleted integration, by ID or name. Raises NotFound if there is none."""
     for candidate in list_deleted_integrations(client):
         if integration in (candidate.id, candidate.name):
             return candidate
@@ -88,7 +91,7 @@ def rename_integration(client: InstanceClient, integration_id: int, name: str) -
 
 
 def delete_integration(client: InstanceClient, integration_id: int) -> responses.DeletedIntegration:
-    """Delete an existing integration. The request is not repeated once it may have arrived."""
+    """Delete an existing integration. The request is not repeated if it may have been received."""
     request = Request(
         f"deleting integration {integration_id}",
         "DELETE",
@@ -100,7 +103,7 @@ def delete_integration(client: InstanceClient, integration_id: int) -> responses
 
 
 def undelete_integration(client: InstanceClient, integration_id: int) -> None:
-    """Undelete a deleted integration. The request is not repeated once it may have arrived."""
+    """Undelete a deleted integration. The request is not repeated if it may have been received."""
     request = Request(
         f"undeleting integration {integration_id}",
         "POST",
@@ -119,8 +122,8 @@ def describe_environment(
 ) -> Mapping[str, object]:
     """Return an environment's description.
 
-    Every instance states `sync_history`; an instance of this project also `history`,
-    `publications` and `disabled_checks`. include_rejected: also the rejected uploads in `history`.
+    Every instance reports `sync_history`; an instance of this project also reports `history`,
+    `publications` and `disabled_checks`. include_rejected: include rejected uploads in `history`.
     """
     params = None
     if include_rejected:
@@ -146,8 +149,8 @@ def restore_artifact(
 def accept_upload(client: InstanceClient, file_id: int) -> responses.AcceptedUpload:
     """Publish an upload that a check rejected.
 
-    The request is not repeated once it may have arrived. Raises NotFound also for an instance
-    without this call.
+    The request is not repeated if it may have been received. Also raises NotFound if the instance
+    does not support this call.
     """
     request = Request(
         f"accepting file {file_id}",
@@ -169,7 +172,10 @@ def accept_upload(client: InstanceClient, file_id: int) -> responses.AcceptedUpl
 def read_disabled_checks(
     client: InstanceClient, integration_id: int, environment: str
 ) -> frozenset[str]:
-    """Return the disabled checks of an environment. Raises UsageError for other instances."""
+    """Return the disabled checks of an environment.
+
+    Raises UsageError if the instance does not report them.
+    """
     description = describe_environment(client, integration_id, environment)
     checks = responses.parse_disabled_checks(description)
     if checks is None:

@@ -1,4 +1,4 @@
-"""One request to an instance or a storage, and its response."""
+"""One request to an instance or its storage, and the response."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
     from datapilot_defer.console import Progress
 
-MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a response of the API, not an artifact
+MAX_ANSWER_BYTES = 8 * 1024 * 1024  # of an API response, not of an artifact
 _HEADER_WORD = re.compile(r"[A-Za-z0-9.+_-]{1,64}")
-# A JSON string without these has no control character and no line break.
+# JSON without these bytes decodes to strings without control characters and line breaks.
 _MAY_NEED_CHANGE = re.compile(rb"[\\\x7f-\xff]")
 
 
 @dataclass(frozen=True)
 class Response:
-    """Status, headers and, unless it was written to a file, the body.
+    """Status, headers and, unless it was written to `destination`, the body.
 
-    content: the body as JSON, each string in one line; None when it is not JSON.
+    content: the body parsed as JSON, with control characters in its strings replaced; None if the
+    body is not JSON.
     """
 
     status: int
@@ -36,7 +37,7 @@ class Response:
     content: object = field(default=None, repr=False)
 
     def json(self) -> object:
-        """Return the body as JSON, each string in one line; None if it is not JSON."""
+        """Return the body parsed as JSON; None if it is not JSON."""
         return self.content
 
     @property
@@ -46,16 +47,16 @@ class Response:
 
     @property
     def request_id(self) -> str | None:
-        """Return the request ID in the log of the instance, if it states one."""
+        """Return the request ID that the instance logs; None if the response contains none."""
         return self._header_word("X-Request-ID")
 
     @property
     def instance_version(self) -> str | None:
-        """Return the version of the instance, if it states one."""
+        """Return the version of the instance; None if the response does not contain it."""
         return self._header_word("X-Datapilot-Version")
 
     def describe_request(self) -> str:
-        """Return the request ID and the version of the instance, for support."""
+        """Return the request ID and the version of the instance, as far as they are known."""
         facts = []
         if self.request_id:
             facts.append(f"request {self.request_id}")
@@ -69,18 +70,19 @@ class Response:
 
     @property
     def is_truncated(self) -> bool:
-        """Return whether a body that is declared as JSON is not JSON, because a part is missing."""
+        """Return whether the body is declared as JSON but is invalid, so a part may be missing."""
         is_declared_json = self.headers.get("Content-Type", "").startswith("application/json")
         return is_declared_json and self.json() is None and self.body.strip() != b"null"
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request, which can be repeated.
+    """One request.
 
-    action: for messages, such as "checking the credentials". url: of an API call, its path. body:
-    sent as JSON. content: an upload. destination: receives the body of a response with status 200.
-    limit_bytes: of that body.
+    action: a description for messages, such as "checking the credentials". url: a signed URL, or
+    the path of an API call. body: sent as JSON. content: the bytes of an upload. destination:
+    receives the body of a response with status 200. limit_bytes: the maximum size of that body.
+    repeatable: whether the request may be sent again after it may have been received.
     """
 
     action: str
@@ -96,7 +98,10 @@ class Request:
 
 
 def parse_body(body: bytes) -> object:
-    """Return a body as JSON, each string in one line; None if it is not JSON."""
+    """Return a body parsed as JSON; None if it is not JSON.
+
+    Control characters in strings, including line breaks, are replaced.
+    """
     try:
         content = json.loads(body)
         if _MAY_NEED_CHANGE.search(body) is None:

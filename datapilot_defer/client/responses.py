@@ -1,7 +1,7 @@
 """Responses of an instance's API as typed values.
 
 Source: the public clients altimate-datapilot-cli 0.3.8, @altimateai/dbt-integration 0.2.14 and the
-extension Power User for dbt. What only our own instance returns is optional everywhere.
+extension Power User for dbt. Fields that only an instance of this project returns are optional.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class EnvironmentSummary(msgspec.Struct, frozen=True):
 
 
 class IntegrationSummary(msgspec.Struct, frozen=True, rename=_RENAMED):
-    """An integration, which receives the artifacts of one dbt project. Timestamps are ISO.
+    """An integration, which receives the artifacts of one dbt project.
 
-    purge_at: when the instance removes a deleted integration.
+    Timestamps are ISO 8601. purge_at: when the instance permanently removes a deleted integration.
     """
 
     id: Id
@@ -69,7 +69,7 @@ class IntegrationSummary(msgspec.Struct, frozen=True, rename=_RENAMED):
         return not known or wanted.casefold() in known
 
     def to_json(self) -> dict[str, object]:
-        """Return the values that commands print."""
+        """Return the values that commands print as JSON."""
         return {
             "id": self.id,
             "name": self.name,
@@ -130,7 +130,7 @@ class AcceptedUpload(msgspec.Struct, frozen=True, rename=_RENAMED):
 
 
 class _Checks(msgspec.Struct, frozen=True):
-    """The disabled checks of an environment."""
+    """The disabled checks of an environment; None if the response does not contain them."""
 
     disabled_checks: tuple[str, ...] | None = None
 
@@ -148,9 +148,9 @@ class UploadReceipt:
 
 
 def parse_integrations(content: object, *, deleted: bool = False) -> list[IntegrationSummary]:
-    """Return the integrations that are not deleted, or only the deleted ones.
+    """Return the integrations that are not deleted, or with `deleted` only those that are.
 
-    Raises Unavailable for anything but a list.
+    Raises Unavailable for anything but a list of integrations.
     """
     if not isinstance(content, list):
         raise _unexpected_response_error("a list of integrations")
@@ -168,17 +168,17 @@ def parse_created_integration(content: object) -> int:
 
 
 def parse_deleted_integration(content: object) -> DeletedIntegration:
-    """Return the response to a deletion."""
+    """Return the response to a deletion. Raises Unavailable if it is invalid."""
     return _decode(content, DeletedIntegration)
 
 
 def parse_accepted_upload(content: object) -> AcceptedUpload:
-    """Return the response to accept_upload. Raises Unavailable if a field is missing."""
+    """Return the response to accept_upload. Raises Unavailable if it is invalid."""
     return _decode(content, AcceptedUpload)
 
 
 def parse_disabled_checks(content: object) -> frozenset[str] | None:
-    """Return the disabled checks in a response; None if it does not state them."""
+    """Return the disabled checks in a response; None if it does not contain them."""
     checks = _decode(content, _Checks).disabled_checks
     if checks is None:
         return None
@@ -186,14 +186,14 @@ def parse_disabled_checks(content: object) -> frozenset[str] | None:
 
 
 def parse_upload_target(content: object) -> UploadTarget:
-    """Return the response to signed_url. Raises Unavailable if a field is missing."""
+    """Return the response to signed_url. Raises Unavailable if it is invalid."""
     target = _decode(content, UploadTarget)
     _check_url(target.url)
     return target
 
 
 def parse_artifact_location(content: object) -> ArtifactLocation:
-    """Return the response to fetch_artifact_url. Raises Unavailable if a field is missing."""
+    """Return the response to fetch_artifact_url. Raises Unavailable if it is invalid."""
     location = _decode(content, ArtifactLocation)
     _check_url(location.url)
     return location
@@ -215,16 +215,16 @@ def parse_upload_receipt(content: object, file_id: int) -> UploadReceipt:
 
 
 def is_denied(content: object) -> bool:
-    """Return whether the instance denies the request."""
+    """Return whether the response denies the request with `"ok": false`."""
     return isinstance(content, dict) and content.get("ok") is False
 
 
 def error_detail(content: object) -> str:
-    """Return the reason in an error response, in one line; "" without one."""
+    """Return the reason in an error response, in one line; "" if there is none."""
     if not isinstance(content, dict):
         return ""
     reason = content.get("detail") or content.get("message") or ""
-    with suppress(RecursionError):  # what a decoder can follow may be too deep to be formatted
+    with suppress(RecursionError):  # a decoded value may be nested too deeply to be formatted
         if isinstance(reason, list):
             errors = _field_errors(content)
             reason = "; ".join(f"{_location(error)}: {error.get('msg', '')}" for error in errors)
@@ -252,7 +252,7 @@ def _field_errors(content: object) -> list[Mapping[str, object]]:
 
 
 def _location(error: Mapping[str, object]) -> str:
-    """Return the path of the field that a validation error is about, such as "name"."""
+    """Return the path of the field that a validation error is about, such as "name", or ""."""
     steps = error.get("loc")
     if not isinstance(steps, list):
         return ""
@@ -260,13 +260,13 @@ def _location(error: Mapping[str, object]) -> str:
 
 
 def _decode(content: object, response_type: type[T]) -> T:
-    """Return a JSON object as a typed value. null and "" count as missing. IDs may be strings."""
+    """Convert a JSON object. null and "" are treated as missing. IDs may be strings."""
     if not isinstance(content, dict):
         raise _unexpected_response_error("an object")
     fields = {name: value for name, value in content.items() if value not in (None, "")}
     try:
         return msgspec.convert(fields, response_type, strict=False)
-    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for half a character
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for an unpaired surrogate
         name = _find_unusable_field(fields, response_type)
         raise _unexpected_response_error(repr(name)) from None
 

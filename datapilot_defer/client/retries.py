@@ -22,9 +22,9 @@ READ_TIMEOUT_S = 60.0
 # Full jitter: a wait is random between 0 and its bound, which doubles from FIRST to LONGEST.
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 10.0
-# An attempt that begins later than this before the deadline could not succeed.
+# An attempt that starts with less time than this before the deadline could not succeed.
 _SHORTEST_TRY_S = 1.0
-# A slow server has this time to respond, also at the end of the budget.
+# A slow server has this much time to respond, even at the end of the budget.
 _SHORTEST_LIMIT_S = 5.0
 
 
@@ -32,8 +32,8 @@ _SHORTEST_LIMIT_S = 5.0
 class TimeLimits:
     """The time limits of the requests of one command.
 
-    deadline: of all of them. retry_s: how long a failed request is repeated. read_timeout_s: how
-    long to wait for data of a server.
+    deadline: applies to all of them together. retry_s: how long a failed request is repeated.
+    read_timeout_s: how long to wait for data from the server.
     """
 
     deadline: Deadline
@@ -44,7 +44,7 @@ class TimeLimits:
 class RetryBudget:
     """The attempts of one request. The budget starts with the first failure, or with `start`.
 
-    seconds: 0 for a single attempt.
+    seconds: the duration of the budget; 0 allows a single attempt.
     """
 
     def __init__(self, seconds: float, deadline: Deadline) -> None:
@@ -54,7 +54,7 @@ class RetryBudget:
         self._started_at: float | None = None
 
     def start(self) -> None:
-        """Start the budget now, so that a server that does not answer uses it up."""
+        """Start the budget now, so that it includes the time to wait for the first response."""
         self._started_at = time.monotonic()
 
     @property
@@ -65,7 +65,7 @@ class RetryBudget:
         return max(_SHORTEST_LIMIT_S, self._started_at + self._seconds - time.monotonic())
 
     def next_wait(self, failure: RequestFailure) -> float | None:
-        """Return the seconds to wait before the next attempt; None if there is none."""
+        """Return the seconds to wait before the next attempt; None if no attempt is left."""
         now = time.monotonic()
         if self._started_at is None:
             self._started_at = now
@@ -81,7 +81,7 @@ class RetryBudget:
         return wait_s
 
     def describe_end(self, failure: RequestFailure) -> str:
-        """Return why the request is not repeated, to append to the message of the last failure."""
+        """Return the requested wait and the number of attempts, for the error message, or ""."""
         description = ""
         if failure.retry_after_s and self._seconds:
             description = f"; it asks to wait {format_duration(failure.retry_after_s)}"

@@ -17,10 +17,9 @@ from datapilot_defer.version import program_version
 
 
 class TokenAuth(requests.auth.AuthBase):
-    """Authentication of API calls by token and instance name. As `auth`, it also prevents the use
-    of ~/.netrc.
+    """Authentication of API calls by token and instance name.
 
-    token: "" sends neither.
+    It also prevents the use of ~/.netrc. token: "" sends neither the token nor the instance name.
     """
 
     def __init__(self, token: str, instance_name: str) -> None:
@@ -38,25 +37,25 @@ class NoAuth(requests.auth.AuthBase):
     """No authentication, for signed URLs. It prevents the use of ~/.netrc."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Add nothing."""
+        """Return the request unchanged."""
         return request
 
 
 class _Session(requests.Session):
-    """A session that does not follow redirects and uses no proxy for this machine.
+    """A session that does not follow redirects and bypasses proxies for loopback hosts.
 
     requests would read the bodies of redirects without a limit. A proxy on another machine could
-    not reach this one, but would read the token.
+    not reach a server on this one, but would read the token.
     """
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Return None."""
+        """Return None, so that the requests library does not follow redirects."""
         return None
 
     def merge_environment_settings(
         self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
     ) -> Any:
-        """Return the settings of a request, without proxies for a loopback host."""
+        """Return the settings of a request. Remove the proxies if the host is a loopback host."""
         settings = super().merge_environment_settings(url, proxies, stream, verify, cert)
         if is_loopback(urlsplit(str(url)).hostname or ""):
             settings["proxies"] = {}
@@ -64,7 +63,7 @@ class _Session(requests.Session):
 
 
 def create_session(auth: requests.auth.AuthBase, *, ci_name: str | None) -> requests.Session:
-    """Return a session with our headers and the certificate authorities of the environment.
+    """Return a session with our headers and the certificate authorities that the environment sets.
 
     Raises UsageError if the environment specifies unusable certificate authorities.
     """
@@ -89,7 +88,7 @@ def find_proxy(url: str) -> str | None:
 
 
 def user_agent(ci_name: str | None = None) -> str:
-    """Return program, Python, system and CI for the User-Agent header."""
+    """Return the User-Agent header: program, Python version, operating system and CI system."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     agent = f"datapilot-defer/{program_version()} python/{python} {platform.system().lower()}"
     if ci_name:

@@ -24,7 +24,10 @@ Error = TypeVar("Error", bound=DatapilotError)
 
 
 def with_request(error: Error, response: Response) -> Error:
-    """Add the request ID and the version of the instance to an error, if they are known."""
+    """Add the request ID and the version of the instance to an error.
+
+    A response without a request ID leaves the error unchanged.
+    """
     if response.request_id is None:
         return error
     error.details["request_id"] = response.request_id
@@ -62,7 +65,8 @@ def _api_error(action: str, response: Response, credentials: Credentials) -> Dat
 def rejection_error(kind: str, response: Response) -> ArtifactRefused:
     """Return the error for an upload that the instance rejected.
 
-    Its details are the file ID and the names of the failed checks, if the instance states them.
+    Its details include the file ID and the names of the failed checks, if the instance reports
+    them.
     """
     content = response.json()
     reason = error_detail(content) or f"HTTP {response.status}"
@@ -85,7 +89,7 @@ def _unexpected_status_error(message: str, reason: str) -> Unavailable:
 
 
 def storage_error(action: str, response: Response) -> DatapilotError:
-    """Return the error for a signed URL that does not work."""
+    """Return the error for a signed URL that returned an error status."""
     return with_request(_storage_error(action, response), response)
 
 

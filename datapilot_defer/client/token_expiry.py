@@ -12,9 +12,9 @@ _HOUR = timedelta(hours=1)
 
 
 def parse_expiry(content: object) -> datetime | None:
-    """Return when the token expires, in UTC, from the response that confirms it.
+    """Return when the token expires, in UTC, from the response to the check of the credentials.
 
-    Returns None if it never expires, and for an instance that does not state it.
+    Returns None if it never expires, or if the instance reports no valid timestamp.
     """
     if not isinstance(content, dict):
         return None
@@ -33,7 +33,7 @@ def parse_expiry(content: object) -> datetime | None:
 def describe_expiry(expires_at: datetime | None, url: str) -> str | None:
     """Return the warning that a token of the instance at this URL expires soon.
 
-    Returns None if it expires after WARNING_PERIOD, or never.
+    Returns None if it expires later than WARNING_PERIOD from now, or if `expires_at` is None.
     """
     if expires_at is None:
         return None

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from datapilot_defer.deadline import Deadline
 
 CONNECT_TIMEOUT_S = 10.0
-# For connecting and for each 16 kB of an upload: urllib3 has one number for both.
+# For connecting and for each 16 kB of an upload, because urllib3 has one timeout for both.
 SEND_TIMEOUT_S = 30.0
 MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -64,12 +64,15 @@ class Transport:
         self._storage = sessions.create_session(sessions.NoAuth(), ci_name=ci_name)
 
     def send_to_api(self, request: Request) -> Response:
-        """Send a call with the token. A redirect is followed only on the same host."""
+        """Send an API call with the token. Follow redirects only on the same host and port."""
         absolute = replace(request, url=self._base_url + request.url)
         return self._send_following_redirects(self._api, absolute)
 
     def send_to_storage(self, request: Request) -> Response:
-        """Send a transfer to a signed URL, without the token. A redirect must be as secure."""
+        """Send an upload or a download to a signed URL, without the token.
+
+        `check_storage_url` applies to this URL and to the target of every redirect.
+        """
         check_storage_url(request.url, self._base_url, request.action)
         return self._send_following_redirects(self._storage, request)
 
@@ -93,7 +96,7 @@ class Transport:
     def _send_with_retries(self, session: requests.Session, request: Request) -> Response:
         budget = RetryBudget(self._limits.retry_s, self._deadline)
         if request.content is None:
-            budget.start()  # a long upload that fails is repeated
+            budget.start()  # not for an upload, which may take long before it fails
         while True:
             read_timeout_s = min(self._limits.read_timeout_s, budget.max_try_s)
             response, failure = self._send_once(session, request, read_timeout_s)
@@ -149,7 +152,7 @@ class Transport:
                 self._receive(response, request, request.destination)
                 return Response(response.status_code, response.headers)
             body = b"".join(self._chunks(response, request, MAX_ANSWER_BYTES))
-            # The time limit includes parsing.
+            # Parsing happens here so that the deadline applies to it too.
             return Response(response.status_code, response.headers, body, parse_body(body))
 
     def _receive(
@@ -166,7 +169,7 @@ class Transport:
     def _chunks(
         self, response: requests.Response, request: Request, limit_bytes: int
     ) -> Iterator[bytes]:
-        """Yield the body. Raises Unavailable at the deadline and beyond `limit_bytes`."""
+        """Yield the body in chunks. Raises Unavailable after the deadline or `limit_bytes`."""
         size = 0
         for chunk in response.iter_content(_chunk_bytes(response, request.action)):
             self._deadline.check(request.action)
@@ -180,9 +183,9 @@ class Transport:
 
 
 def _chunk_bytes(response: requests.Response, action: str) -> int:
-    """Return how many bytes of a body to read at once, so that little memory is enough.
+    """Return how many bytes of a body to read at once, to limit the use of memory.
 
-    Raises Unavailable for a compression that was not requested, such as two at a time.
+    Raises Unavailable for a compression that was not requested, such as two combined.
     """
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding in ("", "identity"):
@@ -204,7 +207,7 @@ def _final_error(
 
 
 def _failure_of_response(request: Request, response: Response) -> RequestFailure | None:
-    """Return why to repeat a request after this response, or None."""
+    """Return the failure if a response is a reason to repeat the request; None otherwise."""
     if response.status in failures.RETRIED_STATUS:
         reason = error_detail(response.json())
         return failures.failure_from_status(response.status, response.headers, request.url, reason)

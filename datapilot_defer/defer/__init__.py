@@ -1,1 +1,1 @@
-"""dbt's defer for one project: settings, state directory, dbt's command line, and explanation."""
+"""Deferral for one dbt project: settings, state directory, command line and explanation."""

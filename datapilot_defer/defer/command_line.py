@@ -31,7 +31,7 @@ STATE_ONLY_COMMANDS = {
     ("seed",),
     ("clone",),
     ("source", "freshness"),
-    ("source", "snapshot-freshness"),  # its former name
+    ("source", "snapshot-freshness"),  # former name of `source freshness`
 }
 RETRY_COMMAND = ("retry",)
 _TWO_WORDS = {"docs", "source"}
@@ -94,8 +94,8 @@ class CommandLine:
     """A command line of dbt.
 
     words: the program and its arguments. command: dbt's own command, such as ("docs", "generate").
-    favor_state: whether dbt favors the state when it defers; None for `dbt retry`, which repeats
-    the last run. removed: variables that change deferral and are removed from dbt's environment.
+    favor_state: whether dbt favors the state if the command defers. environment: dbt's environment
+    variables. removed: the variables that change deferral and were removed from them.
     """
 
     words: tuple[str, ...]
@@ -106,7 +106,7 @@ class CommandLine:
 
 
 def find_option(words: Sequence[str], *names: str) -> str | None:
-    """Return the last value of an option, which is the one that dbt uses; None without one."""
+    """Return the last value of an option, which is the one that dbt uses; None if there is none."""
     last_value = None
     for index, word in enumerate(words):
         name, equals, value = word.partition("=")
@@ -133,9 +133,10 @@ def compose_command(
     """Return the command line and environment that make dbt defer to `state`.
 
     words: dbt's command and options, as the user wrote them. state: None for a command that does
-    not use state. directories: the flags of `directory_flags`.
+    not use state. directories: the flags from `directory_flags`.
 
-    Raises UsageError for flags that contradict deferring to `state`.
+    Raises UsageError for a missing or unknown command, for flags that contradict deferring to
+    `state`, and for a dbt that cannot both select by one state and defer to another.
     """
     end, command = find_command(words)
     _check_conflicting_flags(words)
@@ -155,7 +156,7 @@ def compose_command(
 def dbt_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables for dbt.
 
-    They contain none that changes deferral, and no token of an instance.
+    Variables that change deferral and tokens of instances are removed.
     """
     variables = without_tokens(environ)
     return {name: value for name, value in variables.items() if name not in DEFER_VARIABLES}
@@ -196,7 +197,11 @@ def _deferral_flags(
 
 
 def _state_flags(words: Sequence[str], dbt: DbtInstallation, state: Path) -> list[str]:
-    """Return the flag for deferral. A --state of the user still applies to state:modified."""
+    """Return the flag for the state to defer to.
+
+    A --state of the user still applies to selectors such as state:modified. Raises UsageError for
+    dbt before 1.6, which cannot combine the two.
+    """
     if find_option(words, "--state") is None:
         return ["--state", str(state)]
     if dbt.major_minor < (1, 6):
@@ -223,7 +228,10 @@ def _check_conflicting_flags(words: Sequence[str]) -> None:
 
 
 def find_command(words: Sequence[str]) -> tuple[int, tuple[str, ...]]:
-    """Return the index after dbt's command, and its words. Raises UsageError without a command."""
+    """Return the index of the word after dbt's command, and the words of the command.
+
+    Raises UsageError if the command is missing or unknown.
+    """
     index = _skip_options(words, 0)
     if index == len(words):
         raise UsageError(

@@ -1,6 +1,6 @@
 """The project directory and the profiles directory of a dbt command.
 
-Their options may precede or follow dbt's command. dbt 1.x accepts them only after it.
+Users may write their options before or after dbt's command. dbt 1.x accepts them only after it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ _COMMANDS_WITHOUT_PROJECT = {("docs",), ("source",), ("system",), ("man",)}
 
 @dataclass(frozen=True)
 class DirectoryOptions:
-    """The directories that the user gave, as absolute paths; None for a directory that was not
-    given.
+    """The directories that the user gave, as absolute paths.
 
-    words: the arguments for dbt without these options.
+    words: the arguments for dbt without these options. project, profiles: None if not given.
     """
 
     words: tuple[str, ...]
@@ -35,10 +34,10 @@ class DirectoryOptions:
 def take_directory_options(
     words: Sequence[str], *, project_dir: str | None, profiles_dir: str | None
 ) -> DirectoryOptions:
-    """Remove the options for directories from the arguments for dbt.
+    """Separate the options for directories from the other arguments for dbt.
 
     project_dir, profiles_dir: options that precede dbt's command. The last occurrence of an option
-    counts.
+    takes precedence.
 
     Raises UsageError for an option without a directory.
     """
@@ -56,7 +55,7 @@ def take_directory_options(
 
 
 def _take_option(words: Sequence[str], name: str) -> tuple[str | None, list[str]]:
-    """Return the last value of an option, or None, and the other words."""
+    """Return the last value of an option, or None, and the remaining words."""
     value = None
     others: list[str] = []
     remaining = iter(words)
@@ -87,7 +86,7 @@ def directory_flags(
     project: DbtProject,
     environ: Mapping[str, str],
 ) -> list[str]:
-    """Return dbt's flags for the directories."""
+    """Return dbt's flags for the directories; [] for a command that needs no project."""
     if command in _COMMANDS_WITHOUT_PROJECT:
         return []
     flags: list[str] = []
@@ -101,7 +100,10 @@ def directory_flags(
 
 
 def fallback_profiles_directory(project: DbtProject, environ: Mapping[str, str]) -> Path | None:
-    """Return the project's directory if only it has a profiles.yml, which dbt would not find."""
+    """Return the project's directory if only it has a profiles.yml; None otherwise.
+
+    dbt itself does not look for the file there.
+    """
     if _find_as_dbt(environ) is not None or not _has_profiles(project.folder):
         return None
     return project.folder
@@ -113,9 +115,10 @@ def find_profiles_directory(project: DbtProject, environ: Mapping[str, str]) -> 
 
 
 def _find_as_dbt(environ: Mapping[str, str]) -> Path | None:
-    """Return where dbt finds profiles.yml: DBT_PROFILES_DIR, the current directory, or ~/.dbt.
+    """Return the directory where dbt finds profiles.yml, or None.
 
-    dbt does not look in the project's directory.
+    It is the value of DBT_PROFILES_DIR, the current directory or ~/.dbt. dbt does not look in the
+    project's directory.
     """
     named = environ.get("DBT_ENGINE_PROFILES_DIR") or environ.get("DBT_PROFILES_DIR")
     if named:

@@ -22,10 +22,11 @@ _FORWARDED_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 def run_dbt(
     words: Sequence[str], environment: Mapping[str, str], *, grace_s: float = GRACE_S
 ) -> int:
-    """Run dbt and return its exit code, or 128 + n after this process received signal n.
+    """Run dbt and return its exit code, or 128 + n if it or this process received signal n.
 
-    SIGTERM is forwarded as SIGINT, on which dbt cancels its queries. dbt is killed if it is still
-    running `grace_s` later. Raises UsageError if dbt cannot be started.
+    Signals that dbt does not receive directly are forwarded as SIGINT, or as Ctrl+Break on Windows,
+    so that dbt cancels its queries. dbt is killed if it is still running `grace_s` seconds later.
+    Raises UsageError if dbt cannot be started.
     """
     # A terminal sends Ctrl-C to both processes. Elsewhere dbt gets its own process group: a
     # SIGTERM to our complete group, which Airflow sends, would end dbt before it can cancel.
@@ -33,7 +34,7 @@ def run_dbt(
     with _SignalForwarder(own_group, grace_s) as forwarder:
         child = _start(words, environment, own_group=own_group)
         forwarder.child = child
-        if forwarder.received_signal is not None:  # during the start
+        if forwarder.received_signal is not None:  # while dbt was starting
             child.terminate()
         exit_code = child.wait()
     if forwarder.received_signal is not None:
@@ -76,7 +77,7 @@ class _SignalForwarder:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._previous_handlers[number] = signal.signal(number, self._forward)
             elif self._own_process_group and number == signal.SIGINT:
-                # SIGINT is ignored by a handler. dbt would inherit SIG_IGN, and could then not be
+                # Ignore SIGINT with a handler. dbt would inherit SIG_IGN, and could then not be
                 # interrupted. Other ignored signals (nohup, background jobs) stay ignored.
                 self._previous_handlers[number] = signal.signal(number, lambda *_: None)
         return self
@@ -92,7 +93,8 @@ class _SignalForwarder:
         self.received_signal = number
         if self.child is None or self.child.poll() is not None:
             return
-        # A console's Ctrl+C and Ctrl+Break reach dbt directly, as a terminal's Ctrl-C does.
+        # Ctrl+C and Ctrl+Break in a Windows console reach dbt directly, as Ctrl-C in a terminal
+        # does.
         if self._own_process_group or (os.name != "nt" and number != signal.SIGINT):
             self.child.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT))
         if is_first:
@@ -108,7 +110,7 @@ def _available_signals() -> Iterator[int]:
 
 
 def _is_terminal_foreground() -> bool:
-    """Return whether a terminal sends its signals to this process."""
+    """Return whether a terminal sends signals, such as Ctrl-C, to this process."""
     if sys.platform == "win32":
         return sys.stdin.isatty()
     for descriptor in (0, 1, 2):

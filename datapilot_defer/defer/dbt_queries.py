@@ -23,8 +23,8 @@ from datapilot_defer.defer.nodes import ManifestNode, read_nodes
 from datapilot_defer.errors import UsageError
 
 _OUTPUT_MARKER = "datapilot-found:"
-# The query of the adapter with which dbt resolves a reference: one listing per schema, which dbt
-# caches.
+# The adapter's query with which dbt resolves a reference. It lists each schema once, because dbt
+# caches the result.
 _EXISTING_RELATIONS_SQL = """
 {%- if execute -%}
 {%- set found = [] -%}
@@ -50,8 +50,9 @@ _SHOWN_LINES = 12
 class QueryResult:
     """Results of the queries.
 
-    nodes: the project's own nodes. exists: unique IDs of those with a relation in the development
-    database. selected: unique IDs of the selected nodes; None without a selection.
+    nodes: nodes, sources and functions of the project and its packages, by unique ID. exists:
+    unique IDs of those with a relation in the development database. selected: unique IDs of the
+    selected nodes; None without a selection.
     """
 
     nodes: Mapping[str, ManifestNode]
@@ -60,7 +61,7 @@ class QueryResult:
 
     @property
     def names(self) -> Mapping[str, str]:
-        """Return the names of the nodes by unique id."""
+        """Return the names of the nodes by unique ID."""
         return {unique_id: node.name for unique_id, node in self.nodes.items()}
 
 
@@ -85,10 +86,11 @@ class DbtQuery:
     def run(self, selection: Sequence[str], state: Path) -> QueryResult:
         """Run the dbt commands in parallel, because each takes seconds to start.
 
-        selection: --select, --exclude and --selector as dbt takes them; empty to select nothing.
-        Raises UsageError with dbt's output when dbt fails.
+        selection: --select, --exclude and --selector with their values; empty to select nothing.
+        state: the directory for selectors such as state:modified. Raises UsageError with dbt's
+        output if dbt fails.
         """
-        with ExitStack() as children:  # ends every dbt process, also after an error
+        with ExitStack() as children:  # ends every dbt process, even after an error
             compiling = self._start_dbt(children, "compile", "--inline", _EXISTING_RELATIONS_SQL)
             listing = None
             if selection:
@@ -179,7 +181,10 @@ def _parse_selected(output: str) -> frozenset[str]:
 
 
 def _parse_json_lines(lines: Iterable[str]) -> Iterator[Any]:
-    """Yield the lines that are JSON. Warnings on stderr are between them and may look similar."""
+    """Yield the values of the lines that are JSON, and skip the others.
+
+    Warnings on stderr are between them and may look similar.
+    """
     for line in lines:
         with suppress(ValueError):
             yield json.loads(line)

@@ -25,7 +25,7 @@ ENVIRONMENT_OR_VARIABLE = re.compile(r"var\s*\(")  # env_var(…) or var(…)
 
 @dataclass(frozen=True)
 class DbtTarget:
-    """The options that select the target of a dbt command.
+    """The settings that select the target of a dbt command.
 
     name, profile: None selects the default. profiles: the directory of profiles.yml.
     """
@@ -38,7 +38,7 @@ class DbtTarget:
 def select_target(
     project: DbtProject, options: Sequence[str], environ: Mapping[str, str]
 ) -> DbtTarget:
-    """Return the target of a dbt command with these options."""
+    """Return the target that these options, or else the environment variables, select."""
     directory = find_option(options, "--profiles-dir")
     profiles = find_profiles_directory(project, environ)
     if directory:
@@ -55,7 +55,7 @@ def _read_variable(environ: Mapping[str, str], name: str) -> str | None:
 
 
 def find_constant_target(target: DbtTarget, project: DbtProject) -> tuple[str, str] | None:
-    """Return the names of the profile and of the target, including defaults.
+    """Return the names of the profile and the target, with defaults applied.
 
     Returns None if they are unknown, or if the target's relations may change with environment
     variables or `--vars`.

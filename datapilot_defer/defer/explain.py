@@ -1,8 +1,8 @@
-"""dbt's rule for where a reference resolves, applied before a run.
+"""dbt's rule for resolving references, applied before a run.
 
 Source of the rule: `RuntimeRefResolver.create_relation` of dbt-core 1.8 to 1.11, and
-`Manifest.merge_from_artifact` of dbt-core 1.5 to 1.7, which resolves once, before the first model
-is built.
+`Manifest.merge_from_artifact` of dbt-core 1.5 to 1.7, which resolves all references once, before
+the first model is built.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from datapilot_defer.defer.nodes import BUILDABLE, ManifestNode
 
-# The resource types that each command builds, and those that count as selected.
+# The resource types that each command builds, and those that it treats as selected.
 BUILT_BY_COMMAND: Mapping[str, frozenset[str]] = {
     "build": frozenset(BUILDABLE),
     "run": frozenset({"model"}),
@@ -30,10 +30,11 @@ _REFERENCED_TYPES = frozenset({*BUILDABLE, "source"})
 class Reference:
     """One reference of a node.
 
-    relation: as the compiled SQL will contain it. resolution: "selected" (built before it in this
-    run), "built_here" (exists in development, or needs no relation), "deferred" (production's,
-    because development has none), "favored" (production's, although development has one), or
-    "missing" (in neither). via: the ephemeral model whose SQL contains the reference.
+    node, reference: unique IDs. relation: as the compiled SQL will contain it. resolution:
+    "selected" (built before the node in this run), "built_here" (exists in development, or needs no
+    relation), "deferred" (production's, because development has none), "favored" (production's,
+    although development has one), or "missing" (in neither). via: the ephemeral model whose SQL
+    contains the reference.
     """
 
     node: str
@@ -57,8 +58,9 @@ class Resolution:
 class DeferContext:
     """The facts that the rule depends on.
 
-    project_nodes and state_nodes: by unique ID. existing_relations: unique IDs with a relation in
-    the development database. resolves_before_run: dbt before 1.8. age: the state's, in words.
+    project_nodes and state_nodes: by unique ID. existing_relations: unique IDs of nodes with a
+    relation in the development database. resolves_before_run: whether dbt resolves references
+    before the run, as dbt before 1.8 does. age: the age of the state, in words.
     """
 
     project_nodes: Mapping[str, ManifestNode]
@@ -82,7 +84,7 @@ def explain_references(
 ) -> list[Reference]:
     """Return the references of the selected models and snapshots and of their ephemeral parents.
 
-    selected: unique ids; None explains each model and snapshot of `project` as if run alone.
+    selected: unique IDs; None explains each model and snapshot of `project` as if it ran alone.
     """
     explained_types = _EXPLAINED_TYPES & SELECTED_BY_COMMAND[context.command]
     references: list[Reference] = []
@@ -160,7 +162,7 @@ def _resolve_source(context: DeferContext, source: ManifestNode) -> Resolution:
 def _resolve_to_state(
     context: DeferContext, target: ManifestNode, *, is_selected: bool
 ) -> Resolution | None:
-    """Return production's relation if dbt uses it."""
+    """Return the resolution to production's relation; None if dbt does not use that relation."""
     relation = context.state_relation(target.unique_id)
     if not relation:
         return None

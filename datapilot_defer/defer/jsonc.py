@@ -1,7 +1,7 @@
 """JSON with comments, as VS Code reads it, and edits that change no other byte of the text.
 
 Comments, trailing commas, a byte order mark and every line ending are preserved. The last
-occurrence of a repeated key counts, as in VS Code.
+occurrence of a repeated key takes effect, as in VS Code.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ _WHITESPACE_AND_COMMENTS = re.compile(r"(?:[ \t\r\n\ufeff]+|//[^\r\n]*|/\*.*?\*/
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]++|\\.)*+"')
 _COMMENT_ON_LINE = re.compile(r"[ \t]*(?://[^\r\n]*|/\*[^\r\n]*?\*/)")
 _LITERAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null")
-_DEFAULT_INDENT = "    "  # VS Code's
+_DEFAULT_INDENT = "    "  # VS Code's default
 
 
 class NotJsoncError(ValueError):
-    """The text is not JSON with comments. The message contains position and cause."""
+    """Text that is not JSON with comments. The message states the cause and any known position."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class JsoncValue:
     members: tuple[JsoncMember, ...] | None = None
 
     def member(self, key: str) -> JsoncMember | None:
-        """Return the member of a key that counts."""
+        """Return the last member with this key, which takes effect; None if there is none."""
         return next((member for member in reversed(self.members or ()) if member.key == key), None)
 
 
@@ -49,7 +49,7 @@ class JsoncMember:
 
 
 def parse(text: str) -> JsoncValue:
-    """Parse a text. A text without a value is an empty object. Raises NotJsoncError."""
+    """Parse a text. Treat a text without a value as an empty object. Raises NotJsoncError."""
     start = _skip_whitespace(text, 0)
     if start == len(text):
         return JsoncValue(start, start, {}, ())
@@ -66,9 +66,9 @@ def parse(text: str) -> JsoncValue:
 def set_members(
     text: str, root: JsoncValue, path: Sequence[str], values: Mapping[str, object]
 ) -> str:
-    """Return the text with these members of the object at `path`. All other bytes stay.
+    """Return the text with these members set in the object at `path`.
 
-    root: the parsed text. Missing objects on the path are created.
+    All other bytes are preserved. root: the parsed text. Missing objects on the path are created.
     Raises NotJsoncError if a value on the path is not an object.
     """
     if root.start == root.end:
@@ -86,7 +86,7 @@ def set_members(
 
 
 def remove_member(text: str, root: JsoncValue, path: Sequence[str]) -> str:
-    """Return the text without the member at `path`, which exists, and without its comment."""
+    """Return the text without the member at `path`, which must exist, and without its comment."""
     parent = root
     for key in path[:-1]:
         parent = next(m for m in reversed(parent.members or ()) if m.key == key).node
@@ -156,7 +156,7 @@ def _insert_into_empty(text: str, value: object) -> str:
 
 
 def _insert_members(text: str, parent: JsoncValue, values: Mapping[str, object]) -> str:
-    """Add members after the last one, formatted like the others."""
+    """Add members to an object, after its last one and formatted like the others."""
     if parent.members:
         return _append_members(text, parent.members[-1], values)
     outer = _indentation_at(text, parent.start)
@@ -202,7 +202,7 @@ def _is_first_on_line(text: str, position: int) -> bool:
 
 
 def _end_of_trailing_comment(text: str, position: int) -> int:
-    """Return the end of a comment on the same line, which belongs to the preceding value."""
+    """Return the end of the preceding value's comment on the same line; `position` if none."""
     match = _COMMENT_ON_LINE.match(text, position)
     return match.end() if match else position
 
@@ -218,7 +218,7 @@ def _dump_indented(value: object, margin: str, unit: str, newline: str) -> str:
 
 
 def _indentation_at(text: str, position: int) -> str:
-    """Return the indentation of the line of a position."""
+    """Return the indentation of the line that contains a position."""
     line_start = text.rfind("\n", 0, position) + 1
     line = text[line_start:position].lstrip("\ufeff")
     return line[: len(line) - len(line.lstrip(" \t"))]

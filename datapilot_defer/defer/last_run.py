@@ -1,4 +1,4 @@
-"""The record that dbt keeps of its last command, in the target directory."""
+"""dbt's record of its last command: run_results.json in the target directory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_PATH_LENGTH = 500
 
 @dataclass(frozen=True)
 class LastRun:
-    """The command that wrote run_results.json. arguments: its options by dbt's names."""
+    """The command that wrote run_results.json. arguments: its options, by dbt's names for them."""
 
     invocation_id: str | None
     arguments: Mapping[str, Any]
@@ -56,13 +56,14 @@ def check_retry(
 ) -> None:
     """Raise UsageError if `dbt retry`, which repeats the last run with its flags, would not defer.
 
-    This is the case if the last run was not deferred, or if its state directory no longer exists.
-    favor_state: None keeps the setting of the last run.
+    This is the case if the last run was not deferred, or if its state directory no longer contains
+    a manifest. Also raises UsageError if the last run had a different setting from `favor_state`;
+    None accepts both. A missing record, or one of a command that never defers, is accepted.
     """
     target = Path(find_option(words, "--state") or project.target)
     file = project.folder / target / Kind.RUN_RESULTS.file_name
     last_run = read_last_run(file)
-    if last_run is None:  # dbt reports that there is none
+    if last_run is None:  # dbt itself reports that there is none
         return
     arguments = last_run.arguments
     deferring_commands = [command[-1] for command in DEFERRING_COMMANDS]
@@ -82,7 +83,7 @@ def check_retry(
     state = arguments.get("state")
     if not isinstance(state, str):
         return
-    # Unlike Path.is_file, it never raises: the path may be any text.
+    # Unlike Path.is_file, os.path.isfile never raises an error. The path may be any text.
     if not os.path.isfile(project.folder / state / Kind.MANIFEST.file_name):  # noqa: PTH113
         raise UsageError(
             f"the last run deferred to {to_single_line(state, _MAX_PATH_LENGTH)}, which "

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Resource types for which `dbt build` creates a relation or routine.
 BUILDABLE = ("model", "seed", "snapshot", "function")
-# A test may be defined in a schema.yml, which is a file of any project.
+# Tests are excluded: they may be defined in a schema.yml, and any project may have such a file.
 _DEFINED_IN_OWN_FILES = ("model", "seed", "snapshot")
 _OPTIONAL_SECTIONS = ("sources", "functions")
 
@@ -24,8 +24,8 @@ _OPTIONAL_SECTIONS = ("sources", "functions")
 class ManifestNode:
     """One node, source or function.
 
-    name: as users write it, such as "orders", "raw.payments" or "orders.v2".
-    relation: as dbt writes it into SQL; None for a node without one. parents: in dbt's order.
+    name: as users write it, such as "orders", "raw.payments" or "orders.v2". relation: as dbt
+    writes it into SQL; None for a node without one. parents: their unique IDs, in dbt's order.
     """
 
     unique_id: str
@@ -55,7 +55,10 @@ def read_nodes(manifest: Artifact) -> dict[str, ManifestNode]:
 
 
 def list_unique_ids(manifest: Artifact) -> list[str]:
-    """Return the unique IDs of the nodes, much faster than `read_nodes`. Raises the same."""
+    """Return the unique IDs of the nodes, much faster than `read_nodes`.
+
+    Raises ArtifactRefused for a file that is not a manifest of dbt.
+    """
     sections = _sections_of(manifest)
     try:
         return list(dbt_json.entries(sections["nodes"]))

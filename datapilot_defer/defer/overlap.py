@@ -18,10 +18,10 @@ from datapilot_defer.errors import ArtifactRefused, UsageError
 from datapilot_defer.yaml_file import read_yaml_file
 
 _PACKAGE_FILES = ("packages.yml", "dependencies.yml")
-# dbt 1.7 and later record all installed packages in it, including indirect ones.
+# dbt 1.7 and later record all packages in this file, including indirect ones.
 _PACKAGE_LOCK = "package-lock.yml"
 _PACKAGE_KEYS = ("package", "git", "local", "tarball", "private", "subdirectory")
-# dbt 2.x reads them, dbt 1.x does not.
+# dbt 2.x reads these variables. dbt 1.x does not.
 _INSTALL_PATH_VARIABLES = ("DBT_PACKAGES_INSTALL_PATH", "DBT_ENGINE_PACKAGES_INSTALL_PATH")
 
 
@@ -30,7 +30,8 @@ def check_overlap(
 ) -> None:
     """Raise ArtifactRefused for a manifest without a node of the project or of its packages.
 
-    Warn if all common nodes are in a package that is not the manifest's own project.
+    Warn instead if not all packages are installed, because they cannot be checked. Also warn if all
+    common nodes are in packages, and the manifest is not of one of these packages.
     """
     nodes = _ManifestNodes(manifest)
     if nodes.are_in(project):
@@ -54,7 +55,7 @@ def check_overlap(
 
 
 class _ManifestNodes:
-    """The nodes of a manifest. Their names by package, with and without version."""
+    """The nodes of a manifest. names_by_package: their names, with and without a version."""
 
     def __init__(self, manifest: Artifact) -> None:
         self._manifest = manifest
@@ -67,9 +68,9 @@ class _ManifestNodes:
             names.add(name.partition(".")[0])
 
     def are_in(self, project: DbtProject) -> bool:
-        """Return whether some are models, seeds or snapshots of this project.
+        """Return whether some of the nodes are models, seeds or snapshots of this project.
 
-        For a project without files of its own, its name decides.
+        For a project without files of its own, only the package name is compared.
         """
         names = self.names_by_package.get(project.name)
         if names is None:
@@ -77,13 +78,13 @@ class _ManifestNodes:
         project_names = {path.stem for path in project.sources}
         if not project_names or not project_names.isdisjoint(names):
             return True
-        # A snapshot, or a version with `defined_in`, may have another name than its file.
+        # A snapshot, or a version with `defined_in`, may have a different name from its file.
         paths = read_defining_files(self._manifest, project.name)
         return any(_has_file(project.folder, path) for path in paths)
 
 
 def _has_file(folder: Path, path: str) -> bool:
-    """Return whether a file exists in a directory. path: as dbt writes it on any system."""
+    """Return whether a file exists in a directory. path: relative, with any system's separators."""
     file = os.path.normpath(folder / path.replace("\\", "/"))
     return Path(file).is_relative_to(folder) and os.path.isfile(file)  # noqa: PTH113 - never raises
 
@@ -120,7 +121,8 @@ def _list_installed_packages(project: DbtProject, environ: Mapping[str, str]) ->
 def _lacks_packages(project: DbtProject, environ: Mapping[str, str]) -> bool:
     """Return whether the project declares packages that `dbt deps` has not installed.
 
-    Packages are counted, including indirect ones, because a package may have any name.
+    Only the numbers of packages, including indirect ones, are compared, because a package may have
+    any name.
     """
     packages: set[tuple[str, ...]] = set()
     for name in _PACKAGE_FILES:
@@ -132,7 +134,7 @@ def _lacks_packages(project: DbtProject, environ: Mapping[str, str]) -> bool:
 
 
 def _read_packages(file: Path) -> Iterator[tuple[str, ...]]:
-    """Yield the identity of each package, which is the same in both kinds of files."""
+    """Yield the values that identify each package, whether in a package file or the lock file."""
     try:
         content = read_yaml_file(file)
     except UsageError:  # the file does not exist, or dbt reports the problem

@@ -1,9 +1,9 @@
-"""The check that a manifest's relations are not those of the reader's own target.
+"""The check that a manifest's relations are not those of the user's own target.
 
-Deferring to such a manifest reads the tables that the reader builds, not production's. dbt's own
-files in the target directory answer this without another dbt command: manifest.json contains the
-relations, and run_results.json of the same command names the target. Without both, the result is
-unknown.
+Deferring to a manifest of the user's own target reads the tables that the user builds, not
+production's. Files that dbt wrote to the target directory answer this without another dbt command:
+manifest.json contains the relations, and run_results.json of the same command names the target.
+Without both, the result is unknown.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CONFIG_WITH_VARIABLE = re.compile(r"config\s*\((?:(?!\}\}).)*?var\s*\(", re.DOT
 
 @dataclass(frozen=True)
 class OwnRelations:
-    """Relations that a manifest has in common with the reader's own target.
+    """Relations that a manifest has in common with the user's own target.
 
     manifest: the file that dbt wrote for that target. example: one of the relations.
     """
@@ -61,7 +61,11 @@ class OwnRelations:
 def find_own_relations(
     state: Artifact, project: DbtProject, target: DbtTarget
 ) -> OwnRelations | None:
-    """Return the common relations if all of them are the same, otherwise None.
+    """Return the relations that the state has in common with the user's own target, or None.
+
+    None means that a common node has another relation in the state, that environment variables or
+    `--vars` may change relations, or that the files in dbt's target directory do not describe the
+    target.
 
     state: the manifest to defer to. target: that of the command that will defer.
     """
@@ -96,7 +100,7 @@ def _is_of_target(last_run: LastRun, target: DbtTarget, project: DbtProject) -> 
 
 
 def _without_links(directory: Path) -> str:
-    """Return the path without links, or an invalid path unchanged.
+    """Return the path with symbolic links resolved, or an invalid path unchanged.
 
     `Path.resolve` raises an error for a loop of links.
     """
@@ -116,9 +120,9 @@ def _read_argument(last_run: LastRun, name: str) -> str | None:
 def _compare_relations(
     state: Artifact, own: Artifact, file: Path, project: str
 ) -> OwnRelations | None:
-    """Return the common relations, or None if one differs, which is usually the first one.
+    """Return the common relations; None if there are none or one differs, usually the first.
 
-    Relations of packages do not count: building them may be another team's task, on any target.
+    Relations of packages are ignored. Building them may be another team's task, on any target.
     """
     prefixes = tuple(f"{resource_type}.{project}." for resource_type in _WITH_RELATION)
     own_nodes = dbt_json.entries(own.sections["nodes"])
@@ -165,7 +169,7 @@ def _unless_changing(
 def _may_change(own: Artifact, project: DbtProject) -> bool:
     """Return whether environment variables or `--vars` may change the project's relations.
 
-    The macros that name relations may read them, and the configuration of a node.
+    The macros that name relations and the configuration of a node may read them.
     """
     if any(ENVIRONMENT_OR_VARIABLE.search(sql) for sql in _read_naming_macros(own)):
         return True

@@ -1,8 +1,8 @@
-"""The defer settings of a project, and the options of one call that override them.
+"""The defer settings of a project, and the options of one command that override them.
 
-They are those of the VS Code extension's panel, so that both show the same switch. `environment` is
-a key of this program in the project's entry. The panel changes one key at a time, and the extension
-ignores unknown keys.
+The settings are those of the VS Code extension's panel, so that both show the same values. Only
+this program uses the key `environment` in the project's entry. It is preserved, because the panel
+changes one key at a time, and the extension ignores unknown keys.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ T = TypeVar("T", bool, int, str)
 class DeferSettings:
     """Settings of one project.
 
-    mode: "local" (manifest_path, as written) or "integration" (integration_id and environment).
+    mode: "local" (uses manifest_path, stored as written), "integration" (uses integration_id and
+    environment), or None if no source is stored.
     """
 
     file: SettingsFile
@@ -50,7 +51,7 @@ class DeferSettings:
 
 @dataclass(frozen=True)
 class SettingsOverrides:
-    """Options of one call that override stored settings. integration: ID or name."""
+    """Options of one command that override stored settings. integration: ID or name."""
 
     integration: int | str | None = None
     environment: str | None = None
@@ -59,16 +60,16 @@ class SettingsOverrides:
 
     @property
     def has_source(self) -> bool:
-        """Return whether they select the manifest, whatever is stored."""
+        """Return whether the options select a manifest on their own."""
         return self.integration is not None or bool(self.manifest_path)
 
 
 def read_settings(file: SettingsFile) -> DeferSettings:
-    """Return the project's settings; all off if the file has none.
+    """Return the project's settings; everything is off if the file has none.
 
     Settings of the other mode are not read, because `enable` does not replace them.
 
-    Raises UsageError for a wrong type or value.
+    Raises UsageError for a value that is invalid or has the wrong type.
     """
     path_type = _read_value(file, "manifestPathType", str)
     mode = None
@@ -95,7 +96,10 @@ def read_settings(file: SettingsFile) -> DeferSettings:
 
 
 def _read_environment(file: SettingsFile) -> str | None:
-    """Return the environment. JSON can contain half a character, which cannot be sent."""
+    """Return the environment, or None.
+
+    Raises UsageError for an unpaired surrogate, which JSON can contain, but which cannot be sent.
+    """
     environment = _read_value(file, "environment", str) or ""
     try:
         environment.encode()
@@ -124,7 +128,7 @@ def _wrong_value_error(file: SettingsFile, name: str, expected: str) -> UsageErr
 def apply_overrides(
     stored: DeferSettings, overrides: SettingsOverrides, *, connection: Connection, offline: bool
 ) -> DeferSettings:
-    """Return the settings, overridden by the options of this call.
+    """Return the settings, overridden by the options of this command.
 
     offline: look up the name of an integration in the cache only.
 
@@ -155,7 +159,10 @@ def apply_overrides(
 
 
 def _absolute_path(written: str) -> str:
-    """Return the directory of a path on the command line. Variables in it are not expanded."""
+    """Return the absolute manifest directory of a path on the command line.
+
+    A path with a variable, `${…}`, is returned unchanged.
+    """
     if "${" in written:
         return written
     return str(manifest_directory(Path(os.path.normpath(Path.cwd() / written))))
@@ -173,10 +180,10 @@ def require_enabled(settings: DeferSettings, project: DbtProject) -> DeferSettin
 
 
 def resolve_manifest_directory(settings: DeferSettings, environ: Mapping[str, str]) -> Path:
-    """Return the absolute directory of local mode, with variables expanded.
+    """Return the absolute manifest directory of local mode, with variables expanded.
 
-    Raises UsageError if none is set, if an environment variable in it is not set, and for a
-    directory that cannot be read.
+    Raises UsageError if no path is set, if an environment variable in it is not set or may contain
+    a secret, and if the directory cannot be read.
     """
     file = settings.file
     if not settings.manifest_path:
@@ -193,7 +200,7 @@ def resolve_manifest_directory(settings: DeferSettings, environ: Mapping[str, st
 
 
 def _check_accessible(directory: Path) -> None:
-    """Raise UsageError if the directory cannot be accessed."""
+    """Raise UsageError if the directory cannot be accessed. A missing one is accepted."""
     try:
         (directory / "manifest.json").stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -218,7 +225,7 @@ def _expand_variable(file: SettingsFile, environ: Mapping[str, str], match: re.M
 
 
 def manifest_directory(path: Path) -> Path:
-    """Return the directory of a path, which may be the path of the manifest.json in it."""
+    """Return a path, or its parent directory if it is the path of a manifest.json file."""
     # Path.is_dir raises an error for a name that is too long.
     if path.name == "manifest.json" and not os.path.isdir(path):  # noqa: PTH112
         return path.parent
@@ -226,14 +233,20 @@ def manifest_directory(path: Path) -> Path:
 
 
 def to_portable_path(path: Path, file: SettingsFile) -> str:
-    """Return a path for a shared settings file: relative to its workspace."""
+    """Return a path as a shared settings file should contain it.
+
+    It is relative to `${workspaceFolder}`, or unchanged if it is outside the workspace.
+    """
     if not path.is_relative_to(file.base):
         return str(path)
     return f"{_WORKSPACE_VARIABLE}/{path.relative_to(file.base).as_posix()}"
 
 
 def relocate_path(written: str, source: SettingsFile, target: SettingsFile) -> str:
-    """Return a path of local mode from one settings file for another one."""
+    """Return the manifest path of one settings file, as another one should contain it.
+
+    It is unchanged if both have the same base or if it starts with an environment variable.
+    """
     if source.base == target.base or written.startswith("${env:"):
         return written
     path = source.base / written.replace(_WORKSPACE_VARIABLE, str(source.base))

@@ -1,8 +1,9 @@
-"""Files with the defer settings of projects, shared with the panel of the VS Code extension.
+"""Files with the defer settings of dbt projects.
 
-They are `dbt.deferConfigPerProject` in the workspace's `.vscode/settings.json`. Outside a
-workspace, they are in a file in the user's config directory. The key of a project is its directory
-relative to the workspace, "" if they are the same.
+In a workspace, the settings are `dbt.deferConfigPerProject` in `.vscode/settings.json`, which the
+panel of the VS Code extension also uses. The key of a project is its directory relative to the
+workspace, "" if they are the same. Outside a workspace, the settings are in a file in the user's
+config directory, and the key is the directory of the project.
 
 Source: `insightsPanel.ts` and `deferToProdService.ts` of the extension vscode-dbt-power-user 0.64.
 """
@@ -33,8 +34,9 @@ _EMPTY = jsonc.parse("")
 class SettingsFile:
     """A settings file, read once, and the key of one project in it.
 
-    base: the directory of relative paths in the file. text and root: content, also parsed; empty if
-    the file does not exist. problem: why the file cannot be read, or None.
+    base: the directory that paths in the file are relative to. text, root: the content and its
+    parsed value; empty if the file does not exist or cannot be read. problem: the error that
+    explains why it cannot be read, or None.
     """
 
     path: Path
@@ -51,7 +53,7 @@ class SettingsFile:
 
     @property
     def entry(self) -> Mapping[str, object]:
-        """Return the project's settings; {} without any. Raises UsageError."""
+        """Return the project's settings, or {}. Raises UsageError if they are not an object."""
         projects = _sections(self.root).get(SETTINGS_KEY, {})
         entry = projects
         if isinstance(projects, dict):
@@ -62,14 +64,14 @@ class SettingsFile:
 
     @property
     def location(self) -> str:
-        """Return file and key, for messages."""
+        """Return the file and the key, for messages."""
         return f'{self.path}: "{SETTINGS_KEY}"."{self.key}"'
 
     def update(self, changes: Mapping[str, object], deadline: Deadline | None = None) -> None:
-        """Set these keys of the project's settings. Every other byte of the file stays.
+        """Set these keys of the project's settings. Every other byte of the file is preserved.
 
-        deadline: of the command. Raises UsageError if the file cannot be parsed, which leaves it
-        unchanged, or cannot be written. Raises Unavailable if another process keeps it locked.
+        deadline: that of the command. Raises UsageError if the file cannot be parsed, which leaves
+        it unchanged, or cannot be written. Raises Unavailable if another process keeps it locked.
         """
         try:
             Path(os.path.realpath(self.path)).parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +86,7 @@ class SettingsFile:
             self._write(updated)
 
     def remove_project(self, deadline: Deadline | None = None) -> None:
-        """Remove the project's settings. Those of other projects stay, with their comments.
+        """Remove the project's settings. Keep those of other projects, with their comments.
 
         Raises the errors of `update`.
         """
@@ -104,7 +106,8 @@ class SettingsFile:
 
     def _write(self, text: str) -> None:
         try:
-            # A file name may contain a character that UTF-8 cannot encode. It stays a JSON escape.
+            # A file name may contain a character that UTF-8 cannot encode. It is written as a JSON
+            # escape.
             write_atomically(self.path, text.encode("utf-8", "backslashreplace"))
         except OSError as error:
             raise self._not_writable_error(error) from None
@@ -117,8 +120,8 @@ class SettingsFile:
 class SettingsFiles:
     """The settings files of one project.
 
-    user: the user's own, outside any workspace. workspace: the one that VS Code reads, whether it
-    exists or not; None outside a workspace.
+    user: the user's own, outside any workspace. workspace: the file that VS Code reads, which may
+    not exist; None outside a workspace.
     """
 
     user: SettingsFile
@@ -133,7 +136,10 @@ class SettingsFiles:
 
     @property
     def shared(self) -> SettingsFile:
-        """Return the file for the project's settings. Raises UsageError if it cannot be read."""
+        """Return the workspace's file, or the user's own outside a workspace.
+
+        Raises UsageError if it cannot be read.
+        """
         if self.workspace is None:
             return self.own
         if self.workspace.problem is not None:
@@ -145,10 +151,10 @@ class SettingsFiles:
 
     @property
     def effective(self) -> SettingsFile:
-        """Return the file that has the project's settings, the workspace's before the user's.
+        """Return the file with the project's settings. The workspace's file takes precedence.
 
-        If neither has them, return the one to write. Raises UsageError for a file that cannot be
-        read, unless the other one has the settings.
+        If neither file contains them, return `shared`, to which they are written. Raises UsageError
+        for a file that cannot be read, unless the other one contains the settings.
         """
         if self.workspace is not None and self.workspace.has_project:
             return self.workspace
@@ -158,7 +164,11 @@ class SettingsFiles:
 
 
 def read_settings_files(project: Path, environ: Mapping[str, str]) -> SettingsFiles:
-    """Read the settings files of the project in this directory."""
+    """Read the settings files of the project in this directory.
+
+    Of several workspaces, use the nearest one whose file contains settings of the project or cannot
+    be read, otherwise the nearest one.
+    """
     user = user_settings_file(project)
     nearest = None
     for directory in _find_workspaces(project, environ):
@@ -187,7 +197,7 @@ def user_settings_file(project: Path) -> SettingsFile:
 def _find_workspaces(project: Path, environ: Mapping[str, str]) -> list[Path]:
     """Return the directories with a `.vscode`, nearest first, up to the root of the git repository.
 
-    `.vscode` in the home directory is VS Code's own.
+    The search also stops at the home directory, because its `.vscode` belongs to VS Code itself.
     """
     home = home_directory(environ)
     workspaces = []
@@ -215,7 +225,8 @@ def _in_workspace(workspace: Path, project: Path) -> SettingsFile:
 def _project_key(workspace: Path, project: Path, root: JsoncValue) -> str:
     """Return the key that the extension writes: path.relative(workspace, project).
 
-    A colleague's operating system may use another separator.
+    If only a key with the path separator of another operating system exists, return that one. A
+    colleague may have written it.
     """
     native = os.path.relpath(project, workspace)
     if native == ".":

@@ -31,10 +31,10 @@ _RETRY_INTERVAL_S = 0.02
 
 @contextmanager
 def lock_settings(path: Path, deadline: Deadline | None = None) -> Iterator[None]:
-    """Prevent other commands from changing this settings file, whose directory exists.
+    """Prevent other commands from changing this settings file, whose directory must exist.
 
-    deadline: of the command; None allows LOCK_TIMEOUT_S. On a file system without locks, the change
-    is made without one.
+    deadline: that of the command. The wait for the lock ends there, or after LOCK_TIMEOUT_S if that
+    is earlier. On a file system without locks, the change is made without one.
 
     Raises Unavailable if another process holds the lock for too long.
     """
@@ -54,13 +54,16 @@ def lock_settings(path: Path, deadline: Deadline | None = None) -> Iterator[None
 
 
 def _lock_nothing() -> None:
-    """Do nothing, as the release of a lock that could not be taken."""
+    """Release nothing, because no lock could be acquired."""
 
 
 if sys.platform == "win32":
 
     def _acquire(target: Path, timeout_s: float) -> Callable[[], object]:
-        """Lock a file in the user's cache: one beside the settings would be committed."""
+        """Lock a file in the user's cache. Return the function that releases the lock.
+
+        A lock file beside the settings might be committed.
+        """
         digest = hashlib.sha256(os.fsencode(os.path.normcase(target))).hexdigest()[:32]
         try:
             lock_file = user_cache_directory() / "locks" / f"{digest}.lock"
@@ -77,7 +80,10 @@ if sys.platform == "win32":
 else:
 
     def _acquire(target: Path, timeout_s: float) -> Callable[[], object]:
-        """Lock the directory of the settings, which other users and containers use too."""
+        """Lock the directory of the settings. Return the function that releases the lock.
+
+        Other users and containers use the same directory.
+        """
         try:
             descriptor = os.open(target.parent, os.O_RDONLY)
         except OSError:

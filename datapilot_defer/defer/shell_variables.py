@@ -13,7 +13,7 @@ from datapilot_defer.errors import UsageError
 _PLAIN = re.compile(r"[\w./-]+", re.ASCII)
 # Source: `IsSingleQuote` in CharTraits.cs of PowerShell.
 _POWERSHELL_QUOTES = re.compile("['\u2018\u2019\u201a\u201b]")
-# dbt 1.x treats an empty variable as unset. dbt 2.x rejects an empty one of these.
+# dbt 1.x treats an empty variable as unset. dbt 2.x rejects these variables if they are empty.
 _SWITCHES = ("_DEFER", "_FAVOR_STATE")
 
 
@@ -27,7 +27,7 @@ def defer_variables(state: Path, *, favor_state: bool) -> dict[str, str]:
 
 
 def conflicting_variables(environ: Mapping[str, str], values: Mapping[str, str]) -> list[str]:
-    """Return the names of set variables that change deferral and are not among `values`."""
+    """Return the names of variables in `environ` that change deferral and are not in `values`."""
     return [name for name in DEFER_VARIABLES if name in environ and name not in values]
 
 
@@ -42,7 +42,7 @@ def detect_shell(environ: Mapping[str, str]) -> str:
 def format_script(shell: str, values: Mapping[str, str], removed: Sequence[str]) -> str:
     """Return the lines that set and remove variables.
 
-    Raises UsageError for a value that cannot be written.
+    Raises UsageError for a value that contains an unprintable character.
     """
     if not all(value.isprintable() for value in values.values()):
         raise UsageError(
@@ -64,7 +64,7 @@ def _quote_posix(value: str) -> str:
 
 
 def _value_when_unset(name: str) -> str:
-    """Return the value that dbt treats as an unset variable, for files that cannot unset one."""
+    """Return the value that dbt treats like an unset variable, for files that cannot unset one."""
     if name.endswith(_SWITCHES):
         return "false"
     return ""
@@ -81,7 +81,7 @@ def _quote_with_backslashes(value: str) -> str:
 
 
 def _quote_powershell(value: str) -> str:
-    """Quote for PowerShell, which treats typographic quotes like the ASCII one."""
+    """Quote for PowerShell, which treats typographic single quotes like the ASCII one."""
     escaped = _POWERSHELL_QUOTES.sub(r"\g<0>\g<0>", value)
     return f"'{escaped}'"
 
@@ -96,7 +96,7 @@ _SYNTAX = {
         "Remove-Item Env:{} -ErrorAction SilentlyContinue",
         _quote_powershell,
     ),
-    # Neither file can remove a variable.
+    # The files of GitHub Actions and dotenv files cannot remove a variable.
     "github": ("{}={}", "{}={}", _no_quotes),
     "dotenv": ("{}={}", "{}={}", _quote_with_backslashes),
 }

@@ -1,4 +1,4 @@
-"""The state directory of a project, checked so that dbt does not silently ignore it."""
+"""The state directory that a project defers to, checked so that dbt does not silently ignore it."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _MAX_NAME_LENGTH = 100
 class PreparedState:
     """A state directory that dbt can defer to.
 
-    artifact: its manifest, as a record describes it. manifest: the same file with its content.
-    source: integration and environment, or a local directory, for messages. pulled: None for a
-    local directory.
+    artifact: the facts about its manifest, as in a record. manifest: the manifest with its content.
+    source: integration and environment, or a local directory, for messages. pulled: the result of
+    the pull; None for a local directory.
     """
 
     directory: Path
@@ -47,13 +47,13 @@ class PreparedState:
 
     @property
     def integration_name(self) -> str | None:
-        """Return the name of the integration, or None."""
+        """Return the name of the integration; None if it is unknown or for a local directory."""
         if self.pulled is None:
             return None
         return self.pulled.integration_name
 
     def describe(self) -> str:
-        """Return source and age in one line."""
+        """Return the source, age and commit in one line."""
         age = "of unknown age"
         if self.artifact.age_s is not None:
             age = f"built {format_duration(self.artifact.age_s)} ago"
@@ -61,7 +61,7 @@ class PreparedState:
         return f"{self.source} ({age}{commit})"
 
     def describe_directory(self) -> str:
-        """Return directory, dbt version and age in one line."""
+        """Return the directory, dbt version, age and commit in one line."""
         writer = ""
         if self.artifact.metadata.dbt_version:
             writer = f"written by dbt {self.artifact.metadata.dbt_version}, "
@@ -80,14 +80,15 @@ def prepare_state(
     environ: Mapping[str, str],
     dbt_options: Sequence[str] = (),
 ) -> PreparedState:
-    """Return the state of these settings after checking that dbt defers to it.
+    """Return the state that these settings select, after checking that dbt can defer to it.
 
-    dbt: the one that will read it; None skips this check. dbt_options: those of the command that
-    will defer. Warns if the manifest has the relations of that command's target.
+    dbt: the installation that will read the manifest; None skips the check of its version.
+    dbt_options: those of the command that will defer. Warns if the manifest has the relations of
+    that command's target.
 
-    Raises UsageError without a source and for a directory that cannot be used, ArtifactRefused for
-    a manifest that this dbt cannot read, that is of another project or too old, and the errors of
-    `update_state_directory`.
+    Raises UsageError if no source is configured and for a directory that cannot be used,
+    ArtifactRefused for a manifest that this dbt cannot read, that is of another project, too old or
+    from the future, and the errors of `update_state_directory`.
     """
     readable_by = None
     if dbt is not None:
@@ -150,7 +151,7 @@ def _pull_state(
 
 
 def _describe_source(request: PullOptions, result: PullResult) -> str:
-    """Return integration, by ID if the name is unknown, and environment: "shop PROD"."""
+    """Return integration (its ID if the name is unknown) and environment, such as "shop PROD"."""
     name = result.integration_name or f"integration {request.integration_id}"
     environment = result.environment or request.environment or ""
     return f"{name} {to_single_line(environment, _MAX_NAME_LENGTH)}".rstrip()
@@ -172,7 +173,7 @@ def _read_local_state(directory: Path, readable_by: str | None) -> PreparedState
 
 
 def _validate_manifest(artifact: Artifact, readable_by: str | None) -> PulledArtifact:
-    """Return the record of a manifest. Raises ArtifactRefused if dbt cannot read it."""
+    """Validate a manifest and return facts about it. Raises ArtifactRefused if it is invalid."""
     from datapilot_defer.validation import ValidationOptions, validate
 
     validation = validate(artifact, ValidationOptions(readable_by=readable_by))
@@ -187,7 +188,7 @@ def _validate_manifest(artifact: Artifact, readable_by: str | None) -> PulledArt
 
 
 def check_not_target(directory: Path, project: DbtProject) -> None:
-    """Raise UsageError for dbt's target directory."""
+    """Raise UsageError if the state directory is dbt's target directory."""
     if is_target_directory(directory, project):
         raise UsageError(
             f"the state directory {directory} is dbt's target directory: dbt overwrites "

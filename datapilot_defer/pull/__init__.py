@@ -1,1 +1,1 @@
-"""Pull the artifacts of an environment into a state directory."""
+"""Pulls of an environment's artifacts into a state directory."""

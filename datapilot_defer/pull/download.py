@@ -1,4 +1,4 @@
-"""Location, download and validation of one artifact."""
+"""Functions that locate, download and validate one artifact."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAX_LISTED = 20
 
 @dataclass(frozen=True)
 class PullContext:
-    """One pull: its request, client and state directory. origin: as in the record."""
+    """One pull: its request, client and state directory. origin: the origin to record."""
 
     request: PullOptions
     client: InstanceClient
@@ -43,14 +43,14 @@ class Download:
 
     @property
     def is_undamaged(self) -> bool:
-        """Return whether size and hash are those that the instance states, if it does."""
+        """Return whether the size and the hash match those that the instance reports, if any."""
         metadata = self.artifact.metadata
         has_stated_size = self.location.size_bytes in (None, 0, metadata.size_bytes)
         return has_stated_size and self.location.sha256 in (None, metadata.sha256)
 
 
 def locate(client: InstanceClient, kind: Kind, request: PullOptions) -> ArtifactLocation:
-    """Locate an artifact. Raises NotFound with a message that lists what exists."""
+    """Locate an artifact. Raises NotFound with a message that explains what is missing."""
     try:
         return client.locate_artifact(
             kind,
@@ -64,9 +64,9 @@ def locate(client: InstanceClient, kind: Kind, request: PullOptions) -> Artifact
 
 
 def download_artifact(context: PullContext, kind: Kind, location: ArtifactLocation) -> Download:
-    """Download an artifact, from a new location if the first attempt fails.
+    """Download an artifact. Try a new location once if access is denied or the bytes are damaged.
 
-    A signed URL may expire, and bytes may be changed on the way.
+    A signed URL may expire, and bytes may be changed in transit.
 
     Raises Unavailable if the bytes are damaged again.
     """
@@ -97,7 +97,7 @@ def _damaged_error(download: Download, request: PullOptions) -> Unavailable:
 
 
 def _check_stated_size(request: PullOptions, kind: Kind, location: ArtifactLocation) -> None:
-    """Raise Unavailable for a size that no artifact of dbt has."""
+    """Raise Unavailable if the reported size exceeds the maximum for a download."""
     size_bytes = location.size_bytes or 0
     if size_bytes > MAX_FILE_BYTES:
         raise Unavailable(
@@ -127,7 +127,7 @@ def _download_once(context: PullContext, kind: Kind, location: ArtifactLocation)
 
 
 def validate_download(download: Download, request: PullOptions) -> PulledArtifact:
-    """Return the artifact for the record. Raises ArtifactRefused if dbt cannot read it."""
+    """Validate an artifact. Return it for the record. Raises ArtifactRefused if it is invalid."""
     from datapilot_defer.validation import ValidationOptions, validate
 
     artifact = download.artifact
@@ -157,7 +157,7 @@ def validate_download(download: Download, request: PullOptions) -> PulledArtifac
 def _explain_not_found(
     client: InstanceClient, kind: Kind, request: PullOptions, error: NotFound
 ) -> NotFound:
-    """Return the error for an artifact that the instance does not have. error: its response."""
+    """Return the error for an artifact that does not exist. error: the instance's own error."""
     integrations = client.list_integrations()
     for integration in integrations:
         if integration.id == request.integration_id:
@@ -180,7 +180,7 @@ def _explain_within(
     options = f"--integration-id {integration.id} --environment {environment}"
     if request.pin:
         return _earlier_artifact_not_found(kind, request, options, error)
-    if kind is not Kind.MANIFEST:  # the manifest is onboarded without an option
+    if kind is not Kind.MANIFEST:  # a manifest is onboarded without an option
         options += f" --{kind.value.replace('_', '-')}-path target/{kind.file_name}"
     return NotFound(
         f"integration {integration.id} ({integration.name}), environment {environment} "

@@ -1,4 +1,4 @@
-"""A cache of the IDs of integrations by name, for use without the instance."""
+"""A cache of integration IDs by name, for use when the instance is not available."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _MAX_CACHE_BYTES = 16 * 1024 * 1024
 def resolve_integration_id(connection: Connection, integration: int | str, *, offline: bool) -> int:
     """Return the ID of an integration, given by ID or name.
 
-    The instance resolves a name. If it is unavailable, the cached ID is used, and the connection
-    keeps the reason. offline: use the cached ID only.
+    The instance resolves a name. If it is unavailable, the cached ID is used, and
+    `connection.unavailable` keeps the error. offline: use the cached ID only.
 
-    Raises NotFound for an unknown name, and Unavailable.
+    Raises NotFound for an unknown name, UsageError if several integrations have it, and Unavailable
+    if the instance is unavailable and no ID is cached.
     """
     if isinstance(integration, int):
         return integration
@@ -56,7 +57,7 @@ def _look_up_id(connection: Connection, name: str, *, is_cached: bool) -> int:
 
 
 def find_cached_name(address: InstanceAddress, integration_id: int) -> str | None:
-    """Return the name by which an integration was last looked up, or None."""
+    """Return the name that was last cached for the ID of an integration, or None."""
     try:
         ids = _read_cache(_cache_path(address))
     except UsageError:  # without a home directory there is no cache
@@ -65,7 +66,7 @@ def find_cached_name(address: InstanceAddress, integration_id: int) -> str | Non
 
 
 def _read_cached_id(address: InstanceAddress, name: str) -> int | None:
-    """Return the ID that a name had when it was last looked up."""
+    """Return the ID that a name had when it was last looked up; None if it is not cached."""
     try:
         return _read_cache(_cache_path(address)).get(name)
     except UsageError:  # without a home directory there is no cache
@@ -73,9 +74,10 @@ def _read_cached_id(address: InstanceAddress, name: str) -> int | None:
 
 
 def _cache_id(address: InstanceAddress, name: str, integration_id: int) -> None:
-    """Cache the ID of a name. An error is ignored: the name is then looked up again.
+    """Cache the ID of a name. An error is ignored, because the name can be looked up again.
 
-    Of two concurrent writers, the last one wins, and the name of the other one is looked up again.
+    If two processes write at the same time, the last one wins, and the other name is looked up
+    again.
     """
     with suppress(OSError, UsageError):
         path = _cache_path(address)

@@ -14,7 +14,7 @@ from datapilot_defer.formatting import as_one_line, format_duration, map_strings
 
 RECORD_VERSION = 1
 _COMMIT_LENGTH = 10
-# Unknown fields are skipped recursively, so deep nesting fails.
+# msgspec skips unknown fields recursively, so deep nesting raises RecursionError.
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -22,8 +22,8 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 class PulledArtifact:
     """One pulled artifact.
 
-    metadata: only the facts that the record stores, if it was read from there. uploaded_at: ISO
-    timestamp. readable_by: versions of dbt that can read it.
+    metadata: contains only the recorded facts if the artifact was read from a record. uploaded_at:
+    ISO timestamp. readable_by: versions of dbt that can read it.
     """
 
     metadata: ArtifactMetadata
@@ -39,9 +39,9 @@ class PulledArtifact:
 
     @property
     def age_s(self) -> float | None:
-        """Return the seconds since dbt wrote it; None if the artifact has no timestamp.
+        """Return the seconds since dbt wrote the artifact; None if it has no timestamp.
 
-        A time in the future counts as now. `request.check_age` rejects one that is far ahead.
+        A time in the future is treated as now. `request.check_age` rejects one that is far ahead.
         """
         if self.metadata.generated_at is None:
             return None
@@ -50,11 +50,11 @@ class PulledArtifact:
 
     @property
     def age_seconds(self) -> int | None:
-        """Return the age in whole seconds, for JSON."""
+        """Return the age in whole seconds, for JSON; None if it is unknown."""
         return None if self.age_s is None else round(self.age_s)
 
     def describe_age(self) -> str:
-        """Return its age in words, with its commit if that is known."""
+        """Return the age in words, with the commit if it is known."""
         if self.age_s is None:
             return "of unknown age"
         return f"{format_duration(self.age_s)} old{self.describe_commit()}"
@@ -90,7 +90,7 @@ class StateRecord:
     """The contents of a state directory.
 
     origin: instance, integration and environment, in one line. environment, integration_name: their
-    names on the instance.
+    names on the instance; None if they are unknown.
     """
 
     origin: str
@@ -99,7 +99,7 @@ class StateRecord:
     integration_name: str | None = None
 
     def find(self, kind: Kind) -> PulledArtifact | None:
-        """Return the artifact of this kind."""
+        """Return the artifact of this kind, or None."""
         return next((artifact for artifact in self.artifacts if artifact.kind is kind), None)
 
     def to_json(self) -> bytes:
@@ -113,11 +113,11 @@ class StateRecord:
         if self.integration_name is not None:
             record["integration_name"] = self.integration_name
         text = json.dumps(record, indent=2, ensure_ascii=False)
-        return text.encode(errors="replace")  # a response can contain half a character
+        return text.encode(errors="replace")  # a response can contain an unpaired surrogate
 
 
 def parse_record_version(content: bytes) -> int:
-    """Return the version of a record; 0 if it cannot be read."""
+    """Return the version of a record; 0 if it is invalid."""
     try:
         return msgspec.json.decode(content, type=_StoredVersion).version
     except _UNREADABLE:
@@ -125,7 +125,7 @@ def parse_record_version(content: bytes) -> int:
 
 
 def parse_record(content: bytes) -> StateRecord | None:
-    """Return a record of the current version; None if it cannot be read."""
+    """Return a record of the current version; None if it is invalid."""
     try:
         lines = map_strings(msgspec.json.decode(content), as_one_line)
         stored = msgspec.convert(lines, _StoredRecord)
@@ -136,7 +136,7 @@ def parse_record(content: bytes) -> StateRecord | None:
 
 
 class _StoredVersion(msgspec.Struct):
-    """The fields that a record of every version has."""
+    """The field that records of all versions have in common."""
 
     version: int
 
@@ -159,7 +159,7 @@ class _StoredArtifact(msgspec.Struct):
     build_url: str | None = None
 
     def to_artifact(self) -> PulledArtifact:
-        """Return the artifact."""
+        """Return the artifact that these fields describe."""
         metadata = ArtifactMetadata(
             kind=self.kind,
             sha256=self.sha256,

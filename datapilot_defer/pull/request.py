@@ -24,9 +24,10 @@ MAX_CLOCK_DIFFERENCE = timedelta(minutes=10)
 class PullOptions:
     """A request for artifacts.
 
-    environment: None lets the instance choose. file_id or at (ISO timestamp): an earlier artifact.
-    readable_by: the version of dbt that will read it, such as "1.8", or None. max_age_s: maximum
-    age of the manifest, in seconds.
+    environment: None lets the instance choose. file_id: the ID of an earlier artifact. at: ISO
+    timestamp at which an earlier artifact was current. readable_by: the version of dbt that will
+    read the manifest, such as "1.8"; None accepts every version. max_age_s: maximum age of the
+    manifest, in seconds; None for no limit.
     """
 
     integration_id: int
@@ -39,14 +40,14 @@ class PullOptions:
 
     @property
     def pin(self) -> str | None:
-        """Return the identity of the requested earlier artifact, if one is requested."""
+        """Return the file ID or timestamp that selects an earlier artifact, or None."""
         if self.file_id is not None:
             return str(self.file_id)
         return self.at
 
     @property
     def description(self) -> str:
-        """Return integration and environment, for messages."""
+        """Return the integration and the requested environment, for messages."""
         if not self.environment:
             return f"integration {self.integration_id}"
         return f"integration {self.integration_id}, environment {self.environment}"
@@ -65,7 +66,8 @@ class PullOptions:
     def accepts(self, artifact: PulledArtifact) -> bool:
         """Return whether the requested version of dbt can read the artifact.
 
-        Raises UsageError if `readable_by` is not a version.
+        Only a manifest is checked, and only if a version is requested. Raises UsageError if
+        `readable_by` is not a version.
         """
         from datapilot_defer.validation.dbt_versions import includes_version
 
@@ -78,9 +80,9 @@ class PullOptions:
 class PullResult:
     """The contents of the state directory after a pull.
 
-    artifacts: in the order of the requested kinds. unchanged: nothing was downloaded. offline: no
-    request was sent to the instance. contents: the artifacts whose content was read and kept.
-    integration_name: None if it is not known.
+    artifacts: in the order of the requested kinds. unchanged: nothing was downloaded. offline: the
+    artifacts are those of an earlier pull that the instance did not confirm. contents: the
+    artifacts whose content is in memory. integration_name: None if it is not known.
     """
 
     directory: Path
@@ -93,13 +95,13 @@ class PullResult:
 
     @property
     def manifest(self) -> PulledArtifact | None:
-        """Return the manifest, if it was requested."""
+        """Return the manifest; None if it was not requested."""
         manifests = (artifact for artifact in self.artifacts if artifact.kind is Kind.MANIFEST)
         return next(manifests, None)
 
 
 def describe_age(manifest: PulledArtifact | None) -> str:
-    """Return the age of a manifest in words."""
+    """Return the age of a manifest, and its commit if known, in words."""
     if manifest is None:
         return "of unknown age"
     return manifest.describe_age()
@@ -108,7 +110,7 @@ def describe_age(manifest: PulledArtifact | None) -> str:
 def check_age(manifest: PulledArtifact | None, max_age_s: float | None) -> None:
     """Raise ArtifactRefused for a manifest that is too old or was written in the future.
 
-    max_age_s: None accepts every age, including an unknown one.
+    max_age_s: None sets no limit, and accepts an unknown age.
     """
     if manifest is None:
         return

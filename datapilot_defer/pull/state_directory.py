@@ -1,8 +1,8 @@
 """A state directory for `dbt --state`, with a record of the origin of its artifacts.
 
-Several processes may use one at the same time. Writers hold its lock. Readers need no lock, because
-a file appears complete, by renaming. All files of a set are checked before the first one appears,
-and the record appears last.
+Several processes may use one directory at the same time. Writers hold its lock. Readers need no
+lock, because each file is written under a temporary name and renamed when it is complete. All new
+artifacts are checked before the first one is renamed, and the record is renamed last.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ _MAX_COMPONENT_LENGTH = 80
 class StateDirectory:
     """A state directory.
 
-    protect_foreign_files: do not overwrite files that were not pulled.
+    protect_foreign_files: whether a pull without --force must not overwrite files that were not
+    pulled.
     """
 
     def __init__(self, path: Path, *, protect_foreign_files: bool = False) -> None:
@@ -63,13 +64,13 @@ class StateDirectory:
         self._temporary_files: list[Path] = []
 
     def artifact_path(self, kind: Kind) -> Path:
-        """Return the path of an artifact."""
+        """Return the path of the artifact of this kind."""
         return self.path / kind.file_name
 
     def read_record(self) -> StateRecord | None:
         """Return the record; None if there is none, or if it cannot be read.
 
-        Raises UsageError for a record of a newer version of datapilot-defer.
+        Raises UsageError for a record that a newer version of datapilot-defer wrote.
         """
         try:
             content = read_regular_file(self.path / RECORD_FILE, _MAX_RECORD_BYTES)
@@ -103,9 +104,9 @@ class StateDirectory:
         return found
 
     def find_foreign_files(self, kinds: Sequence[Kind], record: StateRecord | None) -> list[Path]:
-        """Return the files that a pull of these kinds would overwrite, and that were not pulled.
+        """Return the files that were not pulled, and that a pull of these kinds would overwrite.
 
-        A file that was changed after a pull is one of them.
+        These include files that were changed after they were pulled.
         """
         pulled: set[Kind] = set()
         if record is not None:
@@ -117,9 +118,11 @@ class StateDirectory:
     def lock(self, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
         """Lock the directory against other processes. Create it if it does not exist.
 
-        timeout_s: how long to wait for another process. The operating system releases the lock of a
-        process that dies. Raises UsageError if the directory is not writable, and Unavailable if
-        another process holds the lock for too long.
+        timeout_s: how long to wait for another process to release the lock. If a process dies, the
+        operating system releases its lock. On a file system without locks, no lock is held.
+
+        Raises UsageError if the directory is not writable, and Unavailable if another process holds
+        the lock for too long.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -131,7 +134,7 @@ class StateDirectory:
         except OSError as error:
             raise self.not_writable_error(error) from None
         try:
-            # Without locks, a file still appears complete, because it is renamed.
+            # On a file system without locks, a file still appears complete, because it is renamed.
             if lock is not None:
                 self._remove_leftovers()
             yield
@@ -141,7 +144,7 @@ class StateDirectory:
                 lock.release()
 
     def create_temporary(self) -> tuple[BinaryIO, Path]:
-        """Create an empty file for a download, removed with the lock. Raises OSError."""
+        """Create an empty temporary file, deleted when the lock is released. Raises OSError."""
         file, path = create_temporary(self.path)
         self._temporary_files.append(path)
         return file, path
@@ -149,10 +152,11 @@ class StateDirectory:
     def replace_artifacts(
         self, new: Mapping[Kind, Path], record: StateRecord, *, removed: Sequence[Kind] = ()
     ) -> None:
-        """Replace the artifacts of the directory, all or none. Requires the lock.
+        """Replace artifacts and the record of the directory. The caller must hold the lock.
 
-        new: complete temporary files in this directory. removed: kinds to remove. The manifest
-        appears last of the artifacts, because readers look for it first.
+        new: complete temporary files in this directory, by kind. removed: kinds whose files are
+        deleted. The manifest is the last artifact to be renamed, because readers look for it first.
+        The record follows it.
 
         Raises UsageError if the directory is not writable.
         """
@@ -182,7 +186,7 @@ class StateDirectory:
             _remove_temporary_file(self._temporary_files.pop())
 
     def _remove_leftovers(self) -> None:
-        """Remove temporary files of killed processes. Requires the lock."""
+        """Remove temporary files of killed processes. The caller must hold the lock."""
         with suppress(OSError):
             for path in self.path.iterdir():
                 if path.name.startswith(TEMPORARY_PREFIX) and path.suffix == TEMPORARY_SUFFIX:
@@ -190,7 +194,7 @@ class StateDirectory:
 
 
 def _remove_temporary_file(path: Path) -> None:
-    """Remove a file if possible. The next process with the lock tries again."""
+    """Remove a temporary file if possible. If not, the next process with the lock tries again."""
     with suppress(OSError):
         retry_while_busy(partial(path.unlink, missing_ok=True))
 
@@ -202,7 +206,7 @@ def default_state_directory(
 
     pin: identifies one earlier artifact, which has its own directory.
 
-    Raises UsageError without a home directory.
+    Raises UsageError if there is no home directory.
     """
     name = environment or "default"
     if pin:
@@ -212,7 +216,7 @@ def default_state_directory(
 
 
 def instance_cache_directory(address: InstanceAddress) -> Path:
-    """Return the cache directory of one instance. Raises UsageError without a home directory."""
+    """Return an instance's cache directory. Raises UsageError if there is no home directory."""
     host = urlsplit(address.url).netloc.lower().replace(":", "_")
     return user_cache_directory().joinpath(
         "state", _path_component(host), _path_component(address.instance_name)
@@ -220,9 +224,10 @@ def instance_cache_directory(address: InstanceAddress) -> Path:
 
 
 def _path_component(name: str) -> str:
-    """Return a name as one lowercase component of a path, valid on every system.
+    """Return a name as one lowercase component of a path, valid on every operating system.
 
-    A hash is appended if other names would have the same component, such as "Acme" and "acme".
+    A changed or long name gets a hash as a suffix, so that different names, such as "Acme" and
+    "acme", have different components.
     """
     component = re.sub(r"[^a-z0-9._@+-]", "_", name.lower())
     if component.startswith(".") or _RESERVED_WINDOWS_NAMES.fullmatch(component):

@@ -41,15 +41,15 @@ def update_state_directory(
     offline: bool = False,
     keep_content: bool = False,
 ) -> PullResult:
-    """Update the state directory. If it is current, this takes one small request.
+    """Update the state directory. If it is current, this takes one small request per artifact.
 
     force: download again, and overwrite files that were not pulled. offline: use the artifacts of
-    an earlier pull, without a token. keep_content: return the content of every requested artifact,
-    so that the caller need not read the files again.
+    an earlier pull, without a request or a token. keep_content: return the content of every
+    requested artifact, so that the caller need not read the files again.
 
-    Raises NotFound if there is no such artifact, ArtifactRefused for one that dbt cannot read or
-    that is too old, UsageError for a directory that cannot be used, and Unavailable if neither the
-    instance nor an earlier pull is usable.
+    Raises NotFound if there is no such artifact, ArtifactRefused for one that dbt cannot read and
+    for a manifest that is too old or from the future, UsageError for a directory that cannot be
+    used, and Unavailable if neither the instance nor an earlier pull is usable.
     """
     usable = None
     if not force:
@@ -76,7 +76,10 @@ def _read_usable(
     *,
     keep_content: bool,
 ) -> PullResult | None:
-    """Return the contents of the directory if it is complete, intact and of the right origin."""
+    """Return the contents of the directory if they meet the request; None otherwise.
+
+    The origin must match, and every artifact must be intact and readable by the requested dbt.
+    """
     record = _same_origin(directory.read_record(), request.origin(address))
     if record is None:
         return None
@@ -104,7 +107,7 @@ def _read_usable(
 
 
 def complete_contents(result: PullResult, directory: StateDirectory) -> PullResult:
-    """Read the artifacts that were neither downloaded nor read before."""
+    """Return the result with the content of every artifact. Read only those that it lacks."""
     contents = dict(result.contents)
     for artifact in result.artifacts:
         if artifact.kind not in contents:
@@ -146,7 +149,10 @@ def _update(
 def _confirm(
     usable: PullResult | None, request: PullOptions, connection: Connection
 ) -> PullResult | None:
-    """Return the contents with the current names of the instance; None if they are outdated."""
+    """Return the usable contents, with current names, if they are up to date; None otherwise.
+
+    Raises Unavailable at once if an earlier short request did not reach the instance.
+    """
     if usable is None:
         return None
     if connection.unavailable is not None:
@@ -164,7 +170,7 @@ def _confirm(
 
 
 def _is_same_artifact(artifact: PulledArtifact, location: ArtifactLocation) -> bool:
-    """Compare by hash, or by file ID if the instance does not state a hash."""
+    """Return whether the hashes match, or the file IDs if the instance reports no hash."""
     if location.sha256:
         return artifact.metadata.sha256 == location.sha256
     return artifact.file_id == location.file_id
@@ -173,7 +179,7 @@ def _is_same_artifact(artifact: PulledArtifact, location: ArtifactLocation) -> b
 def _download_changed(context: PullContext, lock_timeout_s: float, *, force: bool) -> PullResult:
     request = context.request
     directory = context.directory
-    # This may raise an error before the directory is created.
+    # If the artifact does not exist, the error is raised before the directory is created.
     locate(context.client, request.kinds[0], request)
     with directory.lock(lock_timeout_s):
         previous = None
@@ -189,10 +195,10 @@ def _download_changed(context: PullContext, lock_timeout_s: float, *, force: boo
 def _replace_changed(
     context: PullContext, previous: StateRecord | None
 ) -> tuple[PullResult, ArtifactLocation]:
-    """Download and replace changed artifacts. Return also the location of the first kind."""
+    """Download and replace changed artifacts. Also return the location of the first kind."""
     request = context.request
     known = _same_origin(previous, context.origin)
-    # Another process may have pulled a newer artifact since the first response.
+    # Locate them again: another process may have pulled a newer artifact since the first response.
     locations = _locate_all(context, known)
     unchanged = _find_unchanged(context, known, locations)
     downloads: dict[Kind, Download] = {}
@@ -228,7 +234,10 @@ def _same_origin(record: StateRecord | None, origin: str) -> StateRecord | None:
 
 
 def _locate_all(context: PullContext, known: StateRecord | None) -> dict[Kind, ArtifactLocation]:
-    """Locate the requested artifacts and those of the earlier pull, so that all are of one set."""
+    """Locate the requested artifacts and those of the earlier pull, so that all belong together.
+
+    Those of the earlier pull are left out if they no longer exist, or if a file ID is requested.
+    """
     request = context.request
     locations = {kind: locate(context.client, kind, request) for kind in request.kinds}
     if known is None or request.file_id is not None:
@@ -238,7 +247,7 @@ def _locate_all(context: PullContext, known: StateRecord | None) -> dict[Kind, A
             continue
         try:
             locations[artifact.kind] = locate(context.client, artifact.kind, request)
-        except NotFound:  # it no longer exists and is removed from the set
+        except NotFound:  # it no longer exists and is removed from the directory
             continue
     return locations
 
@@ -264,7 +273,7 @@ def _find_unchanged(
 def _removed_kinds(
     previous: StateRecord | None, artifacts: Mapping[Kind, PulledArtifact]
 ) -> Sequence[Kind]:
-    """Return the kinds of the earlier pull that are removed from the set."""
+    """Return the kinds of the earlier pull that are no longer among the artifacts."""
     if previous is None:
         return []
     return [artifact.kind for artifact in previous.artifacts if artifact.kind not in artifacts]
@@ -282,7 +291,7 @@ def _check_foreign_files(
 
 
 def _warn_if_environment_unconfirmed(context: PullContext, location: ArtifactLocation) -> None:
-    """Warn if the response may be of another environment."""
+    """Warn if the instance does not confirm the requested environment."""
     environment = context.request.environment
     if environment and location.environment is None:
         context.console.warn(
