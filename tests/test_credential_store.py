@@ -248,8 +248,8 @@ def test_real_keyring_stores_and_removes_credentials(instance: RunningInstance, 
     )
     login, status, logout, nothing = done.stdout.splitlines()[-4:]
     assert login == (
-        f"login 0 Logged in to {instance.url} as instance name 'acme'; "
-        "the credentials are in the system keyring."
+        f"login 0 Logged in to {instance.url} with instance name 'acme'. "
+        "The credentials are in the system keyring."
     ), done.stdout
     assert json.loads(status.partition("status 0 ")[2])["token_origin"] == "the system keyring"
     assert logout.startswith("logout 0 Logged out: removed from the system keyring")

@@ -112,12 +112,12 @@ def test_conflicting_variables_cause_one_warning(
     monkeypatch.setenv("DBT_DEFER_STATE", "")
     assert "is set" not in run(dev, "ls").stderr
     monkeypatch.setenv("DBT_DEFER_STATE", "/nowhere")
-    assert re.findall(r"(\S+) is set and .* dbt does not get it", run(dev, "ls").stderr) == [
+    assert re.findall(r"(\S+) is set and .* It is removed", run(dev, "ls").stderr) == [
         "DBT_DEFER_STATE"
     ]
     monkeypatch.setenv("DBT_FAVOR_STATE", "true")
     done = run(dev, "ls")
-    assert re.findall(r"(\S+, \S+) are set and .* dbt does not get them", done.stderr) == [
+    assert re.findall(r"(\S+, \S+) are set and .* They are removed", done.stderr) == [
         "DBT_DEFER_STATE, DBT_FAVOR_STATE"
     ]
 

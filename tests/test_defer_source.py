@@ -73,7 +73,7 @@ def test_run_and_enable_name_integration_environment_and_age(
 ) -> None:
     done = defer("enable", "--integration-id", 1)
     assert re.search(
-        r"^Defer is on for shop\. Deferring to shop PROD \(built 1 h ago\); set in ",
+        r"^Defer is on for shop, in .*\. Deferring to shop PROD \(built 1 h ago\)",
         done.stderr,
         re.MULTILINE,
     )

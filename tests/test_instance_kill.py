@@ -29,7 +29,7 @@ def test_an_instance_that_is_killed_repeatedly_keeps_confirmed_uploads(
     outcome = kill_repeatedly(tmp_path / "data", plan)
     assert outcome.wrong == []
     assert outcome.exits[0] > 0
-    assert outcome.pulls["whole"] >= 20
+    assert outcome.pulls["complete"] >= 20
     assert set(outcome.exits) <= {0, 5}
 
 

@@ -86,7 +86,7 @@ def test_a_restore_is_confirmed_reported_and_recorded(
     assert f'href="{restore}"' in admin.get(path).text
     confirmation = admin.get(restore)
     assert "Restore manifest.json?" in text_of(confirmation)
-    assert f"Current: upload {second} Selected: upload {first}" in text_of(confirmation)
+    assert f"Current: upload {second} New: upload {first}" in text_of(confirmation)
     assert current_id(instance) == second
 
     done = admin.send(restore)
