@@ -163,7 +163,7 @@ def _keyring_user_name(instance_name: str, url: str) -> str:
 
 
 def _read_index() -> list[tuple[str, str]]:
-    """Return the instance name and URL of each stored set, most recently saved first."""
+    """Return the instance name and URL of all stored credentials, most recently saved first."""
     import msgspec
 
     text = _get_password(_INDEX_ENTRY) or "[]"

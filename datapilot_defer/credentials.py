@@ -148,9 +148,9 @@ def _has_different_token(source: CredentialSource, token: Setting) -> bool:
 def _reject_self_hosted_token(token: Setting, url_source: CredentialSource) -> None:
     if url_source.url is None and token.value.startswith(_SELF_HOSTED_TOKEN_PREFIX):
         raise UsageError(
-            f"the token from {token.origin} is of a self-hosted instance, and "
-            f"{DEFAULT_URL} is not one. Set the environment variable ALTIMATE_URL (or "
-            "--backend-url)"
+            f"the token from {token.origin} belongs to a self-hosted instance, but "
+            f"{DEFAULT_URL} is not one. Set ALTIMATE_URL (or --backend-url) to the URL of "
+            "your instance"
         )
 
 
@@ -176,9 +176,9 @@ def _validate_header_value(label: str, setting: Setting) -> Setting:
     value = setting.value
     if not value.isascii() or not value.isprintable() or value != value.strip():
         raise UsageError(
-            f"the {label} from {setting.origin} contains a line break, a space at an end "
-            "or a character that is not ASCII. Check that it was pasted completely, "
-            "without other text"
+            f"the {label} from {setting.origin} contains a line break or other control "
+            "character, a leading or trailing space, or a non-ASCII character. Check "
+            "that you pasted all of it and nothing else"
         )
     return setting
 

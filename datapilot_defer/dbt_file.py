@@ -40,7 +40,7 @@ def read_dbt_file(path: Path, file_name: str, deadline: Deadline) -> bytes:
     except IsADirectoryError:
         raise UsageError(_is_directory_message(path, file_name)) from None
     except MemoryError:
-        raise UsageError(f"{path}: is too large for the memory of this machine") from None
+        raise UsageError(f"{path}: too large to fit in memory") from None
     except (OSError, ValueError) as error:
         # Windows denies permission to read a directory. Unlike Path.is_dir, os.path.isdir never
         # raises PermissionError itself.
@@ -55,7 +55,7 @@ def _read(path: Path) -> bytes:
     with path.open("rb", buffering=0) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISFIFO(status.st_mode):
-            raise UsageError(f"{path}: is a device. Use the path of a file or a pipe")
+            raise UsageError(f"{path}: not a file or a pipe, but a device")
         if status.st_size > MAX_FILE_BYTES:
             raise _too_large_error(path, f"{status.st_size:,} bytes")
         return _read_to_end(path, file)
@@ -92,4 +92,4 @@ def _is_directory_message(path: Path, file_name: str) -> str:
     advice = f"It contains no {file.name}. Use the path of the file"
     if file.is_file():
         advice = f"Use {file}"
-    return f"{path}: is a directory. {advice}"
+    return f"{path}: a directory, not a file. {advice}"

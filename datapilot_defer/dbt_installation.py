@@ -64,8 +64,8 @@ def find_dbt(executable: str | None, environ: Mapping[str, str]) -> DbtInstallat
         if executable:
             problem = f"no dbt at {executable}"
         raise UsageError(
-            f"{problem}. Activate the environment of dbt, or set its path with --dbt (or "
-            "DATAPILOT_DBT)"
+            f"{problem}. Activate the virtual environment that contains dbt, or set the "
+            "path of dbt with --dbt (or DATAPILOT_DBT)"
         )
     dbt = DbtInstallation(path, _detect_version(path, environ))
     if dbt.major_minor < OLDEST_SUPPORTED:

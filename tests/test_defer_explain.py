@@ -293,7 +293,10 @@ def test_unexpected_output_of_dbt_is_reported(shops: Mapping[bool, Shop], tmp_pa
     script.chmod(0o755)
     done = run_explain(replace(shops[False], dbt=script))
     assert done.exit_code == 2
-    assert "did not report which relations exist. Its output was:\n    installed: 1.11.16" in done.stderr
+    assert (
+        "did not report which relations exist. Its output was:\n    installed: 1.11.16"
+        in done.stderr
+    )
 
 
 @pytest.mark.parametrize("reader", [nodes.read_nodes, nodes.list_unique_ids])

@@ -146,7 +146,7 @@ def test_enable_rejects_two_sources(workspace: Path, prod: Path) -> None:
 def test_enable_without_dbt_reports_missing_check(workspace: Path, prod: Path) -> None:
     done = datapilot("dbt", "defer", "enable", "--manifest-path", prod)
     assert "dbt is not on PATH" in done.stderr
-    assert "not checked whether dbt can read the manifest" in done.stderr
+    assert "Skipping the check that dbt can read the manifest" in done.stderr
     assert (
         datapilot("dbt", "defer", "enable", "--manifest-path", prod, "--dbt", "/no/dbt").exit_code
         == 2
@@ -163,7 +163,7 @@ def test_settings_outside_workspace_are_in_user_file(
     assert own.path.is_relative_to(home)
     stored = json.loads(own.path.read_text("utf-8"))
     assert stored == {SETTINGS_KEY: {str(workspace / "shop"): local(prod)}}
-    assert f"because there is no directory .vscode in {workspace / 'shop'}" in done.stderr
+    assert f"because there is no .vscode directory in {workspace / 'shop'}" in done.stderr
 
 
 def test_enable_moves_settings_to_new_workspace(workspace: Path, prod: Path) -> None:

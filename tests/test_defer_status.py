@@ -167,7 +167,7 @@ def test_enable_with_source_replaces_settings_of_wrong_type(
     assert "replace it with `datapilot dbt defer enable` and --integration-id" in failed.stderr
     done = defer("enable", "--manifest-path", prod)
     assert done.exit_code == 0, done.output
-    assert "No stored settings are used" in done.stderr
+    assert "Ignoring the stored settings" in done.stderr
     assert defer("status").exit_code == 0
 
 

@@ -77,7 +77,7 @@ def test_an_output_that_cannot_be_written_does_not_lose_the_token(
             check=False,
         )
     assert result.returncode == 2
-    assert "can't write the result to standard output: No space left" in result.stderr
+    assert "cannot write the result to standard output: No space left" in result.stderr
     assert "Traceback" not in result.stderr
     assert list_tokens(tmp_path) == []
 

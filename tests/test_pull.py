@@ -352,7 +352,7 @@ def test_offline_uses_cached_manifest_and_reports_age(
 ) -> None:
     before = pull(instance, integration, "--offline")
     assert before.exit_code == 5
-    assert "no usable artifacts of integration 1" in before.stderr
+    assert "contains no usable artifacts of integration 1" in before.stderr
     pull(instance, integration)
     done = pull(instance, integration, "--offline", "-v")
     assert (done.exit_code, done.json["offline"]) == (0, True)

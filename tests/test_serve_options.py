@@ -66,5 +66,8 @@ def test_a_public_url_that_no_client_can_open_is_rejected(tmp_path: Path, text: 
 def test_a_text_that_is_not_a_size_is_rejected(tmp_path: Path, text: str) -> None:
     rejected = datapilot("instance", "serve", "--data", tmp_path / "data", f"--max-bytes={text}")
     assert rejected.exit_code == 2
-    assert "is not a size. Use a number of bytes, or a unit such as 500MB." in rejected.stderr
+    assert (
+        "is not a size. Use a number of bytes, or a number with a unit, such as 500MB."
+        in rejected.stderr
+    )
     assert not (tmp_path / "data").exists()

@@ -113,4 +113,4 @@ def test_memory_error_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path.write_text("{}", encoding="utf-8")
     done = datapilot("dbt", "validate", path)
     assert done.exit_code == 2
-    assert "not enough memory" in done.stderr
+    assert "ran out of memory" in done.stderr

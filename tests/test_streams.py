@@ -66,7 +66,7 @@ def test_unwritable_result_is_reported() -> None:
         assert done.returncode == 2
         assert (
             done.stderr
-            == "Error: can't write the result to standard output: No space left on device\n"
+            == "Error: cannot write the result to standard output: No space left on device\n"
         )
     done = shell("$DATAPILOT auth status --json > /dev/full")
     assert done.returncode == 2

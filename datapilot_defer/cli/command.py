@@ -80,7 +80,7 @@ class Command(click.Command):
         except DatapilotError as error:
             failure = error
         except MemoryError:
-            failure = UsageError("not enough memory for the files and responses")
+            failure = UsageError("the command ran out of memory")
         except _Terminated:
             failure = Interrupted(signal.SIGTERM)
         except (KeyboardInterrupt, click.Abort):

@@ -1,7 +1,7 @@
-"""Options of several commands.
+"""Options shared by several commands.
 
-A decorator that builds an options object removes its parameters and passes the object to the
-command.
+A decorator that builds an options object passes that object to the command instead of the
+individual values.
 """
 
 from __future__ import annotations

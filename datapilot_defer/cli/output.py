@@ -119,7 +119,7 @@ class Output:
         except OSError as error:
             discard_stdout()
             raise UsageError(
-                f"can't write the result to standard output: {error.strerror}"
+                f"cannot write the result to standard output: {error.strerror}"
             ) from None
 
     def prints_as_is(self, text: str) -> bool:
@@ -221,7 +221,7 @@ class Output:
         return ci_log.escape_json(json.dumps(shown, ensure_ascii=ensure_ascii))
 
     def sanitize(self, text: str) -> str:
-        """Return a text without secrets, control characters and commands of CI systems."""
+        """Return the text with secrets masked, and control characters and CI commands disarmed."""
         return ci_log.neutralize(self._hide_secrets(text))
 
     def _hide_secrets(self, text: str) -> str:

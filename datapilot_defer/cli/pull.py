@@ -175,9 +175,8 @@ def _check_not_target(output: Path) -> None:
         project = _enclosing_project(start)
         if project is not None and is_target_directory(output, project):
             raise UsageError(
-                f"{output} is dbt's target directory: dbt would overwrite the manifest "
-                "before it defers to it, and silently defer nothing. Use another "
-                "directory"
+                f"{output} is dbt's target directory. dbt would overwrite the manifest "
+                "before reading it, and silently not defer. Use another directory"
             )
 
 

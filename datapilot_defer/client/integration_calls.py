@@ -1,6 +1,6 @@
 """API calls for integrations, one function each.
 
-Most of them exist only on an instance of this project.
+Most of these calls exist only on self-hosted instances, not on the hosted service.
 """
 
 from __future__ import annotations

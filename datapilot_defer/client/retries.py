@@ -32,7 +32,7 @@ _SHORTEST_LIMIT_S = 5.0
 class TimeLimits:
     """The time limits of the requests of one command.
 
-    deadline: applies to all of them together. retry_s: how long a failed request is repeated.
+    deadline: for all requests together. retry_s: how long to keep retrying a failed request.
     read_timeout_s: how long to wait for data from the server.
     """
 
@@ -81,7 +81,9 @@ class RetryBudget:
         return wait_s
 
     def describe_end(self, failure: RequestFailure) -> str:
-        """Return the requested wait and the number of attempts, for the error message, or ""."""
+        """Return the wait that the server asked for and the number of attempts, for the error
+        message.
+        """
         description = ""
         if failure.retry_after_s and self._seconds:
             description = f"; it asks to wait {format_duration(failure.retry_after_s)}"

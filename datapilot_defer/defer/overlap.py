@@ -40,7 +40,7 @@ def check_overlap(
     shared = [package.name for package in _find_shared_packages(project, nodes, environ)]
     if not shared and _lacks_packages(project, environ):
         console.warn(
-            f"{_describe_mismatch(project, manifest_project)}. It is not checked whether "
+            f"{_describe_mismatch(project, manifest_project)}. Skipping the check whether "
             "the manifest is of a package of this project, because not all of them are "
             "installed. Run `dbt deps`."
         )

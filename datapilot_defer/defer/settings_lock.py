@@ -80,9 +80,10 @@ if sys.platform == "win32":
 else:
 
     def _acquire(target: Path, timeout_s: float) -> Callable[[], object]:
-        """Lock the directory of the settings. Return the function that releases the lock.
+        """Lock the directory that contains the settings file. Return a function that releases it.
 
-        Other users and containers use the same directory.
+        The directory is locked because other users and containers share it. Without support for
+        locks, nothing is locked. Raises TimeoutError.
         """
         try:
             descriptor = os.open(target.parent, os.O_RDONLY)

@@ -191,7 +191,7 @@ def check_not_target(directory: Path, project: DbtProject) -> None:
     """Raise UsageError if the state directory is dbt's target directory."""
     if is_target_directory(directory, project):
         raise UsageError(
-            f"the state directory {directory} is dbt's target directory: dbt overwrites "
-            "the manifest before it reads it, and silently defers nothing. Copy "
+            f"the state directory {directory} is dbt's target directory. dbt overwrites "
+            "the manifest before reading it, and silently does not defer. Copy "
             "production's manifest to another directory"
         )

@@ -160,8 +160,8 @@ class InstanceChecks:
         except AccessDenied as error:
             if isinstance(self._wanted, str):
                 raise AccessDenied(
-                    f"cannot look up {self._wanted!r}, because the token may not list the "
-                    f"integrations. Use --integration-id ({error})"
+                    f"cannot look up {self._wanted!r}, because the token is not allowed "
+                    f"to list integrations. Use --integration-id ({error})"
                 ) from None
             if self._wanted is not None:
                 self._target = IntegrationSummary(id=self._wanted)

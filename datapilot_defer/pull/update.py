@@ -60,8 +60,8 @@ def update_state_directory(
         result = replace(usable, offline=True)
     else:
         raise Unavailable(
-            f"no usable artifacts of {request.description} were pulled to "
-            f"{directory.path} before, and none can be downloaded offline"
+            f"{directory.path} contains no usable artifacts of {request.description} from "
+            "an earlier pull. Run the command without --offline"
         )
     check_age(result.manifest, request.max_age_s)
     if keep_content:

@@ -21,7 +21,7 @@ class Token:
     """The record of a token. The token itself is not stored.
 
     scopes: any of "read", "upload" and "admin". integration_id: the only integration that the token
-    permits; None permits all of them.
+    gives access to; None for all integrations.
     """
 
     id: int

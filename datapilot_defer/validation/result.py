@@ -28,8 +28,8 @@ class ProblemCode(Enum):
 class ValidationOptions:
     """Requirements of a validation.
 
-    strict: reject everything that the published schema does not allow. readable_by: reject a
-    manifest that this version of dbt cannot read, such as "1.11" or "2".
+    strict: reject everything that the published schema does not allow. readable_by: a dbt version,
+    such as "1.11" or "2"; reject a manifest that it cannot read.
     """
 
     strict: bool = False

@@ -158,9 +158,9 @@ def _remove_duplicate_settings(
     workspace = files.workspace
     if workspace is None:
         console.note(
-            "VS Code does not use this setting, because there is no directory .vscode in "
-            f"{project.folder} or above it. Create it and run `enable` again to share the "
-            "switch"
+            "VS Code does not use this setting, because there is no .vscode directory in "
+            f"{project.folder} or above it. To share the setting with VS Code, create one "
+            "and run `enable` again"
         )
     elif target.path == workspace.path != files.user.path:
         files.user.remove_project(deadline)

@@ -138,7 +138,7 @@ class DeferSession:
         except UsageError as error:
             if not self.options.overrides.has_source:
                 raise
-            self.console.warn(f"{error}. No stored settings are used")
+            self.console.warn(f"{error}. Ignoring the stored settings")
             return DeferSettings(files.workspace or files.user)
         warn_of_problem(self.console, files, file)
         return stored
@@ -171,7 +171,7 @@ class DeferSession:
         except UsageError as error:
             if self.options.dbt_path:
                 raise
-            self.console.warn(f"{error}. It is not checked whether dbt can read the manifest")
+            self.console.warn(f"{error}. Skipping the check that dbt can read the manifest")
             return None
 
     def prepare_state(

@@ -42,7 +42,8 @@ def _parse_size(_ctx: click.Context, _param: click.Parameter, value: str | None)
         size_bytes = int(float(match[1]) * _BYTE_UNITS.get(match[2], 0))
     if size_bytes == 0:
         raise click.BadParameter(
-            f"{value!r} is not a size. Use a number of bytes, or a unit such as 500MB."
+            f"{value!r} is not a size. Use a number of bytes, or a number with a unit, "
+            "such as 500MB."
         )
     return size_bytes
 

@@ -72,11 +72,22 @@ def find_artifact(
     else:
         artifact = _find_current(storage, environments, query)
     if artifact is None:
-        time = ""
-        if query.at is not None:
-            time = f" at {_format_time(query.at)}"
-        raise NotFound(f"integration {integration.id} has no {query.kind.value}{time}")
+        raise _no_artifact_error(integration, query)
     return artifact._replace(integration_name=integration.name)
+
+
+def _no_artifact_error(integration: Integration, query: ArtifactQuery) -> NotFound:
+    place = f"integration {integration.id}"
+    if query.environment is not None:
+        place += f", environment {query.environment},"
+    if query.upload_id is not None:
+        return NotFound(
+            f"file {query.upload_id} is not a {query.kind.value} of {place.rstrip(',')}"
+        )
+    time = ""
+    if query.at is not None:
+        time = f" at {_format_time(query.at)}"
+    return NotFound(f"{place} has no {query.kind.value}{time}")
 
 
 def find_verified_upload(
@@ -105,8 +116,9 @@ def restore_artifact(
 ) -> Upload:
     """Make an earlier upload current again.
 
-    Restoring the current upload changes nothing and is not recorded. Raises AccessDenied, NotFound,
-    and Conflict when the upload was rejected and the token has the scope read.
+    Restoring the current upload changes nothing and is not recorded. Raises AccessDenied or
+    NotFound. For a rejected upload, raises Conflict if the token has the scope read, otherwise
+    NotFound.
     """
     integration = find_integration(storage, principal, integration_id)
     require_scope(principal, "upload", integration.id)

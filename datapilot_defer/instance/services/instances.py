@@ -21,8 +21,8 @@ def check_instance_name(name: str) -> None:
     """Raise UsageError unless a text is a valid instance name."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
         raise UsageError(
-            f"{name!r} is not a valid instance name. Use 1 to 63 characters of A-Z, a-z, 0-9, "
-            "'-', '_' and '.', and begin with a letter or digit."
+            f"{name!r} is not a valid instance name. Use 1 to 63 characters from A-Z, "
+            "a-z, 0-9, '-', '_' and '.', starting with a letter or digit."
         )
 
 

@@ -64,7 +64,8 @@ def check_space(storage: Storage, space: Reservation, max_stored_bytes: int | No
         return
     if stored + space.before_bytes + space.size_bytes > max_stored_bytes:
         raise Unavailable(
-            "other uploads are running, and the instance has no space for all of them. Try again."
+            "there is not enough space for this upload while other uploads are running. "
+            "Try again when they have finished."
         )
 
 

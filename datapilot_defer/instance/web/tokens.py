@@ -40,8 +40,9 @@ _MAX_INVALID = 100
 class TokenForm:
     """The contents of the form for creating a token.
 
-    integration: the name of the only integration that the token permits, or "" for all. choices:
-    the integrations that the form offers. has_all_choices: whether it offers all integrations.
+    integration: the name of the only integration that the token gives access to, or "" for all.
+    choices: the integrations that the form offers. has_all_choices: whether it offers all
+    integrations.
     """
 
     name: str = ""
