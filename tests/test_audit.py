@@ -286,7 +286,7 @@ def test_since_takes_an_age_a_date_or_a_timestamp(
 def test_an_invalid_since_is_a_usage_error(instance: RunningInstance, since: str) -> None:
     done = datapilot("instance", "audit", "--data", instance.data, f"--since={since}")
     assert done.exit_code == 2
-    assert "is not a time. Use 7d" in done.stderr
+    assert "is not a valid time. Use an age such as 7d" in done.stderr
 
 
 def test_text_from_outside_does_not_control_the_terminal(instance: RunningInstance) -> None:

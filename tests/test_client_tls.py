@@ -218,7 +218,7 @@ def test_ca_bundle_file_is_checked(name: str, tmp_path: Path) -> None:
     assert find_ca_bundle({name: str(tmp_path)}) == str(
         tmp_path
     )  # A directory, as made by c_rehash.
-    with pytest.raises(UsageError, match=f"{name} names .*, which does not exist"):
+    with pytest.raises(UsageError, match=f"{name} contains .*, which does not exist"):
         find_ca_bundle({name: str(tmp_path / "missing")})
     (tmp_path / "notes").write_text("no certificate", encoding="utf-8")
     with pytest.raises(UsageError, match=r"which holds no certificate to read \(PEM\)"):

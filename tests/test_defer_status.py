@@ -92,7 +92,7 @@ def test_invalid_workspace_file_does_not_prevent_user_settings(
         (workspace / "shop" / ".vscode").mkdir()
     done = defer("enable", "--user", "--manifest-path", prod)
     assert done.exit_code == 0, done.output
-    assert f"Warning: {settings_file(workspace)}: line 1, column 7" in done.stderr
+    assert f"Warning: cannot use {settings_file(workspace)}: line 1, column 7" in done.stderr
     own = user_settings_file(workspace / "shop").path
     assert f"Only the settings in {own} are used" in done.stderr
     assert "VS Code does not use" not in done.stderr
@@ -101,7 +101,7 @@ def test_invalid_workspace_file_does_not_prevent_user_settings(
     on = defer("status", "--json")
     assert on.exit_code == 0, on.output
     assert on.json["enabled"] is True
-    assert f"Warning: {settings_file(workspace)}: line 1, column 7" in on.stderr
+    assert f"Warning: cannot use {settings_file(workspace)}: line 1, column 7" in on.stderr
     assert defer("enable", "--user", "--favor-state").exit_code == 0
     assert stored_by_user(workspace) == local(prod, favorState=True)
     assert defer("disable").exit_code == 0
@@ -118,8 +118,9 @@ def test_invalid_workspace_file_error_names_both_solutions(
     settings_file(workspace).write_bytes(BROKEN)
     done = defer(*arguments)
     assert done.exit_code == 2
-    assert f"Error: {settings_file(workspace)}: line 1, column 7: a value is expected. Fix it" in (
-        done.stderr
+    assert (
+        f"Error: cannot use {settings_file(workspace)}: line 1, column 7: a value is expected"
+        in (done.stderr)
     )
     assert "or use your own settings with `datapilot dbt defer enable --user`" in done.stderr
 
@@ -191,7 +192,7 @@ def test_invalid_user_file_does_not_prevent_workspace_settings(workspace: Path, 
     assert defer("enable", "--manifest-path", prod).exit_code == 0
     done = defer("status")
     assert done.exit_code == 0, done.output
-    assert f"Warning: {own}: line 1, column 7" in done.stderr
+    assert f"Warning: cannot use {own}: line 1, column 7" in done.stderr
     assert own.read_bytes() == BROKEN
 
 

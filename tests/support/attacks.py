@@ -13,7 +13,7 @@ from tests.support.commands import Outcome, datapilot
 
 _ESCAPED = r"(?:\\[!-/:-@\[-`{-~]|[^!-/:-@\[-`{-~\n])*"
 _OWN_MARKDOWN = re.compile(
-    rf"|### {_ESCAPED}: (?:failed|refused|not confirmed)"
+    rf"|### {_ESCAPED}: (?:failed|rejected|not confirmed)"
     rf"|### (?:Onboarded to|Unchanged in) \[{_ESCAPED}\]\(https?://[^\s()<>|`\\]*\)"
     r"|\| artifact \| bytes \| dbt \| sha256 \||\|---\|---:\|---\|---\|"
     rf"|\| \w+ \| [\d,]+ \| {_ESCAPED} \| `[0-9a-f]{{64}}` \|"
