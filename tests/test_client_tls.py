@@ -221,11 +221,11 @@ def test_ca_bundle_file_is_checked(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"{name} contains .*, which does not exist"):
         find_ca_bundle({name: str(tmp_path / "missing")})
     (tmp_path / "notes").write_text("no certificate", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"which holds no certificate to read \(PEM\)"):
+    with pytest.raises(UsageError, match=r"which has no certificate in PEM format"):
         find_ca_bundle({name: str(tmp_path / "notes")})
     if os.name == "posix":
         os.mkfifo(tmp_path / "pipe")
-        with pytest.raises(UsageError, match=f"{name} names .*, which is not a file"):
+        with pytest.raises(UsageError, match=f"{name} contains .*, which is not a file"):
             find_ca_bundle({name: str(tmp_path / "pipe")})
 
 

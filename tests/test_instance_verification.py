@@ -135,7 +135,7 @@ def test_an_ingestion_without_uploads_is_not_found(
 ) -> None:
     answer = start_ingestion(instance, integration_id)
     assert answer.status_code == 404
-    assert "has no manifest" in answer.json()["detail"]
+    assert "nothing was uploaded" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -259,7 +259,7 @@ BAD_ANSWERS = [
     ("POST /dbt/v1/verify_upload", Reply({"detail": "another project"}, 409), 1, "another project"),
     ("POST /dbt/v1/verify_upload", HTML, 5, "HTTP 502"),
     ("POST /dbt/v1/verify_upload", Reply({"ok": False, "message": "lost"}), 5, "lost"),
-    ("POST /dbt/v1/verify_upload", Reply({"ok": True, "sha256": "0" * 64}), 5, "other bytes"),
+    ("POST /dbt/v1/verify_upload", Reply({"ok": True, "sha256": "0" * 64}), 5, "different bytes"),
     (
         "POST /dbt/v1/start_dbt_ingestion",
         Reply({"ok": False, "detail": "queue full"}),
@@ -455,7 +455,7 @@ def test_missing_file_and_directory_are_usage_errors(
     directory = onboard_to(hosted, tmp_path)
     assert (missing.exit_code, directory.exit_code) == (2, 2)
     assert str(tmp_path / "nowhere.json") in missing.stderr
-    assert "is a directory" in directory.stderr
+    assert "a directory, not a file" in directory.stderr
     assert hosted.requests == []
 
 

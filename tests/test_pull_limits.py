@@ -59,7 +59,7 @@ def test_size_over_limit_is_rejected_before_download(
     answer_with(hosted, size_bytes=10**15)
     done = pull(hosted, tmp_path / "state")
     assert done.exit_code == 5
-    assert "has 1,000,000,000,000,000 bytes. datapilot-defer downloads up to" in done.stderr
+    assert "has 1,000,000,000,000,000 bytes, more than the 1,073,741,824 bytes" in done.stderr
     assert "GET /storage/1" not in hosted.calls
     assert file_names(tmp_path / "state") == [".datapilot.lock"]
 

@@ -40,12 +40,13 @@ def _check_ca_bundle(name: str, path: str) -> None:
     if os.path.isdir(path):  # noqa: PTH112
         return
     if not os.path.isfile(path):  # noqa: PTH113 - reading a pipe or a device may never end
-        raise UsageError(f"environment variable {name} names {path}, which is not a file")
+        raise UsageError(f"the environment variable {name} contains {path}, which is not a file")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except OSError:  # includes ssl.SSLError
         raise UsageError(
-            f"environment variable {name} names {path}, which holds no certificate to read (PEM)"
+            f"the environment variable {name} contains {path}, which has no certificate in "
+            "PEM format"
         ) from None
 
 

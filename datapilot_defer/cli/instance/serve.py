@@ -201,7 +201,7 @@ def _serve_options(
 def serve(
     data: Path, instance_name: str | None, admin_token_file: Path | None, options: ServeOptions
 ) -> None:
-    """Serve the API and web pages of the instances in a data directory.
+    """Serve the API and web pages of a data directory.
 
     The first start creates the directory, an instance and an admin token. It prints the token once,
     with commands to copy. The server accepts connections from this machine only, unless --host
