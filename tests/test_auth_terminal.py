@@ -21,7 +21,7 @@ def test_login_prompts_and_hides_token(instance: RunningInstance, home: Path) ->
         "Instance URL [https://api.myaltimate.com]: ": instance.url,
         "Instance name: ": "acme",
         "Token: ": instance.token,
-        "readable by you only? [y/N]: ": "y",
+        "which only you can read? [y/N]: ": "y",
     }
     output = at_a_terminal(["auth", "login"], answers, os.environ)
     file = home / ".altimate" / "altimate.json"
@@ -29,7 +29,7 @@ def test_login_prompts_and_hides_token(instance: RunningInstance, home: Path) ->
         f"Logged in to {instance.url} with instance name 'acme'. The credentials are in {file}."
         in output
     )
-    assert "There is no keyring on this system; keep the credentials" in output
+    assert "There is no keyring on this system. Store the credentials" in output
     assert instance.token not in output
     assert datapilot("auth", "status").exit_code == 0
 

@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from threading import Timer
 
+# A command that waits for another answer would wait forever.
+_TIMEOUT_S = 120.0
 _TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
 
 
@@ -21,13 +24,18 @@ def at_a_terminal(
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        for question, answer in answers.items():
-            before = len(output)
-            while question.encode() not in output[before:]:
-                piece = os.read(process.stdout.fileno(), 4096)
-                assert piece, output
-                output += piece
-            process.stdin.write(f"{answer}\n".encode())
-            process.stdin.flush()
-        output += process.stdout.read()
+        timer = Timer(_TIMEOUT_S, process.kill)
+        timer.start()
+        try:
+            for question, answer in answers.items():
+                before = len(output)
+                while question.encode() not in output[before:]:
+                    piece = os.read(process.stdout.fileno(), 4096)
+                    assert piece, output
+                    output += piece
+                process.stdin.write(f"{answer}\n".encode())
+                process.stdin.flush()
+            output += process.stdout.read()
+        finally:
+            timer.cancel()
     return output.decode()
