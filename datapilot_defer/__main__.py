@@ -16,8 +16,6 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from datapilot_defer.cli.command import configure_streams
     from datapilot_defer.cli.main import root
-    from datapilot_defer.cli.output import discard_stdout
-    from datapilot_defer.errors import UsageError
 
     if handles_ctrl_c:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -27,12 +25,7 @@ def main() -> None:
     program = Path(sys.argv[0]).stem
     if program != "datapilot-defer":
         program = "datapilot"
-    try:
-        root(prog_name=program)
-    except OSError as error:  # from --help or --version: commands report their own errors
-        discard_stdout()
-        print(f"Error: cannot write to standard output: {error.strerror}", file=sys.stderr)
-        sys.exit(UsageError.exit_code)
+    root(prog_name=program)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import click
 
 from datapilot_defer import ci
 from datapilot_defer.cli.help import Option, suggest_commands, write_options
-from datapilot_defer.cli.output import Output, lossy_stderr, set_output
+from datapilot_defer.cli.output import Output, discard_stdout, lossy_stderr, set_output
 from datapilot_defer.config import CREDENTIAL_VARIABLES
 from datapilot_defer.errors import DatapilotError, Interrupted, UsageError
 from datapilot_defer.formatting import as_one_line
@@ -62,7 +62,8 @@ class Command(click.Command):
         """Parse the arguments. Report a usage error also as JSON and as a CI annotation."""
         output = _create_early_output(args)
         try:
-            return super().make_context(info_name, args, parent, **extra)
+            with _exit_if_help_is_unwritable():
+                return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
             _report(error, output)
 
@@ -106,7 +107,8 @@ class Group(click.Group):
         """Parse the arguments. Report a usage error as a command does."""
         output = _create_early_output(args)
         try:
-            return super().make_context(info_name, args, parent, **extra)
+            with _exit_if_help_is_unwritable():
+                return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
             _report(error, output)
 
@@ -181,6 +183,20 @@ def _check_current_directory() -> None:
         os.getcwd()  # noqa: PTH109 - only whether it works
     except FileNotFoundError:
         raise UsageError("the current directory no longer exists. Change to another one") from None
+
+
+@contextmanager
+def _exit_if_help_is_unwritable() -> Iterator[None]:
+    """Exit with a message if --help or --version cannot be written, such as to a full disk."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader has read enough: Click ends the program silently
+        raise
+    except OSError as error:
+        discard_stdout()
+        with lossy_stderr():
+            click.echo(f"Error: cannot write to standard output: {error.strerror}", err=True)
+        raise SystemExit(UsageError.exit_code) from None
 
 
 class _PrintableError(click.UsageError):

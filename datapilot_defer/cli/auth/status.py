@@ -86,18 +86,21 @@ class _Access:
 
     @property
     def accepted(self) -> bool | None:
+        """Return whether the instance accepts the credentials; None if that is unknown."""
         if isinstance(self.error, Unavailable):
             return None
         return self.error is None
 
     @property
     def problem(self) -> str | None:
+        """Return the message of the error, or None."""
         if self.error is None:
             return None
         return str(self.error)
 
     @property
     def exit_code(self) -> int:
+        """Return the exit code of the error, or 0."""
         return self.error.exit_code if self.error else 0
 
 
